@@ -1,0 +1,3 @@
+from maxgate.cli.main import main
+
+main()

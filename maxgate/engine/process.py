@@ -1,0 +1,97 @@
+"""MAX as a process of this machine."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from maxgate.errors import EngineError
+
+
+class ProcessLauncher:
+    """Starts a command in a process group of its own."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        *,
+        port: int,
+        memory_gb: float | None,
+        stop_timeout: float,
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._port = port
+        self._memory_gb = memory_gb
+        self._stop_timeout = stop_timeout
+        self.log_file = log_file
+
+    async def start(self) -> "EngineProcess":
+        """See Launcher."""
+        _check_port(self._port)
+        _check_memory(self._memory_gb)
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                # The supervisor stops MAX; this is for the case that it cannot any more.
+                *(sys.executable, "-m", "maxgate.engine.ends_with_parent"),
+                *self._command,
+                env={**os.environ, **self._environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return EngineProcess(process, self._stop_timeout)
+
+
+class EngineProcess:
+    """A process and its group; MAX has three, and its workers outlive it when it is killed."""
+
+    def __init__(self, process: asyncio.subprocess.Process, stop_timeout: float) -> None:
+        self._process = process
+        self._stop_timeout = stop_timeout
+
+    async def wait(self) -> int:
+        """See RunningEngine."""
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """See RunningEngine."""
+        if self._process.returncode is None:
+            self._signal_group(signal.SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), self._stop_timeout)
+        self._signal_group(signal.SIGKILL)
+        await self._process.wait()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+def _check_port(port: int) -> None:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise EngineError(
+            f"the engine's port {port} is taken by another process; stop that one or choose "
+            "another port with --engine-url"
+        ) from error
+
+
+def _check_memory(needed_gb: float | None) -> None:
+    available = psutil.virtual_memory().available / 1e9
+    if needed_gb is not None and available < needed_gb:
+        raise EngineError(
+            f"too little memory: the model needs about {needed_gb:g} GB, "
+            f"{available:.1f} GB are available"
+        )

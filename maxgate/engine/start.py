@@ -1,0 +1,121 @@
+"""From a card to a launcher for it."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from maxgate.engine.command import engine_environment, is_repository, serve_arguments
+from maxgate.engine.container import ContainerLauncher, ContainerSpec
+from maxgate.engine.launcher import Launcher
+from maxgate.engine.model_directory import read_prepared
+from maxgate.engine.process import ProcessLauncher
+from maxgate.engine.settings import EngineSettings
+from maxgate.errors import ConfigurationError
+from maxgate.generation.model_card import ModelCard
+from maxgate.generation.model_files import ModelFiles
+
+Kind = Literal["local", "docker"]
+# Where MAX's images keep what should outlive a container.
+_MODELS_INSIDE: Final = "/models"
+_HUB_INSIDE: Final = "/root/.cache/huggingface/hub"
+_COMPILED_INSIDE: Final = "/opt/venv/share/max/.max_cache"
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlace:
+    """Where an engine is to answer."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The address for clients on this machine."""
+        return f"http://{self.host}:{self.port}"
+
+
+def launcher_for(
+    kind: Kind, card: ModelCard, place: EnginePlace, files: ModelFiles, settings: EngineSettings
+) -> Launcher:
+    """A launcher of this card's model.
+
+    Raises ConfigurationError where the model is not here and cannot be downloaded, or where MAX
+    or the card's image is missing.
+    """
+    log_file = files.data_dir / "logs" / f"engine-{place.port}.log"
+    environment = engine_environment(
+        metrics_port=settings.metrics_port or place.port + 1, telemetry=settings.telemetry
+    )
+    if kind == "docker":
+        spec = _container_spec(card, place, files, environment)
+        return ContainerLauncher(spec, log_file, stop_timeout=settings.stop_timeout)
+    model = _model(card, files)
+    arguments = serve_arguments(
+        card,
+        model=model,
+        prepared=read_prepared(Path(model)),
+        host=place.host,
+        port=place.port,
+    )
+    return ProcessLauncher(
+        [_max_program(), *arguments],
+        environment,
+        log_file,
+        port=place.port,
+        memory_gb=card.max.memory_gb,
+        stop_timeout=settings.stop_timeout,
+    )
+
+
+def _container_spec(
+    card: ModelCard, place: EnginePlace, files: ModelFiles, environment: dict[str, str]
+) -> ContainerSpec:
+    if card.max.image is None:
+        raise ConfigurationError(f"the card {card.name} names no image (max.image)")
+    model = _model(card, files)
+    inside = model
+    if not is_repository(model):
+        inside = f"{_MODELS_INSIDE}/{Path(model).relative_to(files.models_dir.absolute())}"
+    prepared = read_prepared(Path(model))
+    arguments = serve_arguments(
+        card,
+        model=inside,
+        prepared=prepared and prepared.moved_to(Path(inside)),
+        host="0.0.0.0",
+        port=place.port,
+    )
+    return ContainerSpec(
+        image=card.max.image,
+        name=f"maxgate-engine-{place.port}",
+        arguments=arguments[1:],  # the image's entry point is `max serve`
+        environment=environment,
+        volumes={
+            files.models_dir: _MODELS_INSIDE,
+            files.hub_cache: _HUB_INSIDE,
+            files.data_dir / "compiled": _COMPILED_INSIDE,
+        },
+        port=place.port,
+        gpu=card.max.devices.startswith("gpu"),
+    )
+
+
+def _model(card: ModelCard, files: ModelFiles) -> str:
+    reference = card.max.model_path
+    # MAX knows its own downloads, and looks for newer ones, by the repository's name.
+    if is_repository(reference):
+        return reference
+    found = files.find(reference)
+    if found is None:
+        how = f"maxgate models prepare {card.name}" if card.source else "maxgate models prepare"
+        raise ConfigurationError(f"the model {reference} is not prepared yet; run: {how}")
+    return str(found)
+
+
+def _max_program() -> str:
+    beside = Path(sys.executable).parent / "max"
+    program = str(beside) if beside.exists() else shutil.which("max")
+    if program is None:
+        raise ConfigurationError("MAX is not installed; run: pip install 'maxgate[local]'")
+    return program

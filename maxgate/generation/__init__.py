@@ -1,0 +1,1 @@
+"""The internal vocabulary: what is asked, what comes back, and who answers."""

@@ -1,0 +1,38 @@
+"""Which models can be asked for right now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from maxgate.generation.model_card import PromptFormat, SamplingDefaults
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as the gateway serves it.
+
+    `engine_name` is what the engines call it. `context_length` counts prompt and answer in
+    tokens. `created` is seconds since 1970.
+    """
+
+    name: str
+    engine_name: str
+    prompt: PromptFormat
+    context_length: int
+    created: int
+    sampling: SamplingDefaults
+
+
+class ModelCatalog(Protocol):
+    """The models that clients may name."""
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model of this name or alias, or the default one for None.
+
+        Raises ModelNotFound, or UpstreamUnavailable where no name was given and nothing is served.
+        """
+        ...
+
+    def list(self) -> Sequence[ServedModel]:
+        """All of them, the default one first."""
+        ...

@@ -1,0 +1,83 @@
+"""A checked `models/*.yaml`: what a model is called, how its prompts look, how MAX runs it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PromptFormat = Literal["llama3", "chatml", "engine"]
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./:@+-]+$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    """A GGUF file inside an installed Python package, for `maxgate models prepare NAME`."""
+
+    package: str
+    file: str
+
+
+class SamplingDefaults(_Section):
+    """What a request that leaves the field out gets; OpenAI's own defaults unless the card differs.
+
+    MAX would otherwise take them from the checkpoint's generation_config.json, and two
+    checkpoints of one model would answer differently.
+    """
+
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+
+
+class MaxFlags(_Section):
+    """What `max serve` and the container that holds it get.
+
+    `model_path` is a directory, a name under the data folder's `models/`, or a Hugging Face
+    repository; `image` is for `--engine docker`.
+    """
+
+    model_path: str
+    weight_path: str | None = None
+    encoding: str | None = None
+    devices: str = "cpu"
+    max_batch_size: int | None = Field(default=None, ge=1)
+    image: str | None = None
+    memory_gb: float | None = Field(default=None, gt=0)
+    extra_flags: tuple[str, ...] = ()
+
+
+class ModelCard(_Section):
+    """One model.
+
+    `name` is what `/v1/models` shows, `served_model_name` what MAX calls it; clients may use
+    either, or an alias. `tokenizer` is a directory, a tokenizer.json, a GGUF file or a Hugging
+    Face repository in the local cache; where it is left out, `max.model_path` has it.
+    """
+
+    name: ModelName
+    served_model_name: ModelName = ""
+    aliases: tuple[ModelName, ...] = ()
+    description: str = ""
+    prompt: PromptFormat
+    tokenizer: str = ""
+    context_length: int = Field(ge=1)
+    default_system_prompt: str | None = None
+    sampling: SamplingDefaults = SamplingDefaults()
+    source: Source | None = None
+    max: MaxFlags
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_names(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            values = dict(values)
+            values.setdefault("served_model_name", values.get("name"))
+            if isinstance(flags := values.get("max"), dict):
+                values.setdefault("tokenizer", flags.get("model_path"))
+        return values
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name under which a client may ask for it."""
+        return (self.name, self.served_model_name, *self.aliases)

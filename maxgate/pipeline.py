@@ -1,0 +1,30 @@
+"""The way of a request, from the outside in. Open this file first.
+
+A request enters at `api/`, which validates it and asks `Backend.stream` for the answer's chunks.
+The backend it asks is the first of these layers; each wraps the next. What a layer does before and
+after stands in its own file, and why they stand in this order in
+docs/decisions/0002-order-of-layers.md. A layer that is switched off is absent from the list.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+
+from maxgate.clock import Clock
+from maxgate.generation.backend import Backend
+from maxgate.prompts.layer import FormatOf, PromptLayer
+from maxgate.telemetry.layer import TelemetryLayer
+
+Layer = Callable[[Backend], Backend]
+
+
+def layers(*, clock: Clock, format_of: FormatOf) -> Sequence[Layer]:
+    """The layers around the upstream, outermost first."""
+    return [
+        partial(TelemetryLayer, clock=clock),  # start the clock / note tokens and times
+        partial(PromptLayer, format_of=format_of),  # messages to token ids / cut at stop strings
+    ]
+
+
+def build_pipeline(layers: Sequence[Layer], upstream: Backend) -> Backend:
+    """One backend of them all; `upstream` is the one that asks the engines."""
+    return reduce(lambda inner, layer: layer(inner), reversed(layers), upstream)

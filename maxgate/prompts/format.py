@@ -1,0 +1,76 @@
+"""What a prompt format is: a fixed table of roles around text that cannot leave its place."""
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from maxgate.generation.request import Message, Role, TokenIds
+from maxgate.prompts.tokenizer import PromptTokenizer
+
+_KEPT_BYTES = 8 * 2**20
+
+
+class ChatFormat(Protocol):
+    """Messages to a prompt that the assistant's turn follows.
+
+    `encode` may be called from any thread.
+    """
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end the assistant's turn."""
+        ...
+
+    def encode(self, messages: Sequence[Message]) -> TokenIds:
+        """The whole prompt, ready for the engine."""
+        ...
+
+    def characters_to_encode(self, messages: Sequence[Message]) -> int:
+        """How much text `encode` would have to look at that it does not remember."""
+        ...
+
+
+class TurnEncoder:
+    """Turns of the shape: header of the role, text, end of turn.
+
+    System prompts and the earlier turns of a chat come again with every request, so the ids of
+    recent turns are kept, up to a few megabytes.
+    """
+
+    def __init__(
+        self, tokenizer: PromptTokenizer, headers: Mapping[Role, Sequence[int]], end: Sequence[int]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._headers = headers
+        self._end = end
+        self._known: LRUCache[Message, TokenIds] = LRUCache(_KEPT_BYTES, getsizeof=_size)
+        self._lock = Lock()
+
+    def encode(self, message: Message) -> TokenIds:
+        """The ids of one turn."""
+        with self._lock:
+            known = self._known.get(message)
+        if known is not None:
+            return known
+        ids = list(self._headers[message.role])
+        for part in message.parts:
+            ids += self._tokenizer.encode(part)
+        ids += self._end
+        encoded = TokenIds.of(ids)
+        if _size(encoded) <= _KEPT_BYTES:
+            with self._lock:
+                self._known[message] = encoded
+        return encoded
+
+    def characters_to_encode(self, messages: Sequence[Message]) -> int:
+        """The length of the turns that are not known yet."""
+        with self._lock:
+            unknown = [m for m in messages if m not in self._known]
+        return sum([len(part) for message in unknown for part in message.parts])
+
+
+def _size(ids: TokenIds) -> int:
+    # The text that is the key takes about as much again.
+    return len(ids.json)

@@ -1,0 +1,40 @@
+"""The telemetry layer: what a generation takes and gives, onto the request's trace."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from maxgate.clock import Clock
+from maxgate.generation.backend import Backend
+from maxgate.generation.events import Chunk, Usage
+from maxgate.generation.request import GenerationRequest
+
+
+class TelemetryLayer:
+    """Times the stream and counts its tokens, however it ends."""
+
+    def __init__(self, inner: Backend, clock: Clock) -> None:
+        self._inner = inner
+        self._clock = clock
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        """The inner stream, unchanged."""
+        trace = request.trace
+        trace.model = request.model.name
+        usage: Usage | None = None
+        pieces = 0
+        try:
+            async with aclosing(self._inner.stream(request)) as chunks:
+                async for chunk in chunks:
+                    if chunk.text:
+                        pieces += 1
+                        if request.stream:
+                            trace.last_token_at = self._clock.monotonic()
+                            trace.first_token_at = trace.first_token_at or trace.last_token_at
+                    usage = chunk.usage or usage
+                    yield chunk
+        finally:
+            if usage is not None:
+                trace.prompt_tokens += usage.prompt
+                # A stream that was left early was last counted earlier; a piece is a token or more.
+                trace.completion_tokens += max(usage.completion, pieces)
+                trace.cached_tokens += usage.cached

@@ -1,0 +1,102 @@
+"""Logs: one JSON object a line, or text for a terminal; one line per request.
+
+Prompts, answers and keys are never handed to a logger.
+"""
+
+import logging
+import sys
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+
+from maxgate.generation.trace import RequestTrace
+
+LogFormat = Literal["json", "text"]
+
+
+def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None) -> None:
+    """Set up structlog and send the standard library's loggers the same way.
+
+    None chooses text where the stream is a terminal and JSON elsewhere.
+    """
+    stream = stream or sys.stderr
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    as_text = log_format == "text" or (log_format is None and stream.isatty())
+    structlog.configure(
+        processors=[*shared, *_renderers(as_text=as_text, colors=stream.isatty())],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=_Factory(stream, as_text=as_text),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(as_text=as_text, colors=stream.isatty(), to_text=True),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _Factory:
+    def __init__(self, stream: TextIO, *, as_text: bool) -> None:
+        self._stream = stream
+        self._as_text = as_text
+
+    def __call__(self, *_: Any) -> structlog.typing.WrappedLogger:
+        if self._as_text:
+            return structlog.WriteLogger(self._stream)
+        return structlog.BytesLogger(self._stream.buffer)
+
+
+def _renderers(
+    *, as_text: bool, colors: bool, to_text: bool = False
+) -> list[structlog.typing.Processor]:
+    if as_text:
+        return [structlog.dev.ConsoleRenderer(colors=colors)]
+    dumps = _dumps_text if to_text else orjson.dumps
+    return [
+        structlog.processors.format_exc_info,
+        structlog.processors.EventRenamer("message"),
+        structlog.processors.JSONRenderer(serializer=dumps),
+    ]
+
+
+def _dumps_text(value: Any, **options: Any) -> str:
+    return orjson.dumps(value, **options).decode()
+
+
+class RequestLog:
+    """A sink that writes one line per request."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+
+    def request_started(self) -> None:
+        """See Sink."""
+
+    def request_finished(self, trace: RequestTrace) -> None:
+        """See Sink."""
+        first = trace.time_to_first_token
+        self._log.info(
+            "request",
+            request_id=trace.request_id,
+            method=trace.method,
+            route=trace.route,
+            status=trace.status,
+            outcome=trace.outcome,
+            code=trace.error_code,
+            model=trace.model,
+            stream=trace.stream,
+            prompt_tokens=trace.prompt_tokens,
+            completion_tokens=trace.completion_tokens,
+            time_to_first_token_ms=None if first is None else round(first * 1000, 3),
+            duration_ms=round(trace.duration * 1000, 3),
+        )

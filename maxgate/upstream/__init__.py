@@ -1,0 +1,1 @@
+"""Everything about talking to MAX servers."""

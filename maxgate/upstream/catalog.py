@@ -1,0 +1,89 @@
+"""Cards joined with what the engines report."""
+
+from collections.abc import Callable, Sequence
+
+from maxgate.errors import ModelNotFound
+from maxgate.generation.catalog import ServedModel
+from maxgate.generation.model_card import ModelCard, SamplingDefaults
+from maxgate.upstream.endpoint import Endpoint, EngineModel
+from maxgate.upstream.translation import unavailable
+
+
+class LiveCatalog:
+    """The models that engines list, in the order of the cards, then the ones without a card.
+
+    A card's prompt format is used once `has_format` says so; until then, and for models without a
+    card, the engine formats the prompt itself.
+    """
+
+    def __init__(
+        self,
+        cards: Sequence[ModelCard],
+        endpoints: Sequence[Endpoint],
+        has_format: Callable[[ModelCard], bool],
+    ) -> None:
+        self._cards = cards
+        self._endpoints = endpoints
+        self._has_format = has_format
+        self._by_name: dict[str, ServedModel] = {}
+        self._models: tuple[ServedModel, ...] = ()
+
+    def find(self, name: str | None) -> ServedModel:
+        """See ModelCatalog."""
+        if name is None:
+            if not self._models:
+                raise unavailable()
+            return self._models[0]
+        model = self._by_name.get(name)
+        if model is not None:
+            return model
+        if self._may_come(name):
+            raise unavailable()
+        raise ModelNotFound(name)
+
+    def list(self) -> Sequence[ServedModel]:
+        """See ModelCatalog."""
+        return self._models
+
+    def _may_come(self, name: str) -> bool:
+        # An engine that has not been reached may serve a model that only its card names.
+        missing = any(endpoint.state != "healthy" for endpoint in self._endpoints)
+        return missing and any(name in card.names for card in self._cards)
+
+    def refresh(self) -> None:
+        """Take in what endpoints and formats have become."""
+        reported: dict[str, EngineModel] = {}
+        for endpoint in self._endpoints:
+            for name, model in endpoint.models.items():
+                reported.setdefault(name, model)
+        by_name: dict[str, ServedModel] = {}
+        models = []
+        for card in self._cards:
+            engine_model = reported.pop(card.served_model_name, None)
+            if engine_model is not None:
+                served = self._served(card, engine_model)
+                models.append(served)
+                for name in card.names:
+                    by_name.setdefault(name, served)
+        for engine_model in reported.values():
+            served = _without_card(engine_model)
+            models.append(served)
+            by_name.setdefault(served.name, served)
+        self._by_name, self._models = by_name, tuple(models)
+
+    def _served(self, card: ModelCard, model: EngineModel) -> ServedModel:
+        limit = model.context_length
+        return ServedModel(
+            name=card.name,
+            engine_name=model.name,
+            prompt=card.prompt if self._has_format(card) else "engine",
+            context_length=min(card.context_length, limit) if limit else card.context_length,
+            created=model.created,
+            sampling=card.sampling,
+        )
+
+
+def _without_card(model: EngineModel) -> ServedModel:
+    # A limit that the engine does not tell is the engine's to enforce.
+    limit = model.context_length or 2**31
+    return ServedModel(model.name, model.name, "engine", limit, model.created, SamplingDefaults())

@@ -1,0 +1,48 @@
+"""One MAX server: its address and what is known of it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+EndpointState = Literal["unknown", "healthy", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModel:
+    """A model as an engine lists it; `context_length` is None where it does not say."""
+
+    name: str
+    created: int
+    context_length: int | None
+
+
+class Endpoint:
+    """What requests and probes have learned about one engine.
+
+    `models` is what it listed last, also while it is away: it is expected to come back with them.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.state: EndpointState = "unknown"
+        self.models: Mapping[str, EngineModel] = {}
+        self.error: str | None = None
+        self.in_flight = 0
+
+    def mark_healthy(self, models: Mapping[str, EngineModel]) -> None:
+        """It has listed its models."""
+        self.state, self.models, self.error = "healthy", models, None
+
+    def mark_unreachable(self, error: str) -> None:
+        """A connection to it failed."""
+        self.state, self.error = "unreachable", error
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Counts one request for as long as it lasts."""
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1

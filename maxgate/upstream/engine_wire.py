@@ -1,0 +1,126 @@
+"""MAX's wire format: request bodies it understands, answers and chunks as events.
+
+A request whose prompt is token ids goes to `/v1/completions`; one that the engine formats itself
+goes to `/v1/chat/completions`. What MAX accepts and ignores on each is listed in docs/engine.md.
+"""
+
+from typing import Any
+
+import orjson
+
+from maxgate.errors import UpstreamError
+from maxgate.generation.events import Chunk, FinishReason, Usage
+from maxgate.generation.request import GenerationRequest
+
+# MAX takes seed 0 for "no seed"; a fixed number keeps its promise of the same answer again.
+_SEED_FOR_ZERO = 0x5EED
+_SEED_MASK = 2**63 - 1
+_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+def path(request: GenerationRequest) -> str:
+    """The route that takes the request."""
+    return "/v1/chat/completions" if request.prompt is None else "/v1/completions"
+
+
+def body(request: GenerationRequest) -> bytes:
+    """The JSON to send."""
+    sampling = request.sampling
+    fields: dict[str, Any] = {
+        "model": request.model.engine_name,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    if request.prompt is None:
+        fields["messages"] = [
+            {"role": message.role, "content": "".join(message.parts)}
+            for message in request.messages
+        ]
+    else:
+        fields["prompt"] = orjson.Fragment(b"[%b]" % request.prompt.json)
+    if request.stop_token_ids:
+        fields["stop_token_ids"] = request.stop_token_ids
+    if sampling.max_tokens is not None:
+        fields["max_tokens"] = sampling.max_tokens
+    if sampling.seed is not None:
+        fields["seed"] = (sampling.seed & _SEED_MASK) or _SEED_FOR_ZERO
+    if sampling.stop:
+        fields["stop"] = sampling.stop
+        fields["return_token_ids"] = True
+    if request.stream:
+        fields["stream"] = True
+        fields["stream_options"] = {"include_usage": True}
+    return orjson.dumps(fields)
+
+
+def read_answer(data: bytes) -> Chunk:
+    """The one event of an answer that was not streamed.
+
+    Raises UpstreamError where it is not an answer.
+    """
+    try:
+        answer = orjson.loads(data)
+        choice = answer["choices"][0]
+        message = choice.get("message")
+        text = choice["text"] if message is None else message["content"]
+        return Chunk(text or "", _finish_reason(choice), _usage(answer["usage"]))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UpstreamError("The engine's answer could not be read.") from error
+
+
+class ChunkReader:
+    """Reads the chunks of one stream, and counts for engines that do not.
+
+    The first chunk carries the usage up to it. Where the request has stop strings every chunk
+    does, so that the stream can be left at any of them.
+    """
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self._always_counted = bool(request.sampling.stop)
+        self._prompt_tokens = 0 if request.prompt is None else request.prompt.length
+        self._completion_tokens = 0
+
+    @property
+    def counted(self) -> Usage:
+        """Tokens so far; a chunk that does not list its tokens counts as one."""
+        return Usage(self._prompt_tokens, self._completion_tokens)
+
+    def read(self, data: bytes) -> Chunk:
+        """The event in one `data` of the stream.
+
+        Raises UpstreamError where it is an error or cannot be read.
+        """
+        try:
+            fields = orjson.loads(data)
+            choices = fields.get("choices")
+            if choices:
+                return self._read_choice(choices[0])
+            if "error" in fields:
+                raise UpstreamError("The engine failed in the middle of its answer.")
+            usage = fields.get("usage")
+            return Chunk() if usage is None else Chunk(usage=_usage(usage))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise UpstreamError("A part of the engine's answer could not be read.") from error
+
+    def _read_choice(self, choice: dict[str, Any]) -> Chunk:
+        first = self._completion_tokens == 0
+        if first and (prompt := choice.get("prompt_token_ids")):
+            self._prompt_tokens = len(prompt)
+        ids = choice.get("token_ids")
+        self._completion_tokens += 1 if ids is None else len(ids)
+        delta = choice.get("delta")
+        text = choice["text"] if delta is None else delta.get("content")
+        usage = self.counted if first or self._always_counted else None
+        return Chunk(text or "", _finish_reason(choice), usage)
+
+
+def _finish_reason(choice: dict[str, Any]) -> FinishReason | None:
+    reason = choice.get("finish_reason")
+    return None if reason is None else _FINISH_REASONS.get(reason, "stop")
+
+
+def _usage(fields: dict[str, Any]) -> Usage:
+    details = fields.get("prompt_tokens_details") or {}
+    return Usage(
+        fields["prompt_tokens"], fields["completion_tokens"], details.get("cached_tokens") or 0
+    )

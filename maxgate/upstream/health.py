@@ -1,0 +1,114 @@
+"""Looking after engines: which are there, and what they serve."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import httpx
+import orjson
+import structlog
+
+from maxgate.upstream.endpoint import Endpoint, EngineModel
+from maxgate.upstream.settings import UpstreamSettings
+
+BeforeServing = Callable[[Collection[str]], Awaitable[None]]
+
+# An engine under load may be slow to list its models; one that refuses connections is gone.
+_SLOW_PROBES_BEFORE_DOWN = 3
+
+_log = structlog.get_logger()
+
+
+class HealthMonitor:
+    """Asks every engine for its models, again and again.
+
+    An engine counts as healthy once `before_serving` has been through with the names of the
+    models it lists; `changed` is called when it has been noted as such.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        client: httpx.AsyncClient,
+        settings: UpstreamSettings,
+        before_serving: BeforeServing,
+        changed: Callable[[], None],
+    ) -> None:
+        self._endpoints = endpoints
+        self._client = client
+        self._settings = settings
+        self._before_serving = before_serving
+        self._changed = changed
+        self._failures: Counter[Endpoint] = Counter()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for endpoint in self._endpoints:
+                tasks.create_task(self._watch(endpoint))
+
+    async def probe_all(self) -> None:
+        """Look at every engine once."""
+        async with asyncio.TaskGroup() as tasks:
+            for endpoint in self._endpoints:
+                tasks.create_task(self.probe(endpoint))
+
+    async def _watch(self, endpoint: Endpoint) -> None:
+        while True:
+            well = endpoint.state == "healthy"
+            pause = self._settings.probe_interval if well else self._settings.probe_interval_down
+            await asyncio.sleep(pause)
+            await self.probe(endpoint)
+
+    async def probe(self, endpoint: Endpoint) -> None:
+        """Look at one engine, and note what is seen."""
+        before = endpoint.state
+        try:
+            response = await self._client.get(
+                f"{endpoint.url}/v1/models", timeout=self._settings.probe_timeout
+            )
+            models = _read_models(response)
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            self._note_failure(endpoint, error)
+        else:
+            await self._before_serving(models)
+            self._failures[endpoint] = 0
+            endpoint.mark_healthy(models)
+            self._changed()
+        if endpoint.state != before:
+            _log.info(
+                "engine is " + endpoint.state,
+                engine=endpoint.url,
+                models=sorted(endpoint.models),
+                error=endpoint.error,
+            )
+
+    def _note_failure(self, endpoint: Endpoint, error: Exception) -> None:
+        self._failures[endpoint] += 1
+        patience = 1 if isinstance(error, httpx.ConnectError) else _SLOW_PROBES_BEFORE_DOWN
+        if endpoint.state != "healthy" or self._failures[endpoint] >= patience:
+            endpoint.mark_unreachable(_reason(error))
+
+
+def _read_models(response: httpx.Response) -> Mapping[str, EngineModel]:
+    response.raise_for_status()
+    entries: list[dict[str, Any]] = orjson.loads(response.content)["data"]
+    return {
+        entry["id"]: EngineModel(entry["id"], entry["created"], entry.get("max_model_len"))
+        for entry in entries
+    }
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            return "no connection"
+        case httpx.TimeoutException():
+            return "no answer in time"
+        case httpx.HTTPStatusError():
+            return f"answered {error.response.status_code}"
+        case httpx.HTTPError():
+            return "hung up"
+        case _:
+            return "its list of models could not be read"
