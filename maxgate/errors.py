@@ -67,6 +67,10 @@ class GatewayError(MaxgateError):
         self.code = code if code is not None else self.default_code
         self.retry_after = retry_after
 
+    def headers(self) -> dict[str, str]:
+        """What goes with the answer."""
+        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+
 
 class InvalidRequest(GatewayError):
     """The request is wrong as it stands; sending it again cannot help."""
@@ -122,6 +126,14 @@ class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_supported"
+
+    def __init__(self, message: str, *, allowed: str) -> None:
+        super().__init__(message)
+        self._allowed = allowed
+
+    def headers(self) -> dict[str, str]:
+        """The methods that there are."""
+        return {"allow": self._allowed}
 
 
 class RequestTimeout(GatewayError):

@@ -42,10 +42,8 @@ def error_json(error: GatewayError) -> bytes:
 
 def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     """The headers that go with it; they tell an OpenAI SDK when to try again."""
-    headers = [(b"content-type", b"application/json")]
-    if error.retry_after is not None:
-        headers.append((b"retry-after", str(error.retry_after).encode()))
-    return headers
+    given = {"content-type": "application/json", **error.headers()}
+    return [(name.encode(), value.encode()) for name, value in given.items()]
 
 
 def outcome_of(error: GatewayError) -> Outcome:
@@ -61,7 +59,7 @@ def invalid_body(error: ValidationError) -> InvalidRequest:
     # Where a field may have one of several types there is an error for each; the one deepest
     # inside belongs to the type that was meant.
     all_details = error.errors(include_url=False, include_context=True, include_input=True)
-    details = max(all_details, key=lambda d: len(d["loc"]))
+    details = max(all_details, key=lambda d: (len(d["loc"]), not d["type"].endswith("_type")))
     if details["type"] == "json_invalid":
         return InvalidRequest("The body of the request could not be parsed as JSON.")
     param = _param(details["loc"])
@@ -138,7 +136,7 @@ def _bound(kind: str, context: dict[str, Any], given: object, param: str) -> tup
     if code.endswith("_value"):
         code = ("integer_" if isinstance(given, int) else "decimal_") + code
     limit = next(context[name] for name in _LIMITS if name in context)
-    return code, f"Invalid value for '{param}': it {words.format(limit=limit)}."
+    return code, f"Invalid value for '{param}': it {words.format(limit=f'{limit:g}')}."
 
 
 # pydantic puts the name of the type that it tried into the path.

@@ -32,6 +32,8 @@ def http_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    for route in routes:
+        route.allowed = ", ".join(sorted(r.method for r in routes if r.path == route.path))
     app.router.routes.extend(routes)
     app.add_exception_handler(HTTPException, _raise_ours)
     app.add_middleware(RequestScope, recorder=recorder, clock=clock, unrecorded=_UNRECORDED)
@@ -44,6 +46,6 @@ async def _raise_ours(request: Request, error: Exception) -> NoReturn:
     path, method = request.scope["path"], request.scope["method"]
     if status == 404:
         raise NotFound(f"Unknown path: {method} {path[:200]}. GET /docs lists what there is.")
-    if status == 405:
-        raise MethodNotAllowed(f"{method[:20]} is not allowed for {path[:200]}.")
+    if status == 405:  # the OpenAPI page's own routes
+        raise MethodNotAllowed(f"{method[:20]} is not allowed for {path[:200]}.", allowed="GET")
     raise InvalidRequest("The request cannot be served.")

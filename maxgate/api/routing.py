@@ -15,6 +15,7 @@ from starlette.types import Send as StarletteSend
 
 from maxgate.api.body import Receive, Scope, Send
 from maxgate.api.errors import ErrorResponse
+from maxgate.errors import MethodNotAllowed
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -51,12 +52,22 @@ class DocumentedRoute(APIRoute):
             else handler.__name__ + "_post",
         )
         self._handler = handler
+        self.method = method
+        self.allowed = method
 
     async def handle(
         self, scope: StarletteScope, receive: StarletteReceive, send: StarletteSend
     ) -> None:
-        """Give the request to the handler."""
+        """Give the request to the handler.
+
+        Raises MethodNotAllowed where the path fits and the method does not.
+        """
         scope["trace"].route = self.path
+        if scope["method"] != self.method:
+            raise MethodNotAllowed(
+                f"{scope['method']} is not allowed for {self.path}; use {self.allowed}.",
+                allowed=self.allowed,
+            )
         await self._handler(scope, receive, send)
 
 

@@ -1,6 +1,5 @@
 """`maxgate serve`, also known as `python api_server.py`."""
 
-import os
 import shutil
 import signal
 import socket
@@ -14,6 +13,7 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from maxgate.api.protocol import GatewayProtocol, listening_socket
 from maxgate.cards import load_cards
 from maxgate.cli.announcement import Announcement
 from maxgate.cli.engine_child import EngineChild
@@ -68,42 +68,64 @@ def serve(
     load_cards(settings.cards)  # a bad card is found before anything is started
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        url = _url(settings.host, listener.getsockname()[1])
         if settings.workers > 1:
             stack.enter_context(_shared_metrics())
+        server = _Server(settings, listener)
         child = None
         if settings.engine != "none":
-            child = stack.enter_context(EngineChild(settings, on_failure=_stop_this_process))
-        stack.enter_context(Announcement(url))
-        _run_server(settings, listener)
+            child = stack.enter_context(EngineChild(settings, on_failure=server.stop))
+        stack.enter_context(Announcement(_url(settings.host, listener.getsockname()[1])))
+        server.run()
     if child is not None and child.failed:
         raise typer.Exit(1)
 
 
-def _run_server(settings: Settings, listener: socket.socket) -> None:
-    config = uvicorn.Config(
-        "maxgate.asgi:app",
-        workers=settings.workers,
-        loop="uvloop",
-        http="httptools",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
-    )
-    if settings.workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
-    else:
-        uvicorn.Server(config).run(sockets=[listener])
+class _Server:
+    """uvicorn, in this process or as the keeper of several."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            "maxgate.asgi:app",
+            workers=settings.workers,
+            loop="uvloop",
+            http=GatewayProtocol,
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
+            timeout_graceful_shutdown=settings.shutdown_timeout,
+        )
+        self._single = uvicorn.Server(config)
+        self._several = Multiprocess(config, sockets=[listener]) if settings.workers > 1 else None
+        self._listener = listener
+
+    def run(self) -> None:
+        """Until a signal comes or `stop` is called."""
+        if self._several is not None:
+            self._several.run()
+            return
+        # uvicorn raises the signal again when it has ended; the engine is still to be stopped then.
+        signal.signal(signal.SIGTERM, _exit)
+        self._single.run(sockets=[self._listener])
+
+    def stop(self) -> None:
+        """End as after a signal; from any thread, also before `run`."""
+        if self._several is None:
+            self._single.should_exit = True
+        else:
+            self._several.should_exit.set()
+
+
+def _exit(number: int, frame: object) -> None:  # noqa: ARG001
+    raise SystemExit(0)
 
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = listening_socket(host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
@@ -126,7 +148,3 @@ def _shared_metrics() -> Iterator[None]:
 def _url(host: str, port: int) -> str:
     shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-def _stop_this_process() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)

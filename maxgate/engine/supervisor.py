@@ -83,7 +83,6 @@ class Supervisor:
         engine = await self._launcher.start()
         try:
             await self._until_ready(engine)
-            self._ready_at = self._clock.monotonic()
             raise self._failure(await engine.wait())
         finally:
             await _undisturbed(engine.stop())
@@ -100,7 +99,8 @@ class Supervisor:
                     raise EngineError(f"it was not ready after {self._start_timeout:.0f} s")
                 self._reporter.starting(phase_of(read_tail(self._launcher.log_file)), seconds)
                 await asyncio.wait([ended], timeout=_LOOK_EVERY)
-            self._reporter.ready(self._clock.monotonic() - began)
+            self._ready_at = self._clock.monotonic()
+            self._reporter.ready(self._ready_at - began)
         finally:
             ended.cancel()
             await asyncio.wait([ended])

@@ -20,11 +20,13 @@ class StopTrimmer:
         if self.stopped:
             return ""
         text = self._held + text
-        found = [at for at in map(text.find, self._stops) if at >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
+            # The one that was complete first, so that chunks make no difference.
+            _, start = min(found)
             self.stopped = True
             self._held = ""
-            return text[: min(found)]
+            return text[:start]
         keep = self._possible_beginning(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

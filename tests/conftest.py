@@ -1,0 +1,54 @@
+"""What all tests share: a clean environment, one event loop kind, the small model's files."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from maxgate.generation.model_files import ModelFiles
+from maxgate.prompts.tokenizer import PromptTokenizer, load_tokenizer
+from tests.fakes.gateway import Gateway, StartGateway, start
+
+ROOT = Path(__file__).parent.parent
+SMALL_MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("MAXGATE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asyncio only: uvicorn and the gateway are written for it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Path:
+    """The prepared small model's directory; `make test` prepares it."""
+    directory = ModelFiles.of(Path("~/.cache/maxgate")).models_dir / SMALL_MODEL
+    assert directory.is_dir(), f"run: maxgate models prepare {SMALL_MODEL}"
+    return directory
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer(small_model: Path) -> PromptTokenizer:
+    """The small model's tokenizer, rebuilt from its GGUF file."""
+    return load_tokenizer(small_model)
+
+
+@pytest.fixture
+def start_gateway() -> StartGateway:
+    """Starts a gateway with the given settings in front of the given stand-in for MAX."""
+    return start
+
+
+@pytest.fixture
+async def gateway(start_gateway: StartGateway) -> AsyncIterator[Gateway]:
+    """A gateway with default settings."""
+    async with start_gateway() as started:
+        yield started

@@ -1,0 +1,106 @@
+"""The official client for Python, against the whole gateway in front of a stand-in for MAX."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+
+from tests.fakes.gateway import Gateway, StartGateway
+from tests.fakes.max_server import ANSWER, FakeMax, Script
+
+HELLO = [{"role": "user", "content": "Hello"}]
+TEXT = "".join(ANSWER)
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=gateway.url + "/v1", api_key="none", max_retries=0
+    ) as client:
+        yield client
+
+
+async def test_create(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(model="smollm2", messages=HELLO)
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (TEXT, "stop")
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 45
+    assert answer._request_id is not None
+    assert answer._request_id.startswith("req_")
+
+
+async def test_stream(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model="smollm2",
+        messages=HELLO,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = [chunk async for chunk in stream]
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert (text, chunks[-1].usage and chunks[-1].usage.total_tokens) == (TEXT, 45)
+
+
+async def test_the_stream_helper(client: openai.AsyncOpenAI) -> None:
+    async with client.chat.completions.stream(model="smollm2", messages=HELLO) as stream:
+        final = await stream.get_final_completion()
+    assert final.choices[0].message.content == TEXT
+
+
+async def test_the_synchronous_client(gateway: Gateway) -> None:
+    def ask() -> tuple[str | None, str]:
+        with openai.OpenAI(base_url=gateway.url + "/v1", api_key="none") as client:
+            whole = client.chat.completions.create(model="smollm2", messages=HELLO)
+            stream = client.chat.completions.create(model="smollm2", messages=HELLO, stream=True)
+            pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+        return whole.choices[0].message.content, "".join(pieces)
+
+    assert await asyncio.to_thread(ask) == (TEXT, TEXT)
+
+
+async def test_models(client: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in client.models.list()] == ["smollm2-135m-instruct"]
+    assert (await client.models.retrieve("smollm2")).id == "smollm2-135m-instruct"
+
+
+async def test_raw_response(client: openai.AsyncOpenAI) -> None:
+    raw = await client.chat.completions.with_raw_response.create(model="smollm2", messages=HELLO)
+    assert raw.headers["x-request-id"].startswith("req_")
+    assert raw.parse().choices[0].message.content == TEXT
+
+
+async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as not_found:
+        await client.chat.completions.create(model="gpt-4", messages=HELLO)
+    assert (not_found.value.code, not_found.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.BadRequestError) as bad:
+        await client.chat.completions.create(model="smollm2", messages=HELLO, temperature=2.5)
+    assert (bad.value.code, bad.value.param) == ("decimal_above_max_value", "temperature")
+
+
+async def test_an_engine_that_is_down_is_tried_again_by_the_sdk(
+    start_gateway: StartGateway,
+) -> None:
+    engine = FakeMax(scripts=[Script(status=429)])
+    async with (
+        start_gateway(engine) as gateway,
+        openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key="none") as client,
+    ):
+        answer = await client.chat.completions.create(model="smollm2", messages=HELLO)
+    assert answer.choices[0].message.content == TEXT
+    assert len(engine.requests) == 2
+
+
+async def test_a_stream_that_is_cut_raises(start_gateway: StartGateway) -> None:
+    engine = FakeMax(scripts=[Script(cut_after=3)])
+    async with (
+        start_gateway(engine) as gateway,
+        openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key="none") as client,
+    ):
+        stream = await client.chat.completions.create(model="smollm2", messages=HELLO, stream=True)
+        pieces: list[str] = []
+        with pytest.raises(openai.APIError, match="cut off"):
+            async for chunk in stream:
+                pieces.append(chunk.choices[0].delta.content or "")  # noqa: PERF401  # it is the failure that ends it
+    assert "".join(pieces) == "The capital of"

@@ -1,0 +1,80 @@
+"""One real MAX for the whole run, started by the gateway itself on the CPU."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from maxgate.clock import SystemClock
+from tests.conftest import ROOT
+from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.processes import free_port
+
+_START_SECONDS = 600
+_PAUSE = threading.Event()
+
+
+@dataclass(frozen=True)
+class RealGateway:
+    """A gateway with MAX behind it, and both addresses."""
+
+    url: str
+    engine_url: str
+    metrics_url: str
+    process: "subprocess.Popen[bytes]"
+
+
+@pytest.fixture(scope="session")
+def real_gateway(small_model: Path) -> Iterator[RealGateway]:
+    """Up and ready; killed at the end, after which nothing may be left running."""
+    assert small_model.is_dir()
+    port, engine_port = free_port(), free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "api_server.py", "--port", str(port), "--engine", "local"),
+            *("--engine-url", f"http://localhost:{engine_port}", "--card", str(SMALL_CARD)),
+        ],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MAXGATE_")},
+        start_new_session=True,
+    )
+    gateway = RealGateway(
+        f"http://127.0.0.1:{port}",
+        f"http://127.0.0.1:{engine_port}",
+        f"http://127.0.0.1:{engine_port + 1}/metrics",
+        process,
+    )
+    try:
+        _wait_until_ready(gateway)
+        yield gateway
+    finally:
+        started = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        _, left = psutil.wait_procs(started, timeout=30)
+        for one in left:
+            one.kill()
+        assert left == [], "MAX went on running after its gateway was killed"
+
+
+def _wait_until_ready(gateway: RealGateway) -> None:
+    clock = SystemClock()
+    deadline = clock.monotonic() + _START_SECONDS
+    with httpx.Client(base_url=gateway.url, timeout=5) as client:
+        while clock.monotonic() < deadline:
+            assert gateway.process.poll() is None, "the gateway has ended"
+            try:
+                if client.get("/health/ready").status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            _PAUSE.wait(0.2)
+    raise AssertionError(f"MAX was not ready within {_START_SECONDS} s")

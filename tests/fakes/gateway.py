@@ -1,0 +1,46 @@
+"""The whole gateway over HTTP, in front of a stand-in for MAX."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from maxgate.app import create_app
+from maxgate.settings import Settings
+from tests.fakes.max_server import FakeMax
+from tests.fakes.server import serving
+
+SMALL_CARD = Path(__file__).parents[2] / "models" / "smollm2-135m-instruct.yaml"
+
+
+@dataclass
+class Gateway:
+    """A running gateway and the engine behind it."""
+
+    url: str
+    engine: FakeMax
+    client: httpx.AsyncClient
+
+    async def chat(self, **fields: Any) -> httpx.Response:
+        """Ask something."""
+        body = {"messages": [{"role": "user", "content": "Hello"}], **fields}
+        return await self.client.post("/v1/chat/completions", json=body)
+
+
+StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@asynccontextmanager
+async def start(engine: FakeMax | None = None, **settings: Any) -> AsyncIterator[Gateway]:
+    """A gateway with these settings in front of this engine."""
+    engine = engine or FakeMax()
+    async with serving(engine) as engine_url:
+        chosen = Settings(**{"engine_urls": [engine_url], "cards": [SMALL_CARD], **settings})
+        async with (
+            serving(create_app(chosen)) as url,
+            httpx.AsyncClient(base_url=url) as client,
+        ):
+            yield Gateway(url, engine, client)

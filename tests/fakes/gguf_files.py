@@ -1,0 +1,129 @@
+"""Small Llama models written as GGUF files, in any encoding that the package gguf can write."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quantize
+from numpy.typing import NDArray
+
+HIDDEN, HEADS, KV_HEADS, LAYERS, FFN = 64, 4, 2, 2, 128
+TOKENS = [*map(chr, range(0x21, 0x7F)), "Ġ", "ab", "<|end|>"]
+
+
+def interleave(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """The order in which llama.cpp stores rotary rows (`permute` in its converter)."""
+    rows, columns = weights.shape
+    halves = weights.reshape(heads, 2, rows // heads // 2, columns)
+    return halves.swapaxes(1, 2).reshape(rows, columns)
+
+
+def llama_weights() -> dict[str, NDArray[np.float32]]:
+    """Weights under Hugging Face's names."""
+    random = np.random.default_rng(1)
+
+    def matrix(*shape: int) -> NDArray[np.float32]:
+        return random.standard_normal(shape, dtype=np.float32)
+
+    kv = HIDDEN // HEADS * KV_HEADS
+    weights = {"model.embed_tokens.weight": matrix(len(TOKENS), HIDDEN)}
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}."
+        weights |= {
+            prefix + "self_attn.q_proj.weight": matrix(HIDDEN, HIDDEN),
+            prefix + "self_attn.k_proj.weight": matrix(kv, HIDDEN),
+            prefix + "self_attn.v_proj.weight": matrix(kv, HIDDEN),
+            prefix + "self_attn.o_proj.weight": matrix(HIDDEN, HIDDEN),
+            prefix + "input_layernorm.weight": matrix(HIDDEN),
+            prefix + "post_attention_layernorm.weight": matrix(HIDDEN),
+            prefix + "mlp.gate_proj.weight": matrix(FFN, HIDDEN),
+            prefix + "mlp.up_proj.weight": matrix(FFN, HIDDEN),
+            prefix + "mlp.down_proj.weight": matrix(HIDDEN, FFN),
+        }
+    return weights | {
+        "model.norm.weight": matrix(HIDDEN),
+        "lm_head.weight": matrix(len(TOKENS), HIDDEN),
+    }
+
+
+_GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def gguf_name(name: str) -> str:
+    """llama.cpp's name of a weight."""
+    stem = name.removesuffix(".weight")
+    if stem.startswith("model.layers."):
+        _, _, layer, rest = stem.split(".", 3)
+        return f"blk.{layer}.{_GGUF_NAMES[rest]}.weight"
+    return _GGUF_NAMES[stem] + ".weight"
+
+
+def write_llama(
+    path: Path,
+    *,
+    encoding: GGMLQuantizationType = GGMLQuantizationType.F32,
+    file_type: int = 0,
+    architecture: str = "llama",
+    pre: str | None = "llama-bpe",
+    tokenizer: str | None = "gpt2",
+    metadata: dict[str, Any] | None = None,
+    extra: dict[str, NDArray[np.float32]] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Write a model and return the weights in it; matrices are in `encoding`."""
+    weights = llama_weights()
+    writer = GGUFWriter(path, architecture)
+    writer.add_file_type(file_type)
+    writer.add_context_length(256)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(FFN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(HIDDEN // HEADS)
+    if tokenizer is not None:
+        _write_tokenizer(writer, tokenizer, pre)
+    for key, value in (metadata or {}).items():
+        writer.add_key_value(key, *value)
+    for name, values in weights.items():
+        stored = values
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            stored = interleave(values, HEADS if "q_proj" in name else KV_HEADS)
+        if stored.ndim == 1:
+            writer.add_tensor(gguf_name(name), stored)
+        else:
+            writer.add_tensor(gguf_name(name), quantize(stored, encoding), raw_dtype=encoding)
+    for name, values in (extra or {}).items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return weights
+
+
+def _write_tokenizer(writer: GGUFWriter, model: str, pre: str | None) -> None:
+    writer.add_tokenizer_model(model)
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
+    writer.add_token_list(TOKENS)
+    control = [TokenType.CONTROL if t.startswith("<|") else TokenType.NORMAL for t in TOKENS]
+    writer.add_token_types(control)
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(TOKENS.index("<|end|>"))
+    writer.add_eos_token_id(TOKENS.index("<|end|>"))
+    writer.add_chat_template("{{ messages }}")

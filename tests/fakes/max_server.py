@@ -1,0 +1,181 @@
+"""A stand-in for MAX: the same routes and shapes, with answers, pauses and failures on order.
+
+Shapes were taken from a live MAX 26.7.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ANSWER = ("The", " capital", " of", " France", " is", " Paris", ".")
+
+
+class Cut(Exception):  # ends a connection, as a crash of MAX does
+    """Raised inside the application, so that its server drops the connection."""
+
+
+@dataclass
+class Script:
+    """What is said to one request.
+
+    With `status` other than 200, `error` is the whole answer. The stream stops without another
+    byte after `silent_after` chunks, is cut off after `cut_after`, and carries an error after
+    `error_after`.
+    """
+
+    tokens: Sequence[str] = ANSWER
+    finish_reason: str = "stop"
+    status: int = 200
+    error: bytes = b'{"error":{"message":"Value error."}}'
+    silent_after: int | None = None
+    cut_after: int | None = None
+    error_after: int | None = None
+    with_usage: bool = True
+    with_done: bool = True
+
+
+@dataclass
+class FakeMax:
+    """One engine; `scripts` are used up in order, then every answer is the default one."""
+
+    models: Sequence[str] = ("smollm2-135m-instruct",)
+    context_length: int = 8192
+    scripts: list[Script] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    running: int = 0
+    aborted: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["path"] == "/v1/models":
+            await _send_json(send, 200, json.dumps(self._model_list()).encode())
+            return
+        body = json.loads(await _read(receive))
+        self.requests.append(body)
+        self.paths.append(scope["path"])
+        self.running += 1
+        self.idle.clear()
+        self.arrived.set()
+        try:
+            await self._answer(scope["path"], body, receive, send)
+        finally:
+            self.running -= 1
+            if self.running == 0:
+                self.idle.set()
+
+    def _model_list(self) -> dict[str, Any]:
+        cards = [
+            {"id": name, "object": "model", "created": 1, "max_model_len": self.context_length}
+            for name in self.models
+        ]
+        return {"object": "list", "data": cards}
+
+    async def _answer(self, path: str, body: dict[str, Any], receive: Any, send: Any) -> None:
+        script = self.scripts.pop(0) if self.scripts else Script()
+        if script.status != 200:
+            await _send_json(send, script.status, script.error)
+        elif script.silent_after == 0:
+            await self._until_abandoned(receive)
+        elif body.get("stream"):
+            await self._stream(path, body, script, receive, send)
+        else:
+            await _send_json(send, 200, json.dumps(_whole(path, body, script)).encode())
+
+    async def _stream(
+        self, path: str, body: dict[str, Any], script: Script, receive: Any, send: Any
+    ) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for number, token in enumerate(script.tokens):
+            if number == script.cut_after:
+                raise Cut
+            if number == script.error_after:
+                await _event(send, {"error": {"message": "boom", "type": "", "code": "500"}})
+                await send({"type": "http.response.body", "body": b""})
+                return
+            if number == script.silent_after:
+                await self._until_abandoned(receive)
+                return
+            last = number == len(script.tokens) - 1
+            reason = script.finish_reason if last else None
+            await _event(send, _chunk(path, body, number, token, reason))
+        if script.with_usage:
+            await _event(send, {"choices": [], "usage": _usage(script)})
+        if script.with_done:
+            await _event(send, None)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _until_abandoned(self, receive: Any) -> None:
+        message = await receive()
+        assert message["type"] == "http.disconnect"
+        self.aborted += 1
+
+
+def _whole(path: str, body: dict[str, Any], script: Script) -> dict[str, Any]:
+    text = "".join(script.tokens)
+    choice: dict[str, Any] = {"index": 0, "finish_reason": script.finish_reason}
+    if path.endswith("/chat/completions"):
+        choice["message"] = {"role": "assistant", "content": text, "refusal": ""}
+    else:
+        choice["text"] = text
+    return {"id": "0", "choices": [choice], "usage": _usage(script), "model": body["model"]}
+
+
+def _chunk(
+    path: str, body: dict[str, Any], number: int, token: str, reason: str | None
+) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
+    if path.endswith("/chat/completions"):
+        choice["delta"] = {"role": "assistant", "content": token}
+    else:
+        choice["text"] = token
+    if body.get("return_token_ids"):
+        choice["token_ids"] = [1000 + number]
+        if number == 0:
+            choice["prompt_token_ids"] = body.get("prompt", [1, 2, 3])
+    return {"id": "0", "choices": [choice], "usage": None, "model": body["model"]}
+
+
+def _usage(script: Script) -> dict[str, Any]:
+    completion = len(script.tokens) + 1
+    return {
+        "prompt_tokens": 37,
+        "completion_tokens": completion,
+        "total_tokens": 37 + completion,
+        "prompt_tokens_details": {"cached_tokens": 5},
+    }
+
+
+async def _event(send: Any, data: dict[str, Any] | None) -> None:
+    text = "[DONE]" if data is None else json.dumps(data)
+    body = f"data: {text}\n\n".encode()
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _send_json(send: Any, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _read(receive: Any) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message["body"]
+        if not message.get("more_body"):
+            return body
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    for _ in range(2):
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})

@@ -1,0 +1,82 @@
+"""The gateway as a process of its own, started the way a user does."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.conftest import ROOT
+from tests.fakes.waiting import until
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class ServerProcess:
+    """`python api_server.py`, running."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    lines: list[str] = field(default_factory=list)
+
+    async def read(self) -> None:
+        """Take in what it says on stderr."""
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.lines.append(line.decode())
+
+    async def is_up(self) -> bool:
+        """Whether it answers."""
+        assert self.process.returncode is None, "".join(self.lines)
+        with suppress(httpx.HTTPError):
+            async with httpx.AsyncClient() as client:
+                return (await client.get(self.url + "/health/live")).status_code == 200
+        return False
+
+
+@asynccontextmanager
+async def api_server(*flags: str, **environment: str) -> AsyncIterator[ServerProcess]:
+    """The server with these flags on a free port; killed at the end if it still runs."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "api_server.py", "--port", str(port), *flags),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    server = ServerProcess(process, f"http://127.0.0.1:{port}")
+    reading = asyncio.create_task(server.read())
+    try:
+        await until(server.is_up, within=20)
+        yield server
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def run_to_end(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Exit code and stderr of a Python command that ends by itself."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode is not None
+    return process.returncode, stderr.decode()

@@ -1,0 +1,38 @@
+"""Requests for layers and backends, with everything that a test does not care about filled in."""
+
+from maxgate.generation.catalog import ServedModel
+from maxgate.generation.model_card import PromptFormat, SamplingDefaults
+from maxgate.generation.request import GenerationRequest, Message, Sampling, TokenIds
+from maxgate.generation.trace import RequestTrace
+
+
+def served_model(
+    name: str = "small", *, prompt: PromptFormat = "chatml", context_length: int = 100
+) -> ServedModel:
+    """A model that an engine serves."""
+    return ServedModel(name, f"{name}-on-max", prompt, context_length, 1, SamplingDefaults())
+
+
+def trace() -> RequestTrace:
+    """The trace of a request that has just arrived."""
+    return RequestTrace("req_1", "POST", "/v1/chat/completions", started_at=1000.0)
+
+
+def generation_request(
+    *texts: str,
+    stream: bool = False,
+    stop: tuple[str, ...] = (),
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    prompt: TokenIds | None = None,
+    model: ServedModel | None = None,
+) -> GenerationRequest:
+    """A request with one user message per text."""
+    return GenerationRequest(
+        model=model or served_model(),
+        messages=tuple(Message("user", (text,)) for text in texts or ("Hello",)),
+        sampling=Sampling(1.0, 1.0, max_tokens=max_tokens, seed=seed, stop=stop),
+        stream=stream,
+        trace=trace(),
+        prompt=prompt,
+    )

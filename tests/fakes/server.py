@@ -1,0 +1,49 @@
+"""Serving an ASGI application on a free port of this machine, in the test's own event loop."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+
+from maxgate.api.protocol import GatewayProtocol, listening_socket
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # pytest keeps its signals
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """The application's address while it is up."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # failures are ordered here
+    config = uvicorn.Config(
+        app,
+        http=GatewayProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    with listening_socket("127.0.0.1", 0) as listener:
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        await server.up.wait()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await running

@@ -1,0 +1,229 @@
+"""POST /v1/chat/completions, as a client without an SDK sees it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fakes.gateway import Gateway, StartGateway
+from tests.fakes.max_server import ANSWER, FakeMax, Script
+
+
+def events(text: str) -> list[Any]:
+    """The data of a stream's events; `[DONE]` as it is."""
+    frames = [frame for frame in text.split("\n\n") if frame and not frame.startswith(":")]
+    assert all(frame.startswith("data: ") for frame in frames)
+    return [
+        "[DONE]" if frame == "data: [DONE]" else json.loads(frame.removeprefix("data: "))
+        for frame in frames
+    ]
+
+
+def text_of(chunks: list[Any]) -> str:
+    return "".join(
+        chunk["choices"][0]["delta"].get("content") or ""
+        for chunk in chunks
+        if chunk != "[DONE]" and chunk.get("choices")
+    )
+
+
+async def test_a_whole_answer(gateway: Gateway) -> None:
+    response = await gateway.chat(model="smollm2", max_tokens=20)
+    assert response.headers["content-type"] == "application/json"
+    answer = response.json()
+    assert answer.pop("id").startswith("chatcmpl-")
+    assert isinstance(answer.pop("created"), int)
+    assert answer == {
+        "object": "chat.completion",
+        "model": "smollm2-135m-instruct",
+        "system_fingerprint": None,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "".join(ANSWER), "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 37,
+            "completion_tokens": 8,
+            "total_tokens": 45,
+            "prompt_tokens_details": {"cached_tokens": 5},
+        },
+    }
+
+
+async def test_a_stream(gateway: Gateway) -> None:
+    response = await gateway.chat(stream=True)
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    *chunks, done = events(response.text)
+    assert done == "[DONE]"
+    assert len({(c["id"], c["created"], c["model"], c["object"]) for c in chunks}) == 1
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert [(c["delta"], c["finish_reason"]) for c in choices] == [
+        ({"role": "assistant", "content": "", "refusal": None}, None),
+        *(({"content": token}, None) for token in ANSWER),
+        ({}, "stop"),
+    ]
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+async def test_a_stream_with_usage(gateway: Gateway) -> None:
+    response = await gateway.chat(stream=True, stream_options={"include_usage": True})
+    *chunks, last, done = events(response.text)
+    assert done == "[DONE]"
+    assert {chunk["usage"] for chunk in chunks} == {None}
+    assert (last["choices"], last["usage"]["total_tokens"]) == ([], 45)
+
+
+async def test_the_prompt_goes_to_the_engine_as_ids(gateway: Gateway) -> None:
+    await gateway.chat(
+        temperature=0, seed=0, max_completion_tokens=5, user="u", metadata={"a": "b"}
+    )
+    [sent] = gateway.engine.requests
+    assert gateway.engine.paths == ["/v1/completions"]
+    prompt = sent.pop("prompt")
+    assert prompt[0] == 1
+    assert sent == {
+        "model": "smollm2-135m-instruct",
+        "temperature": 0.0,
+        "top_p": 0.9,
+        "stop_token_ids": [2],
+        "max_tokens": 5,
+        "seed": 0x5EED,
+    }
+
+
+async def test_a_model_without_a_card_is_formatted_by_the_engine(
+    start_gateway: StartGateway,
+) -> None:
+    async with start_gateway(FakeMax(models=["stranger"])) as gateway:
+        response = await gateway.chat(model="stranger", stream=True)
+    assert text_of(events(response.text)) == "".join(ANSWER)
+    assert gateway.engine.paths == ["/v1/chat/completions"]
+    assert gateway.engine.requests[0]["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_stop_string_and_what_follows_never_show(
+    gateway: Gateway, *, stream: bool
+) -> None:
+    options = {"stream_options": {"include_usage": True}} if stream else {}
+    response = await gateway.chat(stop=["France is P", "nothing"], stream=stream, **options)
+    if stream:
+        *chunks, last, _ = events(response.text)
+        text, usage = text_of(chunks), last["usage"]
+        reason = chunks[-1]["choices"][0]["finish_reason"]
+    else:
+        choice, usage = response.json()["choices"][0], response.json()["usage"]
+        text, reason = choice["message"]["content"], choice["finish_reason"]
+    assert (text, reason) == ("The capital of ", "stop")
+    assert usage["completion_tokens"] == 6
+    await gateway.engine.idle.wait()
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        (Script(cut_after=3), "The capital of"),
+        (Script(error_after=3), "The capital of"),
+        (Script(cut_after=6), "The capital of France is Paris"),
+    ],
+)
+async def test_a_stream_that_the_engine_cuts_ends_with_an_error(
+    start_gateway: StartGateway, script: Script, shown: str
+) -> None:
+    async with start_gateway(FakeMax(scripts=[script])) as gateway:
+        *chunks, last = events((await gateway.chat(stream=True)).text)
+        metrics = (await gateway.client.get("/metrics")).json()
+    assert text_of(chunks) == shown
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * len(chunks)
+    assert last["error"]["type"] == "server_error"
+    assert last["error"].keys() == {"message", "type", "param", "code"}
+    assert metrics["requests"]["by_outcome"] == {"truncated": 1}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("script", "status", "code"),
+    [
+        (Script(status=500, error=b"<html>"), 502, "upstream_error"),
+        (Script(status=429), 503, "server_is_overloaded"),
+        (Script(status=400), 400, "invalid_value"),
+    ],
+)
+async def test_an_error_before_the_first_token_has_a_status(
+    start_gateway: StartGateway, script: Script, status: int, code: str, *, stream: bool
+) -> None:
+    async with start_gateway(FakeMax(scripts=[script])) as gateway:
+        response = await gateway.chat(stream=stream)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert ("retry-after" in response.headers) == (status == 503)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_engine_that_is_silent_times_out(
+    start_gateway: StartGateway, *, stream: bool
+) -> None:
+    engine = FakeMax(scripts=[Script(silent_after=0)])
+    upstream = {"first_token_timeout": 0.05, "response_timeout": 0.05}
+    async with start_gateway(engine, upstream=upstream) as gateway:
+        response = await gateway.chat(stream=stream)
+        await engine.idle.wait()
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
+
+
+async def test_an_engine_that_is_down_is_unavailable(start_gateway: StartGateway) -> None:
+    async with start_gateway(engine_urls=["http://127.0.0.1:9"]) as gateway:
+        for fields in ({}, {"model": "smollm2"}, {"stream": True}):
+            response = await gateway.chat(**fields)
+            assert response.status_code == 503
+            assert response.headers["retry-after"] == "2"
+            assert response.json()["error"]["code"] == "upstream_unavailable"
+
+
+async def test_silence_is_filled_with_comments(start_gateway: StartGateway) -> None:
+    engine = FakeMax(scripts=[Script(silent_after=3)])
+    async with start_gateway(engine, keep_alive_interval=0.02) as gateway:
+        body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
+        async with gateway.client.stream("POST", "/v1/chat/completions", json=body) as response:
+            lines = []
+            async for line in response.aiter_lines():
+                lines.append(line)
+                if lines.count(": keep-alive") == 2:
+                    break
+        await engine.idle.wait()
+    assert text_of(events("\n".join(lines) + "\n")) == "The capital of"
+    assert engine.aborted == 1
+
+
+async def test_an_error_after_a_comment_is_part_of_the_stream(start_gateway: StartGateway) -> None:
+    engine = FakeMax(scripts=[Script(silent_after=0)])
+    settings = {"keep_alive_interval": 0.02, "upstream": {"first_token_timeout": 0.1}}
+    async with start_gateway(engine, **settings) as gateway:
+        response = await gateway.chat(stream=True)
+    assert (response.status_code, response.text[:14]) == (200, ": keep-alive\n\n")
+    [last] = events(response.text)
+    assert last["error"]["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param", "code"),
+    [
+        ({"model": "gpt-4"}, 404, "model", "model_not_found"),
+        ({"model": ""}, 404, "model", "model_not_found"),
+        ({"max_tokens": 9000}, 400, "messages", "context_length_exceeded"),
+        ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, "messages",
+         "context_length_exceeded"),
+        ({"n": 2}, 400, "n", "invalid_value"),
+        ({"logit_bias": {"1": 1}}, 400, "logit_bias", "unsupported_parameter"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_found_before_the_engine_is_asked(
+    gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
+) -> None:
+    response = await gateway.chat(**fields)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (status, param, code)
+    assert gateway.engine.requests == []

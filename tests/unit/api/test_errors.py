@@ -1,0 +1,168 @@
+"""What is wrong with a body is said in OpenAI's words, with the path of the field."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from maxgate.api.chat.wire import ChatCompletionRequest
+from maxgate.api.errors import error_headers, error_json, invalid_body
+from maxgate.errors import InternalError, InvalidRequest, UpstreamUnavailable
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def refused(body: object) -> tuple[str | None, str | None, str]:
+    """Param, code and message of the answer to a body."""
+    text = body if isinstance(body, str | bytes) else json.dumps(body)
+    with pytest.raises(ValidationError) as caught:
+        ChatCompletionRequest.model_validate_json(text)
+    error = invalid_body(caught.value)
+    assert error.status == 400
+    return error.param, error.code, error.message
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code", "message"),
+    [
+        ({}, "messages", "missing_required_parameter", "Missing required parameter: 'messages'."),
+        (
+            {"messages": HELLO, "colour": 1},
+            "colour",
+            "unknown_parameter",
+            "Unknown parameter: 'colour'.",
+        ),
+        (
+            {"messages": HELLO, "tools": [{}]},
+            "tools",
+            "unsupported_parameter",
+            "Unsupported parameter: 'tools' is not served here.",
+        ),
+        (
+            {"messages": HELLO, "temperature": "hot"},
+            "temperature",
+            "invalid_type",
+            "Invalid type for 'temperature': expected a number, got a string.",
+        ),
+        (
+            {"messages": HELLO, "stream": 1},
+            "stream",
+            "invalid_type",
+            "Invalid type for 'stream': expected a boolean, got an integer.",
+        ),
+        (
+            {"messages": HELLO, "max_tokens": 0},
+            "max_tokens",
+            "integer_below_min_value",
+            "Invalid value for 'max_tokens': it must be at least 1.",
+        ),
+        (
+            {"messages": HELLO, "temperature": 2.5},
+            "temperature",
+            "decimal_above_max_value",
+            "Invalid value for 'temperature': it must be at most 2.",
+        ),
+        (
+            {"messages": []},
+            "messages",
+            "empty_array",
+            "Invalid value for 'messages': it must not be empty.",
+        ),
+        (
+            {"messages": HELLO, "stop": ["a"] * 5},
+            "stop",
+            "array_above_max_length",
+            "Invalid value for 'stop': it must have at most 4 items.",
+        ),
+        (
+            {"messages": HELLO, "stop": [""]},
+            "stop[0]",
+            "string_below_min_length",
+            "Invalid value for 'stop[0]': it must have at least 1 characters.",
+        ),
+        (
+            {"messages": [{"role": "user", "content": 5}]},
+            "messages[0].content",
+            "invalid_type",
+            "Invalid type for 'messages[0].content': "
+            "expected a string or an array, got an integer.",
+        ),
+        (
+            {"messages": [*HELLO, {"role": "user", "content": [{"type": "text"}]}]},
+            "messages[1].content[0].text",
+            "missing_required_parameter",
+            "Missing required parameter: 'messages[1].content[0].text'.",
+        ),
+        (
+            {"messages": [{"role": "king", "content": "x"}]},
+            "messages[0].role",
+            "invalid_value",
+            "Invalid value for 'messages[0].role': expected one of "
+            "'system', 'developer', 'user' or 'assistant'.",
+        ),
+        (
+            {"messages": HELLO, "metadata": {"a": "x" * 513}},
+            "metadata.a",
+            "string_above_max_length",
+            "Invalid value for 'metadata.a': it must have at most 512 characters.",
+        ),
+        (
+            [],
+            "",
+            "invalid_type",
+            "Invalid type for '': expected an object, got an array.",
+        ),
+    ],
+)
+def test_fields(body: object, param: str, code: str, message: str) -> None:
+    assert refused(body) == (param, code, message)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "nonsense",
+        '{"messages": [}',
+        '{"messages": ["\\ud800"]}',
+        "[" * 100_000,
+        b"\xff\xfe{\x00}\x00",
+        '{"messages": []} {}',
+        "\ufeff{}",
+    ],
+)
+def test_what_is_not_json(body: str | bytes) -> None:
+    assert refused(body) == (
+        None,
+        None,
+        "The body of the request could not be parsed as JSON.",
+    )
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_numbers_that_are_none(value: str) -> None:
+    body = '{"messages":[{"role":"user","content":"x"}],"temperature":VALUE}'
+    param, code, _ = refused(body.replace("VALUE", value))
+    assert (param, code) == ("temperature", "invalid_type")
+
+
+def test_the_shape_has_all_four_keys() -> None:
+    assert json.loads(error_json(InvalidRequest("No.", param="a.b", code="c"))) == {
+        "error": {"message": "No.", "type": "invalid_request_error", "param": "a.b", "code": "c"}
+    }
+    assert json.loads(error_json(InternalError())) == {
+        "error": {
+            "message": "The gateway failed to process the request. The logs have the details.",
+            "type": "server_error",
+            "param": None,
+            "code": "internal_error",
+        }
+    }
+
+
+def test_headers_say_when_to_try_again() -> None:
+    assert error_headers(UpstreamUnavailable("Away.", retry_after=2)) == [
+        (b"content-type", b"application/json"),
+        (b"retry-after", b"2"),
+    ]

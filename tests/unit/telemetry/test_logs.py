@@ -1,0 +1,74 @@
+"""One JSON line per request, whatever is in it."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from maxgate.generation.trace import RequestTrace
+from maxgate.telemetry.logs import LogFormat, RequestLog, configure_logging
+from tests.unit.telemetry.test_metrics_store import finished
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that remembers."""
+
+    def __init__(self, *, tty: bool) -> None:
+        self.content = io.BytesIO()
+        super().__init__(self.content, write_through=True)
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+
+def logged(trace: RequestTrace, log_format: LogFormat | None, *, tty: bool = False) -> str:
+    stream = Terminal(tty=tty)
+    configure_logging(log_format, stream)
+    RequestLog().request_finished(trace)
+    return stream.content.getvalue().decode()
+
+
+def test_a_request_is_one_line_of_json() -> None:
+    line = json.loads(logged(finished(), None))
+    assert line.pop("timestamp")
+    assert line == {
+        "level": "info",
+        "message": "request",
+        "request_id": "req_1",
+        "method": "POST",
+        "route": "/v1/x",
+        "status": 0,
+        "outcome": "ok",
+        "code": None,
+        "model": "small",
+        "stream": False,
+        "prompt_tokens": 37,
+        "completion_tokens": 5,
+        "time_to_first_token_ms": 100.0,
+        "duration_ms": 1000.0,
+    }
+
+
+def test_a_name_with_line_breaks_stays_on_its_line() -> None:
+    forged = 'x\n{"level":"critical"}\x1b[31m\u2028'
+    text = logged(finished(model=forged), "json")
+    assert text.count("\n") == 1
+    assert json.loads(text)["model"] == forged
+
+
+@pytest.mark.parametrize(
+    ("log_format", "tty", "is_json"),
+    [(None, True, False), (None, False, True), ("json", True, True), ("text", False, False)],
+)
+def test_text_is_for_terminals(log_format: LogFormat | None, *, tty: bool, is_json: bool) -> None:
+    assert logged(finished(), log_format, tty=tty).startswith("{") == is_json
+
+
+def test_other_libraries_log_in_the_same_way() -> None:
+    stream = Terminal(tty=False)
+    configure_logging("json", stream)
+    logging.getLogger("another.library").warning("something %s", "odd")
+    line = json.loads(stream.content.getvalue())
+    assert (line["message"], line["level"]) == ("something odd", "warning")
