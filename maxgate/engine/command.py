@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from maxgate.engine.model_directory import PreparedModel
+from maxgate.engine.prepared import PreparedModel
 from maxgate.generation.model_card import ModelCard
 
 # Only OpenAI's routes; the SageMaker ones would answer without the gateway.

@@ -11,10 +11,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
+from maxgate.engine.prepared import PreparedModel, write_prepared
 from maxgate.errors import ModelFileError
 from maxgate.gguf import config, weights
 from maxgate.gguf.reader import GGUFFile
@@ -26,35 +26,6 @@ Progress = Callable[[int, int], None]
 
 # `general.file_type` in GGUF (llama.cpp's `llama_ftype`) -> MAX's name of the encoding.
 _RUN_AS_THEY_ARE = {2: "q4_0", 14: "q4_k", 15: "q4_k", 18: "q6_k"}
-_PROVENANCE = "maxgate.json"
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedModel:
-    """A directory for `max serve --model`, and what else its command line needs."""
-
-    directory: Path
-    encoding: str
-    weight_path: Path | None
-
-    def moved_to(self, directory: Path) -> Self:
-        """The same files, seen from a container that has them elsewhere."""
-        weight = self.weight_path
-        return type(self)(directory, self.encoding, weight and directory / weight.name)
-
-
-def read_prepared(directory: Path) -> PreparedModel | None:
-    """What an earlier `prepare_model` left in the directory, or None where it left nothing."""
-    try:
-        facts = json.loads((directory / _PROVENANCE).read_text())
-    except (OSError, ValueError):
-        return None
-    weight = facts.get("weight_file")
-    return PreparedModel(
-        directory=directory,
-        encoding=facts["encoding"],
-        weight_path=None if weight is None else directory / weight,
-    )
 
 
 def prepare_model(
@@ -82,8 +53,7 @@ def prepare_model(
             _copy_weights(source, directory / weight_file, progress)
         else:
             _write_weights(file, directory, "F32" if device == "cpu" else "BF16", progress)
-        facts = {"source": source.name, "encoding": encoding, "weight_file": weight_file}
-        (directory / _PROVENANCE).write_text(json.dumps(facts, indent=2))
+        write_prepared(directory, source=source.name, encoding=encoding, weight_file=weight_file)
     return PreparedModel(out, encoding, None if weight_file is None else out / weight_file)
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from maxgate.errors import EngineError
 
 
@@ -89,6 +87,8 @@ def _check_port(port: int) -> None:
 
 
 def _check_memory(needed_gb: float | None) -> None:
+    import psutil  # noqa: PLC0415  # of the extra `local`, which a container's launcher does without
+
     available = psutil.virtual_memory().available / 1e9
     if needed_gb is not None and available < needed_gb:
         raise EngineError(

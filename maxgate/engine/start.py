@@ -9,7 +9,7 @@ from typing import Final, Literal
 from maxgate.engine.command import engine_environment, is_repository, serve_arguments
 from maxgate.engine.container import ContainerLauncher, ContainerSpec
 from maxgate.engine.launcher import Launcher
-from maxgate.engine.model_directory import read_prepared
+from maxgate.engine.prepared import read_prepared
 from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError

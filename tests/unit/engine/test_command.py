@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from maxgate.engine.command import engine_environment, is_repository, serve_arguments
-from maxgate.engine.model_directory import PreparedModel
+from maxgate.engine.prepared import PreparedModel
 from maxgate.engine.settings import EngineSettings
 from maxgate.engine.start import EnginePlace, launcher_for
 from maxgate.errors import ConfigurationError

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from maxgate.engine import model_directory
-from maxgate.engine.model_directory import PreparedModel, prepare_model, read_prepared
+from maxgate.engine.model_directory import prepare_model
+from maxgate.engine.prepared import PreparedModel, read_prepared
 from maxgate.errors import ModelFileError
 from maxgate.gguf import safetensors
 from tests.fakes.gguf_files import HEADS, KV_HEADS, TOKENS, interleave, write_llama
