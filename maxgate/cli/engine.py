@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,9 +95,19 @@ async def _supervise(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, running.cancel)
         if until_stdin_closes:
-            loop.add_reader(sys.stdin.fileno(), running.cancel)
+            _call_when_closed(sys.stdin.fileno(), running.cancel)
         with suppress(asyncio.CancelledError):
             await running
+
+
+def _call_when_closed(pipe: int, stop: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def closed() -> None:
+        loop.remove_reader(pipe)  # it stays readable: this would be called again and again
+        stop()
+
+    loop.add_reader(pipe, closed)
 
 
 def _show_log(launcher: Launcher) -> None:

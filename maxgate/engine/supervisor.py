@@ -120,10 +120,14 @@ def _growing_pauses() -> Iterator[float]:
 
 
 async def _undisturbed(stop: Coroutine[None, None, None]) -> None:
-    # A second Ctrl-C must not leave half an engine behind.
+    # More Ctrl-Cs, however many, must not leave half an engine behind.
     task = asyncio.create_task(stop)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
