@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maxgate.errors import EngineError
+from maxgate.errors import ConfigurationError, EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +40,64 @@ class ContainerLauncher:
 
     async def start(self) -> "EngineContainer":
         """See Launcher."""
-        container = await asyncio.to_thread(self._run)
+        starting = asyncio.create_task(asyncio.to_thread(self._start))
+        try:
+            container = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on; what it starts must not be left behind.
+            with suppress(EngineError, ConfigurationError):
+                await asyncio.to_thread(_remove, await starting)
+            raise
         return EngineContainer(container, self.log_file, self._stop_timeout)
 
-    def _run(self) -> Any:
-        import docker  # noqa: PLC0415  # an extra, not part of the base install
-        from docker.errors import DockerException, ImageNotFound, NotFound  # noqa: PLC0415
-
+    def _start(self) -> Any:
+        docker = _docker()
         spec = self._spec
+        self.log_file.unlink(missing_ok=True)  # an older one would explain what it has not seen
         try:
             client = self._client or docker.from_env()
-            with suppress(NotFound):
+            with suppress(docker.errors.NotFound):
                 client.containers.get(spec.name).remove(force=True)
-            return client.containers.run(detach=True, **run_options(spec))
-        except ImageNotFound as error:
-            raise EngineError(f"there is no image {spec.image}; build or pull it first") from error
-        except DockerException as error:
+            _make_folders(spec.volumes)
+            container = client.containers.create(**create_options(spec))
+            try:
+                container.start()
+            except docker.errors.DockerException:
+                _remove(container)
+                raise
+        except docker.errors.ImageNotFound as error:
+            raise EngineError(
+                f"there is no image {spec.image}; get it with `docker pull` or build it "
+                "(docs/containers.md)"
+            ) from error
+        except docker.errors.DockerException as error:
             raise EngineError(f"Docker could not start the engine: {error}") from error
+        return container
 
 
-def run_options(spec: ContainerSpec) -> dict[str, Any]:
-    """The arguments of the Docker SDK's `containers.run`."""
+def _docker() -> Any:
+    try:
+        import docker  # noqa: PLC0415  # an extra, not part of the base install
+    except ImportError as error:
+        raise ConfigurationError(
+            "the Docker SDK is not installed; run: pip install 'maxgate[docker]'"
+        ) from error
+    return docker
+
+
+def _make_folders(volumes: Mapping[Path, str]) -> None:
+    # Docker would make them too, as root's.
+    for folder in volumes:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove(container: Any) -> None:
+    with suppress(_docker().errors.NotFound):
+        container.remove(force=True)
+
+
+def create_options(spec: ContainerSpec) -> dict[str, Any]:
+    """The arguments of the Docker SDK's `containers.create`."""
     options: dict[str, Any] = {
         "image": spec.image,
         "name": spec.name,
@@ -71,6 +108,7 @@ def run_options(spec: ContainerSpec) -> dict[str, Any]:
         },
         "ports": {f"{spec.port}/tcp": ("127.0.0.1", spec.port)},
         "labels": {"maxgate.engine": spec.name},
+        "init": True,  # as process 1, MAX would not notice a signal before it is up
         "shm_size": "1g",  # MAX's processes share memory
     }
     if spec.gpu:
@@ -106,8 +144,6 @@ class EngineContainer:
         await asyncio.wait([self._copying])
 
     def _stop(self) -> None:
-        from docker.errors import NotFound  # noqa: PLC0415  # see ContainerLauncher
-
-        with suppress(NotFound):
+        with suppress(_docker().errors.NotFound):
             self._container.stop(timeout=int(self._stop_timeout))
-            self._container.remove(force=True)
+        _remove(self._container)

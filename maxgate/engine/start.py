@@ -1,5 +1,6 @@
 """From a card to a launcher for it."""
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -75,10 +76,15 @@ def _container_spec(
     if card.max.image is None:
         raise ConfigurationError(f"the card {card.name} names no image (max.image)")
     model = _model(card, files)
+    prepared = read_prepared(Path(model))
+    volumes = {
+        files.hub_cache.absolute(): _HUB_INSIDE,
+        files.data_dir.absolute() / "compiled": _COMPILED_INSIDE,
+    }
     inside = model
     if not is_repository(model):
-        inside = f"{_MODELS_INSIDE}/{Path(model).relative_to(files.models_dir.absolute())}"
-    prepared = read_prepared(Path(model))
+        inside = f"{_MODELS_INSIDE}/{Path(model).name}"
+        volumes[Path(model)] = inside
     arguments = serve_arguments(
         card,
         model=inside,
@@ -90,15 +96,18 @@ def _container_spec(
         image=card.max.image,
         name=f"maxgate-engine-{place.port}",
         arguments=arguments[1:],  # the image's entry point is `max serve`
-        environment=environment,
-        volumes={
-            files.models_dir: _MODELS_INSIDE,
-            files.hub_cache: _HUB_INSIDE,
-            files.data_dir / "compiled": _COMPILED_INSIDE,
-        },
+        environment={**environment, **_container_environment()},
+        volumes=volumes,
         port=place.port,
         gpu=card.max.devices.startswith("gpu"),
     )
+
+
+def _container_environment() -> dict[str, str]:
+    # A container does not inherit the login of this process.
+    token = os.environ.get("HF_TOKEN")
+    login = {"HF_TOKEN": token} if token else {}
+    return {"MODULAR_MAX_CACHE_DIR": _COMPILED_INSIDE, **login}
 
 
 def _model(card: ModelCard, files: ModelFiles) -> str:
