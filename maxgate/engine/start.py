@@ -10,6 +10,7 @@ from typing import Final, Literal
 from maxgate.engine.command import engine_environment, is_repository, serve_arguments
 from maxgate.engine.container import ContainerLauncher, ContainerSpec
 from maxgate.engine.launcher import Launcher
+from maxgate.engine.linker import linker_environment
 from maxgate.engine.prepared import read_prepared
 from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
@@ -62,7 +63,7 @@ def launcher_for(
     )
     return ProcessLauncher(
         [_max_program(), *arguments],
-        environment,
+        {**environment, **linker_environment()},
         log_file,
         port=place.port,
         memory_gb=card.max.memory_gb,
