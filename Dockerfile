@@ -1,0 +1,27 @@
+# The gateway. Build: docker build -t maxgate/gateway:0.1.0 .
+FROM python:3.11-slim-bookworm AS build
+RUN python -m venv --without-pip /opt/venv
+COPY LICENSE README.md pyproject.toml /src/
+COPY maxgate /src/maxgate
+COPY models /src/models
+# pip works from outside: the image needs no installer.
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir /src
+
+FROM python:3.11-slim-bookworm
+# Numbers, so that Kubernetes can tell that it is not root.
+RUN groupadd --gid 10001 maxgate \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/maxgate maxgate \
+    && install --directory --owner=maxgate --group=maxgate /var/lib/maxgate
+COPY --from=build /opt/venv /opt/venv
+# Tokenizers are read from prepared models under MAXGATE_DATA_DIR and from downloads under HF_HOME.
+ENV PATH=/opt/venv/bin:$PATH \
+    MAXGATE_HOST=0.0.0.0 \
+    MAXGATE_DATA_DIR=/var/lib/maxgate \
+    HF_HOME=/var/lib/huggingface
+USER 10001:10001
+WORKDIR /var/lib/maxgate
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
+    "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('MAXGATE_PORT', 8000)), timeout=4); c.request('GET', '/health/live'); raise SystemExit(c.getresponse().status != 200)"]
+ENTRYPOINT ["maxgate"]
+CMD ["serve"]
