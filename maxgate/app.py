@@ -11,7 +11,7 @@ from maxgate.api.body import BodyReader
 from maxgate.api.chat.routes import chat_routes
 from maxgate.api.chat.service import ChatService
 from maxgate.api.health import EngineHealth, health_routes
-from maxgate.api.http import http_app
+from maxgate.api.http import HttpApp
 from maxgate.api.metrics import metrics_routes
 from maxgate.api.models.routes import model_routes
 from maxgate.api.sse import EventStreams
@@ -26,9 +26,10 @@ from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.recorder import Recorder
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
-from maxgate.upstream.client import engine_client
+from maxgate.upstream.client import probe_client
 from maxgate.upstream.endpoint import Endpoint
 from maxgate.upstream.health import HealthMonitor
+from maxgate.upstream.transport import EngineTransport
 
 
 def create_app(
@@ -36,7 +37,7 @@ def create_app(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
-) -> FastAPI:
+) -> HttpApp:
     """The gateway as an ASGI application.
 
     `transport` stands in for the engines and `clock` for time in tests.
@@ -46,7 +47,8 @@ def create_app(
     clock = clock or SystemClock()
     cards = load_cards(settings.cards)
     endpoints = [Endpoint(url) for url in settings.engine_urls]
-    client = engine_client(settings.upstream, transport)
+    transport = transport or EngineTransport(settings.upstream)
+    client = probe_client(transport, settings.upstream.probe_timeout)
     formats = PromptFormats(cards, ModelFiles.of(settings.data_dir))
     catalog = LiveCatalog(cards, endpoints, formats.has)
     monitor = HealthMonitor(endpoints, client, settings.upstream, formats.prepare, catalog.refresh)
@@ -54,7 +56,7 @@ def create_app(
     recorder = Recorder([store, RequestLog()])
     backend = build_pipeline(
         layers(clock=clock, format_of=formats.of),
-        UpstreamBackend(endpoints, client, settings.upstream),
+        UpstreamBackend(endpoints, transport, settings.upstream),
     )
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     streams = EventStreams(clock, settings.keep_alive_interval)
@@ -82,4 +84,4 @@ def create_app(
                 watching.cancel()
                 await asyncio.wait([watching])
 
-    return http_app(routes, recorder=recorder, clock=clock, lifespan=lifespan)
+    return HttpApp(routes, recorder=recorder, clock=clock, lifespan=lifespan)

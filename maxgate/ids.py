@@ -1,13 +1,17 @@
-"""Identifiers as OpenAI clients know them: a prefix that says what it is, then random text."""
+"""Identifiers as OpenAI clients know them: a prefix that says what it is, then random text.
 
-import secrets
+They have to be unique, not secret: nothing can be reached by knowing one. So they come from the
+ordinary generator, which the operating system seeds, and not from a system call each.
+"""
+
+from random import getrandbits
 
 
 def chat_completion_id() -> str:
     """`chatcmpl-` and 24 random characters."""
-    return "chatcmpl-" + secrets.token_hex(12)
+    return f"chatcmpl-{getrandbits(96):024x}"
 
 
 def request_id() -> str:
     """`req_` and 24 random characters, for `X-Request-ID` and the logs."""
-    return "req_" + secrets.token_hex(12)
+    return f"req_{getrandbits(96):024x}"

@@ -9,7 +9,7 @@ import orjson
 from maxgate import __version__
 from maxgate.api.body import Receive, Scope, Send
 from maxgate.api.responses import send_json
-from maxgate.api.routing import DocumentedRoute
+from maxgate.api.routing import Route
 from maxgate.generation.catalog import ModelCatalog
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -45,7 +45,7 @@ class ProbeResponse:
 
 def health_routes(
     engines: Callable[[], Sequence[EngineHealth]], catalog: ModelCatalog
-) -> list[DocumentedRoute]:
+) -> list[Route]:
     """The routes that say how the gateway is."""
 
     async def health(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
@@ -69,9 +69,9 @@ def health_routes(
             await send_json(send, orjson.dumps(ProbeResponse("ok")))
 
     return [
-        DocumentedRoute("GET", "/health", health, tag="operation", response=HealthResponse),
-        DocumentedRoute("GET", "/health/live", live, tag="operation", response=ProbeResponse),
-        DocumentedRoute("GET", "/health/ready", ready, tag="operation", response=ProbeResponse),
+        Route("GET", "/health", health, tag="operation", response=HealthResponse),
+        Route("GET", "/health/live", live, tag="operation", response=ProbeResponse),
+        Route("GET", "/health/ready", ready, tag="operation", response=ProbeResponse),
     ]
 
 

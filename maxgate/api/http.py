@@ -1,51 +1,131 @@
-"""The HTTP application: the routes, the OpenAPI page, and errors in one shape."""
+"""The HTTP application: every request gets an id and a trace, is answered, and is recorded once."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NoReturn
+from typing import Any, Final
 
-from fastapi import FastAPI, Request
-from starlette.exceptions import HTTPException
+import structlog
+from fastapi import FastAPI
 
-from maxgate import __version__
-from maxgate.api.middleware import RequestScope
-from maxgate.api.routing import DocumentedRoute
+from maxgate import __version__, ids
+from maxgate.api.body import ClientGone, Receive, Scope, Send
+from maxgate.api.errors import error_headers, error_json, outcome_of
+from maxgate.api.routing import Route, RouteTable
 from maxgate.clock import Clock
-from maxgate.errors import InvalidRequest, MethodNotAllowed, NotFound
+from maxgate.errors import GatewayError, InternalError
+from maxgate.generation.trace import Outcome, RequestTrace
 from maxgate.telemetry.recorder import Recorder
-
-# Asked every few seconds, by probes and dashboards.
-_UNRECORDED = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
+# Asked every few seconds, by probes and dashboards.
+_UNRECORDED: Final = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+_PAGES: Final = frozenset({"/docs", "/openapi.json"})
+_SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
+_CLIENT_CLOSED_REQUEST: Final = 499
 
-def http_app(
-    routes: Sequence[DocumentedRoute], *, recorder: Recorder, clock: Clock, lifespan: Lifespan
-) -> FastAPI:
-    """A FastAPI application that serves these routes and documents them at /docs."""
+_log = structlog.get_logger()
+
+
+class HttpApp:
+    """An ASGI application that serves these routes, and documents them at /docs.
+
+    Puts a RequestTrace into `scope["trace"]`, returns `X-Request-ID`, and answers GatewayErrors. A
+    client's own `X-Request-ID` is kept if it is short and plain.
+    """
+
+    def __init__(
+        self, routes: Sequence[Route], *, recorder: Recorder, clock: Clock, lifespan: Lifespan
+    ) -> None:
+        self._table = RouteTable(routes)
+        self._recorder = recorder
+        self._clock = clock
+        self._pages = _documentation(routes, lifespan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or scope["path"] in _PAGES:
+            await self._pages(scope, receive, send)
+            return
+        started_at = self._clock.monotonic()
+        trace = RequestTrace(_request_id(scope["headers"]), scope["method"], "other", started_at)
+        scope["trace"] = trace
+        response = _Response(send, trace)
+        if scope["path"] in _UNRECORDED:
+            await self._answer(scope, receive, response)
+            return
+        self._recorder.request_started()
+        try:
+            await self._answer(scope, receive, response)
+        finally:
+            trace.finished_at = self._clock.monotonic()
+            trace.outcome = trace.outcome or _outcome(trace.status)
+            self._recorder.request_finished(trace)
+
+    async def _answer(self, scope: Scope, receive: Receive, response: "_Response") -> None:
+        trace = response.trace
+        try:
+            route = self._table.find(scope)
+            trace.route = route.path
+            await route.handler(scope, receive, response.send)
+        except ClientGone:
+            trace.outcome = "client_gone"
+            trace.status = trace.status or _CLIENT_CLOSED_REQUEST
+        except GatewayError as error:
+            await response.fail(error)
+        except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
+            _log.error("request failed", request_id=trace.request_id, exc_info=error)
+            await response.fail(InternalError())
+
+
+class _Response:
+    """What has been sent to the client."""
+
+    def __init__(self, send: Send, trace: RequestTrace) -> None:
+        self._send = send
+        self.trace = trace
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.trace.status = message["status"]
+            request_id = (b"x-request-id", self.trace.request_id.encode())
+            message["headers"] = [*message["headers"], request_id]
+        await self._send(message)
+
+    async def fail(self, error: GatewayError) -> None:
+        self.trace.outcome = outcome_of(error)
+        self.trace.error_code = error.code
+        if self.trace.status:  # too late for another answer; the connection ends unfinished
+            return
+        body = error_json(error)
+        headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _documentation(routes: Sequence[Route], lifespan: Lifespan) -> FastAPI:
     app = FastAPI(
         title="maxgate",
         version=__version__,
         description="OpenAI-compatible gateway in front of MAX Serve.",
         lifespan=lifespan,
         redoc_url=None,
-        redirect_slashes=False,
     )
-    for route in routes:
-        route.allowed = ", ".join(sorted(r.method for r in routes if r.path == route.path))
-    app.router.routes.extend(routes)
-    app.add_exception_handler(HTTPException, _raise_ours)
-    app.add_middleware(RequestScope, recorder=recorder, clock=clock, unrecorded=_UNRECORDED)
+    app.router.routes.extend(route.documented() for route in routes)
     return app
 
 
-async def _raise_ours(request: Request, error: Exception) -> NoReturn:
-    # Starlette raises these for paths and methods that no route has; RequestScope answers ours.
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    path, method = request.scope["path"], request.scope["method"]
-    if status == 404:
-        raise NotFound(f"Unknown path: {method} {path[:200]}. GET /docs lists what there is.")
-    if status == 405:  # the OpenAPI page's own routes
-        raise MethodNotAllowed(f"{method[:20]} is not allowed for {path[:200]}.", allowed="GET")
-    raise InvalidRequest("The request cannot be served.")
+def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    given = [value for name, value in headers if name == b"x-request-id"]
+    if len(given) == 1 and _SAFE_REQUEST_ID.fullmatch(given[0]):
+        return str(given[0].decode("ascii"))
+    return ids.request_id()
+
+
+def _outcome(status: int) -> Outcome:
+    if status == 0:
+        return "client_gone"
+    if status < 400:
+        return "ok"
+    return "client_error" if status < 500 else "internal_error"

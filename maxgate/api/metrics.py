@@ -8,7 +8,7 @@ import orjson
 from maxgate.api.body import Receive, Scope, Send
 from maxgate.api.health import EngineHealth
 from maxgate.api.responses import send_json
-from maxgate.api.routing import DocumentedRoute
+from maxgate.api.routing import Route
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import exposition
 
@@ -17,7 +17,7 @@ _PROMETHEUS_TYPES = ("text/plain", "application/openmetrics-text")
 
 def metrics_routes(
     store: MetricsStore, engines: Callable[[], Sequence[EngineHealth]]
-) -> list[DocumentedRoute]:
+) -> list[Route]:
     """The route that says what has been counted, by all workers together."""
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
@@ -37,7 +37,7 @@ def metrics_routes(
         description = {**snapshot.describe(), "engines": states}
         await send_json(send, orjson.dumps(description, option=orjson.OPT_INDENT_2))
 
-    return [DocumentedRoute("GET", "/metrics", metrics, tag="operation", response=dict[str, Any])]
+    return [Route("GET", "/metrics", metrics, tag="operation", response=dict[str, Any])]
 
 
 def _accept(scope: Scope) -> str:

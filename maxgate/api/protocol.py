@@ -1,20 +1,16 @@
-"""HTTP/1.1 below ASGI: what a client gets that does not speak it."""
+"""HTTP/1.1 below ASGI: clients that do not speak it, that take too long, and that leave."""
 
+import asyncio
 import socket
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maxgate.api.errors import error_json
-from maxgate.errors import InvalidRequest
+from maxgate.errors import GatewayError, InvalidRequest, RequestTimeout
 
-_HEAD: Final = (
-    b"HTTP/1.1 400 Bad Request\r\n"
-    b"content-type: application/json\r\n"
-    b"content-length: %d\r\n"
-    b"connection: close\r\n"
-    b"\r\n"
-)
+_REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout"}
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -39,10 +35,79 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's own, except that its errors have OpenAI's shape."""
+    """uvicorn's own, with three things added.
+
+    Its errors have OpenAI's shape. A request has to arrive within `arrival_timeout` seconds, its
+    headers and its body. And `scope["maxgate.connection"]` tells at once when the client has left,
+    without a task that waits for it.
+    """
+
+    def __init__(self, *arguments: Any, arrival_timeout: float = 30, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._arrival_timeout = arrival_timeout
+        self._arriving_since: float | None = None
+        self._arrival_timer: asyncio.TimerHandle | None = None
+        self._is_lost = False
+        self._when_lost: Callable[[], None] | None = None
+
+    def when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Call this when the connection is lost, or now if it is already; None calls nothing."""
+        self._when_lost = callback
+        if self._is_lost and callback is not None:
+            callback()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio."""
+        super().connection_made(transport)
+        self._request_arrives()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        super().connection_lost(exc)
+        self._is_lost = True
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+        if self._when_lost is not None:
+            self._when_lost()
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        super().on_message_begin()
+        self.scope["maxgate.connection"] = self  # type: ignore[typeddict-unknown-key]
+        self._request_arrives()
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        super().on_message_complete()
+        self._arriving_since = None
+
+    def _request_arrives(self) -> None:
+        self._arriving_since = self.loop.time()
+        if self._arrival_timer is None:
+            self._arrival_timer = self.loop.call_later(self._arrival_timeout, self._check_arrival)
+
+    def _check_arrival(self) -> None:
+        # One timer for many requests: it is set anew when it rings, not with each of them.
+        self._arrival_timer = None
+        if self._arriving_since is None:
+            return
+        left = self._arriving_since + self._arrival_timeout - self.loop.time()
+        if left > 0:
+            self._arrival_timer = self.loop.call_later(left, self._check_arrival)
+        else:
+            self._refuse(RequestTimeout("The request did not arrive in time."))
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close the connection: nothing after it can be trusted."""
-        body = error_json(InvalidRequest(msg))
-        self.transport.write(_HEAD % len(body) + body)
+        self._refuse(InvalidRequest(msg))
+
+    def _refuse(self, error: GatewayError) -> None:
+        body = error_json(error)
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\n"
+            b"content-type: application/json\r\n"
+            b"content-length: %d\r\n"
+            b"connection: close\r\n\r\n"
+            b"%b" % (error.status, _REASONS[error.status], len(body), body)
+        )
         self.transport.close()

@@ -1,21 +1,19 @@
-"""Routes that FastAPI documents and that handle their requests as plain ASGI.
+"""Routes: what FastAPI documents, and the table that requests are looked up in.
 
-FastAPI's own handling of a body costs more than the rest of the gateway together; what it knows of
-a route's types is still good for the OpenAPI page.
+FastAPI's own handling of a request costs more than the rest of the gateway together. What it knows
+of types is good for the OpenAPI page; the requests themselves go straight to their handlers.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi.routing import APIRoute
-from starlette.types import Receive as StarletteReceive
-from starlette.types import Scope as StarletteScope
-from starlette.types import Send as StarletteSend
 
 from maxgate.api.body import Receive, Scope, Send
 from maxgate.api.errors import ErrorResponse
-from maxgate.errors import MethodNotAllowed
+from maxgate.errors import MethodNotAllowed, NotFound
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -24,65 +22,86 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-class DocumentedRoute(APIRoute):
+@dataclass(frozen=True, slots=True)
+class Route:
     """One method of one path.
 
-    `body` and `response` are the types of the OpenAPI page; the handler's docstring is its text.
+    A path may end in `{name}`, which takes all that follows, slashes too, into
+    `scope["path_params"]`. `body` and `response` are the types of the OpenAPI page, whose text is
+    the handler's docstring.
     """
 
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        handler: Handler,
-        *,
-        tag: str,
-        response: Any = None,
-        body: type | None = None,
-    ) -> None:
-        super().__init__(
-            path,
-            _documented(handler, body, path),
-            methods=[method],
-            tags=[tag],
-            response_model=response,
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    response: Any = None
+    body: type | None = None
+
+    def documented(self) -> APIRoute:
+        """The route as FastAPI knows it."""
+        name = self.handler.__name__
+        return APIRoute(
+            self.path.replace("}", ":path}"),
+            _endpoint(self),
+            methods=[self.method],
+            tags=[self.tag],
+            response_model=self.response,
             responses=_ERRORS,
-            operation_id=handler.__name__
-            if method != "POST" or body
-            else handler.__name__ + "_post",
+            operation_id=name if self.method != "POST" or self.body else f"{name}_post",
         )
-        self._handler = handler
-        self.method = method
-        self.allowed = method
 
-    async def handle(
-        self, scope: StarletteScope, receive: StarletteReceive, send: StarletteSend
-    ) -> None:
-        """Give the request to the handler.
 
-        Raises MethodNotAllowed where the path fits and the method does not.
-        """
-        scope["trace"].route = self.path
-        if scope["method"] != self.method:
+class RouteTable:
+    """Finds the route of a request.
+
+    Raises NotFound, and MethodNotAllowed where only the method does not fit.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._prefixes: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            prefix, has_parameter, _ = route.path.partition("{")
+            table = self._prefixes if has_parameter else self._exact
+            table.setdefault(prefix, {})[route.method] = route
+
+    def find(self, scope: Scope) -> Route:
+        """The route, with its parameter in `scope["path_params"]`."""
+        path = scope["path"]
+        methods = self._exact.get(path)
+        if methods is None:
+            methods = self._with_parameter(path, scope)
+        route = methods.get(scope["method"])
+        if route is None:
+            allowed = ", ".join(sorted(methods))
             raise MethodNotAllowed(
-                f"{scope['method']} is not allowed for {self.path}; use {self.allowed}.",
-                allowed=self.allowed,
+                f"{scope['method'][:20]} is not allowed for {path[:200]}; use {allowed}.",
+                allowed=allowed,
             )
-        await self._handler(scope, receive, send)
+        return route
+
+    def _with_parameter(self, path: str, scope: Scope) -> dict[str, Route]:
+        for prefix, methods in self._prefixes.items():
+            if path.startswith(prefix):
+                scope["path_params"] = {"rest": path[len(prefix) :]}
+                return methods
+        raise NotFound(
+            f"Unknown path: {scope['method'][:20]} {path[:200]}. GET /docs lists what there is."
+        )
 
 
-def _documented(handler: Handler, body: type | None, path: str) -> Callable[..., Any]:
+def _endpoint(route: Route) -> Callable[..., Any]:
     # What FastAPI reads off an endpoint: its name, its text and the types of its parameters.
     async def endpoint() -> None: ...
 
     parameters = []
-    if "{" in path:
-        name = path[path.index("{") + 1 :].split(":", maxsplit=1)[0].rstrip("}")
-        parameters.append(_parameter(name, str))
-    if body is not None:
-        parameters.append(_parameter("body", body))
-    endpoint.__name__ = handler.__name__
-    endpoint.__doc__ = handler.__doc__
+    if "{" in route.path:
+        parameters.append(_parameter(route.path[route.path.index("{") + 1 : -1], str))
+    if route.body is not None:
+        parameters.append(_parameter("body", route.body))
+    endpoint.__name__ = route.handler.__name__
+    endpoint.__doc__ = route.handler.__doc__
     endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return endpoint
 

@@ -76,7 +76,7 @@ class EventStreams:
         """
         sender = EventStreamSender(send, self._clock, self._keep_alive)
         trace: RequestTrace = scope["trace"]
-        async with ClientWatch(receive, sender.beat, self._keep_alive):
+        async with ClientWatch(scope, receive, sender.beat, self._keep_alive):
             try:
                 async with aclosing(events):
                     async for data in events:

@@ -6,6 +6,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -88,7 +89,10 @@ class _Server:
             "maxgate.asgi:app",
             workers=settings.workers,
             loop="uvloop",
-            http=GatewayProtocol,
+            http=partial(  # type: ignore[arg-type]  # uvicorn only calls it
+                GatewayProtocol, arrival_timeout=settings.body_timeout
+            ),
+            proxy_headers=False,  # nothing here asks who the client is
             ws="none",
             lifespan="on",
             access_log=False,

@@ -34,6 +34,7 @@ class ProcessLauncher:
 
     async def start(self) -> "EngineProcess":
         """See Launcher."""
+        self.log_file.unlink(missing_ok=True)  # an older one would explain what it has not seen
         _check_port(self._port)
         _check_memory(self._memory_gb)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,26 @@ class Usage(NamedTuple):
     cached: int = 0
 
 
+class ToolCallDelta(NamedTuple):
+    """A piece of a tool call: first its number and its name, then pieces of its arguments.
+
+    The pieces of one call's arguments are, joined, a JSON object.
+    """
+
+    call: int
+    name: str | None = None
+    arguments: str = ""
+
+
 class Chunk(NamedTuple):
     """A piece of an answer.
 
     The piece that ends the answer carries `finish_reason`. `usage` counts everything up to here,
-    where that is known; the last one given is the answer's.
+    where that is known; the last one given is the answer's. `more` says that the next piece is
+    there already, so that both can be sent together.
     """
 
     text: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    more: bool = False

@@ -1,8 +1,8 @@
 """What a client wants, in no wire format."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -17,6 +17,14 @@ class Message(NamedTuple):
 
     role: Role
     parts: tuple[str, ...]
+
+
+class Tool(NamedTuple):
+    """A function that the model may call; `parameters` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
 
 
 class TokenIds(NamedTuple):

@@ -9,7 +9,7 @@ from maxgate.errors import ContextLengthExceeded
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.events import Chunk
-from maxgate.generation.request import GenerationRequest, TokenIds
+from maxgate.generation.request import GenerationRequest, Message, TokenIds
 from maxgate.prompts.format import ChatFormat
 from maxgate.prompts.stop import StopTrimmer
 
@@ -49,12 +49,16 @@ class PromptLayer:
 
 async def _formatted(request: GenerationRequest, chat_format: ChatFormat) -> GenerationRequest:
     messages = request.messages
-    if chat_format.characters_to_encode(messages) <= _CHARACTERS_ON_THE_LOOP:
+    if _is_quick(messages) or chat_format.characters_to_encode(messages) <= _CHARACTERS_ON_THE_LOOP:
         prompt = chat_format.encode(messages)
     else:
         prompt = await asyncio.to_thread(chat_format.encode, messages)
     _check_context(request, prompt)
     return replace(request, prompt=prompt, stop_token_ids=chat_format.stop_token_ids)
+
+
+def _is_quick(messages: Sequence[Message]) -> bool:
+    return sum([len(p) for m in messages for p in m.parts]) <= _CHARACTERS_ON_THE_LOOP
 
 
 def _check_context(request: GenerationRequest, prompt: TokenIds) -> None:
@@ -74,5 +78,4 @@ async def _trimmed(chunks: AsyncGenerator[Chunk], stops: Sequence[str]) -> Async
                 return
             if chunk.finish_reason is not None:
                 text += trimmer.flush()
-            if text or chunk.finish_reason is not None or chunk.usage is not None:
-                yield Chunk(text, chunk.finish_reason, chunk.usage)
+            yield Chunk(text, chunk.finish_reason, chunk.usage, chunk.more)

@@ -1,7 +1,6 @@
 """One MAX server: its address and what is known of it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +20,7 @@ class Endpoint:
     """What requests and probes have learned about one engine.
 
     `models` is what it listed last, also while it is away: it is expected to come back with them.
+    `in_flight` counts the requests that it has not answered to the end.
     """
 
     def __init__(self, url: str) -> None:
@@ -37,12 +37,3 @@ class Endpoint:
     def mark_unreachable(self, error: str) -> None:
         """A connection to it failed."""
         self.state, self.error = "unreachable", error
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Counts one request for as long as it lasts."""
-        self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1

@@ -72,21 +72,24 @@ class ChunkReader:
     """Reads the chunks of one stream, and counts for engines that do not.
 
     The first chunk carries the usage up to it. Where the request has stop strings every chunk
-    does, so that the stream can be left at any of them.
+    does, so that the stream can be left at any of them. `finished` says that the answer has ended,
+    `was_counted` that the engine has said how many tokens it took.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
         self._always_counted = bool(request.sampling.stop)
         self._prompt_tokens = 0 if request.prompt is None else request.prompt.length
         self._completion_tokens = 0
+        self.finished = False
+        self.was_counted = False
 
     @property
     def counted(self) -> Usage:
         """Tokens so far; a chunk that does not list its tokens counts as one."""
         return Usage(self._prompt_tokens, self._completion_tokens)
 
-    def read(self, data: bytes) -> Chunk:
-        """The event in one `data` of the stream.
+    def read(self, data: bytes, *, more: bool = False) -> Chunk:
+        """The event in one `data` of the stream; `more` is passed on.
 
         Raises UpstreamError where it is an error or cannot be read.
         """
@@ -94,15 +97,18 @@ class ChunkReader:
             fields = orjson.loads(data)
             choices = fields.get("choices")
             if choices:
-                return self._read_choice(choices[0])
+                return self._read_choice(choices[0], more)
             if "error" in fields:
                 raise UpstreamError("The engine failed in the middle of its answer.")
             usage = fields.get("usage")
-            return Chunk() if usage is None else Chunk(usage=_usage(usage))
+            if usage is None:
+                return Chunk(more=more)
+            self.was_counted = True
+            return Chunk(usage=_usage(usage), more=more)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise UpstreamError("A part of the engine's answer could not be read.") from error
 
-    def _read_choice(self, choice: dict[str, Any]) -> Chunk:
+    def _read_choice(self, choice: dict[str, Any], more: bool) -> Chunk:
         first = self._completion_tokens == 0
         if first and (prompt := choice.get("prompt_token_ids")):
             self._prompt_tokens = len(prompt)
@@ -110,8 +116,15 @@ class ChunkReader:
         self._completion_tokens += 1 if ids is None else len(ids)
         delta = choice.get("delta")
         text = choice["text"] if delta is None else delta.get("content")
+        reason = choice.get("finish_reason")
+        if self.finished:
+            # After a stop string MAX goes on for a few tokens; only usage counts now.
+            return Chunk(more=more)
         usage = self.counted if first or self._always_counted else None
-        return Chunk(text or "", _finish_reason(choice), usage)
+        if reason is None:
+            return Chunk(text or "", None, usage, more)
+        self.finished = True
+        return Chunk(text or "", _FINISH_REASONS.get(reason, "stop"), usage, more)
 
 
 def _finish_reason(choice: dict[str, Any]) -> FinishReason | None:

@@ -5,8 +5,6 @@ internals.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import orjson
@@ -44,26 +42,24 @@ def unavailable() -> UpstreamUnavailable:
     )
 
 
-@contextmanager
-def translated(*, answering: bool) -> Iterator[None]:
-    """Turn httpx's exceptions into ours.
+def translated(error: httpx.HTTPError, *, answering: bool) -> GatewayError:
+    """Httpx's exception as ours.
 
     `answering` says that the engine has begun to answer, so that nothing may be tried again.
     """
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise NotAnswered("The engine cannot be reached.", refused=True) from error
-    except httpx.PoolTimeout as error:
-        raise UpstreamOverloaded(
-            "Too many requests are being answered.", retry_after=RETRY_AFTER_SECONDS
-        ) from error
-    except httpx.TimeoutException as error:
-        raise UpstreamTimeout("The engine was silent for too long.") from error
-    except httpx.HTTPError as error:
-        if answering:
-            raise UpstreamError("The engine's answer was cut off.") from error
-        raise NotAnswered("The engine hung up before it answered.", refused=False) from error
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            return NotAnswered("The engine cannot be reached.", refused=True)
+        case httpx.PoolTimeout():
+            return UpstreamOverloaded(
+                "Too many requests are being answered.", retry_after=RETRY_AFTER_SECONDS
+            )
+        case httpx.TimeoutException():
+            return UpstreamTimeout("The engine was silent for too long.")
+        case _ if answering:
+            return UpstreamError("The engine's answer was cut off.")
+        case _:
+            return NotAnswered("The engine hung up before it answered.", refused=False)
 
 
 def error_answer(status: int, content: bytes) -> GatewayError:

@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -27,12 +28,12 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(app: Any, *, arrival_timeout: float = 30) -> AsyncIterator[str]:
     """The application's address while it is up."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # failures are ordered here
     config = uvicorn.Config(
         app,
-        http=GatewayProtocol,
+        http=partial(GatewayProtocol, arrival_timeout=arrival_timeout),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -4,11 +4,15 @@ import asyncio
 import json
 import time
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from maxgate.app import create_app
+from maxgate.settings import Settings
 from tests.fakes.gateway import Gateway, StartGateway
 from tests.fakes.max_server import FakeMax
+from tests.fakes.server import serving
 from tests.fakes.waiting import until
 
 MODEL = {
@@ -164,6 +168,35 @@ async def test_what_is_not_http_is_answered_in_the_same_shape(
     writer.close()
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /v1/chat",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{",
+    ],
+)
+async def test_a_request_that_does_not_arrive_is_given_up(sent: bytes) -> None:
+    app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
+    async with serving(app, arrival_timeout=0.05) as url:
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+
+
+async def test_a_connection_may_be_idle_between_requests() -> None:
+    app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
+    async with serving(app, arrival_timeout=0.05) as url, httpx.AsyncClient(base_url=url) as client:
+        for _ in range(2):
+            assert (await client.get("/health/live")).status_code == 200
+            await asyncio.sleep(0.1)  # longer than a request may take to arrive
 
 
 async def test_bodies_over_the_limit_are_refused(start_gateway: StartGateway) -> None:

@@ -5,13 +5,11 @@ from maxgate.api.chat.service import ChatService
 from maxgate.api.chat.wire import ChatCompletionRequest, ChatCompletionResponse
 from maxgate.api.client_watch import ClientWatch
 from maxgate.api.responses import send_json
-from maxgate.api.routing import DocumentedRoute
+from maxgate.api.routing import Route
 from maxgate.api.sse import EventStreams
 
 
-def chat_routes(
-    service: ChatService, bodies: BodyReader, streams: EventStreams
-) -> list[DocumentedRoute]:
+def chat_routes(service: ChatService, bodies: BodyReader, streams: EventStreams) -> list[Route]:
     """The routes of this resource."""
 
     async def create_chat_completion(scope: Scope, receive: Receive, send: Send) -> None:
@@ -25,12 +23,12 @@ def chat_routes(
         if body.stream:
             await streams.respond(scope, receive, send, service.stream(body, trace))
             return
-        async with ClientWatch(receive):
+        async with ClientWatch(scope, receive):
             answer = await service.complete(body, trace)
         await send_json(send, answer)
 
     return [
-        DocumentedRoute(
+        Route(
             "POST",
             "/v1/chat/completions",
             create_chat_completion,

@@ -1,6 +1,6 @@
 """From OpenAI's words to ours and back."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 
 import orjson
@@ -17,11 +17,11 @@ from maxgate.api.chat.wire import (
 )
 from maxgate.api.sse import DONE
 from maxgate.clock import Clock
-from maxgate.errors import UpstreamError
+from maxgate.errors import GatewayError, UpstreamError
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog, ServedModel
 from maxgate.generation.collect import collect
-from maxgate.generation.events import FinishReason, Usage
+from maxgate.generation.events import Chunk, FinishReason, Usage
 from maxgate.generation.request import GenerationRequest, Message, Role, Sampling
 from maxgate.generation.trace import RequestTrace
 
@@ -73,24 +73,9 @@ class ChatService:
             created=int(self._clock.wall()),
             with_usage=options is not None and bool(options.include_usage),
         )
-        opening = envelope.opening()
-        finish_reason: FinishReason | None = None
-        usage: Usage | None = None
         async with aclosing(self._backend.stream(request)) as chunks:
-            async for chunk in chunks:
-                usage = chunk.usage or usage
-                events = opening
-                opening = b""
-                if chunk.text:
-                    events += envelope.text(chunk.text)
-                if chunk.finish_reason is not None:
-                    finish_reason = chunk.finish_reason
-                    events += envelope.finish(finish_reason)
-                if events:
-                    yield events
-        if finish_reason is None or usage is None:
-            raise UpstreamError("The engine's answer ended before it was complete.")
-        yield (envelope.usage(usage) if envelope.with_usage else b"") + DONE
+            async for events in envelope.events(chunks):
+                yield events
 
     def _request(self, body: ChatCompletionRequest, trace: RequestTrace) -> GenerationRequest:
         model = self._catalog.find(body.model)
@@ -105,7 +90,9 @@ class ChatService:
 
 
 class ChunkEnvelope:
-    """The parts of a stream's chunks that are the same in all of them, written once.
+    """One answer as a stream's events.
+
+    The parts that are the same in all of them are written once.
 
     Shapes follow `CreateChatCompletionStreamResponse` in OpenAI's published API description: with
     usage asked for, every chunk but the last has a null in its place.
@@ -126,6 +113,33 @@ class ChunkEnvelope:
         self._tail = b',"usage":null}\n\n' if with_usage else b"}\n\n"
         self._before_text = self._head + b',"choices":[{"index":0,"delta":{"content":'
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+
+    async def events(self, chunks: AsyncIterable[Chunk]) -> AsyncGenerator[bytes]:
+        """The events of each chunk, of several chunks together where they came together.
+
+        Raises UpstreamError where the chunks end before the answer does.
+        """
+        pending, finish_reason, usage = self.opening(), None, None
+        begun = False
+        try:
+            async for chunk in chunks:
+                begun = True
+                usage = chunk.usage or usage
+                if chunk.text:
+                    pending += self.text(chunk.text)
+                if chunk.finish_reason is not None:
+                    finish_reason = chunk.finish_reason
+                    pending += self.finish(finish_reason)
+                if pending and not chunk.more:
+                    yield pending
+                    pending = b""
+            if finish_reason is None or usage is None:
+                raise UpstreamError("The engine's answer ended before it was complete.")
+        except GatewayError:
+            if begun and pending:  # what came with the failure is not lost
+                yield pending
+            raise
+        yield pending + (self.usage(usage) if self.with_usage else b"") + DONE
 
     def opening(self) -> bytes:
         """The first chunk: whose turn it is."""

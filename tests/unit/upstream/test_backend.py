@@ -20,9 +20,9 @@ from maxgate.errors import (
 from maxgate.generation.events import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
-from maxgate.upstream.client import engine_client
 from maxgate.upstream.endpoint import Endpoint, EngineModel
 from maxgate.upstream.settings import UpstreamSettings
+from maxgate.upstream.transport import EngineTransport
 from tests.fakes.max_server import ANSWER, FakeMax, Script
 from tests.fakes.raw_server import RawServer, serving_bytes
 from tests.fakes.requests import generation_request
@@ -44,13 +44,20 @@ async def backend_for(
     *endpoints: Endpoint, settings: UpstreamSettings | None = None
 ) -> AsyncIterator[UpstreamBackend]:
     settings = settings or UpstreamSettings()
-    async with engine_client(settings) as client:
-        yield UpstreamBackend(endpoints, client, settings)
+    async with EngineTransport(settings) as transport:
+        yield UpstreamBackend(endpoints, transport, settings)
+
+
+def mocked(router: respx.Router) -> UpstreamBackend:
+    """A backend whose engine is respx."""
+    transport = httpx.MockTransport(router.async_handler)
+    return UpstreamBackend([endpoint()], transport, UpstreamSettings())
 
 
 async def run(backend: UpstreamBackend, request: GenerationRequest) -> list[Chunk]:
     async with aclosing(backend.stream(request)) as chunks:
-        return [chunk async for chunk in chunks]
+        # Which chunks come together is the network's affair.
+        return [chunk._replace(more=False) async for chunk in chunks]
 
 
 def request(*, stream: bool = True, stop: tuple[str, ...] = ()) -> GenerationRequest:
@@ -89,15 +96,14 @@ async def test_what_comes_after_the_end_is_not_text() -> None:
         b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":3}}\n\n'
         b"data: [DONE]\n\n"
     )
-    with respx.mock:
-        respx.post(ROUTE).respond(200, content=body)
-        async with backend_for(endpoint()) as backend:
-            assert await run(backend, request()) == [
-                Chunk("a", usage=Usage(3, 1)),
-                Chunk("b", "stop"),
-                Chunk(),
-                Chunk(usage=Usage(3, 3)),
-            ]
+    router = respx.Router()
+    router.post(ROUTE).respond(200, content=body)
+    assert await run(mocked(router), request()) == [
+        Chunk("a", usage=Usage(3, 1)),
+        Chunk("b", "stop"),
+        Chunk(),
+        Chunk(usage=Usage(3, 3)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,11 +186,10 @@ async def test_without_an_engine_it_is_unavailable() -> None:
 async def test_error_answers_are_translated_and_not_tried_again(
     status: int, content: bytes, error: type[GatewayError]
 ) -> None:
-    with respx.mock:
-        route = respx.post(ROUTE).respond(status, content=content)
-        async with backend_for(endpoint()) as backend:
-            with pytest.raises(error) as caught:
-                await run(backend, request())
+    router = respx.Router()
+    route = router.post(ROUTE).respond(status, content=content)
+    with pytest.raises(error) as caught:
+        await run(mocked(router), request())
     assert route.call_count == 1
     assert "Value error" not in caught.value.message
     assert "/root" not in caught.value.message
@@ -202,11 +207,10 @@ async def test_error_answers_are_translated_and_not_tried_again(
 async def test_what_happens_on_the_way_is_translated(
     raised: Exception, error: type[GatewayError], calls: int
 ) -> None:
-    with respx.mock:
-        route = respx.post(ROUTE).mock(side_effect=raised)
-        async with backend_for(endpoint()) as backend:
-            with pytest.raises(error):
-                await run(backend, request())
+    router = respx.Router()
+    route = router.post(ROUTE).mock(side_effect=raised)
+    with pytest.raises(error):
+        await run(mocked(router), request())
     assert route.call_count == calls
 
 
@@ -264,3 +268,17 @@ async def test_a_connection_is_used_again_after_a_stream() -> None:
         for stream in (True, False, True):
             await run(backend, request(stream=stream))
     assert len(connections - {None}) == 1
+
+
+async def test_chunks_that_came_together_say_so() -> None:
+    chunk = b'data: {"choices":[{"text":"a"}]}\n\n'
+    end = b'data: {"choices":[{"text":"b","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    router = respx.Router()
+    router.post(ROUTE).respond(200, content=chunk + chunk + end)
+    async with aclosing(mocked(router).stream(request())) as chunks:
+        assert [(chunk.text, chunk.more) async for chunk in chunks] == [
+            ("a", True),
+            ("a", True),
+            ("b", False),
+            ("", False),
+        ]

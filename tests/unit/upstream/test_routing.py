@@ -32,10 +32,3 @@ def test_none_is_left() -> None:
     assert least_loaded([healthy], "other") is None
     assert least_loaded([healthy], "small", avoid=[healthy]) is None
     assert least_loaded([endpoint("unreachable")], "small") is None
-
-
-def test_a_request_counts_for_as_long_as_it_lasts() -> None:
-    one = endpoint("healthy")
-    with one.in_use():
-        assert one.in_flight == 1
-    assert one.in_flight == 0

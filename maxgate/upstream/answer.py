@@ -1,0 +1,99 @@
+"""One engine's answer to one request, from the first byte to the last."""
+
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from typing import Any, cast
+
+import httpx
+
+from maxgate.generation.request import GenerationRequest
+from maxgate.upstream import engine_wire
+from maxgate.upstream.endpoint import Endpoint
+from maxgate.upstream.settings import UpstreamSettings
+from maxgate.upstream.translation import error_answer, translated
+
+
+async def ask(
+    endpoint: Endpoint,
+    transport: httpx.AsyncBaseTransport,
+    request: GenerationRequest,
+    settings: UpstreamSettings,
+) -> "EngineAnswer":
+    """Send the request; the answer has begun when this returns, and has to be closed.
+
+    Raises NotAnswered where nothing came back, and what the engine's error answer means.
+    """
+    silence = settings.first_token_timeout if request.stream else settings.response_timeout
+    limits = {"connect": settings.connect_timeout, "read": silence}
+    message = httpx.Request(
+        "POST",
+        _address(endpoint.url, engine_wire.path(request)),
+        headers=_headers(endpoint.url),
+        stream=httpx.ByteStream(engine_wire.body(request)),
+        extensions={"timeout": limits},
+    )
+    endpoint.in_flight += 1
+    try:
+        response = await transport.handle_async_request(message)
+    except httpx.HTTPError as error:
+        endpoint.in_flight -= 1
+        raise translated(error, answering=False) from error
+    except BaseException:
+        endpoint.in_flight -= 1
+        raise
+    answer = EngineAnswer(endpoint, response)
+    if response.status_code != 200:
+        try:
+            raise error_answer(response.status_code, await answer.content())
+        finally:
+            await answer.aclose()
+    # The transport looks at the limit anew with every read.
+    limits["read"] = settings.idle_timeout if request.stream else silence
+    return answer
+
+
+class EngineAnswer:
+    """Iterating gives the bytes as they arrive; an engine is in use until `aclose`.
+
+    Raises UpstreamError where the answer is cut off, UpstreamTimeout where the engine is silent.
+    """
+
+    def __init__(self, endpoint: Endpoint, response: httpx.Response) -> None:
+        self._endpoint = endpoint
+        self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._received = aiter(self._stream)
+        self._closed = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._received)
+        except httpx.HTTPError as error:
+            raise translated(error, answering=True) from error
+
+    async def content(self) -> bytes:
+        """The whole body."""
+        return b"".join([data async for data in self])
+
+    async def aclose(self) -> None:
+        """Let the engine go; closes the connection unless the answer was read to its end."""
+        if not self._closed:
+            self._closed = True
+            self._endpoint.in_flight -= 1
+            closing: Any = getattr(self._received, "aclose", None)
+            if closing is not None:
+                await closing()
+            await self._stream.aclose()
+
+
+@lru_cache(maxsize=256)
+def _address(engine: str, path: str) -> httpx.URL:
+    return httpx.URL(engine + path)
+
+
+@lru_cache(maxsize=256)
+def _headers(engine: str) -> httpx.Headers:
+    host = httpx.URL(engine).netloc.decode()
+    return httpx.Headers({"host": host, "content-type": "application/json"})

@@ -1,0 +1,186 @@
+"""One HTTP/1.1 connection to an engine, parsed by httptools.
+
+A connection carries one request at a time. Bytes are handed on as they were read; when nobody takes
+them, reading pauses, so that a slow client never makes the gateway hold more than a few of them.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import httptools
+import httpx
+
+_HOLD_AT_MOST: Final = 256 * 1024
+_RESUME_BELOW: Final = 64 * 1024
+
+
+class ResponseHead:
+    """Status line and headers of one answer."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+
+
+class Connection(asyncio.Protocol):
+    """Speaks to one socket.
+
+    Errors are httpx's: ReadTimeout for silence, ReadError and RemoteProtocolError for a connection
+    that breaks. `answered` says whether anything came back for the present request; `reusable`
+    says whether another one may be sent.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
+        self._paused = False
+        self.idle_since = 0.0
+        self.closed = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._start_request()
+
+    def _start_request(self) -> None:
+        self._head = ResponseHead()
+        self._head_complete = False
+        self._body: deque[bytes] = deque()
+        self._held = 0
+        self._complete = False
+        self._keeps_alive = False
+        self.answered = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """See asyncio."""
+        self.closed = True
+        if not self._complete:
+            self._error = self._error or httpx.ReadError("the connection was lost")
+        self._wake()
+
+    def eof_received(self) -> None:
+        """See asyncio; the transport closes itself then."""
+        if not self._complete:
+            # MAX says how long its answers are; one that just ends was cut.
+            self._error = httpx.RemoteProtocolError("the engine hung up")
+            self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        self.answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._error = httpx.RemoteProtocolError(str(error))
+            self.abort()
+        if self._held > _HOLD_AT_MOST and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    # httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools."""
+        self._head.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._head.status = self._parser.get_status_code()
+        self._head_complete = self._head.status >= 200  # 100 Continue is no answer
+
+    def on_body(self, data: bytes) -> None:
+        """See httptools."""
+        self._body.append(data)
+        self._held += len(data)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        self._complete = self._head_complete
+        self._keeps_alive = bool(self._parser.should_keep_alive())
+
+    # The transport's side
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the answer was read to its end and the engine keeps the connection open."""
+        return (
+            not self.closed
+            and self._error is None
+            and self._complete
+            and not self._body
+            and self._keeps_alive
+        )
+
+    def send(self, request: bytes) -> None:
+        """Send a whole request; the answer to it comes next."""
+        self._start_request()
+        assert self._transport is not None  # noqa: S101  # it is connected
+        self._transport.write(request)
+
+    async def head(self, silence: float | None) -> ResponseHead:
+        """Status and headers, once they are complete."""
+        while not self._head_complete:
+            await self._wait(silence)
+        return self._head
+
+    async def body(self, silence: float | None) -> bytes:
+        """What has come of the body since the last call; empty at its end."""
+        while not self._body and not self._complete:
+            await self._wait(silence)
+        if not self._body:
+            return b""
+        data = self._body.popleft() if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._held = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _wait(self, silence: float | None) -> None:
+        if self._error is not None:
+            raise self._error
+        if silence is not None:
+            self._deadline = self._loop.time() + silence
+            if self._timer is None:
+                self._timer = self._loop.call_at(self._deadline, self._check_silence)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if self._error is not None and not self._body:
+            raise self._error
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _check_silence(self) -> None:
+        # One timer for all waits: it is set anew when it rings, not when something arrives.
+        self._timer = None
+        if self._waiter is None or self.closed:
+            return
+        if self._loop.time() >= self._deadline:
+            self._error = httpx.ReadTimeout("the engine was silent")
+            self._wake()
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._check_silence)
