@@ -25,7 +25,6 @@ check: $(VENV)/.installed-dev ## Lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/interrogate -q tests
 
 unit: $(VENV)/.installed-dev ## The tests that need no engine
 	$(BIN)/pytest -m "not engine"

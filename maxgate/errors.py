@@ -15,6 +15,7 @@
         ├── UnsupportedMediaType    415
         ├── InternalError           500
         ├── UpstreamError           502
+        │   └── StructuredOutputFailed
         ├── UpstreamUnavailable     503, with Retry-After
         ├── UpstreamOverloaded      503, with Retry-After
         └── UpstreamTimeout         504
@@ -174,6 +175,22 @@ class UpstreamError(GatewayError):
 
     status = 502
     default_code = "upstream_error"
+
+
+class StructuredOutputFailed(UpstreamError):
+    """The model gave no JSON that fits, however often it was asked."""
+
+    default_code = "structured_output_failed"
+
+    def __init__(self, *, tries: int, cut: bool) -> None:
+        reason = (
+            "the answer did not fit into 'max_tokens'" if cut else "no answer fitted the schema"
+        )
+        super().__init__(
+            f"The model did not produce the JSON that 'response_format' asks for: {reason} "
+            f"(tries: {tries}).",
+            param="response_format",
+        )
 
 
 class UpstreamUnavailable(GatewayError):

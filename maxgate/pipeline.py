@@ -9,9 +9,11 @@ docs/decisions/0002-order-of-layers.md. A layer that is switched off is absent f
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
+from maxgate.choices.layer import ChoicesLayer
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
 from maxgate.prompts.layer import FormatOf, PromptLayer
+from maxgate.structured.layer import StructuredLayer
 from maxgate.telemetry.layer import TelemetryLayer
 
 Layer = Callable[[Backend], Backend]
@@ -21,7 +23,11 @@ def layers(*, clock: Clock, format_of: FormatOf) -> Sequence[Layer]:
     """The layers around the upstream, outermost first."""
     return [
         partial(TelemetryLayer, clock=clock),  # start the clock / note tokens and times
-        partial(PromptLayer, format_of=format_of),  # messages to token ids / cut at stop strings
+        ChoicesLayer,  # one request per answer / their chunks as one stream
+        StructuredLayer,  # the schema to the grammar / or answers checked, and asked for again
+        partial(
+            PromptLayer, format_of=format_of
+        ),  # messages to token ids / stop strings and tool calls
     ]
 
 

@@ -141,13 +141,16 @@ def _bound(kind: str, context: dict[str, Any], given: object, param: str) -> tup
 
 # pydantic puts the name of the type that it tried into the path.
 _TYPE_NAMES: Final = {"str", "int"}
+# The same for the `type` of an object that may be one of several.
+_TAGS: Final = {"text", "refusal", "json_object", "json_schema"}
 
 
 def _param(location: Sequence[str | int]) -> str:
     path = ""
-    for step in location:
+    for before, step in zip(("", *location), location, strict=False):
+        is_tag = step in _TAGS and (isinstance(before, int) or before == "response_format")
         if isinstance(step, int):
             path += f"[{step}]"
-        elif step.isidentifier() and step not in _TYPE_NAMES:
+        elif step.isidentifier() and step not in _TYPE_NAMES and not is_tag:
             path += f".{step}" if path else step
     return path[:200]

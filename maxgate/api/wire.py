@@ -1,8 +1,9 @@
 """What all request bodies have in common."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 class RequestBody(BaseModel):
@@ -12,6 +13,52 @@ class RequestBody(BaseModel):
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
 
+
+class StreamOptions(RequestBody):
+    """What a stream brings beside the answer; it is never padded with `obfuscation`."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+TokenLimit = Annotated[int, Field(ge=1, lt=2**31)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+def _nothing(value: dict[str, Any]) -> dict[str, Any]:
+    if value:
+        raise PydanticCustomError("none_required", "not served")
+    return value
+
+
+NothingIn = Annotated[dict[str, Any], AfterValidator(_nothing)]
+"""An object that clients send empty; anything in it is refused by name."""
+
+_DEEPEST_SCHEMA: Final = 32
+_LARGEST_SCHEMA: Final = 20_000
+
+
+def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    # Schemas are rendered into prompts and compiled: both take time for each of their values.
+    level: list[Any] = [schema]
+    values = 0
+    for _ in range(_DEEPEST_SCHEMA):
+        below: list[Any] = []
+        for value in level:
+            below += value.values() if isinstance(value, dict) else value
+        values += len(below)
+        level = [value for value in below if isinstance(value, dict | list)]
+        if not level or values > _LARGEST_SCHEMA:
+            break
+    if values > _LARGEST_SCHEMA:
+        raise ValueError(f"a schema may have at most {_LARGEST_SCHEMA} values")
+    if level:
+        raise ValueError(f"a schema may be nested at most {_DEEPEST_SCHEMA} levels deep")
+    return schema
+
+
+JsonSchema = Annotated[dict[str, Any], AfterValidator(_bounded)]
+"""A JSON schema of bounded size; whether it is a valid one is found out by who uses it."""
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],

@@ -4,7 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from maxgate.generation.model_card import PromptFormat, SamplingDefaults
+from maxgate.generation.model_card import (
+    PromptFormat,
+    SamplingDefaults,
+    StructuredOutput,
+    ToolStyle,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the engines of a model can do beyond generating; None where that is not known yet."""
+
+    grammar: bool | None = None
+    logprobs: bool | None = None
+    penalties: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +26,8 @@ class ServedModel:
     """A model as the gateway serves it.
 
     `engine_name` is what the engines call it. `context_length` counts prompt and answer in
-    tokens. `created` is seconds since 1970.
+    tokens. `created` is seconds since 1970. `structured_output` says what is done where the engine
+    has no grammar.
     """
 
     name: str
@@ -21,6 +36,9 @@ class ServedModel:
     context_length: int
     created: int
     sampling: SamplingDefaults
+    abilities: Abilities = Abilities()
+    structured_output: StructuredOutput = "refuse"
+    tool_style: ToolStyle = "json"
 
 
 class ModelCatalog(Protocol):

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class Usage(NamedTuple):
@@ -24,15 +24,35 @@ class ToolCallDelta(NamedTuple):
     arguments: str = ""
 
 
+class Alternative(NamedTuple):
+    """A token and how likely it was, as a natural logarithm."""
+
+    token: str
+    logprob: float
+
+
+class TokenLogprob(NamedTuple):
+    """A generated token, how likely it was, and what else might have stood in its place."""
+
+    token: str
+    logprob: float
+    top: tuple[Alternative, ...] = ()
+
+
 class Chunk(NamedTuple):
     """A piece of an answer.
 
     The piece that ends the answer carries `finish_reason`. `usage` counts everything up to here,
     where that is known; the last one given is the answer's. `more` says that the next piece is
-    there already, so that both can be sent together.
+    there already, so that both can be sent together. `choice` numbers the answers of a request
+    that has several. `token_ids` are there where the request has tools.
     """
 
     text: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     more: bool = False
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    choice: int = 0
+    token_ids: tuple[int, ...] = ()

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PromptFormat = Literal["llama3", "chatml", "engine"]
+StructuredOutput = Literal["refuse", "retry"]
+ToolStyle = Literal["json", "python_list", "function_tag"]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./:@+-]+$")]
 
 
@@ -53,6 +55,11 @@ class ModelCard(_Section):
     `name` is what `/v1/models` shows, `served_model_name` what MAX calls it; clients may use
     either, or an alias. `tokenizer` is a directory, a tokenizer.json, a GGUF file or a Hugging
     Face repository in the local cache; where it is left out, `max.model_path` has it.
+
+    `tool_style` is how tools are called in prompts and history; Llama 3 has it from Meta's guide to
+    3.3 (a list of Python calls), others as JSON. `structured_output` says what happens where JSON
+    is asked for and the engine has no grammar: the request is refused, or answers are checked and
+    asked for again.
     """
 
     name: ModelName
@@ -64,6 +71,8 @@ class ModelCard(_Section):
     context_length: int = Field(ge=1)
     default_system_prompt: str | None = None
     sampling: SamplingDefaults = SamplingDefaults()
+    structured_output: StructuredOutput = "refuse"
+    tool_style: ToolStyle = "json"
     source: Source | None = None
     max: MaxFlags
 
@@ -73,6 +82,8 @@ class ModelCard(_Section):
         if isinstance(values, dict):
             values = dict(values)
             values.setdefault("served_model_name", values.get("name"))
+            if values.get("prompt") == "llama3":
+                values.setdefault("tool_style", "python_list")
             if isinstance(flags := values.get("max"), dict):
                 values.setdefault("tokenizer", flags.get("model_path"))
         return values

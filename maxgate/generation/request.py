@@ -9,14 +9,26 @@ import orjson
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.trace import RequestTrace
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class ToolCall(NamedTuple):
+    """A call that the model made earlier; `arguments` is JSON as the client sent it."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class Message(NamedTuple):
-    """One turn; `parts` are its pieces of text in order, encoded one by one."""
+    """One turn; `parts` are its pieces of text in order, encoded one by one.
+
+    `calls` follow the text of an assistant's turn.
+    """
 
     role: Role
     parts: tuple[str, ...]
+    calls: tuple[ToolCall, ...] = ()
 
 
 class Tool(NamedTuple):
@@ -25,6 +37,24 @@ class Tool(NamedTuple):
     name: str
     description: str
     parameters: Mapping[str, Any]
+
+
+class ToolUse(NamedTuple):
+    """The tools of a request.
+
+    `forced` names the tools of which one has to be called; empty leaves it to the model.
+    """
+
+    tools: tuple[Tool, ...]
+    forced: tuple[str, ...] = ()
+    parallel: bool = True
+
+
+class JsonOutput(NamedTuple):
+    """An answer that is to be JSON; `schema` is what it has to fit, {} for any object."""
+
+    schema: Mapping[str, Any]
+    name: str = ""
 
 
 class TokenIds(NamedTuple):
@@ -59,7 +89,8 @@ class TokenIds(NamedTuple):
 class Sampling:
     """How tokens are chosen and when to stop.
 
-    `max_tokens` None means: until the context is full. `seed` None means: random.
+    `max_tokens` None means: until the context is full. `seed` None means: random. `logprobs` is
+    how many alternatives are told of each token; None tells nothing, 0 of the token alone.
     """
 
     temperature: float
@@ -67,14 +98,21 @@ class Sampling:
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One answer to be generated.
+    """One answer to be generated, or `choices` of them.
+
+    It goes on from `messages`, or from `text` (or token ids) where that is given. A `prefix` is
+    what the answer is made to begin with, where the model's prompt format is known here.
 
     `prompt` and `stop_token_ids` are filled in by the prompts layer; below it, a request without
-    `prompt` is one that the engine formats itself.
+    `prompt` is one that the engine formats itself. `grammar` is the schema that the engine is to
+    keep to.
     """
 
     model: ServedModel
@@ -82,5 +120,11 @@ class GenerationRequest:
     sampling: Sampling
     stream: bool
     trace: RequestTrace
+    choices: int = 1
+    text: str | tuple[int, ...] | None = None
+    prefix: str = ""
+    tool_use: ToolUse | None = None
+    output: JsonOutput | None = None
     prompt: TokenIds | None = None
     stop_token_ids: tuple[int, ...] = ()
+    grammar: Mapping[str, Any] | None = None

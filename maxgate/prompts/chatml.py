@@ -12,7 +12,7 @@ from maxgate.prompts.tokenizer import PromptTokenizer
 
 IM_START: Final = "<|im_start|>"
 IM_END: Final = "<|im_end|>"
-_ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant")
+_ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant", "tool")
 
 
 class ChatMLFormat:
@@ -28,6 +28,10 @@ class ChatMLFormat:
             role: [start, *tokenizer.encode(role), *newline] for role in _ROLES
         }
         self.stop_token_ids = (end,)
+        self.begin = TokenIds.of([])
+        self.call_tag = None
+        self.vocabulary_size = tokenizer.vocabulary_size
+        self._tokenizer = tokenizer
         self._turns = TurnEncoder(tokenizer, headers, end=[end, *newline])
         self._open_assistant = TokenIds.of(headers["assistant"])
         self._default_system = (
@@ -40,3 +44,7 @@ class ChatMLFormat:
         opening = [] if messages and messages[0].role == "system" else self._default_system
         turns = map(self._turns.encode, [*opening, *messages])
         return TokenIds.join([*turns, self._open_assistant])
+
+    def encode_text(self, text: str) -> TokenIds:
+        """See ChatFormat."""
+        return TokenIds.of(self._tokenizer.encode(text))

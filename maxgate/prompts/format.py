@@ -23,8 +23,27 @@ class ChatFormat(Protocol):
         """Tokens that end the assistant's turn."""
         ...
 
+    @property
+    def begin(self) -> TokenIds:
+        """What every prompt of the model begins with."""
+        ...
+
+    @property
+    def call_tag(self) -> int | None:
+        """The special token that announces a tool call, if the model has one."""
+        ...
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids are below it."""
+        ...
+
     def encode(self, messages: Sequence[Message]) -> TokenIds:
         """The whole prompt, ready for the engine."""
+        ...
+
+    def encode_text(self, text: str) -> TokenIds:
+        """Text alone, which no special token can be part of."""
         ...
 
     def characters_to_encode(self, messages: Sequence[Message]) -> int:

@@ -1,20 +1,26 @@
-"""The prompts layer: messages to token ids before, stop strings cut from the text after."""
+"""The prompts layer: messages to token ids before, text to text and tool calls after."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from maxgate.errors import ContextLengthExceeded
+from maxgate.errors import ContextLengthExceeded, InvalidRequest
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ServedModel
+from maxgate.generation.collect import collect
 from maxgate.generation.events import Chunk
-from maxgate.generation.request import GenerationRequest, Message, TokenIds
+from maxgate.generation.request import GenerationRequest, Message, TokenIds, ToolUse
+from maxgate.generation.schema import beginning
 from maxgate.prompts.format import ChatFormat
-from maxgate.prompts.stop import StopTrimmer
+from maxgate.prompts.stop import trimmed
+from maxgate.prompts.tool_calls import with_calls
+from maxgate.prompts.tool_parser import ToolCallParser
+from maxgate.prompts.tools import call_schema, closest_name, with_tools
 
 # Encoding runs at a few megabytes a second: this much takes a few milliseconds.
 _CHARACTERS_ON_THE_LOOP = 16_000
+_TOKENS_OF_A_NAME = 24
 
 FormatOf = Callable[[ServedModel], ChatFormat | None]
 
@@ -23,7 +29,8 @@ class PromptLayer:
     """Formats prompts for models that have a format here; passes the others on as they came.
 
     Raises ContextLengthExceeded where prompt and `max_tokens` do not fit, before any engine is
-    asked.
+    asked, and InvalidRequest for token ids that the model does not have and for tools that have to
+    be called where neither engine nor prompt can bring that about.
     """
 
     def __init__(self, inner: Backend, format_of: FormatOf) -> None:
@@ -31,34 +38,119 @@ class PromptLayer:
         self._format_of = format_of
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The answer, without its stop string."""
+        """The answer without its stop string, and with the tool calls in it found."""
         chat_format = self._format_of(request.model)
-        if chat_format is not None:
-            request = await _formatted(request, chat_format)
+        use, opening = request.tool_use, ""
+        if use is not None or any(message.calls for message in request.messages):
+            messages = with_tools(request.messages, use, request.model.tool_style)
+            request = replace(request, messages=messages)
+        if use is not None and use.forced:
+            request, opening = await self._forced(request, chat_format, use)
+        prefix = request.prefix
+        request = await _prompted(request, chat_format)
         stops = request.sampling.stop
+        if stops or use is not None:
+            # Only a stream can be left where the answer is to end, with its tokens counted.
+            request = replace(request, stream=True)
+        chunks = self._inner.stream(request)
+        if prefix and request.prompt is not None and not opening:
+            chunks = _begun(chunks, prefix)
         if stops:
-            # Only a stream tells how many tokens came before the stop string, and lets the engine
-            # go when it is reached.
-            chunks = _trimmed(self._inner.stream(replace(request, stream=True)), stops)
-        else:
-            chunks = self._inner.stream(request)
+            chunks = trimmed(chunks, stops)
+        if use is not None:
+            parser = ToolCallParser(use.tools, parallel=use.parallel and not opening)
+            tag = None if chat_format is None else chat_format.call_tag
+            chunks = with_calls(chunks, parser, tag=tag, opening=opening)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
+    async def _forced(
+        self, request: GenerationRequest, chat_format: ChatFormat | None, use: ToolUse
+    ) -> tuple[GenerationRequest, str]:
+        """The request that leads to a call for sure, and what the model is made to begin with."""
+        tools = [tool for tool in use.tools if tool.name in use.forced]
+        if request.model.abilities.grammar:
+            return replace(request, grammar=call_schema(tools)), ""
+        if chat_format is None:
+            raise InvalidRequest(
+                "Unsupported parameter: 'tool_choice': the engine formats this model's prompts and "
+                "runs without a grammar, so that no call can be made sure of. Its operator can "
+                "start MAX with --enable-structured-output, or give the model a card.",
+                param="tool_choice",
+                code="unsupported_parameter",
+            )
+        if len(tools) > 1:
+            name = await self._chosen_name(request, chat_format, use.forced)
+            tools = [tool for tool in tools if tool.name == name]
+        arguments = beginning({"type": "object", **tools[0].parameters})
+        opening = f'{{"name": "{tools[0].name}", "parameters": {arguments}'
+        return replace(request, prefix=opening), opening
 
-async def _formatted(request: GenerationRequest, chat_format: ChatFormat) -> GenerationRequest:
-    messages = request.messages
-    if _is_quick(messages) or chat_format.characters_to_encode(messages) <= _CHARACTERS_ON_THE_LOOP:
-        prompt = chat_format.encode(messages)
+    async def _chosen_name(
+        self, request: GenerationRequest, chat_format: ChatFormat, names: Sequence[str]
+    ) -> str:
+        sampling = replace(
+            request.sampling, temperature=0, max_tokens=_TOKENS_OF_A_NAME, logprobs=None, stop=()
+        )
+        asked = replace(request, prefix='{"name": "', sampling=sampling, stream=False)
+        completion = await collect(self._inner, await _prompted(asked, chat_format))
+        return closest_name(completion.answers[0].text, names)
+
+
+async def _prompted(
+    request: GenerationRequest, chat_format: ChatFormat | None
+) -> GenerationRequest:
+    if chat_format is None:
+        _check_is_text(request)
+        return request
+    if request.text is None:
+        prompt = await _encoded(request.messages, chat_format)
+        if request.prefix:
+            prompt = TokenIds.join([prompt, chat_format.encode_text(request.prefix)])
     else:
-        prompt = await asyncio.to_thread(chat_format.encode, messages)
+        prompt = await _raw_prompt(request.text, chat_format)
     _check_context(request, prompt)
     return replace(request, prompt=prompt, stop_token_ids=chat_format.stop_token_ids)
 
 
+async def _encoded(messages: Sequence[Message], chat_format: ChatFormat) -> TokenIds:
+    if _is_quick(messages) or chat_format.characters_to_encode(messages) <= _CHARACTERS_ON_THE_LOOP:
+        return chat_format.encode(messages)
+    return await asyncio.to_thread(chat_format.encode, messages)
+
+
 def _is_quick(messages: Sequence[Message]) -> bool:
     return sum([len(p) for m in messages for p in m.parts]) <= _CHARACTERS_ON_THE_LOOP
+
+
+async def _raw_prompt(text: str | tuple[int, ...], chat_format: ChatFormat) -> TokenIds:
+    if isinstance(text, str):
+        if len(text) <= _CHARACTERS_ON_THE_LOOP:
+            return TokenIds.join([chat_format.begin, chat_format.encode_text(text)])
+        encoded = await asyncio.to_thread(chat_format.encode_text, text)
+        return TokenIds.join([chat_format.begin, encoded])
+    limit = chat_format.vocabulary_size
+    # MAX takes any number, and dies of one that is no token.
+    if any(token >= limit for token in text):
+        raise InvalidRequest(
+            f"Invalid value for 'prompt': token ids of this model are below {limit}.",
+            param="prompt",
+            code="invalid_value",
+        )
+    return TokenIds.of(list(text))
+
+
+def _check_is_text(request: GenerationRequest) -> None:
+    if request.text is not None and (
+        not isinstance(request.text, str) or request.sampling.logprobs is not None
+    ):
+        raise InvalidRequest(
+            "This model's tokenizer is not known to the gateway, so that its prompt has to be text "
+            "and 'logprobs' cannot be told. Its operator can give it a model card.",
+            param="prompt" if not isinstance(request.text, str) else "logprobs",
+            code="unsupported_parameter",
+        )
 
 
 def _check_context(request: GenerationRequest, prompt: TokenIds) -> None:
@@ -67,15 +159,8 @@ def _check_context(request: GenerationRequest, prompt: TokenIds) -> None:
         raise ContextLengthExceeded(limit=limit, prompt_tokens=prompt.length, max_tokens=asked)
 
 
-async def _trimmed(chunks: AsyncGenerator[Chunk], stops: Sequence[str]) -> AsyncGenerator[Chunk]:
-    # MAX leaves the stop string in its answer and goes on for a few tokens after it.
-    trimmer = StopTrimmer(stops)
+async def _begun(chunks: AsyncGenerator[Chunk], prefix: str) -> AsyncGenerator[Chunk]:
     async with aclosing(chunks):
         async for chunk in chunks:
-            text = trimmer.feed(chunk.text)
-            if trimmer.stopped:
-                yield Chunk(text, "stop", chunk.usage)
-                return
-            if chunk.finish_reason is not None:
-                text += trimmer.flush()
-            yield Chunk(text, chunk.finish_reason, chunk.usage, chunk.more)
+            yield chunk._replace(text=prefix + chunk.text) if prefix else chunk
+            prefix = ""

@@ -4,7 +4,7 @@ Layout and special tokens follow `ChatFormat` in Meta's llama-models (models/lla
 and the Llama 3.3 prompt format document.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from maxgate.generation.request import Message, Role, TokenIds
@@ -16,7 +16,13 @@ START_HEADER: Final = "<|start_header_id|>"
 END_HEADER: Final = "<|end_header_id|>"
 END_OF_TURN: Final = "<|eot_id|>"
 _STOP_TOKENS: Final = ("<|end_of_text|>", "<|eom_id|>", END_OF_TURN)
-_ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant")
+_CALL_TAG: Final = "<|python_tag|>"
+_HEADERS: Final[Mapping[Role, str]] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "ipython",
+}
 
 
 class Llama3Format:
@@ -27,14 +33,17 @@ class Llama3Format:
         headers: dict[Role, list[int]] = {
             role: [
                 special(START_HEADER),
-                *tokenizer.encode(role),
+                *tokenizer.encode(header),
                 special(END_HEADER),
                 *tokenizer.encode("\n\n"),
             ]
-            for role in _ROLES
+            for role, header in _HEADERS.items()
         }
         self.stop_token_ids = tuple(special(token) for token in _STOP_TOKENS)
-        self._begin = TokenIds.of([special(BEGIN_OF_TEXT)])
+        self.call_tag = special(_CALL_TAG)
+        self.vocabulary_size = tokenizer.vocabulary_size
+        self.begin = TokenIds.of([special(BEGIN_OF_TEXT)])
+        self._tokenizer = tokenizer
         self._open_assistant = TokenIds.of(headers["assistant"])
         self._turns = TurnEncoder(tokenizer, headers, end=[special(END_OF_TURN)])
         self.characters_to_encode = self._turns.characters_to_encode
@@ -42,7 +51,11 @@ class Llama3Format:
     def encode(self, messages: Sequence[Message]) -> TokenIds:
         """One begin-of-text, the turns, and an assistant header for the model to go on from."""
         turns = map(self._turns.encode, messages)
-        return TokenIds.join([self._begin, *turns, self._open_assistant])
+        return TokenIds.join([self.begin, *turns, self._open_assistant])
+
+    def encode_text(self, text: str) -> TokenIds:
+        """See ChatFormat."""
+        return TokenIds.of(self._tokenizer.encode(text))
 
 
 def format_chat_prompt(messages: Sequence[Message]) -> str:
@@ -52,7 +65,7 @@ def format_chat_prompt(messages: Sequence[Message]) -> str:
     from a user who typed one.
     """
     turns = [
-        f"{START_HEADER}{message.role}{END_HEADER}\n\n{''.join(message.parts)}{END_OF_TURN}"
+        f"{START_HEADER}{_HEADERS[message.role]}{END_HEADER}\n\n{''.join(message.parts)}{END_OF_TURN}"
         for message in messages
     ]
     return "".join([BEGIN_OF_TEXT, *turns, f"{START_HEADER}assistant{END_HEADER}\n\n"])

@@ -1,6 +1,9 @@
 """Cutting an answer at a stop string, also one that is spread over several chunks."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from maxgate.generation.events import Chunk, TokenLogprob
 
 
 class StopTrimmer:
@@ -44,3 +47,43 @@ class StopTrimmer:
             if any(stop.startswith(end) for stop in self._stops):
                 return length
         return 0
+
+
+async def trimmed(chunks: AsyncGenerator[Chunk], stops: Sequence[str]) -> AsyncGenerator[Chunk]:
+    """The chunks up to the first stop string; the stream is left there.
+
+    MAX leaves the stop string in its answer and goes on for a few tokens after it.
+    """
+    trimmer, tokens = StopTrimmer(stops), _Tokens()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            text = trimmer.feed(chunk.text)
+            reason = "stop" if trimmer.stopped else chunk.finish_reason
+            if not trimmer.stopped and reason is not None:
+                text += trimmer.flush()
+            shown = tokens.shown(chunk.logprobs, text)
+            yield chunk._replace(text=text, finish_reason=reason, logprobs=shown)
+            if trimmer.stopped:
+                return
+
+
+class _Tokens:
+    """Which tokens have been shown whole."""
+
+    def __init__(self) -> None:
+        self._waiting: list[TokenLogprob] = []
+        self._characters = 0
+
+    def shown(self, tokens: Sequence[TokenLogprob], text: str) -> tuple[TokenLogprob, ...]:
+        if not tokens and not self._waiting:
+            return ()
+        self._waiting += tokens
+        self._characters += len(text)
+        count = 0
+        for token in self._waiting:
+            if len(token.token) > self._characters:
+                break
+            self._characters -= len(token.token)
+            count += 1
+        shown, self._waiting = self._waiting[:count], self._waiting[count:]
+        return tuple(shown)

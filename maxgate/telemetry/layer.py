@@ -25,7 +25,7 @@ class TelemetryLayer:
         try:
             async with aclosing(self._inner.stream(request)) as chunks:
                 async for chunk in chunks:
-                    if chunk.text:
+                    if chunk.text or chunk.tool_calls:
                         pieces += 1
                         if request.stream:
                             trace.last_token_at = self._clock.monotonic()

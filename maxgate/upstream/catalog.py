@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from maxgate.errors import ModelNotFound
-from maxgate.generation.catalog import ServedModel
+from maxgate.generation.catalog import Abilities, ServedModel
 from maxgate.generation.model_card import ModelCard, SamplingDefaults
 from maxgate.upstream.endpoint import Endpoint, EngineModel
 from maxgate.upstream.translation import unavailable
@@ -66,7 +66,7 @@ class LiveCatalog:
                 for name in card.names:
                     by_name.setdefault(name, served)
         for engine_model in reported.values():
-            served = _without_card(engine_model)
+            served = self._without_card(engine_model)
             models.append(served)
             by_name.setdefault(served.name, served)
         self._by_name, self._models = by_name, tuple(models)
@@ -80,10 +80,30 @@ class LiveCatalog:
             context_length=min(card.context_length, limit) if limit else card.context_length,
             created=model.created,
             sampling=card.sampling,
+            abilities=self._abilities(model.name),
+            structured_output=card.structured_output,
+            tool_style=card.tool_style,
         )
 
+    def _without_card(self, model: EngineModel) -> ServedModel:
+        # A limit that the engine does not tell is the engine's to enforce.
+        return ServedModel(
+            name=model.name,
+            engine_name=model.name,
+            prompt="engine",
+            context_length=model.context_length or 2**31,
+            created=model.created,
+            sampling=SamplingDefaults(),
+            abilities=self._abilities(model.name),
+        )
 
-def _without_card(model: EngineModel) -> ServedModel:
-    # A limit that the engine does not tell is the engine's to enforce.
-    limit = model.context_length or 2**31
-    return ServedModel(model.name, model.name, "engine", limit, model.created, SamplingDefaults())
+    def _abilities(self, name: str) -> Abilities:
+        # Any of the engines may get a request, so that all of them have to be able.
+        known = [e.abilities[name] for e in self._endpoints if name in e.abilities]
+        if not known:
+            return Abilities()
+        return Abilities(
+            grammar=all(one.grammar for one in known),
+            logprobs=all(one.logprobs for one in known),
+            penalties=all(one.penalties for one in known),
+        )

@@ -160,6 +160,10 @@ class Connection(asyncio.Protocol):
             raise self._error
         if silence is not None:
             self._deadline = self._loop.time() + silence
+            # An earlier wait, perhaps of another request, may have had more patience.
+            if self._timer is not None and self._timer.when() > self._deadline:
+                self._timer.cancel()
+                self._timer = None
             if self._timer is None:
                 self._timer = self._loop.call_at(self._deadline, self._check_silence)
         self._waiter = self._loop.create_future()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from maxgate.generation.catalog import Abilities
+
 EndpointState = Literal["unknown", "healthy", "unreachable"]
 
 
@@ -20,7 +22,8 @@ class Endpoint:
     """What requests and probes have learned about one engine.
 
     `models` is what it listed last, also while it is away: it is expected to come back with them.
-    `in_flight` counts the requests that it has not answered to the end.
+    `abilities` is what was found out about each of them. `in_flight` counts the requests that it
+    has not answered to the end.
     """
 
     def __init__(self, url: str) -> None:
@@ -29,6 +32,7 @@ class Endpoint:
         self.models: Mapping[str, EngineModel] = {}
         self.error: str | None = None
         self.in_flight = 0
+        self.abilities: dict[str, Abilities] = {}
 
     def mark_healthy(self, models: Mapping[str, EngineModel]) -> None:
         """It has listed its models."""

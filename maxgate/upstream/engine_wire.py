@@ -1,26 +1,38 @@
 """MAX's wire format: request bodies it understands, answers and chunks as events.
 
 A request whose prompt is token ids goes to `/v1/completions`; one that the engine formats itself
-goes to `/v1/chat/completions`. What MAX accepts and ignores on each is listed in docs/engine.md.
+goes to `/v1/chat/completions`. So do token ids, as `prompt_tokens`, where a grammar or logprobs are
+wanted: only that route has the one, and tells the other token by token. What MAX accepts and
+ignores on each is listed in docs/engine.md.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import orjson
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.events import Chunk, FinishReason, Usage
-from maxgate.generation.request import GenerationRequest
+from maxgate.generation.events import Alternative, Chunk, FinishReason, TokenLogprob, Usage
+from maxgate.generation.request import GenerationRequest, Message, Sampling
 
 # MAX takes seed 0 for "no seed"; a fixed number keeps its promise of the same answer again.
 _SEED_FOR_ZERO = 0x5EED
 _SEED_MASK = 2**63 - 1
+_CHAT: Final = "/v1/chat/completions"
+# MAX wants messages also where it is given token ids, and does not look at them.
+_NO_MESSAGES: Final = [{"role": "user", "content": ""}]
 _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 def path(request: GenerationRequest) -> str:
     """The route that takes the request."""
-    return "/v1/chat/completions" if request.prompt is None else "/v1/completions"
+    return _CHAT if _goes_to_chat(request) else "/v1/completions"
+
+
+def _goes_to_chat(request: GenerationRequest) -> bool:
+    if request.prompt is None and request.text is None:
+        return True
+    return request.grammar is not None or request.sampling.logprobs is not None
 
 
 def body(request: GenerationRequest) -> bytes:
@@ -31,26 +43,53 @@ def body(request: GenerationRequest) -> bytes:
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
     }
-    if request.prompt is None:
-        fields["messages"] = [
-            {"role": message.role, "content": "".join(message.parts)}
-            for message in request.messages
-        ]
-    else:
-        fields["prompt"] = orjson.Fragment(b"[%b]" % request.prompt.json)
+    _add_prompt(fields, request)
     if request.stop_token_ids:
         fields["stop_token_ids"] = request.stop_token_ids
+    _add_sampling(fields, sampling)
+    if sampling.stop or request.tool_use is not None:
+        fields["return_token_ids"] = True
+    if request.grammar is not None:
+        fields["response_format"] = _response_format(request.grammar)
+    if request.stream:
+        fields["stream"] = True
+        fields["stream_options"] = {"include_usage": True}
+    return orjson.dumps(fields)
+
+
+def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
+    prompt = None if request.prompt is None else orjson.Fragment(b"[%b]" % request.prompt.json)
+    if not _goes_to_chat(request):
+        fields["prompt"] = request.text if prompt is None else prompt
+    elif prompt is None:
+        fields["messages"] = [_message(message) for message in request.messages]
+    else:
+        fields["prompt_tokens"], fields["messages"] = prompt, _NO_MESSAGES
+
+
+def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
     if sampling.max_tokens is not None:
         fields["max_tokens"] = sampling.max_tokens
     if sampling.seed is not None:
         fields["seed"] = (sampling.seed & _SEED_MASK) or _SEED_FOR_ZERO
     if sampling.stop:
         fields["stop"] = sampling.stop
-        fields["return_token_ids"] = True
-    if request.stream:
-        fields["stream"] = True
-        fields["stream_options"] = {"include_usage": True}
-    return orjson.dumps(fields)
+    if sampling.frequency_penalty:
+        fields["frequency_penalty"] = sampling.frequency_penalty
+    if sampling.presence_penalty:
+        fields["presence_penalty"] = sampling.presence_penalty
+    if sampling.logprobs is not None:
+        fields["logprobs"], fields["top_logprobs"] = True, sampling.logprobs
+
+
+def _message(message: Message) -> dict[str, str]:
+    # MAX asks for the call that a result belongs to; calls are written out as text here.
+    role = "user" if message.role == "tool" else message.role
+    return {"role": role, "content": "".join(message.parts)}
+
+
+def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
 def read_answer(data: bytes) -> Chunk:
@@ -63,7 +102,12 @@ def read_answer(data: bytes) -> Chunk:
         choice = answer["choices"][0]
         message = choice.get("message")
         text = choice["text"] if message is None else message["content"]
-        return Chunk(text or "", _finish_reason(choice), _usage(answer["usage"]))
+        return Chunk(
+            text or "",
+            _finish_reason(choice),
+            _usage(answer["usage"]),
+            logprobs=_logprobs(choice),
+        )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UpstreamError("The engine's answer could not be read.") from error
 
@@ -71,13 +115,15 @@ def read_answer(data: bytes) -> Chunk:
 class ChunkReader:
     """Reads the chunks of one stream, and counts for engines that do not.
 
-    The first chunk carries the usage up to it. Where the request has stop strings every chunk
-    does, so that the stream can be left at any of them. `finished` says that the answer has ended,
-    `was_counted` that the engine has said how many tokens it took.
+    The first chunk carries the usage up to it. Where the request has stop strings or tools every
+    chunk does, so that the stream can be left at any of them. `finished` says that the answer has
+    ended, `was_counted` that the engine has said how many tokens it took.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
-        self._always_counted = bool(request.sampling.stop)
+        self._keeps_ids = request.tool_use is not None
+        self._always_counted = bool(request.sampling.stop) or self._keeps_ids
+        self._has_logprobs = request.sampling.logprobs is not None
         self._prompt_tokens = 0 if request.prompt is None else request.prompt.length
         self._completion_tokens = 0
         self.finished = False
@@ -121,15 +167,29 @@ class ChunkReader:
             # After a stop string MAX goes on for a few tokens; only usage counts now.
             return Chunk(more=more)
         usage = self.counted if first or self._always_counted else None
-        if reason is None:
-            return Chunk(text or "", None, usage, more)
-        self.finished = True
-        return Chunk(text or "", _FINISH_REASONS.get(reason, "stop"), usage, more)
+        if reason is not None:
+            self.finished = True
+            reason = _FINISH_REASONS.get(reason, "stop")
+        if self._keeps_ids or self._has_logprobs:
+            kept = tuple(ids or ()) if self._keeps_ids else ()
+            return Chunk(text or "", reason, usage, more, (), _logprobs(choice), 0, kept)
+        return Chunk(text or "", reason, usage, more)
 
 
 def _finish_reason(choice: dict[str, Any]) -> FinishReason | None:
     reason = choice.get("finish_reason")
     return None if reason is None else _FINISH_REASONS.get(reason, "stop")
+
+
+def _logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+    told = (choice.get("logprobs") or {}).get("content") or ()
+    # The token that ends an answer has no text, and is not part of it.
+    return tuple([_token_logprob(token) for token in told if token["token"]])
+
+
+def _token_logprob(token: dict[str, Any]) -> TokenLogprob:
+    top = [Alternative(one["token"], one["logprob"]) for one in token["top_logprobs"]]
+    return TokenLogprob(token["token"], token["logprob"], tuple(top))
 
 
 def _usage(fields: dict[str, Any]) -> Usage:

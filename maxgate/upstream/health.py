@@ -9,6 +9,7 @@ import httpx
 import orjson
 import structlog
 
+from maxgate.upstream.abilities import probe_abilities
 from maxgate.upstream.endpoint import Endpoint, EngineModel
 from maxgate.upstream.settings import UpstreamSettings
 
@@ -73,6 +74,7 @@ class HealthMonitor:
             self._note_failure(endpoint, error)
         else:
             await self._before_serving(models)
+            await self._learn_abilities(endpoint, models)
             self._failures[endpoint] = 0
             endpoint.mark_healthy(models)
             self._changed()
@@ -82,6 +84,15 @@ class HealthMonitor:
                 engine=endpoint.url,
                 models=sorted(endpoint.models),
                 error=endpoint.error,
+            )
+
+    async def _learn_abilities(self, endpoint: Endpoint, models: Mapping[str, EngineModel]) -> None:
+        # An engine that comes back may have been started with other flags.
+        again = endpoint.state != "healthy"
+        unknown = [name for name in models if again or name not in endpoint.abilities]
+        if unknown:
+            endpoint.abilities |= await probe_abilities(
+                self._client, endpoint.url, unknown, seconds=self._settings.ability_timeout
             )
 
     def _note_failure(self, endpoint: Endpoint, error: Exception) -> None:

@@ -24,3 +24,5 @@ class UpstreamSettings(BaseModel):
     """Between two looks at an engine that is not."""
     probe_timeout: float = Field(default=3, gt=0)
     """An engine that takes longer to list its models is not well."""
+    ability_timeout: float = Field(default=15, gt=0)
+    """For each question by which an engine that has come up is asked what it can do."""

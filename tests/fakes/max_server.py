@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PROBE_USER = "maxgate-probe"
 ANSWER = ("The", " capital", " of", " France", " is", " Paris", ".")
 
 
@@ -45,6 +46,9 @@ class FakeMax:
     scripts: list[Script] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    grammar: bool = False
+    logprobs: bool = True
+    penalties: bool = True
     running: int = 0
     aborted: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,6 +63,9 @@ class FakeMax:
             await _send_json(send, 200, json.dumps(self._model_list()).encode())
             return
         body = json.loads(await _read(receive))
+        if body.get("user") == PROBE_USER:
+            await self._answer_probe(body, send)
+            return
         self.requests.append(body)
         self.paths.append(scope["path"])
         self.running += 1
@@ -70,6 +77,14 @@ class FakeMax:
             self.running -= 1
             if self.running == 0:
                 self.idle.set()
+
+    async def _answer_probe(self, body: dict[str, Any], send: Any) -> None:
+        refused = ("response_format" in body and not self.grammar) or (
+            "logprobs" in body and not self.logprobs
+        )
+        penalised = self.penalties and "frequency_penalty" in body
+        answer = {"choices": [{"text": "b" if penalised else "a"}]}
+        await _send_json(send, 400 if refused else 200, json.dumps(answer).encode())
 
     def _model_list(self) -> dict[str, Any]:
         cards = [

@@ -36,6 +36,7 @@ async def test_a_whole_answer(gateway: Gateway) -> None:
     assert answer == {
         "object": "chat.completion",
         "model": "smollm2-135m-instruct",
+        "service_tier": "default",
         "system_fingerprint": None,
         "choices": [
             {
@@ -216,7 +217,7 @@ async def test_an_error_after_a_comment_is_part_of_the_stream(start_gateway: Sta
         ({"max_tokens": 9000}, 400, "messages", "context_length_exceeded"),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, "messages",
          "context_length_exceeded"),
-        ({"n": 2}, 400, "n", "invalid_value"),
+        ({"n": 129}, 400, "n", "integer_above_max_value"),
         ({"logit_bias": {"1": 1}}, 400, "logit_bias", "unsupported_parameter"),
     ],
 )  # fmt: skip

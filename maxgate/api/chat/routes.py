@@ -1,8 +1,9 @@
 """POST /v1/chat/completions."""
 
 from maxgate.api.body import BodyReader, Receive, Scope, Send
+from maxgate.api.chat.answers import ChatCompletionResponse
 from maxgate.api.chat.service import ChatService
-from maxgate.api.chat.wire import ChatCompletionRequest, ChatCompletionResponse
+from maxgate.api.chat.wire import ChatCompletionRequest
 from maxgate.api.client_watch import ClientWatch
 from maxgate.api.responses import send_json
 from maxgate.api.routing import Route

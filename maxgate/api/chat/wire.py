@@ -1,18 +1,31 @@
-"""Chat completions as OpenAI spells them.
+"""Chat completions as OpenAI spells them: what is asked.
 
-Shapes follow `CreateChatCompletionRequest` and its answers in OpenAI's published API description.
+Shapes follow `CreateChatCompletionRequest` in OpenAI's published API description. What each field
+does here is in docs/openai-compatibility.md.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from maxgate.api.wire import Metadata, NotServed, RequestBody, StopStrings
-from maxgate.generation.events import FinishReason
+from maxgate.api.wire import (
+    JsonSchema,
+    Metadata,
+    NothingIn,
+    NotServed,
+    Penalty,
+    RequestBody,
+    StopStrings,
+    StreamOptions,
+    TokenLimit,
+)
 
 _MAX_MESSAGES: Final = 10_000
 _MAX_PARTS: Final = 1_000
+_MAX_TOOLS: Final = 128
+_MAX_CHOICES: Final = 128
+
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class TextPart(RequestBody):
@@ -20,19 +33,127 @@ class TextPart(RequestBody):
 
     type: Literal["text"]
     text: str
+    prompt_cache_breakpoint: NotServed = None
+
+
+class RefusalPart(RequestBody):
+    """A piece of an assistant's turn in which it refused."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+
+
+class CalledFunction(RequestBody):
+    """What was called; `arguments` is JSON in a string.
+
+    `parsed_arguments` is what OpenAI's SDKs add to answers, which come back as history.
+    """
+
+    name: FunctionName
+    arguments: str
+    parsed_arguments: Any = None
+
+
+class MessageToolCall(RequestBody):
+    """A call that the assistant made."""
+
+    id: Annotated[str, Field(min_length=1, max_length=256)]
+    type: Literal["function"]
+    function: CalledFunction
+    index: int | None = None
 
 
 class ChatMessage(RequestBody):
-    """One turn of the dialogue; `developer` is another word for `system`."""
+    """One turn of the dialogue; `developer` is another word for `system`.
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=_MAX_PARTS)]
+    `tool_calls` and `refusal` belong to assistants, `tool_call_id` to the results of tools.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    refusal: str | None = None
+    tool_calls: (
+        Annotated[list[MessageToolCall], Field(min_length=1, max_length=_MAX_TOOLS)] | None
+    ) = None
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    audio: NotServed = None
+    function_call: NotServed = None
+    # OpenAI's SDKs add them to answers, and clients hand answers back as history.
+    annotations: list[Any] | None = None
+    parsed: Any = None
 
 
-class StreamOptions(RequestBody):
-    """What a stream brings beside the answer."""
+class FunctionDefinition(RequestBody):
+    """A function that the model may call; `parameters` left out means none."""
 
-    include_usage: bool | None = None
+    name: FunctionName
+    description: Annotated[str, Field(max_length=16_384)] | None = None
+    parameters: JsonSchema | None = None
+    strict: bool | None = None
+
+
+class ToolDefinition(RequestBody):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class NamedFunction(RequestBody):
+    """Which function."""
+
+    name: FunctionName
+
+
+class NamedToolChoice(RequestBody):
+    """The tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class NamedSchema(RequestBody):
+    """What an answer has to fit."""
+
+    name: FunctionName
+    description: str | None = None
+    schema_: Annotated[JsonSchema | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class TextFormat(RequestBody):
+    """Answers are text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(RequestBody):
+    """Answers are a JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(RequestBody):
+    """Answers are JSON that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
+]
+
+
+class PredictedContent(RequestBody):
+    """What the answer will probably be like; a hint for speed, nothing else."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[TextPart], Field(max_length=_MAX_PARTS)]
 
 
 class ChatCompletionRequest(RequestBody):
@@ -40,85 +161,43 @@ class ChatCompletionRequest(RequestBody):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
     model: str | None = None
-    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopStrings | None = None
+    n: Annotated[int, Field(ge=1, le=_MAX_CHOICES)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Annotated[str, Field(max_length=512)] | None = None
+    tools: Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+
+    # Without effect here, as their effect at OpenAI cannot be seen from outside.
     metadata: Metadata | None = None
-    n: Literal[1] | None = None
+    prediction: PredictedContent | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+
+    # Only what changes nothing: a dialogue in text, at once, kept nowhere, without reasoning.
+    logit_bias: NothingIn | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+    verbosity: Literal["medium"] | None = None
 
     audio: NotServed = None
-    frequency_penalty: NotServed = None
     function_call: NotServed = None
     functions: NotServed = None
-    logit_bias: NotServed = None
-    logprobs: NotServed = None
-    modalities: NotServed = None
-    parallel_tool_calls: NotServed = None
-    prediction: NotServed = None
-    presence_penalty: NotServed = None
-    prompt_cache_key: NotServed = None
-    reasoning_effort: NotServed = None
-    response_format: NotServed = None
-    safety_identifier: NotServed = None
-    service_tier: NotServed = None
-    store: NotServed = None
-    tool_choice: NotServed = None
-    tools: NotServed = None
-    top_logprobs: NotServed = None
-    verbosity: NotServed = None
+    moderation: NotServed = None
     web_search_options: NotServed = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssistantMessage:
-    """What the model said."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One answer."""
-
-    index: int
-    message: AssistantMessage
-    logprobs: None = None
-    finish_reason: FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class PromptTokensDetails:
-    """Of the prompt's tokens, those that the engine had in its prefix cache."""
-
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionUsage:
-    """Tokens counted."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatCompletionResponse:
-    """A whole answer; `created` is in seconds since 1970."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    system_fingerprint: None = None
-    choices: list[Choice]
-    usage: CompletionUsage

@@ -33,10 +33,10 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
             "Unknown parameter: 'colour'.",
         ),
         (
-            {"messages": HELLO, "tools": [{}]},
-            "tools",
+            {"messages": HELLO, "functions": [{}]},
+            "functions",
             "unsupported_parameter",
-            "Unsupported parameter: 'tools' is not served here.",
+            "Unsupported parameter: 'functions' is not served here.",
         ),
         (
             {"messages": HELLO, "temperature": "hot"},
@@ -98,7 +98,7 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
             "messages[0].role",
             "invalid_value",
             "Invalid value for 'messages[0].role': expected one of "
-            "'system', 'developer', 'user' or 'assistant'.",
+            "'system', 'developer', 'user', 'assistant' or 'tool'.",
         ),
         (
             {"messages": HELLO, "metadata": {"a": "x" * 513}},

@@ -3,7 +3,7 @@
 import pytest
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.collect import Completion, collect
+from maxgate.generation.collect import Answer, Completion, collect
 from maxgate.generation.events import Chunk, Usage
 from tests.fakes.backend import FakeBackend
 from tests.fakes.requests import generation_request
@@ -13,7 +13,9 @@ async def test_chunks_become_one_answer() -> None:
     backend = FakeBackend(
         [Chunk("a", usage=Usage(1, 1)), Chunk("b", "stop"), Chunk(usage=Usage(1, 3))]
     )
-    assert await collect(backend, generation_request()) == Completion("ab", "stop", Usage(1, 3))
+    assert await collect(backend, generation_request()) == Completion(
+        (Answer("ab", "stop"),), Usage(1, 3)
+    )
 
 
 async def test_a_stream_that_does_not_say_why_it_ended_is_an_error() -> None:

@@ -31,6 +31,7 @@ class Fixture:
 
 async def probe(router: respx.Router, *answers: httpx.Response | Exception) -> Fixture:
     router.get(URL + "/v1/models").side_effect = list(answers)
+    router.post(url__startswith=URL).respond(400)
     async with httpx.AsyncClient() as client:
         fixture = Fixture(client)
         for _ in answers:

@@ -1,0 +1,120 @@
+"""OpenAI's messages as ours, and the rules between messages that a schema cannot say."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from maxgate.api.chat.wire import ChatMessage, MessageToolCall
+from maxgate.errors import InvalidRequest
+from maxgate.generation.request import Message, Role, ToolCall
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+
+_PLAIN_FIELDS: Final = {"role", "content", "name"}
+_BELONGS_TO: Final = {"tool_calls": "assistant", "refusal": "assistant", "tool_call_id": "tool"}
+
+
+def dialogue(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """The turns of the dialogue.
+
+    Raises InvalidRequest where a turn lacks its content, carries what belongs to another role, or
+    where calls and results of tools do not match.
+    """
+    if any(_has_calls(message) for message in messages):
+        _check_results(messages)
+    return tuple([_turn(message, number) for number, message in enumerate(messages)])
+
+
+def _has_calls(message: ChatMessage) -> bool:
+    return message.tool_calls is not None or message.role == "tool"
+
+
+def _turn(message: ChatMessage, number: int) -> Message:
+    if message.content is None or message.model_fields_set - _PLAIN_FIELDS:
+        return _special_turn(message, number)
+    return Message(_ROLES[message.role], _parts(message, number))
+
+
+def _special_turn(message: ChatMessage, number: int) -> Message:
+    for field, role in _BELONGS_TO.items():
+        if message.role != role and getattr(message, field) is not None:
+            raise _misplaced(number, field, role)
+    refusal = message.refusal
+    if message.content is None and not (message.tool_calls or refusal):
+        raise _missing(number, "content")
+    parts = _parts(message, number) or ((refusal,) if refusal else ())
+    calls = tuple([_call(call) for call in message.tool_calls or ()])
+    return Message(_ROLES[message.role], parts, calls)
+
+
+def _call(call: MessageToolCall) -> ToolCall:
+    return ToolCall(call.id, call.function.name, call.function.arguments)
+
+
+def _parts(message: ChatMessage, number: int) -> tuple[str, ...]:
+    content = message.content
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        parts: tuple[str, ...] = (content,)
+    else:
+        parts = tuple([p.text if p.type == "text" else p.refusal for p in content])
+        refusals = [p for p in content if p.type == "refusal"]
+        if refusals and message.role != "assistant":
+            raise _misplaced(number, "content", "assistant")
+    # The model has no other place for it; OpenAI uses it to tell participants apart.
+    if message.name is not None and message.role == "user":
+        return (f"{message.name}: ", *parts)
+    return parts
+
+
+def _check_results(messages: Sequence[ChatMessage]) -> None:
+    open_calls: set[str] = set()
+    for number, message in enumerate(messages):
+        if message.role == "tool":
+            if message.tool_call_id is None:
+                raise _missing(number, "tool_call_id")
+            if message.tool_call_id not in open_calls:
+                raise InvalidRequest(
+                    f"Invalid value for 'messages[{number}].tool_call_id': it answers no call in "
+                    "'tool_calls' of the assistant's message before it.",
+                    param=f"messages[{number}].tool_call_id",
+                    code="invalid_value",
+                )
+            open_calls.discard(message.tool_call_id)
+            continue
+        if open_calls:
+            raise _unanswered(number, open_calls)
+        open_calls = {call.id for call in message.tool_calls or ()}
+    if open_calls:
+        raise _unanswered(len(messages), open_calls)
+
+
+def _unanswered(number: int, calls: set[str]) -> InvalidRequest:
+    return InvalidRequest(
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to "
+        f"each 'tool_call_id'. These have no response: {', '.join(sorted(calls))[:200]}.",
+        param=f"messages[{number}].role" if number else "messages",
+        code="invalid_value",
+    )
+
+
+def _missing(number: int, field: str) -> InvalidRequest:
+    param = f"messages[{number}].{field}"
+    return InvalidRequest(
+        f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+    )
+
+
+def _misplaced(number: int, field: str, role: str) -> InvalidRequest:
+    param = f"messages[{number}].{field}"
+    return InvalidRequest(
+        f"Invalid value for '{param}': it belongs to messages with the role '{role}'.",
+        param=param,
+        code="invalid_value",
+    )

@@ -1,0 +1,44 @@
+"""Chunks of text to chunks of text and tool calls."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from maxgate.generation.events import Chunk, FinishReason, ToolCallDelta
+from maxgate.prompts.tool_parser import Event, ToolCallParser
+
+
+async def with_calls(
+    chunks: AsyncGenerator[Chunk],
+    parser: ToolCallParser,
+    *,
+    tag: int | None = None,
+    opening: str = "",
+) -> AsyncGenerator[Chunk]:
+    """The chunks with the calls in them found.
+
+    `tag` is the special token that announces a call, and which is not part of the text. `opening`
+    is what the model was made to begin with. The stream ends early once nothing more is wanted.
+    """
+    called = False
+    held = parser.feed(opening) if opening else []
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            events = held + parser.feed(chunk.text, tagged=tag in chunk.token_ids)
+            held = []
+            reason = chunk.finish_reason
+            if reason is not None:
+                events += parser.finish(complete=reason == "stop")
+            called = called or any(isinstance(event, ToolCallDelta) for event in events)
+            if reason is None and parser.enough:
+                yield _chunk(chunk, events, "tool_calls")
+                return
+            yield _chunk(chunk, events, "tool_calls" if called and reason == "stop" else reason)
+
+
+def _chunk(chunk: Chunk, events: Sequence[Event], reason: FinishReason | None) -> Chunk:
+    return chunk._replace(
+        text="".join([event for event in events if isinstance(event, str)]),
+        tool_calls=tuple([event for event in events if not isinstance(event, str)]),
+        finish_reason=reason,
+        token_ids=(),
+    )
