@@ -1,6 +1,7 @@
 """The structured layer: answers that have to be JSON, by grammar or by trying again."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 
 from maxgate.errors import InvalidRequest, StructuredOutputFailed
@@ -44,10 +45,10 @@ class StructuredLayer:
 
     async def _tries(self, request: GenerationRequest, checker: Checker) -> AsyncGenerator[Chunk]:
         messages = _instructed(request.messages, checker)
-        asked = replace(request, messages=messages, stream=False, output=None)
+        asked = replace(request, messages=messages, stream=True, output=None)
         spent = Usage(0, 0)
         for number in range(_TRIES):
-            completion = await collect(self._inner, _varied(asked, number))
+            completion = await collect(_UntilComplete(self._inner), _varied(asked, number))
             answer, spent = completion.answers[0], _sum(spent, completion.usage)
             if answer.tool_calls:
                 yield _calling(answer, spent)
@@ -58,6 +59,24 @@ class StructuredLayer:
             if answer.finish_reason == "length" and request.sampling.max_tokens is not None:
                 break  # the room that the client gave was too small, and will be again
         raise StructuredOutputFailed(tries=number + 1, cut=answer.finish_reason == "length")
+
+
+class _UntilComplete:
+    """Leaves an answer as soon as it holds a whole JSON value: small models go on and on."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        """The chunks up to the end of the value."""
+        text = ""
+        async with aclosing(self._inner.stream(request)) as chunks:
+            async for chunk in chunks:
+                text += chunk.text
+                if "}" in chunk.text and first_value(text) is not None:
+                    yield chunk._replace(finish_reason="stop")
+                    return
+                yield chunk
 
 
 def _varied(request: GenerationRequest, number: int) -> GenerationRequest:

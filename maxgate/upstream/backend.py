@@ -44,7 +44,7 @@ class UpstreamBackend:
         answer = await self._first_answer(request)
         try:
             if not request.stream:
-                yield engine_wire.read_answer(await answer.content())
+                yield engine_wire.read_answer(await answer.content(), request)
                 return
             decoder, reader = EventStreamDecoder(), engine_wire.ChunkReader(request)
             # To the end, past [DONE]: only then the connection can be used again.

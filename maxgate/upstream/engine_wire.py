@@ -47,7 +47,7 @@ def body(request: GenerationRequest) -> bytes:
     if request.stop_token_ids:
         fields["stop_token_ids"] = request.stop_token_ids
     _add_sampling(fields, sampling)
-    if sampling.stop or request.tool_use is not None:
+    if _may_be_left(request):
         fields["return_token_ids"] = True
     if request.grammar is not None:
         fields["response_format"] = _response_format(request.grammar)
@@ -55,6 +55,11 @@ def body(request: GenerationRequest) -> bytes:
         fields["stream"] = True
         fields["stream_options"] = {"include_usage": True}
     return orjson.dumps(fields)
+
+
+def _may_be_left(request: GenerationRequest) -> bool:
+    """Whether a layer above may leave the stream before its end, and needs it counted there."""
+    return bool(request.sampling.stop or request.prefix) or request.tool_use is not None
 
 
 def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
@@ -79,7 +84,8 @@ def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
     if sampling.presence_penalty:
         fields["presence_penalty"] = sampling.presence_penalty
     if sampling.logprobs is not None:
-        fields["logprobs"], fields["top_logprobs"] = True, sampling.logprobs
+        # Asked for no alternatives, MAX does not tell of the tokens either.
+        fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)
 
 
 def _message(message: Message) -> dict[str, str]:
@@ -92,7 +98,7 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
-def read_answer(data: bytes) -> Chunk:
+def read_answer(data: bytes, request: GenerationRequest) -> Chunk:
     """The one event of an answer that was not streamed.
 
     Raises UpstreamError where it is not an answer.
@@ -106,7 +112,7 @@ def read_answer(data: bytes) -> Chunk:
             text or "",
             _finish_reason(choice),
             _usage(answer["usage"]),
-            logprobs=_logprobs(choice),
+            logprobs=_logprobs(choice, request.sampling.logprobs),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UpstreamError("The engine's answer could not be read.") from error
@@ -115,15 +121,15 @@ def read_answer(data: bytes) -> Chunk:
 class ChunkReader:
     """Reads the chunks of one stream, and counts for engines that do not.
 
-    The first chunk carries the usage up to it. Where the request has stop strings or tools every
-    chunk does, so that the stream can be left at any of them. `finished` says that the answer has
+    The first chunk carries the usage up to it. Where the stream may be left before its end,
+    every chunk does. `finished` says that the answer has
     ended, `was_counted` that the engine has said how many tokens it took.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
         self._keeps_ids = request.tool_use is not None
-        self._always_counted = bool(request.sampling.stop) or self._keeps_ids
-        self._has_logprobs = request.sampling.logprobs is not None
+        self._always_counted = _may_be_left(request)
+        self._alternatives = request.sampling.logprobs
         self._prompt_tokens = 0 if request.prompt is None else request.prompt.length
         self._completion_tokens = 0
         self.finished = False
@@ -170,9 +176,10 @@ class ChunkReader:
         if reason is not None:
             self.finished = True
             reason = _FINISH_REASONS.get(reason, "stop")
-        if self._keeps_ids or self._has_logprobs:
+        if self._keeps_ids or self._alternatives is not None:
             kept = tuple(ids or ()) if self._keeps_ids else ()
-            return Chunk(text or "", reason, usage, more, (), _logprobs(choice), 0, kept)
+            logprobs = _logprobs(choice, self._alternatives)
+            return Chunk(text or "", reason, usage, more, (), logprobs, 0, kept)
         return Chunk(text or "", reason, usage, more)
 
 
@@ -181,14 +188,18 @@ def _finish_reason(choice: dict[str, Any]) -> FinishReason | None:
     return None if reason is None else _FINISH_REASONS.get(reason, "stop")
 
 
-def _logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+def _logprobs(choice: dict[str, Any], alternatives: int | None) -> tuple[TokenLogprob, ...]:
+    if alternatives is None:
+        return ()
     told = (choice.get("logprobs") or {}).get("content") or ()
     # The token that ends an answer has no text, and is not part of it.
-    return tuple([_token_logprob(token) for token in told if token["token"]])
+    return tuple([_token_logprob(token, alternatives) for token in told if token["token"]])
 
 
-def _token_logprob(token: dict[str, Any]) -> TokenLogprob:
-    top = [Alternative(one["token"], one["logprob"]) for one in token["top_logprobs"]]
+def _token_logprob(token: dict[str, Any], alternatives: int) -> TokenLogprob:
+    top = [
+        Alternative(one["token"], one["logprob"]) for one in token["top_logprobs"][:alternatives]
+    ]
     return TokenLogprob(token["token"], token["logprob"], tuple(top))
 
 

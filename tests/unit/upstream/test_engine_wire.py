@@ -64,7 +64,9 @@ def test_whole_answers_of_both_routes(choice: dict[str, object]) -> None:
         "prompt_tokens_details": {"cached_tokens": 1},
     }
     answer = orjson.dumps({"choices": [choice], "usage": usage})
-    assert engine_wire.read_answer(answer) == Chunk("Hi", "stop", Usage(3, 2, 1))
+    assert engine_wire.read_answer(answer, generation_request()) == Chunk(
+        "Hi", "stop", Usage(3, 2, 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_whole_answers_of_both_routes(choice: dict[str, object]) -> None:
 )
 def test_what_is_no_answer_is_an_error(answer: bytes) -> None:
     with pytest.raises(UpstreamError):
-        engine_wire.read_answer(answer)
+        engine_wire.read_answer(answer, generation_request())
 
 
 def test_chunks_of_both_routes_are_counted() -> None:
