@@ -2,7 +2,7 @@
 
 import OpenAI from "openai";
 
-import { baseURL, failure, model, question, report } from "./report.mjs";
+import { baseURL, failure, longQuestion as long, model, question, report } from "./report.mjs";
 
 const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
 const plain = { model, temperature: 0, max_tokens: 30, ...question };
@@ -67,7 +67,7 @@ await report({
   invalidTemperature: () => errorOf({ temperature: 2.5 }),
 
   async leaves() {
-    const stream = await chat.create({ ...plain, max_tokens: 500, stream: true });
+    const stream = await chat.create({ ...plain, ...long, max_tokens: 500, stream: true });
     for await (const _ of stream) break;
     return { aborted: stream.controller.signal.aborted };
   },

@@ -6,6 +6,10 @@ export const question = {
   messages: [{ role: "user", content: "What is the capital of France?" }],
 };
 
+export const longQuestion = {
+  messages: [{ role: "user", content: "Tell me a long story about the sea." }],
+};
+
 /** Runs the chosen checks, or all, and prints a line of JSON with each one's result. */
 export async function report(checks) {
   for (const check of chosen.length ? chosen : Object.keys(checks)) {

@@ -3,7 +3,7 @@
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, streamText } from "ai";
 
-import { baseURL, failure, model, question, report } from "./report.mjs";
+import { baseURL, failure, longQuestion as long, model, question, report } from "./report.mjs";
 
 const maxgate = createOpenAICompatible({
   name: "maxgate",
@@ -45,7 +45,8 @@ await report({
 
   async leaves() {
     const leaving = new AbortController();
-    const stream = streamText({ ...plain, maxOutputTokens: 500, abortSignal: leaving.signal });
+    const asked = { ...settings, ...long, maxOutputTokens: 500 };
+    const stream = streamText({ ...asked, abortSignal: leaving.signal });
     for await (const piece of stream.textStream) if (piece) leaving.abort();
     return { aborted: leaving.signal.aborted };
   },
