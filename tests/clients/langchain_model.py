@@ -1,0 +1,25 @@
+"""LangChain's client with connections that end with the test; its own are kept by the process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from langchain_openai import ChatOpenAI
+
+
+@asynccontextmanager
+async def chat_model(
+    url: str, model: str = "smollm2", **fields: object
+) -> AsyncIterator[ChatOpenAI]:
+    """A model at the gateway with this URL."""
+    with httpx.Client() as http:
+        async with httpx.AsyncClient() as http_async:
+            yield ChatOpenAI(
+                base_url=url + "/v1",
+                api_key="none",
+                model=model,
+                max_retries=0,
+                http_client=http,
+                http_async_client=http_async,
+                **fields,
+            )

@@ -1,0 +1,69 @@
+// Tools and structured output with the Vercel AI SDK.
+
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { Output, generateText, isStepCount, streamText, tool } from "ai";
+
+import { baseURL, model, question as aboutFrance, report } from "./report.mjs";
+import { capital, description, name, parameters, question, weather } from "./weather.mjs";
+
+const maxgate = createOpenAICompatible({
+  name: "maxgate",
+  baseURL,
+  apiKey: "none",
+  includeUsage: true,
+  supportsStructuredOutputs: true,
+});
+const settings = { model: maxgate(model), temperature: 0, maxOutputTokens: 60, maxRetries: 0 };
+const aboutCapital = {
+  ...settings,
+  ...aboutFrance,
+  output: Output.object({ schema: capital, name: "capital" }),
+};
+
+/** Two steps: the tool has to be called, then its result is talked about. */
+function withWeather() {
+  const { asked, lookUp } = weather();
+  const getWeather = tool({ description, inputSchema: parameters, execute: lookUp });
+  const toolChoice = { type: "tool", toolName: name };
+  const prepareStep = ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? toolChoice : "none" });
+  const stopWhen = isStepCount(2);
+  return [
+    { ...settings, ...question, tools: { [name]: getWeather }, prepareStep, stopWhen },
+    asked,
+  ];
+}
+
+const roundTrip = ([first, second, ...more], asked) => ({
+  finish_reason: first.finishReason,
+  content: first.text,
+  calls: first.toolCalls.map(({ toolCallId, toolName }) => [toolCallId.slice(0, 5), toolName]),
+  asked,
+  answered: second.text !== "" && second.toolCalls.length === 0,
+  more,
+});
+
+await report({
+  async tool() {
+    const [request, asked] = withWeather();
+    return roundTrip((await generateText(request)).steps, asked);
+  },
+
+  async toolStreamed() {
+    const [request, asked] = withWeather();
+    const stream = streamText(request);
+    await stream.consumeStream();
+    return roundTrip(await stream.steps, asked);
+  },
+
+  async object() {
+    const { output, finishReason } = await generateText(aboutCapital);
+    return { finish_reason: finishReason, fields: Object.keys(output), city: output.city };
+  },
+
+  async objectStreamed() {
+    const stream = streamText(aboutCapital);
+    await stream.consumeStream();
+    const [output, finishReason] = [await stream.output, await stream.finishReason];
+    return { finish_reason: finishReason, fields: Object.keys(output), city: output.city };
+  },
+});

@@ -1,0 +1,87 @@
+"""Clients for Node, against the whole gateway in front of a stand-in for MAX."""
+
+import asyncio
+
+import pytest
+
+from tests.clients.programs import results_of
+from tests.fakes.gateway import Gateway, StartGateway
+from tests.fakes.max_server import ANSWER, FakeMax, Script
+
+ANSWERED = {"text": "".join(ANSWER), "finish_reason": "stop", "total_tokens": 45}
+UNKNOWN_MODEL = {
+    "status": 404,
+    "type": "invalid_request_error",
+    "code": "model_not_found",
+    "param": "model",
+}
+INVALID_TEMPERATURE = {
+    "status": 400,
+    "type": "invalid_request_error",
+    "code": "decimal_above_max_value",
+    "param": "temperature",
+}
+PROGRAMS = pytest.mark.parametrize("program", ["openai.mjs", "vercel.mjs"])
+
+
+async def test_openai_for_node_reads_answers(gateway: Gateway) -> None:
+    checks = ("create", "stream", "streamHelper", "rawResponse", "models")
+    assert await results_of("openai.mjs", gateway.url, *checks) == {
+        "create": ANSWERED,
+        "stream": {"text": "".join(ANSWER), "total_tokens": 45},
+        "streamHelper": ANSWERED,
+        "rawResponse": {**ANSWERED, "status": 200, "sameId": True, "id": "req_"},
+        "models": {"ids": ["smollm2-135m-instruct"], "retrieved": "smollm2-135m-instruct"},
+    }
+
+
+async def test_errors_are_the_classes_of_openai_for_node(gateway: Gateway) -> None:
+    assert await results_of("openai.mjs", gateway.url, "unknownModel", "invalidTemperature") == {
+        "unknownModel": {"class": "NotFoundError", **UNKNOWN_MODEL},
+        "invalidTemperature": {"class": "BadRequestError", **INVALID_TEMPERATURE},
+    }
+
+
+async def test_the_vercel_ai_sdk_reads_answers(gateway: Gateway) -> None:
+    assert await results_of("vercel.mjs", gateway.url, "generateText", "streamText") == {
+        "generateText": ANSWERED,
+        "streamText": ANSWERED,
+    }
+
+
+async def test_the_vercel_ai_sdk_knows_which_errors_are_final(gateway: Gateway) -> None:
+    failed = {"class": "AI_APICallError", "retry": False}
+    assert await results_of("vercel.mjs", gateway.url, "unknownModel", "invalidTemperature") == {
+        "unknownModel": {**failed, **UNKNOWN_MODEL},
+        "invalidTemperature": {**failed, **INVALID_TEMPERATURE},
+    }
+
+
+@PROGRAMS
+async def test_a_client_that_leaves_leaves_the_engine_too(
+    start_gateway: StartGateway, program: str
+) -> None:
+    engine = FakeMax(scripts=[Script(silent_after=3)])
+    async with start_gateway(engine) as gateway:
+        results = await results_of(program, gateway.url, "leaves")
+        await asyncio.wait_for(engine.idle.wait(), 5)
+    assert (results, engine.aborted) == ({"leaves": {"aborted": True}}, 1)
+
+
+async def test_openai_for_node_raises_where_a_stream_is_cut_off(
+    start_gateway: StartGateway,
+) -> None:
+    async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
+        assert await results_of("openai.mjs", gateway.url, "isCutOff") == {
+            "isCutOff": {"text": "The capital of", "class": "APIError", "code": "upstream_error"}
+        }
+
+
+async def test_the_vercel_ai_sdk_reports_a_stream_that_is_cut_off(
+    start_gateway: StartGateway,
+) -> None:
+    message = "The engine's answer was cut off."
+    async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
+        assert await results_of("vercel.mjs", gateway.url, "isCutOff") == {
+            "isCutOff": {"text": "The capital of", "messages": [message]}
+        }
