@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from maxgate.generation.model_card import PromptFormat, SamplingDefaults
+from maxgate.generation.model_card import PromptFormat, SamplingDefaults, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,8 @@ class ServedModel:
     """A model as the gateway serves it.
 
     `engine_name` is what the engines call it. `context_length` counts prompt and answer in
-    tokens. `created` is seconds since 1970.
+    tokens. `created` is seconds since 1970. `dimensions` is the length of a vector, for models
+    whose task is embeddings.
     """
 
     name: str
@@ -21,15 +22,18 @@ class ServedModel:
     context_length: int
     created: int
     sampling: SamplingDefaults
+    task: Task = "chat"
+    dimensions: int = 0
 
 
 class ModelCatalog(Protocol):
     """The models that clients may name."""
 
-    def find(self, name: str | None) -> ServedModel:
+    def find(self, name: str | None, task: Task | None = None) -> ServedModel:
         """The model of this name or alias, or the default one for None.
 
-        Raises ModelNotFound, or UpstreamUnavailable where no name was given and nothing is served.
+        With `task`, one that does this. Raises ModelNotFound, WrongModelForTask, or
+        UpstreamUnavailable where no name was given and nothing is served.
         """
         ...
 

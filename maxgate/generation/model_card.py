@@ -1,10 +1,11 @@
 """A checked `models/*.yaml`: what a model is called, how its prompts look, how MAX runs it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PromptFormat = Literal["llama3", "chatml", "engine"]
+Task = Literal["chat", "embeddings"]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./:@+-]+$")]
 
 
@@ -13,10 +14,20 @@ class _Section(BaseModel):
 
 
 class Source(_Section):
-    """A GGUF file inside an installed Python package, for `maxgate models prepare NAME`."""
+    """What an installed Python package carries, for `maxgate models prepare NAME`.
+
+    `file` is a GGUF file, `directory` one that `max serve` loads as it is.
+    """
 
     package: str
-    file: str
+    file: str | None = None
+    directory: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.file is None) == (self.directory is None):
+            raise ValueError("a source names either a file or a directory")
+        return self
 
 
 class SamplingDefaults(_Section):
@@ -53,15 +64,20 @@ class ModelCard(_Section):
     `name` is what `/v1/models` shows, `served_model_name` what MAX calls it; clients may use
     either, or an alias. `tokenizer` is a directory, a tokenizer.json, a GGUF file or a Hugging
     Face repository in the local cache; where it is left out, `max.model_path` has it.
+
+    A model for embeddings says how many `dimensions` its vectors have; its `context_length` counts
+    the special tokens around a text, too.
     """
 
     name: ModelName
     served_model_name: ModelName = ""
     aliases: tuple[ModelName, ...] = ()
     description: str = ""
+    task: Task = "chat"
     prompt: PromptFormat
     tokenizer: str = ""
     context_length: int = Field(ge=1)
+    dimensions: int | None = Field(default=None, ge=1)
     default_system_prompt: str | None = None
     sampling: SamplingDefaults = SamplingDefaults()
     source: Source | None = None
@@ -76,6 +92,12 @@ class ModelCard(_Section):
             if isinstance(flags := values.get("max"), dict):
                 values.setdefault("tokenizer", flags.get("model_path"))
         return values
+
+    @model_validator(mode="after")
+    def _check_dimensions(self) -> Self:
+        if (self.task == "embeddings") != (self.dimensions is not None):
+            raise ValueError("`dimensions` has to be given for embeddings, and only there")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:

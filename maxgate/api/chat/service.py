@@ -78,7 +78,7 @@ class ChatService:
                 yield events
 
     def _request(self, body: ChatCompletionRequest, trace: RequestTrace) -> GenerationRequest:
-        model = self._catalog.find(body.model)
+        model = self._catalog.find(body.model, "chat")
         trace.stream = bool(body.stream)
         return GenerationRequest(
             model=model,
