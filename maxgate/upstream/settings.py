@@ -24,3 +24,7 @@ class UpstreamSettings(BaseModel):
     """Between two looks at an engine that is not."""
     probe_timeout: float = Field(default=3, gt=0)
     """An engine that takes longer to list its models is not well."""
+    embedding_batch: int = Field(default=32, ge=1, le=2048)
+    """Inputs of an embeddings request that go to an engine in one call."""
+    embedding_concurrency: int = Field(default=2, ge=1, le=64)
+    """Calls of one embeddings request that run at once."""
