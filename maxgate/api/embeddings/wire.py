@@ -14,10 +14,11 @@ _MAX_INPUTS: Final = 2048
 # Of one input; the model's own limit is checked later, and is lower.
 _MAX_TOKENS: Final = 100_000
 
+# Arrays end at the first error: items that are wrong do not count towards the greatest length.
 Text = Annotated[str, Field(min_length=1)]
-Tokens = Annotated[list[int], Field(min_length=1, max_length=_MAX_TOKENS)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=_MAX_INPUTS)]
-TokenArrays = Annotated[list[Tokens], Field(min_length=1, max_length=_MAX_INPUTS)]
+Tokens = Annotated[list[int], Field(min_length=1, max_length=_MAX_TOKENS, fail_fast=True)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=_MAX_INPUTS, fail_fast=True)]
+TokenArrays = Annotated[list[Tokens], Field(min_length=1, max_length=_MAX_INPUTS, fail_fast=True)]
 
 
 def _kind(value: Any) -> str:
