@@ -1,8 +1,9 @@
 """From a GGUF file to a directory that `max serve` loads.
 
 MAX reads architecture, end tokens and tokenizer from JSON files beside the weights, not from GGUF
-metadata, and runs GGUF weights on the CPU only, in the encodings Q4_0, Q4_K and Q6_K. Everything
-else is dequantised: float32 for the CPU, bfloat16 for the GPU.
+metadata, and runs GGUF weights on the CPU only, in the encodings Q4_K and Q6_K, which may be mixed.
+Everything else is dequantised: float32 for the CPU, bfloat16 for the GPU. That includes Q4_0, which
+MAX 26.7 loads but then crashes on (segmentation fault with the first token it generates).
 """
 
 import json
@@ -24,8 +25,12 @@ from maxgate.gguf.tokenizer import tokenizer_from_gguf
 Device = Literal["cpu", "gpu"]
 Progress = Callable[[int, int], None]
 
-# `general.file_type` in GGUF (llama.cpp's `llama_ftype`) -> MAX's name of the encoding.
-_RUN_AS_THEY_ARE = {2: "q4_0", 14: "q4_k", 15: "q4_k", 18: "q6_k"}
+# The encodings of a file's matrices -> MAX's name of the encoding of the whole.
+_RUN_AS_THEY_ARE = {
+    frozenset({"Q4_K"}): "q4_k",
+    frozenset({"Q4_K", "Q6_K"}): "q4_k",
+    frozenset({"Q6_K"}): "q6_k",
+}
 
 
 def prepare_model(
@@ -42,7 +47,7 @@ def prepare_model(
     if out.exists() and not force:
         raise ModelFileError(f"{out} exists already. Give --force to replace it.")
     file = GGUFFile(source)
-    encoding = _RUN_AS_THEY_ARE.get(file.get("general.file_type")) if device == "cpu" else None
+    encoding = _RUN_AS_THEY_ARE.get(_matrix_encodings(file)) if device == "cpu" else None
     keeps_gguf = encoding is not None
     encoding = encoding or ("float32" if device == "cpu" else "bfloat16")
     with _appearing_whole(out) as directory:
@@ -73,6 +78,10 @@ def prepare_directory(
             _copy_weights(file, target, progress)
         write_prepared(directory, source=source.name, encoding=encoding, weight_file=None)
     return PreparedModel(out, encoding, None)
+
+
+def _matrix_encodings(file: GGUFFile) -> frozenset[str]:
+    return frozenset(tensor.encoding.name for tensor in file.tensors if len(tensor.shape) > 1)
 
 
 @contextmanager

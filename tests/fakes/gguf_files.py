@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quantize
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, TokenType, quantize
 from numpy.typing import NDArray
 
-HIDDEN, HEADS, KV_HEADS, LAYERS, FFN = 64, 4, 2, 2, 128
+HIDDEN, HEADS, KV_HEADS, LAYERS, FFN = 256, 4, 2, 2, 512
 TOKENS = [*map(chr, range(0x21, 0x7F)), "Ġ", "ab", "<|end|>"]
 
 
@@ -71,21 +71,32 @@ def gguf_name(name: str) -> str:
     return _GGUF_NAMES[stem] + ".weight"
 
 
+def encoded(values: NDArray[np.float32], encoding: GGMLQuantizationType) -> NDArray[np.uint8]:
+    """The values in this encoding; blocks of zeros where the package gguf can only read it."""
+    try:
+        return quantize(values, encoding)
+    except NotImplementedError:
+        block, block_bytes = GGML_QUANT_SIZES[encoding]
+        return np.zeros((len(values), values.shape[1] // block * block_bytes), np.uint8)
+
+
 def write_llama(
     path: Path,
     *,
     encoding: GGMLQuantizationType = GGMLQuantizationType.F32,
-    file_type: int = 0,
+    output_encoding: GGMLQuantizationType | None = None,
     architecture: str = "llama",
     pre: str | None = "llama-bpe",
     tokenizer: str | None = "gpt2",
     metadata: dict[str, Any] | None = None,
     extra: dict[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Write a model and return the weights in it; matrices are in `encoding`."""
+    """Write a model and return the weights in it; matrices are in `encoding`.
+
+    Files of mixed encodings have another one for the output matrix: `output_encoding`.
+    """
     weights = llama_weights()
     writer = GGUFWriter(path, architecture)
-    writer.add_file_type(file_type)
     writer.add_context_length(256)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(LAYERS)
@@ -106,7 +117,8 @@ def write_llama(
         if stored.ndim == 1:
             writer.add_tensor(gguf_name(name), stored)
         else:
-            writer.add_tensor(gguf_name(name), quantize(stored, encoding), raw_dtype=encoding)
+            used = output_encoding or encoding if name == "lm_head.weight" else encoding
+            writer.add_tensor(gguf_name(name), encoded(stored, used), raw_dtype=used)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()

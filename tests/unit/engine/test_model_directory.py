@@ -16,7 +16,7 @@ from maxgate.engine.model_directory import prepare_directory, prepare_model
 from maxgate.engine.prepared import PreparedModel, read_prepared
 from maxgate.errors import ModelFileError
 from maxgate.gguf import safetensors
-from tests.fakes.gguf_files import HEADS, KV_HEADS, TOKENS, interleave, write_llama
+from tests.fakes.gguf_files import HEADS, HIDDEN, KV_HEADS, TOKENS, interleave, write_llama
 
 
 def ignore(done: int, total: int) -> None:
@@ -75,18 +75,36 @@ def test_for_the_gpu_weights_are_bfloat16(tmp_path: Path) -> None:
         assert opened.get_slice("model.norm.weight").get_dtype() == "BF16"
 
 
-def test_what_max_runs_as_it_is_stays_as_it_is(tmp_path: Path) -> None:
-    write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_0, file_type=2)
+@pytest.mark.parametrize(
+    ("encoding", "output_encoding", "name"),
+    [
+        (Encoding.Q4_K, Encoding.Q6_K, "q4_k"),
+        (Encoding.Q4_K, Encoding.Q4_K, "q4_k"),
+        (Encoding.Q6_K, Encoding.Q6_K, "q6_k"),
+    ],
+)
+def test_what_max_runs_as_it_is_stays_as_it_is(
+    tmp_path: Path, encoding: Encoding, output_encoding: Encoding, name: str
+) -> None:
+    write_llama(tmp_path / "m.gguf", encoding=encoding, output_encoding=output_encoding)
     out = tmp_path / "out"
     prepared = prepare_model(tmp_path / "m.gguf", out, device="cpu", progress=ignore)
-    assert prepared == PreparedModel(out, "q4_0", out / "model.Q4_0.gguf")
+    weights = out / f"model.{name.upper()}.gguf"
+    assert prepared == PreparedModel(out, name, weights)
     assert read_prepared(out) == prepared
-    assert (out / "model.Q4_0.gguf").read_bytes() == (tmp_path / "m.gguf").read_bytes()
+    assert weights.read_bytes() == (tmp_path / "m.gguf").read_bytes()
     assert tensors(out) == {}
 
 
+@pytest.mark.parametrize("output_encoding", [Encoding.Q4_0, Encoding.Q8_0, Encoding.F16])
+def test_what_max_would_crash_on_is_dequantised(tmp_path: Path, output_encoding: Encoding) -> None:
+    write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_0, output_encoding=output_encoding)
+    prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
+    assert (prepared.encoding, prepared.weight_path) == ("float32", None)
+
+
 def test_on_the_gpu_it_is_dequantised(tmp_path: Path) -> None:
-    write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_0, file_type=2)
+    write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_K)
     prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="gpu", progress=ignore)
     assert (prepared.encoding, prepared.weight_path) == ("bfloat16", None)
 
@@ -99,12 +117,12 @@ def test_the_files_beside_the_weights(tmp_path: Path) -> None:
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": len(TOKENS),
-        "hidden_size": 64,
-        "intermediate_size": 128,
+        "hidden_size": 256,
+        "intermediate_size": 512,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 16,
+        "head_dim": 64,
         "hidden_act": "silu",
         "max_position_embeddings": 256,
         "rms_norm_eps": pytest.approx(1e-5),
@@ -128,7 +146,7 @@ def test_the_files_beside_the_weights(tmp_path: Path) -> None:
     assert rebuilt.encode("ab a<|end|>").tokens == ["<|end|>", "ab", "Ġ", "a", "<|end|>"]
 
 
-def llama3_factors(factor: float, dim: int = 16, theta: float = 10000.0) -> np.ndarray:
+def llama3_factors(factor: float, dim: int = HIDDEN // HEADS, theta: float = 10000.0) -> np.ndarray:
     """Divisors as llama.cpp's converter writes them for Llama 3.1's scaling."""
     factors = []
     for wavelength in 2 * np.pi * theta ** (np.arange(0, dim, 2) / dim):
@@ -223,7 +241,7 @@ def truncated(path: Path, size: int) -> None:
         ),
         (
             lambda path: write_llama(
-                path, extra={"rope_freqs.weight": np.full(8, 3.0, np.float32)}
+                path, extra={"rope_freqs.weight": np.full(HIDDEN // HEADS // 2, 3.0, np.float32)}
             ),
             "rope factors that are not Llama 3.1's",
         ),
