@@ -12,6 +12,7 @@ from tests.fakes.gateway import EMBEDDING_MODEL, Gateway
 
 @pytest.fixture
 def client(embedding_gateway: Gateway) -> openai.AsyncOpenAI:
+    """The SDK, without tries of its own; closed by whoever uses it."""
     return openai.AsyncOpenAI(base_url=embedding_gateway.url + "/v1", api_key="none", max_retries=0)
 
 

