@@ -13,6 +13,7 @@ CLS, SEP, PAD, UNK, HELLO = 101, 102, 0, 100, 7592
 
 @pytest.fixture(scope="session")
 def minilm(embedding_model: Path) -> EmbeddingFormat:
+    """The format of the model that `make run EMBEDDINGS=1` starts."""
     return EmbeddingFormat(Tokenizer.from_file(str(embedding_model / "tokenizer.json")), limit=256)
 
 
