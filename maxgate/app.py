@@ -1,7 +1,7 @@
 """The composition root: every object is built here, once, and handed to those who need it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from maxgate.api.body import BodyReader
 from maxgate.api.chat.routes import chat_routes
 from maxgate.api.chat.service import ChatService
+from maxgate.api.embeddings.routes import embedding_routes
+from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.health import EngineHealth, health_routes
 from maxgate.api.http import HttpApp
 from maxgate.api.metrics import metrics_routes
@@ -18,7 +20,13 @@ from maxgate.api.sse import EventStreams
 from maxgate.cards import load_cards
 from maxgate.clock import Clock, SystemClock
 from maxgate.generation.model_files import ModelFiles
-from maxgate.pipeline import build_pipeline, layers
+from maxgate.pipeline import (
+    build_embedding_pipeline,
+    build_pipeline,
+    embedding_layers,
+    layers,
+)
+from maxgate.prompts.embedding_formats import EmbeddingFormats
 from maxgate.prompts.formats import PromptFormats
 from maxgate.settings import Settings
 from maxgate.telemetry.logs import RequestLog
@@ -27,8 +35,10 @@ from maxgate.telemetry.recorder import Recorder
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.client import probe_client
+from maxgate.upstream.embedder import UpstreamEmbedder
 from maxgate.upstream.endpoint import Endpoint
-from maxgate.upstream.health import HealthMonitor
+from maxgate.upstream.engines import Engines
+from maxgate.upstream.health import BeforeServing, HealthMonitor
 from maxgate.upstream.transport import EngineTransport
 
 
@@ -49,25 +59,41 @@ def create_app(
     endpoints = [Endpoint(url) for url in settings.engine_urls]
     transport = transport or EngineTransport(settings.upstream)
     client = probe_client(transport, settings.upstream.probe_timeout)
-    formats = PromptFormats(cards, ModelFiles.of(settings.data_dir))
+    files = ModelFiles.of(settings.data_dir)
+    formats, embedding_formats = PromptFormats(cards, files), EmbeddingFormats(cards, files)
     catalog = LiveCatalog(cards, endpoints, formats.has)
-    monitor = HealthMonitor(endpoints, client, settings.upstream, formats.prepare, catalog.refresh)
+    prepare = _preparation(formats, embedding_formats)
+    monitor = HealthMonitor(
+        endpoints,
+        client,
+        settings.upstream,
+        prepare,
+        catalog.refresh,
+        [card.served_model_name for card in cards if card.task == "embeddings"],
+    )
     store = MetricsStore(clock, settings.metrics_dir)
     recorder = Recorder([store, RequestLog()])
+    calls = Engines(endpoints, transport, settings.upstream)
     backend = build_pipeline(
         layers(clock=clock, format_of=formats.of),
-        UpstreamBackend(endpoints, transport, settings.upstream),
+        UpstreamBackend(calls),
+    )
+    embedder = build_embedding_pipeline(
+        embedding_layers(format_of=embedding_formats.of, upstream=settings.upstream),
+        UpstreamEmbedder(calls),
     )
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     streams = EventStreams(clock, settings.keep_alive_interval)
 
     def engines() -> Sequence[EngineHealth]:
         return [
-            EngineHealth(e.url, e.state, sorted(e.models), e.in_flight, e.error) for e in endpoints
+            EngineHealth(e.url, e.state, sorted(e.models), e.in_flight, e.error, dict(e.abilities))
+            for e in endpoints
         ]
 
     routes = [
         *chat_routes(ChatService(backend, catalog, clock), bodies, streams),
+        *embedding_routes(EmbeddingService(embedder, catalog), bodies),
         *model_routes(catalog),
         *health_routes(engines, catalog),
         *metrics_routes(store, engines),
@@ -85,3 +111,11 @@ def create_app(
                 await asyncio.wait([watching])
 
     return HttpApp(routes, recorder=recorder, clock=clock, lifespan=lifespan)
+
+
+def _preparation(prompts: PromptFormats, embeddings: EmbeddingFormats) -> BeforeServing:
+    async def prepare(names: Collection[str]) -> None:
+        await embeddings.prepare(names)
+        await prompts.prepare(embeddings.others(names))
+
+    return prepare

@@ -6,7 +6,9 @@
     ├── EngineError                 MAX did not start or did not stay up, and why
     └── GatewayError                a client's answer: status, type, code, param
         ├── InvalidRequest          400
-        │   └── ContextLengthExceeded
+        │   ├── ContextLengthExceeded
+        │   ├── InputTooLong
+        │   └── WrongModelForTask
         ├── NotFound                404
         │   └── ModelNotFound
         ├── MethodNotAllowed        405
@@ -97,6 +99,33 @@ class ContextLengthExceeded(InvalidRequest):
             f"This model's maximum context length is {limit} tokens. However, {asked}. "
             "Please reduce the length of the messages or completion.",
             param="messages",
+        )
+
+
+class InputTooLong(InvalidRequest):
+    """A text to be embedded does not fit into the model's context; `index` is its place."""
+
+    default_code = "context_length_exceeded"
+
+    def __init__(self, *, limit: int, tokens: int, index: int, exact: bool = True) -> None:
+        count = f"{tokens}" if exact else f"at least {tokens}"
+        super().__init__(
+            f"This model's maximum context length is {limit} tokens. However, input[{index}] "
+            f"has {count} tokens, special tokens included. Please split it into shorter texts.",
+            param="input",
+        )
+
+
+class WrongModelForTask(InvalidRequest):
+    """The model is served, and does something else."""
+
+    default_code = "unsupported_value"
+
+    def __init__(self, name: str, *, does: str, asked: str) -> None:
+        super().__init__(
+            f"The model {name!r} is for {does}; it cannot be asked for {asked}. "
+            "GET /v1/models lists the models.",
+            param="model",
         )
 
 

@@ -8,7 +8,13 @@ import pytest
 
 from maxgate.generation.model_files import ModelFiles
 from maxgate.prompts.tokenizer import PromptTokenizer, load_tokenizer
-from tests.fakes.gateway import Gateway, StartGateway, start
+from tests.fakes.gateway import (
+    EMBEDDING_MODEL,
+    Gateway,
+    StartGateway,
+    start,
+    start_with_embeddings,
+)
 
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
@@ -41,6 +47,14 @@ def small_tokenizer(small_model: Path) -> PromptTokenizer:
     return load_tokenizer(small_model)
 
 
+@pytest.fixture(scope="session")
+def embedding_model() -> Path:
+    """The prepared directory of the model for embeddings; `make test` prepares it."""
+    directory = ModelFiles.of(Path("~/.cache/maxgate")).models_dir / EMBEDDING_MODEL
+    assert directory.is_dir(), f"run: maxgate models prepare {EMBEDDING_MODEL}"
+    return directory
+
+
 @pytest.fixture
 def start_gateway() -> StartGateway:
     """Starts a gateway with the given settings in front of the given stand-in for MAX."""
@@ -51,4 +65,13 @@ def start_gateway() -> StartGateway:
 async def gateway(start_gateway: StartGateway) -> AsyncIterator[Gateway]:
     """A gateway with default settings."""
     async with start_gateway() as started:
+        yield started
+
+
+@pytest.fixture
+async def embedding_gateway(
+    embedding_model: Path,  # its tokenizer is read by the gateway
+) -> AsyncIterator[Gateway]:
+    """A gateway in front of an engine for embeddings, with default settings."""
+    async with start_with_embeddings() as started:
         yield started

@@ -10,20 +10,24 @@ from maxgate import __version__
 from maxgate.api.body import Receive, Scope, Send
 from maxgate.api.responses import send_json
 from maxgate.api.routing import Route
-from maxgate.generation.catalog import ModelCatalog
+from maxgate.generation.catalog import Abilities, ModelCatalog
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """One engine; `in_flight` counts the requests that this worker has sent to it."""
+    """One engine; `in_flight` counts the requests that this worker has sent to it.
+
+    `abilities` tells, for each model, what its engine can do; null where that is not known.
+    """
 
     url: str
     state: str
     models: list[str]
     in_flight: int
     error: str | None
+    abilities: dict[str, Abilities]
 
 
 @dataclass(frozen=True, slots=True)

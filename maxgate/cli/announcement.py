@@ -1,18 +1,34 @@
 """Saying that the gateway can be used, and how."""
 
+import json
 import sys
 import threading
 import urllib.request
-from typing import Self
+from collections.abc import Sequence
+from typing import Final, Self
+
+from maxgate.generation.model_card import Task
 
 _LOOK_EVERY = 0.25
+_EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
+    "chat": (
+        "/v1/chat/completions",
+        '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}',
+    ),
+    "embeddings": ("/v1/embeddings", '{"input": "The capital of France is Paris."}'),
+}
 
 
 class Announcement:
-    """Prints a curl line that works, as soon as it does."""
+    """Prints curl lines that work, as soon as they do, one for each of the tasks.
 
-    def __init__(self, url: str) -> None:
+    Waits for all of `engine_urls`, or for any engine where there are none.
+    """
+
+    def __init__(self, url: str, engine_urls: Sequence[str], tasks: Sequence[Task]) -> None:
         self._url = url
+        self._engines = {engine_url.rstrip("/") for engine_url in engine_urls}
+        self._tasks = tasks
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._announce, name="announcement", daemon=True)
 
@@ -26,21 +42,23 @@ class Announcement:
 
     def _announce(self) -> None:
         while not self._over.wait(_LOOK_EVERY):
-            if self._is_ready():
-                print(_text(self._url), file=sys.stderr, flush=True)
+            healthy = self._healthy_engines()
+            if healthy and self._engines <= healthy:
+                print(_text(self._url, self._tasks), file=sys.stderr, flush=True)
                 return
 
-    def _is_ready(self) -> bool:
+    def _healthy_engines(self) -> set[str]:
         try:
-            with urllib.request.urlopen(f"{self._url}/health/ready", timeout=2) as answer:  # noqa: S310
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+            with urllib.request.urlopen(f"{self._url}/health", timeout=2) as answer:  # noqa: S310
+                engines = json.load(answer)["engines"]
+        except (OSError, ValueError):
+            return set()
+        return {engine["url"] for engine in engines if engine["state"] == "healthy"}
 
 
-def _text(url: str) -> str:
-    body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
-    return (
-        f"\nmaxgate is ready on {url} (Ctrl-C stops it). Try:\n\n"
-        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n"
-    )
+def _text(url: str, tasks: Sequence[Task]) -> str:
+    lines = [
+        f"curl {url}{path} -H 'Content-Type: application/json' -d '{body}'\n"
+        for path, body in (_EXAMPLES[task] for task in tasks)
+    ]
+    return f"\nmaxgate is ready on {url} (Ctrl-C stops it). Try:\n\n" + "\n".join(lines)

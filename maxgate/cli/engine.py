@@ -12,14 +12,14 @@ import httpx
 import typer
 
 from maxgate.cards import load_cards
+from maxgate.cli.engine_child import card_called
 from maxgate.cli.options import export_flags
 from maxgate.cli.progress import EngineProgress
 from maxgate.clock import SystemClock
 from maxgate.engine.launcher import Launcher, read_tail
 from maxgate.engine.start import EnginePlace, launcher_for
 from maxgate.engine.supervisor import Supervisor
-from maxgate.errors import ConfigurationError, EngineError
-from maxgate.generation.model_card import ModelCard
+from maxgate.errors import EngineError
 from maxgate.generation.model_files import ModelFiles
 from maxgate.settings import Settings, load_settings
 
@@ -36,7 +36,7 @@ def commands() -> typer.Typer:
 
 def start(
     name: Annotated[
-        str | None, typer.Argument(help="The model's name; the first card's if left out.")
+        str | None, typer.Argument(help="The model's name; the first one for chat if left out.")
     ] = None,
     card: Annotated[
         list[Path] | None, typer.Option(help="Model card or folder of cards; repeatable.")
@@ -50,7 +50,7 @@ def start(
     """Start MAX with a model, keep it up, and stop it with Ctrl-C."""
     export_flags(cards=card)
     settings = load_settings()
-    chosen = _card(name or settings.max.card, settings)
+    chosen = card_called(name or settings.max.card, load_cards(settings.cards))
     place = EnginePlace("127.0.0.1", port)
     files = ModelFiles.of(settings.data_dir)
     launcher = launcher_for(kind, chosen, place, files, settings.max)
@@ -63,15 +63,6 @@ def start(
         raise EngineError(f"MAX with {chosen.name} did not start: {error}") from error
     finally:
         progress.close()
-
-
-def _card(name: str | None, settings: Settings) -> ModelCard:
-    cards = load_cards(settings.cards)
-    for card in cards:
-        if name is None or name in card.names:
-            return card
-    known = ", ".join(card.name for card in cards)
-    raise ConfigurationError(f"no model card is called {name}; there are: {known}")
 
 
 async def _supervise(

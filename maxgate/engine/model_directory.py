@@ -62,6 +62,24 @@ def prepare_model(
     return PreparedModel(out, encoding, None if weight_file is None else out / weight_file)
 
 
+def prepare_directory(
+    source: Path, out: Path, *, encoding: str, force: bool = False, progress: Progress
+) -> PreparedModel:
+    """Write the directory `out` with the files of `source`, which `max serve` loads as they are.
+
+    Files are linked where that is possible. Promises and errors are those of `prepare_model`.
+    """
+    if out.exists() and not force:
+        raise ModelFileError(f"{out} exists already. Give --force to replace it.")
+    with _appearing_whole(out) as directory:
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            target = directory / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy_weights(file, target, progress)
+        write_prepared(directory, source=source.name, encoding=encoding, weight_file=None)
+    return PreparedModel(out, encoding, None)
+
+
 def _matrix_encodings(file: GGUFFile) -> frozenset[str]:
     return frozenset(tensor.encoding.name for tensor in file.tensors if len(tensor.shape) > 1)
 

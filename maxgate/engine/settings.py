@@ -7,7 +7,7 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     card: str | None = None
-    """The model to start, by its card's name; the first card if it is not set."""
+    """The one model to start, by its card's name; without it, the cards given, one at each URL."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """MAX's own Prometheus metrics; 0 for the engine's port plus one."""
     start_timeout: float = Field(default=1800, gt=0)

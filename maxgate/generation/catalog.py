@@ -8,6 +8,7 @@ from maxgate.generation.model_card import (
     PromptFormat,
     SamplingDefaults,
     StructuredOutput,
+    Task,
     ToolStyle,
 )
 
@@ -27,7 +28,7 @@ class ServedModel:
 
     `engine_name` is what the engines call it. `context_length` counts prompt and answer in
     tokens. `created` is seconds since 1970. `structured_output` says what is done where the engine
-    has no grammar.
+    has no grammar, `dimensions` how long a vector is, for models whose task is embeddings.
     """
 
     name: str
@@ -39,15 +40,18 @@ class ServedModel:
     abilities: Abilities = Abilities()
     structured_output: StructuredOutput = "refuse"
     tool_style: ToolStyle = "json"
+    task: Task = "chat"
+    dimensions: int = 0
 
 
 class ModelCatalog(Protocol):
     """The models that clients may name."""
 
-    def find(self, name: str | None) -> ServedModel:
+    def find(self, name: str | None, task: Task | None = None) -> ServedModel:
         """The model of this name or alias, or the default one for None.
 
-        Raises ModelNotFound, or UpstreamUnavailable where no name was given and nothing is served.
+        With `task`, one that does this. Raises ModelNotFound, WrongModelForTask, or
+        UpstreamUnavailable where no name was given and nothing is served.
         """
         ...
 

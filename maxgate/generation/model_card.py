@@ -1,12 +1,13 @@
 """A checked `models/*.yaml`: what a model is called, how its prompts look, how MAX runs it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PromptFormat = Literal["llama3", "chatml", "engine"]
 StructuredOutput = Literal["refuse", "retry"]
 ToolStyle = Literal["json", "python_list", "function_tag"]
+Task = Literal["chat", "embeddings"]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./:@+-]+$")]
 
 
@@ -15,10 +16,20 @@ class _Section(BaseModel):
 
 
 class Source(_Section):
-    """A GGUF file inside an installed Python package, for `maxgate models prepare NAME`."""
+    """What an installed Python package carries, for `maxgate models prepare NAME`.
+
+    `file` is a GGUF file, `directory` one that `max serve` loads as it is.
+    """
 
     package: str
-    file: str
+    file: str | None = None
+    directory: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.file is None) == (self.directory is None):
+            raise ValueError("a source names either a file or a directory")
+        return self
 
 
 class SamplingDefaults(_Section):
@@ -60,15 +71,20 @@ class ModelCard(_Section):
     3.3 (a list of Python calls), others as JSON. `structured_output` says what happens where JSON
     is asked for and the engine has no grammar: the request is refused, or answers are checked and
     asked for again.
+
+    A model for embeddings says how many `dimensions` its vectors have; its `context_length` counts
+    the special tokens around a text, too.
     """
 
     name: ModelName
     served_model_name: ModelName = ""
     aliases: tuple[ModelName, ...] = ()
     description: str = ""
+    task: Task = "chat"
     prompt: PromptFormat
     tokenizer: str = ""
     context_length: int = Field(ge=1)
+    dimensions: int | None = Field(default=None, ge=1)
     default_system_prompt: str | None = None
     sampling: SamplingDefaults = SamplingDefaults()
     structured_output: StructuredOutput = "refuse"
@@ -87,6 +103,12 @@ class ModelCard(_Section):
             if isinstance(flags := values.get("max"), dict):
                 values.setdefault("tokenizer", flags.get("model_path"))
         return values
+
+    @model_validator(mode="after")
+    def _check_dimensions(self) -> Self:
+        if (self.task == "embeddings") != (self.dimensions is not None):
+            raise ValueError("`dimensions` has to be given for embeddings, and only there")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""The telemetry layer: what a generation takes and gives, onto the request's trace."""
+"""The telemetry layers: what an answer takes and gives, onto the request's trace."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
+from maxgate.generation.embedding import Embedder, EmbeddingRequest, Embeddings
 from maxgate.generation.events import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
 
@@ -38,3 +39,18 @@ class TelemetryLayer:
                 # A stream that was left early was last counted earlier; a piece is a token or more.
                 trace.completion_tokens += max(usage.completion, pieces)
                 trace.cached_tokens += usage.cached
+
+
+class EmbeddingTelemetryLayer:
+    """Counts the tokens of what is embedded."""
+
+    def __init__(self, inner: Embedder) -> None:
+        self._inner = inner
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The inner answer, unchanged."""
+        trace = request.trace
+        trace.model = request.model.name
+        answer = await self._inner.embed(request)
+        trace.prompt_tokens += answer.prompt_tokens
+        return answer

@@ -2,34 +2,41 @@
 
 from collections.abc import AsyncIterator
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httpx
 
-from maxgate.generation.request import GenerationRequest
-from maxgate.upstream import engine_wire
 from maxgate.upstream.endpoint import Endpoint
 from maxgate.upstream.settings import UpstreamSettings
 from maxgate.upstream.translation import error_answer, translated
 
 
+class EngineCall(NamedTuple):
+    """What is sent to an engine, whichever it is; `stream` says how its answer is waited for."""
+
+    model: str
+    path: str
+    body: bytes
+    stream: bool = False
+
+
 async def ask(
     endpoint: Endpoint,
     transport: httpx.AsyncBaseTransport,
-    request: GenerationRequest,
+    call: EngineCall,
     settings: UpstreamSettings,
 ) -> "EngineAnswer":
-    """Send the request; the answer has begun when this returns, and has to be closed.
+    """Send the call; the answer has begun when this returns, and has to be closed.
 
     Raises NotAnswered where nothing came back, and what the engine's error answer means.
     """
-    silence = settings.first_token_timeout if request.stream else settings.response_timeout
+    silence = settings.first_token_timeout if call.stream else settings.response_timeout
     limits = {"connect": settings.connect_timeout, "read": silence}
     message = httpx.Request(
         "POST",
-        _address(endpoint.url, engine_wire.path(request)),
+        _address(endpoint.url, call.path),
         headers=_headers(endpoint.url),
-        stream=httpx.ByteStream(engine_wire.body(request)),
+        stream=httpx.ByteStream(call.body),
         extensions={"timeout": limits},
     )
     endpoint.in_flight += 1
@@ -48,7 +55,7 @@ async def ask(
         finally:
             await answer.aclose()
     # The transport looks at the limit anew with every read.
-    limits["read"] = settings.idle_timeout if request.stream else silence
+    limits["read"] = settings.idle_timeout if call.stream else silence
     return answer
 
 

@@ -1,47 +1,31 @@
-"""The innermost backend: one request to one engine, another engine if that one does not answer."""
+"""The innermost backend: one request to one engine, its answer as chunks."""
 
-from collections.abc import AsyncGenerator, Sequence
-
-import httpx
+from collections.abc import AsyncGenerator
 
 from maxgate.errors import UpstreamError
 from maxgate.generation.events import Chunk
 from maxgate.generation.request import GenerationRequest
 from maxgate.upstream import engine_wire
-from maxgate.upstream.answer import EngineAnswer, ask
-from maxgate.upstream.endpoint import Endpoint
-from maxgate.upstream.routing import least_loaded
-from maxgate.upstream.settings import UpstreamSettings
+from maxgate.upstream.answer import EngineCall
+from maxgate.upstream.engines import Engines
 from maxgate.upstream.sse import EventStreamDecoder
-from maxgate.upstream.translation import NotAnswered, unavailable
 
-_ATTEMPTS = 2
 _DONE = b"[DONE]"
 
 
 class UpstreamBackend:
     """Sends requests to engines over HTTP.
 
-    A request that an engine did not begin to answer is tried once more, on another engine if
-    there is one. Nothing is tried again after an answer has begun.
-
-    Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError, and
-    InvalidRequest for what only the engine could find.
+    Nothing is tried again after an answer has begun. Raises what `Engines.ask` does, and
+    UpstreamError where an answer is cut off.
     """
 
-    def __init__(
-        self,
-        endpoints: Sequence[Endpoint],
-        transport: httpx.AsyncBaseTransport,
-        settings: UpstreamSettings,
-    ) -> None:
-        self._endpoints = endpoints
-        self._transport = transport
-        self._settings = settings
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """The answer of the first engine that gives one."""
-        answer = await self._first_answer(request)
+        answer = await self._engines.ask(_call(request))
         try:
             if not request.stream:
                 yield engine_wire.read_answer(await answer.content(), request)
@@ -61,23 +45,11 @@ class UpstreamBackend:
         if not reader.was_counted:
             yield Chunk(usage=reader.counted)
 
-    async def _first_answer(self, request: GenerationRequest) -> EngineAnswer:
-        avoid: list[Endpoint] = []
-        failure: NotAnswered | None = None
-        for _ in range(_ATTEMPTS):
-            endpoint = least_loaded(self._endpoints, request.model.engine_name, avoid=avoid)
-            if endpoint is None:
-                break
-            try:
-                return await ask(endpoint, self._transport, request, self._settings)
-            except NotAnswered as error:
-                failure = error
-                self._note_failure(endpoint, error, avoid)
-        raise failure or unavailable()
 
-    def _note_failure(self, endpoint: Endpoint, error: NotAnswered, avoid: list[Endpoint]) -> None:
-        if error.refused:
-            endpoint.mark_unreachable(error.message)
-        # An engine that restarts hangs up; with no other engine, the same one gets a second chance.
-        if error.refused or len(self._endpoints) > 1:
-            avoid.append(endpoint)
+def _call(request: GenerationRequest) -> EngineCall:
+    return EngineCall(
+        request.model.engine_name,
+        engine_wire.path(request),
+        engine_wire.body(request),
+        request.stream,
+    )

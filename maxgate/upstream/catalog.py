@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from maxgate.errors import ModelNotFound
+from maxgate.errors import ModelNotFound, NotFound, WrongModelForTask
 from maxgate.generation.catalog import Abilities, ServedModel
-from maxgate.generation.model_card import ModelCard, SamplingDefaults
+from maxgate.generation.model_card import ModelCard, SamplingDefaults, Task
 from maxgate.upstream.endpoint import Endpoint, EngineModel
 from maxgate.upstream.translation import unavailable
 
@@ -28,18 +28,30 @@ class LiveCatalog:
         self._by_name: dict[str, ServedModel] = {}
         self._models: tuple[ServedModel, ...] = ()
 
-    def find(self, name: str | None) -> ServedModel:
+    def find(self, name: str | None, task: Task | None = None) -> ServedModel:
         """See ModelCatalog."""
         if name is None:
-            if not self._models:
-                raise unavailable()
-            return self._models[0]
+            return self._default(task)
         model = self._by_name.get(name)
-        if model is not None:
-            return model
-        if self._may_come(name):
-            raise unavailable()
-        raise ModelNotFound(name)
+        if model is None:
+            if self._may_come(name):
+                raise unavailable()
+            raise ModelNotFound(name)
+        if task not in {None, model.task}:
+            raise WrongModelForTask(model.name, does=model.task, asked=str(task))
+        return model
+
+    def _default(self, task: Task | None) -> ServedModel:
+        for model in self._models:
+            if task in {None, model.task}:
+                return model
+        if self._models and all(endpoint.state == "healthy" for endpoint in self._endpoints):
+            raise NotFound(
+                f"No model for {task} is served here. GET /v1/models lists the models.",
+                param="model",
+                code=ModelNotFound.default_code,
+            )
+        raise unavailable()
 
     def list(self) -> Sequence[ServedModel]:
         """See ModelCatalog."""
@@ -83,6 +95,8 @@ class LiveCatalog:
             abilities=self._abilities(model.name),
             structured_output=card.structured_output,
             tool_style=card.tool_style,
+            task=card.task,
+            dimensions=card.dimensions or 0,
         )
 
     def _without_card(self, model: EngineModel) -> ServedModel:

@@ -25,7 +25,8 @@ class HealthMonitor:
     """Asks every engine for its models, again and again.
 
     An engine counts as healthy once `before_serving` has been through with the names of the
-    models it lists; `changed` is called when it has been noted as such.
+    models it lists, and it has been asked what they can do, but for `embedding_models`. `changed` is
+    called when it has been noted as such.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class HealthMonitor:
         settings: UpstreamSettings,
         before_serving: BeforeServing,
         changed: Callable[[], None],
+        embedding_models: Collection[str] = (),
     ) -> None:
         self._endpoints = endpoints
         self._client = client
         self._settings = settings
         self._before_serving = before_serving
         self._changed = changed
+        self._embedding_models = embedding_models
         self._failures: Counter[Endpoint] = Counter()
 
     async def run(self) -> None:
@@ -89,7 +92,11 @@ class HealthMonitor:
     async def _learn_abilities(self, endpoint: Endpoint, models: Mapping[str, EngineModel]) -> None:
         # An engine that comes back may have been started with other flags.
         again = endpoint.state != "healthy"
-        unknown = [name for name in models if again or name not in endpoint.abilities]
+        unknown = [
+            name
+            for name in models
+            if name not in self._embedding_models and (again or name not in endpoint.abilities)
+        ]
         if unknown:
             endpoint.abilities |= await probe_abilities(
                 self._client, endpoint.url, unknown, seconds=self._settings.ability_timeout

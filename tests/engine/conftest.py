@@ -1,4 +1,7 @@
-"""One real MAX for the whole run, started by the gateway itself on the CPU."""
+"""The real MAX, once for chat and once for embeddings, for the whole run.
+
+The gateway itself starts both, on the CPU.
+"""
 
 import os
 import re
@@ -16,7 +19,7 @@ import pytest
 
 from maxgate.clock import SystemClock
 from tests.conftest import ROOT
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
 from tests.fakes.processes import free_port
 
 _START_SECONDS = 600
@@ -25,10 +28,11 @@ _PAUSE = threading.Event()
 
 @dataclass(frozen=True)
 class RealGateway:
-    """A gateway with MAX behind it, and both addresses."""
+    """A gateway with two MAX behind it, and all addresses."""
 
     url: str
     engine_url: str
+    embedding_engine_url: str
     metrics_url: str
     process: "subprocess.Popen[bytes]"
 
@@ -42,14 +46,16 @@ class RealGateway:
 
 
 @pytest.fixture(scope="session")
-def real_gateway(small_model: Path) -> Iterator[RealGateway]:
+def real_gateway(small_model: Path, embedding_model: Path) -> Iterator[RealGateway]:
     """Up and ready; killed at the end, after which nothing may be left running."""
     assert small_model.is_dir()
-    port, engine_port = free_port(), free_port()
+    assert embedding_model.is_dir()
+    port, engine_port, embedding_port = free_port(), free_port(), free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "api_server.py", "--port", str(port), "--engine", "local"),
             *("--engine-url", f"http://localhost:{engine_port}", "--card", str(SMALL_CARD)),
+            *("--engine-url", f"http://localhost:{embedding_port}", "--card", str(EMBEDDING_CARD)),
         ],
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if not k.startswith("MAXGATE_")},
@@ -58,6 +64,7 @@ def real_gateway(small_model: Path) -> Iterator[RealGateway]:
     gateway = RealGateway(
         f"http://127.0.0.1:{port}",
         f"http://127.0.0.1:{engine_port}",
+        f"http://127.0.0.1:{embedding_port}",
         f"http://127.0.0.1:{engine_port + 1}/metrics",
         process,
     )
@@ -81,7 +88,7 @@ def _wait_until_ready(gateway: RealGateway) -> None:
         while clock.monotonic() < deadline:
             assert gateway.process.poll() is None, "the gateway has ended"
             try:
-                if client.get("/health/ready").status_code == 200:
+                if client.get("/health").json()["status"] == "healthy":
                     return
             except httpx.HTTPError:
                 pass

@@ -14,6 +14,8 @@ from tests.fakes.max_server import FakeMax
 from tests.fakes.server import serving
 
 SMALL_CARD = Path(__file__).parents[2] / "models" / "smollm2-135m-instruct.yaml"
+EMBEDDING_CARD = SMALL_CARD.with_name("all-minilm-l6-v2.yaml")
+EMBEDDING_MODEL = "all-minilm-l6-v2"
 
 
 @dataclass
@@ -28,6 +30,10 @@ class Gateway:
         """Ask something."""
         body = {"messages": [{"role": "user", "content": "Hello"}], **fields}
         return await self.client.post("/v1/chat/completions", json=body)
+
+    async def embed(self, given: Any, **fields: Any) -> httpx.Response:
+        """Have something embedded."""
+        return await self.client.post("/v1/embeddings", json={"input": given, **fields})
 
 
 StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
@@ -44,3 +50,13 @@ async def start(engine: FakeMax | None = None, **settings: Any) -> AsyncIterator
             httpx.AsyncClient(base_url=url) as client,
         ):
             yield Gateway(url, engine, client)
+
+
+@asynccontextmanager
+async def start_with_embeddings(
+    engine: FakeMax | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway whose engine is one for embeddings."""
+    engine = engine or FakeMax(models=[EMBEDDING_MODEL], context_length=256)
+    async with start(engine, **{"cards": [SMALL_CARD, EMBEDDING_CARD], **settings}) as gateway:
+        yield gateway

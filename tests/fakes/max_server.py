@@ -99,6 +99,8 @@ class FakeMax:
             await _send_json(send, script.status, script.error)
         elif script.silent_after == 0:
             await self._until_abandoned(receive)
+        elif path == "/v1/embeddings":
+            await _send_json(send, 200, json.dumps(_embeddings(body)).encode())
         elif body.get("stream"):
             await self._stream(path, body, script, receive, send)
         else:
@@ -132,6 +134,23 @@ class FakeMax:
         message = await receive()
         assert message["type"] == "http.disconnect"
         self.aborted += 1
+
+
+DIMENSIONS = 384
+
+
+def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    data = [
+        {"object": "embedding", "index": index, "embedding": embedding_of(ids)}
+        for index, ids in enumerate(body["input"])
+    ]
+    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    return {"object": "list", "data": data[::-1], "model": body["model"], "usage": usage}
+
+
+def embedding_of(ids: Sequence[int]) -> list[float]:
+    """What is answered to these ids: not of length 1, and another one for other ids."""
+    return [float(ids[place % len(ids)] % 97) - place % 5 + 0.5 for place in range(DIMENSIONS)]
 
 
 def _whole(path: str, body: dict[str, Any], script: Script) -> dict[str, Any]:

@@ -65,4 +65,4 @@ class ChatService:
 
     def _request(self, body: ChatCompletionRequest, trace: RequestTrace) -> GenerationRequest:
         trace.stream = bool(body.stream)
-        return generation_request(body, self._catalog.find(body.model), trace)
+        return generation_request(body, self._catalog.find(body.model, "chat"), trace)

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from maxgate.engine import model_directory
-from maxgate.engine.model_directory import prepare_model
+from maxgate.engine.model_directory import prepare_directory, prepare_model
 from maxgate.engine.prepared import PreparedModel, read_prepared
 from maxgate.errors import ModelFileError
 from maxgate.gguf import safetensors
@@ -295,3 +295,17 @@ def test_a_directory_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -
 
 def test_a_directory_of_another_origin_is_not_a_prepared_one(tmp_path: Path) -> None:
     assert read_prepared(tmp_path) is None
+
+
+def test_a_directory_that_max_loads_is_taken_as_it_is(tmp_path: Path) -> None:
+    source = tmp_path / "package" / "model"
+    (source / "1_Pooling").mkdir(parents=True)
+    (source / "model.safetensors").write_bytes(b"weights")
+    (source / "1_Pooling" / "config.json").write_text("{}")
+    out = tmp_path / "out"
+    prepared = prepare_directory(source, out, encoding="float32", progress=ignore)
+    assert prepared == read_prepared(out) == PreparedModel(out, "float32", None)
+    assert (out / "model.safetensors").read_bytes() == b"weights"
+    assert (out / "1_Pooling" / "config.json").read_text() == "{}"
+    with pytest.raises(ModelFileError, match="exists already"):
+        prepare_directory(source, out, encoding="float32", progress=ignore)

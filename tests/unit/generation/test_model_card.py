@@ -34,6 +34,7 @@ def test_what_a_card_leaves_out_follows_from_the_rest(tmp_path: Path) -> None:
 
 def test_the_cards_that_come_with_maxgate() -> None:
     assert [(card.name, card.prompt, card.max.devices) for card in load_cards([])] == [
+        ("all-minilm-l6-v2", "engine", "cpu"),
         ("llama-3.3-8b-instruct-q4_k_m", "llama3", "cpu"),
         ("llama-3.3-8b-instruct", "llama3", "gpu"),
         ("smollm2-135m-instruct", "chatml", "cpu"),
@@ -53,6 +54,9 @@ def test_the_cards_that_come_with_maxgate() -> None:
         (CARD + "      colour: red\n", "max.colour: Extra inputs are not permitted"),
         (CARD.replace("small", "a b"), "name: String should match"),
         (CARD.replace("    prompt: chatml\n", ""), "prompt: Field required"),
+        (CARD + "    task: embeddings\n", "`dimensions` has to be given for embeddings"),
+        (CARD + "    dimensions: 384\n", "and only there"),
+        (CARD + "    source: {package: p}\n", "source: Value error, a source names either"),
     ],
 )
 def test_a_bad_card_names_the_file_and_the_field(tmp_path: Path, text: str, message: str) -> None:

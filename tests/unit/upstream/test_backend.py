@@ -21,6 +21,7 @@ from maxgate.generation.events import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.endpoint import Endpoint, EngineModel
+from maxgate.upstream.engines import Engines
 from maxgate.upstream.settings import UpstreamSettings
 from maxgate.upstream.transport import EngineTransport
 from tests.fakes.max_server import ANSWER, FakeMax, Script
@@ -45,13 +46,13 @@ async def backend_for(
 ) -> AsyncIterator[UpstreamBackend]:
     settings = settings or UpstreamSettings()
     async with EngineTransport(settings) as transport:
-        yield UpstreamBackend(endpoints, transport, settings)
+        yield UpstreamBackend(Engines(endpoints, transport, settings))
 
 
 def mocked(router: respx.Router) -> UpstreamBackend:
     """A backend whose engine is respx."""
     transport = httpx.MockTransport(router.async_handler)
-    return UpstreamBackend([endpoint()], transport, UpstreamSettings())
+    return UpstreamBackend(Engines([endpoint()], transport, UpstreamSettings()))
 
 
 async def run(backend: UpstreamBackend, request: GenerationRequest) -> list[Chunk]:

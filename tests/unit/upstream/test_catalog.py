@@ -2,7 +2,7 @@
 
 import pytest
 
-from maxgate.errors import ModelNotFound, UpstreamUnavailable
+from maxgate.errors import ModelNotFound, NotFound, UpstreamUnavailable, WrongModelForTask
 from maxgate.generation.model_card import MaxFlags, ModelCard
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.endpoint import Endpoint, EngineModel
@@ -15,6 +15,19 @@ def card(name: str, *aliases: str, prompt: str = "chatml") -> ModelCard:
             "aliases": aliases,
             "prompt": prompt,
             "context_length": 1000,
+            "max": MaxFlags(model_path="x"),
+        }
+    )
+
+
+def embedding_card(name: str) -> ModelCard:
+    return ModelCard.model_validate(
+        {
+            "name": name,
+            "task": "embeddings",
+            "prompt": "engine",
+            "context_length": 256,
+            "dimensions": 384,
             "max": MaxFlags(model_path="x"),
         }
     )
@@ -74,3 +87,36 @@ def test_a_card_whose_engine_is_away_is_unavailable() -> None:
         with pytest.raises(UpstreamUnavailable) as caught:
             live.find(name)
         assert caught.value.retry_after == 2
+
+
+def test_a_model_that_is_left_out_is_the_first_one_for_the_task() -> None:
+    live = catalog(
+        [embedding_card("vectors"), card("small")],
+        engine(EngineModel("vectors", 1, 256), EngineModel("small", 1, None)),
+    )
+    assert [live.find(None, task).name for task in ("chat", "embeddings", None)] == [  # type: ignore[arg-type]
+        "small",
+        "vectors",
+        "vectors",
+    ]
+    vectors = live.find("vectors", "embeddings")
+    assert (vectors.task, vectors.dimensions, vectors.context_length) == ("embeddings", 384, 256)
+
+
+def test_a_model_that_does_something_else_is_refused() -> None:
+    live = catalog(
+        [embedding_card("vectors"), card("small")],
+        engine(EngineModel("vectors", 1, 256), EngineModel("small", 1, None)),
+    )
+    with pytest.raises(WrongModelForTask, match="'vectors' is for embeddings; it cannot be asked"):
+        live.find("vectors", "chat")
+    with pytest.raises(WrongModelForTask, match="'small' is for chat"):
+        live.find("small", "embeddings")
+
+
+def test_a_task_that_no_model_does_is_said_once_all_engines_were_asked() -> None:
+    small = engine(EngineModel("small", 1, None))
+    with pytest.raises(NotFound, match="No model for embeddings is served here"):
+        catalog([card("small")], small).find(None, "embeddings")
+    with pytest.raises(UpstreamUnavailable):
+        catalog([card("small")], small, engine(healthy=False)).find(None, "embeddings")

@@ -1,0 +1,33 @@
+"""POST /v1/embeddings."""
+
+from maxgate.api.body import BodyReader, Receive, Scope, Send
+from maxgate.api.client_watch import ClientWatch
+from maxgate.api.embeddings.service import EmbeddingService
+from maxgate.api.embeddings.wire import EmbeddingRequestBody, EmbeddingResponse
+from maxgate.api.responses import send_json
+from maxgate.api.routing import Route
+
+
+def embedding_routes(service: EmbeddingService, bodies: BodyReader) -> list[Route]:
+    """The routes of this resource."""
+
+    async def create_embedding(scope: Scope, receive: Receive, send: Send) -> None:
+        """Turn texts into vectors of length 1.
+
+        Inputs that are too long for the model are refused, never cut.
+        """
+        body = await bodies.read(scope, receive, EmbeddingRequestBody)
+        async with ClientWatch(scope, receive):
+            answer = await service.create(body, scope["trace"])
+        await send_json(send, answer)
+
+    return [
+        Route(
+            "POST",
+            "/v1/embeddings",
+            create_embedding,
+            tag="embeddings",
+            body=EmbeddingRequestBody,
+            response=EmbeddingResponse,
+        )
+    ]

@@ -1,0 +1,82 @@
+"""From OpenAI's words to ours and back."""
+
+import sys
+from array import array
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from maxgate.api.embeddings.wire import (
+    Embedding,
+    EmbeddingRequestBody,
+    EmbeddingResponse,
+    EmbeddingUsage,
+)
+from maxgate.errors import InvalidRequest
+from maxgate.generation.catalog import ModelCatalog, ServedModel
+from maxgate.generation.embedding import Embedder, EmbeddingRequest, Vector
+from maxgate.generation.trace import RequestTrace
+
+
+class EmbeddingService:
+    """Answers embedding requests.
+
+    Raises GatewayError as the catalog and the embedder do.
+    """
+
+    def __init__(self, embedder: Embedder, catalog: ModelCatalog) -> None:
+        self._embedder = embedder
+        self._catalog = catalog
+
+    async def create(self, body: EmbeddingRequestBody, trace: RequestTrace) -> bytes:
+        """The vectors, as JSON."""
+        model = self._model(body)
+        request = EmbeddingRequest(model, _inputs(body.input), trace)
+        answer = await self._embedder.embed(request)
+        encoded = _base64 if body.encoding_format == "base64" else array.tolist
+        data = [
+            Embedding(index=index, embedding=encoded(vector))
+            for index, vector in enumerate(answer.vectors)
+        ]
+        tokens = answer.prompt_tokens
+        usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
+        return orjson.dumps(EmbeddingResponse(data=data, model=model.name, usage=usage))
+
+    def _model(self, body: EmbeddingRequestBody) -> ServedModel:
+        if body.model is None:
+            self._check_unambiguous()
+        model = self._catalog.find(body.model, "embeddings")
+        if body.dimensions not in {None, model.dimensions}:
+            raise InvalidRequest(
+                f"Invalid value for 'dimensions': the vectors of {model.name} have "
+                f"{model.dimensions} dimensions and cannot be shortened.",
+                param="dimensions",
+                code="unsupported_value",
+            )
+        return model
+
+    def _check_unambiguous(self) -> None:
+        names = [model.name for model in self._catalog.list() if model.task == "embeddings"]
+        if len(names) > 1:
+            # Vectors of two models have nothing to do with each other.
+            raise InvalidRequest(
+                f"Missing required parameter: 'model'. Name one of {', '.join(names)}.",
+                param="model",
+                code="missing_required_parameter",
+            )
+
+
+def _inputs(given: Any) -> Sequence[str | Sequence[int]]:
+    if isinstance(given, str) or isinstance(given[0], int):
+        return [given]
+    inputs: Sequence[str | Sequence[int]] = given
+    return inputs
+
+
+def _base64(vector: Vector) -> str:
+    if sys.byteorder == "big":
+        vector = array("f", vector)
+        vector.byteswap()
+    return b64encode(vector.tobytes()).decode()

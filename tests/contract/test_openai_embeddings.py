@@ -1,0 +1,64 @@
+"""The official client for Python asks for embeddings, of a stand-in for MAX."""
+
+import asyncio
+import base64
+from array import array
+
+import openai
+import pytest
+
+from tests.fakes.gateway import EMBEDDING_MODEL, Gateway
+
+
+@pytest.fixture
+def client(embedding_gateway: Gateway) -> openai.AsyncOpenAI:
+    """The SDK, without tries of its own; closed by whoever uses it."""
+    return openai.AsyncOpenAI(base_url=embedding_gateway.url + "/v1", api_key="none", max_retries=0)
+
+
+async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) -> None:
+    """The SDK asks for base64 and decodes it itself, unless a format is named."""
+    async with client:
+        answer = await client.embeddings.create(model=EMBEDDING_MODEL, input=["hello", "world"])
+        numbers = await client.embeddings.create(
+            model=EMBEDDING_MODEL, input=["hello", "world"], encoding_format="float"
+        )
+        text = await client.embeddings.create(
+            model=EMBEDDING_MODEL, input="hello", encoding_format="base64"
+        )
+    assert [entry.index for entry in answer.data] == [0, 1]
+    assert answer.data == numbers.data
+    encoded = text.data[0].embedding
+    assert isinstance(encoded, str)
+    assert array("f", base64.b64decode(encoded)).tolist() == answer.data[0].embedding
+    assert (answer.model, answer.usage.total_tokens) == (EMBEDDING_MODEL, 6)
+    assert len(embedding_gateway.engine.requests) == 3
+
+
+async def test_the_synchronous_client_and_token_arrays(embedding_gateway: Gateway) -> None:
+    def ask() -> list[list[float]]:
+        with openai.OpenAI(base_url=embedding_gateway.url + "/v1", api_key="none") as client:
+            given = ("hello", [7592], [[7592]])
+            answers = [client.embeddings.create(model=EMBEDDING_MODEL, input=one) for one in given]
+        return [answer.data[0].embedding for answer in answers]
+
+    text, ids, arrays = await asyncio.to_thread(ask)
+    assert text == ids == arrays
+
+
+async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
+    async with client:
+        with pytest.raises(openai.BadRequestError) as dimensions:
+            await client.embeddings.create(model=EMBEDDING_MODEL, input="a", dimensions=256)
+        with pytest.raises(openai.BadRequestError) as too_long:
+            await client.embeddings.create(model=EMBEDDING_MODEL, input="word " * 300)
+        with pytest.raises(openai.BadRequestError) as chat:
+            await client.chat.completions.create(
+                model=EMBEDDING_MODEL, messages=[{"role": "user", "content": "Hello"}]
+            )
+    errors = [caught.value for caught in (dimensions, too_long, chat)]
+    assert [(error.param, error.code) for error in errors] == [
+        ("dimensions", "unsupported_value"),
+        ("input", "context_length_exceeded"),
+        ("model", "unsupported_value"),
+    ]

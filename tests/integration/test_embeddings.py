@@ -1,0 +1,282 @@
+"""POST /v1/embeddings, as a client without an SDK sees it."""
+
+import asyncio
+import base64
+import json
+import math
+from array import array
+from typing import Any
+
+import pytest
+
+from tests.fakes.gateway import EMBEDDING_MODEL, Gateway, start_with_embeddings
+from tests.fakes.max_server import FakeMax, Script, embedding_of
+from tests.fakes.waiting import until
+
+CLS, HELLO, WORLD, SEP = 101, 7592, 2088, 102
+
+
+def normalised(ids: list[int]) -> list[float]:
+    values = embedding_of(ids)
+    length = math.hypot(*values)
+    return array("f", [value / length for value in values]).tolist()
+
+
+async def test_a_text(embedding_gateway: Gateway) -> None:
+    response = await embedding_gateway.embed("Hello", model=EMBEDDING_MODEL, user="u")
+    assert response.json() == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": normalised([CLS, HELLO, SEP])},
+        ],
+        "model": EMBEDDING_MODEL,
+        "usage": {"prompt_tokens": 3, "total_tokens": 3},
+    }
+    assert embedding_gateway.engine.requests == [
+        {"model": EMBEDDING_MODEL, "input": [[CLS, HELLO, SEP]]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ("hello world", [[CLS, HELLO, WORLD, SEP]]),
+        (["hello", "world"], [[CLS, HELLO, SEP], [CLS, WORLD, SEP]]),
+        ([HELLO, WORLD], [[CLS, HELLO, WORLD, SEP]]),
+        ([[HELLO], [WORLD, HELLO]], [[CLS, HELLO, SEP], [CLS, WORLD, HELLO, SEP]]),
+        ([CLS, HELLO, SEP], [[CLS, HELLO, SEP]]),
+        ("[SEP]", [[CLS, 1031, 19802, 1033, SEP]]),
+        (" ", [[CLS, SEP]]),
+    ],
+)
+async def test_every_kind_of_input(
+    embedding_gateway: Gateway, given: Any, seen: list[list[int]]
+) -> None:
+    """Text cannot spell the model's special tokens; token arrays may have them around or not."""
+    answer = (await embedding_gateway.embed(given)).json()
+    [sent] = embedding_gateway.engine.requests
+    assert sent["input"] == seen
+    assert [entry["embedding"] for entry in answer["data"]] == [normalised(ids) for ids in seen]
+    assert [entry["index"] for entry in answer["data"]] == list(range(len(seen)))
+    assert answer["usage"]["total_tokens"] == sum(map(len, seen))
+
+
+async def test_base64_is_the_same_vector(embedding_gateway: Gateway) -> None:
+    answer = (await embedding_gateway.embed("Hello", encoding_format="base64")).json()
+    vector = array("f", base64.b64decode(answer["data"][0]["embedding"]))
+    assert vector.tolist() == normalised([CLS, HELLO, SEP])
+    assert math.hypot(*vector) == pytest.approx(1, abs=1e-6)
+
+
+async def test_nulls_and_the_models_own_dimensions_are_accepted(embedding_gateway: Gateway) -> None:
+    fields = {"model": None, "encoding_format": None, "user": None}
+    for dimensions in (None, 384):
+        response = await embedding_gateway.embed("Hello", dimensions=dimensions, **fields)
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param", "code"),
+    [
+        ({"input": ""}, 400, "input", "string_below_min_length"),
+        ({"input": []}, 400, "input", "empty_array"),
+        ({"input": [""]}, 400, "input[0]", "string_below_min_length"),
+        ({"input": ["a", ""]}, 400, "input[1]", "string_below_min_length"),
+        ({"input": [[]]}, 400, "input[0]", "empty_array"),
+        ({"input": None}, 400, "input", "invalid_type"),
+        ({"input": 1}, 400, "input", "invalid_type"),
+        ({"input": {"text": "a"}}, 400, "input", "invalid_type"),
+        ({"input": [None]}, 400, "input[0]", "invalid_type"),
+        ({"input": ["a", 1]}, 400, "input[1]", "invalid_type"),
+        ({"input": [1, "a"]}, 400, "input[1]", "invalid_type"),
+        ({"input": [1.5]}, 400, "input[0]", "invalid_type"),
+        ({"input": [True]}, 400, "input[0]", "invalid_type"),
+        ({"input": [[1], "a"]}, 400, "input[1]", "invalid_type"),
+        ({"input": [[[1]]]}, 400, "input[0][0]", "invalid_type"),
+        ({"input": [30522]}, 400, "input[0][0]", "invalid_value"),
+        ({"input": [[7592], [7592, -1]]}, 400, "input[1][1]", "invalid_value"),
+        ({"input": [2**70]}, 400, "input[0][0]", "invalid_value"),
+        ({"input": [7592, 0]}, 400, "input[0][1]", "invalid_value"),
+        ({"input": ["a"] * 2049}, 400, "input", "array_above_max_length"),
+        ({"input": [[7592]] * 2049}, 400, "input", "array_above_max_length"),
+        ({"input": [7592] * 100_001}, 400, "input", "array_above_max_length"),
+        ({"input": "word " * 255}, 400, "input", "context_length_exceeded"),
+        ({"input": [7592] * 255}, 400, "input", "context_length_exceeded"),
+        ({"input": ["a", "word " * 1_000_000]}, 400, "input", "context_length_exceeded"),
+        ({"input": ["a"] * 300_000}, 400, "input", "array_above_max_length"),
+        ({"input": [7592] * 300_000}, 400, "input", "array_above_max_length"),
+        ({"input": [["a"]] * 50_000}, 400, "input[0][0]", "invalid_type"),
+        ({"input": [[7592]] * 50_000}, 400, "input", "array_above_max_length"),
+        ({"input": [["a"] * 200_000] * 2}, 400, "input[0][0]", "invalid_type"),
+        ({"dimensions": 383}, 400, "dimensions", "unsupported_value"),
+        ({"dimensions": 0}, 400, "dimensions", "integer_below_min_value"),
+        ({"encoding_format": "int8"}, 400, "encoding_format", "invalid_value"),
+        ({"user": "u" * 513}, 400, "user", "string_above_max_length"),
+        ({"truncate": True}, 400, "truncate", "unknown_parameter"),
+        ({"model": "gpt-4"}, 404, "model", "model_not_found"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_found_before_the_engine_is_asked(
+    embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
+) -> None:
+    response = await embedding_gateway.client.post(
+        "/v1/embeddings", json={"input": "Hello", **fields}
+    )
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (status, param, code)
+    assert response.elapsed.total_seconds() < 1
+    assert len(error["message"]) < 500
+    assert embedding_gateway.engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"input": "\\ud800"}', None),
+        (b'{"input": [NaN]}', "input[0]"),
+        (b'{"input": ' + b"[" * 100_000, None),
+        (b'{"input": [1e999]}', "input[0]"),
+        (b"[]", ""),
+    ],
+)
+async def test_hostile_json_is_refused(
+    embedding_gateway: Gateway, body: bytes, param: str | None
+) -> None:
+    response = await embedding_gateway.client.post("/v1/embeddings", content=body)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, param)
+    assert embedding_gateway.engine.requests == []
+
+
+async def test_the_limit_of_the_context_is_named(embedding_gateway: Gateway) -> None:
+    error = (await embedding_gateway.embed(["a", "word " * 255])).json()["error"]
+    assert error["message"] == (
+        "This model's maximum context length is 256 tokens. However, input[1] has 257 tokens, "
+        "special tokens included. Please split it into shorter texts."
+    )
+    assert (await embedding_gateway.embed("word " * 254)).status_code == 200
+
+
+@pytest.mark.parametrize("piece", ["a", " ", "\x00", "👩‍🚀", "a "])
+@pytest.mark.parametrize("length", [60_000, 1_000_000])
+async def test_odd_text_without_end_is_answered_in_time(
+    embedding_gateway: Gateway, piece: str, length: int
+) -> None:
+    """Of one kind there are few tokens, so that it fits, or would if it were not so long."""
+    response = await embedding_gateway.embed((piece * length)[:length])
+    fits = length == 60_000 and piece != "a "
+    assert response.status_code == (200 if fits else 400)
+    if not fits:
+        many = piece == "a "
+        code = "context_length_exceeded" if many else "string_above_max_length"
+        assert response.json()["error"]["code"] == code
+    assert response.elapsed.total_seconds() < 1
+
+
+async def test_a_model_for_something_else_is_refused_by_name(embedding_model: object) -> None:
+    engine = FakeMax(models=[EMBEDDING_MODEL, "smollm2-135m-instruct"])
+    async with start_with_embeddings(engine) as gateway:
+        refused = [
+            await gateway.embed("Hello", model="smollm2"),
+            await gateway.chat(model="all-minilm"),
+        ]
+        assert (await gateway.chat()).json()["model"] == "smollm2-135m-instruct"
+        assert (await gateway.embed("Hello")).json()["model"] == EMBEDDING_MODEL
+    errors = [response.json()["error"] for response in refused]
+    assert [response.status_code for response in refused] == [400, 400]
+    assert [(e["param"], e["code"]) for e in errors] == [("model", "unsupported_value")] * 2
+    assert "'smollm2-135m-instruct' is for chat" in errors[0]["message"]
+    assert "'all-minilm-l6-v2' is for embeddings" in errors[1]["message"]
+
+
+async def test_without_a_model_for_embeddings_it_is_said(gateway: Gateway) -> None:
+    response = await gateway.embed("Hello")
+    assert response.status_code == 404
+    assert response.json()["error"] == {
+        "message": "No model for embeddings is served here. GET /v1/models lists the models.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+
+
+async def test_without_the_tokenizer_nothing_is_guessed(tmp_path: Any) -> None:
+    async with start_with_embeddings(data_dir=tmp_path) as gateway:
+        response = await gateway.embed("Hello")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "30")
+    assert gateway.engine.requests == []
+
+
+async def test_many_inputs_go_in_several_calls_and_come_back_in_order(
+    embedding_model: object,
+) -> None:
+    texts = [f"{'word ' * (number % 7)}{number}" for number in range(2048)]
+    async with start_with_embeddings() as gateway:
+        answer = (await gateway.embed(texts)).json()
+        singles = [(await gateway.embed(texts[n])).json() for n in (0, 1, 31, 32, 33, 2047)]
+        calls = gateway.engine.requests[:64]
+        metrics = (await gateway.client.get("/metrics")).json()
+    assert [len(call["input"]) for call in calls] == [32] * 64
+    assert [entry["index"] for entry in answer["data"]] == list(range(2048))
+    for place, single in zip((0, 1, 31, 32, 33, 2047), singles, strict=True):
+        assert answer["data"][place]["embedding"] == single["data"][0]["embedding"]
+    assert answer["usage"]["prompt_tokens"] == sum(len(i) for c in calls for i in c["input"])
+    assert metrics["requests"]["by_outcome"] == {"ok": 7}
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "code"),
+    [
+        (Script(status=500), 502, "upstream_error"),
+        (Script(status=429), 503, "server_is_overloaded"),
+    ],
+)
+async def test_one_call_that_fails_fails_all_and_ends_the_others(
+    embedding_model: object, script: Script, status: int, code: str
+) -> None:
+    engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0), script])
+    async with start_with_embeddings(engine) as gateway:
+        response = await gateway.embed(["Hello"] * 320)
+        await engine.idle.wait()
+        metrics = (await gateway.client.get("/metrics")).json()
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert (len(engine.requests), engine.aborted) == (2, 1)
+    assert sum(metrics["requests"]["by_outcome"].values()) == 1
+    assert metrics["requests"]["in_flight"] == 0
+
+
+async def test_a_client_that_leaves_ends_all_calls(embedding_model: object) -> None:
+    engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)] * 2)
+    async with start_with_embeddings(engine) as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        body = json.dumps({"input": ["Hello"] * 320}).encode()
+        head = b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+
+        async def both_have_arrived() -> bool:
+            return len(engine.requests) == 2
+
+        await until(both_have_arrived)
+        writer.close()
+        await engine.idle.wait()
+        metrics = (await gateway.client.get("/metrics")).json()
+        health = (await gateway.client.get("/health")).json()
+    assert (len(engine.requests), engine.aborted) == (2, 2)
+    assert metrics["requests"]["by_outcome"] == {"client_gone": 1}
+    assert health["engines"][0]["in_flight"] == 0
+
+
+async def test_an_engine_that_is_silent_times_out(embedding_model: object) -> None:
+    engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)])
+    async with start_with_embeddings(engine, upstream={"response_timeout": 0.05}) as gateway:
+        response = await gateway.embed("Hello")
+        await engine.idle.wait()
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
+
+
+async def test_tokens_are_counted(embedding_gateway: Gateway) -> None:
+    await embedding_gateway.embed(["hello world", "hello"])
+    metrics = (await embedding_gateway.client.get("/metrics")).json()
+    assert metrics["tokens"]["prompt"] == 7
+    assert metrics["requests"]["by_outcome"] == {"ok": 1}
