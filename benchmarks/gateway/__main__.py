@@ -9,7 +9,7 @@ other, so that what else the machine does meets all. See README.md for how to re
 import argparse
 from contextlib import ExitStack
 
-from benchmarks.gateway.cases import CASES, Bodies, Failed, Subject
+from benchmarks.gateway.cases import CASES
 from benchmarks.gateway.environments import Absent
 from benchmarks.gateway.http_client import StandIn
 from benchmarks.gateway.processes import cores, say
@@ -17,6 +17,7 @@ from benchmarks.gateway.prompts import filled, model_tokens
 from benchmarks.gateway.report import Run, keep
 from benchmarks.gateway.rivals import gateways
 from benchmarks.gateway.stack import running, stand_in
+from benchmarks.gateway.subject import Bodies, Failed, Subject
 
 
 def _arguments() -> argparse.Namespace:

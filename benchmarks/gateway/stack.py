@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.gateway.cases import Subject
 from benchmarks.gateway.environments import FOLDER
 from benchmarks.gateway.http_client import StandIn, Target
 from benchmarks.gateway.processes import started
 from benchmarks.gateway.rivals import Gateway, Place
+from benchmarks.gateway.subject import Subject
 
 _LOGS = FOLDER / "logs"
 
