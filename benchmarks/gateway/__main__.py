@@ -16,7 +16,7 @@ from benchmarks.gateway.processes import cores, say
 from benchmarks.gateway.prompts import filled, model_tokens
 from benchmarks.gateway.report import Run, keep
 from benchmarks.gateway.rivals import gateways
-from benchmarks.gateway.stack import running, stand_in
+from benchmarks.gateway.stack import running, stand_in, wait_for_quiet
 from benchmarks.gateway.subject import Bodies, Failed, Subject
 
 
@@ -71,6 +71,7 @@ def _measure(
         for case in arguments.cases:
             for name, subject in subjects.items():
                 say(f"round {round_number} of {arguments.repeat}: {case}, {name}")
+                wait_for_quiet(list(subjects.values()))
                 try:
                     sample = CASES[case](subject, bodies, arguments.seconds)
                     run.results.add(name, case, sample)

@@ -20,9 +20,7 @@ def latency_alone(subject: Subject, bodies: Bodies, seconds: float) -> Sample:
 def latency_at_half(subject: Subject, bodies: Bodies, seconds: float) -> Sample:
     """What is added when half of what the gateway can do is asked of it."""
     subject.engine.follow()
-    rate = subject.capacity / 2
-    if not rate:
-        raise Failed("its capacity is not known")
+    rate = subject.rate(1 / 2)
     cpu = subject.process.cpu_seconds()
     through = _open_loop(subject.target, bodies.short, rate, seconds)
     busy = (subject.process.cpu_seconds() - cpu) / seconds
@@ -50,7 +48,7 @@ def _added(through: list[float], around: list[float]) -> Sample:
 def mostly_idle(subject: Subject, bodies: Bodies, seconds: float) -> Sample:
     """2,000 connections that now and then have a request."""
     subject.engine.follow()
-    rate = min(500, subject.capacity / 4)
+    rate = min(500, subject.rate(1 / 4))
     resident = subject.process.resident_bytes()
     load = OpenLoop(subject.target, bodies.short, _IDLE_CONNECTIONS)
     try:

@@ -92,7 +92,7 @@ class Process:
                 said = f"{error.code}"
             except OSError as error:
                 said = type(error).__name__
-            _pause(0.1)
+            pause(0.1)
         raise Absent(f"not ready after {seconds:g} s ({said}), see {self.log.relative_to(ROOT)}")
 
     def empty_log(self) -> None:
@@ -142,8 +142,8 @@ def _stats() -> list[Stat]:
     return stats
 
 
-def _pause(seconds: float) -> None:
-    # Nothing tells when somebody else's program begins to listen.
+def pause(seconds: float) -> None:
+    """Nothing tells when somebody else's program begins to listen, or has come to rest."""
     threading.Event().wait(seconds)
 
 

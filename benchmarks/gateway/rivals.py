@@ -31,6 +31,7 @@ class Place:
     """Where a gateway is to listen, where MAX is, and a folder for its files."""
 
     port: int
+    metrics_port: int
     engine: str
     folder: Path
 
@@ -99,7 +100,7 @@ def _vllm_router(place: Place) -> list[str]:
     return [
         *(_VLLM.program("vllm-router"), "--host", "127.0.0.1", "--port", str(place.port)),
         *("--worker-urls", place.engine, "--policy", "round_robin", "--log-level", "warning"),
-        *("--prometheus-port", str(place.port + 1)),
+        *("--prometheus-port", str(place.metrics_port)),
     ]
 
 
@@ -107,7 +108,7 @@ def _sglang_router(place: Place) -> list[str]:
     return [
         *(_SGLANG.program("sglang-router"), "launch", "--host", "127.0.0.1"),
         *("--port", str(place.port), "--worker-urls", place.engine, "--policy", "round_robin"),
-        *("--log-level", "warn", "--prometheus-port", str(place.port + 1)),
+        *("--log-level", "warn", "--prometheus-port", str(place.metrics_port)),
     ]
 
 

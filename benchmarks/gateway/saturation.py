@@ -44,5 +44,5 @@ def saturate(body: Callable[[Bodies], bytes], *, rejected: bool = False) -> Meas
 def chat(subject: Subject, bodies: Bodies, seconds: float) -> Sample:
     """The case whose rate others start from."""
     sample = saturate(lambda bodies: bodies.short)(subject, bodies, seconds)
-    subject.capacity = sample["rate"] * min(1.0, sample["busy"])
+    subject.capacity = sample["rate"]
     return sample

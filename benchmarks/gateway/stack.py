@@ -4,23 +4,26 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from benchmarks.gateway.environments import FOLDER
 from benchmarks.gateway.http_client import StandIn, Target
-from benchmarks.gateway.processes import started
+from benchmarks.gateway.processes import pause, started
 from benchmarks.gateway.rivals import Gateway, Place
 from benchmarks.gateway.subject import Subject
 
 _LOGS = FOLDER / "logs"
+# Some work a little without requests, and the clock ticks in hundredths of a second.
+_QUIET_SECONDS, _QUIET_SHARE, _QUIET_ATTEMPTS = 0.25, 0.1, 40
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with ExitStack() as stack:
+        # All are held until the last one is found, so that none is found twice.
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        return [stack.enter_context(listener).getsockname()[1] for listener in listeners]
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def stand_in(core: int) -> Iterator[StandIn]:
     """MAX's place is taken; the stand-in and this process are on `core`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))
-    port = free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "benchmarks.gateway.stand_in", "--port", str(port)]
     everything = os.sched_getaffinity(0)
     with started(command, core=core, log=_LOGS / "stand-in.log") as process:
@@ -46,7 +49,7 @@ def running(gateway: Gateway, engine: StandIn, first_body: bytes, core: int) -> 
     """A gateway that has answered its first request. Raises Absent where it does not come up."""
     folder = FOLDER / "run" / gateway.name
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(free_port(), engine.url, folder)
+    place = Place(*free_ports(2), engine.url, folder)
     log = _LOGS / f"{gateway.name}.log"
     with started(
         gateway.command(place), core=core, log=log, environment=gateway.environment
@@ -56,3 +59,13 @@ def running(gateway: Gateway, engine: StandIn, first_body: bytes, core: int) -> 
         headers = {"content-type": "application/json", **target.headers}
         process.wait_for(url, gateway.start_seconds, first_body, headers)
         yield Subject(process, target, engine, folder)
+
+
+def wait_for_quiet(subjects: Sequence[Subject]) -> None:
+    """Until no gateway works any more; a slow one may have answers left that nobody waits for."""
+    for _ in range(_QUIET_ATTEMPTS):
+        before = sum(subject.process.cpu_seconds() for subject in subjects)
+        pause(_QUIET_SECONDS)
+        used = sum(subject.process.cpu_seconds() for subject in subjects) - before
+        if used <= _QUIET_SECONDS * _QUIET_SHARE:
+            return

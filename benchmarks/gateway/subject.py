@@ -23,6 +23,12 @@ class Subject:
     # Requests a second at saturation, once the first case has found it.
     capacity: float = 0
 
+    def rate(self, share: float) -> float:
+        """So much of its capacity. Raises Failed where that is not known."""
+        if not self.capacity:
+            raise Failed("its capacity is not known")
+        return self.capacity * share
+
 
 @dataclass(frozen=True)
 class Bodies:
