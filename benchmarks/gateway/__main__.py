@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from benchmarks.gateway.cases import CASES
 from benchmarks.gateway.environments import Absent
 from benchmarks.gateway.http_client import StandIn
-from benchmarks.gateway.processes import cores, say
+from benchmarks.gateway.processes import cores, end_in_order, say
 from benchmarks.gateway.prompts import filled, model_tokens
 from benchmarks.gateway.report import Run, keep
 from benchmarks.gateway.rivals import gateways
@@ -30,7 +30,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=5, help="rounds; medians are taken of them")
     parser.add_argument("--seconds", type=float, default=3, help="for each gateway in each case")
     parser.add_argument("--quick", action="store_true", help="one round of a second each")
-    parser.add_argument("--keep", action="store_true", help="write RESULTS.md")
+    parser.add_argument("--keep", action="store_true", help="write it down in RESULTS.md")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.repeat, arguments.seconds = 1, 1
@@ -84,6 +84,7 @@ def _measure(
 def main() -> None:
     """Install, start, measure, print, keep."""
     arguments = _arguments()
+    end_in_order()
     gateway_core, beside = cores()
     bodies = Bodies.make(model_tokens())
     run = Run(repeat=arguments.repeat, seconds=arguments.seconds)
@@ -92,7 +93,7 @@ def main() -> None:
         _measure(subjects, bodies, run, arguments)
     print(run.text())
     if arguments.keep:
-        keep(run)
+        keep("Side by side", run.text())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,11 @@ _END_SECONDS = 20
 _TASKSET = "/usr/bin/taskset"
 
 
+def end_in_order() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that what it started ends with it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 def cores() -> tuple[int, int]:
     """The core for the gateway, and the one for everything else."""
     available = sorted(os.sched_getaffinity(0))

@@ -1,5 +1,6 @@
 """One run as a page: tables, versions, machine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from benchmarks.gateway.results import Results
 from benchmarks.gateway.table import aims_table, results_table
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+_TITLE = "# The last results\n\nHow to read them: [README.md](README.md).\n"
 
 
 @dataclass
@@ -23,23 +25,34 @@ class Run:
     def text(self) -> str:
         """In Markdown."""
         present = [name for name in self.versions if name not in self.absent]
-        shown = ", ".join(f"{name} {self.versions[name]}" for name in present)
-        lines = [
-            f"{today()}, maxgate at {revision()}, medians of {self.repeat} rounds of "
-            f"{self.seconds:g} s per gateway and case.",
-            f"Machine: {machine()}.",
-            f"Gateways: {shown}.",
-            f"maxgate ran on {libraries()}.",
+        notes = [
+            f"Medians of {self.repeat} rounds of {self.seconds:g} s for each gateway and case.",
+            "Gateways: " + ", ".join(f"{name} {self.versions[name]}" for name in present) + ".",
             *(f"Absent: {name}: {reason}." for name, reason in self.absent.items()),
         ]
-        return "\n\n".join(
-            ["\n".join(f"- {line}" for line in lines), results_table(self.results, present),
-             aims_table(self.results)]
-        )  # fmt: skip
+        tables = [results_table(self.results, present), aims_table(self.results)]
+        return "\n\n".join([describe(notes), *tables])
 
 
-def keep(run: Run) -> None:
-    """Write it down as the last result."""
-    RESULTS.write_text(
-        f"# The last result\n\nHow to read it: [README.md](README.md).\n\n{run.text()}\n"
-    )
+def describe(notes: Sequence[str] = ()) -> str:
+    """What the numbers have to be read with."""
+    lines = [
+        f"{today()}, maxgate at {revision()}, on {libraries()}.",
+        f"Machine: {machine()}.",
+        *notes,
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def keep(title: str, text: str) -> None:
+    """Write it down as the last result of its kind."""
+    page = RESULTS.read_text() if RESULTS.exists() else _TITLE
+    RESULTS.write_text(with_section(page, title, text))
+
+
+def with_section(page: str, title: str, text: str) -> str:
+    """The page with this section's text replaced, or added at its end."""
+    head, *sections = page.split("\n## ")
+    texts = dict(section.split("\n", 1) for section in sections)
+    texts[title] = f"\n{text}\n"
+    return "\n## ".join([head, *(f"{name}\n{body}" for name, body in texts.items())])
