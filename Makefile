@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CARD ?= models/smollm2-135m-instruct.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit clean
+.PHONY: help run test check format unit bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,11 @@ check: $(VENV)/.installed-dev ## Lint, format, types, import contracts
 
 unit: $(VENV)/.installed-dev ## The tests that need no engine
 	$(BIN)/pytest -m "not engine"
+
+bench: $(VENV)/.installed-local ## Measure maxgate beside its rivals; needs wrk, takes about half an hour
+	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
+	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
+	$(BIN)/python -m benchmarks.gateway.soak --keep
 
 format: $(VENV)/.installed-dev ## Format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
