@@ -3,7 +3,7 @@
 -- conversation, both of a fixed width, so that the length never changes.
 
 local CONVERSATIONS = 64
-local befores, afters = {}, {}
+local starts, ends = {}, {}
 local number = 0
 
 local function replace(text, mark, value)
@@ -20,13 +20,13 @@ function init(args)
     wrk.body = replace(template, "@C@", conversation)
     local request = wrk.format()
     local at = request:find("@N@", 1, true)
-    befores[conversation] = at and request:sub(1, at - 1) or request
-    afters[conversation] = at and request:sub(at + 3) or false
+    starts[conversation] = at and request:sub(1, at - 1) or request
+    ends[conversation] = at and request:sub(at + 3) or false
     if at then
       -- The mark is four bytes shorter than the number that takes its place.
       wrk.body = replace(wrk.body, "@N@", 0)
       request = wrk.format()
-      befores[conversation] = request:sub(1, -(#afters[conversation] + 8))
+      starts[conversation] = request:sub(1, -(#ends[conversation] + 8))
     end
   end
 end
@@ -34,9 +34,9 @@ end
 function request()
   number = number + 1
   local conversation = number % CONVERSATIONS + 1
-  local after = afters[conversation]
-  if not after then return befores[conversation] end
-  return befores[conversation] .. string.format("%07d", number) .. after
+  local after = ends[conversation]
+  if not after then return starts[conversation] end
+  return starts[conversation] .. string.format("%07d", number) .. after
 end
 
 function done(summary, latency, requests)
