@@ -27,6 +27,8 @@ def saturate(body: Callable[[Bodies], bytes], *, rejected: bool = False) -> Meas
         )
         cpu = subject.process.cpu_seconds() - cpu
         passed_on = subject.engine.counts()["requests"] - asked
+        if not result.requests:
+            raise Failed("nothing answered in time")
         if rejected and passed_on > result.requests / 100:
             raise Failed("passes it on")
         if not rejected and result.refused + result.broken > result.requests / 1000:
@@ -34,7 +36,7 @@ def saturate(body: Callable[[Bodies], bytes], *, rejected: bool = False) -> Meas
         return {
             # On a whole core, also where the load source could not fill it.
             "rate": result.requests / max(cpu, 0.01),
-            "cpu_us": cpu / max(result.requests, 1) * 1e6,
+            "cpu_us": cpu / result.requests * 1e6,
             "busy": cpu / result.seconds,
         }
 

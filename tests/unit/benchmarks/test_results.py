@@ -9,6 +9,7 @@ RATE = "chat", "rate"
 
 
 def results() -> Results:
+    """Three rounds of two gateways."""
     found = Results()
     for ours, theirs in ((10.0, 100.0), (30.0, 150.0), (20.0, 400.0)):
         found.add("maxgate", "chat", {"rate": ours, "busy": 0.99})

@@ -12,11 +12,13 @@ from maxgate.upstream.engine_wire import read_answer
 
 
 def events(stream: bytes) -> list[bytes]:
+    """What stands behind each `data:`."""
     body = stream.partition(b"\r\n\r\n")[2]
     return [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ")]
 
 
 def line(pid: int, parent: int, name: str = "a", ticks: tuple[int, int] = (1, 2)) -> Stat:
+    """A process of seven resident pages."""
     user, system = ticks
     return Stat(f"{pid} ({name}) S {parent} 0 0 0 0 0 0 0 0 0 {user} {system} 0 0 0 0 0 0 0 0 7 0")
 
