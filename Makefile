@@ -11,7 +11,7 @@ WITH_EMBEDDINGS = $(if $(EMBEDDINGS),--card $(EMBEDDING_CARD) \
 	--engine-url http://localhost:8080 --engine-url http://localhost:8082)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit clean
+.PHONY: help run test check format unit bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,11 @@ check: $(VENV)/.installed-dev ## Lint, format, types, import contracts
 
 unit: $(VENV)/.installed-dev $(CLIENTS) ## The tests that need no engine
 	$(BIN)/pytest -m "not engine"
+
+bench: $(VENV)/.installed-local ## Measure maxgate beside its rivals; needs wrk, takes about half an hour
+	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
+	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
+	$(BIN)/python -m benchmarks.gateway.soak --keep
 
 format: $(VENV)/.installed-dev ## Format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
