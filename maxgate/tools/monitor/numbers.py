@@ -1,0 +1,186 @@
+"""Every number by its name: what is shown, what rules are about, what a diagnosis rests on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from maxgate.tools.monitor.histogram import Histogram, merged
+from maxgate.tools.monitor.quantities import CATALOGUE
+from maxgate.tools.monitor.snapshot import EngineReading, GatewayReading, Snapshot
+from maxgate.tools.monitor.spans import Span, counted, engine_span, gateway_span, recorded
+
+Numbers = Mapping[str, float]
+
+_FAULTLESS: Final = frozenset({"ok", "client_error", "client_gone"})
+
+
+def numbers(snapshots: Sequence[Snapshot]) -> Numbers:
+    """What is known at the last of these snapshots, over the time that they span.
+
+    A number that cannot be told is left out; it is never 0 for that.
+    """
+    last = snapshots[-1]
+    spans = [engine_span(snapshots, engine.url) for engine in last.engines]
+    found: dict[str, float | None] = {
+        "gateway.up": float(last.gateway is not None),
+        "max.up": float(sum(span is not None for span in spans)) if spans else None,
+        **_gateway(gateway_span(snapshots), snapshots),
+        **_engines([span for span in spans if span is not None], snapshots),
+        **_host(snapshots),
+        **_gpus(last),
+        **_containers(snapshots),
+    }
+    return {name: found[name] for name in CATALOGUE if found.get(name) is not None}  # type: ignore[misc]
+
+
+def _gateway(
+    span: Span[GatewayReading] | None, snapshots: Sequence[Snapshot]
+) -> dict[str, float | None]:
+    if span is None:
+        return {}
+    first, last = span.first, span.last
+    ended = {o: n - first.outcomes.get(o, 0) for o, n in last.outcomes.items()}
+    tokens = {kind: n - first.tokens.get(kind, 0) for kind, n in last.tokens.items()}
+    requests, answers = sum(ended.values()), ended.get("ok", 0)
+    errors = sum(n for outcome, n in ended.items() if outcome not in _FAULTLESS)
+    cores = _cores(span)
+    return {
+        "gateway.requests": span.rate(requests),
+        "gateway.errors": span.rate(errors),
+        "gateway.error_share": _share(errors, requests),
+        "gateway.in_flight": _mean(s.gateway.in_flight for s in snapshots if s.gateway),
+        **_timing("gateway.latency", last.latency.since(first.latency)),
+        **_timing("gateway.ttft", last.time_to_first_token.since(first.time_to_first_token)),
+        **_timing("gateway.tpot", last.time_per_output_token.since(first.time_per_output_token)),
+        "gateway.output_tokens": span.rate(tokens["completion"]),
+        "gateway.prompt_tokens": span.rate(tokens["prompt"]),
+        "gateway.cached_share": _share(tokens["cached"], tokens["prompt"]),
+        "gateway.prompt_tokens_each": _share(tokens["prompt"], answers),
+        "gateway.output_tokens_each": _share(tokens["completion"], answers),
+        "gateway.cpu_cores": cores,
+        "gateway.cpu_per_worker": None if cores is None else _share(cores, last.workers),
+        "gateway.memory": last.resident_bytes,
+        "engines.known": len(last.engines),
+        "engines.healthy": sum(engine.state == "healthy" for engine in last.engines),
+    }
+
+
+def _cores(span: Span[GatewayReading]) -> float | None:
+    if span.last.cpu_seconds is None:
+        return None
+    # A worker that died takes its processor time out of the sum.
+    return span.rate(max(span.last.cpu_seconds - (span.first.cpu_seconds or 0.0), 0.0))
+
+
+def _engines(
+    spans: Sequence[Span[EngineReading]], snapshots: Sequence[Snapshot]
+) -> dict[str, float | None]:
+    def total(name: str) -> float | None:
+        counts = [n for n in (counted(span, name) for span in spans) if n is not None]
+        return sum(counts) if counts else None
+
+    def rate(name: str) -> float | None:
+        rates = [span.rate(n) for span in spans if (n := counted(span, name)) is not None]
+        known = [one for one in rates if one is not None]
+        return sum(known) if known else None
+
+    def mean(name: str) -> float | None:
+        return merged(recorded(spans, name)).mean
+
+    hits, misses = total("cache_hit_tokens"), total("cache_miss_tokens")
+    return {
+        **{f"max.{name}": _gauge(snapshots, name) for name in _ENGINE_GAUGES},
+        **_timing("max.ttft", merged(recorded(spans, "time_to_first_token"))),
+        **_timing("max.tpot", merged(recorded(spans, "time_per_output_token"))),
+        "max.output_tokens": rate("output_tokens"),
+        "max.batch_prefill": mean("batch_size_prefill"),
+        "max.batch_decode": mean("batch_size_decode"),
+        "max.step_prefill": mean("batch_time_prefill"),
+        "max.step_decode": mean("batch_time_decode"),
+        "max.kv_used": _most(kv_used(span.last) for span in spans),
+        "max.cache_hits": _share(hits or 0.0, (hits or 0.0) + (misses or 0.0)),
+        "max.preemptions": rate("preemptions"),
+    }
+
+
+_ENGINE_GAUGES: Final = ("running", "queued", "awaiting_admission", "responses_buffered")
+
+
+def _gauge(snapshots: Sequence[Snapshot], name: str) -> float | None:
+    sums = (
+        [engine.gauges[name] for engine in snapshot.engines if name in engine.gauges]
+        for snapshot in snapshots
+    )
+    return _mean(sum(values) for values in sums if values)
+
+
+def kv_used(engine: EngineReading) -> float | None:
+    """Share of the engine's KV cache in use; None where it is not published."""
+    blocks = engine.gauges.get("kv_total_blocks", 0.0)
+    return _share(engine.gauges.get("kv_used_blocks", 0.0), blocks)
+
+
+def _host(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
+    readings = [snapshot.host for snapshot in snapshots if snapshot.host is not None]
+    if not readings:
+        return {}
+    first, last = readings[0], readings[-1]
+    busy = last.cpu_busy_seconds - first.cpu_busy_seconds
+    return {
+        "host.cpu": _share(busy, last.cpu_seconds - first.cpu_seconds),
+        "host.memory": _share(last.memory_used, last.memory_total),
+        "host.disk": _share(last.disk_used, last.disk_total),
+    }
+
+
+def _gpus(last: Snapshot) -> dict[str, float | None]:
+    gpus = last.gpus
+    if not gpus:
+        return {}
+    watts = [gpu.power_watts for gpu in gpus if gpu.power_watts is not None]
+    degrees = [gpu.temperature_celsius for gpu in gpus if gpu.temperature_celsius is not None]
+    return {
+        "gpu.utilisation": max(gpu.utilisation for gpu in gpus),
+        "gpu.memory": max(gpu.memory_used / gpu.memory_total for gpu in gpus),
+        "gpu.power": sum(watts) if watts else None,
+        "gpu.temperature": max(degrees, default=None),
+        "gpu.slowed": sum(bool(gpu.slowed_by) for gpu in gpus),
+    }
+
+
+def _containers(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
+    last = snapshots[-1]
+    before = {c.name: (s.elapsed, c) for s in reversed(snapshots) for c in s.containers}
+    cores, throttled, memory = [], [], []
+    for container in last.containers:
+        at, first = before[container.name]
+        span = Span(last.elapsed - at, first, container)
+        cores.append(span.rate(max(container.cpu_seconds - first.cpu_seconds, 0.0)))
+        throttled.append(
+            _share(
+                container.throttled_periods - first.throttled_periods,
+                container.periods - first.periods,
+            )
+        )
+        memory.append(_share(container.memory_used, container.memory_limit))
+    return {
+        "container.cpu_cores": _most(cores),
+        "container.memory": _most(memory),
+        "container.throttled": _most(throttled),
+    }
+
+
+def _timing(prefix: str, histogram: Histogram) -> dict[str, float | None]:
+    return {f"{prefix}_p{p}": histogram.percentile(p) for p in (50, 95, 99)}
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return sum(known) / len(known) if known else None
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
