@@ -64,6 +64,18 @@ def _gateway(
     }
 
 
+def outcomes(snapshots: Sequence[Snapshot]) -> dict[str, tuple[int, int]]:
+    """By outcome, how many requests ended so within these snapshots, and ever; without `ok`."""
+    span = gateway_span(snapshots)
+    if span is None:
+        return {}
+    return {
+        outcome: (n - span.first.outcomes.get(outcome, 0), n)
+        for outcome, n in span.last.outcomes.items()
+        if outcome != "ok"
+    }
+
+
 def _cores(span: Span[GatewayReading]) -> float | None:
     if span.last.cpu_seconds is None:
         return None

@@ -1,0 +1,42 @@
+"""One look as JSON, for scripts (`--once --json`)."""
+
+from dataclasses import asdict
+from typing import Any
+
+from maxgate.tools.monitor.quantities import CATALOGUE
+from maxgate.tools.monitor.watch import View
+
+VERSION = 1
+
+
+def answer(view: View) -> dict[str, Any]:
+    """Every number by its name, null where it could not be told, and what follows from them."""
+    numbers = view.history.numbers
+    return {
+        "version": VERSION,
+        "at": view.snapshot.at,
+        "url": view.url,
+        "state": view.state,
+        "window_seconds": view.history.window,
+        "numbers": {name: numbers.get(name) for name in CATALOGUE},
+        "endings": {
+            outcome: {"window": recent, "ever": ever}
+            for outcome, (recent, ever) in view.endings.items()
+        },
+        "engines": [
+            {"url": engine.url, "error": engine.error, **engine.gauges, **engine.counters}
+            for engine in view.snapshot.engines
+        ],
+        "gpus": [asdict(gpu) for gpu in view.snapshot.gpus],
+        "containers": [asdict(container) for container in view.snapshot.containers],
+        "slower": [asdict(evidence) for evidence in view.diagnosis.slower],
+        "causes": [asdict(cause) for cause in view.diagnosis.causes],
+        "alerts": [
+            {
+                **alert.rule.model_dump(by_alias=True),
+                "value": alert.value,
+                "since_seconds": view.snapshot.elapsed - alert.since,
+            }
+            for alert in view.alerts
+        ],
+    }
