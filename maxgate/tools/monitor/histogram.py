@@ -55,7 +55,7 @@ class Histogram:
         rank, below = max(math.ceil(self.count * percent / 100), 1), 0.0
         for low, high, n in self.buckets:
             if below + n >= rank:
-                return low if high is None else low + (high - low) * (rank - below) / n
+                return low if high is None else min(low + (high - low) * (rank - below) / n, high)
             below += n
         return self.buckets[-1].high  # fractional counts that did not add up to the rank
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input, Static
 
@@ -60,7 +60,7 @@ class NumbersTable(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """See Textual."""
-        with VerticalScroll(classes="window") as window:
+        with Vertical(classes="window") as window:
             window.border_title = "Numbers"
             yield Input(placeholder="filter, as in: ttft", id="filter")
             yield DataTable[Text](cursor_type="row", zebra_stripes=True)
@@ -70,6 +70,7 @@ class NumbersTable(ModalScreen[None]):
         table = self.query_one(DataTable)
         for column in ("number", "now", "trend", "what it is"):
             table.add_column(column)
+        self.query_one(Input).focus()
         self._fill("")
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -91,7 +92,7 @@ class NumbersTable(ModalScreen[None]):
                 table.add_row(
                     Text(name),
                     Text("-" if value is None else show(name, value), justify="right"),
-                    Text(sparkline(history.trend(name, 24), 24), style="cyan"),
+                    Text(sparkline(history.trend(name, 300), 24), style="cyan"),
                     Text(quantity.text, style="dim"),
                 )
         table.move_cursor(row=at)

@@ -16,7 +16,7 @@ def new_table(*columns: str) -> Table:
     """A table without lines; numbers are set to the right."""
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
     for index, column in enumerate(columns):
-        left = index == 0 or column == "trend"
+        left = index == 0 or column.startswith(("trend", "state"))
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     return table
 
@@ -31,7 +31,9 @@ def value_of(view: View, name: str) -> Text:
     return Text(show(name, value), style=style)
 
 
-def bar_of(share: float, width: int) -> Text:
-    """A share as a bar, coloured by how full it is."""
+def bar_of(share: float, width: int, *, full_is_bad: bool = True) -> Text:
+    """A share as a bar, coloured by how full it is where full is bad."""
+    if not full_is_bad:
+        return Text(bar(share, width), style="cyan")
     style = "red" if share >= 0.95 else "yellow" if share >= 0.8 else "green"
     return Text(bar(share, width), style=style)

@@ -22,7 +22,9 @@ def machine(view: View, width: int) -> Table:
         slowed = f", slowed by {', '.join(gpu.slowed_by)}" if gpu.slowed_by else ""
         watts = "" if gpu.power_watts is None else f" {gpu.power_watts:.0f} W"
         detail = f"{gpu.utilisation:.0%}{watts}{slowed}"
-        table.add_row(f"GPU {gpu.index} {gpu.name}", bar_of(gpu.utilisation, size), detail)
+        table.add_row(
+            f"GPU {gpu.index} {gpu.name}", bar_of(gpu.utilisation, size, full_is_bad=False), detail
+        )
         memory = gpu.memory_used / gpu.memory_total
         table.add_row("  memory", bar_of(memory, size), show_bytes(gpu.memory_used))
     for container in view.snapshot.containers:
