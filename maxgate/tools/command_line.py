@@ -5,8 +5,8 @@
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
 
 import typer
 
@@ -18,12 +18,12 @@ _MISTAKES: Final = next(
 )
 
 
-def run(command: Callable[..., Any], name: str) -> None:
-    """Run the command with this process's arguments, and exit."""
+def run(command: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with these arguments, or this process's own, and exit."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
     try:
-        code = app(prog_name=name, standalone_mode=False)
+        code = app(args=arguments, prog_name=name, standalone_mode=False)
     except ConfigurationError as error:
         code = _fail(name, str(error), 2)
     except MaxgateError as error:

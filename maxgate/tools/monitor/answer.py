@@ -11,7 +11,7 @@ VERSION = 1
 
 def answer(view: View) -> dict[str, Any]:
     """Every number by its name, null where it could not be told, and what follows from them."""
-    numbers = view.history.numbers
+    numbers = view.numbers
     return {
         "version": VERSION,
         "at": view.snapshot.at,

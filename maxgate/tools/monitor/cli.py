@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,9 +17,9 @@ from maxgate.tools.monitor.recording import Recording
 from maxgate.tools.monitor.rules import DEFAULT_RULES, load_rules
 
 
-def main() -> None:
-    """Run it and exit."""
-    run(monitor, "monitor.py")
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run it, with this process's arguments if none are given, and exit."""
+    run(monitor, "monitor.py", arguments)
 
 
 def monitor(
@@ -27,7 +28,7 @@ def monitor(
     interval: Annotated[float, typer.Option(help="Seconds between looks.", min=0.1)] = 1.0,
     window: Annotated[
         float, typer.Option(help="Seconds that percentiles and rates are over.", min=1)
-    ] = 30.0,
+    ] = 60.0,
     api_key: Annotated[
         str | None, typer.Option(help="Sent as a bearer token.", envvar="MAXGATE_API_KEY")
     ] = None,

@@ -59,8 +59,7 @@ class Dashboard(App[None]):
             async for snapshot in snapshots:
                 self.view = self._watch.see(snapshot)
                 self._unseen += 1
-                if not self._paused:
-                    self._draw()
+                self._draw()
         self._ended = True
         self._draw()
 

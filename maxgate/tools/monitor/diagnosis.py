@@ -171,13 +171,15 @@ def _gateway_processor(facts: _Facts) -> Cause | None:
 
 
 def _lost_before_the_engine(facts: _Facts) -> Cause | None:
-    if not facts.knows("gateway.ttft_p50", "max.ttft_p50") or _waiting(facts) >= 1:
+    # Means: MAX's buckets are half as wide as their bound, sums are exact. With few answers the
+    # two count different ones, as MAX counts at the first token and the gateway at the last.
+    if not facts.knows("gateway.ttft_mean", "max.ttft_mean") or facts.get("gateway.answers") < 20:
         return None
-    lost = facts.get("gateway.ttft_p50") - facts.get("max.ttft_p50")
-    if lost < max(0.1, facts.get("max.ttft_p50")):
+    lost = facts.get("gateway.ttft_mean") - facts.get("max.ttft_mean")
+    if lost < max(0.1, facts.get("max.ttft_mean")) or _waiting(facts) >= 1:
         return None
     advice = "the time is lost between gateway and MAX: the network, or the gateway's own queue"
-    quoted = facts.quote("gateway.ttft_p50", "max.ttft_p50", "gateway.cpu_per_worker")
+    quoted = facts.quote("gateway.ttft_mean", "max.ttft_mean", "gateway.cpu_per_worker")
     return Cause("first tokens are late before MAX has the request", advice, quoted)
 
 

@@ -7,7 +7,6 @@ from contextlib import aclosing
 import orjson
 
 from maxgate.tools.monitor.answer import answer
-from maxgate.tools.monitor.dashboard import Dashboard
 from maxgate.tools.monitor.feed import Target, open_feed
 from maxgate.tools.monitor.plain import PlainLines, page
 from maxgate.tools.monitor.rules import Rule
@@ -46,6 +45,8 @@ async def show_lines(target: Target, rules: Sequence[Rule], window: float) -> No
 
 async def show_screen(target: Target, rules: Sequence[Rule], window: float) -> None:
     """Run the dashboard until it is quit."""
+    from maxgate.tools.monitor.dashboard import Dashboard  # noqa: PLC0415  # slow to import
+
     async with open_feed(target) as feed:
         await Dashboard(feed, Watch(target.shown_url, rules, window)).run_async()
 

@@ -47,6 +47,7 @@ def _gateway(
         "gateway.requests": span.rate(requests),
         "gateway.errors": span.rate(errors),
         "gateway.error_share": _share(errors, requests),
+        "gateway.answers": answers if span.seconds else None,
         "gateway.in_flight": _mean(s.gateway.in_flight for s in snapshots if s.gateway),
         **_timing("gateway.latency", last.latency.since(first.latency)),
         **_timing("gateway.ttft", last.time_to_first_token.since(first.time_to_first_token)),
@@ -86,6 +87,9 @@ def _cores(span: Span[GatewayReading]) -> float | None:
 def _engines(
     spans: Sequence[Span[EngineReading]], snapshots: Sequence[Snapshot]
 ) -> dict[str, float | None]:
+    if not spans:
+        return {}
+
     def total(name: str) -> float | None:
         counts = [n for n in (counted(span, name) for span in spans) if n is not None]
         return sum(counts) if counts else None
@@ -118,11 +122,11 @@ _ENGINE_GAUGES: Final = ("running", "queued", "awaiting_admission", "responses_b
 
 
 def _gauge(snapshots: Sequence[Snapshot], name: str) -> float | None:
-    sums = (
-        [engine.gauges[name] for engine in snapshot.engines if name in engine.gauges]
-        for snapshot in snapshots
-    )
-    return _mean(sum(values) for values in sums if values)
+    readings = [[e.gauges for e in s.engines if e.error is None] for s in snapshots]
+    if not any(name in gauges for engines in readings for gauges in engines):
+        return None
+    # MAX leaves out a queue in which nothing is once it has nothing to do.
+    return _mean(sum(g.get(name, 0.0) for g in engines) for engines in readings if engines)
 
 
 def kv_used(engine: EngineReading) -> float | None:
@@ -182,7 +186,12 @@ def _containers(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
 
 
 def _timing(prefix: str, histogram: Histogram) -> dict[str, float | None]:
-    return {f"{prefix}_p{p}": histogram.percentile(p) for p in (50, 95, 99)}
+    # A percentile of fewer than has one beyond it on average would be the largest value.
+    percentiles = {
+        f"{prefix}_p{p}": histogram.percentile(p) if histogram.count * (100 - p) >= 100 else None
+        for p in (50, 95, 99)
+    }
+    return {f"{prefix}_mean": histogram.mean, **percentiles}
 
 
 def _share(part: float, whole: float) -> float | None:

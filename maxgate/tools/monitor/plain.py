@@ -40,7 +40,7 @@ class PlainLines:
             yield _row("time", list(_COLUMNS))
         self._lines += 1
         clock = datetime.fromtimestamp(view.snapshot.at).astimezone().strftime("%H:%M:%S")
-        numbers = view.history.numbers
+        numbers = view.numbers
         cells = [show(n, numbers[n]) if n in numbers else "-" for n in _COLUMNS.values()]
         yield (
             _row(clock, cells) if view.away_since is None else f"{clock}  {view.url}: {view.state}"
@@ -69,7 +69,7 @@ def page(view: View) -> Iterator[str]:
         f"{alert.rule.severity}: {say_alert(alert, view.snapshot.elapsed)}" for alert in view.alerts
     )
     yield from say_diagnosis(view)
-    numbers = view.history.numbers
+    numbers = view.numbers
     yield from (
         f"{name:28}{show(name, numbers[name]):>12}  {quantity.text}"
         for name, quantity in CATALOGUE.items()

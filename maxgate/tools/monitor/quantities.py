@@ -1,6 +1,7 @@
 """The name, unit and meaning of every number that the monitor tells.
 
-Rates and percentiles are over the window (`--window`), gauges too: their mean.
+Rates and percentiles are over the window (`--window`), gauges too: their mean. P95 is told from 20
+values on and P99 from 100; of fewer it would be the largest one.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ class Quantity(NamedTuple):
 
 
 def _percentiles(prefix: str, text: str) -> dict[str, Quantity]:
-    return {f"{prefix}_p{p}": Quantity("s", f"{text}, P{p}") for p in (50, 95, 99)}
+    percentiles = {f"{prefix}_p{p}": Quantity("s", f"{text}, P{p}") for p in (50, 95, 99)}
+    return {f"{prefix}_mean": Quantity("s", f"{text}, mean"), **percentiles}
 
 
 CATALOGUE: Final[Mapping[str, Quantity]] = {
@@ -25,6 +27,7 @@ CATALOGUE: Final[Mapping[str, Quantity]] = {
     "gateway.requests": Quantity("/s", "requests that ended"),
     "gateway.errors": Quantity("/s", "of them failed, the client's own mistakes left out"),
     "gateway.error_share": Quantity("share", "failed requests of all"),
+    "gateway.answers": Quantity("", "requests that went well in the window"),
     "gateway.in_flight": Quantity("", "requests being answered, mean"),
     **_percentiles("gateway.latency", "whole answer, of those that went well"),
     **_percentiles("gateway.ttft", "arrival to first token, streams"),

@@ -21,7 +21,8 @@ _HELP: Final = """\
 
 [b]Percentiles and rates[/b] are over the window (--window), not since the start. Only answers
 that went well are timed, so look at failed requests beside them. A trend is the last
-minutes of one number, from zero to its largest value.
+minutes of one number, from zero to its largest value. P95 is told from 20 answers in the
+window on and P99 from 100; of fewer it would be the slowest one.
 
 [b]▲ 1.8x[/b] is P95 against its usual value, the median of what was seen before the window.
 
@@ -83,16 +84,16 @@ class NumbersTable(ModalScreen[None]):
         self._fill(self.query_one(Input).value)
 
     def _fill(self, wanted: str) -> None:
-        table, history = self.query_one(DataTable), self._view.history
+        table, view = self.query_one(DataTable), self._view
         at = table.cursor_row
         table.clear()
         for name, quantity in CATALOGUE.items():
             if wanted.lower() in f"{name} {quantity.text}".lower():
-                value = history.numbers.get(name)
+                value = view.numbers.get(name)
                 table.add_row(
                     Text(name),
                     Text("-" if value is None else show(name, value), justify="right"),
-                    Text(sparkline(history.trend(name, 300), 24), style="cyan"),
+                    Text(sparkline(view.history.trend(name, 300), 24), style="cyan"),
                     Text(quantity.text, style="dim"),
                 )
         table.move_cursor(row=at)

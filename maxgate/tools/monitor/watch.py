@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from maxgate.tools.monitor.diagnosis import Diagnosis, diagnose
 from maxgate.tools.monitor.history import History
-from maxgate.tools.monitor.numbers import outcomes
+from maxgate.tools.monitor.numbers import Numbers, outcomes
 from maxgate.tools.monitor.rules import Alert, Alerts, Rule
 from maxgate.tools.monitor.snapshot import Snapshot
 
@@ -14,12 +14,14 @@ from maxgate.tools.monitor.snapshot import Snapshot
 class View:
     """Everything that is shown at one time.
 
-    `away_since` is the `elapsed` at which the gateway was first found away; None while it is there.
-    `endings` are the outcomes other than `ok`: within the window, and ever.
+    `history` goes on; `numbers` are those of this time. `away_since` is the `elapsed` at which the
+    gateway was first found away; None while it is there. `endings` are the outcomes other than
+    `ok`: within the window, and ever.
     """
 
     url: str
     snapshot: Snapshot
+    numbers: Numbers
     history: History
     diagnosis: Diagnosis
     alerts: Sequence[Alert]
@@ -59,6 +61,7 @@ class Watch:
         return View(
             url=self._url,
             snapshot=snapshot,
+            numbers=self.history.numbers,
             history=self.history,
             diagnosis=diagnose(self.history),
             alerts=self._alerts.update(snapshot.elapsed, self.history.numbers),

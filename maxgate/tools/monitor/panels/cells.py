@@ -23,7 +23,7 @@ def new_table(*columns: str) -> Table:
 
 def value_of(view: View, name: str) -> Text:
     """The number now, coloured where a rule is broken."""
-    value = view.history.numbers.get(name)
+    value = view.numbers.get(name)
     if value is None:
         return Text(NOT_KNOWN, style="dim")
     severities = [alert.rule.severity for alert in view.alerts if alert.rule.number == name]

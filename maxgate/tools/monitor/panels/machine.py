@@ -15,7 +15,7 @@ def machine(view: View, width: int) -> Table:
     table.add_column(justify="right", no_wrap=True)
     size = max(width - 42, 6)
     for title, name, detail in _shares(view):
-        share = view.history.numbers.get(name)
+        share = view.numbers.get(name)
         if share is not None:
             table.add_row(title, bar_of(share, size), f"{show(name, share)}{detail}")
     for gpu in view.snapshot.gpus:

@@ -28,7 +28,7 @@ _TRAFFIC: Final = {
 
 
 def _growth(view: View, name: str) -> Text:
-    now, usual = view.history.numbers.get(name), view.history.usual(name)
+    now, usual = view.numbers.get(name), view.history.usual(name)
     if now is None or not usual:
         return Text("")
     if 2 / 3 < now / usual < 1.5:

@@ -92,11 +92,11 @@ def test_time_that_is_lost_before_the_engine() -> None:
         read = gateway(at, ok=n, ttft=times(0.5, n))
         return snapshot(at, read, engines=(engine(time_to_first_token=times(0.06, n)),))
 
-    (cause,) = diagnose(seen(look(0, 1), look(10, 50))).causes
+    (cause,) = diagnose(seen(look(0, 1), look(10, 41))).causes
     assert cause.name == "first tokens are late before MAX has the request"
     assert list(map(str, cause.evidence)) == [
-        "gateway.ttft_p50 498 ms",
-        "max.ttft_p50 59.7 ms",
+        "gateway.ttft_mean 500 ms",
+        "max.ttft_mean 60.0 ms",
         "gateway.cpu_per_worker 10 %",
     ]
 
@@ -125,14 +125,14 @@ def rising(*, latency: float = 0.2, prompt: int = 100, output: int = 10) -> Hist
     """Half a minute as usual, then twelve seconds in which something is different."""
 
     def look(at: int) -> Snapshot:
-        usual, new = min(at, 29), max(at - 29, 0)
+        usual, new = 10 * min(at, 29), 10 * max(at - 29, 0)
         read = gateway(at, latency=merged([times(0.2, usual), times(latency, new)]))
         tokens = {
             "prompt": 100 * usual + prompt * new,
             "completion": 10 * usual + output * new,
             "cached": 0,
         }
-        return snapshot(at, replace(read, outcomes={"ok": at}, tokens=tokens))
+        return snapshot(at, replace(read, outcomes={"ok": usual + new}, tokens=tokens))
 
     return seen(*map(look, range(42)))
 

@@ -1,5 +1,6 @@
 """Numbers are about the stretch between snapshots, and only what is known is told."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,16 +27,17 @@ def test_the_gateways_numbers_over_ten_seconds() -> None:
         "gateway.requests": 5,
         "gateway.errors": 1,
         "gateway.error_share": 0.2,
+        "gateway.answers": 40,
         "gateway.in_flight": 2,
+        "gateway.latency_mean": 0.2,
         "gateway.latency_p50": 0.199,
         "gateway.latency_p95": 0.1999,
-        "gateway.latency_p99": 0.2,
+        "gateway.ttft_mean": 0.05,
         "gateway.ttft_p50": 0.04975,
         "gateway.ttft_p95": 0.049975,
-        "gateway.ttft_p99": 0.05,
+        "gateway.tpot_mean": 0.01,
         "gateway.tpot_p50": 0.00995,
         "gateway.tpot_p95": 0.009995,
-        "gateway.tpot_p99": 0.01,
         "gateway.output_tokens": 40,
         "gateway.prompt_tokens": 400,
         "gateway.cached_share": 0,
@@ -58,6 +60,21 @@ def test_one_look_gives_no_rates() -> None:
         "host.memory": 0.4,
         "host.disk": 0.3,
     }
+
+
+@pytest.mark.parametrize(
+    ("answers", "percentiles"), [(19, ["50"]), (20, ["50", "95"]), (100, ["50", "95", "99"])]
+)
+def test_a_percentile_needs_answers_beyond_it(answers: int, percentiles: list[str]) -> None:
+    looks = [snapshot(at, gateway(at, ok=n)) for at, n in ((0, 0), (10, answers))]
+    found = told(*looks, prefix="gateway.latency_p")
+    assert [name.removeprefix("gateway.latency_p") for name in found] == percentiles
+
+
+def test_a_queue_that_an_idle_engine_no_longer_publishes_is_empty() -> None:
+    idle = replace(engine(), gauges={"running": 0.0})
+    looks = [snapshot(at, engines=(one,)) for at, one in ((0, engine({"queued": 6})), (10, idle))]
+    assert told(*looks)["max.queued"] == 3
 
 
 def test_while_the_gateway_is_away_nothing_is_said_of_it() -> None:
