@@ -38,7 +38,7 @@ def run(command: Callable[..., Any], name: str, arguments: Sequence[str] | None 
         if not isinstance(error, _MISTAKES):
             raise
         code = _fail(name, f"{_message(error)} (--help lists the options)", 2)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def _message(error: Exception) -> str:
