@@ -151,9 +151,9 @@ def _queueing(report: Report) -> Iterator[Advice]:
     )
     if ttft >= 3 and ttft >= 2 * tpot:
         yield Advice(
-            "requests wait in line before their first token while tokens come as fast as ever: "
-            "raise MAX's --max-batch-size if monitor.py shows a queue and memory is free, else add "
-            "a replica",
+            "the wait for the first token grows faster than the time per token: requests stand in "
+            "line. Raise MAX's --max-batch-size if monitor.py shows a queue and free memory, else "
+            "add a replica",
             evidence,
         )
     elif tpot >= 2:

@@ -10,7 +10,7 @@ import altair as alt
 from maxgate.tools.report.runs import Run
 from maxgate.tools.results.level import Level
 
-_WIDTH: Final = 560
+_WIDTH: Final = 520
 _HEIGHT: Final = 240
 _NINES: Final = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
 
@@ -33,10 +33,11 @@ def charts(runs: Sequence[Run]) -> dict[str, Chart]:
 
 
 def page(runs: Sequence[Run]) -> Chart:
-    """All charts under each other, for a picture."""
-    titled = [chart.properties(title=title) for title, chart in charts(runs).items()]
+    """All charts in two columns, for a picture."""
+    found = charts(runs) or {"Nothing was measured": alt.Chart({"values": [{}]}).mark_point()}
+    titled = [chart.properties(title=title) for title, chart in found.items()]
     return (
-        alt.vconcat(*titled)
+        alt.concat(*titled, columns=2)
         .resolve_scale(color="independent", x="independent", y="independent")
         .configure_axis(labelFontSize=12, titleFontSize=12)
         .configure_title(fontSize=15, anchor="start")
@@ -57,11 +58,12 @@ def _histogram(series: Sequence[tuple[str, Level]], metric: str) -> Chart | None
         return None
     return (
         alt.Chart({"values": rows}, width=_WIDTH, height=_HEIGHT)
-        .mark_bar(opacity=0.55)
+        .mark_rect(opacity=0.45)
         .encode(
             x=alt.X("low:Q", title="seconds (log)", scale=alt.Scale(type="log", nice=False)),
             x2="high:Q",
             y=alt.Y("share:Q", title="share of requests", axis=alt.Axis(format="%"), stack=None),
+            y2=alt.datum(0),
             color=_color(series),
             tooltip=["series:N", "low:Q", "high:Q", "count:Q"],
         )

@@ -24,9 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def visualize_results(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(
-            help="Reports of load_test.py; the oldest is what others are compared with."
-        ),
+        typer.Argument(help="Reports of load_test.py; others are compared with the oldest."),
     ] = None,
     *,
     html: Annotated[Path | None, typer.Option(help="Write one page that works offline.")] = None,

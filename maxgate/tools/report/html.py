@@ -32,7 +32,7 @@ for (const [id, spec] of Object.entries(charts)) {
 
 def page(runs: Sequence[Run], unread: Sequence[str]) -> str:
     """The page; `unread` are lines about files that could not be read."""
-    found = charts(runs)
+    found, found_tables = charts(runs), tables(runs)
     specs = {f"chart{number}": chart.to_dict() for number, chart in enumerate(found.values())}
     names = ", ".join(run.name for run in runs)
     figures = [
@@ -43,9 +43,10 @@ def page(runs: Sequence[Run], unread: Sequence[str]) -> str:
         f"<h1>{escape(names)}</h1>",
         *(f'<p class="bad">{escape(line)}</p>' for line in (*unread, *incomparable(runs))),
         *(f'<p class="unsure">{escape(line)}</p>' for line in _warnings(runs)),
+        *(_table(table) for table in found_tables if table.title == "Grades"),
         _advice(runs),
         f'<div class="figures">{"".join(figures)}</div>',
-        *(_table(table) for table in tables(runs)),
+        *(_table(table) for table in found_tables if table.title != "Grades"),
         *(_command(run) for run in runs),
     ]
     return _document(f"Load test: {names}", "\n".join(body), specs)

@@ -13,7 +13,7 @@ _MARKS: Final = {"good": "🟢 ", "bad": "🔴 ", "unsure": "🟡 ", "": ""}
 
 def markdown(runs: Sequence[Run], unread: Sequence[str]) -> str:
     """GitHub's Markdown; `unread` are lines about files that could not be read."""
-    lines = [f"## Load test: {', '.join(run.name for run in runs)}", ""]
+    lines = [f"## Load test: {_cell(', '.join(run.name for run in runs))}", ""]
     notes = [*unread, *incomparable(runs)]
     notes += [f"{run.name}: {warning}" for run in runs for warning in run.report.warnings]
     lines += [f"> **Note** {_cell(note)}" for note in notes]
