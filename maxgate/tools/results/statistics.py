@@ -61,7 +61,7 @@ def _or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def curve(ordered: Values, points: int = 100) -> list[tuple[float, float]]:
+def curve(ordered: Values, points: int = 60) -> list[tuple[float, float]]:
     """Percent and value, evenly spaced in the number of nines, as far as the sample allows."""
     if not len(ordered):
         return []
@@ -91,12 +91,12 @@ def resampled(
 ) -> Values:
     """The statistic of `count` block resamples of these values, which are in order of time.
 
-    `statistic` takes a matrix with one resample a row and gives one number a row. Of very many
-    values a resample takes fewer, and its deviation is scaled down by the root of the ratio
-    (m out of n bootstrap).
+    Pairs have two columns. `statistic` takes one resample a row and gives one number a row. Of
+    very many values a resample takes fewer, and its deviation is scaled down by the root of the
+    ratio (m out of n bootstrap).
     """
     size = len(values)
-    length = block_length(values)
+    length = block_length(values if values.ndim == 1 else values[:, 1] - values[:, 0])
     blocks = math.ceil(min(size, _AT_MOST) / length)
     starts = rng.integers(0, size, (count, blocks))
     found = np.empty(count)
