@@ -153,7 +153,7 @@ class Session:
             calibrated = LevelSpec(spec.scenario, cadence.load(spec.load))
             job = self._job(calibrated, [Peer(url=url, model="scripted")])
             outcome = await self._fleet.run(job, _ignore)
-            notes = await _notes(url)
+            notes = await notes_of(url)
         return client_errors(outcome.records, notes, streamed=self._options.stream)
 
     def _job(self, spec: LevelSpec, peers: list[Peer]) -> Job:
@@ -188,7 +188,8 @@ class Session:
         return time.perf_counter() + options.start_at + number * each - time.time()
 
 
-async def _notes(url: str) -> dict[tuple[int, int], Note]:
+async def notes_of(url: str) -> dict[tuple[int, int], Note]:
+    """What the scripted server noted, by index and turn."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         noted = (await client.get(f"{url}/notes")).json()
     found = {}

@@ -20,11 +20,12 @@ Statistic = Callable[[Values], Values]
 
 RESAMPLES: Final = 400
 _AT_MOST: Final = 20_000  # values in one resample; see `resampled`
+_IN_MEMORY: Final = 500_000  # values of the resamples that are drawn together
 
 
 def enough_for(percent: float) -> int:
     """How many values a percentile needs before it says anything: one beyond it on average."""
-    return math.ceil(1 / (1 - percent / 100) - 1e-9)
+    return 1 if percent <= 50 else math.ceil(1 / (1 - percent / 100) - 1e-9)
 
 
 def percentile(ordered: Values, percent: float) -> float | None:
@@ -98,11 +99,12 @@ def resampled(
     size = len(values)
     length = block_length(values if values.ndim == 1 else values[:, 1] - values[:, 0])
     blocks = math.ceil(min(size, _AT_MOST) / length)
-    starts = rng.integers(0, size, (count, blocks))
     found = np.empty(count)
-    for row in range(count):  # row by row: the whole matrix may not fit into memory
-        picked = (starts[row][:, None] + np.arange(length)).ravel() % size
-        found[row] = statistic(values[picked][None, :])[0]
+    batch = max(1, _IN_MEMORY // (blocks * length))
+    for row in range(0, count, batch):
+        starts = rng.integers(0, size, (min(batch, count - row), blocks))
+        picked = (starts[:, :, None] + np.arange(length)).reshape(len(starts), -1) % size
+        found[row : row + batch] = statistic(values[picked])
     if blocks * length >= size:
         return found
     whole = statistic(values[None, :])[0]
