@@ -55,10 +55,22 @@ class Job(BaseModel):
     """Seconds that what is under way gets after the last departure."""
     shard: int
     shards: int
-    start: float
-    """Time of the machine's monotonic clock."""
+    start: float = 0.0
+    """Time of the machine's monotonic clock; told when all processes are ready."""
     records: str
     """The file to write."""
+
+
+class Ready(BaseModel):
+    """The first thing that a process says about a job: connections are open."""
+
+    ready: Literal[True] = True
+
+
+class Start(BaseModel):
+    """The answer to it."""
+
+    start: float
 
 
 class Progress(BaseModel):

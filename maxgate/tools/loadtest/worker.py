@@ -21,7 +21,7 @@ from maxgate.errors import MaxgateError
 from maxgate.tools.loadtest.client.address import parse_address
 from maxgate.tools.loadtest.client.client import Client
 from maxgate.tools.loadtest.client.recording import records_of
-from maxgate.tools.loadtest.job import Job, JobDone
+from maxgate.tools.loadtest.job import Job, JobDone, Ready, Start
 from maxgate.tools.loadtest.runner import ClosedLoop, OpenLoop, Runner
 from maxgate.tools.loadtest.scenarios.load import load_scenario
 from maxgate.tools.loadtest.scenarios.requests import RequestSource
@@ -44,7 +44,7 @@ async def work() -> None:
     lines = asyncio.StreamReader(limit=2**26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
-        if line.strip() == b"stop":
+        if line.strip() == b"stop" or b'"start"' in line[:10]:
             continue  # it was for a job that is over
         job = Job.model_validate_json(line)
         try:
@@ -69,8 +69,10 @@ async def _do(job: Job, lines: asyncio.StreamReader) -> JobDone:
         for side, peer in enumerate(job.peers)
     ]
     try:
-        runner = _runner(job, clients, source, scenario.arrivals, loop)
         await _open_connections(job, clients)
+        _say(Ready())
+        job.start = Start.model_validate_json(await lines.readline()).start
+        runner = _runner(job, clients, source, scenario.arrivals, loop)
         await asyncio.sleep(max(0.0, job.start - time.perf_counter()))
         cpu = await _measured(runner, lines)
     finally:

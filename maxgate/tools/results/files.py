@@ -17,7 +17,7 @@ def write_report(report: Report, path: Path) -> None:
     """Write it whole or not at all; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
-    draft.write_bytes(orjson.dumps(report.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
+    draft.write_bytes(orjson.dumps(report.model_dump(mode="json")))
     draft.replace(path)
 
 

@@ -106,7 +106,7 @@ def write_records(levels: Sequence[Records], path: Path) -> None:
 def read_records(path: Path) -> list[Records]:
     """The levels in this file. Raises ReportError with one line that starts with the path."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             count = 1 + max(int(name.split("/")[0]) for name in file.files)
             return [_level(file, number) for number in range(count)]
     except (OSError, BadZipFile, KeyError, ValueError, EOFError) as error:

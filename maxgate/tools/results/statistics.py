@@ -20,11 +20,12 @@ Statistic = Callable[[Values], Values]
 
 RESAMPLES: Final = 400
 _AT_MOST: Final = 20_000  # values in one resample; see `resampled`
+_IN_MEMORY: Final = 500_000  # values of the resamples that are drawn together
 
 
 def enough_for(percent: float) -> int:
     """How many values a percentile needs before it says anything: one beyond it on average."""
-    return math.ceil(1 / (1 - percent / 100) - 1e-9)
+    return 1 if percent <= 50 else math.ceil(1 / (1 - percent / 100) - 1e-9)
 
 
 def percentile(ordered: Values, percent: float) -> float | None:
@@ -61,7 +62,7 @@ def _or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def curve(ordered: Values, points: int = 100) -> list[tuple[float, float]]:
+def curve(ordered: Values, points: int = 60) -> list[tuple[float, float]]:
     """Percent and value, evenly spaced in the number of nines, as far as the sample allows."""
     if not len(ordered):
         return []
@@ -91,18 +92,19 @@ def resampled(
 ) -> Values:
     """The statistic of `count` block resamples of these values, which are in order of time.
 
-    `statistic` takes a matrix with one resample a row and gives one number a row. Of very many
-    values a resample takes fewer, and its deviation is scaled down by the root of the ratio
-    (m out of n bootstrap).
+    Pairs have two columns. `statistic` takes one resample a row and gives one number a row. Of
+    very many values a resample takes fewer, and its deviation is scaled down by the root of the
+    ratio (m out of n bootstrap).
     """
     size = len(values)
-    length = block_length(values)
+    length = block_length(values if values.ndim == 1 else values[:, 1] - values[:, 0])
     blocks = math.ceil(min(size, _AT_MOST) / length)
-    starts = rng.integers(0, size, (count, blocks))
     found = np.empty(count)
-    for row in range(count):  # row by row: the whole matrix may not fit into memory
-        picked = (starts[row][:, None] + np.arange(length)).ravel() % size
-        found[row] = statistic(values[picked][None, :])[0]
+    batch = max(1, _IN_MEMORY // (blocks * length))
+    for row in range(0, count, batch):
+        starts = rng.integers(0, size, (min(batch, count - row), blocks))
+        picked = (starts[:, :, None] + np.arange(length)).reshape(len(starts), -1) % size
+        found[row : row + batch] = statistic(values[picked])
     if blocks * length >= size:
         return found
     whole = statistic(values[None, :])[0]

@@ -49,6 +49,7 @@ class Stage:
         self._sequence = 0
         self._alarm: Alarm | None = None
         self._began: float | None = None
+        self._ringing = False
         self.play(script)
 
     def play(self, script: Script) -> None:
@@ -66,7 +67,7 @@ class Stage:
         """Call the answer at this time."""
         self._sequence += 1
         heappush(self._queue, (when, self._sequence, answer))
-        if self._queue[0][2] is answer and self._alarm is not None:
+        if self._queue[0][2] is answer and self._alarm is not None and not self._ringing:
             self._alarm.set(when)
 
     def freeze_if_due(self) -> None:
@@ -81,8 +82,10 @@ class Stage:
     def _ring(self) -> None:
         self.freeze_if_due()
         queue = self._queue
+        self._ringing = True
         while queue and queue[0][0] <= time.perf_counter():
             heappop(queue)[2].say()
+        self._ringing = False
         if queue and self._alarm is not None:
             self._alarm.set(queue[0][0])
 
