@@ -93,7 +93,7 @@ def _no_gateway(facts: _Facts) -> Cause | None:
     if facts.get("gateway.up"):
         return None
     advice = "see whether its process runs, and what its log ends with"
-    return Cause("the gateway does not answer", advice, facts.quote("gateway.up"))
+    return Cause("the gateway cannot be read", advice, facts.quote("gateway.up"))
 
 
 def _no_engine(facts: _Facts) -> Cause | None:

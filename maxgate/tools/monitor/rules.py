@@ -66,7 +66,7 @@ def _rule(number: str, text: str, **fields: object) -> Rule:
 
 
 DEFAULT_RULES: Final = (
-    _rule("gateway.up", "the gateway does not answer", below=1, severity="critical"),
+    _rule("gateway.up", "the gateway cannot be read", below=1, severity="critical"),
     _rule("engines.healthy", "no engine can be asked", below=1, severity="critical"),
     _rule("gateway.error_share", "requests fail", above=0.001, severity="critical"),
     _rule("gateway.latency_p50", "half of all answers are late", above=0.4, **{"for": 10}),

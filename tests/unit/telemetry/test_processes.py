@@ -10,6 +10,7 @@ _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
 def stat(folder: Path, name: str, *, user: int = 0, system: int = 0, pages: int = 0) -> None:
+    """Write one process of a made-up procfs."""
     fields = ["S", *["0"] * 10, str(user), str(system), *["0"] * 8, str(pages), "0"]
     (folder / name).mkdir()
     (folder / name / "stat").write_text(f"1 (a) name (x) {' '.join(fields)}\n")

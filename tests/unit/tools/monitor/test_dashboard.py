@@ -92,7 +92,7 @@ async def test_a_gateway_that_goes_away_is_shown_and_its_past_is_kept() -> None:
     async with running() as dashboard:
         await dashboard.see(look(0), look(10), AWAY, replace(AWAY, elapsed=25))
         assert "away for 5 s (no connection), trying again" in dashboard.says("headline")
-        assert "the gateway does not answer" in dashboard.says("diagnosis")
+        assert "the gateway cannot be read" in dashboard.says("diagnosis")
         await dashboard.see(look(30))
         assert "healthy" in dashboard.says("headline")
         assert dashboard.app.view is not None

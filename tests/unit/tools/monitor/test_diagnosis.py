@@ -15,6 +15,7 @@ WINDOW = 10.0
 
 
 def seen(*snapshots: Snapshot) -> History:
+    """A history of these looks."""
     history = History(WINDOW)
     for one in snapshots:
         history.add(one)
@@ -22,10 +23,12 @@ def seen(*snapshots: Snapshot) -> History:
 
 
 def named(history: History) -> list[str]:
+    """The names of the causes, deepest first."""
     return [cause.name for cause in diagnose(history).causes]
 
 
 def busy(at: float, **engine_gauges: float) -> dict[str, Any]:
+    """An engine with these gauges on a quiet machine."""
     counters = {"preemptions": engine_gauges.pop("preemptions", 0.0)}
     return {"engines": (engine(engine_gauges, counters),), "host": host(at)}
 
@@ -37,7 +40,7 @@ def test_a_quiet_gateway_has_nothing_wrong() -> None:
 
 
 def test_before_the_first_snapshot_nothing_is_known_to_be_wrong_but_that() -> None:
-    assert named(History(WINDOW)) == ["the gateway does not answer"]
+    assert named(History(WINDOW)) == ["the gateway cannot be read"]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_time_that_is_lost_before_the_engine() -> None:
 def test_no_engine_and_no_gateway() -> None:
     down = (EngineState("http://127.0.0.1:8000", "unreachable", error="no connection"),)
     assert named(seen(snapshot(1, gateway(1, engines=down)))) == ["no engine can be asked"]
-    assert named(seen(snapshot(1))) == ["the gateway does not answer"]
+    assert named(seen(snapshot(1))) == ["the gateway cannot be read"]
 
 
 def test_a_machine_without_memory_and_a_container_at_its_limit() -> None:

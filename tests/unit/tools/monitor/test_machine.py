@@ -28,6 +28,7 @@ class FakeNvml:
         self._driver = driver
 
     def nvmlInit(self) -> None:  # noqa: N802  # NVML's names
+        """See NVML."""
         if not self._driver:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
@@ -42,12 +43,15 @@ class FakeNvml:
     )
 
     def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
+        """See NVML."""
         return self._told(handle, 312_000)
 
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:  # noqa: N802
+        """See NVML."""
         return self._told(handle, 61)
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:  # noqa: N802
+        """See NVML."""
         return self._told(handle, pynvml.nvmlClocksThrottleReasonSwPowerCap)
 
     @staticmethod
@@ -69,6 +73,7 @@ def test_without_a_driver_there_are_no_gpus() -> None:
 
 
 def container(name: str, labels: dict[str, str], status: str = "running") -> Any:
+    """A container as the Docker SDK has it."""
     stats = {
         "cpu_stats": {
             "cpu_usage": {"total_usage": 4_000_000_000},

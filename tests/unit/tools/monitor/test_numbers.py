@@ -13,6 +13,7 @@ from tests.unit.tools.monitor.examples import engine, gateway, gpu, host, snapsh
 
 
 def told(*snapshots: Snapshot, prefix: str = "") -> dict[str, Any]:
+    """The numbers after these looks whose names start so."""
     found = numbers(snapshots)
     return {name: round(value, 6) for name, value in found.items() if name.startswith(prefix)}
 

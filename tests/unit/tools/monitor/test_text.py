@@ -36,8 +36,8 @@ def test_a_line_per_look_and_one_for_each_change() -> None:
     assert rows[3][:8] == ["30/s", "0", "%", "199", "ms", "200", "ms", "200"]
     assert [line[10:] for line in lines if line[8:12] in {"  + ", "  - "}] == [
         "+ cause: waiting in MAX's queue, GPU saturated",
-        "+ critical: the gateway does not answer",
-        "+ cause: the gateway does not answer",
+        "+ critical: the gateway cannot be read",
+        "+ cause: the gateway cannot be read",
         "- cause: waiting in MAX's queue, GPU saturated",
     ]
     assert lines[4].endswith("http://gateway: away for 0 s (no connection), trying again")
@@ -74,14 +74,22 @@ def test_the_json_has_every_number_and_null_for_what_is_not_known() -> None:
         "timeout": {"window": 0, "ever": 0},
         "client_error": {"window": 0, "ever": 1},
     }
+    assert found["since_start"]["latency"] == {
+        "count": 300,
+        "mean": 0.2,
+        "p50": pytest.approx(0.199),
+        "p95": pytest.approx(0.1999),
+        "p99": pytest.approx(0.19998),
+    }
     gone = answer(views(away=True)[-1])
+    assert gone["since_start"] is None
     assert gone["alerts"][0] == {
         "number": "gateway.up",
         "above": None,
         "below": 1.0,
         "for": 0.0,
         "severity": "critical",
-        "text": "the gateway does not answer",
+        "text": "the gateway cannot be read",
         "value": 0.0,
         "since_seconds": 0.0,
     }

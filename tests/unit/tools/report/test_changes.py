@@ -12,6 +12,7 @@ from tests.unit.tools.report.examples import level, report
 
 
 def verdicts(before: Run, after: Run) -> dict[str, str]:
+    """The verdict on each metric."""
     return {f"{c.metric} {c.statistic}": c.verdict for _, c in changes([before, after])}
 
 

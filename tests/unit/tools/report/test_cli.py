@@ -9,6 +9,7 @@ from tests.unit.tools.report.examples import written
 
 
 def run(*arguments: str | Path) -> int:
+    """The exit code."""
     with pytest.raises(SystemExit) as ended:
         main(list(map(str, arguments)))
     assert isinstance(ended.value.code, int)

@@ -12,6 +12,7 @@ from tests.unit.tools.report.examples import level, report
 
 
 def grade(value: float | None, verdict: Any, limit: float = 100, better: Any = "lower") -> Grade:
+    """A grade of P50."""
     return Grade(
         target="p50", level="x", limit=limit, better=better, value=value, unit="s", count=9,
         verdict=verdict, reason="",
@@ -43,6 +44,7 @@ def test_letters(given: Grade, wanted: str) -> None:
 
 
 def given(*levels: Level) -> dict[str, tuple[str, str]]:
+    """By target, the letter and the reason."""
     return {m.grade.target: (m.letter, m.grade.reason) for m in marks(Run("a", report(*levels)))}
 
 

@@ -42,6 +42,7 @@ BARE = Run(
 
 
 def text(*runs: Run) -> str:
+    """What the terminal shows."""
     console = Console(file=StringIO(), width=160)
     show_on(console, runs)
     return console.file.getvalue()  # type: ignore[attr-defined]
