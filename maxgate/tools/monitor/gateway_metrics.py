@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from maxgate.tools.monitor.histogram import Bucket, Histogram, merged
 from maxgate.tools.monitor.snapshot import EngineState, GatewayReading
@@ -44,8 +45,10 @@ def _histogram(models: Sequence[Mapping[str, Any]], name: str) -> Histogram:
 
 
 def _engine(engine: Mapping[str, Any]) -> EngineState:
+    url: str = engine["url"]
+    _ = urlsplit(url).port  # raises ValueError for an address that could not be asked
     return EngineState(
-        engine["url"],
+        url,
         engine["state"],
         tuple(engine["models"]),
         engine["in_flight"],

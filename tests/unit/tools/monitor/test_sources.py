@@ -1,9 +1,15 @@
 """Gateway and MAX are asked over HTTP; who does not answer is left alone for a while."""
 
+from contextlib import suppress
+
 import httpx
 import pytest
 import respx
+from hypothesis import given
+from hypothesis import strategies as st
 
+from maxgate.tools.monitor.gateway_metrics import read_gateway
+from maxgate.tools.monitor.max_metrics import read_engine
 from maxgate.tools.monitor.snapshot import EngineReading, EngineState
 from maxgate.tools.monitor.sources import EngineSource, GatewaySource, metrics_url
 from tests.unit.tools.monitor.examples import gateway
@@ -33,6 +39,7 @@ METRICS = {
     "processes": {"cpu_seconds": 3.5, "resident_bytes": 1000},
     "uptime_seconds": 60.0,
 }
+WITHOUT_A_PORT = {**METRICS, "engines": [{"url": "http://max:http"}]}
 
 
 async def test_the_gateways_models_are_read_together(respx_mock: respx.Router) -> None:
@@ -59,6 +66,7 @@ async def test_the_gateways_models_are_read_together(respx_mock: respx.Router) -
         (httpx.Response(200, text="# TYPE a counter"), "it answers, but not as maxgate does"),
         (httpx.Response(200, json={"requests": 3}), "it answers, but not as maxgate does"),
         (httpx.Response(200, json=[]), "it answers, but not as maxgate does"),
+        (httpx.Response(200, json=WITHOUT_A_PORT), "it answers, but not as maxgate does"),
     ],
 )
 async def test_why_the_gateway_cannot_be_read(
@@ -158,3 +166,23 @@ async def test_metrics_of_somebody_else(respx_mock: respx.Router, text: str) -> 
 )
 def test_where_the_metrics_are(engine: str, metrics: str) -> None:
     assert metrics_url(engine) == metrics
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=9,
+)
+
+
+@given(st.sampled_from(sorted(METRICS)), json_values)
+def test_whatever_json_comes_is_a_reading_or_a_reason(field: str, value: object) -> None:
+    with suppress(ValueError):
+        metrics_of = read_gateway({**METRICS, field: value}).engines
+        assert all(metrics_url(engine.url) for engine in metrics_of)
+
+
+@given(st.text() | st.text().map(lambda text: MAX_TEXT + text))
+def test_whatever_text_comes_is_a_reading_or_a_reason(text: str) -> None:
+    with suppress(ValueError):
+        assert read_engine("http://max", text).url == "http://max"
