@@ -1,9 +1,15 @@
 """Every number by its name: what is shown, what rules are about, what a diagnosis rests on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from maxgate.tools.monitor.histogram import Histogram, merged
+from maxgate.tools.monitor.machine_numbers import (
+    container_numbers,
+    gpu_numbers,
+    host_numbers,
+)
+from maxgate.tools.monitor.means import mean, most, share
 from maxgate.tools.monitor.quantities import CATALOGUE
 from maxgate.tools.monitor.snapshot import EngineReading, GatewayReading, Snapshot
 from maxgate.tools.monitor.spans import Span, counted, engine_span, gateway_span, recorded
@@ -25,9 +31,9 @@ def numbers(snapshots: Sequence[Snapshot]) -> Numbers:
         "max.up": float(sum(span is not None for span in spans)) if spans else None,
         **_gateway(gateway_span(snapshots), snapshots),
         **_engines([span for span in spans if span is not None], snapshots),
-        **_host(snapshots),
-        **_gpus(last),
-        **_containers(snapshots),
+        **host_numbers(snapshots),
+        **gpu_numbers(last),
+        **container_numbers(snapshots),
     }
     return {name: found[name] for name in CATALOGUE if found.get(name) is not None}  # type: ignore[misc]
 
@@ -46,19 +52,19 @@ def _gateway(
     return {
         "gateway.requests": span.rate(requests),
         "gateway.errors": span.rate(errors),
-        "gateway.error_share": _share(errors, requests),
+        "gateway.error_share": share(errors, requests),
         "gateway.answers": answers if span.seconds else None,
-        "gateway.in_flight": _mean(s.gateway.in_flight for s in snapshots if s.gateway),
+        "gateway.in_flight": mean(s.gateway.in_flight for s in snapshots if s.gateway),
         **_timing("gateway.latency", last.latency.since(first.latency)),
         **_timing("gateway.ttft", last.time_to_first_token.since(first.time_to_first_token)),
         **_timing("gateway.tpot", last.time_per_output_token.since(first.time_per_output_token)),
         "gateway.output_tokens": span.rate(tokens["completion"]),
         "gateway.prompt_tokens": span.rate(tokens["prompt"]),
-        "gateway.cached_share": _share(tokens["cached"], tokens["prompt"]),
-        "gateway.prompt_tokens_each": _share(tokens["prompt"], answers),
-        "gateway.output_tokens_each": _share(tokens["completion"], answers),
+        "gateway.cached_share": share(tokens["cached"], tokens["prompt"]),
+        "gateway.prompt_tokens_each": share(tokens["prompt"], answers),
+        "gateway.output_tokens_each": share(tokens["completion"], answers),
         "gateway.cpu_cores": cores,
-        "gateway.cpu_per_worker": None if cores is None else _share(cores, last.workers),
+        "gateway.cpu_per_worker": None if cores is None else share(cores, last.workers),
         "gateway.memory": last.resident_bytes,
         "engines.known": len(last.engines),
         "engines.healthy": sum(engine.state == "healthy" for engine in last.engines),
@@ -99,7 +105,7 @@ def _engines(
         known = [one for one in rates if one is not None]
         return sum(known) if known else None
 
-    def mean(name: str) -> float | None:
+    def size(name: str) -> float | None:
         return merged(recorded(spans, name)).mean
 
     hits, misses = total("cache_hit_tokens"), total("cache_miss_tokens")
@@ -108,12 +114,12 @@ def _engines(
         **_timing("max.ttft", merged(recorded(spans, "time_to_first_token"))),
         **_timing("max.tpot", merged(recorded(spans, "time_per_output_token"))),
         "max.output_tokens": rate("output_tokens"),
-        "max.batch_prefill": mean("batch_size_prefill"),
-        "max.batch_decode": mean("batch_size_decode"),
-        "max.step_prefill": mean("batch_time_prefill"),
-        "max.step_decode": mean("batch_time_decode"),
-        "max.kv_used": _most(kv_used(span.last) for span in spans),
-        "max.cache_hits": _share(hits or 0.0, (hits or 0.0) + (misses or 0.0)),
+        "max.batch_prefill": size("batch_size_prefill"),
+        "max.batch_decode": size("batch_size_decode"),
+        "max.step_prefill": size("batch_time_prefill"),
+        "max.step_decode": size("batch_time_decode"),
+        "max.kv_used": most(kv_used(span.last) for span in spans),
+        "max.cache_hits": share(hits or 0.0, (hits or 0.0) + (misses or 0.0)),
         "max.preemptions": rate("preemptions"),
     }
 
@@ -126,63 +132,13 @@ def _gauge(snapshots: Sequence[Snapshot], name: str) -> float | None:
     if not any(name in gauges for engines in readings for gauges in engines):
         return None
     # MAX leaves out a queue in which nothing is once it has nothing to do.
-    return _mean(sum(g.get(name, 0.0) for g in engines) for engines in readings if engines)
+    return mean(sum(g.get(name, 0.0) for g in engines) for engines in readings if engines)
 
 
 def kv_used(engine: EngineReading) -> float | None:
     """Share of the engine's KV cache in use; None where it is not published."""
     blocks = engine.gauges.get("kv_total_blocks", 0.0)
-    return _share(engine.gauges.get("kv_used_blocks", 0.0), blocks)
-
-
-def _host(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
-    readings = [snapshot.host for snapshot in snapshots if snapshot.host is not None]
-    if not readings:
-        return {}
-    first, last = readings[0], readings[-1]
-    busy = last.cpu_busy_seconds - first.cpu_busy_seconds
-    return {
-        "host.cpu": _share(busy, last.cpu_seconds - first.cpu_seconds),
-        "host.memory": _share(last.memory_used, last.memory_total),
-        "host.disk": _share(last.disk_used, last.disk_total),
-    }
-
-
-def _gpus(last: Snapshot) -> dict[str, float | None]:
-    gpus = last.gpus
-    if not gpus:
-        return {}
-    watts = [gpu.power_watts for gpu in gpus if gpu.power_watts is not None]
-    degrees = [gpu.temperature_celsius for gpu in gpus if gpu.temperature_celsius is not None]
-    return {
-        "gpu.utilisation": max(gpu.utilisation for gpu in gpus),
-        "gpu.memory": max(gpu.memory_used / gpu.memory_total for gpu in gpus),
-        "gpu.power": sum(watts) if watts else None,
-        "gpu.temperature": max(degrees, default=None),
-        "gpu.slowed": sum(bool(gpu.slowed_by) for gpu in gpus),
-    }
-
-
-def _containers(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
-    last = snapshots[-1]
-    before = {c.name: (s.elapsed, c) for s in reversed(snapshots) for c in s.containers}
-    cores, throttled, memory = [], [], []
-    for container in last.containers:
-        at, first = before[container.name]
-        span = Span(last.elapsed - at, first, container)
-        cores.append(span.rate(max(container.cpu_seconds - first.cpu_seconds, 0.0)))
-        throttled.append(
-            _share(
-                container.throttled_periods - first.throttled_periods,
-                container.periods - first.periods,
-            )
-        )
-        memory.append(_share(container.memory_used, container.memory_limit))
-    return {
-        "container.cpu_cores": _most(cores),
-        "container.memory": _most(memory),
-        "container.throttled": _most(throttled),
-    }
+    return share(engine.gauges.get("kv_used_blocks", 0.0), blocks)
 
 
 def _timing(prefix: str, histogram: Histogram) -> dict[str, float | None]:
@@ -192,16 +148,3 @@ def _timing(prefix: str, histogram: Histogram) -> dict[str, float | None]:
         for p in (50, 95, 99)
     }
     return {f"{prefix}_mean": histogram.mean, **percentiles}
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    known = list(values)
-    return sum(known) / len(known) if known else None
-
-
-def _most(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)

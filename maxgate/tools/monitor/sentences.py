@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from maxgate.tools.monitor.diagnosis import Cause
+from maxgate.tools.monitor.evidence import Cause
 from maxgate.tools.monitor.quantities import show
 from maxgate.tools.monitor.rules import Alert
 from maxgate.tools.monitor.watch import View

@@ -13,7 +13,8 @@ from maxgate.tools.report.advice import advise
 from maxgate.tools.report.changes import incomparable
 from maxgate.tools.report.charts import charts
 from maxgate.tools.report.runs import Run
-from maxgate.tools.report.tables import Table, tables
+from maxgate.tools.report.tables import tables
+from maxgate.tools.report.tables.table import Table
 
 # The browser holds the page to its promise: scripts and styles of its own, and no connection.
 _POLICY: Final = (

@@ -6,7 +6,8 @@ from typing import Final
 from maxgate.tools.report.advice import advise
 from maxgate.tools.report.changes import incomparable
 from maxgate.tools.report.runs import Run
-from maxgate.tools.report.tables import Table, tables
+from maxgate.tools.report.tables import tables
+from maxgate.tools.report.tables.table import Table
 
 _MARKS: Final = {"good": "🟢 ", "bad": "🔴 ", "unsure": "🟡 ", "": ""}
 

@@ -11,7 +11,8 @@ from maxgate.tools.report.advice import advise
 from maxgate.tools.report.changes import incomparable
 from maxgate.tools.report.plots import plots
 from maxgate.tools.report.runs import Run
-from maxgate.tools.report.tables import Table, tables
+from maxgate.tools.report.tables import tables
+from maxgate.tools.report.tables.table import Table
 
 _STYLES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "": ""}
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from maxgate.tools.monitor.diagnosis import Cause, diagnose
+from maxgate.tools.monitor.diagnosis import diagnose
+from maxgate.tools.monitor.evidence import Cause
 from maxgate.tools.monitor.histogram import merged
 from maxgate.tools.monitor.history import History
 from maxgate.tools.monitor.snapshot import ContainerReading, EngineState, Snapshot
