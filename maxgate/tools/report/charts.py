@@ -10,7 +10,7 @@ import altair as alt
 from maxgate.tools.report.runs import Run
 from maxgate.tools.results.level import Level
 
-_WIDTH: Final = 520
+_WIDTH: Final = 500
 _HEIGHT: Final = 240
 _NINES: Final = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
 

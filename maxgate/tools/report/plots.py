@@ -109,7 +109,7 @@ def _load(series: Series, width: int) -> Iterator[Drawn]:
     lines: dict[str, list[tuple[float, float]]] = {}
     for name, level in series:
         point = (level.in_flight.mean, level.throughput.requests)
-        lines.setdefault(name.partition(":")[0], []).append(point)
+        lines.setdefault(name.removesuffix(level.name).rstrip(": "), []).append(point)
     lines = {name: sorted(points) for name, points in lines.items() if len(points) > 1}
     if lines:
         figure = _figure("Requests per second by requests in flight", width)

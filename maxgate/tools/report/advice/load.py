@@ -53,13 +53,18 @@ def knee(report: Report) -> Iterator[Advice]:
     pair = lightest_and_heaviest(report)
     if pair is None:
         return
-    levels = [one for one in targets(report) if one.scenario == pair[0].scenario]
-    best = max(levels, key=lambda level: level.throughput.requests)
-    heavy = pair[1]
-    if best is not heavy and heavy.throughput.requests < best.throughput.requests * 1.02:
+    light, heavy = pair
+    levels = [one for one in targets(report) if one.scenario == light.scenario]
+    most = max(level.throughput.requests for level in levels)
+    # The lightest level that gives nearly all there is to have.
+    knee = min(
+        (one for one in levels if one.throughput.requests >= 0.95 * most),
+        key=lambda level: level.in_flight.mean,
+    )
+    if heavy.in_flight.mean >= 1.5 * knee.in_flight.mean:
         yield Advice(
-            f"keep the load at {best.name}: more only waits; beyond it, add a replica",
-            f"{show(best.throughput.requests, '/s')} at {best.name}, "
+            f"keep the load at {knee.name}: more only waits; beyond it, add a replica",
+            f"{show(knee.throughput.requests, '/s')} at {knee.name}, "
             f"{show(heavy.throughput.requests, '/s')} at {heavy.name}",
         )
 

@@ -28,7 +28,9 @@ def too_few(report: Report) -> Iterator[Advice]:
     if few:
         yield Advice(
             "run longer: a P99 needs 100 answers, and an interval around it 200",
-            "; ".join(f"{one.name}: {one.requests.succeeded} answers" for one in few),
+            "; ".join(
+                f"{one.scenario} {one.name}: {one.requests.succeeded} answers" for one in few
+            ),
         )
 
 

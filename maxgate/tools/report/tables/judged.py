@@ -1,14 +1,38 @@
 """What follows from it: grades, changes, drift."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from maxgate.tools.report.changes import changes
-from maxgate.tools.report.grades import RULE, marks
+from maxgate.tools.report.grades import RULE, Mark, marks
 from maxgate.tools.report.runs import Run
 from maxgate.tools.report.tables.table import Table, Tone
 from maxgate.tools.report.units import show, show_interval, show_percent
 from maxgate.tools.results.verdict import Change
+
+
+def grade_card(runs: Sequence[Run]) -> Table:
+    """A row per run and level, a letter with its value per target."""
+    given = [mark for run in runs for mark in marks(run)]
+    targets = list(dict.fromkeys(mark.grade.target for mark in given))
+    levels: dict[tuple[str, str], dict[str, Mark]] = {}
+    for mark in given:
+        levels.setdefault((mark.run, mark.grade.level), {})[mark.grade.target] = mark
+    rows = [
+        [f"{run}: {level}", *(_letter(found.get(target)) for target in targets)]
+        for (run, level), found in levels.items()
+    ]
+    tones = [_worst(found.values()) for found in levels.values()]
+    return Table("Grades", ["level", *targets], rows, tones, RULE)
+
+
+def _letter(mark: Mark | None) -> str:
+    return "" if mark is None else f"{mark.letter}  {show(mark.grade.value, mark.grade.unit)}"
+
+
+def _worst(marks: Iterable[Mark]) -> Tone:
+    verdicts = {mark.grade.verdict for mark in marks}
+    return "bad" if "fail" in verdicts else "unsure" if "unclear" in verdicts else "good"
 
 
 def grades_table(runs: Sequence[Run]) -> Table:
@@ -21,7 +45,7 @@ def grades_table(runs: Sequence[Run]) -> Table:
         for m in given
     ]  # fmt: skip
     columns = ["grade", "target", "level", "run", "value", "reason"]
-    return Table("Grades", columns, rows, [tones[m.grade.verdict] for m in given], RULE)
+    return Table("Why these grades", columns, rows, [tones[m.grade.verdict] for m in given])
 
 
 def changes_table(runs: Sequence[Run]) -> Table:

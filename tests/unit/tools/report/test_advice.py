@@ -26,7 +26,7 @@ def test_first_of_all_the_measurement() -> None:
     client = Client(cpu=1.0, late_p99=0.2, limited=True, reason="its core was full")
     assert advice(level(8, count=50, client=client)) == [
         ("measure again with more", "concurrency 8: its core was full"),
-        ("run longer: a P99", "concurrency 8: 50 answers"),
+        ("run longer: a P99", "short concurrency 8: 50 answers"),
     ]
 
 
@@ -53,9 +53,9 @@ def test_errors_by_kind(kind: str, words: str) -> None:
 
 
 def test_where_more_load_gives_no_more() -> None:
-    levels = [level(1, latency=0.1), level(8, latency=0.2), level(32, latency=0.9, ttft=0.06)]
+    levels = [level(1, latency=0.1), level(8, latency=0.2), level(32, latency=0.78, ttft=0.06)]
     (knee, tokens) = advice(*levels)
-    assert knee == ("keep the load at", "40/s at concurrency 8, 35.6/s at concurrency 32")
+    assert knee == ("keep the load at", "40/s at concurrency 8, 41/s at concurrency 32")
     assert tokens[0] == "every token is slower"
     said = Saturation(found=True, level="25 requests/s", reason="26 gave no more than 25")
     assert advice(level(8), saturation=said) == [("keep the load at", "26 gave no more than 25")]
