@@ -161,7 +161,7 @@ def _timeline(series: Sequence[tuple[str, Level]]) -> Chart | None:
     base = alt.Chart({"values": rows}, width=_WIDTH, height=_HEIGHT // 3)
     return alt.vconcat(
         *(
-            base.mark_line().encode(
+            base.mark_line(point=alt.OverlayMarkDef(size=14)).encode(
                 x=alt.X("offset:Q", title="seconds since the level began"),
                 y=alt.Y(f"{field}:Q", title=title),
                 color=_color(series),
