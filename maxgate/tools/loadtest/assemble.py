@@ -63,10 +63,12 @@ def assemble(
 def warnings(options: Options, levels: Sequence[Level]) -> list[str]:
     """What a reader has to know before believing the numbers."""
     found = []
-    if not options.calibrate:
+    if not options.calibration:
         found.append("the client's own error was not measured (--no-calibrate)")
     for level in levels:
         named = f"{level.scenario}, {level.name}"
+        if not level.requests.attempted:
+            found.append(f"{named}: nothing was measured; all was warm-up or unfinished")
         if level.client.limited:
             found.append(f"{named}: the client was the limit: {level.client.reason}")
         if level.tokens.counted_by != "usage" and level.requests.succeeded:

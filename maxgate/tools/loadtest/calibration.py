@@ -19,8 +19,7 @@ from maxgate.tools.results.records import Records
 
 Values = NDArray[np.float64]
 
-CALIBRATION_SECONDS = 2.0
-_ANSWER_AT_MOST = 1.0  # seconds of one scripted answer; longer ones are cut, not slowed
+_ANSWER_AT_MOST = 0.5  # seconds of one scripted answer; longer ones are cut, not slowed
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,20 @@ class Cadence:
     chunks: int
 
     def script(self) -> Script:
-        """The same cadence, for a second at most."""
+        """The same cadence, for half a second at most."""
         chunks = max(1, self.chunks)
         if self.gap > 0:
             chunks = min(chunks, max(1, int(_ANSWER_AT_MOST / self.gap)))
         return Script(first=min(self.first, _ANSWER_AT_MOST / 2), gap=self.gap, chunks=chunks)
 
-    def load(self, load: LoadShape) -> LoadShape:
+    def load(self, load: LoadShape, seconds: float) -> LoadShape:
         """The same load; where answers were cut, more requests give the same pieces a second."""
         cut = max(1, self.chunks) / self.script().chunks
         return load.model_copy(
             update={
                 "kind": "closed" if load.kind == "closed" else "open",
                 "rate": (load.rate or 1.0) * cut,
-                "duration": CALIBRATION_SECONDS,
+                "duration": seconds,
                 "requests": None,
                 "warmup": load.concurrency if load.kind == "closed" else 1,
             }

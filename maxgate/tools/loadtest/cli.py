@@ -114,7 +114,7 @@ def run_command(  # noqa: PLR0917
         processes=processes,
         shard=_shard(shard),
         start_at=parse_start(start_at),
-        calibrate=calibrate,
+        calibration=2.0 if calibrate else 0.0,
         objectives=parse_objectives(slo),
         targets=parse_targets(target or []),
         compare=compare,

@@ -46,7 +46,8 @@ class Options:
     shard: tuple[int, int] = (0, 1)
     start_at: float | None = None
     """Seconds since 1970."""
-    calibrate: bool = True
+    calibration: float = 2.0
+    """Seconds against the scripted server before each level; 0 for none."""
     objectives: dict[str, float] = field(default_factory=dict)
     targets: dict[str, float] = field(default_factory=dict)
     compare: Path | None = None

@@ -87,11 +87,17 @@ def publish(report: Report, records: Sequence[Records], options: Options) -> Non
 
 
 def exit_code(report: Report) -> int:
-    """1 when a target was missed or cannot be shown to be met, or when something got worse."""
+    """1 when a target was missed or cannot be shown to be met, or when something got worse.
+
+    Also when a level measured nothing at all, unless it was interrupted.
+    """
+    nothing = any(not level.requests.attempted for level in report.levels)
     limited = any(level.client.limited for level in report.levels)
     missed = any(grade.verdict == "fail" for grade in report.grades)
     worse = any(change.verdict == "worse" for change in report.comparison)
-    return int(missed or worse or (limited and bool(report.grades)))
+    return int(
+        missed or worse or (nothing and not report.interrupted) or (limited and bool(report.grades))
+    )
 
 
 async def _run(options: Options, peers: list[Peer], screen: LiveScreen) -> Findings:

@@ -145,12 +145,14 @@ class Session:
         return cadence_of(records.select(records["side"] == 0))
 
     async def _calibrate(self, spec: LevelSpec) -> dict[str, ClientError]:
-        if not self._options.calibrate:
+        if not self._options.calibration:
             return {}
         cadence = self._cadences[spec.scenario]
         self._screen.phase(f"{spec.scenario}, {spec.name}: measuring the client itself", None)
         async with responding(cadence.script()) as url:
-            calibrated = LevelSpec(spec.scenario, cadence.load(spec.load))
+            calibrated = LevelSpec(
+                spec.scenario, cadence.load(spec.load, self._options.calibration)
+            )
             job = self._job(calibrated, [Peer(url=url, model="scripted")])
             outcome = await self._fleet.run(job, _ignore)
             notes = await notes_of(url)

@@ -6,7 +6,7 @@ by one would make intervals that are too narrow.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -92,19 +92,20 @@ def resampled(
 ) -> Values:
     """The statistic of `count` block resamples of these values, which are in order of time.
 
-    Pairs have two columns. `statistic` takes one resample a row and gives one number a row. Of
+    Pairs have two columns. `statistic` takes one resample a row and gives one row for each. Of
     very many values a resample takes fewer, and its deviation is scaled down by the root of the
     ratio (m out of n bootstrap).
     """
     size = len(values)
     length = block_length(values if values.ndim == 1 else values[:, 1] - values[:, 0])
     blocks = math.ceil(min(size, _AT_MOST) / length)
-    found = np.empty(count)
+    drawn = []
     batch = max(1, _IN_MEMORY // (blocks * length))
     for row in range(0, count, batch):
         starts = rng.integers(0, size, (min(batch, count - row), blocks))
         picked = (starts[:, :, None] + np.arange(length)).reshape(len(starts), -1) % size
-        found[row : row + batch] = statistic(values[picked])
+        drawn.append(statistic(values[picked]))
+    found = np.concatenate(drawn)
     if blocks * length >= size:
         return found
     whole = statistic(values[None, :])[0]
@@ -119,6 +120,18 @@ def at_percentile(percent: float) -> Statistic:
         rank = max(1, math.ceil(rows.shape[1] * percent / 100 - 1e-9)) - 1
         chosen: Values = np.partition(rows, rank, axis=1)[:, rank]
         return chosen
+
+    return of
+
+
+def mean_and_percentiles(percents: Sequence[float]) -> Statistic:
+    """The mean and these nearest-rank percentiles of each row, a column each."""
+
+    def of(rows: Values) -> Values:
+        size = rows.shape[1]
+        ranks = [max(1, math.ceil(size * percent / 100 - 1e-9)) - 1 for percent in percents]
+        chosen = np.partition(rows, ranks, axis=1)[:, ranks]
+        return np.concatenate([rows.mean(axis=1, keepdims=True), chosen], axis=1)
 
     return of
 

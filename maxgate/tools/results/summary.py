@@ -7,12 +7,10 @@ from maxgate.tools.results.distribution import ClientError, Distribution, Interv
 from maxgate.tools.results.histogram import histogram
 from maxgate.tools.results.metrics import DEFINITIONS, PERCENTILES
 from maxgate.tools.results.statistics import (
-    Statistic,
-    at_percentile,
     curve,
     enough_for,
     interval_of,
-    mean_of,
+    mean_and_percentiles,
     percentiles,
     percentiles_including_failures,
     resampled,
@@ -62,9 +60,7 @@ def summarise(
 def _intervals(values: Values, rng: np.random.Generator) -> dict[str, Interval]:
     if len(values) < 10:
         return {}
-    statistics: dict[str, Statistic] = {"mean": mean_of}
-    for key in PERCENTILES:
-        if len(values) >= 2 * enough_for(float(key)):
-            statistics[key] = at_percentile(float(key))
-    found = {name: interval_of(resampled(values, of, rng)) for name, of in statistics.items()}
+    keys = [key for key in PERCENTILES if len(values) >= 2 * enough_for(float(key))]
+    draws = resampled(values, mean_and_percentiles([float(key) for key in keys]), rng)
+    found = {name: interval_of(draws[:, k]) for k, name in enumerate(["mean", *keys])}
     return {name: interval for name, interval in found.items() if interval is not None}

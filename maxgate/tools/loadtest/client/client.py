@@ -54,7 +54,6 @@ class Client:
 
     def send(self, exchange: Exchange, body: bytes, finished: Finished) -> None:
         """Send it now; `finished` is called once, later, however it ends."""
-        exchange.sent = self._monotonic()
         request = b"%b%d-%d\r\ncontent-length: %d\r\n\r\n%b" % (
             self._head,
             exchange.index,
@@ -63,6 +62,7 @@ class Client:
             body,
         )
         self._finished[exchange] = (request, finished)
+        exchange.sent = self._monotonic()
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:

@@ -7,6 +7,7 @@ import httptools
 
 from maxgate.tools.loadtest.client.answer import AnswerReader
 from maxgate.tools.loadtest.client.exchange import Exchange
+from maxgate.tools.loadtest.client.immediate import ImmediateWriter
 from maxgate.tools.loadtest.client.inbox import Inbox
 
 Done = Callable[["Connection", Exchange], None]
@@ -34,6 +35,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = transport  # type: ignore[assignment]
+        self._writer = ImmediateWriter(transport)  # type: ignore[arg-type]
         self.usable = True
 
     def data_received(self, data: bytes) -> None:
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or not self.usable:
             self._inbox.put(self, None)
             return
-        self._transport.write(request)
+        self._writer.write(request)
 
     def fail(self, kind: str, at: float) -> None:
         """Give the present request up for this reason, and the connection with it."""

@@ -9,9 +9,11 @@ from maxgate.tools.loadtest.responder.script import Script
 
 
 @asynccontextmanager
-async def responding(script: Script) -> AsyncIterator[str]:
-    """Its address while it is up."""
+async def responding(script: Script, *, cpu: int | None = None) -> AsyncIterator[str]:
+    """Its address while it is up; `cpu` is the only core that it may use."""
+    pinned = [] if cpu is None else ["taskset", "-c", str(cpu)]
     process = await asyncio.create_subprocess_exec(
+        *pinned,
         sys.executable,
         "-m",
         "maxgate.tools.loadtest.responder.server",

@@ -19,6 +19,7 @@ import orjson
 import uvloop
 
 from maxgate.tools.loadtest.client.alarm import Alarm, alarm
+from maxgate.tools.loadtest.client.immediate import ImmediateWriter
 from maxgate.tools.loadtest.responder.script import (
     Packet,
     Script,
@@ -93,12 +94,13 @@ class Stage:
 class Answer:
     """One stream that is being said."""
 
-    __slots__ = ("_next", "_note", "_packets", "_stage", "_transport")
+    __slots__ = ("_next", "_note", "_packets", "_stage", "_transport", "_writer")
 
     def __init__(
         self, stage: Stage, transport: asyncio.Transport, said: list[Packet], note: Note
     ) -> None:
         self._stage, self._transport, self._note = stage, transport, note
+        self._writer = ImmediateWriter(transport)
         self._packets, self._next = said, 0
 
     def start(self) -> None:
@@ -113,7 +115,7 @@ class Answer:
         writes = self._note.writes
         for _ in range(packet.outputs):
             writes.append(time.perf_counter())  # mostly one
-        self._transport.write(packet.data)
+        self._writer.write(packet.data)
         self._next += 1
         if self._next < len(self._packets):
             self._stage.later(self._note.received + self._packets[self._next].after, self)
