@@ -7,7 +7,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Grid
+from textual.containers import ScrollableContainer
 from textual.widgets import Footer, Static
 
 from maxgate.tools.monitor.panels import PANELS
@@ -22,6 +22,10 @@ class Dashboard(App[None]):
 
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-narrow"),
+        (110, "-wide"),
+    ]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,ctrl+c", "quit", "quit", key_display="q"),
         Binding("p", "pause", "pause"),
@@ -42,7 +46,7 @@ class Dashboard(App[None]):
         """See Textual."""
         yield Static(id="headline")
         yield Static(id="alerts")
-        with Grid(id="panels"):
+        with ScrollableContainer(id="panels"):
             for name, (title, _) in PANELS.items():
                 panel = Static(id=name, classes="panel")
                 panel.border_title = title

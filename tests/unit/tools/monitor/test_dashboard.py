@@ -158,8 +158,14 @@ async def test_engines_that_are_down_or_have_no_metrics_say_why() -> None:
     assert "answered 404" in said
 
 
-async def test_a_narrow_terminal_is_drawn_too() -> None:
-    async with running(50) as dashboard:
+async def test_a_narrow_terminal_has_one_column_and_a_wide_one_two() -> None:
+    async with running(80) as dashboard:
         await dashboard.see(look(0), look(10))
+        panels = dashboard.app.query(".panel")
+        assert len({panel.region.x for panel in panels}) == 1
+        assert "199 ms" in dashboard.says("latency")
+        assert "decode batch" not in dashboard.says("engines")
         await dashboard.pilot.resize_terminal(140, 40)
-        assert "GPU 0 H200" in dashboard.says("machine")
+        await dashboard.pilot.pause()
+        assert len({panel.region.x for panel in panels}) == 2
+        assert "decode batch" in dashboard.says("engines")
