@@ -10,11 +10,32 @@ from textual.binding import Binding, BindingType
 from textual.containers import ScrollableContainer
 from textual.widgets import Footer, Static
 
-from maxgate.tools.monitor.panels import PANELS
+from maxgate.tools.monitor.panels import PANELS, Panel
 from maxgate.tools.monitor.panels.verdict import alerts, headline
 from maxgate.tools.monitor.screens import Help, NumbersTable
 from maxgate.tools.monitor.snapshot import Snapshot
 from maxgate.tools.monitor.watch import View, Watch
+
+
+class PanelBox(Static):
+    """One panel, drawn for each view and anew where its width changes."""
+
+    def __init__(self, name: str, title: str, content: Panel) -> None:
+        super().__init__(id=name, classes="panel")
+        self.border_title = title
+        self._content = content
+        self._view: View | None = None
+        self._drawn_for = 0
+
+    def show(self, view: View) -> None:
+        """Draw this view."""
+        self._view, self._drawn_for = view, self.content_size.width
+        self.update(self._content(view, self._drawn_for))
+
+    def on_resize(self) -> None:
+        """Trends are as long as there is room."""
+        if self._view is not None and self._drawn_for != self.content_size.width:
+            self.show(self._view)
 
 
 class Dashboard(App[None]):
@@ -22,10 +43,7 @@ class Dashboard(App[None]):
 
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-narrow"),
-        (110, "-wide"),
-    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012  # as Textual has it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,ctrl+c", "quit", "quit", key_display="q"),
         Binding("p", "pause", "pause"),
@@ -47,10 +65,8 @@ class Dashboard(App[None]):
         yield Static(id="headline")
         yield Static(id="alerts")
         with ScrollableContainer(id="panels"):
-            for name, (title, _) in PANELS.items():
-                panel = Static(id=name, classes="panel")
-                panel.border_title = title
-                yield panel
+            for name, (title, content) in PANELS.items():
+                yield PanelBox(name, title, content)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -67,21 +83,17 @@ class Dashboard(App[None]):
         self._ended = True
         self._draw()
 
-    def on_resize(self) -> None:
-        """Trends are as long as there is room."""
-        self._draw()
-
     def _draw(self) -> None:
         self._draw_headline()
         if self._paused or self.view is None:
             return
         self._unseen = 0
         said = alerts(self.view, self.size.width)
-        self.query_one("#alerts", Static).update(said)
-        self.query_one("#alerts").display = bool(said.plain)
-        for name, (_, panel) in PANELS.items():
-            widget = self.query_one(f"#{name}", Static)
-            widget.update(panel(self.view, widget.content_size.width))
+        bar = self.screen_stack[0].query_one("#alerts", Static)
+        bar.update(said)
+        bar.display = bool(said.plain)
+        for panel in self.screen_stack[0].query(PanelBox):
+            panel.show(self.view)
         if isinstance(self.screen, NumbersTable):
             self.screen.show(self.view)
 
