@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -24,7 +25,8 @@ def metrics_routes(
         """Show requests, latencies and tokens since the start.
 
         JSON, or Prometheus text where the `Accept` header asks for it. Latencies are in seconds,
-        percentiles within 2.2 %; only requests that went well are timed.
+        percentiles within 2.2 %; only requests that went well are timed. With `?buckets=true` the
+        histograms come with their buckets, so that what lies between two readings can be told.
         """
         accept = _accept(scope)
         snapshot = store.snapshot()
@@ -34,7 +36,8 @@ def metrics_routes(
             body, content_type = exposition(snapshot, up, accept)
             await send_json(send, body, content_type=content_type.encode())
             return
-        description = {**snapshot.describe(), "engines": states}
+        buckets = parse_qs(scope["query_string"]).get(b"buckets") == [b"true"]
+        description = {**snapshot.describe(buckets=buckets), "engines": states}
         await send_json(send, orjson.dumps(description, option=orjson.OPT_INDENT_2))
 
     return [Route("GET", "/metrics", metrics, tag="operation", response=dict[str, Any])]

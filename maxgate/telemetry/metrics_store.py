@@ -14,6 +14,7 @@ from typing import Final
 from maxgate.clock import Clock
 from maxgate.generation.trace import RequestTrace
 from maxgate.telemetry.percentiles import BUCKETS, bucket_of
+from maxgate.telemetry.processes import usage_of
 from maxgate.telemetry.snapshot import OUTCOMES, TIMINGS, TOKENS, Series, Snapshot
 
 _WORD: Final = 8
@@ -105,20 +106,22 @@ class MetricsStore:
     def snapshot(self) -> Snapshot:
         """What all workers have counted so far."""
         series: dict[tuple[str, str], Series] = {}
-        workers = in_flight = 0
+        pids: list[int] = []
+        in_flight = 0
         started = self._sums[_STARTED]
         for counts, sums, keys in self._workers():
             started = min(started, sums[_STARTED])
             if _is_running(counts[_PID]):
-                workers += 1
+                pids.append(counts[_PID])
                 in_flight += counts[_IN_FLIGHT]
             for one in _read_rows(counts, sums, keys):
                 series.setdefault((one.route, one.model), Series(one.route, one.model)).add(one)
         return Snapshot(
             series=[series[key] for key in sorted(series)],
             in_flight=in_flight,
-            workers=workers,
+            workers=len(pids),
             uptime_seconds=self._clock.wall() - started,
+            processes=usage_of(pids),
         )
 
     def _workers(self) -> Iterator[tuple["memoryview[int]", "memoryview[float]", bytes]]:

@@ -57,6 +57,7 @@ class _SnapshotCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         yield self._gauge("requests_in_flight", "Being answered now.", self._snapshot.in_flight)
         yield self._gauge("workers", "Worker processes running.", self._snapshot.workers)
+        yield from self._process_usage()
         yield from self._engine_gauges()
         yield self._requests()
         yield self._tokens()
@@ -66,6 +67,18 @@ class _SnapshotCollector(Collector):
     @staticmethod
     def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"maxgate_{name}", text, value=value)
+
+    def _process_usage(self) -> Iterable[Metric]:
+        usage = self._snapshot.processes
+        if usage is not None:
+            yield CounterMetricFamily(
+                "maxgate_process_cpu_seconds",
+                "Processor time of the running workers.",
+                value=usage.cpu_seconds,
+            )
+            yield self._gauge(
+                "process_resident_memory_bytes", "Memory of the workers.", usage.resident_bytes
+            )
 
     def _engine_gauges(self) -> Iterable[Metric]:
         up = GaugeMetricFamily(

@@ -25,7 +25,7 @@ class HealthMonitor:
     """Asks every engine for its models, again and again.
 
     An engine counts as healthy once `before_serving` has been through with the names of the
-    models it lists, and it has been asked what they can do, but for `embedding_models`. `changed` is
+    models it lists, and was asked what they can do, but for `embedding_models`. `changed` is
     called when it has been noted as such.
     """
 

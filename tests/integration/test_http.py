@@ -56,6 +56,13 @@ async def test_health_tells_of_each_engine(start_gateway: StartGateway) -> None:
                     "models": ["smollm2-135m-instruct"],
                     "in_flight": 0,
                     "error": None,
+                    "abilities": {
+                        "smollm2-135m-instruct": {
+                            "grammar": False,
+                            "logprobs": True,
+                            "penalties": True,
+                        }
+                    },
                 }
             ],
             "models": ["smollm2-135m-instruct"],
@@ -110,6 +117,16 @@ async def test_metrics_are_json_for_people_and_text_for_prometheus(gateway: Gate
     assert text.headers["content-type"].startswith("text/plain; version=")
     names = {family.name for family in text_string_to_metric_families(text.text)}
     assert {"maxgate_requests", "maxgate_tokens", "maxgate_request_duration_seconds"} <= names
+    assert {"maxgate_process_cpu_seconds", "maxgate_process_resident_memory_bytes"} <= names
+
+
+async def test_metrics_have_buckets_for_those_who_ask(gateway: Gateway) -> None:
+    await gateway.chat()
+    plain = (await gateway.client.get("/metrics")).json()["models"]
+    full = (await gateway.client.get("/metrics?buckets=true")).json()["models"]
+    latency = full["smollm2-135m-instruct"]["latency_seconds"]
+    assert [count for _, _, count in latency.pop("buckets")] == [1]
+    assert latency == plain["smollm2-135m-instruct"]["latency_seconds"]
 
 
 async def test_names_that_clients_make_up_make_no_series(gateway: Gateway) -> None:

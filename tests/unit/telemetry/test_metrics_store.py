@@ -5,6 +5,7 @@ from pathlib import Path
 
 from maxgate.generation.trace import RequestTrace
 from maxgate.telemetry.metrics_store import MetricsStore
+from maxgate.telemetry.percentiles import BUCKETS, upper_bound
 from tests.fakes.clock import FakeClock
 
 
@@ -108,3 +109,12 @@ def test_a_file_that_is_being_made_is_passed_over(tmp_path: Path) -> None:
     store = MetricsStore(FakeClock(), tmp_path)
     (tmp_path / "1.metrics").write_bytes(b"")
     assert store.snapshot().workers == 1
+
+
+def test_buckets_tell_what_lies_between_two_readings() -> None:
+    store = MetricsStore(FakeClock())
+    record(store, finished(duration=0.02), finished(duration=0.02), finished(duration=7000.0))
+    small = store.snapshot().describe(buckets=True)["models"]["small"]
+    (low, high, count), last = small["latency_seconds"]["buckets"]
+    assert (low < 0.02 <= high, count) == (True, 2)
+    assert last == (upper_bound(BUCKETS - 2), None, 1)

@@ -1,0 +1,180 @@
+"""The field's load generators, each in an environment of its own under .bench/, one call each."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / ".bench"
+TOKENIZER = Path("~/.cache/maxgate/models/smollm2-135m-instruct").expanduser()
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a tool said; milliseconds and per second."""
+
+    ttft_p50: float | None
+    tpot_mean: float | None
+    gap_p50: float | None
+    latency_p50: float | None
+    latency_p99: float | None
+    requests_per_second: float | None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One load generator: its command line, and how to read what it writes."""
+
+    name: str
+    program: Path
+    flags: Callable[[str, int, int, int, Path], Sequence[str]]
+    read: Callable[[Path], Reported]
+
+    def version(self) -> str | None:
+        """None where it is not installed."""
+        if not self.program.exists():
+            return None
+        package = {"max benchmark": "max"}.get(self.name, self.name)
+        python = self.program.parent / "python"
+        code = f"import importlib.metadata as m; print(m.version({package!r}))"
+        asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+        return asked.stdout.strip() or "?"
+
+    def run(self, url: str, concurrency: int, requests: int, tokens: int, cpu: int) -> Reported:
+        """Load this URL from one core. Raises CalledProcessError and TimeoutExpired."""
+        with tempfile.TemporaryDirectory() as folder:
+            flags = self.flags(url, concurrency, requests, tokens, Path(folder))
+            subprocess.run(
+                ["/usr/bin/taskset", "-c", str(cpu), str(self.program), *flags],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)} if self.name == "ours" else None,
+                check=True,
+                capture_output=True,
+                timeout=150,
+            )
+            return self.read(Path(folder))
+
+
+def _guidellm(url: str, concurrency: int, requests: int, tokens: int, out: Path) -> list[str]:
+    return [
+        "run",
+        *("--backend", f"kind=openai_http,target={url},model=scripted"),
+        *("--profile", f"kind=concurrent,streams={concurrency}"),
+        *("--constraint", f"kind=max_requests,count={requests}"),
+        *("--data", f"kind=synthetic_text,prompt_tokens=10,output_tokens={tokens}"),
+        *("--tokenizer", f"kind=huggingface_auto,model={TOKENIZER}"),
+        *("--output", f"kind=json,path={out}/out.json", "--disable-console"),
+    ]
+
+
+def _read_guidellm(out: Path) -> Reported:
+    found = json.loads((out / "out.json").read_text())["benchmarks"][0]["metrics"]
+
+    def of(metric: str) -> Any:
+        return found[metric]["successful"]
+
+    return Reported(
+        ttft_p50=of("time_to_first_token_ms")["median"],
+        tpot_mean=of("inter_token_latency_ms")["mean"],
+        gap_p50=None,
+        latency_p50=of("request_latency")["median"] * 1000,
+        latency_p99=of("request_latency")["percentiles"]["p99"] * 1000,
+        requests_per_second=of("requests_per_second")["mean"],
+    )
+
+
+def _aiperf(url: str, concurrency: int, requests: int, tokens: int, out: Path) -> list[str]:
+    return [
+        "profile",
+        *("--model", "scripted", "--url", url, "--endpoint-type", "chat", "--streaming"),
+        *("--concurrency", str(concurrency), "--request-count", str(requests)),
+        *("--tokenizer", str(TOKENIZER), "--use-server-token-count", "--ui", "none"),
+        *("--isl", "10", "--osl", str(tokens), "--artifact-dir", f"{out}/out"),
+    ]
+
+
+def _read_aiperf(out: Path) -> Reported:
+    found = json.loads((out / "out" / "profile_export_aiperf.json").read_text())
+
+    def of(metric: str, statistic: str) -> float | None:
+        value: float | None = found.get(metric, {}).get(statistic)
+        return value
+
+    return Reported(
+        ttft_p50=of("time_to_first_token", "p50"),
+        tpot_mean=of("inter_token_latency", "avg"),
+        gap_p50=of("inter_chunk_latency", "p50"),
+        latency_p50=of("request_latency", "p50"),
+        latency_p99=of("request_latency", "p99"),
+        requests_per_second=of("request_throughput", "avg"),
+    )
+
+
+def _max(url: str, concurrency: int, requests: int, tokens: int, out: Path) -> list[str]:
+    return [
+        "benchmark",
+        *("--model", str(TOKENIZER), "--tokenizer", str(TOKENIZER)),
+        *("--tokenizer-local-files-only", "--backend", "modular-chat", "--base-url", url),
+        *("--endpoint", "/v1/chat/completions", "--dataset-name", "random"),
+        *("--random-input-len", "10", "--random-output-len", str(tokens)),
+        *("--num-prompts", str(requests), "--max-concurrency", str(concurrency)),
+        *("--no-collect-gpu-stats", "--no-collect-cpu-stats", "--no-collect-server-stats"),
+        *("--disable-tqdm", "--result-filename", f"{out}/out.json"),
+        *("--server-ready-timeout-s", "5"),
+    ]
+
+
+def _read_max(out: Path) -> Reported:
+    found = json.loads((out / "out.json").read_text())
+    return Reported(
+        ttft_p50=found.get("median_ttft_ms"),
+        tpot_mean=found.get("mean_tpot_ms"),
+        gap_p50=found.get("median_itl_ms"),
+        latency_p50=found.get("median_latency_ms"),
+        latency_p99=found.get("p99_latency_ms"),
+        requests_per_second=found.get("request_throughput"),
+    )
+
+
+def _ours(url: str, concurrency: int, requests: int, tokens: int, out: Path) -> list[str]:
+    return [
+        str(ROOT / "load_test.py"),
+        *("--url", url, "--scenario", "short", "-c", str(concurrency), "-n", str(requests)),
+        *("--max-tokens", str(tokens), "--warmup", "0", "--no-calibrate", "--target", "none"),
+        *("-q", "-o", f"{out}/out.json", "--no-records"),
+    ]
+
+
+def _read_ours(out: Path) -> Reported:
+    (level,) = json.loads((out / "out.json").read_text())["levels"]
+    metrics = level["metrics"]
+
+    def of(metric: str, key: str) -> float | None:
+        value = metrics[metric]["percentiles"].get(key) if metric in metrics else None
+        return None if value is None else value * 1000
+
+    mean = metrics["tpot"]["mean"]
+    return Reported(
+        ttft_p50=of("ttft", "50"),
+        tpot_mean=None if mean is None else mean * 1000,
+        gap_p50=of("chunk_gap", "50"),
+        latency_p50=of("latency", "50"),
+        latency_p99=of("latency", "99"),
+        requests_per_second=level["throughput"]["requests"],
+    )
+
+
+def tools() -> list[Tool]:
+    """Ours last."""
+    return [
+        Tool("guidellm", BENCH / "guidellm/bin/guidellm", _guidellm, _read_guidellm),
+        Tool("aiperf", BENCH / "aiperf/bin/aiperf", _aiperf, _read_aiperf),
+        Tool("max benchmark", BENCH / "max/bin/max", _max, _read_max),
+        Tool("ours", Path(sys.executable), _ours, _read_ours),
+    ]

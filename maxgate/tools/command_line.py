@@ -1,0 +1,51 @@
+"""Running a command so that whatever is wrong is one line and an exit code.
+
+0 for what went well, 1 for what failed, 2 for a mistake in the command, 130 for Ctrl-C.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+import typer
+
+from maxgate.errors import ConfigurationError, MaxgateError
+
+# Typer hides which click it carries; its own exceptions are the way to click's.
+_MISTAKES: Final = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
+
+def run(command: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with these arguments, or this process's own, and exit."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(command)
+    try:
+        code = app(args=arguments, prog_name=name, standalone_mode=False)
+    except ConfigurationError as error:
+        code = _fail(name, str(error), 2)
+    except MaxgateError as error:
+        code = _fail(name, str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:
+        # Whoever read has gone, as `head` does; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if not isinstance(error, _MISTAKES):
+            raise
+        code = _fail(name, f"{_message(error)} (--help lists the options)", 2)
+    sys.exit(code or 0)
+
+
+def _message(error: Exception) -> str:
+    said: str = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(said.split()).removesuffix(".")
+
+
+def _fail(name: str, message: str, code: int) -> int:
+    print(f"{name}: {message}", file=sys.stderr)
+    return code

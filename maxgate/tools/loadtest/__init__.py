@@ -1,0 +1,1 @@
+"""Loading an OpenAI-compatible server and measuring it over HTTP."""

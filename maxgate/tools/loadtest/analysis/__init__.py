@@ -1,0 +1,1 @@
+"""From raw records to what the report says."""

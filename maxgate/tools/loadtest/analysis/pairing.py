@@ -1,0 +1,63 @@
+"""`--baseline`: what one server costs over the other, from the same requests to both."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxgate.tools.loadtest.analysis.changes import confidence_of, paired_change, rate_change
+from maxgate.tools.loadtest.analysis.measures import PER_REQUEST, STREAMED, succeeded
+from maxgate.tools.results.records import Records
+from maxgate.tools.results.verdict import Change
+
+_METRICS = ("latency", "ttft", "tpot")
+_STATISTICS = ("mean", "p50", "p95", "p99")
+
+
+def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> list[Change]:
+    """`before` is the baseline, `after` the target; pairs where both succeeded.
+
+    The median is the median of the differences of pairs.
+    """
+    measured = records.select(records["warmup"] == 0)
+    metrics = [m for m in _METRICS if stream or m not in STREAMED]
+    confidence = confidence_of(len(metrics) * len(_STATISTICS) + 1)
+    rng = np.random.default_rng([seed, 4])
+    target, baseline = _pairs(measured)
+    found = []
+    for metric in metrics:
+        after, before = PER_REQUEST[metric](target), PER_REQUEST[metric](baseline)
+        known = ~np.isnan(after) & ~np.isnan(before)
+        found += [
+            paired_change(
+                before[known],
+                after[known],
+                metric=metric,
+                statistic=statistic,
+                level=level,
+                confidence=confidence,
+                rng=rng,
+            )
+            for statistic in _STATISTICS
+        ]
+    counts = [_failures(measured, side) for side in (1, 0)]
+    return [*found, rate_change(*counts, level=level, confidence=confidence)]
+
+
+def _pairs(records: Records) -> tuple[Records, Records]:
+    """The target's and the baseline's rows of the requests that both answered, in step."""
+    ok = records.select(succeeded(records))
+    key = ok["index"].astype(np.int64) * 1000 + ok["turn"]
+    both = np.intersect1d(key[ok["side"] == 0], key[ok["side"] == 1])
+    return _side(ok, key, both, 0), _side(ok, key, both, 1)
+
+
+def _side(records: Records, key: NDArray[np.int64], both: NDArray[np.int64], side: int) -> Records:
+    mask = (records["side"] == side) & np.isin(key, both)
+    picked = records.select(mask)
+    order = np.argsort(key[mask])
+    # The order of stamps does not matter to what is asked of pairs.
+    return Records({n: c[order] for n, c in picked.columns.items()}, picked.stamps, picked.errors)
+
+
+def _failures(records: Records, side: int) -> tuple[int, int]:
+    here = records.select(records["side"] == side)
+    return int((~succeeded(here)).sum()), len(here)

@@ -1,0 +1,109 @@
+"""Findings to the report."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from maxgate.tools.loadtest.analysis.drift import drift
+from maxgate.tools.loadtest.analysis.grades import grade
+from maxgate.tools.loadtest.analysis.pairing import paired_changes
+from maxgate.tools.loadtest.client.address import parse_address
+from maxgate.tools.loadtest.machine import this_machine, versions
+from maxgate.tools.loadtest.options import Options
+from maxgate.tools.loadtest.session import Findings
+from maxgate.tools.results.level import Level
+from maxgate.tools.results.metrics import DEFINITIONS
+from maxgate.tools.results.records import Records
+from maxgate.tools.results.report import Report
+from maxgate.tools.results.run import Load, Server, Workload
+from maxgate.tools.results.verdict import Change
+
+
+def assemble(
+    options: Options,
+    findings: Findings,
+    *,
+    command: Sequence[str],
+    models: Sequence[str | None],
+    fingerprint: str,
+) -> Report:
+    """Everything but the comparison with an old report."""
+    targets = [level for level in findings.levels if level.side == "target"]
+    server = Server(url=parse_address(options.url).url, model=models[0], software=findings.server)
+    baseline = None
+    if options.baseline is not None:
+        baseline = Server(url=parse_address(options.baseline).url, model=models[1])
+    return Report(
+        created_at=datetime.now(UTC),
+        command=[part if part != options.api_key else "***" for part in command],
+        seed=options.seed,
+        interrupted=findings.interrupted,
+        server=server,
+        baseline=baseline,
+        machine=this_machine(),
+        versions=versions(),
+        workload=Workload(
+            scenarios=list(options.scenarios),
+            stream=options.stream,
+            max_tokens=options.max_tokens,
+            cold=options.cold,
+            fingerprint=fingerprint,
+        ),
+        load=_load(options, targets),
+        objectives=options.objectives,
+        definitions=DEFINITIONS,
+        levels=findings.levels,
+        grades=[one for level in targets for one in grade(level, options.targets)],
+        paired=_paired(options, targets, findings.records),
+        saturation=findings.saturation,
+        drift=[one for level in targets for one in drift(level)] if options.soak else [],
+        warnings=warnings(options, targets),
+    )
+
+
+def warnings(options: Options, levels: Sequence[Level]) -> list[str]:
+    """What a reader has to know before believing the numbers."""
+    found = []
+    if not options.calibration:
+        found.append("the client's own error was not measured (--no-calibrate)")
+    for level in levels:
+        named = f"{level.scenario}, {level.name}"
+        if not level.requests.attempted:
+            found.append(f"{named}: nothing was measured; all was warm-up or unfinished")
+        if level.client.limited:
+            found.append(f"{named}: the client was the limit: {level.client.reason}")
+        if level.tokens.counted_by != "usage" and level.requests.succeeded:
+            found.append(f"{named}: tokens were counted by {level.tokens.counted_by}, not by usage")
+        if level.tokens.cached and not options.cold:
+            share = level.tokens.cached / max(1, level.tokens.input or 1)
+            found.append(f"{named}: {share:.0%} of the input came from the prefix cache (--cold)")
+    return found
+
+
+def _load(options: Options, levels: Sequence[Level]) -> Load:
+    shard = None if options.shard[1] == 1 else f"{options.shard[0]}/{options.shard[1]}"
+    return Load(
+        kind=options.kind,
+        concurrency=[level.concurrency for level in levels if level.concurrency is not None],
+        rates=[level.rate for level in levels if level.rate is not None],
+        duration_seconds=options.duration,
+        requests=options.requests,
+        warmup_requests=options.warmup or 0,
+        processes=options.processes,
+        timeout_seconds=options.timeout,
+        shard=shard,
+    )
+
+
+def _paired(options: Options, levels: Sequence[Level], records: Sequence[Records]) -> list[Change]:
+    if options.baseline is None:
+        return []
+    return [
+        change
+        for level, of_level in zip(levels, records, strict=True)
+        for change in paired_changes(
+            of_level,
+            level=f"{level.scenario}, {level.name}",
+            stream=options.stream,
+            seed=options.seed,
+        )
+    ]

@@ -1,0 +1,186 @@
+"""The command `load_test.py`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+import typer
+
+from maxgate.errors import ConfigurationError, MaxgateError
+from maxgate.tools.loadtest.analysis.grades import parse_targets
+from maxgate.tools.loadtest.analysis.objectives import parse_objectives, seconds
+from maxgate.tools.loadtest.merge import merge
+from maxgate.tools.loadtest.options import Options
+from maxgate.tools.loadtest.run import exit_code, load_test, publish
+from maxgate.tools.loadtest.start_time import parse_start
+
+
+def main() -> None:
+    """Run it and exit: 0 or 1 by the targets, 2 for flags that cannot work."""
+    app = typer.Typer(
+        pretty_exceptions_enable=False, add_completion=False, invoke_without_command=True
+    )
+    app.callback()(run_command)
+    app.command("merge")(merge_command)
+    try:
+        app()
+    except ConfigurationError as error:
+        _fail(error, 2)
+    except MaxgateError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def run_command(  # noqa: PLR0917
+    context: typer.Context,
+    url: Annotated[
+        str, typer.Option(help="An OpenAI-compatible server.")
+    ] = "http://localhost:8000",
+    model: Annotated[str | None, typer.Option(help="Else the first of /v1/models.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="OPENAI_API_KEY")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="NAME: VALUE, again for more.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Ask this server the same, in turn.")] = None,
+    baseline_model: Annotated[str | None, typer.Option()] = None,
+    scenario: Annotated[
+        str,
+        typer.Option(help="short, medium, long, mixed, or a file: YAML, JSONL, ShareGPT, trace."),
+    ] = "short,medium,long",
+    stream: Annotated[bool, typer.Option("--stream/--no-stream")] = True,
+    max_tokens: Annotated[int, typer.Option(min=0, help="0 leaves it to the server.")] = 32,
+    body: Annotated[str, typer.Option(help='More fields, as JSON: {"ignore_eos": true}.')] = "{}",
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Nothing for the prefix cache to find.")
+    ] = False,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="tokenizer.json, for exact lengths.")
+    ] = None,
+    concurrency: Annotated[str, typer.Option("--concurrency", "-c", help="1,8,32")] = "",
+    rate: Annotated[str, typer.Option("--rate", "-r", help="Requests per second: 5,10,20")] = "",
+    arrivals: Annotated[Literal["constant", "poisson", "ramp"], typer.Option()] = "constant",
+    replay: Annotated[bool, typer.Option("--replay", help="At the times of the trace.")] = False,
+    speed: Annotated[float, typer.Option(min=0.001, help="Of the replay.")] = 1.0,
+    sweep: Annotated[bool, typer.Option("--sweep", help="More and more until saturated.")] = False,
+    soak: Annotated[str | None, typer.Option(help="For so long, and say what drifts: 1h.")] = None,
+    duration: Annotated[str | None, typer.Option("--duration", "-d", help="30s, 2m")] = None,
+    requests: Annotated[int | None, typer.Option("--requests", "-n", min=1)] = None,
+    warmup: Annotated[int | None, typer.Option(min=0, help="Requests that are left out.")] = None,
+    timeout: Annotated[str, typer.Option(help="Of one request.")] = "120s",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    processes: Annotated[int, typer.Option("--processes", "-p", min=1, max=256)] = 1,
+    shard: Annotated[str, typer.Option(help="I/N: this machine's part, from 0.")] = "0/1",
+    start_at: Annotated[str | None, typer.Option(help="A date, or seconds since 1970.")] = None,
+    calibrate: Annotated[bool, typer.Option(help="Measure the client's own error first.")] = True,
+    slo: Annotated[str, typer.Option(help="For goodput: ttft=500ms,tpot=50ms")] = "",
+    target: Annotated[list[str] | None, typer.Option(help="p95=800ms, throughput=25, none")] = None,
+    compare: Annotated[Path | None, typer.Option(help="An old report; exit 1 if worse.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The report.")] = None,
+    csv: Annotated[Path | None, typer.Option()] = None,
+    prometheus: Annotated[Path | None, typer.Option()] = None,
+    records: Annotated[bool, typer.Option(help="Keep raw records beside the report.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The report on standard output.")] = False,
+) -> None:
+    """Load a server, measure it, judge it."""
+    if context.invoked_subcommand is not None:
+        return
+    options = Options(
+        url=url,
+        model=model,
+        api_key=api_key,
+        headers=_headers(header or []),
+        baseline=baseline,
+        baseline_model=baseline_model,
+        scenarios=tuple(filter(None, scenario.split(","))) or ("mixed",),
+        stream=stream,
+        max_tokens=max_tokens or None,
+        extra=_object(body),
+        cold=cold,
+        tokenizer=tokenizer,
+        concurrency=tuple(int(n) for n in _numbers(concurrency, "--concurrency", whole=True)),
+        rates=tuple(_numbers(rate, "--rate")),
+        arrivals=arrivals,
+        replay=replay,
+        speed=speed,
+        sweep=sweep,
+        soak=soak is not None,
+        duration=_time(soak, "--soak") if soak else _time(duration, "--duration"),
+        requests=requests,
+        warmup=warmup,
+        timeout=seconds(timeout, "--timeout"),
+        seed=seed,
+        processes=processes,
+        shard=_shard(shard),
+        start_at=parse_start(start_at),
+        calibration=2.0 if calibrate else 0.0,
+        objectives=parse_objectives(slo),
+        targets=parse_targets(target or []),
+        compare=compare,
+        output=output,
+        csv=csv,
+        prometheus=prometheus,
+        records=records,
+        quiet=quiet,
+        json=json,
+    )
+    sys.exit(load_test(options, sys.argv))
+
+
+def merge_command(
+    reports: Annotated[list[Path], typer.Argument(help="The reports of --shard 0/N, 1/N, ...")],
+    output: Annotated[Path | None, typer.Option("--output", "-o")] = None,
+    target: Annotated[list[str] | None, typer.Option()] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Join the reports of several machines, exactly, from their raw records."""
+    merged, records = merge(reports, parse_targets(target or []))
+    path = output or Path("results") / "merged.json"
+    publish(merged, records, Options(output=path, quiet=quiet, json=json))
+    sys.exit(exit_code(merged))
+
+
+def _time(text: str | None, flag: str) -> float | None:
+    return None if text is None else seconds(text, flag)
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    found = {}
+    for line in lines:
+        name, separator, value = line.partition(":")
+        if not separator or re.search(r"[\r\n]", line):
+            raise ConfigurationError(f"--header {line!r}: expected NAME: VALUE")
+        found[name.strip().lower()] = value.strip()
+    return found
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ConfigurationError(f"--body: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigurationError("--body: expected an object such as {}")
+    return value
+
+
+def _numbers(text: str, flag: str, *, whole: bool = False) -> list[float]:
+    pattern = r"[1-9][0-9]*" if whole else r"[0-9]*\.?[0-9]+"
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if any(not re.fullmatch(pattern, part) or float(part) <= 0 for part in parts):
+        raise ConfigurationError(f"{flag} {text}: expected numbers above 0, such as 1,8,32")
+    return [float(part) for part in parts]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ConfigurationError(f"--shard {text}: expected I/N with I from 0 to N - 1")
+    return int(match[1]), int(match[2])
+
+
+def _fail(error: MaxgateError, code: int) -> None:
+    print(f"load_test.py: {error}", file=sys.stderr)
+    sys.exit(code)

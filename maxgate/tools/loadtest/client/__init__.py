@@ -1,0 +1,1 @@
+"""The client: sends, stamps what arrives, and reads it afterwards."""

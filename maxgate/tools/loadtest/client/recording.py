@@ -1,0 +1,47 @@
+"""Exchanges to records."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxgate.tools.loadtest.client.exchange import Exchange
+from maxgate.tools.results.records import Records
+
+
+def records_of(exchanges: Sequence[Exchange], *, start: float, worker: int) -> Records:
+    """One row per exchange; times are counted from `start`."""
+    kinds = ["", *sorted({e.error for e in exchanges if e.error})]
+    places = {kind: place for place, kind in enumerate(kinds)}
+
+    def times(stamps: list[float]) -> NDArray[np.float64]:
+        column = np.array(stamps, np.float64)
+        return np.where(column == 0, np.nan, column - start)
+
+    def counts(values: list[int]) -> NDArray[np.int64]:
+        return np.array(values, np.int64)
+
+    columns = {
+        "scheduled": times([e.scheduled for e in exchanges]),
+        "sent": times([e.sent for e in exchanges]),
+        "first_byte": times([e.first_byte for e in exchanges]),
+        "first_event": times([e.first_event for e in exchanges]),
+        "first_output": times([e.outputs[0] if e.outputs else 0.0 for e in exchanges]),
+        "last_output": times([e.outputs[-1] if e.outputs else 0.0 for e in exchanges]),
+        "ended": times([e.ended for e in exchanges]),
+        "connect": np.array([e.connect or np.nan for e in exchanges], np.float64),
+        "index": counts([e.index for e in exchanges]),
+        "turn": counts([e.turn for e in exchanges]),
+        "side": counts([e.side for e in exchanges]),
+        "worker": np.full(len(exchanges), worker),
+        "warmup": counts([e.warmup for e in exchanges]),
+        "status": counts([e.status for e in exchanges]),
+        "input_tokens": counts([e.input_tokens for e in exchanges]),
+        "output_tokens": counts([e.output_tokens for e in exchanges]),
+        "cached_tokens": counts([e.cached_tokens for e in exchanges]),
+        "chunks": counts([e.chunks for e in exchanges]),
+        "shared": counts([e.shared for e in exchanges]),
+        "error": counts([places[e.error or ""] for e in exchanges]),
+    }
+    stamps = np.concatenate([np.empty(0), *(np.array(e.outputs) for e in exchanges)]) - start
+    return Records(columns, stamps, kinds)

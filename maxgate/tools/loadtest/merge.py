@@ -1,0 +1,95 @@
+"""`load_test.py merge`: the reports of several machines, with their raw records, as one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from maxgate.tools.loadtest.analysis.grades import grade
+from maxgate.tools.loadtest.analysis.level_report import LevelPlan, level_report
+from maxgate.tools.results.distribution import ClientError
+from maxgate.tools.results.files import ReportError, read_report
+from maxgate.tools.results.level import Level
+from maxgate.tools.results.records import Records, join, read_records
+from maxgate.tools.results.report import Report
+
+
+def merge(paths: Sequence[Path], targets: dict[str, float]) -> tuple[Report, list[Records]]:
+    """One report, from raw records: its percentiles are exact.
+
+    Raises ReportError for files that are not parts of one run.
+    """
+    reports = [read_report(path) for path in paths]
+    first = reports[0]
+    for path, report in zip(paths, reports, strict=True):
+        _check(path, report, first, paths[0])
+    parts = [_records(path, report) for path, report in zip(paths, reports, strict=True)]
+    levels, joined = [], []
+    for number in range(len(parts[0])):
+        records = join([part[number] for part in parts])
+        joined.append(records)
+        levels += _levels(reports, number, records)
+    merged = first.model_copy(
+        update={
+            "levels": levels,
+            "grades": [g for one in levels if one.side == "target" for g in grade(one, targets)],
+            "interrupted": any(report.interrupted for report in reports),
+            "load": first.load.model_copy(update={"shard": None}),
+            "warnings": sorted({text for report in reports for text in report.warnings}),
+        }
+    )
+    return merged, joined
+
+
+def _check(path: Path, report: Report, first: Report, first_path: Path) -> None:
+    if _identity(report) != _identity(first):
+        raise ReportError(f"{path}: not of the same run as {first_path}")
+    if report.records is None:
+        raise ReportError(f"{path}: has no raw records; leave out --no-records")
+
+
+def _identity(report: Report) -> object:
+    keys = [(level.scenario, level.name, level.side) for level in report.levels]
+    return report.workload, report.seed, report.load.kind, keys
+
+
+def _records(path: Path, report: Report) -> list[Records]:
+    return read_records(path.with_name(report.records or ""))
+
+
+def _levels(reports: Sequence[Report], number: int, records: Records) -> list[Level]:
+    keys = list(dict.fromkeys((one.scenario, one.name) for one in reports[0].levels))
+    chosen = [
+        [one for one in report.levels if (one.scenario, one.name) == keys[number]]
+        for report in reports
+    ]
+    return [_level(reports[0], same, records) for same in zip(*chosen, strict=True)]
+
+
+def _level(report: Report, parts: Sequence[Level], records: Records) -> Level:
+    first = parts[0]
+    busy = [part.client.cpu for part in parts if part.client.cpu is not None]
+    plan = LevelPlan(
+        name=first.name,
+        scenario=first.scenario,
+        side=first.side,
+        started_at=min(part.started_at for part in parts),
+        wall=max(part.wall_seconds for part in parts),
+        cpu=max(busy, default=None),
+        stream=report.workload.stream,
+        scheduled="response_latency" in first.metrics,
+        concurrency=first.concurrency,
+        rate=first.rate,
+        objectives=report.objectives,
+        client_errors=_largest_errors(parts),
+        seed=report.seed,
+    )
+    return level_report(plan, records)
+
+
+def _largest_errors(parts: Sequence[Level]) -> dict[str, ClientError]:
+    found: dict[str, ClientError] = {}
+    for part in parts:
+        for metric, distribution in part.metrics.items():
+            error = distribution.client_error
+            if error is not None and (metric not in found or error.p99 > found[metric].p99):
+                found[metric] = error
+    return found

@@ -1,0 +1,139 @@
+"""What a run was asked for, checked."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maxgate.errors import ConfigurationError
+from maxgate.tools.loadtest.job import LoadShape
+from maxgate.tools.loadtest.schedule import Arrivals
+from maxgate.tools.results.run import LoadKind
+
+DEFAULT_DURATION = 15.0
+DEFAULT_CONCURRENCY = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """All flags; seconds and counts."""
+
+    url: str = "http://localhost:8000"
+    model: str | None = None
+    api_key: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    baseline: str | None = None
+    baseline_model: str | None = None
+    scenarios: tuple[str, ...] = ("short", "medium", "long")
+    stream: bool = True
+    max_tokens: int | None = 32
+    extra: dict[str, Any] = field(default_factory=dict)
+    cold: bool = False
+    tokenizer: str | None = None
+    concurrency: tuple[int, ...] = ()
+    rates: tuple[float, ...] = ()
+    arrivals: Arrivals = "constant"
+    replay: bool = False
+    speed: float = 1.0
+    sweep: bool = False
+    soak: bool = False
+    duration: float | None = None
+    requests: int | None = None
+    warmup: int | None = None
+    timeout: float = 120.0
+    grace: float = 30.0
+    seed: int = 0
+    processes: int = 1
+    shard: tuple[int, int] = (0, 1)
+    start_at: float | None = None
+    """Seconds since 1970."""
+    calibration: float = 2.0
+    """Seconds against the scripted server before each level; 0 for none."""
+    objectives: dict[str, float] = field(default_factory=dict)
+    targets: dict[str, float] = field(default_factory=dict)
+    compare: Path | None = None
+    output: Path | None = None
+    csv: Path | None = None
+    prometheus: Path | None = None
+    records: bool = True
+    quiet: bool = False
+    json: bool = False
+
+    def check(self) -> None:
+        """Raises ConfigurationError for flags that contradict each other."""
+        if self.rates and self.concurrency:
+            raise ConfigurationError(
+                "--rate and --concurrency: a load has a rate (open loop) or a number at a time "
+                "(closed loop), not both"
+            )
+        if self.replay and (self.rates or self.concurrency or self.sweep):
+            raise ConfigurationError("--replay: the trace says when requests leave; leave out load")
+        if self.soak and self.sweep:
+            raise ConfigurationError("--soak and --sweep: one load for long, or many; not both")
+        if self.shard[1] > 1 and (self.start_at is None or self.duration is None or self.sweep):
+            raise ConfigurationError(
+                "--shard: all machines start together and stop together; give --start-at and "
+                "--duration, and no --sweep"
+            )
+
+    @property
+    def kind(self) -> LoadKind:
+        """The word for this load."""
+        if self.sweep:
+            return "sweep"
+        if self.soak:
+            return "soak"
+        if self.replay:
+            return "replay"
+        return self.arrivals if self.rates else "closed"
+
+
+@dataclass(frozen=True)
+class LevelSpec:
+    """One scenario under one load."""
+
+    scenario: str
+    load: LoadShape
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        load = self.load
+        if load.kind == "replay":
+            return "replay" if load.speed == 1 else f"replay at {load.speed:g} times the speed"
+        if load.kind == "closed":
+            return f"concurrency {load.concurrency}"
+        how = "" if load.arrivals == "constant" else f", {load.arrivals}"
+        return f"{load.rate:g} requests/s{how}"
+
+
+def closed(options: Options, concurrency: int) -> LoadShape:
+    """So many at a time; the first wave is warm-up unless it was said otherwise."""
+    warmup = concurrency if options.warmup is None else options.warmup
+    return LoadShape(kind="closed", concurrency=concurrency, warmup=warmup, **_length(options))
+
+
+def opened(options: Options, rate: float) -> LoadShape:
+    """So many a second; the first second, ten at most, is warm-up."""
+    warmup = min(10, round(rate)) if options.warmup is None else options.warmup
+    return LoadShape(
+        kind="open", arrivals=options.arrivals, rate=rate, warmup=warmup, **_length(options)
+    )
+
+
+def levels_of(options: Options) -> list[LevelSpec]:
+    """Every scenario under every load, in the order in which they are run; not for a sweep."""
+    if options.replay:
+        length = {"duration": options.duration, "requests": options.requests}
+        loads = [LoadShape(kind="replay", speed=options.speed, warmup=0, **length)]
+    elif options.rates:
+        loads = [opened(options, rate) for rate in options.rates]
+    else:
+        loads = [closed(options, c) for c in options.concurrency or (DEFAULT_CONCURRENCY,)]
+    return [LevelSpec(scenario, load) for scenario in options.scenarios for load in loads]
+
+
+def _length(options: Options) -> dict[str, Any]:
+    duration = options.duration
+    if duration is None and options.requests is None:
+        duration = 600.0 if options.soak else DEFAULT_DURATION
+    return {"duration": duration, "requests": options.requests}

@@ -1,0 +1,129 @@
+"""One call of load_test.py: run, report, judge."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from maxgate.tools.loadtest.analysis.comparison import check_comparable, compare
+from maxgate.tools.loadtest.assemble import assemble
+from maxgate.tools.loadtest.client.client import ServerAway
+from maxgate.tools.loadtest.console import LiveScreen, print_report
+from maxgate.tools.loadtest.exports import write_csv, write_prometheus
+from maxgate.tools.loadtest.fleet import fleet_of
+from maxgate.tools.loadtest.job import Peer, RequestShape
+from maxgate.tools.loadtest.options import Options
+from maxgate.tools.loadtest.probe import first_model
+from maxgate.tools.loadtest.scenarios.load import load_scenario
+from maxgate.tools.loadtest.scenarios.requests import RequestSource
+from maxgate.tools.loadtest.session import Findings, Session, interruptible
+from maxgate.tools.results.files import read_report, write_report
+from maxgate.tools.results.records import Records, read_records, write_records
+from maxgate.tools.results.report import Report
+
+_WIDTH = 110  # what the table of a level needs; a narrower terminal wraps
+
+
+def load_test(options: Options, command: Sequence[str]) -> int:
+    """Run it all and return the exit code: 0 or 1 by targets and comparison."""
+    options.check()
+    old = read_report(options.compare) if options.compare is not None else None
+    fingerprint = fingerprint_of(options)
+    peers = _peers(options)
+    console = Console(stderr=True)
+    with LiveScreen(console, quiet=options.quiet) as screen:
+        findings = asyncio.run(_run(options, peers, screen))
+    if not findings.levels:
+        raise ServerAway("interrupted before anything was measured")
+    models = [peer.model for peer in peers]
+    report = assemble(options, findings, command=command, models=models, fingerprint=fingerprint)
+    if old is not None and options.compare is not None:
+        check_comparable(old, report)
+        old_records = _old_records(options.compare, old)
+        changes = compare(old, report, old_records, findings.records, options.seed)
+        report = report.model_copy(update={"comparison": changes})
+    publish(report, findings.records, options)
+    return exit_code(report)
+
+
+def fingerprint_of(options: Options) -> str:
+    """Of all scenarios together. Raises ConfigurationError for those that do not exist."""
+    found = []
+    for scenario in options.scenarios:
+        shape = RequestShape(
+            scenario=scenario,
+            seed=options.seed,
+            stream=options.stream,
+            max_tokens=options.max_tokens,
+            extra=options.extra,
+            tokenizer=options.tokenizer,
+        )
+        found.append(RequestSource(shape, load_scenario(shape)).fingerprint())
+    return found[0] if len(found) == 1 else "+".join(one[:32] for one in found)
+
+
+def publish(report: Report, records: Sequence[Records], options: Options) -> None:
+    """Write the files and print the summary."""
+    path = options.output or _default_path(report.created_at)
+    if options.records:
+        beside = path.with_suffix(".records.npz")
+        write_records(records, beside)
+        report = report.model_copy(update={"records": beside.name})
+    write_report(report, path)
+    if options.csv is not None:
+        write_csv(report, options.csv)
+    if options.prometheus is not None:
+        write_prometheus(report, options.prometheus)
+    if options.json:
+        sys.stdout.buffer.write(orjson.dumps(report.model_dump(mode="json")) + b"\n")
+    elif not options.quiet:
+        print_report(report, Console(width=max(_WIDTH, Console().width)))
+    if not options.quiet:
+        print(f"written to {path}", file=sys.stderr)
+
+
+def exit_code(report: Report) -> int:
+    """1 when a target was missed or cannot be shown to be met, or when something got worse.
+
+    Also when a level measured nothing at all, unless it was interrupted.
+    """
+    nothing = any(not level.requests.attempted for level in report.levels)
+    limited = any(level.client.limited for level in report.levels)
+    missed = any(grade.verdict == "fail" for grade in report.grades)
+    worse = any(change.verdict == "worse" for change in report.comparison)
+    return int(
+        missed or worse or (nothing and not report.interrupted) or (limited and bool(report.grades))
+    )
+
+
+async def _run(options: Options, peers: list[Peer], screen: LiveScreen) -> Findings:
+    async with fleet_of(options.processes) as fleet:
+        session = Session(options, peers, fleet, screen)
+        with interruptible(session):
+            await session.run()
+        return session.findings
+
+
+def _peers(options: Options) -> list[Peer]:
+    headers = dict(options.headers)
+    if options.api_key:
+        headers["authorization"] = f"Bearer {options.api_key}"
+    model = options.model or first_model(options.url, headers)
+    peers = [Peer(url=options.url, model=model, headers=headers)]
+    if options.baseline is not None:
+        other = options.baseline_model or options.model or first_model(options.baseline, headers)
+        peers.append(Peer(url=options.baseline, model=other, headers=headers))
+    return peers
+
+
+def _old_records(path: Path, report: Report) -> list[Records] | None:
+    beside = path.with_name(report.records) if report.records else None
+    return read_records(beside) if beside is not None and beside.exists() else None
+
+
+def _default_path(created_at: datetime) -> Path:
+    return Path("results") / f"{created_at.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}.json"

@@ -1,0 +1,1 @@
+"""What is asked: built-in prompts, files, and synthetic prompts."""

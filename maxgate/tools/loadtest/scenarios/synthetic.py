@@ -1,0 +1,55 @@
+"""Prompts of a given length in tokens.
+
+With the model's tokenizer the length is exact and checked. Without it a prompt has one common word
+per token, which is close for most tokenizers; the report has the true lengths from the usage.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from random import Random
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from maxgate.errors import ConfigurationError
+
+_WORDS: Final = (
+    "time year people way day man thing woman life child world school state family student group "
+    "country problem hand part place case week company system program question work government "
+    "number night point home water room mother area money story fact month lot right study book "
+    "eye job word business issue side kind head house service friend father power hour game line"
+)
+_TRIES: Final = 64
+
+Write = Callable[[int, Random], str]
+
+
+@lru_cache
+def prompt_writer(tokenizer: str | None) -> Write:
+    """A function of the number of tokens.
+
+    Raises ConfigurationError where the tokenizer cannot be read.
+    """
+    words = _WORDS.split()
+    if tokenizer is None:
+        return lambda tokens, rng: " ".join(rng.choices(words, k=max(1, tokens)))
+    try:
+        loaded = Tokenizer.from_file(tokenizer)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ConfigurationError(f"--tokenizer {tokenizer}: {error}") from error
+    return lambda tokens, rng: _exact(loaded, words, tokens, rng)
+
+
+def _exact(tokenizer: Tokenizer, words: list[str], tokens: int, rng: Random) -> str:
+    text = ""
+    for _ in range(_TRIES):
+        drawn = rng.choices(words, k=max(1, tokens))
+        while drawn:
+            text = " ".join(drawn)
+            excess = len(tokenizer.encode(text, add_special_tokens=False).ids) - tokens
+            if excess == 0:
+                return text
+            if excess < 0:
+                break  # a word of two tokens fell out; draw again
+            del drawn[-max(1, excess // 2) :]
+    raise ConfigurationError(f"no prompt of exactly {tokens} tokens was found; it said {text!r}")

@@ -1,0 +1,109 @@
+"""Scenarios written in YAML; docs/load-testing.md has an example of every kind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from maxgate.errors import ConfigurationError
+from maxgate.tools.loadtest.scenarios.scenario import Mixed, Recorded, Scenario, Turn
+from maxgate.tools.loadtest.scenarios.synthetic import Write, prompt_writer
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Range(_Strict):
+    low: int = Field(ge=1)
+    high: int = Field(ge=1)
+
+
+class _Part(_Strict):
+    """One of `messages`, `turns` and `synthetic`."""
+
+    weight: float = Field(default=1.0, gt=0)
+    messages: list[dict[str, Any]] | None = None
+    turns: list[str] | None = None
+    system: str | None = None
+    answers: list[str] | None = None
+    synthetic: int | _Range | None = None
+    shared_prefix: int = Field(default=0, ge=0)
+    prefixes: int = Field(default=1, ge=1)
+    fields: dict[str, Any] = Field(default_factory=dict)
+
+
+class _File(_Strict):
+    name: str | None = None
+    requests: list[_Part] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class _Synthetic:
+    """Prompts of drawn length behind one of a few shared prefixes."""
+
+    part: _Part
+    write: Write
+    live_answers: bool = False
+    arrivals: Sequence[float] | None = None
+
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
+        """See Scenario."""
+        part = self.part
+        length = part.synthetic
+        if isinstance(length, _Range):
+            length = rng.randint(length.low, length.high)
+        text = self.write(length or 1, rng)
+        messages = [{"role": "user", "content": text}]
+        if part.shared_prefix:
+            which = Random(f"prefix/{rng.randrange(part.prefixes)}")  # noqa: S311
+            prefix = self.write(part.shared_prefix, which)
+            messages.insert(0, {"role": "system", "content": prefix})
+        return [Turn(messages, part.fields)]
+
+
+def yaml_scenario(data: Mapping[str, Any], path: Path, tokenizer: str | None) -> Scenario:
+    """All parts, drawn by weight.
+
+    Raises ConfigurationError with the field that is wrong.
+    """
+    try:
+        file = _File.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"--scenario {path}: {where}: {first['msg'].lower()}") from error
+    parts = [_scenario(part, path, tokenizer) for part in file.requests]
+    live = any(part.live_answers for part in parts)
+    return Mixed(parts, [part.weight for part in file.requests], live_answers=live)
+
+
+def _scenario(part: _Part, path: Path, tokenizer: str | None) -> Scenario:
+    kinds = [part.messages, part.turns, part.synthetic]
+    if sum(kind is not None for kind in kinds) != 1:
+        raise ConfigurationError(
+            f"--scenario {path}: each of requests has one of messages, turns and synthetic"
+        )
+    if part.synthetic is not None:
+        return _Synthetic(part, prompt_writer(tokenizer))
+    if part.messages is not None:
+        return Recorded([[Turn(part.messages, part.fields)]])
+    return _turns(part)
+
+
+def _turns(part: _Part) -> Scenario:
+    """A conversation; without `answers` the model's own are put in between."""
+    history: list[dict[str, Any]] = []
+    if part.system is not None:
+        history.append({"role": "system", "content": part.system})
+    turns = []
+    for number, question in enumerate(part.turns or ()):
+        history = [*history, {"role": "user", "content": question}]
+        turns.append(Turn(history, part.fields))
+        answers = part.answers or []
+        answer = answers[number] if number < len(answers) else None
+        history = [*history, {"role": "assistant", "content": answer}]
+    return Recorded([turns], live_answers=part.answers is None)

@@ -1,0 +1,224 @@
+"""One run, from the first question to the last level."""
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import httpx
+
+from maxgate.tools.loadtest.analysis.level_report import LevelPlan, level_report
+from maxgate.tools.loadtest.analysis.saturation import next_step, saturation
+from maxgate.tools.loadtest.calibration import (
+    Cadence,
+    Note,
+    cadence_of,
+    client_errors,
+)
+from maxgate.tools.loadtest.fleet import Fleet, Outcome
+from maxgate.tools.loadtest.job import Job, LoadShape, Peer, Progress, RequestShape
+from maxgate.tools.loadtest.options import LevelSpec, Options, levels_of
+from maxgate.tools.loadtest.responder.process import responding
+from maxgate.tools.results.distribution import ClientError
+from maxgate.tools.results.level import Level
+from maxgate.tools.results.records import Records
+from maxgate.tools.results.verdict import Saturation
+
+_PROBES = 3
+_BETWEEN_SHARDED_LEVELS = 5.0
+
+
+class Screen(Protocol):
+    """Who is told how it goes."""
+
+    def phase(self, text: str, seconds: float | None) -> None:
+        """Something begins that takes this long, as far as one knows."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """How far it is."""
+        ...
+
+
+@dataclass
+class Findings:
+    """What a run has brought so far."""
+
+    levels: list[Level] = field(default_factory=list)
+    records: list[Records] = field(default_factory=list)
+    saturation: Saturation | None = None
+    server: str | None = None
+    interrupted: bool = False
+
+
+class Session:
+    """Runs the levels of these options on the fleet; `interrupt` ends it in good order."""
+
+    def __init__(self, options: Options, peers: list[Peer], fleet: Fleet, screen: Screen) -> None:
+        self._options, self._peers, self._fleet, self._screen = options, peers, fleet, screen
+        self._cadences: dict[str, Cadence] = {}
+        self._nonce = secrets.token_hex(4) if options.cold else None
+        self._run_id = f"load-{secrets.token_hex(4)}"
+        self.findings = Findings()
+
+    def interrupt(self) -> None:
+        """Finish the present level early and begin no other."""
+        self.findings.interrupted = True
+        self._fleet.stop()
+
+    async def run(self) -> None:
+        """All levels. Raises ServerAway and ConfigurationError before anything was sent."""
+        if self._options.sweep:
+            for scenario in self._options.scenarios:
+                await self._sweep(scenario)
+        else:
+            for number, spec in enumerate(levels_of(self._options)):
+                await self._level(spec, number)
+
+    async def _sweep(self, scenario: str) -> None:
+        steps: list[Level] = []
+        verdict = saturation(steps)
+        while not verdict.found and not self.findings.interrupted:
+            spec = next_step(self._options, scenario, len(steps))
+            if spec is None:
+                break
+            await self._level(spec, len(steps))
+            steps += [level for level in self.findings.levels[-1:] if level.side == "target"]
+            verdict = saturation(steps)
+        self.findings.saturation = verdict
+
+    async def _level(self, spec: LevelSpec, number: int) -> None:
+        if self.findings.interrupted:
+            return
+        if spec.scenario not in self._cadences:
+            self._cadences[spec.scenario] = await self._probe(spec)
+        errors = await self._calibrate(spec)
+        if self.findings.interrupted:
+            return
+        self._screen.phase(f"{spec.scenario}, {spec.name}", spec.load.duration)
+        started_at = datetime.now(UTC)
+        outcome = await self._fleet.run(
+            self._job(spec, self._peers), self._screen.progress, start=self._start(number)
+        )
+        self._keep(spec, outcome, started_at, errors)
+
+    def _keep(
+        self,
+        spec: LevelSpec,
+        outcome: Outcome,
+        started_at: datetime,
+        errors: dict[str, ClientError],
+    ) -> None:
+        options, load = self._options, spec.load
+        self.findings.records.append(outcome.records)
+        self.findings.server = self.findings.server or outcome.server
+        for side in ("baseline", "target") if len(self._peers) > 1 else ("target",):
+            plan = LevelPlan(
+                name=spec.name,
+                scenario=spec.scenario,
+                side=side,
+                started_at=started_at,
+                wall=outcome.wall,
+                cpu=outcome.cpu,
+                stream=options.stream,
+                scheduled=load.kind != "closed",
+                concurrency=load.concurrency if load.kind == "closed" else None,
+                rate=load.rate if load.kind == "open" else None,
+                objectives=options.objectives,
+                client_errors=errors,
+                seed=options.seed,
+            )
+            self.findings.levels.append(level_report(plan, outcome.records))
+
+    async def _probe(self, spec: LevelSpec) -> Cadence:
+        """A few requests, to know the cadence and to have everything warm."""
+        self._screen.phase(f"{spec.scenario}: warming up", None)
+        load = LoadShape(kind="closed", concurrency=1, requests=_PROBES)
+        job = self._job(LevelSpec(spec.scenario, load), self._peers)
+        outcome = await self._fleet.run(job.model_copy(update={"shards": 1, "shard": 0}), _ignore)
+        records = outcome.records
+        return cadence_of(records.select(records["side"] == 0))
+
+    async def _calibrate(self, spec: LevelSpec) -> dict[str, ClientError]:
+        if not self._options.calibration:
+            return {}
+        cadence = self._cadences[spec.scenario]
+        self._screen.phase(f"{spec.scenario}, {spec.name}: measuring the client itself", None)
+        async with responding(cadence.script()) as url:
+            calibrated = LevelSpec(
+                spec.scenario, cadence.load(spec.load, self._options.calibration)
+            )
+            job = self._job(calibrated, [Peer(url=url, model="scripted")])
+            outcome = await self._fleet.run(job, _ignore)
+            notes = await notes_of(url)
+        return client_errors(outcome.records, notes, streamed=self._options.stream)
+
+    def _job(self, spec: LevelSpec, peers: list[Peer]) -> Job:
+        options = self._options
+        shape = RequestShape(
+            scenario=spec.scenario,
+            seed=options.seed,
+            stream=options.stream,
+            max_tokens=options.max_tokens,
+            extra=options.extra,
+            nonce=self._nonce,
+            tokenizer=options.tokenizer,
+        )
+        return Job(
+            run_id=self._run_id,
+            peers=peers,
+            requests=shape,
+            load=spec.load,
+            timeout=options.timeout,
+            grace=options.grace,
+            shard=options.shard[0],
+            shards=options.shard[1],
+            records="",
+        )
+
+    def _start(self, number: int) -> float | None:
+        """For several machines, the moment at which all of them begin this level."""
+        options = self._options
+        if options.start_at is None:
+            return None
+        each = (options.duration or 0.0) + options.grace + _BETWEEN_SHARDED_LEVELS
+        return time.perf_counter() + options.start_at + number * each - time.time()
+
+
+async def notes_of(url: str) -> dict[tuple[int, int], Note]:
+    """What the scripted server noted, by index and turn."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        noted = (await client.get(f"{url}/notes")).json()
+    found = {}
+    for key, received, writes in noted:
+        index, turn = key.rsplit("-", 2)[-2:]
+        found[int(index), int(turn)] = Note(received, writes)
+    return found
+
+
+def _ignore(progress: Progress) -> None:
+    """Of what is not measured nothing is shown."""
+
+
+@contextmanager
+def interruptible(session: Session) -> Iterator[None]:
+    """Ctrl-C ends the session in good order; a second one at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def on_signal() -> None:
+        if session.findings.interrupted and task is not None:
+            task.cancel()
+        session.interrupt()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

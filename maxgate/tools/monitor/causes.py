@@ -1,0 +1,161 @@
+"""What can make it slow, and the numbers that give it away.
+
+In the order of CAUSES, from the engine outward: what is deepest explains what lies above it. A GPU
+that swaps requests in and out also has a queue, and a queue in MAX also makes the gateway slow;
+naming the queue or the gateway would be naming a symptom.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from maxgate.tools.monitor.evidence import Cause, Facts
+
+SLOWER: Final = 1.5
+"""Half as much again as usual."""
+
+
+def _no_gateway(facts: Facts) -> Cause | None:
+    if facts.get("gateway.up"):
+        return None
+    advice = "see whether its process runs, and what its log ends with"
+    return Cause("the gateway cannot be read", advice, facts.quote("gateway.up"))
+
+
+def _no_engine(facts: Facts) -> Cause | None:
+    if not facts.knows("engines.healthy") or facts.get("engines.healthy"):
+        return None
+    advice = "see whether MAX runs and has compiled its model; its log says"
+    return Cause("no engine can be asked", advice, facts.quote("engines.healthy", "engines.known"))
+
+
+def _gpu_slowed(facts: Facts) -> Cause | None:
+    if not facts.get("gpu.slowed"):
+        return None
+    advice = "cool the machine or raise the power limit; clocks are held down"
+    quoted = facts.quote("gpu.slowed", "gpu.temperature", "gpu.power", "gpu.utilisation")
+    return Cause("the GPU is slowed down by heat or power", advice, quoted)
+
+
+def _kv_thrashing(facts: Facts) -> Cause | None:
+    if not facts.get("max.preemptions"):
+        return None
+    advice = (
+        "MAX computes evicted requests again: lower --max-batch-size or --max-length, or give the "
+        "KV cache more memory (--device-memory-utilization)"
+    )
+    quoted = facts.quote("max.preemptions", "max.kv_used", "max.running", "max.queued")
+    return Cause("KV cache thrashing", advice, quoted)
+
+
+def _kv_full(facts: Facts) -> Cause | None:
+    if facts.get("max.kv_used") < 0.95 or facts.get("max.preemptions") or _waiting(facts) < 1:
+        return None
+    advice = "requests wait for KV cache: give it more memory, or lower --max-length"
+    return Cause("KV cache full", advice, facts.quote("max.kv_used", "max.queued", "max.running"))
+
+
+def _queue(facts: Facts) -> Cause | None:
+    if _waiting(facts) < 1 or facts.get("max.preemptions") or facts.get("max.kv_used") >= 0.95:
+        return None
+    quoted = facts.quote(
+        "max.queued", "max.awaiting_admission", "max.running", "gpu.utilisation", "host.cpu"
+    )
+    if facts.get("gpu.utilisation") >= 0.9:
+        advice = "the GPU has no time left: add a replica (another --engine-url), or send less"
+        return Cause("waiting in MAX's queue, GPU saturated", advice, quoted)
+    if not facts.knows("gpu.utilisation") and facts.get("host.cpu") >= 0.85:
+        advice = "MAX runs on the CPU, and this machine has none left: more cores, a GPU, or less"
+        return Cause("waiting in MAX's queue, processor saturated", advice, quoted)
+    advice = "the batch is full while the device has time left: raise --max-batch-size"
+    return Cause("waiting in MAX's queue, batch limit reached", advice, quoted)
+
+
+def _waiting(facts: Facts) -> float:
+    return facts.get("max.queued") + facts.get("max.awaiting_admission")
+
+
+def _unread_answers(facts: Facts) -> Cause | None:
+    buffered = facts.get("max.responses_buffered")
+    if buffered < 1 or buffered < facts.get("max.running"):
+        return None
+    advice = (
+        "MAX generates faster than its API process sends: fewer tokens per request, or replicas"
+    )
+    quoted = facts.quote("max.responses_buffered", "max.running", "max.output_tokens")
+    return Cause("answers pile up in MAX's API process", advice, quoted)
+
+
+def _gateway_processor(facts: Facts) -> Cause | None:
+    if facts.get("gateway.cpu_per_worker") < 0.85:
+        return None
+    advice = "every worker has its core full: start the gateway with more --workers"
+    quoted = facts.quote(
+        "gateway.cpu_per_worker", "gateway.cpu_cores", "gateway.requests", "gateway.output_tokens"
+    )
+    return Cause("the gateway's processor is saturated", advice, quoted)
+
+
+def _lost_before_the_engine(facts: Facts) -> Cause | None:
+    # Means: MAX's buckets are half as wide as their bound, sums are exact. With few answers the
+    # two count different ones, as MAX counts at the first token and the gateway at the last.
+    if not facts.knows("gateway.ttft_mean", "max.ttft_mean") or facts.get("gateway.answers") < 20:
+        return None
+    lost = facts.get("gateway.ttft_mean") - facts.get("max.ttft_mean")
+    if lost < max(0.1, facts.get("max.ttft_mean")) or _waiting(facts) >= 1:
+        return None
+    advice = "the time is lost between gateway and MAX: the network, or the gateway's own queue"
+    quoted = facts.quote("gateway.ttft_mean", "max.ttft_mean", "gateway.cpu_per_worker")
+    return Cause("first tokens are late before MAX has the request", advice, quoted)
+
+
+def _machine_full(facts: Facts) -> Cause | None:
+    if facts.get("host.memory") < 0.95 and facts.get("container.throttled") < 0.1:
+        return None
+    advice = "give the machine or the container more, or run less beside it"
+    quoted = facts.quote(
+        "host.memory", "container.memory", "container.throttled", "container.cpu_cores"
+    )
+    return Cause("memory or processor of the machine is at its limit", advice, quoted)
+
+
+def _longer_prompts(facts: Facts) -> Cause | None:
+    if facts.growth("gateway.prompt_tokens_each") < SLOWER:
+        return None
+    advice = (
+        "more has to be read before the first token: shorten prompts, or share their beginnings"
+    )
+    quoted = facts.quote("gateway.prompt_tokens_each", "max.cache_hits", usual=True)
+    return Cause("prompts have become longer", advice, quoted)
+
+
+def _colder_cache(facts: Facts) -> Cause | None:
+    if facts.growth("max.cache_hits") > 1 / SLOWER:
+        return None
+    advice = "prompts share less of their beginning than before: what changes belongs at their end"
+    quoted = facts.quote("max.cache_hits", "max.step_prefill", usual=True)
+    return Cause("MAX finds less of the prompts in its cache", advice, quoted)
+
+
+def _longer_answers(facts: Facts) -> Cause | None:
+    if facts.growth("gateway.output_tokens_each") < SLOWER:
+        return None
+    advice = "answers take longer because they are longer: limit max_tokens where that is too much"
+    quoted = facts.quote("gateway.output_tokens_each", "gateway.tpot_p50", usual=True)
+    return Cause("answers have become longer", advice, quoted)
+
+
+CAUSES: Final[Sequence[Callable[[Facts], Cause | None]]] = (
+    _no_gateway,
+    _no_engine,
+    _gpu_slowed,
+    _kv_thrashing,
+    _kv_full,
+    _queue,
+    _unread_answers,
+    _gateway_processor,
+    _lost_before_the_engine,
+    _machine_full,
+    _longer_prompts,
+    _colder_cache,
+    _longer_answers,
+)

@@ -1,0 +1,1 @@
+"""Reports of load tests as charts, grades and advice."""

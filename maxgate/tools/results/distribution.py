@@ -1,0 +1,67 @@
+"""One metric of one level: where its values lie."""
+
+from pydantic import Field
+
+from maxgate.tools.results.base import Part
+
+
+class Interval(Part):
+    """Where the true value lies with this confidence, by block bootstrap."""
+
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
+class Histogram(Part):
+    """`counts[i]` values lie above `bounds[i]` and at or below `bounds[i + 1]`.
+
+    The bounds are 2 ** (k / 16) microseconds with consecutive whole k: the histograms of two
+    reports can be added without loss. Values of 0 and below are in the first bucket.
+    """
+
+    bounds: list[float]
+    counts: list[int]
+
+
+class ClientError(Part):
+    """What the client itself adds to one value of a metric, from the calibration run.
+
+    `mean`, `p99` and `max` are those of the absolute difference between what the client measured
+    and what the scripted responder noted; `bias` is the mean of the signed one.
+    """
+
+    bias: float
+    mean: float
+    p99: float
+    max: float
+    count: int
+
+
+class Distribution(Part):
+    """The values of one metric.
+
+    Percentiles are nearest-rank on exact values; keys are "50", "90", "95", "99", "99.9". One is
+    null where the sample is too small for it (99 needs 100 values, 99.9 needs 1,000) or where it
+    is smaller than the client's own error. `including_failures` counts every failed request as
+    slower than all others; null there means that so many failed.
+    """
+
+    metric: str
+    """The key of its definition in `Report.definitions`."""
+    unit: str
+    count: int
+    min: float | None = None
+    max: float | None = None
+    mean: float | None = None
+    standard_deviation: float | None = None
+    percentiles: dict[str, float | None] = Field(default_factory=dict)
+    intervals: dict[str, Interval] = Field(default_factory=dict)
+    """By the percentile's key, and "mean"."""
+    including_failures: dict[str, float | None] = Field(default_factory=dict)
+    curve: list[tuple[float, float]] = Field(default_factory=list)
+    """Percent and value, rising, as far as the sample allows; for plots."""
+    histogram: Histogram | None = None
+    client_error: ClientError | None = None
+    below_client_error: bool = False
+    """The values are smaller than the client's own error: they are left out, this is why."""

@@ -1,0 +1,57 @@
+"""Raw records of load tests, made up."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from maxgate.tools.loadtest.client.exchange import Exchange
+from maxgate.tools.loadtest.client.recording import records_of
+from maxgate.tools.results.records import Records
+
+
+def exchange(
+    index: int = 0,
+    *,
+    sent: float = 1.0,
+    outputs: Sequence[float] = (1.5,),
+    late: float = 0.0,
+    **fields: Any,
+) -> Exchange:
+    """One that was answered, unless `fields` say otherwise; stamps of a clock that is at `sent`."""
+    made = Exchange(index, stream=True, scheduled=sent - late)
+    made.sent = sent
+    made.first_byte = made.first_event = outputs[0] if outputs else sent
+    made.outputs.extend(outputs)
+    made.chunks = len(outputs)
+    made.ended = outputs[-1] if outputs else sent
+    made.status = 200
+    made.output_tokens = len(outputs)
+    made.input_tokens = 10
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def records(*exchanges: Exchange, start: float = 0.0, worker: int = 0) -> Records:
+    """These, as one process notes them."""
+    return records_of(exchanges, start=start, worker=worker)
+
+
+def steady(latencies: Sequence[float], *, every: float = 0.1, failed: int = 0) -> Records:
+    """One request every so often; the last `failed` of them are refused at once."""
+    made = []
+    for number, latency in enumerate(latencies):
+        sent = 1.0 + number * every
+        first = sent + latency / 2
+        made.append(exchange(number, sent=sent, outputs=(first, sent + latency)))
+    for one in made[len(made) - failed :] if failed else ():
+        one.error, one.status, one.chunks = "http_503", 503, 0
+        one.outputs = type(one.outputs)("d")
+        one.ended = one.sent + 0.001
+    return records(*made)
+
+
+def rng() -> np.random.Generator:
+    """Chance that is the same every time."""
+    return np.random.default_rng(0)

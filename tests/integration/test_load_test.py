@@ -1,0 +1,284 @@
+"""The load test against a scripted server that says what it really did."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maxgate.tools.loadtest.fleet import fleet_of
+from maxgate.tools.loadtest.job import Job, LoadShape, Peer, Progress, RequestShape
+from maxgate.tools.loadtest.options import Options
+from maxgate.tools.loadtest.responder.process import responding
+from maxgate.tools.loadtest.responder.script import Script
+from maxgate.tools.results.files import read_report
+from maxgate.tools.results.records import Records, read_records
+from maxgate.tools.results.report import Report
+from tests.conftest import ROOT
+from tests.oracles.scripted import Run, findings, run_scripted, truth
+
+SHORT = Script(first=0.02, chunks=10, gap=0.004)
+
+
+async def measured(script: Script, **fields: object) -> Run:
+    """A moment of this script, with the client's own error measured first."""
+    given: dict[str, object] = {"scenarios": ("short",), "concurrency": (4,), "duration": 0.6}
+    given["calibration"] = 1.0
+    return await run_scripted(script, Options(**(given | fields)))  # type: ignore[arg-type]
+
+
+def close_enough(run: Run, *, from_departure: bool = False) -> None:
+    """Medians and means are the truth within the error bar that is printed, or half a millisecond.
+
+    The full measurement, with all percentiles, is benchmarks/loadtest/ground_truth.py: on a machine
+    that is shared with the rest of the tests a tail says more about the machine.
+    """
+    for one in findings(run, truth(run, from_departure=from_departure)):
+        if one.statistic in {"mean", "P50"}:
+            assert one.within_error_bar or one.within_limits, one
+
+
+async def test_one_stall_among_a_hundred_chunks_is_found_once_per_request() -> None:
+    """An eager role chunk at 1 ms is no token: the first one comes at 20 ms."""
+    script = SHORT.model_copy(update={"stall_before": 5, "stall": 0.35, "role_after": 0.001})
+    run = await measured(script, warmup=0)
+    close_enough(run)
+    level = run.level
+    assert level.chunks is not None
+    assert level.chunks.stalls == level.requests.succeeded > 0
+    first_byte = level.metrics["ttfb"].max
+    assert first_byte is not None
+    assert first_byte < 0.02
+
+
+async def test_nine_tokens_in_a_chunk_are_nine_tokens() -> None:
+    run = await measured(SHORT.model_copy(update={"tokens_per_chunk": 9}))
+    close_enough(run)
+    assert run.level.chunks is not None
+    assert run.level.chunks.tokens_per_chunk == 9
+    assert run.level.tokens.output == run.level.requests.succeeded * 10 * 9
+
+
+async def test_without_usage_chunks_are_counted_and_it_is_said() -> None:
+    run = await measured(SHORT.model_copy(update={"usage": False}))
+    assert run.level.tokens.counted_by == "chunks"
+    assert run.level.tokens.output == run.level.requests.succeeded * 10
+
+
+async def test_two_events_in_a_packet_share_a_read() -> None:
+    run = await measured(SHORT.model_copy(update={"packing": "two_in_a_packet"}))
+    close_enough(run)
+    assert run.level.chunks is not None
+    assert run.level.chunks.shared_reads >= run.level.chunks.count // 2
+
+
+async def test_an_event_in_two_packets_arrives_with_the_second() -> None:
+    run = await measured(SHORT.model_copy(update={"packing": "split"}))
+    close_enough(run)
+    assert run.level.chunks is not None
+    assert run.level.chunks.count == run.level.requests.succeeded * 10
+
+
+async def test_instant_refusals_are_failures_and_not_fast_answers() -> None:
+    script = SHORT.model_copy(update={"refuse": 0.3})
+    run = await measured(script, duration=None, requests=100, warmup=0)
+    close_enough(run)
+    refused = sum(script.refuses(index) for index in range(100))
+    assert run.level.requests.errors == {"http_503": refused}
+    latency = run.level.metrics["latency"]
+    assert (latency.min or 0) > 0.05
+    assert latency.including_failures["95"] is None
+
+
+async def test_a_freeze_is_in_the_latency_from_schedule() -> None:
+    """The server stands still for 1 s at 50 requests/s: requests that left into it waited."""
+    script = Script(first=0.02, chunks=1, freeze_after=1.0, freeze=1.0)
+    run = await measured(script, concurrency=(), rates=(50.0,), duration=3.0, calibration=0.0)
+    late = run.level.metrics["response_latency"]
+    slow = np.array(run.records["last_output"] - run.records["scheduled"]) > 0.1
+    # 0.98 s of departures at 50 a second wait longer than 0.1 s: 45, give or take the edges.
+    assert 42 <= slow.sum() <= 48
+    assert late.max == pytest.approx(1.02, abs=0.06)
+
+
+@asynccontextmanager
+async def load(script: Script, shape: LoadShape, processes: int = 1) -> AsyncIterator[Records]:
+    """What these processes record of this load."""
+    job = Job(
+        run_id="test",
+        peers=[],
+        requests=RequestShape(scenario="short", seed=1, stream=True, max_tokens=5),
+        load=shape,
+        timeout=10,
+        grace=5,
+        shard=0,
+        shards=1,
+        records="",
+    )
+    async with responding(script) as url, fleet_of(processes) as fleet:
+        job = job.model_copy(update={"peers": [Peer(url=url, model="m")]})
+        yield (await fleet.run(job, _ignore)).records
+
+
+def _ignore(progress: Progress) -> None:
+    pass
+
+
+@pytest.mark.parametrize(("concurrency", "processes"), [(1, 1), (7, 3), (60, 2), (500, 1)])
+async def test_in_flight_is_what_was_configured_and_never_more(
+    concurrency: int, processes: int
+) -> None:
+    from maxgate.tools.loadtest.analysis.in_flight import flight_of
+
+    slow = Script(first=0.3, chunks=2, gap=0.2)
+    shape = LoadShape(kind="closed", concurrency=concurrency, duration=1.5)
+    async with load(slow, shape, processes) as records:
+        flight = flight_of(records["sent"], records["ended"])
+    assert flight.maximum() == concurrency
+    # Between the first wave and the last departure everybody is at work.
+    begin, end = np.sort(records["sent"])[[concurrency - 1, -1]]
+    assert flight.mean(begin, end) == pytest.approx(concurrency, rel=0.03)
+
+
+async def test_processes_share_one_schedule() -> None:
+    """Three processes send every request of it once, and at its time."""
+    shape = LoadShape(kind="open", arrivals="poisson", rate=100, duration=1.0)
+    async with load(Script(first=0.01, chunks=1), shape, 3) as records:
+        pass
+    async with load(Script(first=0.01, chunks=1), shape, 1) as alone:
+        pass
+    assert sorted(records["index"]) == list(range(len(records)))
+    assert sorted(set(records["worker"])) == [0, 1, 2]
+    planned = [sorted(one["scheduled"]) for one in (records, alone)]
+    assert planned[0] == pytest.approx(planned[1], abs=1e-6)
+
+
+async def load_test(*flags: str, interrupt_after: float | None = None) -> tuple[int, str]:
+    """The program; its exit code and everything it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "load_test.py",
+        *flags,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    if interrupt_after is not None:
+        assert process.stdout is not None
+        said = b""
+        while b"up to" not in said:
+            said += await process.stdout.readline()
+        asyncio.get_running_loop().call_later(interrupt_after, process.send_signal, signal.SIGINT)
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+FEW = ("--scenario", "short", "-c", "2", "-n", "30", "--warmup", "2", "--no-calibrate")
+
+
+async def test_targets_decide_the_exit_code(tmp_path: Path) -> None:
+    flags = (*FEW, "-o", str(tmp_path / "r.json"))
+    async with responding(SHORT) as url:
+        missed, said = await load_test("--url", url, *flags, "--target", "throughput=900")
+        met, _ = await load_test("--url", url, *flags, "--target", "throughput=1")
+    assert (missed, met) == (1, 0)
+    assert "throughput  fail" in said
+    report = read_report(tmp_path / "r.json")
+    assert report.levels[0].requests.attempted == 30
+    assert len(read_records(tmp_path / "r.records.npz")[0]) == 32
+
+
+async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    async with responding(SHORT) as url:
+        flags = ("--url", url, "--scenario", "short,long", "-c", "2", "-d", "60s")
+        more = ("--no-calibrate", "--target", "none", "-o", str(tmp_path / "r.json"))
+        code, said = await load_test(*flags, *more, interrupt_after=0.7)
+    report = read_report(tmp_path / "r.json")
+    assert (code, report.interrupted, len(report.levels)) == (0, True, 1)
+    assert 4 <= report.levels[0].requests.succeeded <= 60
+    assert "Traceback" not in said
+
+
+async def test_shards_merged_are_one_run(tmp_path: Path) -> None:
+    """Two machines, here two programs, then `merge`: every request once, exact percentiles."""
+    files = [str(tmp_path / f"{number}.json") for number in (0, 1)]
+    async with responding(SHORT) as url:
+        start = f"{time.time() + 3:.3f}"
+        common = ("--url", url, "--scenario", "short", "-r", "40", "-d", "1s", "--warmup", "0")
+        common = (*common, "--start-at", start, "--no-calibrate", "--target", "none", "-q")
+        codes = await asyncio.gather(
+            *(load_test(*common, "--shard", f"{n}/2", "-o", files[n]) for n in (0, 1))
+        )
+    assert [code for code, _ in codes] == [0, 0]
+    whole = str(tmp_path / "whole.json")
+    code, said = await load_test("merge", *files, "-o", whole, "--target", "none", "-q")
+    assert (code, said) == (0, "")
+    (records,) = read_records(tmp_path / "whole.records.npz")
+    level = read_report(Path(whole)).levels[0]
+    latency = np.sort(records["last_output"] - records["sent"])
+    assert sorted(records["index"]) == list(range(40))
+    assert level.requests.succeeded == 40
+    assert level.metrics["latency"].percentiles["95"] == latency[37]
+
+
+async def test_the_gateways_price_is_found_in_pairs(tmp_path: Path) -> None:
+    """The same script, once with a first token that is 3 ms later."""
+    slower = SHORT.model_copy(update={"first": SHORT.first + 0.003})
+    path = tmp_path / "r.json"
+    async with responding(slower) as target, responding(SHORT) as baseline:
+        flags = ("--url", target, "--baseline", baseline, "--target", "none", "-q")
+        await load_test(*flags, *FEW[:-3], "--no-calibrate", "-o", str(path))
+    report = read_report(path)
+    (median,) = (c for c in report.paired if (c.metric, c.statistic) == ("ttft", "p50"))
+    assert median.verdict == "worse"
+    assert median.difference == pytest.approx(0.003, abs=0.0007)
+    assert [level.side for level in report.levels] == ["baseline", "target"]
+
+
+async def test_a_regression_fails_the_comparison(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    flags = ("--scenario", "short", "-c", "16", "-n", "220", "--warmup", "16", "--no-calibrate")
+    flags = (*flags, "--target", "none", "-q")
+    async with responding(SHORT) as url:
+        await load_test("--url", url, *flags, "-o", str(old))
+    slower = SHORT.model_copy(update={"first": 0.05})
+    async with responding(slower) as url:
+        code, said = await load_test("--url", url, *flags, "-o", str(new), "--compare", str(old))
+    changes = {(c.metric, c.statistic): c.verdict for c in read_report(new).comparison}
+    assert (code, changes["latency", "p50"]) == (1, "worse"), said
+
+
+async def test_different_workloads_are_not_compared(tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    quick = ("--no-calibrate", "-n", "3", "-c", "1", "--target", "none", "-q")
+    async with responding(SHORT) as url:
+        await load_test("--url", url, *quick, "--scenario", "short", "-o", str(old))
+        code, said = await load_test(
+            "--url", url, *quick, "--scenario", "long", "--compare", str(old)
+        )
+    assert code == 2
+    assert said.startswith("load_test.py: --compare: different workloads: ")
+
+
+async def test_a_sweep_stops_where_more_brings_no_more(tmp_path: Path) -> None:
+    """The scripted server has no limit; errors are one: a third of requests fails at once."""
+    path = tmp_path / "r.json"
+    async with responding(SHORT.model_copy(update={"refuse": 0.3})) as url:
+        flags = ("--url", url, "--sweep", "--scenario", "short", "-n", "20", "--no-calibrate")
+        await load_test(*flags, "--target", "none", "-q", "-o", str(path))
+    report: Report = read_report(path)
+    assert report.saturation is not None
+    assert (report.saturation.found, len(report.levels)) == (True, 1)
+
+
+async def test_a_server_that_is_away_gets_one_line() -> None:
+    code, output = await load_test("--url", "http://127.0.0.1:9")
+    assert (code, output.count("\n")) == (1, 1)
+    assert output.startswith("load_test.py: http://127.0.0.1:9 does not answer: ")

@@ -1,0 +1,125 @@
+"""What the load test should have found, from the scripted server's own notes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxgate.tools.loadtest.calibration import Note
+from maxgate.tools.loadtest.fleet import fleet_of
+from maxgate.tools.loadtest.job import Peer, Progress
+from maxgate.tools.loadtest.options import Options
+from maxgate.tools.loadtest.responder.process import responding
+from maxgate.tools.loadtest.responder.script import Script
+from maxgate.tools.loadtest.session import Session, notes_of
+from maxgate.tools.results.level import Level
+from maxgate.tools.results.records import Records
+from maxgate.tools.results.statistics import percentile
+
+Values = NDArray[np.float64]
+
+
+class Silent:
+    """A screen that shows nothing."""
+
+    def phase(self, text: str, seconds: float | None) -> None:
+        """See Screen."""
+
+    def progress(self, progress: Progress) -> None:
+        """See Screen."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One level against the scripted server, and what that server noted."""
+
+    level: Level
+    records: Records
+    notes: Mapping[tuple[int, int], Note]
+
+
+async def run_scripted(script: Script, options: Options) -> Run:
+    """The first level of these options, through the whole of the load test."""
+    async with responding(script) as url, fleet_of(options.processes) as fleet:
+        session = Session(options, [Peer(url=url, model="scripted")], fleet, Silent())
+        await session.run()
+        notes = await notes_of(url)
+    return Run(session.findings.levels[0], session.findings.records[0], notes)
+
+
+def truth(run: Run, *, from_departure: bool = False) -> dict[str, Values]:
+    """By metric, the server's own times of the requests that were measured and answered.
+
+    `from_departure` counts from when the client sent and not from when the server read, for a
+    server that stands still and does not read.
+    """
+    records = run.records
+    chosen = (records["error"] == 0) & (records["warmup"] == 0)
+    started = records.select(chosen)
+    offset = _clock_offset(run)
+    found: dict[str, list[float]] = {m: [] for m in ("ttft", "latency", "tpot", "chunk_gap")}
+    for row in range(len(started)):
+        note = run.notes[int(started["index"][row]), int(started["turn"][row])]
+        begin = started["sent"][row] + offset if from_departure else note.received
+        writes = np.array(note.writes)
+        found["ttft"].append(float(writes[0] - begin))
+        found["latency"].append(float(writes[-1] - begin))
+        tokens = int(started["output_tokens"][row])
+        if tokens > 1 and len(writes) > 1:
+            found["tpot"].append(float(writes[-1] - writes[0]) / (tokens - 1))
+        found["chunk_gap"] += np.diff(writes).tolist()
+    return {metric: np.array(values) for metric, values in found.items()}
+
+
+def _clock_offset(run: Run) -> float:
+    """The start of the level in the machine's monotonic clock.
+
+    The smallest way from client to server is taken to be no way at all: right to some 50 us.
+    """
+    records = run.records
+    ways = [
+        run.notes[int(i), int(t)].received - sent
+        for i, t, sent in zip(records["index"], records["turn"], records["sent"], strict=True)
+        if (int(i), int(t)) in run.notes
+    ]
+    return min(ways)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number of the report beside the truth, in seconds."""
+
+    metric: str
+    statistic: str
+    measured: float
+    true: float
+    error_bar: float
+
+    @property
+    def within_error_bar(self) -> bool:
+        """Whether it is off by no more than what is printed beside it."""
+        return abs(self.measured - self.true) <= self.error_bar
+
+    @property
+    def within_limits(self) -> bool:
+        """Whether it is off by no more than 1 % or 0.5 ms."""
+        return abs(self.measured - self.true) <= max(0.0005, 0.01 * abs(self.true))
+
+
+def findings(run: Run, true: Mapping[str, Values]) -> list[Finding]:
+    """Mean and percentiles of every metric that the truth has."""
+    made = []
+    for metric, values in true.items():
+        distribution = run.level.metrics.get(metric)
+        if distribution is None or not distribution.count or not len(values):
+            continue
+        error = distribution.client_error.p99 if distribution.client_error else float("nan")
+        ordered = np.sort(values)
+        if distribution.mean is not None:
+            made.append(Finding(metric, "mean", distribution.mean, float(values.mean()), error))
+        for key, measured in distribution.percentiles.items():
+            expected = percentile(ordered, float(key))
+            if measured is not None and expected is not None:
+                made.append(Finding(metric, f"P{key}", measured, expected, error))
+    return made
