@@ -100,7 +100,9 @@ def _runner(
     loop: asyncio.AbstractEventLoop,
 ) -> Runner:
     if job.load.kind == "closed":
-        return ClosedLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
+        closed = ClosedLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
+        closed.prepare()
+        return closed
     runner = OpenLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
     load, sides = job.load, len(clients)
     if load.kind == "replay":
