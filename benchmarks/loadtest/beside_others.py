@@ -1,6 +1,6 @@
 """guidellm, aiperf, `max benchmark` and this load test on the same scripted server.
 
-    python -m benchmarks.loadtest.beside_others [--tools ours,guidellm] [--seconds 4]
+    python -m benchmarks.loadtest.beside_others [--tools ours,guidellm] [--parts accuracy]
 
 Each of the others is looked for in an environment of its own: .bench/guidellm, .bench/aiperf and
 .bench/max (`python -m venv`, then `pip install guidellm`, `aiperf`, `max[benchmark]==26.7.0`); one
@@ -33,6 +33,11 @@ SERVER_CPU, CLIENT_CPU = 0, 1
 PLAIN = Script()
 REQUESTS = Script(first=0.05, chunks=1)
 CHUNKS = Script(first=0.05, chunks=200, gap=0.005)
+TITLES = {
+    "accuracy": "50 ms, 100 chunks at 10 ms, 8 at a time",
+    "requests": "requests a second from one core",
+    "chunks": "chunks a second to one core",
+}
 
 
 @dataclass(frozen=True)
@@ -158,24 +163,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tools", default="guidellm,aiperf,max benchmark,ours")
     parser.add_argument("--seconds", type=float, default=4, help="of each run")
+    parser.add_argument("--parts", default="accuracy,requests,chunks")
     arguments = parser.parse_args()
     asked = [tool for tool in tools() if tool.name in arguments.tools.split(",")]
     versions = {tool.name: tool.version() for tool in asked}
     chosen = [tool for tool in asked if versions[tool.name] is not None]
-    text = [f"{name}: {version or 'absent'}" for name, version in versions.items()]
-    text = ["; ".join(text) + ". Milliseconds. The server and the client have a core each."]
-    for title, made in (
-        ("What each reports of 50 ms and 100 chunks at 10 ms, 8 at a time", accuracy(chosen, 6)),
-        ("Requests", capacity(chosen, REQUESTS, 16, arguments.seconds)),
-        ("Chunks", capacity(chosen, CHUNKS, 8, arguments.seconds)),
-    ):
-        text += [f"\n### {title}\n"]
-        print(text[-1], flush=True)
-        for line in made:
+    named = "; ".join(f"{name} {version or 'absent'}" for name, version in versions.items())
+    seconds = arguments.seconds
+    parts = {
+        "accuracy": lambda: accuracy(chosen, 6),
+        "requests": lambda: capacity(chosen, REQUESTS, 16, seconds),
+        "chunks": lambda: capacity(chosen, CHUNKS, 8, seconds),
+    }
+    for part in arguments.parts.split(","):
+        text = [f"{named}. Milliseconds. The server and the client have a core each.", ""]
+        for line in parts[part]():
             text.append(line)
             print(line, flush=True)
-    command = "python -m benchmarks.loadtest.beside_others"
-    write_part("Beside other tools", command, "\n".join(text))
+        command = f"python -m benchmarks.loadtest.beside_others --parts {part}"
+        write_part(f"Beside other tools: {TITLES[part]}", command, "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Tool:
                 env={**os.environ, "PYTHONPATH": str(ROOT)} if self.name == "ours" else None,
                 check=True,
                 capture_output=True,
-                timeout=150,
+                timeout=60,
             )
             return self.read(Path(folder))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxgate.tools.loadtest.analysis.measures import succeeded
-from maxgate.tools.loadtest.job import LoadShape
+from maxgate.tools.loadtest.job import Lag, LoadShape
 from maxgate.tools.loadtest.responder.script import Script
 from maxgate.tools.results.distribution import ClientError
 from maxgate.tools.results.records import Records
@@ -91,6 +91,25 @@ def client_errors(
         for metric in ("ttft", "response_ttft", "tpot", "chunk_gap"):
             differences.pop(metric, None)
     return {metric: _error(np.array(values)) for metric, values in differences.items() if values}
+
+
+def widened(errors: Mapping[str, ClientError], lag: Lag) -> dict[str, ClientError]:
+    """The errors, no smaller than how late the client was woken during the run itself.
+
+    Times per token divide the client's lateness by the tokens; they stay as they are.
+    """
+    return {
+        metric: error
+        if metric in {"tpot", "normalized_latency"}
+        else error.model_copy(
+            update={
+                "mean": max(error.mean, lag.mean),
+                "p99": max(error.p99, lag.p99),
+                "max": max(error.max, lag.max),
+            }
+        )
+        for metric, error in errors.items()
+    }
 
 
 def _add(

@@ -1,5 +1,6 @@
 """The command `load_test.py`."""
 
+import asyncio
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from maxgate.tools.loadtest.merge import merge
 from maxgate.tools.loadtest.options import Options
 from maxgate.tools.loadtest.run import exit_code, load_test, publish
 from maxgate.tools.loadtest.start_time import parse_start
+from maxgate.tools.results.files import ReportError
 
 
 def main() -> None:
@@ -26,11 +28,11 @@ def main() -> None:
     app.command("merge")(merge_command)
     try:
         app()
-    except ConfigurationError as error:
+    except (ConfigurationError, ReportError) as error:
         _fail(error, 2)
     except MaxgateError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
 
 
@@ -47,7 +49,7 @@ def run_command(  # noqa: PLR0917
     scenario: Annotated[
         str,
         typer.Option(help="short, medium, long, mixed, or a file: YAML, JSONL, ShareGPT, trace."),
-    ] = "short,medium,long",
+    ] = "",
     stream: Annotated[bool, typer.Option("--stream/--no-stream")] = True,
     max_tokens: Annotated[int, typer.Option(min=0, help="0 leaves it to the server.")] = 32,
     body: Annotated[str, typer.Option(help='More fields, as JSON: {"ignore_eos": true}.')] = "{}",
@@ -93,7 +95,7 @@ def run_command(  # noqa: PLR0917
         headers=_headers(header or []),
         baseline=baseline,
         baseline_model=baseline_model,
-        scenarios=tuple(filter(None, scenario.split(","))) or ("mixed",),
+        scenarios=_scenarios(scenario, sweep=sweep),
         stream=stream,
         max_tokens=max_tokens or None,
         extra=_object(body),
@@ -140,6 +142,12 @@ def merge_command(
     path = output or Path("results") / "merged.json"
     publish(merged, records, Options(output=path, quiet=quiet, json=json))
     sys.exit(exit_code(merged))
+
+
+def _scenarios(text: str, *, sweep: bool) -> tuple[str, ...]:
+    """Those that were named; else the three built-in ones, and for a sweep their mixture."""
+    named = tuple(part.strip() for part in text.split(",") if part.strip())
+    return named or (("mixed",) if sweep else ("short", "medium", "long"))
 
 
 def _time(text: str | None, flag: str) -> float | None:

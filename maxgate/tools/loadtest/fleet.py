@@ -17,7 +17,7 @@ import orjson
 
 from maxgate.errors import MaxgateError
 from maxgate.tools.loadtest.client.client import ServerAway
-from maxgate.tools.loadtest.job import Job, JobDone, Progress, Start
+from maxgate.tools.loadtest.job import Job, JobDone, Lag, Progress, Start
 from maxgate.tools.results.records import Records, join, read_records
 
 _HEAD_START = 0.05  # seconds from the order to the first departure, for all to have it
@@ -38,6 +38,8 @@ class Outcome:
     """Of one core, the busiest process."""
     server: str | None
     wall: float
+    lag: Lag
+    """The latest process's."""
 
 
 class Fleet:
@@ -81,7 +83,8 @@ class Fleet:
         parts = [read_records(Path(mine.records))[0] for mine in jobs]
         server = next((one.server for one in done if one.server), None)
         wall = time.perf_counter() - began
-        return Outcome(join(parts), max(one.cpu for one in done), server, wall)
+        lag = max((one.lag for one in done), key=lambda lag: lag.p99)
+        return Outcome(join(parts), max(one.cpu for one in done), server, wall, lag)
 
     def stop(self) -> None:
         """End the present level in good order."""

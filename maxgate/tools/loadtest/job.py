@@ -83,6 +83,14 @@ class Progress(BaseModel):
     chunks: int = 0
 
 
+class Lag(BaseModel):
+    """How late a process was woken; seconds."""
+
+    mean: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
 class JobDone(BaseModel):
     """The last thing that a process says about a job."""
 
@@ -90,5 +98,6 @@ class JobDone(BaseModel):
     cpu: float
     """Of one core."""
     server: str | None
+    lag: Lag = Field(default_factory=Lag)
     failure: str | None = None
     """Why nothing was sent."""

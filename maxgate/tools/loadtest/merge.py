@@ -74,6 +74,7 @@ def _level(report: Report, parts: Sequence[Level], records: Records) -> Level:
         started_at=min(part.started_at for part in parts),
         wall=max(part.wall_seconds for part in parts),
         cpu=max(busy, default=None),
+        lag=max((part.client.lag_p99 or 0.0 for part in parts), default=None),
         stream=report.workload.stream,
         scheduled="response_latency" in first.metrics,
         concurrency=first.concurrency,

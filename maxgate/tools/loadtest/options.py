@@ -67,6 +67,8 @@ class Options:
             )
         if self.replay and (self.rates or self.concurrency or self.sweep):
             raise ConfigurationError("--replay: the trace says when requests leave; leave out load")
+        if self.sweep and len(self.scenarios) > 1:
+            raise ConfigurationError("--sweep: one --scenario at a time, or `mixed`")
         if self.soak and self.sweep:
             raise ConfigurationError("--soak and --sweep: one load for long, or many; not both")
         if self.shard[1] > 1 and (self.start_at is None or self.duration is None or self.sweep):

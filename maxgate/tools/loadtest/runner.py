@@ -1,6 +1,7 @@
 """Driving one level of load: who sends what when, without a lock or a queue on the way."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from maxgate.tools.loadtest.client.alarm import alarm
@@ -71,9 +72,15 @@ class Runner:
         raise NotImplementedError
 
     def _converse(self, index: int, sides: Sequence[int], due: float, *, warmup: bool) -> None:
-        self._active += 1
+        self._begin_conversation(self._conversation(index, sides, warmup=warmup), due)
+
+    def _conversation(self, index: int, sides: Sequence[int], *, warmup: bool) -> Conversation:
         conversation = Conversation(index, sides, self._source, self._send, self._conversed)
         conversation.warmup = warmup
+        return conversation
+
+    def _begin_conversation(self, conversation: Conversation, due: float) -> None:
+        self._active += 1
         conversation.advance(due)
 
     def _send(
@@ -121,25 +128,54 @@ class Runner:
 
 
 class ClosedLoop(Runner):
-    """So many conversations at a time: the next one starts when one ends."""
+    """So many conversations at a time: the next one starts when one ends.
 
-    def _begin(self) -> None:
+    As many are kept prepared: when a whole wave of answers comes at once, making the next requests
+    would hold up those behind them.
+    """
+
+    def prepare(self) -> None:
+        """Prepare the first wave; before the start."""
         job = self.job
+        self._prepared: deque[Conversation] = deque()
+        self._filling = False
         self._next_index = job.shard
         self._left = None if job.load.requests is None else job.load.requests + job.load.warmup
-        for _ in range(share_of(job.load.concurrency, job.shard, job.shards)):
+        self._slots = share_of(job.load.concurrency, job.shard, job.shards)
+        while len(self._prepared) < self._slots and self._prepare_one():
+            pass
+
+    def _begin(self) -> None:
+        for _ in range(self._slots):
             self._next(self._monotonic())
         if self._active == 0:
             self.stop()
 
     def _next(self, due: float) -> None:
-        index = self._next_index
-        if self._stopped or (self._left is not None and index >= self._left):
-            self._stopped = self._stopped or self._left is not None
+        if self._stopped or not (self._prepared or self._prepare_one()):
+            self._stopped = True
             return
+        self._begin_conversation(self._prepared.popleft(), due)
+        if not self._filling:
+            self._filling = True
+            self._loop.call_soon(self._fill)
+
+    def _fill(self) -> None:
+        # One a turn of the loop, so that what arrives meanwhile is stamped in time.
+        self._filling = len(self._prepared) < self._slots and self._prepare_one()
+        if self._filling and not self._stopped:
+            self._loop.call_soon(self._fill)
+
+    def _prepare_one(self) -> bool:
+        index = self._next_index
+        if self._left is not None and index >= self._left:
+            return False
         self._next_index += self.job.shards
         sides = range(len(self._clients)) if index % 2 == 0 else range(len(self._clients))[::-1]
-        self._converse(index, sides, due, warmup=index < self.job.load.warmup)
+        made = self._conversation(index, sides, warmup=index < self.job.load.warmup)
+        made.prepare([peer.model for peer in self.job.peers])
+        self._prepared.append(made)
+        return True
 
     def _conversation_over(self, ended: float) -> None:
         self._next(ended)

@@ -19,6 +19,7 @@ from maxgate.tools.loadtest.calibration import (
     Note,
     cadence_of,
     client_errors,
+    widened,
 )
 from maxgate.tools.loadtest.fleet import Fleet, Outcome
 from maxgate.tools.loadtest.job import Job, LoadShape, Peer, Progress, RequestShape
@@ -125,12 +126,13 @@ class Session:
                 started_at=started_at,
                 wall=outcome.wall,
                 cpu=outcome.cpu,
+                lag=outcome.lag.p99,
                 stream=options.stream,
                 scheduled=load.kind != "closed",
                 concurrency=load.concurrency if load.kind == "closed" else None,
                 rate=load.rate if load.kind == "open" else None,
                 objectives=options.objectives,
-                client_errors=errors,
+                client_errors=widened(errors, outcome.lag),
                 seed=options.seed,
             )
             self.findings.levels.append(level_report(plan, outcome.records))

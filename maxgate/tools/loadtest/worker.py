@@ -20,8 +20,9 @@ from pydantic import BaseModel
 from maxgate.errors import MaxgateError
 from maxgate.tools.loadtest.client.address import parse_address
 from maxgate.tools.loadtest.client.client import Client
+from maxgate.tools.loadtest.client.lag import LagProbe
 from maxgate.tools.loadtest.client.recording import records_of
-from maxgate.tools.loadtest.job import Job, JobDone, Ready, Start
+from maxgate.tools.loadtest.job import Job, JobDone, Lag, Ready, Start
 from maxgate.tools.loadtest.runner import ClosedLoop, OpenLoop, Runner
 from maxgate.tools.loadtest.scenarios.load import load_scenario
 from maxgate.tools.loadtest.scenarios.requests import RequestSource
@@ -74,14 +75,15 @@ async def _do(job: Job, lines: asyncio.StreamReader) -> JobDone:
         job.start = Start.model_validate_json(await lines.readline()).start
         runner = _runner(job, clients, source, scenario.arrivals, loop)
         await asyncio.sleep(max(0.0, job.start - time.perf_counter()))
-        cpu = await _measured(runner, lines)
+        cpu, lag = await _measured(runner, lines)
     finally:
         for client in clients:
             await client.close()
     records = records_of(runner.exchanges, start=job.start, worker=job.shard)
     await asyncio.to_thread(write_records, [records], Path(job.records))
     server = next((client.server for client in clients if client.server), None)
-    return JobDone(cpu=cpu, server=server.decode(errors="replace") if server else None)
+    name = server.decode(errors="replace") if server else None
+    return JobDone(cpu=cpu, server=name, lag=lag)
 
 
 async def _open_connections(job: Job, clients: list[Client]) -> None:
@@ -98,7 +100,9 @@ def _runner(
     loop: asyncio.AbstractEventLoop,
 ) -> Runner:
     if job.load.kind == "closed":
-        return ClosedLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
+        closed = ClosedLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
+        closed.prepare()
+        return closed
     runner = OpenLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
     load, sides = job.load, len(clients)
     if load.kind == "replay":
@@ -116,23 +120,26 @@ def _runner(
     return runner
 
 
-async def _measured(runner: Runner, lines: asyncio.StreamReader) -> float:
-    """Run it, say how it goes, and return how much of one core it took."""
+async def _measured(runner: Runner, lines: asyncio.StreamReader) -> tuple[float, Lag]:
+    """Run it, say how it goes, and return how much of one core it took and how late it was."""
     # A collection in the middle would be stamped as the server's slowness.
     gc.collect()
     gc.freeze()
     gc.disable()
     talk = asyncio.create_task(_talk(runner))
     listen = asyncio.create_task(_listen(runner, lines))
+    probe = LagProbe(asyncio.get_running_loop(), time.perf_counter)
     began, used = time.perf_counter(), time.process_time()
     try:
         await runner.run()
-        return (time.process_time() - used) / (time.perf_counter() - began)
+        cpu = (time.process_time() - used) / (time.perf_counter() - began)
     finally:
+        lag = probe.stop()
         talk.cancel()
         listen.cancel()
         await asyncio.gather(talk, listen, return_exceptions=True)
         gc.enable()
+    return cpu, lag
 
 
 async def _talk(runner: Runner) -> None:

@@ -75,6 +75,8 @@ class Client(Part):
     """Of one core, the busiest process."""
     late_p99: float | None
     """Seconds between when a request was to leave and when it left."""
+    lag_p99: float | None = None
+    """Seconds from when the busiest process asked to be woken until it was."""
     limited: bool = False
     reason: str | None = None
 

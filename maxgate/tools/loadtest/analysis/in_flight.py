@@ -27,6 +27,15 @@ class Flight:
         lengths = np.diff(np.append(inside, end))
         return float(np.dot(lengths, self.counts) / (end - begin))
 
+    def means(self, edges: Values) -> Values:
+        """Weighted by time, between each two neighbouring edges."""
+        if not len(self.times):
+            return np.zeros(len(edges) - 1)
+        lengths = np.diff(self.times)
+        reached = np.concatenate([[0.0], np.cumsum(lengths * self.counts[:-1])])
+        found: Values = np.diff(np.interp(edges, self.times, reached)) / np.diff(edges)
+        return found
+
 
 def flight_of(sent: Values, ended: Values) -> Flight:
     """An end and a start at the same moment are not both under way."""

@@ -57,6 +57,7 @@ class LevelPlan:
     objectives: Mapping[str, float] = field(default_factory=dict)
     client_errors: Mapping[str, ClientError] = field(default_factory=dict)
     seed: int = 0
+    lag: float | None = None
 
 
 def level_report(plan: LevelPlan, everything: Records) -> Level:
@@ -81,7 +82,7 @@ def level_report(plan: LevelPlan, everything: Records) -> Level:
         chunks=_chunks(ok) if plan.stream else None,
         metrics=_metrics(records, ok, plan),
         timeline=timeline(everything.select(side), stream=plan.stream),
-        client=client_of(everything, plan.cpu, scheduled=plan.scheduled, rate=plan.rate),
+        client=client_of(everything, plan.cpu, plan.lag, scheduled=plan.scheduled, rate=plan.rate),
     )
 
 

@@ -1,5 +1,7 @@
 """The run, second by second."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,39 +18,41 @@ from maxgate.tools.results.statistics import percentile
 
 Values = NDArray[np.float64]
 
-_SECONDS_AT_MOST = 7200
+_SECONDS_AT_MOST = 48 * 3600
 
 
 def timeline(records: Records, *, stream: bool) -> list[Second]:
-    """Every second from the first departure to the last end; empty for runs over two hours.
+    """Every second from the start to the last end; empty for runs over two days.
 
-    Requests count where they ended, their tokens too where they came in one piece, else where each
-    piece arrived.
+    Requests count where they ended, their tokens where each piece arrived.
     """
     if not len(records):
         return []
-    last = int(np.nanmax(records["ended"]))
-    if last > _SECONDS_AT_MOST:
+    count = int(np.nanmax(records["ended"])) + 1
+    if count > _SECONDS_AT_MOST:
         return []
-    flight = flight_of(records["sent"], records["ended"])
-    ok, cut = succeeded(records), unfinished(records)
-    ended, started = np.floor(records["ended"]), np.floor(records["sent"])
-    tokens = _tokens_by_second(records, last + 1)
-    latency = PER_REQUEST["latency"](records)
-    ttft = PER_REQUEST["ttft"](records)
+    ended = records.select(~np.isnan(records["ended"]))
+    order = np.argsort(ended["ended"], kind="stable")
+    bounds = np.searchsorted(ended["ended"][order], np.arange(count + 1))
+    ok, cut = succeeded(ended)[order], unfinished(ended)[order]
+    latency, ttft = (PER_REQUEST[metric](ended)[order] for metric in ("latency", "ttft"))
+    started = np.bincount(np.floor(records["sent"]).astype(np.int64), minlength=count)
+    tokens = _tokens_by_second(records, count)
+    flight = flight_of(records["sent"], records["ended"]).means(np.arange(count + 1.0))
     found = []
-    for offset in range(last + 1):
-        here = ended == offset
-        done = np.sort(latency[here & ok])
-        first = np.sort(ttft[here & ok & ~np.isnan(ttft)]) if stream else np.empty(0)
+    for offset, (low, high) in enumerate(pairwise(bounds.tolist())):
+        here = ok[low:high]
+        done = np.sort(latency[low:high][here])
+        first = np.sort(ttft[low:high][here]) if stream else np.empty(0)
+        first = first[~np.isnan(first)]
         found.append(
             Second(
                 offset=offset,
-                started=int((started == offset).sum()),
-                succeeded=int((here & ok).sum()),
-                failed=int((here & ~ok & ~cut).sum()),
+                started=int(started[offset]),
+                succeeded=int(here.sum()),
+                failed=int((~here & ~cut[low:high]).sum()),
                 output_tokens=round(float(tokens[offset])),
-                in_flight=flight.mean(offset, offset + 1),
+                in_flight=float(flight[offset]),
                 latency_p50=percentile(done, 50),
                 latency_p95=percentile(done, 95),
                 ttft_p50=percentile(first, 50),

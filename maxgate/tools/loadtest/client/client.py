@@ -96,9 +96,12 @@ class Client:
         self._idle.clear()
 
     async def _connect(self) -> Connection:
-        _, connection = await self._loop.create_connection(
+        transport, connection = await self._loop.create_connection(
             lambda: Connection(self._inbox), self._host, self._address.port, ssl=self._tls
         )
+        if self._tls is None:
+            # Looking the name up again for every connection would be the client's own time.
+            self._host = transport.get_extra_info("peername")[0]
         return connection
 
     def _send_on_new(self, exchange: Exchange, request: bytes) -> None:
