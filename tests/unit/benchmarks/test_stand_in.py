@@ -9,6 +9,7 @@ from benchmarks.gateway.processes import Stat, family
 from benchmarks.gateway.report import with_section
 from benchmarks.gateway.stand_in import Head
 from maxgate.upstream.engine_wire import read_answer
+from tests.fakes.requests import generation_request
 
 
 def events(stream: bytes) -> list[bytes]:
@@ -43,7 +44,7 @@ def test_a_stream_is_bare_where_nothing_is_asked() -> None:
 
 def test_a_whole_answer_is_one_that_the_gateway_reads() -> None:
     body = max_answers.whole("completions", 2).partition(b"\r\n\r\n")[2]
-    answer = read_answer(body)
+    answer = read_answer(body, generation_request())
     assert (answer.text, answer.finish_reason) == (" The capital", "stop")
 
 
