@@ -54,12 +54,13 @@ class ChunkEnvelope:
         try:
             async for chunk in chunks:
                 usage = chunk.usage or usage
-                if chunk.choice not in begun:
+                events = self._chunk(chunk)
+                if events and chunk.choice not in begun:
+                    # Not before there is something to tell: only then a call can be told from text.
                     begun.add(chunk.choice)
-                    pending += self._delta(
-                        chunk.choice, _CALLING if _only_calls(chunk) else _OPENING
-                    )
-                pending += self._chunk(chunk)
+                    opening = _CALLING if _only_calls(chunk) else _OPENING
+                    pending += self._delta(chunk.choice, opening)
+                pending += events
                 unfinished -= chunk.finish_reason is not None
                 if pending and not chunk.more:
                     yield pending

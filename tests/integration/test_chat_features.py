@@ -1,0 +1,230 @@
+"""Tools, JSON output, several answers, logprobs and penalties, as an OpenAI client sees them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from maxgate.prompts.tokenizer import PromptTokenizer
+from tests.fakes.gateway import Gateway, StartGateway
+from tests.fakes.max_server import FakeMax, Script
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+SEARCH = {"type": "function", "function": {"name": "search"}}
+SHAPE = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "place",
+        "schema": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+
+
+def prompt_of(asked: dict[str, Any], tokenizer: PromptTokenizer) -> str:
+    return tokenizer.decode(asked["prompt"])
+
+
+def deltas(text: str) -> list[dict[str, Any]]:
+    events = [line[6:] for line in text.splitlines() if line.startswith("data: {")]
+    return [choice for event in events for choice in json.loads(event)["choices"]]
+
+
+async def test_a_call_is_found_in_the_answer(
+    start_gateway: StartGateway, small_tokenizer: PromptTokenizer
+) -> None:
+    text = ('{"name": "get_', 'weather", "parameters": {"city": ', '"Paris"}}')
+    engine = FakeMax(scripts=[Script(tokens=text)])
+    async with start_gateway(engine) as gateway:
+        [choice] = (await gateway.chat(tools=[WEATHER])).json()["choices"]
+    [call] = choice["message"].pop("tool_calls")
+    assert call.pop("id").startswith("call_")
+    assert call == {
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+    }
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": None, "refusal": None},
+        "logprobs": None,
+        "finish_reason": "tool_calls",
+    }
+    assert '"name": "get_weather"' in prompt_of(engine.requests[0], small_tokenizer)
+
+
+async def test_a_streamed_call_has_its_name_first(start_gateway: StartGateway) -> None:
+    text = ('{"name": "get_', 'weather", "parameters": {"city": "Par', 'is"}}')
+    engine = FakeMax(scripts=[Script(tokens=text)])
+    async with start_gateway(engine) as gateway:
+        chunks = deltas((await gateway.chat(tools=[WEATHER], stream=True)).text)
+    opening, first, *rest, last = chunks
+    assert opening["delta"] == {"role": "assistant", "content": None, "refusal": None}
+    [call] = first["delta"]["tool_calls"]
+    assert call.pop("id").startswith("call_")
+    named = {"name": "get_weather", "arguments": ""}
+    assert call == {"index": 0, "type": "function", "function": named}
+    pieces = [c["delta"]["tool_calls"][0]["function"]["arguments"] for c in rest]
+    assert "".join(pieces) == '{"city": "Paris"}'
+    assert (last["delta"], last["finish_reason"]) == ({}, "tool_calls")
+
+
+async def test_a_named_tool_is_called_also_without_a_grammar(
+    start_gateway: StartGateway, small_tokenizer: PromptTokenizer
+) -> None:
+    engine = FakeMax(scripts=[Script(tokens=("Rome", '"}}', " and more"))])
+    choice = {"type": "function", "function": {"name": "get_weather"}}
+    async with start_gateway(engine) as gateway:
+        answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice=choice)).json()
+        await engine.idle.wait()
+    [called] = answer["choices"][0]["message"]["tool_calls"]
+    assert called["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
+    opening = '{"name": "get_weather", "parameters": {"city": "'
+    assert prompt_of(engine.requests[0], small_tokenizer).endswith(opening)
+
+
+async def test_a_required_call_goes_to_the_tool_that_the_model_prefers(
+    start_gateway: StartGateway,
+) -> None:
+    engine = FakeMax(scripts=[Script(tokens=("sea",)), Script(tokens=("}}",))])
+    async with start_gateway(engine) as gateway:
+        answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
+    [called] = answer["choices"][0]["message"]["tool_calls"]
+    assert called["function"] == {"name": "search", "arguments": "{}"}
+
+
+async def test_with_a_grammar_a_forced_call_is_the_engines(start_gateway: StartGateway) -> None:
+    text = '{"name":"get_weather","parameters":{"city":"Rome"}}'
+    engine = FakeMax(grammar=True, scripts=[Script(tokens=(text,))])
+    async with start_gateway(engine) as gateway:
+        answer = (await gateway.chat(tools=[WEATHER], tool_choice="required")).json()
+    [called] = answer["choices"][0]["message"]["tool_calls"]
+    assert called["function"]["arguments"] == '{"city": "Rome"}'
+    [asked] = engine.requests
+    assert engine.paths == ["/v1/chat/completions"]
+    assert isinstance(asked["prompt_tokens"], list)
+    schema = asked["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["name"] == {"const": "get_weather"}
+
+
+async def test_results_and_earlier_calls_are_part_of_the_prompt(
+    gateway: Gateway, small_tokenizer: PromptTokenizer
+) -> None:
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city": "Rome"}'},
+    }
+    messages = [
+        {"role": "user", "content": "Weather?", "name": "Ada"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "Sunny"},
+    ]
+    assert (await gateway.chat(messages=messages)).status_code == 200
+    text = prompt_of(gateway.engine.requests[0], small_tokenizer)
+    assert "Ada: Weather?" in text
+    assert '{"name": "get_weather", "parameters": {"city": "Rome"}}' in text
+    assert "Sunny" in text
+
+
+async def test_json_that_fits_is_passed_on_without_what_follows(
+    start_gateway: StartGateway,
+) -> None:
+    engine = FakeMax(scripts=[Script(tokens=("Rome", '"}', " There!"))])
+    async with start_gateway(engine) as gateway:
+        answer = (await gateway.chat(response_format=SHAPE)).json()
+    [choice] = answer["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ('{"city": "Rome"}', "stop")
+
+
+async def test_json_that_does_not_fit_is_asked_for_again_and_never_passed_on(
+    start_gateway: StartGateway,
+) -> None:
+    wrong = Script(tokens=('", "city": 5}',))
+    engine = FakeMax(scripts=[wrong, wrong, wrong])
+    async with start_gateway(engine) as gateway:
+        response = await gateway.chat(response_format=SHAPE, stream=True)
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "structured_output_failed"
+    assert len(engine.requests) == 3
+
+
+async def test_with_a_grammar_the_schema_is_the_engines(start_gateway: StartGateway) -> None:
+    engine = FakeMax(grammar=True, scripts=[Script(tokens=('{"city":"Rome"}',))])
+    async with start_gateway(engine) as gateway:
+        answer = (await gateway.chat(response_format=SHAPE)).json()
+    assert answer["choices"][0]["message"]["content"] == '{"city":"Rome"}'
+    schema = engine.requests[0]["response_format"]["json_schema"]["schema"]
+    assert schema == SHAPE["json_schema"]["schema"]  # type: ignore[index]
+
+
+async def test_several_answers_are_numbered_and_counted_together(gateway: Gateway) -> None:
+    answer = (await gateway.chat(n=3, seed=5)).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert sorted(asked["seed"] for asked in gateway.engine.requests) == [5, 6, 7]
+    assert answer["usage"]["prompt_tokens"] == 37
+    assert answer["usage"]["completion_tokens"] == 24
+
+
+async def test_several_streamed_answers_each_begin_and_end(gateway: Gateway) -> None:
+    options = {"include_usage": True}
+    text = (await gateway.chat(n=2, stream=True, stream_options=options)).text
+    chunks = deltas(text)
+    for number in (0, 1):
+        own = [chunk for chunk in chunks if chunk["index"] == number]
+        assert own[0]["delta"]["role"] == "assistant"
+        assert own[-1]["finish_reason"] == "stop"
+    assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_when_one_of_several_answers_fails_all_are_left(start_gateway: StartGateway) -> None:
+    engine = FakeMax(scripts=[Script(silent_after=0), Script(status=500)])
+    async with start_gateway(engine) as gateway:
+        response = await gateway.chat(n=2)
+        await engine.idle.wait()
+    assert (response.status_code, engine.aborted) == (502, 1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "fields", "param"),
+    [
+        (FakeMax(penalties=False), {"frequency_penalty": 1}, "frequency_penalty"),
+        (FakeMax(logprobs=False), {"logprobs": True}, "logprobs"),
+        (FakeMax(), {"logprobs": True, "top_logprobs": 9}, "top_logprobs"),
+        (FakeMax(), {"top_logprobs": 2}, "top_logprobs"),
+        (FakeMax(), {"stream_options": {"include_usage": True}}, "stream_options"),
+        (FakeMax(), {"tool_choice": "required"}, "tool_choice"),
+        (FakeMax(), {"tools": [SEARCH, SEARCH]}, "tools"),
+        (FakeMax(), {"messages": [{"role": "user"}]}, "messages[0].content"),
+        (
+            FakeMax(),
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]},
+            "messages[0].tool_call_id",
+        ),
+        (
+            FakeMax(),
+            {"response_format": {**SHAPE, "json_schema": {"name": "x", "schema": {"type": "wat"}}}},
+            "response_format.json_schema.schema",
+        ),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_by_name(
+    start_gateway: StartGateway, engine: FakeMax, fields: dict[str, Any], param: str
+) -> None:
+    async with start_gateway(engine) as gateway:
+        response = await gateway.chat(**fields)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+    assert engine.requests == []
