@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from maxgate.api.body import BodyReader
 from maxgate.api.chat.routes import chat_routes
 from maxgate.api.chat.service import ChatService
+from maxgate.api.completions.routes import completion_routes
+from maxgate.api.completions.service import CompletionService
 from maxgate.api.embeddings.routes import embedding_routes
 from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.health import EngineHealth, health_routes
@@ -93,6 +95,7 @@ def create_app(
 
     routes = [
         *chat_routes(ChatService(backend, catalog, clock), bodies, streams),
+        *completion_routes(CompletionService(backend, catalog, clock), bodies, streams),
         *embedding_routes(EmbeddingService(embedder, catalog), bodies),
         *model_routes(catalog),
         *health_routes(engines, catalog),

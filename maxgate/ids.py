@@ -12,6 +12,11 @@ def chat_completion_id() -> str:
     return f"chatcmpl-{getrandbits(96):024x}"
 
 
+def completion_id() -> str:
+    """`cmpl-` and 24 random characters."""
+    return f"cmpl-{getrandbits(96):024x}"
+
+
 def tool_call_id() -> str:
     """`call_` and 24 random characters."""
     return f"call_{getrandbits(96):024x}"

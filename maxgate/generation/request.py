@@ -1,7 +1,7 @@
 """What a client wants, in no wire format."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self
 
 import orjson
@@ -101,6 +101,10 @@ class Sampling:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logprobs: int | None = None
+
+    def varied(self, number: int) -> "Sampling":
+        """The same with another seed, derived from this one; the same where there is none."""
+        return self if self.seed is None or number == 0 else replace(self, seed=self.seed + number)
 
 
 @dataclass(frozen=True, slots=True)

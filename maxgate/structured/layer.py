@@ -82,11 +82,10 @@ class _UntilComplete:
 def _varied(request: GenerationRequest, number: int) -> GenerationRequest:
     if number == 0:
         return request
-    sampling = request.sampling
-    seed = None if sampling.seed is None else sampling.seed + number
+    sampling = request.sampling.varied(number)
     # At temperature 0 the same answer would come again.
     warmer = max(sampling.temperature, 0.3 * number)
-    return replace(request, sampling=replace(sampling, seed=seed, temperature=warmer))
+    return replace(request, sampling=replace(sampling, temperature=warmer))
 
 
 def _instructed(messages: tuple[Message, ...], checker: Checker) -> tuple[Message, ...]:

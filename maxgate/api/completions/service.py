@@ -1,0 +1,152 @@
+"""Text completions: requests to the backend, their answers in OpenAI's shape."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import orjson
+
+from maxgate import ids
+from maxgate.api.completions.asked import generation_requests
+from maxgate.api.completions.wire import (
+    CompletionRequest,
+    CompletionResponse,
+    TextChoice,
+    TextLogprobs,
+)
+from maxgate.api.sse import DONE, event
+from maxgate.api.usage import completion_usage
+from maxgate.clock import Clock
+from maxgate.errors import UpstreamError
+from maxgate.generation.backend import Backend
+from maxgate.generation.catalog import ModelCatalog
+from maxgate.generation.collect import collect
+from maxgate.generation.events import Chunk, TokenLogprob, Usage
+from maxgate.generation.merging import merged
+from maxgate.generation.request import GenerationRequest
+from maxgate.generation.trace import RequestTrace
+
+
+class CompletionService:
+    """Answers completion requests; texts are numbered by prompt, then by choice.
+
+    Raises GatewayError as the catalog and the backend do.
+    """
+
+    def __init__(self, backend: Backend, catalog: ModelCatalog, clock: Clock) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._clock = clock
+
+    async def complete(self, body: CompletionRequest, trace: RequestTrace) -> bytes:
+        """All texts, as JSON."""
+        requests = self._requests(body, trace)
+        first = requests[0]
+        texts = _Texts(self._backend, requests)
+        completion = await collect(texts, replace(first, choices=first.choices * len(requests)))
+        choices = [
+            TextChoice(
+                text=_echo(body, first, number) + answer.text,
+                index=number,
+                logprobs=None if body.logprobs is None else _logprobs(answer.logprobs, 0),
+                finish_reason=answer.finish_reason,
+            )
+            for number, answer in enumerate(completion.answers)
+        ]
+        envelope = self._envelope(first)
+        return orjson.dumps(
+            replace(envelope, choices=choices, usage=completion_usage(completion.usage))
+        )
+
+    async def stream(self, body: CompletionRequest, trace: RequestTrace) -> AsyncGenerator[bytes]:
+        """The pieces of all texts as events of a stream, ready to be sent."""
+        requests = self._requests(body, trace)
+        first = requests[0]
+        envelope, offsets = self._envelope(first), [0] * (first.choices * len(requests))
+        unfinished, usage = len(offsets), None
+        begun: set[int] = set()
+        texts = _Texts(self._backend, requests)
+        async with aclosing(texts.stream(first)) as chunks:
+            async for chunk in chunks:
+                usage = chunk.usage or usage
+                unfinished -= chunk.finish_reason is not None
+                if chunk.choice not in begun:
+                    begun.add(chunk.choice)
+                    chunk = chunk._replace(text=_echo(body, first, chunk.choice) + chunk.text)  # noqa: PLW2901
+                if chunk.text or chunk.finish_reason is not None:
+                    choice = _piece(chunk, body, offsets[chunk.choice])
+                    offsets[chunk.choice] += len(chunk.text)
+                    yield event(orjson.dumps(replace(envelope, choices=[choice])))
+        if unfinished or usage is None:
+            raise UpstreamError("The engine's answer ended before it was complete.")
+        if body.stream_options is not None and body.stream_options.include_usage:
+            counted = replace(envelope, usage=completion_usage(usage))
+            yield event(orjson.dumps(counted))
+        yield DONE
+
+    def _requests(self, body: CompletionRequest, trace: RequestTrace) -> list[GenerationRequest]:
+        trace.stream = bool(body.stream)
+        return generation_requests(body, self._catalog.find(body.model, "chat"), trace)
+
+    def _envelope(self, request: GenerationRequest) -> CompletionResponse:
+        return CompletionResponse(
+            id=ids.completion_id(),
+            created=int(self._clock.wall()),
+            model=request.model.name,
+            choices=[],
+            usage=None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """All prompts at once, as one stream."""
+
+    backend: Backend
+    requests: Sequence[GenerationRequest]
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:  # noqa: ARG002
+        if len(self.requests) == 1:
+            async with aclosing(self.backend.stream(self.requests[0])) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        per_prompt = self.requests[0].choices
+        counted: dict[int, Usage] = {}
+        streams = [self.backend.stream(one) for one in self.requests]
+        async with aclosing(merged(streams)) as numbered:
+            async for number, chunk in numbered:
+                usage = chunk.usage
+                if usage is not None:
+                    counted[number] = usage
+                    usage = Usage(*map(sum, zip(*counted.values(), strict=True)))
+                yield chunk._replace(choice=number * per_prompt + chunk.choice, usage=usage)
+
+
+def _echo(body: CompletionRequest, first: GenerationRequest, number: int) -> str:
+    if not body.echo:
+        return ""
+    prompt = body.prompt
+    return prompt if isinstance(prompt, str) else str(prompt[number // first.choices])
+
+
+def _piece(chunk: Chunk, body: CompletionRequest, offset: int) -> TextChoice:
+    return TextChoice(
+        text=chunk.text,
+        index=chunk.choice,
+        logprobs=None if body.logprobs is None else _logprobs(chunk.logprobs, offset),
+        finish_reason=chunk.finish_reason,
+    )
+
+
+def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.token)
+    return TextLogprobs(
+        tokens=[token.token for token in tokens],
+        token_logprobs=[token.logprob for token in tokens],
+        top_logprobs=[dict(token.top) for token in tokens],
+        text_offset=offsets,
+    )

@@ -1,0 +1,91 @@
+"""Text completions as OpenAI spells them.
+
+Shapes follow `CreateCompletionRequest` and its answers in OpenAI's published API description.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from maxgate.api.usage import CompletionUsage
+from maxgate.api.wire import (
+    NothingIn,
+    NotServed,
+    Penalty,
+    RequestBody,
+    StopStrings,
+    StreamOptions,
+    TokenLimit,
+)
+from maxgate.generation.events import FinishReason
+
+MOST_PROMPTS: Final = 128
+_MOST_TOKENS: Final = 2**20
+_DEFAULT_MAX_TOKENS: Final = 16
+
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenPrompt = Annotated[list[TokenId], Field(min_length=1, max_length=_MOST_TOKENS)]
+TextPrompt = Annotated[str, Field(min_length=1)]
+Prompt = (
+    TextPrompt
+    | TokenPrompt
+    | Annotated[list[TextPrompt], Field(min_length=1, max_length=MOST_PROMPTS)]
+    | Annotated[list[TokenPrompt], Field(min_length=1, max_length=MOST_PROMPTS)]
+)
+
+
+class CompletionRequest(RequestBody):
+    """A text to be continued, or several; each as a string or as token ids."""
+
+    prompt: Prompt
+    model: str | None = None
+    max_tokens: TokenLimit | None = _DEFAULT_MAX_TOKENS
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: StopStrings | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    best_of: Literal[1] | None = None
+    logit_bias: NothingIn | None = None
+    suffix: NotServed = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextLogprobs:
+    """The tokens of a text; `text_offset` counts characters from the beginning of it."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextChoice:
+    """One text, or a piece of one in a stream."""
+
+    text: str
+    index: int
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionResponse:
+    """All texts, or in a stream a piece of one; `created` is in seconds since 1970."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: None = None
+    choices: list[TextChoice]
+    usage: CompletionUsage | None

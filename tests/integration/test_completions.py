@@ -1,0 +1,102 @@
+"""POST /v1/completions, as a client without an SDK sees it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from maxgate.prompts.tokenizer import PromptTokenizer
+from tests.fakes.gateway import Gateway
+from tests.fakes.max_server import ANSWER
+
+TEXT = "".join(ANSWER)
+
+
+async def ask(gateway: Gateway, **fields: Any) -> Any:
+    return await gateway.client.post("/v1/completions", json=fields)
+
+
+async def test_a_text_is_continued(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    answer = (await ask(gateway, prompt="Once <|im_end|> upon")).json()
+    assert answer.pop("id").startswith("cmpl-")
+    assert isinstance(answer.pop("created"), int)
+    choice = {"text": TEXT, "index": 0, "logprobs": None, "finish_reason": "stop"}
+    assert answer == {
+        "object": "text_completion",
+        "model": "smollm2-135m-instruct",
+        "system_fingerprint": None,
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": 37,
+            "completion_tokens": 8,
+            "total_tokens": 45,
+            "prompt_tokens_details": {"cached_tokens": 5},
+        },
+    }
+    [asked] = gateway.engine.requests
+    assert asked["prompt"] == small_tokenizer.encode("Once <|im_end|> upon")
+    assert asked["max_tokens"] == 16
+
+
+async def test_token_ids_go_to_the_engine_as_they_are(gateway: Gateway) -> None:
+    assert (await ask(gateway, prompt=[5, 6, 7])).status_code == 200
+    assert gateway.engine.requests[0]["prompt"] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("prompt", [[49152], [[1], [2, 2**31 - 1]]])
+async def test_an_id_that_is_no_token_never_reaches_the_engine(
+    gateway: Gateway, prompt: Any
+) -> None:
+    response = await ask(gateway, prompt=prompt)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "prompt")
+    assert "below 49152" in error["message"]
+
+
+async def test_several_prompts_and_choices_are_numbered_by_prompt(gateway: Gateway) -> None:
+    answer = (await ask(gateway, prompt=["one", "two"], n=2, echo=True)).json()
+    assert [(c["index"], c["text"]) for c in answer["choices"]] == [
+        (0, "one" + TEXT),
+        (1, "one" + TEXT),
+        (2, "two" + TEXT),
+        (3, "two" + TEXT),
+    ]
+    usage = answer["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (74, 32)
+
+
+async def test_several_prompts_are_streamed_together(gateway: Gateway) -> None:
+    options = {"include_usage": True}
+    response = await ask(gateway, prompt=["a", "b"], stream=True, stream_options=options)
+    *events, done = [line[6:] for line in response.text.splitlines() if line]
+    chunks = [json.loads(event) for event in events]
+    texts = {0: "", 1: ""}
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        texts[choice["index"]] += choice["text"]
+    assert (texts, done) == ({0: TEXT, 1: TEXT}, "[DONE]")
+    assert chunks[-1]["usage"]["total_tokens"] == 90
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": "a", "suffix": "b"}, "suffix"),
+        ({"prompt": "a", "best_of": 2}, "best_of"),
+        ({"prompt": "a", "logit_bias": {"5": 1}}, "logit_bias"),
+        ({"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
+        ({"prompt": [1], "echo": True}, "echo"),
+        ({"prompt": ["a"] * 100, "n": 2}, "n"),
+        ({"prompt": "a", "logprobs": 6}, "logprobs"),
+        ({"prompt": "a", "stream_options": {}}, "stream_options"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_by_name(
+    gateway: Gateway, fields: dict[str, Any], param: str
+) -> None:
+    response = await ask(gateway, **fields)
+    found = response.json()["error"]["param"]
+    assert (response.status_code, found.partition("[")[0].partition(".")[0]) == (400, param)
+    assert gateway.engine.requests == []
