@@ -1,6 +1,6 @@
 """What is left of clients that went away at random moments, with the real MAX.
 
-    python benchmarks/aborted_clients.py [--clients 1000] [--at-once 16] [--seed 1]
+    python benchmarks/aborted_clients.py [--clients 1000] [--at-once 8] [--patience 1.0]
 
 Half of them stream. Each leaves after a random time, which may be before the engine has the
 request, while it waits, or in the middle of the answer. Afterwards MAX's own gauges, the gateway's
@@ -45,10 +45,10 @@ async def ask_and_leave(stack: Stack, *, stream: bool, after: float) -> str:
     return phase
 
 
-async def run(stack: Stack, clients: int, at_once: int, seed: int) -> Counter[str]:
+async def run(stack: Stack, clients: int, at_once: int, patience: float, seed: int) -> Counter[str]:
     """All clients, a few at a time."""
     chance, gate = random.Random(seed), asyncio.Semaphore(at_once)
-    plan = [(number % 2 == 0, chance.expovariate(1 / 0.4)) for number in range(clients)]
+    plan = [(number % 2 == 0, chance.expovariate(1 / patience)) for number in range(clients)]
 
     async def one(*, stream: bool, after: float) -> str:
         async with gate:
@@ -87,12 +87,15 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--patience", type=float, default=1.0, help="seconds, on average")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with running_stack() as stack:
         before = len(psutil.Process(stack.pid).open_files()), psutil.Process(stack.pid).num_fds()
-        phases = asyncio.run(run(stack, arguments.clients, arguments.at_once, arguments.seed))
+        phases = asyncio.run(
+            run(stack, arguments.clients, arguments.at_once, arguments.patience, arguments.seed)
+        )
         left = time.perf_counter()
         quiet_after = None
         while time.perf_counter() - left < 10:
