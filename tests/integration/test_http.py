@@ -245,6 +245,7 @@ async def test_the_openapi_page_names_every_route(gateway: Gateway) -> None:
     schema = (await gateway.client.get("/openapi.json")).json()
     assert {(path, method) for path, item in schema["paths"].items() for method in item} == {
         ("/v1/chat/completions", "post"),
+        ("/v1/completions", "post"),
         ("/v1/embeddings", "post"),
         ("/v1/models", "get"),
         ("/v1/models", "post"),
