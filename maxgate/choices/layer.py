@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from maxgate.choices.merging import merged
 from maxgate.generation.backend import Backend
 from maxgate.generation.events import Chunk, Usage
-from maxgate.generation.merging import merged
 from maxgate.generation.request import GenerationRequest
 
 

@@ -16,13 +16,13 @@ from maxgate.api.completions.wire import (
 )
 from maxgate.api.sse import DONE, event
 from maxgate.api.usage import completion_usage
+from maxgate.choices.merging import merged
 from maxgate.clock import Clock
 from maxgate.errors import UpstreamError
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog
 from maxgate.generation.collect import collect
 from maxgate.generation.events import Chunk, TokenLogprob, Usage
-from maxgate.generation.merging import merged
 from maxgate.generation.request import GenerationRequest
 from maxgate.generation.trace import RequestTrace
 
