@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
-from fastapi import FastAPI
 
 from maxgate.api.body import BodyReader
 from maxgate.api.chat.routes import chat_routes
@@ -103,7 +102,7 @@ def create_app(
     ]
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[None]:
         async with client:
             await monitor.probe_all()
             watching = asyncio.create_task(monitor.run())

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from typing import Any, Final
 
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from maxgate import __version__, ids
 from maxgate.api.body import ClientGone, Receive, Scope, Send
@@ -17,7 +18,7 @@ from maxgate.errors import GatewayError, InternalError
 from maxgate.generation.trace import Outcome, RequestTrace
 from maxgate.telemetry.recorder import Recorder
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
 # Asked every few seconds, by probes and dashboards.
 _UNRECORDED: Final = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
@@ -41,11 +42,15 @@ class HttpApp:
         self._table = RouteTable(routes)
         self._recorder = recorder
         self._clock = clock
-        self._pages = _documentation(routes, lifespan)
+        self._routes = routes
+        self._lifespan = APIRouter(lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http" or scope["path"] in _PAGES:
+        if scope["type"] != "http":
+            await self._lifespan(scope, receive, send)
+            return
+        if scope["path"] in _PAGES:
             await self._pages(scope, receive, send)
             return
         started_at = self._clock.monotonic()
@@ -62,6 +67,11 @@ class HttpApp:
             trace.finished_at = self._clock.monotonic()
             trace.outcome = trace.outcome or _outcome(trace.status)
             self._recorder.request_finished(trace)
+
+    @cached_property
+    def _pages(self) -> FastAPI:
+        """Made when somebody reads them: they take longer than the rest of the start."""
+        return _documentation(self._routes)
 
     async def _answer(self, scope: Scope, receive: Receive, response: "_Response") -> None:
         trace = response.trace
@@ -104,12 +114,11 @@ class _Response:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _documentation(routes: Sequence[Route], lifespan: Lifespan) -> FastAPI:
+def _documentation(routes: Sequence[Route]) -> FastAPI:
     app = FastAPI(
         title="maxgate",
         version=__version__,
         description="OpenAI-compatible gateway in front of MAX Serve.",
-        lifespan=lifespan,
         redoc_url=None,
     )
     app.router.routes.extend(route.documented() for route in routes)

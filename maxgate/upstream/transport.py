@@ -32,13 +32,13 @@ class EngineTransport(httpx.AsyncBaseTransport):
         self._max_connections = settings.max_connections
         self._idle: dict[_Origin, deque[Connection]] = {}
         self._open: dict[_Origin, int] = {}
-        self._other = httpx.AsyncHTTPTransport(trust_env=False)
+        self._other: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx."""
         url = request.url
         if url.scheme != _PLAIN:
-            return await self._other.handle_async_request(request)
+            return await self._httpx().handle_async_request(request)
         origin = (url.host, url.port or 80)
         limits = request.extensions.get("timeout", {})
         message = await _serialized(request)
@@ -51,6 +51,11 @@ class EngineTransport(httpx.AsyncBaseTransport):
                     raise
         connection = await self._connect(origin, limits.get("connect"))
         return await self._exchange(origin, connection, message, limits)
+
+    def _httpx(self) -> httpx.AsyncHTTPTransport:
+        if self._other is None:  # not at the start: reading the certificates takes 25 ms
+            self._other = httpx.AsyncHTTPTransport(trust_env=False)
+        return self._other
 
     async def _exchange(
         self, origin: _Origin, connection: Connection, message: bytes, limits: dict[str, Any]
@@ -109,7 +114,8 @@ class EngineTransport(httpx.AsyncBaseTransport):
         for origin, idle in self._idle.items():
             while idle:
                 self._drop(origin, idle.pop())
-        await self._other.aclose()
+        if self._other is not None:
+            await self._other.aclose()
 
 
 class _Body(httpx.AsyncByteStream):
