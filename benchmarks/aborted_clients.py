@@ -1,9 +1,10 @@
 """What is left of clients that went away at random moments, with the real MAX.
 
-    python benchmarks/aborted_clients.py [--clients 1000] [--at-once 8] [--patience 1.0]
+    python benchmarks/aborted_clients.py [--clients 1000] [--at-once 4] [--patience 5.0]
 
-Half of them stream. Each leaves after a random time, which may be before the engine has the
-request, while it waits, or in the middle of the answer. Afterwards MAX's own gauges, the gateway's
+Half of them stream. Each leaves after a random time, evenly spread over the powers of ten between
+1 ms and the longest patience, so that some leave before the engine has the request, some while it
+waits, and some in the middle of the answer. Afterwards MAX's own gauges, the gateway's
 counts and its open connections to MAX are read.
 """
 
@@ -23,6 +24,7 @@ BODY = {
     "messages": [{"role": "user", "content": "Tell me a long story about the sea."}],
     "max_tokens": 300,
 }
+SHORTEST = 0.001
 
 
 async def ask_and_leave(stack: Stack, *, stream: bool, after: float) -> str:
@@ -32,11 +34,11 @@ async def ask_and_leave(stack: Stack, *, stream: bool, after: float) -> str:
     body = json.dumps({**BODY, "stream": stream}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
-    phase = "before the first byte"
+    phase = "before the first byte" if stream else "before the answer, not streamed"
     try:
         async with asyncio.timeout(after):
             while await reader.read(65536):
-                phase = "in the middle"
+                phase = "in the middle" if stream else "with the answer, not streamed"
         phase = "after the end"
     except TimeoutError:
         pass
@@ -48,7 +50,10 @@ async def ask_and_leave(stack: Stack, *, stream: bool, after: float) -> str:
 async def run(stack: Stack, clients: int, at_once: int, patience: float, seed: int) -> Counter[str]:
     """All clients, a few at a time."""
     chance, gate = random.Random(seed), asyncio.Semaphore(at_once)
-    plan = [(number % 2 == 0, chance.expovariate(1 / patience)) for number in range(clients)]
+    plan = [
+        (number % 2 == 0, SHORTEST * (patience / SHORTEST) ** chance.random())
+        for number in range(clients)
+    ]
 
     async def one(*, stream: bool, after: float) -> str:
         async with gate:
@@ -87,8 +92,8 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--patience", type=float, default=1.0, help="seconds, on average")
+    parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--patience", type=float, default=5.0, help="seconds, the longest")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with running_stack() as stack:
