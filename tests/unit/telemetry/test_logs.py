@@ -1,10 +1,12 @@
 """One JSON line per request, whatever is in it."""
 
+import asyncio
 import io
 import json
 import logging
 
 import pytest
+import structlog
 
 from maxgate.generation.trace import RequestTrace
 from maxgate.telemetry.logs import LogFormat, RequestLog, configure_logging
@@ -64,6 +66,47 @@ def test_a_name_with_line_breaks_stays_on_its_line() -> None:
 )
 def test_text_is_for_terminals(log_format: LogFormat | None, *, tty: bool, is_json: bool) -> None:
     assert logged(finished(), log_format, tty=tty).startswith("{") == is_json
+
+
+async def test_lines_of_one_turn_of_the_loop_are_written_together_at_its_end() -> None:
+    stream = Terminal(tty=False)
+    configure_logging("json", stream)
+    log = RequestLog()
+    log.request_finished(finished(model="one"))
+    log.request_finished(finished(model="two"))
+    assert stream.content.getvalue() == b""
+    await asyncio.sleep(0)
+    models = [json.loads(line)["model"] for line in stream.content.getvalue().splitlines()]
+    assert models == ["one", "two"]
+
+
+def test_a_loop_that_ends_leaves_no_line_unwritten() -> None:
+    stream = Terminal(tty=False)
+    configure_logging("json", stream)
+
+    async def last_request() -> None:
+        RequestLog().request_finished(finished())
+
+    asyncio.run(last_request())
+    assert json.loads(stream.content.getvalue())["message"] == "request"
+
+
+async def test_what_else_is_said_comes_after_the_requests_before_it() -> None:
+    stream = Terminal(tty=False)
+    configure_logging("json", stream)
+    RequestLog().request_finished(finished())
+    structlog.get_logger().warning("odd")
+    lines = stream.content.getvalue().splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["request", "odd"]
+
+
+async def test_a_turn_with_very_many_requests_does_not_hold_them_all() -> None:
+    stream = Terminal(tty=False)
+    configure_logging("json", stream)
+    log = RequestLog()
+    for _ in range(1000):
+        log.request_finished(finished())
+    assert stream.content.getvalue().count(b"\n") > 700
 
 
 def test_other_libraries_log_in_the_same_way() -> None:
