@@ -1,6 +1,7 @@
 """`python api_server.py`: starting, stopping, several workers, and what is said when it cannot."""
 
 import asyncio
+import json
 import signal
 import socket
 from pathlib import Path
@@ -73,6 +74,22 @@ async def test_a_running_stream_is_finished_before_the_end() -> None:
         await anext(lines)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.returncode is None
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_every_request_before_the_end_is_in_the_log(workers: str) -> None:
+    async with serving(FakeMax()) as engine:
+        flags = ("--engine-url", engine, "--card", str(SMALL_CARD), "--workers", workers)
+        async with (
+            api_server(*flags, "--log-format", "json") as server,
+            httpx.AsyncClient(base_url=server.url) as client,
+        ):
+            answers = [client.post("/v1/chat/completions", json=BODY) for _ in range(20)]
+            given = {answer.headers["x-request-id"] for answer in await asyncio.gather(*answers)}
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(server.process.wait(), 10)
+    logged = [json.loads(line) for line in server.lines if line.startswith("{")]
+    assert {line["request_id"] for line in logged if "request_id" in line} == given
 
 
 async def test_metrics_count_all_workers() -> None:
