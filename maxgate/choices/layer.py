@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 
 from maxgate.choices.merging import merged
 from maxgate.generation.backend import Backend
@@ -40,7 +39,7 @@ class ChoicesLayer:
 
 def _single_requests(request: GenerationRequest) -> list[GenerationRequest]:
     return [
-        replace(request, choices=1, sampling=request.sampling.varied(number))
+        request._replace(choices=1, sampling=request.sampling.varied(number))
         for number in range(request.choices)
     ]
 

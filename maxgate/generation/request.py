@@ -1,7 +1,6 @@
 """What a client wants, in no wire format."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self
 
 import orjson
@@ -85,8 +84,7 @@ class TokenIds(NamedTuple):
         return ids
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(NamedTuple):
     """How tokens are chosen and when to stop.
 
     `max_tokens` None means: until the context is full. `seed` None means: random. `logprobs` is
@@ -104,11 +102,10 @@ class Sampling:
 
     def varied(self, number: int) -> "Sampling":
         """The same with another seed, derived from this one; the same where there is none."""
-        return self if self.seed is None or number == 0 else replace(self, seed=self.seed + number)
+        return self if self.seed is None or number == 0 else self._replace(seed=self.seed + number)
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
+class GenerationRequest(NamedTuple):
     """One answer to be generated, or `choices` of them.
 
     It goes on from `messages`, or from `text` (or token ids) where that is given. A `prefix` is

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from maxgate.errors import ContextLengthExceeded, InvalidRequest
 from maxgate.generation.backend import Backend
@@ -43,7 +42,7 @@ class PromptLayer:
         use, opening = request.tool_use, ""
         if use is not None or any(message.calls for message in request.messages):
             messages = with_tools(request.messages, use, request.model.tool_style)
-            request = replace(request, messages=messages)
+            request = request._replace(messages=messages)
         if use is not None and use.forced:
             request, opening = await self._forced(request, chat_format, use)
         prefix = request.prefix
@@ -51,7 +50,7 @@ class PromptLayer:
         stops = request.sampling.stop
         if stops or use is not None:
             # Only a stream can be left where the answer is to end, with its tokens counted.
-            request = replace(request, stream=True)
+            request = request._replace(stream=True)
         chunks = self._inner.stream(request)
         if prefix and request.prompt is not None and not opening:
             chunks = _begun(chunks, prefix)
@@ -71,7 +70,7 @@ class PromptLayer:
         """The request that leads to a call for sure, and what the model is made to begin with."""
         tools = [tool for tool in use.tools if tool.name in use.forced]
         if request.model.abilities.grammar:
-            return replace(request, grammar=call_schema(tools)), ""
+            return request._replace(grammar=call_schema(tools)), ""
         if chat_format is None:
             raise InvalidRequest(
                 "Unsupported parameter: 'tool_choice': the engine formats this model's prompts and "
@@ -85,15 +84,15 @@ class PromptLayer:
             tools = [tool for tool in tools if tool.name == name]
         arguments = beginning({"type": "object", **tools[0].parameters})
         opening = f'{{"name": "{tools[0].name}", "parameters": {arguments}'
-        return replace(request, prefix=opening), opening
+        return request._replace(prefix=opening), opening
 
     async def _chosen_name(
         self, request: GenerationRequest, chat_format: ChatFormat, names: Sequence[str]
     ) -> str:
-        sampling = replace(
-            request.sampling, temperature=0, max_tokens=_TOKENS_OF_A_NAME, logprobs=None, stop=()
+        sampling = request.sampling._replace(
+            temperature=0, max_tokens=_TOKENS_OF_A_NAME, logprobs=None, stop=()
         )
-        asked = replace(request, prefix='{"name": "', sampling=sampling, stream=False)
+        asked = request._replace(prefix='{"name": "', sampling=sampling, stream=False)
         completion = await collect(self._inner, await _prompted(asked, chat_format))
         return closest_name(completion.answers[0].text, names)
 
@@ -111,7 +110,7 @@ async def _prompted(
     else:
         prompt = await _raw_prompt(request.text, chat_format)
     _check_context(request, prompt)
-    return replace(request, prompt=prompt, stop_token_ids=chat_format.stop_token_ids)
+    return request._replace(prompt=prompt, stop_token_ids=chat_format.stop_token_ids)
 
 
 async def _encoded(messages: Sequence[Message], chat_format: ChatFormat) -> TokenIds:

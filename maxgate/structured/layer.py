@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 
 from maxgate.errors import InvalidRequest, StructuredOutputFailed
 from maxgate.generation.backend import Backend
@@ -37,15 +36,15 @@ class StructuredLayer:
         # A grammar would leave no room for a call.
         if request.model.abilities.grammar and tools is None:
             grammar = output.schema or {"type": "object"}
-            return self._inner.stream(replace(request, grammar=grammar))
+            return self._inner.stream(request._replace(grammar=grammar))
         if request.model.structured_output == "refuse":
             raise _refusal()
         prefix = beginning(output.schema) if tools is None else ""
-        return self._tries(replace(request, prefix=prefix), checker)
+        return self._tries(request._replace(prefix=prefix), checker)
 
     async def _tries(self, request: GenerationRequest, checker: Checker) -> AsyncGenerator[Chunk]:
         messages = _instructed(request.messages, checker)
-        asked = replace(request, messages=messages, stream=True, output=None)
+        asked = request._replace(messages=messages, stream=True, output=None)
         spent = Usage(0, 0)
         for number in range(_TRIES):
             completion = await collect(_UntilComplete(self._inner), _varied(asked, number))
@@ -85,7 +84,7 @@ def _varied(request: GenerationRequest, number: int) -> GenerationRequest:
     sampling = request.sampling.varied(number)
     # At temperature 0 the same answer would come again.
     warmer = max(sampling.temperature, 0.3 * number)
-    return replace(request, sampling=replace(sampling, temperature=warmer))
+    return request._replace(sampling=sampling._replace(temperature=warmer))
 
 
 def _instructed(messages: tuple[Message, ...], checker: Checker) -> tuple[Message, ...]:

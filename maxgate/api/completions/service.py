@@ -43,7 +43,7 @@ class CompletionService:
         requests = self._requests(body, trace)
         first = requests[0]
         texts = _Texts(self._backend, requests)
-        completion = await collect(texts, replace(first, choices=first.choices * len(requests)))
+        completion = await collect(texts, first._replace(choices=first.choices * len(requests)))
         choices = [
             TextChoice(
                 text=_echo(body, first, number) + answer.text,
