@@ -1,19 +1,17 @@
 """Tokens counted, as OpenAI shows them."""
 
-from dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from maxgate.generation.events import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class PromptTokensDetails:
+class PromptTokensDetails(TypedDict):
     """Of the prompt's tokens, those that the engine had in its prefix cache."""
 
     cached_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionUsage:
+class CompletionUsage(TypedDict):
     """Tokens counted."""
 
     prompt_tokens: int
@@ -24,9 +22,9 @@ class CompletionUsage:
 
 def completion_usage(usage: Usage) -> CompletionUsage:
     """What was counted, in OpenAI's words."""
-    return CompletionUsage(
-        prompt_tokens=usage.prompt,
-        completion_tokens=usage.completion,
-        total_tokens=usage.prompt + usage.completion,
-        prompt_tokens_details=PromptTokensDetails(usage.cached),
-    )
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+    }

@@ -35,16 +35,19 @@ class ChatService:
         request = self._request(body, trace)
         completion = await collect(self._backend, request)
         logprobs = bool(body.logprobs)
-        response = ChatCompletionResponse(
-            id=ids.chat_completion_id(),
-            created=int(self._clock.wall()),
-            model=request.model.name,
-            choices=[
+        response: ChatCompletionResponse = {
+            "id": ids.chat_completion_id(),
+            "object": "chat.completion",
+            "created": int(self._clock.wall()),
+            "model": request.model.name,
+            "service_tier": "default",
+            "system_fingerprint": None,
+            "choices": [
                 choice(number, answer, logprobs=logprobs)
                 for number, answer in enumerate(completion.answers)
             ],
-            usage=completion_usage(completion.usage),
-        )
+            "usage": completion_usage(completion.usage),
+        }
         return orjson.dumps(response)
 
     async def stream(
