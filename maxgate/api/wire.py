@@ -1,6 +1,6 @@
 """What all request bodies have in common."""
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -12,17 +12,6 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
-
-
-class StreamOptions(RequestBody):
-    """What a stream brings beside the answer; it is never padded with `obfuscation`."""
-
-    include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
-
-
-TokenLimit = Annotated[int, Field(ge=1, lt=2**31)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 def _nothing(value: dict[str, Any]) -> dict[str, Any]:
@@ -65,10 +54,6 @@ Metadata = Annotated[
     Field(max_length=16),
 ]
 """Sixteen pairs of short strings, as OpenAI limits them."""
-
-StopString = Annotated[str, Field(min_length=1, max_length=1000)]
-StopStrings = StopString | Annotated[list[StopString], Field(max_length=4)]
-"""Up to four, as OpenAI limits them."""
 
 NotServed: TypeAlias = None
 """A field that OpenAI knows and that is not served: null passes, the rest is refused by name."""

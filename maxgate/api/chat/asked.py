@@ -5,9 +5,9 @@ from typing import Any
 from maxgate.api.abilities import check_abilities
 from maxgate.api.chat.dialogue import dialogue
 from maxgate.api.chat.wire import ChatCompletionRequest, NamedToolChoice, ToolDefinition
-from maxgate.errors import InvalidRequest
+from maxgate.api.sampling import contradiction, sampling_of
 from maxgate.generation.catalog import ServedModel
-from maxgate.generation.request import GenerationRequest, JsonOutput, Sampling, Tool, ToolUse
+from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
 from maxgate.generation.trace import RequestTrace
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
@@ -20,7 +20,15 @@ def generation_request(
 
     Raises InvalidRequest where fields contradict each other.
     """
-    sampling = _sampling(body, model)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise contradiction("top_logprobs", "it is only allowed when 'logprobs' is true")
+    limit = body.max_completion_tokens
+    sampling = sampling_of(
+        body,
+        model,
+        max_tokens=body.max_tokens if limit is None else limit,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
     check_abilities(sampling, model, logprobs_param="top_logprobs")
     return GenerationRequest(
         model=model,
@@ -34,36 +42,18 @@ def generation_request(
     )
 
 
-def _sampling(body: ChatCompletionRequest, model: ServedModel) -> Sampling:
-    if body.stream_options is not None and not body.stream:
-        raise _contradiction("stream_options", "it is only allowed when 'stream' is true")
-    if body.top_logprobs is not None and not body.logprobs:
-        raise _contradiction("top_logprobs", "it is only allowed when 'logprobs' is true")
-    defaults, stop, limit = model.sampling, body.stop or (), body.max_completion_tokens
-    return Sampling(
-        temperature=defaults.temperature if body.temperature is None else body.temperature,
-        top_p=defaults.top_p if body.top_p is None else body.top_p,
-        max_tokens=body.max_tokens if limit is None else limit,
-        seed=body.seed,
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-    )
-
-
 def _tool_use(body: ChatCompletionRequest) -> ToolUse | None:
     tools, choice = _tools(body), body.tool_choice
     if choice == "none" or (not tools and (choice is None or choice == "auto")):
         return None
     if not tools:
-        raise _contradiction("tool_choice", "it is only allowed when 'tools' are given")
+        raise contradiction("tool_choice", "it is only allowed when 'tools' are given")
     names = tuple([tool.name for tool in tools])
     parallel = body.parallel_tool_calls is not False
     match choice:
         case NamedToolChoice(function=function):
             if function.name not in names:
-                raise _contradiction("tool_choice", "'tools' have no function of this name")
+                raise contradiction("tool_choice", "'tools' have no function of this name")
             return ToolUse(tools, forced=(function.name,), parallel=False)
         case "required":
             return ToolUse(tools, forced=names, parallel=parallel)
@@ -75,7 +65,7 @@ def _tools(body: ChatCompletionRequest) -> tuple[Tool, ...]:
     tools = tuple([_tool(tool) for tool in body.tools or ()])
     names = [tool.name for tool in tools]
     if twice := next((n for number, n in enumerate(names) if n in names[:number]), None):
-        raise _contradiction("tools", f"the function '{twice}' is there twice")
+        raise contradiction("tools", f"the function '{twice}' is there twice")
     return tools
 
 
@@ -96,9 +86,3 @@ def _output(body: ChatCompletionRequest) -> JsonOutput | None:
         case chosen:
             named = chosen.json_schema
             return JsonOutput(named.schema_ or {}, named.name)
-
-
-def _contradiction(param: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"Invalid value for '{param}': {reason}.", param=param, code="invalid_value"
-    )

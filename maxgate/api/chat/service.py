@@ -55,11 +55,10 @@ class ChatService:
     ) -> AsyncGenerator[bytes]:
         """The answer as events of a stream, ready to be sent."""
         request = self._request(body, trace)
-        options = body.stream_options
         envelope = ChunkEnvelope(
             model=request.model.name,
             created=int(self._clock.wall()),
-            with_usage=options is not None and bool(options.include_usage),
+            with_usage=body.wants_usage,
             choices=request.choices,
         )
         async with aclosing(self._backend.stream(request)) as chunks:

@@ -8,22 +8,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from maxgate.api.wire import (
-    JsonSchema,
-    Metadata,
-    NothingIn,
-    NotServed,
-    Penalty,
-    RequestBody,
-    StopStrings,
-    StreamOptions,
-    TokenLimit,
-)
+from maxgate.api.sampling import SampledRequest, TokenLimit
+from maxgate.api.wire import JsonSchema, Metadata, NothingIn, NotServed, RequestBody
 
 _MAX_MESSAGES: Final = 10_000
 _MAX_PARTS: Final = 1_000
 _MAX_TOOLS: Final = 128
-_MAX_CHOICES: Final = 128
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -156,24 +146,14 @@ class PredictedContent(RequestBody):
     content: str | Annotated[list[TextPart], Field(max_length=_MAX_PARTS)]
 
 
-class ChatCompletionRequest(RequestBody):
+class ChatCompletionRequest(SampledRequest):
     """A dialogue to be continued; `model` may be left out, the default model answers then."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
-    model: str | None = None
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: StopStrings | None = None
-    n: Annotated[int, Field(ge=1, le=_MAX_CHOICES)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     tools: Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -79,7 +79,7 @@ class CompletionService:
                     yield event(orjson.dumps(replace(envelope, choices=[choice])))
         if unfinished or usage is None:
             raise UpstreamError("The engine's answer ended before it was complete.")
-        if body.stream_options is not None and body.stream_options.include_usage:
+        if body.wants_usage:
             counted = replace(envelope, usage=completion_usage(usage))
             yield event(orjson.dumps(counted))
         yield DONE

@@ -8,16 +8,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from maxgate.api.sampling import SampledRequest, TokenLimit
 from maxgate.api.usage import CompletionUsage
-from maxgate.api.wire import (
-    NothingIn,
-    NotServed,
-    Penalty,
-    RequestBody,
-    StopStrings,
-    StreamOptions,
-    TokenLimit,
-)
+from maxgate.api.wire import NothingIn, NotServed
 from maxgate.generation.events import FinishReason
 
 MOST_PROMPTS: Final = 128
@@ -35,23 +28,13 @@ Prompt = (
 )
 
 
-class CompletionRequest(RequestBody):
+class CompletionRequest(SampledRequest):
     """A text to be continued, or several; each as a string or as token ids."""
 
     prompt: Prompt
-    model: str | None = None
     max_tokens: TokenLimit | None = _DEFAULT_MAX_TOKENS
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: StopStrings | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
     best_of: Literal[1] | None = None
     logit_bias: NothingIn | None = None

@@ -1,0 +1,75 @@
+"""What chat and text completions ask in the same words: how tokens are chosen, and how often."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from maxgate.api.wire import RequestBody
+from maxgate.errors import InvalidRequest
+from maxgate.generation.catalog import ServedModel
+from maxgate.generation.request import Sampling
+
+MOST_ANSWERS: Final = 128
+
+TokenLimit = Annotated[int, Field(ge=1, lt=2**31)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+StopStrings = StopString | Annotated[list[StopString], Field(max_length=4)]
+"""Up to four, as OpenAI limits them."""
+
+
+class StreamOptions(RequestBody):
+    """What a stream brings beside the answer; it is never padded with `obfuscation`."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class SampledRequest(RequestBody):
+    """A request for text that is sampled; null is the model's own default."""
+
+    model: str | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: StopStrings | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with the tokens counted."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+def sampling_of(
+    body: SampledRequest, model: ServedModel, *, max_tokens: int | None, logprobs: int | None
+) -> Sampling:
+    """How the tokens of the answer are chosen.
+
+    Raises InvalidRequest for options of a stream where none is asked for.
+    """
+    if body.stream_options is not None and not body.stream:
+        raise contradiction("stream_options", "it is only allowed when 'stream' is true")
+    defaults, stop = model.sampling, body.stop or ()
+    return Sampling(
+        temperature=defaults.temperature if body.temperature is None else body.temperature,
+        top_p=defaults.top_p if body.top_p is None else body.top_p,
+        max_tokens=max_tokens,
+        seed=body.seed,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logprobs=logprobs,
+    )
+
+
+def contradiction(param: str, reason: str) -> InvalidRequest:
+    """The error of a field that does not go with another one."""
+    return InvalidRequest(
+        f"Invalid value for '{param}': {reason}.", param=param, code="invalid_value"
+    )
