@@ -3,14 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
 
 import httpx
-import orjson
 import structlog
 
 from maxgate.upstream.abilities import probe_abilities
 from maxgate.upstream.endpoint import Endpoint, EngineModel
+from maxgate.upstream.model_list import NotListed, list_models
 from maxgate.upstream.settings import UpstreamSettings
 
 BeforeServing = Callable[[Collection[str]], Awaitable[None]]
@@ -69,11 +68,10 @@ class HealthMonitor:
         """Look at one engine, and note what is seen."""
         before = endpoint.state
         try:
-            response = await self._client.get(
-                f"{endpoint.url}/v1/models", timeout=self._settings.probe_timeout
+            models = await list_models(
+                self._client, endpoint.url, seconds=self._settings.probe_timeout
             )
-            models = _read_models(response)
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except NotListed as error:
             self._note_failure(endpoint, error)
         else:
             await self._before_serving(models)
@@ -102,31 +100,8 @@ class HealthMonitor:
                 self._client, endpoint.url, unknown, seconds=self._settings.ability_timeout
             )
 
-    def _note_failure(self, endpoint: Endpoint, error: Exception) -> None:
+    def _note_failure(self, endpoint: Endpoint, error: NotListed) -> None:
         self._failures[endpoint] += 1
-        patience = 1 if isinstance(error, httpx.ConnectError) else _SLOW_PROBES_BEFORE_DOWN
+        patience = 1 if error.refused else _SLOW_PROBES_BEFORE_DOWN
         if endpoint.state != "healthy" or self._failures[endpoint] >= patience:
-            endpoint.mark_unreachable(_reason(error))
-
-
-def _read_models(response: httpx.Response) -> Mapping[str, EngineModel]:
-    response.raise_for_status()
-    entries: list[dict[str, Any]] = orjson.loads(response.content)["data"]
-    return {
-        entry["id"]: EngineModel(entry["id"], entry["created"], entry.get("max_model_len"))
-        for entry in entries
-    }
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            return "no connection"
-        case httpx.TimeoutException():
-            return "no answer in time"
-        case httpx.HTTPStatusError():
-            return f"answered {error.response.status_code}"
-        case httpx.HTTPError():
-            return "hung up"
-        case _:
-            return "its list of models could not be read"
+            endpoint.mark_unreachable(str(error))
