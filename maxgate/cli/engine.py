@@ -1,11 +1,10 @@
-"""`maxgate engine`: run MAX in the foreground."""
+"""`maxgate engine`: run MAX in the foreground, and look at engines."""
 
 import asyncio
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Literal
 
 import httpx
@@ -13,7 +12,8 @@ import typer
 
 from maxgate.cards import load_cards
 from maxgate.cli.engine_child import card_called
-from maxgate.cli.options import export_flags
+from maxgate.cli.engine_show import show
+from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.progress import EngineProgress
 from maxgate.clock import SystemClock
 from maxgate.engine.launcher import Launcher, read_tail
@@ -28,9 +28,9 @@ _SHOWN_LINES = 20
 
 def commands() -> typer.Typer:
     """The subcommands."""
-    app = typer.Typer(help="Run MAX.", no_args_is_help=True)
-    app.callback()(lambda: None)  # keeps `start` a word of its own while it is the only one
+    app = typer.Typer(help="Run MAX, and see what engines can do.", no_args_is_help=True)
     app.command("start")(start)
+    app.command("show")(show)
     return app
 
 
@@ -38,9 +38,7 @@ def start(
     name: Annotated[
         str | None, typer.Argument(help="The model's name; the first one for chat if left out.")
     ] = None,
-    card: Annotated[
-        list[Path] | None, typer.Option(help="Model card or folder of cards; repeatable.")
-    ] = None,
+    card: CardOption = None,
     kind: Annotated[
         Literal["local", "docker"], typer.Option(help="A process or a container.")
     ] = "local",

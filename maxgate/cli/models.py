@@ -9,16 +9,12 @@ import typer
 import yaml
 
 from maxgate.cards import load_cards
-from maxgate.cli.options import export_flags
+from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.progress import bytes_progress
 from maxgate.errors import ConfigurationError
 from maxgate.generation.model_card import ModelCard, Source
 from maxgate.generation.model_files import ModelFiles
 from maxgate.settings import load_settings
-
-CardOption = Annotated[
-    list[Path] | None, typer.Option(help="Model card or folder of cards; repeatable.")
-]
 
 
 def commands() -> typer.Typer:

@@ -1,10 +1,26 @@
-"""Flags as environment variables, so that workers see them and settings have one way in."""
+"""Flags that several commands take, and flags as environment variables.
+
+So workers see them, and settings have one way in.
+"""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from maxgate.settings import PREFIX
+
+CardOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Model card or folder of cards; repeatable.", show_default="models/"),
+]
+ConfigOption = Annotated[Path | None, typer.Option(help="YAML file with settings.")]
+EngineUrlOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Where an engine is; repeatable.", show_default="http://localhost:8080"),
+]
 
 
 def export_flags(**flags: object) -> None:

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -18,7 +17,7 @@ from maxgate.api.protocol import GatewayProtocol, listening_socket
 from maxgate.cards import load_cards
 from maxgate.cli.announcement import Announcement
 from maxgate.cli.engine_child import EngineChild, engines_to_start
-from maxgate.cli.options import export_flags
+from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
 from maxgate.errors import ConfigurationError
 from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.logs import configure_logging
@@ -38,19 +37,13 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the port.", show_default="1")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
-    engine_url: Annotated[
-        list[str] | None,
-        typer.Option(help="Where an engine is; repeatable.", show_default="http://localhost:8080"),
-    ] = None,
+    config: ConfigOption = None,
+    engine_url: EngineUrlOption = None,
     engine: Annotated[
         Literal["local", "docker", "none"] | None,
         typer.Option(help="Start MAX here, as a process or a container.", show_default="none"),
     ] = None,
-    card: Annotated[
-        list[Path] | None,
-        typer.Option(help="Model card or folder of cards; repeatable.", show_default="models/"),
-    ] = None,
+    card: CardOption = None,
     log_format: Annotated[
         Literal["json", "text"] | None,
         typer.Option(help="How to write logs.", show_default="text on a terminal"),
