@@ -1,12 +1,11 @@
 """Text that arrives in pieces, read by generators that pause where it ends."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Final
 
 import regex
 
 Reading = Generator[None, None, None]
-Patterns = Sequence[tuple[str, regex.Pattern[str]]]
 
 # Longer than any head or key of a call; what has not become one by then is text.
 _LONGEST: Final = 4096
@@ -64,21 +63,14 @@ class PendingText:
             yield from self.more()
         self.at = end
 
-    def first_of(
-        self, patterns: Patterns
-    ) -> Generator[None, None, tuple[str, regex.Match[str] | None]]:
-        """Which pattern matches here, as soon as it is sure; ("", None) where none can."""
+    def match(self, pattern: regex.Pattern[str]) -> Generator[None, None, regex.Match[str] | None]:
+        """What the pattern matches here, as soon as it is sure; None where it cannot match."""
         while True:
-            undecided = False
-            for kind, pattern in patterns:
-                found = pattern.match(self.text, self.at, partial=True)
-                if found is None or found.end() - self.at > _LONGEST:
-                    continue
-                if not found.partial:
-                    return kind, found
-                undecided = True
-            if not undecided:
-                return "", None
+            found = pattern.match(self.text, self.at, partial=True)
+            if found is None or found.end() - self.at > _LONGEST:
+                return None
+            if not found.partial:
+                return found
             yield from self.more()
 
     def raw_value(self, scanned: int = 0) -> Generator[None, None, str]:

@@ -25,15 +25,24 @@ _PYTHON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 _UNREADABLE: Final = (ValueError, SyntaxError, RecursionError, MemoryError, TypeError)
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+# Made once: `json.loads` and `json.dumps` make them anew for each value.
+_DECODER: Final = json.JSONDecoder(strict=False, parse_constant=_no_constant)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 def read_value(raw: str) -> Any:
     """A JSON value or Python literal; text that is neither is taken as it stands."""
     try:
-        return json.loads(raw, strict=False, parse_constant=_no_constant)
+        return _DECODER.decode(raw)
     except _UNREADABLE:
         pass
     try:
         value = ast.literal_eval(_WORD_OR_STRING.sub(_as_python, raw))
-        json.dumps(value, allow_nan=False)
+        _ENCODER.encode(value)
     except _UNREADABLE:
         return raw
     return value
@@ -41,13 +50,14 @@ def read_value(raw: str) -> Any:
 
 def write_value(value: Any) -> str:
     """The value as JSON."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def coerced(value: Any, schema: Mapping[str, Any]) -> Any:
     """The value in the first of the schema's types that holds all of it, or as it is."""
     types = schema.get("type")
-    wanted = [types] if isinstance(types, str) else types if isinstance(types, list) else []
+    named = types if isinstance(types, list) else [types]
+    wanted = [kind for kind in named if isinstance(kind, str)]
     if not wanted or any(_is_a(value, kind) for kind in wanted):
         return value
     for kind in wanted:
@@ -61,10 +71,6 @@ def may_be_text(schema: Mapping[str, Any]) -> bool:
     """Whether a string needs no other type."""
     types = schema.get("type", "string")
     return types == "string" or (isinstance(types, list) and "string" in types)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _as_python(found: re.Match[str]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from maxgate.generation.events import Chunk, FinishReason, ToolCallDelta
-from maxgate.prompts.tool_parser import Event, ToolCallParser
+from maxgate.prompts.call_events import Event
+from maxgate.prompts.tool_parser import ToolCallParser
 
 
 async def with_calls(

@@ -5,16 +5,11 @@ from typing import Final, NamedTuple
 
 import regex
 
-from maxgate.prompts.pending_text import Patterns
-
 SPACE: Final = regex.compile(r"\s*")
-KEY: Final = {
-    "}": regex.compile(r"""\s*(?:,\s*)?(["'])(?P<key>(?:[^"'\\]|\\.)*)\1\s*:"""),
-    ")": regex.compile(r"\s*(?:,\s*)?(?P<key>[A-Za-z_]\w*)\s*="),
-}
-END: Final = {
-    "}": regex.compile(r"\s*(?:,\s*)?\}"),
-    ")": regex.compile(r"\s*(?:,\s*)?\)"),
+# Another argument, with its `key`, or the sign that closes them.
+NEXT_ARGUMENT: Final = {
+    "}": regex.compile(r"""\s*(?:,\s*)?(?:\}|(["'])(?P<key>(?:[^"'\\]|\\.)*)\1\s*:)"""),
+    ")": regex.compile(r"\s*(?:,\s*)?(?:\)|(?P<key>[A-Za-z_]\w*)\s*=)"),
 }
 # What may stand between the arguments of a call and the end of its object.
 REST_OF_OBJECT: Final = regex.compile(
@@ -25,38 +20,37 @@ CLOSER: Final = regex.compile(r"```(?:[a-z_]*\n)?|</function>|<\|python_tag\|>")
 
 
 class Heads(NamedTuple):
-    """How calls begin; the tools' names are part of it, so that other text is let go at once."""
+    """How calls begin; the tools' names are part of it, so that other text is let go at once.
 
-    at_the_beginning: Patterns
-    anywhere: Patterns
-    next_in_list: Patterns
+    The groups of a match: `name` of the tool, `open` that begins its arguments, `nested` for an
+    object inside the object, and one named after the way in which the call is written.
+    """
+
+    at_the_beginning: regex.Pattern[str]
+    anywhere: regex.Pattern[str]
+    next_in_list: regex.Pattern[str]
 
 
 @lru_cache(maxsize=256)
 def heads(names: tuple[str, ...]) -> Heads:
-    """The patterns for these tools.
-
-    Their groups: `name` of the tool, `open` that begins its arguments, `nested` for an object
-    inside the object.
-    """
+    """The patterns for these tools."""
     longest_first = sorted(names, key=len, reverse=True)
     name = "(?P<name>" + "|".join(map(regex.escape, longest_first)) + ")"
     before = r"\s*(?:```[a-z_]*\s*)?(?:<\|python_tag\|>\s*)?"
     q = "[\"']"
     label = rf"{q}type{q}\s*:\s*{q}function{q}"
     arguments = rf"{q}(?:parameters|arguments){q}\s*:\s*"
-    patterns = {
-        "object": rf"{before}(?:\[\s*)?\{{\s*(?:{label}\s*,\s*)?"
+    anywhere = [
+        rf"(?P<object>(?:\[\s*)?\{{\s*(?:{label}\s*,\s*)?"
         rf"(?P<nested>{q}function{q}\s*:\s*\{{\s*)?{q}(?:name|function){q}\s*:\s*{q}{name}{q}\s*"
-        rf"(?:,\s*{label}\s*)?(?:,\s*{arguments}(?P<open>\{{|[\"']|null)|(?P<open>\}}))",
-        "turned": rf"{before}(?:\[\s*)?(?P<open>\{{)\s*(?:{label}\s*,\s*)?{arguments}\{{",
-        "list": rf"{before}\[\s*{name}(?P<open>\()",
-        "tag": rf"{before}<function={name}>\s*(?P<open>\{{|</function>)",
-    }
-    anywhere = [(kind, regex.compile(pattern)) for kind, pattern in patterns.items()]
-    built_in = ("built-in", regex.compile(rf"{before}{name}\.call(?P<open>\()"))
+        rf"(?:,\s*{label}\s*)?(?:,\s*{arguments}(?P<open>\{{|[\"']|null)|(?P<open>\}})))",
+        rf"(?P<turned>(?:\[\s*)?(?P<open>\{{)\s*(?:{label}\s*,\s*)?{arguments}\{{)",
+        rf"(?P<list>\[\s*{name}(?P<open>\())",
+        rf"(?P<tag><function={name}>\s*(?P<open>\{{|</function>))",
+    ]
+    built_in = rf"(?P<built_in>{name}\.call(?P<open>\())"
     return Heads(
-        at_the_beginning=[*anywhere, built_in],
-        anywhere=anywhere,
-        next_in_list=[("list", regex.compile(rf"\s*,\s*{name}\("))],
+        at_the_beginning=regex.compile(f"{before}(?:{'|'.join([*anywhere, built_in])})"),
+        anywhere=regex.compile(f"{before}(?:{'|'.join(anywhere)})"),
+        next_in_list=regex.compile(rf"\s*,\s*{name}\("),
     )

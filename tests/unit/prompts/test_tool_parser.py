@@ -1,5 +1,6 @@
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -7,158 +8,8 @@ from hypothesis import strategies as st
 
 from maxgate.generation.events import ToolCallDelta
 from maxgate.generation.request import Tool
-from maxgate.prompts.tool_parser import Event, ToolCallParser
-
-WEATHER = Tool(
-    "get_weather",
-    "",
-    {
-        "type": "object",
-        "properties": {
-            "city": {"type": "string"},
-            "days": {"type": "integer"},
-            "metric": {"type": "boolean"},
-            "tags": {"type": "array"},
-        },
-    },
-)
-SEARCH = Tool("search", "", {"type": "object", "properties": {"query": {"type": "string"}}})
-
-Answer = tuple[str, list[tuple[str, str]]]
-
-
-def folded(events: list[Event]) -> Answer:
-    """The text, and each call's name and arguments."""
-    text, calls = "", []
-    for event in events:
-        if isinstance(event, str):
-            text += event
-        elif event.name is not None:
-            assert event.call == len(calls)
-            calls.append([event.name, event.arguments])
-        else:
-            calls[event.call][1] += event.arguments
-    return text, [(name, arguments) for name, arguments in calls]
-
-
-def read(pieces: list[str], *, complete: bool = True, parallel: bool = True) -> Answer:
-    parser = ToolCallParser([WEATHER, SEARCH], parallel=parallel)
-    events = [event for piece in pieces for event in parser.feed(piece)]
-    return folded(events + parser.finish(complete=complete))
-
-
-A, B = '{"query": "a"}', '{"query": "b"}'
-VARIANTS = {
-    "bare object": (f'{{"name": "search", "parameters": {A}}}', "", [("search", A)]),
-    "python tag": (f'<|python_tag|>{{"name": "search", "parameters": {A}}}', "", [("search", A)]),
-    "type": (
-        f'{{"type": "function", "name": "search", "parameters": {A}}}',
-        "",
-        [("search", A)],
-    ),
-    "type at the end": (
-        f'{{"name": "search", "parameters": {A}, "type": "function"}}',
-        "",
-        [("search", A)],
-    ),
-    "nested function": (
-        f'{{"type": "function", "function": {{"name": "search", "arguments": {A}}}}}',
-        "",
-        [("search", A)],
-    ),
-    "arguments": (f'{{"name": "search", "arguments": {A}}}', "", [("search", A)]),
-    "arguments as a string of JSON": (
-        '{"name": "search", "arguments": "{\\"query\\": \\"a\\"}"}',
-        "",
-        [("search", A)],
-    ),
-    "arguments before the name": (
-        f'{{"parameters": {A}, "name": "search"}}',
-        "",
-        [("search", A)],
-    ),
-    "no arguments": ('{"name": "search"}', "", [("search", "{}")]),
-    "null for arguments": ('{"name": "search", "parameters": null}', "", [("search", "{}")]),
-    **{
-        f"two, separated by {separator!r}": (
-            f'{{"name": "search", "parameters": {A}}}{separator}'
-            f'{{"name": "search", "parameters": {B}}}',
-            "",
-            [("search", A), ("search", B)],
-        )
-        for separator in (";", "; ", "\n", "", ", ", " ", ";\n\n", "\n<|python_tag|>")
-    },
-    "fenced": (
-        f'```json\n{{"name": "search", "parameters": {A}}}\n```',
-        "",
-        [("search", A)],
-    ),
-    "array": (
-        f'[{{"name": "search", "parameters": {A}}}, {{"name": "search", "parameters": {B}}}]',
-        "",
-        [("search", A), ("search", B)],
-    ),
-    "python list": (
-        "[get_weather(city='Paris', days=2, metric=True), search(query=\"it's\"), search()]",
-        "",
-        [
-            ("get_weather", '{"city": "Paris", "days": 2, "metric": true}'),
-            ("search", '{"query": "it\'s"}'),
-            ("search", "{}"),
-        ],
-    ),
-    "function tag": (f"<function=search>{A}</function>", "", [("search", A)]),
-    "built-in call": ('search.call(query="a")', "", [("search", A)]),
-    "Python's quotes and names": (
-        "{'name': 'get_weather', 'parameters': {'city': 'Rome', 'metric': True, 'tags': None}}",
-        "",
-        [("get_weather", '{"city": "Rome", "metric": true, "tags": null}')],
-    ),
-    "leading space": (f'  \n{{"name": "search", "parameters": {A}}}', "", [("search", A)]),
-    "text before": (
-        f'I shall look.\n\n{{"name": "search", "parameters": {A}}}',
-        "I shall look.",
-        [("search", A)],
-    ),
-    "text after": (
-        f'{{"name": "search", "parameters": {A}}} That is all.',
-        "That is all.",
-        [("search", A)],
-    ),
-    "escapes": (
-        '{"name": "search", "parameters": {"query": "\\"\\u00e9\\\\ \\ud83d\\ude00\\n"}}',
-        "",
-        [("search", '{"query": "\\"é\\\\ 😀\\n"}')],
-    ),
-    "brackets in strings": (
-        '{"name": "get_weather", "parameters": {"city": "}]{", "tags": ["}", {"a": "]"}]}}',
-        "",
-        [("get_weather", '{"city": "}]{", "tags": ["}", {"a": "]"}]}')],
-    ),
-    "a number as text, where a number is asked for": (
-        '{"name": "get_weather", "parameters": {"days": "5", "metric": "true"}}',
-        "",
-        [("get_weather", '{"days": 5, "metric": true}')],
-    ),
-    "a number, where text is asked for": (
-        '{"name": "search", "parameters": {"query": 5}}',
-        "",
-        [("search", '{"query": "5"}')],
-    ),
-    "what cannot be converted stays": (
-        '{"name": "get_weather", "parameters": {"days": "soon"}}',
-        "",
-        [("get_weather", '{"days": "soon"}')],
-    ),
-    "truncated": ('{"name": "search", "parameters": {"query": "a sent', "", [("search", None)]),
-    "text": ("Hello.\nHow are you?", None, []),
-    "braces": ('Use {braces} like {"name": "x"}\n{"b": [1]}\nend', None, []),
-    "another tool": ('{"name": "rm", "parameters": {"path": "/"}}', None, []),
-    "a list": ("[1, 2]", None, []),
-    "a name of a tool in prose": ("search. It is", None, []),
-    "JSON that is an answer": ('{"answer": 42}', None, []),
-    "nothing": ("", None, []),
-}
+from maxgate.prompts.tool_parser import ToolCallParser
+from tests.unit.prompts.tool_answers import SEARCH, VARIANTS, WEATHER, A, folded, read
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -259,3 +110,39 @@ def test_without_parallel_calls_nothing_follows_the_first() -> None:
     events = parser.feed(f'{{"name": "search", "parameters": {A}}}; {{"name": "search"')
     assert parser.enough
     assert folded(events + parser.finish(complete=True)) == ("", [("search", A)])
+
+
+def test_arguments_that_are_cut_inside_a_string_of_json_are_closed() -> None:
+    text = '{"name": "search", "arguments": "{\\"query\\": \\"a'
+    assert read([text]) == ("", [("search", "{}")])
+    assert read([text], complete=False) == ("", [("search", "")])
+
+
+def test_a_name_that_is_no_text_makes_no_call() -> None:
+    text = f'{{"parameters": {A}, "name": ["search"]}}'
+    assert read([text]) == (text, [])
+
+
+ODD_SCHEMAS = [
+    {"properties": {"a": True}},
+    {"properties": {"a": {"type": [["string"], 5]}}},
+    {"properties": [1]},
+    {"properties": None},
+]
+
+
+@pytest.mark.parametrize("schema", ODD_SCHEMAS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "f", "parameters": {"a": 1}}',
+        '{"parameters": {"a": 1}, "name": "f"}',
+        '{"name": "f", "parameters": "{\\"a\\": 1}"}',
+    ],
+)
+def test_a_schema_that_says_nothing_of_an_argument_leaves_it_as_it_is(
+    schema: dict[str, Any], text: str
+) -> None:
+    parser = ToolCallParser([Tool("f", "", schema)])
+    events = parser.feed(text) + parser.finish(complete=True)
+    assert folded(events) == ("", [("f", '{"a": 1}')])

@@ -1,0 +1,99 @@
+"""Reading the arguments of a call, as they arrive."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from maxgate.prompts.call_events import CallEvents
+from maxgate.prompts.pending_text import PendingText, Reading
+from maxgate.prompts.tool_arguments import coerced, may_be_text, read_value, write_value
+from maxgate.prompts.tool_heads import NEXT_ARGUMENT, SPACE
+
+
+class NotACall(Exception):  # an event, not an error
+    """The text stops being a call here."""
+
+
+class ArgumentsReader:
+    """Takes arguments from the pending text, and gives them as JSON to the events.
+
+    `schemas` are the tools' parameters, by name.
+    """
+
+    def __init__(
+        self, pending: PendingText, events: CallEvents, schemas: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self._in = pending
+        self._out = events
+        self._schemas = schemas
+
+    def read(self, name: str, opening: str | None) -> Reading:
+        """Take what follows the sign that opened the arguments, if it was one that does.
+
+        Raises NotACall where it cannot be arguments.
+        """
+        match opening:
+            case "{":
+                yield from self._members("}", self._properties(name))
+            case "(":
+                yield from self._members(")", self._properties(name))
+            case "'" | '"':
+                self._out.unclosed = "{}"
+                pieces: list[str] = []
+                yield from self._in.string(opening, pieces.append)
+                self.whole(name, read_value("".join(pieces)))
+            case _:
+                self._out.arguments("{}")
+
+    def whole(self, name: str, value: object) -> None:
+        """Arguments that were read elsewhere; a value that is no object counts as none."""
+        properties = self._properties(name)
+        given = value.items() if isinstance(value, dict) else ()
+        fitting = {key: coerced(one, _schema_of(key, properties)) for key, one in given}
+        self._out.unclosed = write_value(fitting)
+        self._out.close()
+
+    def _properties(self, name: str) -> Mapping[str, Any]:
+        properties = self._schemas[name].get("properties")
+        return properties if isinstance(properties, Mapping) else {}
+
+    def _members(self, close: str, properties: Mapping[str, Any]) -> Reading:
+        self._out.arguments("{")
+        self._out.unclosed = "}"
+        separator = ""
+        while True:
+            following = yield from self._in.match(NEXT_ARGUMENT[close])
+            if following is None:
+                raise NotACall
+            self._in.at = following.end()
+            key = following["key"]
+            if key is None:
+                self._out.close()
+                return
+            if "\\" in key or '"' in key:
+                key = str(read_value(f'"{key}"'))
+            label = f"{separator}{write_value(key)}: "
+            yield from self._value(label, _schema_of(key, properties))
+            separator = ", "
+
+    def _value(self, label: str, schema: Mapping[str, Any]) -> Reading:
+        yield from self._in.skip(SPACE)
+        quote = self._in.text[self._in.at]
+        if quote in "\"'" and may_be_text(schema):
+            yield from self._string(label, quote)
+            return
+        raw = yield from self._in.raw_value()
+        self._in.at += len(raw)
+        self._out.arguments(label + write_value(coerced(read_value(raw.strip()), schema)))
+
+    def _string(self, label: str, quote: str) -> Reading:
+        self._in.at += 1
+        self._out.arguments(label + '"')
+        self._out.unclosed = '"}'
+        yield from self._in.string(quote, self._out.string)
+        self._out.arguments('"')
+        self._out.unclosed = "}"
+
+
+def _schema_of(key: str, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    schema = properties.get(key)
+    return schema if isinstance(schema, Mapping) else {}

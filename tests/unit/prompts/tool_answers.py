@@ -1,0 +1,156 @@
+"""Answers with tool calls in every way in which models write them, and what they say."""
+
+from maxgate.generation.request import Tool
+from maxgate.prompts.call_events import Event
+from maxgate.prompts.tool_parser import ToolCallParser
+
+WEATHER = Tool(
+    "get_weather",
+    "",
+    {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer"},
+            "metric": {"type": "boolean"},
+            "tags": {"type": "array"},
+        },
+    },
+)
+SEARCH = Tool("search", "", {"type": "object", "properties": {"query": {"type": "string"}}})
+
+Answer = tuple[str, list[tuple[str, str]]]
+
+
+def folded(events: list[Event]) -> Answer:
+    """The text, and each call's name and arguments."""
+    text, calls = "", []
+    for event in events:
+        if isinstance(event, str):
+            text += event
+        elif event.name is not None:
+            assert event.call == len(calls)
+            calls.append([event.name, event.arguments])
+        else:
+            calls[event.call][1] += event.arguments
+    return text, [(name, arguments) for name, arguments in calls]
+
+
+def read(pieces: list[str], *, complete: bool = True, parallel: bool = True) -> Answer:
+    parser = ToolCallParser([WEATHER, SEARCH], parallel=parallel)
+    events = [event for piece in pieces for event in parser.feed(piece)]
+    return folded(events + parser.finish(complete=complete))
+
+
+A, B = '{"query": "a"}', '{"query": "b"}'
+VARIANTS = {
+    "bare object": (f'{{"name": "search", "parameters": {A}}}', "", [("search", A)]),
+    "python tag": (f'<|python_tag|>{{"name": "search", "parameters": {A}}}', "", [("search", A)]),
+    "type": (
+        f'{{"type": "function", "name": "search", "parameters": {A}}}',
+        "",
+        [("search", A)],
+    ),
+    "type at the end": (
+        f'{{"name": "search", "parameters": {A}, "type": "function"}}',
+        "",
+        [("search", A)],
+    ),
+    "nested function": (
+        f'{{"type": "function", "function": {{"name": "search", "arguments": {A}}}}}',
+        "",
+        [("search", A)],
+    ),
+    "arguments": (f'{{"name": "search", "arguments": {A}}}', "", [("search", A)]),
+    "arguments as a string of JSON": (
+        '{"name": "search", "arguments": "{\\"query\\": \\"a\\"}"}',
+        "",
+        [("search", A)],
+    ),
+    "arguments before the name": (
+        f'{{"parameters": {A}, "name": "search"}}',
+        "",
+        [("search", A)],
+    ),
+    "no arguments": ('{"name": "search"}', "", [("search", "{}")]),
+    "null for arguments": ('{"name": "search", "parameters": null}', "", [("search", "{}")]),
+    **{
+        f"two, separated by {separator!r}": (
+            f'{{"name": "search", "parameters": {A}}}{separator}'
+            f'{{"name": "search", "parameters": {B}}}',
+            "",
+            [("search", A), ("search", B)],
+        )
+        for separator in (";", "; ", "\n", "", ", ", " ", ";\n\n", "\n<|python_tag|>")
+    },
+    "fenced": (
+        f'```json\n{{"name": "search", "parameters": {A}}}\n```',
+        "",
+        [("search", A)],
+    ),
+    "array": (
+        f'[{{"name": "search", "parameters": {A}}}, {{"name": "search", "parameters": {B}}}]',
+        "",
+        [("search", A), ("search", B)],
+    ),
+    "python list": (
+        "[get_weather(city='Paris', days=2, metric=True), search(query=\"it's\"), search()]",
+        "",
+        [
+            ("get_weather", '{"city": "Paris", "days": 2, "metric": true}'),
+            ("search", '{"query": "it\'s"}'),
+            ("search", "{}"),
+        ],
+    ),
+    "function tag": (f"<function=search>{A}</function>", "", [("search", A)]),
+    "built-in call": ('search.call(query="a")', "", [("search", A)]),
+    "Python's quotes and names": (
+        "{'name': 'get_weather', 'parameters': {'city': 'Rome', 'metric': True, 'tags': None}}",
+        "",
+        [("get_weather", '{"city": "Rome", "metric": true, "tags": null}')],
+    ),
+    "leading space": (f'  \n{{"name": "search", "parameters": {A}}}', "", [("search", A)]),
+    "text before": (
+        f'I shall look.\n\n{{"name": "search", "parameters": {A}}}',
+        "I shall look.",
+        [("search", A)],
+    ),
+    "text after": (
+        f'{{"name": "search", "parameters": {A}}} That is all.',
+        "That is all.",
+        [("search", A)],
+    ),
+    "escapes": (
+        '{"name": "search", "parameters": {"query": "\\"\\u00e9\\\\ \\ud83d\\ude00\\n"}}',
+        "",
+        [("search", '{"query": "\\"é\\\\ 😀\\n"}')],
+    ),
+    "brackets in strings": (
+        '{"name": "get_weather", "parameters": {"city": "}]{", "tags": ["}", {"a": "]"}]}}',
+        "",
+        [("get_weather", '{"city": "}]{", "tags": ["}", {"a": "]"}]}')],
+    ),
+    "a number as text, where a number is asked for": (
+        '{"name": "get_weather", "parameters": {"days": "5", "metric": "true"}}',
+        "",
+        [("get_weather", '{"days": 5, "metric": true}')],
+    ),
+    "a number, where text is asked for": (
+        '{"name": "search", "parameters": {"query": 5}}',
+        "",
+        [("search", '{"query": "5"}')],
+    ),
+    "what cannot be converted stays": (
+        '{"name": "get_weather", "parameters": {"days": "soon"}}',
+        "",
+        [("get_weather", '{"days": "soon"}')],
+    ),
+    "truncated": ('{"name": "search", "parameters": {"query": "a sent', "", [("search", None)]),
+    "text": ("Hello.\nHow are you?", None, []),
+    "braces": ('Use {braces} like {"name": "x"}\n{"b": [1]}\nend', None, []),
+    "another tool": ('{"name": "rm", "parameters": {"path": "/"}}', None, []),
+    "a list": ("[1, 2]", None, []),
+    "a name of a tool in prose": ("search. It is", None, []),
+    "JSON that is an answer": ('{"answer": 42}', None, []),
+    "nothing": ("", None, []),
+}
