@@ -16,7 +16,10 @@ REST_OF_OBJECT: Final = regex.compile(
     r"""\s*(?:,\s*["'][^"'\\]*["']\s*:\s*(?:["'][^"'\\]*["']|[\w.+-]+)\s*)*\}"""
 )
 BETWEEN_CALLS: Final = regex.compile(r"[\s,;\]]+")
-CLOSER: Final = regex.compile(r"```(?:[a-z_]*\n)?|</function>|<\|python_tag\|>")
+FENCE: Final = "```"
+CLOSER: Final = regex.compile(rf"{FENCE}|</function>|<\|python_tag\|>")
+# What a fence says of its content, which is only sure at the end of the line.
+FENCE_LABEL: Final = regex.compile(r"[a-z_]*\n")
 
 
 class Heads(NamedTuple):

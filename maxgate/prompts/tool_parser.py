@@ -24,7 +24,7 @@ from maxgate.generation.request import Tool
 from maxgate.prompts.call_events import CallEvents, Event
 from maxgate.prompts.call_reader import CallReader
 from maxgate.prompts.pending_text import EndOfText, PendingText, Reading
-from maxgate.prompts.tool_heads import BETWEEN_CALLS, CLOSER, SPACE, heads
+from maxgate.prompts.tool_heads import BETWEEN_CALLS, CLOSER, FENCE, FENCE_LABEL, SPACE, heads
 
 
 class ToolCallParser:
@@ -107,8 +107,15 @@ class ToolCallParser:
                 return
             if closer is not None and not closer.partial:
                 self._in.at = closer.end()
+                if closer[0] == FENCE:
+                    yield from self._skip_label()
             else:
                 yield from self._in.more()
+
+    def _skip_label(self) -> Reading:
+        label = yield from self._in.match(FENCE_LABEL)
+        if label is not None:
+            self._in.at = label.end()
 
     def _add_text(self, end: int) -> None:
         if end > self._in.at:

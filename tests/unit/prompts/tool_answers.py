@@ -88,6 +88,12 @@ VARIANTS = {
         "",
         [("search", A)],
     ),
+    "a call, then one in a fence": (
+        f'{{"name": "search", "parameters": {A}}}\n'
+        f'```json\n{{"name": "search", "parameters": {B}}}\n```\nend',
+        "end",
+        [("search", A), ("search", B)],
+    ),
     "array": (
         f'[{{"name": "search", "parameters": {A}}}, {{"name": "search", "parameters": {B}}}]',
         "",
