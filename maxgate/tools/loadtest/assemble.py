@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from maxgate.tools.loadtest.analysis.drift import drift
 from maxgate.tools.loadtest.analysis.grades import grade
-from maxgate.tools.loadtest.analysis.pairing import paired_changes
+from maxgate.tools.loadtest.analysis.pairing import paired_changes, second_of_a_pair
 from maxgate.tools.loadtest.client.address import parse_address
 from maxgate.tools.loadtest.machine import this_machine, versions
 from maxgate.tools.loadtest.options import Options
@@ -56,7 +56,7 @@ def assemble(
         paired=_paired(options, targets, findings.records),
         saturation=findings.saturation,
         drift=[one for level in targets for one in drift(level)] if options.soak else [],
-        warnings=warnings(options, targets),
+        warnings=warnings(options, targets) + _order_warnings(options, targets, findings.records),
     )
 
 
@@ -106,4 +106,18 @@ def _paired(options: Options, levels: Sequence[Level], records: Sequence[Records
             stream=options.stream,
             seed=options.seed,
         )
+    ]
+
+
+def _order_warnings(
+    options: Options, levels: Sequence[Level], records: Sequence[Records]
+) -> list[str]:
+    """Where it mattered which server was asked first."""
+    if options.baseline is None:
+        return []
+    return [
+        f"{level.scenario}, {level.name}: {said}; the paired differences allow for it"
+        + ("" if options.cold else ", and --cold keeps a shared prefix cache out of it")
+        for level, of_level in zip(levels, records, strict=True)
+        if (said := second_of_a_pair(of_level, stream=options.stream, seed=options.seed))
     ]

@@ -29,13 +29,15 @@ class Conversation:
         self._steps = [(turn, side) for turn in range(len(self._turns)) for side in sides]
         self._answers: dict[int, list[str]] = {side: [] for side in sides}
         self._failed: set[int] = set()
-        self._first: dict[str | None, bytes] = {}
+        self._first: dict[int, bytes] = {}
         self.warmup = False
 
     def prepare(self, models: Sequence[str | None]) -> None:
         """Make the first turn's bytes now, so that they need not be made when they are due."""
-        for model in models:
-            self._first[model] = self._source.body(self._turns[0], self._index, model=model)
+        for side, model in enumerate(models):
+            self._first[side] = self._source.body(
+                self._turns[0], self._index, model=model, side=side
+            )
 
     def advance(self, due: float) -> None:
         """Send what comes next, which could leave from `due` on; or say that it is over."""
@@ -53,9 +55,9 @@ class Conversation:
         exchange.warmup, exchange.keep_text = self.warmup, source.live_answers
 
         def body(model: str | None) -> bytes:
-            if number == 0 and model in self._first:
-                return self._first[model]
-            return source.body(turn, self._index, model=model, answers=answers)
+            if number == 0 and side in self._first:
+                return self._first[side]
+            return source.body(turn, self._index, model=model, side=side, answers=answers)
 
         def done() -> None:
             if exchange.error is not None:

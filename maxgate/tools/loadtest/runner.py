@@ -10,7 +10,7 @@ from maxgate.tools.loadtest.client.exchange import Exchange
 from maxgate.tools.loadtest.conversation import Conversation
 from maxgate.tools.loadtest.job import Job, Progress
 from maxgate.tools.loadtest.scenarios.requests import RequestSource
-from maxgate.tools.loadtest.schedule import share_of
+from maxgate.tools.loadtest.schedule import order_of_sides, share_of
 
 _SWEEP_EVERY = 0.05
 
@@ -171,7 +171,7 @@ class ClosedLoop(Runner):
         if self._left is not None and index >= self._left:
             return False
         self._next_index += self.job.shards
-        sides = range(len(self._clients)) if index % 2 == 0 else range(len(self._clients))[::-1]
+        sides = order_of_sides(index, len(self._clients), seed=self.job.requests.seed)
         made = self._conversation(index, sides, warmup=index < self.job.load.warmup)
         made.prepare([peer.model for peer in self.job.peers])
         self._prepared.append(made)
@@ -215,10 +215,9 @@ class OpenLoop(Runner):
             due = self.job.start + self._offsets[self._position]
             if due > now:
                 break
-            index, side = divmod(self._position, len(self._clients))
-            # Whoever goes first may find the caches colder; the sides take turns.
-            side = side if index % 2 == 0 else len(self._clients) - 1 - side
-            self._converse(index, [side], due, warmup=self._position < self.job.load.warmup)
+            index, place = divmod(self._position, len(self._clients))
+            sides = order_of_sides(index, len(self._clients), seed=self.job.requests.seed)
+            self._converse(index, [sides[place]], due, warmup=self._position < self.job.load.warmup)
             self._position += self.job.shards
         self._set_alarm()
 

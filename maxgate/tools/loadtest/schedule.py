@@ -5,6 +5,7 @@ be agreed on while the load runs.
 """
 
 import math
+from random import Random
 from typing import Literal
 
 import numpy as np
@@ -49,3 +50,14 @@ def ramp(first: float, last: float, duration: float, count: int) -> Offsets:
 def share_of(total: int, shard: int, shards: int) -> int:
     """How many of `total` fall to this shard; the shares add up, the first ones take the rest."""
     return total // shards + (shard < total % shards)
+
+
+def order_of_sides(index: int, sides: int, *, seed: int) -> list[int]:
+    """Which server gets the request with this index first, second, and so on.
+
+    Whoever is second may find caches warm. Of each two neighbours one goes either way, and which
+    one is drawn: nothing that the requests repeat can fall in with it.
+    """
+    order = list(range(sides))
+    drawn = Random(f"{seed}/order/{index // 2}").randrange(2)  # noqa: S311
+    return order[::-1] if (index + drawn) % 2 else order

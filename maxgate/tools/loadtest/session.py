@@ -63,7 +63,6 @@ class Session:
     def __init__(self, options: Options, peers: list[Peer], fleet: Fleet, screen: Screen) -> None:
         self._options, self._peers, self._fleet, self._screen = options, peers, fleet, screen
         self._cadences: dict[str, Cadence] = {}
-        self._nonce = secrets.token_hex(4) if options.cold else None
         self._run_id = f"load-{secrets.token_hex(4)}"
         self.findings = Findings()
 
@@ -168,7 +167,8 @@ class Session:
             stream=options.stream,
             max_tokens=options.max_tokens,
             extra=options.extra,
-            nonce=self._nonce,
+            # Anew for each level: it asks what the one before it asked.
+            nonce=secrets.token_hex(4) if options.cold else None,
             tokenizer=options.tokenizer,
         )
         return Job(

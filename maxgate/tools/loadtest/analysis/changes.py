@@ -61,6 +61,7 @@ def paired_change(
     before: Values,
     after: Values,
     *,
+    after_first: NDArray[np.bool_],
     metric: str,
     statistic: str,
     level: str,
@@ -69,20 +70,28 @@ def paired_change(
 ) -> Change:
     """The same of pairs: `before[i]` and `after[i]` are the same request on two servers.
 
-    The median is that of the differences; other percentiles are differences of percentiles.
+    The median is that of the differences; other percentiles are differences of percentiles. Each
+    is the mean of two, one from the pairs in which `after` was asked first and one from the others:
+    what the second of a pair gains from the first (a warm cache) is in both with opposite signs
+    (a crossover design in two periods; Jones and Kenward 2014, chapter 2).
     """
     percent = float(statistic[1:]) if statistic != "mean" else 50.0
     of: Statistic = mean_of if statistic == "mean" else at_percentile(percent)
-    if len(before) < 2 * enough_for(percent) or len(before) < 10:
-        return unclear(metric, statistic, level, "s", f"{len(before)} pairs are too few")
-    together = np.stack([before, after], axis=1)  # so that a resample keeps the pairs
+    orders = [after_first, ~after_first]
+    counts = [int(order.sum()) for order in orders]
+    if min(counts) < max(enough_for(percent), 5):
+        return unclear(
+            metric, statistic, level, "s", f"{counts[0]} and {counts[1]} pairs in the two orders"
+        )
 
     def difference(rows: Values) -> Values:
         left, right = rows[..., 0], rows[..., 1]
         return of(right - left) if statistic in {"mean", "p50"} else of(right) - of(left)
 
-    draws = resampled(together, difference, rng, _RESAMPLES)
-    value = float(difference(together[None, :])[0])
+    # Rows of two, so that a resample keeps the pairs.
+    together = [np.stack([before[order], after[order]], axis=1) for order in orders]
+    draws = np.mean([resampled(rows, difference, rng, _RESAMPLES) for rows in together], axis=0)
+    value = float(np.mean([difference(rows[None, :])[0] for rows in together]))
     old = float(of(before[None, :])[0])
     interval = interval_of(draws, confidence)
     return judged(metric, statistic, level, "s", old, old + value, interval)

@@ -22,6 +22,7 @@ def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> 
     confidence = confidence_of(len(metrics) * len(_STATISTICS) + 1)
     rng = np.random.default_rng([seed, 4])
     target, baseline = _pairs(measured)
+    target_first = target["sent"] < baseline["sent"]
     found = []
     for metric in metrics:
         after, before = PER_REQUEST[metric](target), PER_REQUEST[metric](baseline)
@@ -30,6 +31,7 @@ def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> 
             paired_change(
                 before[known],
                 after[known],
+                after_first=target_first[known],
                 metric=metric,
                 statistic=statistic,
                 level=level,
@@ -40,6 +42,28 @@ def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> 
         ]
     counts = [_failures(measured, side) for side in (1, 0)]
     return [*found, rate_change(*counts, level=level, confidence=confidence)]
+
+
+def second_of_a_pair(records: Records, *, stream: bool, seed: int) -> str | None:
+    """A sentence where the second request of a pair was faster or slower than the first."""
+    target, baseline = _pairs(records.select(records["warmup"] == 0))
+    metric = "ttft" if stream else "latency"
+    after, before = PER_REQUEST[metric](target), PER_REQUEST[metric](baseline)
+    target_first = target["sent"] < baseline["sent"]
+    change = paired_change(
+        np.where(target_first, after, before),
+        np.where(target_first, before, after),
+        after_first=target_first,
+        metric=metric,
+        statistic="p50",
+        level="",
+        confidence=0.99,
+        rng=np.random.default_rng([seed, 6]),
+    )
+    if change.difference is None or change.verdict not in {"better", "worse"}:
+        return None
+    size, word = abs(change.difference) * 1000, "faster" if change.difference < 0 else "slower"
+    return f"the second request of a pair was {size:.3g} ms {word} than the first"
 
 
 def _pairs(records: Records) -> tuple[Records, Records]:

@@ -24,12 +24,21 @@ class RequestSource:
         return self._scenario.conversation(index, Random(f"{self._shape.seed}/{index}"))  # noqa: S311
 
     def body(
-        self, turn: Turn, index: int, *, model: str | None, answers: Sequence[str] = ()
+        self,
+        turn: Turn,
+        index: int,
+        *,
+        model: str | None,
+        side: int = 0,
+        answers: Sequence[str] = (),
     ) -> bytes:
-        """The JSON of one request; `answers` are those of the turns before, where they are live."""
+        """The JSON of one request; `answers` are those of the turns before, where they are live.
+
+        Both sides of a pair get the same, but for the nonce: they may share a prefix cache.
+        """
         messages = _with_answers(turn.messages, answers)
         if self._shape.nonce is not None:
-            messages = _with_nonce(messages, f"[{self._shape.nonce}-{index}] ")
+            messages = _with_nonce(messages, f"[{self._shape.nonce}-{index}-{side}] ")
         return orjson.dumps(self._fields(turn) | {"messages": messages} | _model(model))
 
     def fingerprint(self) -> str:

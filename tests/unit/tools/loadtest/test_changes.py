@@ -61,7 +61,14 @@ def test_pairs_show_a_cost_far_below_the_noise() -> None:
     alone = rng.normal(0.1, 0.02, 500)
     through = alone + 0.0003 + rng.normal(0, 0.0005, 500)
     change = paired_change(
-        alone, through, metric="latency", statistic="p50", level="x", confidence=0.95, rng=rng
+        alone,
+        through,
+        after_first=np.arange(500) % 2 == 0,
+        metric="latency",
+        statistic="p50",
+        level="x",
+        confidence=0.95,
+        rng=rng,
     )
     assert change.interval is not None
     assert (change.verdict, change.difference) == ("worse", pytest.approx(0.0003, abs=1e-4))

@@ -81,10 +81,22 @@ def test_a_cold_run_starts_every_prompt_differently() -> None:
     """The first words differ by run and by index; the workload is still the same one."""
     cold, again, warm = source("medium", nonce="a"), source("medium", nonce="b"), source("medium")
     starts = {
-        bodies(of, k)[0]["messages"][0]["content"][:5] for of in (cold, again) for k in (0, 1)
+        bodies(of, k)[0]["messages"][0]["content"][:7] for of in (cold, again) for k in (0, 1)
     }
-    assert starts == {"[a-0]", "[a-1]", "[b-0]", "[b-1]"}
+    assert starts == {"[a-0-0]", "[a-1-0]", "[b-0-0]", "[b-1-0]"}
     assert cold.fingerprint() == again.fingerprint() == warm.fingerprint()
+
+
+def test_the_two_sides_of_a_cold_pair_share_no_prefix() -> None:
+    """They may be two ways to one engine."""
+    cold = source("short", nonce="a")
+    (turn,) = cold.conversation(0)
+    mine, other = (
+        orjson.loads(cold.body(turn, 0, model="m", side=side))["messages"][0]["content"]
+        for side in (0, 1)
+    )
+    assert (mine[:8], other[:8]) == ("[a-0-0] ", "[a-0-1] ")
+    assert mine[8:] == other[8:]
 
 
 def test_a_jsonl_of_messages_is_asked_in_order(tmp_path: Path) -> None:
