@@ -15,7 +15,7 @@ class ContainerSpec:
     """How the container is run.
 
     `volumes` maps folders of this machine to folders inside. MAX listens on `port` inside and
-    outside; only this machine can reach it.
+    outside and shows its metrics on `metrics_port`; only this machine can reach them.
     """
 
     image: str
@@ -24,6 +24,7 @@ class ContainerSpec:
     environment: Mapping[str, str]
     volumes: Mapping[Path, str]
     port: int
+    metrics_port: int
     gpu: bool
 
 
@@ -106,7 +107,7 @@ def create_options(spec: ContainerSpec) -> dict[str, Any]:
         "volumes": {
             str(host): {"bind": inside, "mode": "rw"} for host, inside in spec.volumes.items()
         },
-        "ports": {f"{spec.port}/tcp": ("127.0.0.1", spec.port)},
+        "ports": {f"{port}/tcp": ("127.0.0.1", port) for port in (spec.port, spec.metrics_port)},
         "labels": {"maxgate.engine": spec.name},
         "init": True,  # as process 1, MAX would not notice a signal before it is up
         "shm_size": "1g",  # MAX's processes share memory

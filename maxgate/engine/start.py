@@ -47,11 +47,10 @@ def launcher_for(
     or the card's image is missing.
     """
     log_file = files.data_dir / "logs" / f"engine-{place.port}.log"
-    environment = engine_environment(
-        metrics_port=settings.metrics_port or place.port + 1, telemetry=settings.telemetry
-    )
+    metrics_port = settings.metrics_port or place.port + 1
+    environment = engine_environment(metrics_port=metrics_port, telemetry=settings.telemetry)
     if kind == "docker":
-        spec = _container_spec(card, place, files, environment)
+        spec = _container_spec(card, place, files, environment, metrics_port)
         return ContainerLauncher(spec, log_file, stop_timeout=settings.stop_timeout)
     model = _model(card, files)
     arguments = serve_arguments(
@@ -72,7 +71,11 @@ def launcher_for(
 
 
 def _container_spec(
-    card: ModelCard, place: EnginePlace, files: ModelFiles, environment: dict[str, str]
+    card: ModelCard,
+    place: EnginePlace,
+    files: ModelFiles,
+    environment: dict[str, str],
+    metrics_port: int,
 ) -> ContainerSpec:
     if card.max.image is None:
         raise ConfigurationError(f"the card {card.name} names no image (max.image)")
@@ -100,6 +103,7 @@ def _container_spec(
         environment={**environment, **_container_environment()},
         volumes=volumes,
         port=place.port,
+        metrics_port=metrics_port,
         gpu=card.max.devices.startswith("gpu"),
     )
 

@@ -23,6 +23,7 @@ def spec(tmp_path: Path) -> ContainerSpec:
         environment={"OTEL_SDK_DISABLED": "true"},
         volumes={tmp_path / "m": "/models/m"},
         port=8080,
+        metrics_port=8081,
         gpu=False,
     )
 
@@ -41,7 +42,7 @@ def test_the_container_is_reached_from_this_machine_only(
         "command": ["--model", "/models/m"],
         "environment": {"OTEL_SDK_DISABLED": "true"},
         "volumes": {str(tmp_path / "m"): {"bind": "/models/m", "mode": "rw"}},
-        "ports": {"8080/tcp": ("127.0.0.1", 8080)},
+        "ports": {"8080/tcp": ("127.0.0.1", 8080), "8081/tcp": ("127.0.0.1", 8081)},
         "labels": {"maxgate.engine": "maxgate-engine-8080"},
         "init": True,
         "shm_size": "1g",

@@ -76,6 +76,7 @@ def test_a_prepared_model_is_mounted(files: ModelFiles, tmp_path: Path) -> None:
             model: "/models/small",
         },
         port=8080,
+        metrics_port=8081,
         gpu=False,
     )
 
