@@ -63,10 +63,15 @@ class PendingText:
             yield from self.more()
         self.at = end
 
+    def begun(self, pattern: regex.Pattern[str]) -> regex.Match[str] | None:
+        """What the pattern matches here, or may match with more text: that is `partial`."""
+        # (concurrent, partial) by position: by name they take longer than most matches.
+        return pattern.match(self.text, self.at, len(self.text), None, True)
+
     def match(self, pattern: regex.Pattern[str]) -> Generator[None, None, regex.Match[str] | None]:
         """What the pattern matches here, as soon as it is sure; None where it cannot match."""
         while True:
-            found = pattern.match(self.text, self.at, partial=True)
+            found = self.begun(pattern)
             if found is None or found.end() - self.at > _LONGEST:
                 return None
             if not found.partial:

@@ -102,7 +102,7 @@ class ToolCallParser:
         while not self.enough:
             if between := BETWEEN_CALLS.match(self._in.text, self._in.at):
                 self._in.at = between.end()
-            closer = CLOSER.match(self._in.text, self._in.at, partial=True)
+            closer = self._in.begun(CLOSER)
             if self._in.at < len(self._in.text) and closer is None:
                 return
             if closer is not None and not closer.partial:
