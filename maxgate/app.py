@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 
@@ -14,7 +15,7 @@ from maxgate.api.completions.service import CompletionService
 from maxgate.api.embeddings.routes import embedding_routes
 from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.health import EngineHealth, health_routes
-from maxgate.api.http import HttpApp
+from maxgate.api.http import HttpApp, Lifespan
 from maxgate.api.metrics import metrics_routes
 from maxgate.api.models.routes import model_routes
 from maxgate.api.sse import EventStreams
@@ -59,39 +60,27 @@ def create_app(
     cards = load_cards(settings.cards)
     endpoints = [Endpoint(url) for url in settings.engine_urls]
     transport = transport or EngineTransport(settings.upstream)
-    client = probe_client(transport, settings.upstream.probe_timeout)
     files = ModelFiles.of(settings.data_dir)
     formats, embedding_formats = PromptFormats(cards, files), EmbeddingFormats(cards, files)
     catalog = LiveCatalog(cards, endpoints, formats.has)
-    prepare = _preparation(formats, embedding_formats)
+    calls = Engines(endpoints, transport, settings.upstream)
+    around = layers(clock=clock, format_of=formats.of)
+    backend = build_pipeline(around, UpstreamBackend(calls))
+    around_embeddings = embedding_layers(format_of=embedding_formats.of, upstream=settings.upstream)
+    embedder = build_embedding_pipeline(around_embeddings, UpstreamEmbedder(calls))
+    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
+    streams = EventStreams(clock, settings.keep_alive_interval)
+    engines = partial(_health, endpoints)
+    store = MetricsStore(clock, settings.metrics_dir)
+    client = probe_client(transport, settings.upstream.probe_timeout)
     monitor = HealthMonitor(
         endpoints,
         client,
         settings.upstream,
-        prepare,
+        _preparation(formats, embedding_formats),
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
-    store = MetricsStore(clock, settings.metrics_dir)
-    recorder = Recorder([store, RequestLog()])
-    calls = Engines(endpoints, transport, settings.upstream)
-    backend = build_pipeline(
-        layers(clock=clock, format_of=formats.of),
-        UpstreamBackend(calls),
-    )
-    embedder = build_embedding_pipeline(
-        embedding_layers(format_of=embedding_formats.of, upstream=settings.upstream),
-        UpstreamEmbedder(calls),
-    )
-    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
-    streams = EventStreams(clock, settings.keep_alive_interval)
-
-    def engines() -> Sequence[EngineHealth]:
-        return [
-            EngineHealth(e.url, e.state, sorted(e.models), e.in_flight, e.error, dict(e.abilities))
-            for e in endpoints
-        ]
-
     routes = [
         *chat_routes(ChatService(backend, catalog, clock), bodies, streams),
         *completion_routes(CompletionService(backend, catalog, clock), bodies, streams),
@@ -100,18 +89,8 @@ def create_app(
         *health_routes(engines, catalog),
         *metrics_routes(store, engines),
     ]
-
-    @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
-        async with client:
-            await monitor.probe_all()
-            watching = asyncio.create_task(monitor.run())
-            try:
-                yield
-            finally:
-                watching.cancel()
-                await asyncio.wait([watching])
-
+    recorder = Recorder([store, RequestLog()])
+    lifespan = _lifespan(client, monitor)
     return HttpApp(routes, recorder=recorder, clock=clock, lifespan=lifespan)
 
 
@@ -121,3 +100,26 @@ def _preparation(prompts: PromptFormats, embeddings: EmbeddingFormats) -> Before
         await prompts.prepare(embeddings.others(names))
 
     return prepare
+
+
+def _health(endpoints: Sequence[Endpoint]) -> Sequence[EngineHealth]:
+    return [
+        EngineHealth(e.url, e.state, sorted(e.models), e.in_flight, e.error, dict(e.abilities))
+        for e in endpoints
+    ]
+
+
+def _lifespan(client: httpx.AsyncClient, monitor: HealthMonitor) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        # Every engine was looked at before the first request comes.
+        async with client:
+            await monitor.probe_all()
+            watching = asyncio.create_task(monitor.run())
+            try:
+                yield
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+
+    return lifespan
