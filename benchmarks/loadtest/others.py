@@ -1,7 +1,9 @@
 """The field's load generators, each in an environment of its own under .bench/, one call each."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / ".bench"
+_AT_MOST = 90  # seconds of one run, with the tool's own start
 TOKENIZER = Path("~/.cache/maxgate/models/smollm2-135m-instruct").expanduser()
 
 
@@ -40,24 +43,37 @@ class Tool:
         """None where it is not installed."""
         if not self.program.exists():
             return None
-        package = {"max benchmark": "max"}.get(self.name, self.name)
+        package = {"max benchmark": "max", "ours": "maxgate"}.get(self.name, self.name)
         python = self.program.parent / "python"
         code = f"import importlib.metadata as m; print(m.version({package!r}))"
         asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
         return asked.stdout.strip() or "?"
 
-    def run(self, url: str, concurrency: int, requests: int, tokens: int, cpu: int) -> Reported:
-        """Load this URL from one core. Raises CalledProcessError and TimeoutExpired."""
+    def run(
+        self, url: str, concurrency: int, requests: int, tokens: int, within: Sequence[str]
+    ) -> Reported:
+        """Load this URL; `within` is a command that starts another, such as taskset.
+
+        Raises CalledProcessError and TimeoutExpired; no process of the tool outlives the call.
+        """
         with tempfile.TemporaryDirectory() as folder:
             flags = self.flags(url, concurrency, requests, tokens, Path(folder))
-            subprocess.run(
-                ["/usr/bin/taskset", "-c", str(cpu), str(self.program), *flags],
+            process = subprocess.Popen(
+                [*within, str(self.program), *flags],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT)} if self.name == "ours" else None,
-                check=True,
-                capture_output=True,
-                timeout=60,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
+            try:
+                code = process.wait(timeout=_AT_MOST)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            if code:
+                raise subprocess.CalledProcessError(code, self.name)
             return self.read(Path(folder))
 
 

@@ -2,18 +2,17 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from maxgate.tools.loadtest.responder.script import Script
 
 
 @asynccontextmanager
-async def responding(script: Script, *, cpu: int | None = None) -> AsyncIterator[str]:
-    """Its address while it is up; `cpu` is the only core that it may use."""
-    pinned = [] if cpu is None else ["taskset", "-c", str(cpu)]
+async def responding(script: Script, *, within: Sequence[str] = ()) -> AsyncIterator[str]:
+    """Its address while it is up; `within` is a command that starts another, such as taskset."""
     process = await asyncio.create_subprocess_exec(
-        *pinned,
+        *within,
         sys.executable,
         "-m",
         "maxgate.tools.loadtest.responder.server",
