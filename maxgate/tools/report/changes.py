@@ -1,15 +1,15 @@
 """What changed from one run to another, and how sure that is."""
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from maxgate.tools.report.runs import Run
-from maxgate.tools.results.distribution import Interval
+from maxgate.tools.results.changes import interval_change, rate_change
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.verdict import Change
 
-Verdict = Literal["same", "better", "worse", "unclear"]
+_CONFIDENCE: Final = 0.95
+"""Of each number alone: a page is read number by number, and gates nothing."""
 
 _STATISTICS: Final = (
     ("latency", "50"),
@@ -65,84 +65,24 @@ def _level_changes(before: Level, after: Level) -> Iterator[Change]:
             continue
         old, new = a.percentiles.get(percent), b.percentiles.get(percent)
         if old is not None and new is not None:
-            interval = difference(old, a.intervals.get(percent), new, b.intervals.get(percent))
-            yield _change(metric, f"p{percent}", after.name, "s", old, new, interval, "lower")
-    a_rate, b_rate = before.throughput, after.throughput
-    interval = difference(
-        a_rate.requests, a_rate.requests_interval, b_rate.requests, b_rate.requests_interval
+            yield interval_change(
+                (old, a.intervals.get(percent)),
+                (new, b.intervals.get(percent)),
+                metric=metric,
+                statistic=f"p{percent}",
+                level=after.name,
+                unit="s",
+                confidence=_CONFIDENCE,
+            )
+    yield interval_change(
+        (before.throughput.requests, before.throughput.requests_interval),
+        (after.throughput.requests, after.throughput.requests_interval),
+        metric="throughput",
+        statistic="rate",
+        level=after.name,
+        unit="requests/s",
+        confidence=_CONFIDENCE,
+        better="higher",
     )
-    yield _change(
-        "throughput", "rate", after.name, "/s", a_rate.requests, b_rate.requests, interval, "higher"
-    )
-    yield _errors(before, after)
-
-
-def _errors(before: Level, after: Level) -> Change:
     counts = [(level.requests.failed, level.requests.attempted) for level in (before, after)]
-    (old, old_interval), (new, new_interval) = (_proportion(*count) for count in counts)
-    interval = difference(old, old_interval, new, new_interval)
-    return _change("errors", "rate", after.name, "share", old, new, interval, "lower")
-
-
-def difference(
-    old: float, old_interval: Interval | None, new: float, new_interval: Interval | None
-) -> Interval | None:
-    """The interval of `new - old`, from the intervals of both; None where one has none.
-
-    The method of variance estimates recovery (Zou and Donner 2008): it takes over the asymmetry of
-    the two, which tails have.
-    """
-    if old_interval is None or new_interval is None:
-        return None
-    distance = new - old
-    return Interval(
-        low=distance - math.hypot(new - new_interval.low, old_interval.high - old),
-        high=distance + math.hypot(new_interval.high - new, old - old_interval.low),
-        confidence=min(old_interval.confidence, new_interval.confidence),
-    )
-
-
-def _proportion(part: int, whole: int) -> tuple[float, Interval | None]:
-    """A share and its interval by Wilson's score (1927), which holds for small ones too."""
-    if not whole:
-        return 0.0, None
-    z, share = 1.96, part / whole
-    centre = (share + z * z / (2 * whole)) / (1 + z * z / whole)
-    half = z * math.sqrt(share * (1 - share) / whole + z * z / (4 * whole * whole))
-    half /= 1 + z * z / whole
-    return share, Interval(low=max(min(centre - half, share), 0), high=max(centre + half, share))
-
-
-def _change(
-    metric: str,
-    statistic: str,
-    level: str,
-    unit: str,
-    before: float,
-    after: float,
-    interval: Interval | None,
-    better: Literal["lower", "higher"],
-) -> Change:
-    verdict, reason = _judge(interval, better)
-    return Change(
-        metric=metric,
-        statistic=statistic,
-        level=level,
-        unit=unit,
-        before=before,
-        after=after,
-        difference=after - before,
-        interval=interval,
-        verdict=verdict,
-        reason=reason,
-    )
-
-
-def _judge(interval: Interval | None, better: Literal["lower", "higher"]) -> tuple[Verdict, str]:
-    if interval is None:
-        return "unclear", "too few values for an interval"
-    if interval.low <= 0 <= interval.high:
-        return "same", "the interval holds 0: no difference that chance would not make"
-    rose = interval.low > 0
-    verdict: Verdict = "better" if rose == (better == "higher") else "worse"
-    return verdict, "the interval does not hold 0"
+    yield rate_change(counts[0], counts[1], level=after.name, confidence=_CONFIDENCE)

@@ -4,14 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxgate.errors import ConfigurationError
-from maxgate.tools.loadtest.analysis.changes import (
+from maxgate.tools.loadtest.analysis.changes import latency_change
+from maxgate.tools.loadtest.analysis.measures import PER_REQUEST, succeeded
+from maxgate.tools.results.changes import (
     confidence_of,
     interval_change,
-    latency_change,
     rate_change,
     unclear,
 )
-from maxgate.tools.loadtest.analysis.measures import PER_REQUEST, succeeded
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.records import Records
 from maxgate.tools.results.report import Report

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.tools.loadtest.analysis.changes import confidence_of, paired_change, rate_change
+from maxgate.tools.loadtest.analysis.changes import paired_change
 from maxgate.tools.loadtest.analysis.measures import PER_REQUEST, STREAMED, succeeded
+from maxgate.tools.results.changes import confidence_of, rate_change
 from maxgate.tools.results.records import Records
 from maxgate.tools.results.verdict import Change
 

@@ -73,8 +73,14 @@ def _change_table(title: str, found: Sequence[tuple[str, Change]]) -> Table:
     tones: dict[str, Tone] = {"better": "good", "worse": "bad", "unclear": "unsure"}
     rows = [[name, *_change(change)] for name, change in found]
     columns = ["run", "level", "metric", "before", "after", "change", "", "interval", "verdict"]
-    note = "Intervals are 95 % of the difference; a change is called one where it does not hold 0."
-    return Table(title, columns, rows, [tones.get(c.verdict, "") for _, c in found], note)
+    return Table(title, columns, rows, [tones.get(c.verdict, "") for _, c in found], _note(found))
+
+
+def _note(found: Sequence[tuple[str, Change]]) -> str:
+    sure = sorted({c.interval.confidence for _, c in found if c.interval is not None})
+    sizes = " to ".join(f"{one * 100:.3g}" for one in dict.fromkeys([*sure[:1], *sure[-1:]]))
+    of = f"Intervals are {sizes} % of the difference; " if sure else ""
+    return f"{of}a change is called one where its interval does not hold 0."
 
 
 def _change(change: Change) -> list[str]:
@@ -94,9 +100,10 @@ def _change(change: Change) -> list[str]:
 def drift_table(runs: Sequence[Run]) -> Table:
     """What grew or fell in a soak."""
     rows = [
-        [run.name, one.level, one.metric, show(one.per_hour, "s"), show_interval(one.interval, "s"),
-         one.verdict]
+        [run.name, one.level, one.metric, show(one.per_hour, unit),
+         show_interval(one.interval, unit), one.verdict]
         for run in runs
         for one in run.report.drift
+        for unit in ["requests/s" if one.metric == "throughput" else "s"]
     ]  # fmt: skip
     return Table("Drift", ["run", "level", "metric", "per hour", "interval", "verdict"], rows)

@@ -1,0 +1,44 @@
+"""What the tables of judgements say beside the numbers."""
+
+from maxgate.tools.report.runs import Run
+from maxgate.tools.report.tables.judged import drift_table, reported_table
+from maxgate.tools.results.changes import judged
+from maxgate.tools.results.distribution import Interval
+from maxgate.tools.results.verdict import Drift
+from tests.unit.tools.report.examples import level, report
+
+
+def test_the_confidence_of_intervals_is_theirs_and_not_a_fixed_one() -> None:
+    sure = [
+        judged("ttft", "p50", "x", "s", 1.0, 2.0, Interval(low=0.5, high=1.5, confidence=c))
+        for c in (0.95, 0.996)
+    ]
+    notes = [
+        reported_table([Run("a", report(level(8), paired=paired))], "paired").note
+        for paired in ([], sure[1:], sure)
+    ]
+    called = "a change is called one where its interval does not hold 0."
+    assert notes == [
+        called,
+        f"Intervals are 99.6 % of the difference; {called}",
+        f"Intervals are 95 to 99.6 % of the difference; {called}",
+    ]
+
+
+def test_a_drift_of_throughput_is_in_requests_a_second() -> None:
+    drifts = [
+        Drift(
+            metric=metric,
+            level="x",
+            per_hour=0.5,
+            interval=Interval(low=0.25, high=0.75),
+            relative_per_hour=None,
+            verdict="growing",
+        )
+        for metric in ("latency", "throughput")
+    ]
+    rows = drift_table([Run("a", report(level(8), drift=drifts))]).rows
+    assert [row[3:5] for row in rows] == [
+        ["500 ms", "[250 ms, 750 ms]"],
+        ["0.5/s", "[0.25/s, 0.75/s]"],
+    ]
