@@ -1,12 +1,12 @@
 """One engine's answer to one request, from the first byte to the last."""
 
 from collections.abc import AsyncIterator
-from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import httpx
 
 from maxgate.upstream.endpoint import Endpoint
+from maxgate.upstream.engine_request import EngineRequest, address_of
 from maxgate.upstream.settings import UpstreamSettings
 from maxgate.upstream.translation import error_answer, translated
 
@@ -32,13 +32,7 @@ async def ask(
     """
     silence = settings.first_token_timeout if call.stream else settings.response_timeout
     limits = {"connect": settings.connect_timeout, "read": silence}
-    message = httpx.Request(
-        "POST",
-        _address(endpoint.url, call.path),
-        headers=_headers(endpoint.url),
-        stream=httpx.ByteStream(call.body),
-        extensions={"timeout": limits},
-    )
+    message = EngineRequest(address_of(endpoint.url, call.path), call.body, limits)
     endpoint.in_flight += 1
     try:
         response = await transport.handle_async_request(message)
@@ -82,7 +76,10 @@ class EngineAnswer:
 
     async def content(self) -> bytes:
         """The whole body."""
-        return b"".join([data async for data in self])
+        try:
+            return b"".join([data async for data in self._received])
+        except httpx.HTTPError as error:
+            raise translated(error, answering=True) from error
 
     async def aclose(self) -> None:
         """Let the engine go; closes the connection unless the answer was read to its end."""
@@ -93,14 +90,3 @@ class EngineAnswer:
             if closing is not None:
                 await closing()
             await self._stream.aclose()
-
-
-@lru_cache(maxsize=256)
-def _address(engine: str, path: str) -> httpx.URL:
-    return httpx.URL(engine + path)
-
-
-@lru_cache(maxsize=256)
-def _headers(engine: str) -> httpx.Headers:
-    host = httpx.URL(engine).netloc.decode()
-    return httpx.Headers({"host": host, "content-type": "application/json"})

@@ -8,15 +8,13 @@ buffers.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import httpx
 
 from maxgate.upstream.connection import Connection
+from maxgate.upstream.engine_request import EngineRequest, Origin, origin_of
 from maxgate.upstream.settings import UpstreamSettings
-
-_PLAIN: Final = "http"
-_Origin = tuple[str, int]
 
 
 class EngineTransport(httpx.AsyncBaseTransport):
@@ -30,18 +28,18 @@ class EngineTransport(httpx.AsyncBaseTransport):
     def __init__(self, settings: UpstreamSettings) -> None:
         self._keepalive_expiry = settings.keepalive_expiry
         self._max_connections = settings.max_connections
-        self._idle: dict[_Origin, deque[Connection]] = {}
-        self._open: dict[_Origin, int] = {}
+        self._idle: dict[Origin, deque[Connection]] = {}
+        self._open: dict[Origin, int] = {}
         self._other: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx."""
-        url = request.url
-        if url.scheme != _PLAIN:
+        ready = request if isinstance(request, EngineRequest) else None
+        origin = origin_of(request.url) if ready is None else ready.origin
+        if origin is None:
             return await self._httpx().handle_async_request(request)
-        origin = (url.host, url.port or 80)
         limits = request.extensions.get("timeout", {})
-        message = await _serialized(request)
+        message = await _serialized(request) if ready is None else ready.message()
         connection = self._idle_connection(origin)
         if connection is not None:
             try:
@@ -58,7 +56,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         return self._other
 
     async def _exchange(
-        self, origin: _Origin, connection: Connection, message: bytes, limits: dict[str, Any]
+        self, origin: Origin, connection: Connection, message: bytes, limits: dict[str, Any]
     ) -> httpx.Response:
         try:
             connection.send(message)
@@ -69,7 +67,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         stream = _Body(self, origin, connection, limits)
         return httpx.Response(head.status, headers=head.headers, stream=stream)
 
-    def _idle_connection(self, origin: _Origin) -> Connection | None:
+    def _idle_connection(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
         now = asyncio.get_running_loop().time()
         while idle:
@@ -79,7 +77,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
             self._drop(origin, connection)
         return None
 
-    async def _connect(self, origin: _Origin, seconds: float | None) -> Connection:
+    async def _connect(self, origin: Origin, seconds: float | None) -> Connection:
         if self._open.get(origin, 0) >= self._max_connections:
             raise httpx.PoolTimeout("all connections to the engine are in use")
         loop = asyncio.get_running_loop()
@@ -98,14 +96,14 @@ class EngineTransport(httpx.AsyncBaseTransport):
             raise
         return connection
 
-    def _release(self, origin: _Origin, connection: Connection) -> None:
+    def _release(self, origin: Origin, connection: Connection) -> None:
         if connection.reusable:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.setdefault(origin, deque()).append(connection)
         else:
             self._drop(origin, connection)
 
-    def _drop(self, origin: _Origin, connection: Connection) -> None:
+    def _drop(self, origin: Origin, connection: Connection) -> None:
         self._open[origin] -= 1
         connection.abort()
 
@@ -122,7 +120,7 @@ class _Body(httpx.AsyncByteStream):
     def __init__(
         self,
         transport: EngineTransport,
-        origin: _Origin,
+        origin: Origin,
         connection: Connection,
         limits: dict[str, Any],
     ) -> None:

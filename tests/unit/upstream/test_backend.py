@@ -72,6 +72,25 @@ async def test_a_whole_answer_is_one_chunk() -> None:
         ]
 
 
+async def test_an_engine_behind_another_transport_gets_the_same_request() -> None:
+    # httpx's own transport, which serves https, sends what the headers announce and no more.
+    router = respx.Router()
+    route = router.post(ROUTE).respond(
+        200,
+        json={
+            "choices": [{"text": "Paris", "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+        },
+    )
+    assert await run(mocked(router), request(stream=False)) == [Chunk("Paris", "stop", Usage(3, 2))]
+    sent = route.calls.last.request
+    assert sent.headers == {
+        "host": "engine:8080",
+        "content-type": "application/json",
+        "content-length": str(len(sent.content)),
+    }
+
+
 async def test_a_stream_is_passed_on_chunk_by_chunk() -> None:
     async with serving(FakeMax()) as url, backend_for(endpoint(url)) as backend:
         assert await run(backend, request()) == [
