@@ -1,24 +1,22 @@
 """The prompts layer: messages to token ids before, text to text and tool calls after."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from maxgate.errors import ContextLengthExceeded, InvalidRequest
+from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.collect import collect
 from maxgate.generation.events import Chunk
-from maxgate.generation.request import GenerationRequest, Message, TokenIds, ToolUse
+from maxgate.generation.request import GenerationRequest, ToolUse
 from maxgate.generation.schema import beginning
+from maxgate.prompts.encoding import is_quick, prompted, prompted_at_once
 from maxgate.prompts.format import ChatFormat
 from maxgate.prompts.stop import trimmed
 from maxgate.prompts.tool_calls import with_calls
 from maxgate.prompts.tool_parser import ToolCallParser
 from maxgate.prompts.tools import call_schema, closest_name, with_tools
 
-# Encoding runs at a few megabytes a second: this much takes a few milliseconds.
-_CHARACTERS_ON_THE_LOOP = 16_000
 _TOKENS_OF_A_NAME = 24
 
 FormatOf = Callable[[ServedModel], ChatFormat | None]
@@ -36,9 +34,17 @@ class PromptLayer:
         self._inner = inner
         self._format_of = format_of
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """The answer without its stop string, and with the tool calls in it found."""
         chat_format = self._format_of(request.model)
+        if chat_format is not None and not _is_changed_after(request) and is_quick(request):
+            # Most requests: nothing to wait for before, and nothing to do after.
+            return self._inner.stream(prompted_at_once(request, chat_format))
+        return self._changed(request, chat_format)
+
+    async def _changed(
+        self, request: GenerationRequest, chat_format: ChatFormat | None
+    ) -> AsyncGenerator[Chunk]:
         use, opening = request.tool_use, ""
         if use is not None or any(message.calls for message in request.messages):
             messages = with_tools(request.messages, use, request.model.tool_style)
@@ -46,7 +52,7 @@ class PromptLayer:
         if use is not None and use.forced:
             request, opening = await self._forced(request, chat_format, use)
         prefix = request.prefix
-        request = await _prompted(request, chat_format)
+        request = await prompted(request, chat_format)
         stops = request.sampling.stop
         if stops or use is not None:
             # Only a stream can be left where the answer is to end, with its tokens counted.
@@ -93,69 +99,12 @@ class PromptLayer:
             temperature=0, max_tokens=_TOKENS_OF_A_NAME, logprobs=None, stop=()
         )
         asked = request._replace(prefix='{"name": "', sampling=sampling, stream=False)
-        completion = await collect(self._inner, await _prompted(asked, chat_format))
+        completion = await collect(self._inner, await prompted(asked, chat_format))
         return closest_name(completion.answers[0].text, names)
 
 
-async def _prompted(
-    request: GenerationRequest, chat_format: ChatFormat | None
-) -> GenerationRequest:
-    if chat_format is None:
-        _check_is_text(request)
-        return request
-    if request.text is None:
-        prompt = await _encoded(request.messages, chat_format)
-        if request.prefix:
-            prompt = TokenIds.join([prompt, chat_format.encode_text(request.prefix)])
-    else:
-        prompt = await _raw_prompt(request.text, chat_format)
-    _check_context(request, prompt)
-    return request._replace(prompt=prompt, stop_token_ids=chat_format.stop_token_ids)
-
-
-async def _encoded(messages: Sequence[Message], chat_format: ChatFormat) -> TokenIds:
-    if _is_quick(messages) or chat_format.characters_to_encode(messages) <= _CHARACTERS_ON_THE_LOOP:
-        return chat_format.encode(messages)
-    return await asyncio.to_thread(chat_format.encode, messages)
-
-
-def _is_quick(messages: Sequence[Message]) -> bool:
-    return sum([len(p) for m in messages for p in m.parts]) <= _CHARACTERS_ON_THE_LOOP
-
-
-async def _raw_prompt(text: str | tuple[int, ...], chat_format: ChatFormat) -> TokenIds:
-    if isinstance(text, str):
-        if len(text) <= _CHARACTERS_ON_THE_LOOP:
-            return TokenIds.join([chat_format.begin, chat_format.encode_text(text)])
-        encoded = await asyncio.to_thread(chat_format.encode_text, text)
-        return TokenIds.join([chat_format.begin, encoded])
-    limit = chat_format.vocabulary_size
-    # MAX takes any number, and dies of one that is no token.
-    if any(token >= limit for token in text):
-        raise InvalidRequest(
-            f"Invalid value for 'prompt': token ids of this model are below {limit}.",
-            param="prompt",
-            code="invalid_value",
-        )
-    return TokenIds.of(list(text))
-
-
-def _check_is_text(request: GenerationRequest) -> None:
-    if request.text is not None and (
-        not isinstance(request.text, str) or request.sampling.logprobs is not None
-    ):
-        raise InvalidRequest(
-            "This model's tokenizer is not known to the gateway, so that its prompt has to be text "
-            "and 'logprobs' cannot be told. Its operator can give it a model card.",
-            param="prompt" if not isinstance(request.text, str) else "logprobs",
-            code="unsupported_parameter",
-        )
-
-
-def _check_context(request: GenerationRequest, prompt: TokenIds) -> None:
-    limit, asked = request.model.context_length, request.sampling.max_tokens
-    if prompt.length + (asked or 1) > limit:
-        raise ContextLengthExceeded(limit=limit, prompt_tokens=prompt.length, max_tokens=asked)
+def _is_changed_after(request: GenerationRequest) -> bool:
+    return bool(request.sampling.stop or request.prefix) or request.tool_use is not None
 
 
 async def _begun(chunks: AsyncGenerator[Chunk], prefix: str) -> AsyncGenerator[Chunk]:

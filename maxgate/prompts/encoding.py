@@ -1,0 +1,91 @@
+"""A request's prompt as token ids: at once where that is quick, beside the event loop where not."""
+
+import asyncio
+from collections.abc import Sequence
+
+from maxgate.errors import ContextLengthExceeded, InvalidRequest
+from maxgate.generation.request import GenerationRequest, Message, TokenIds
+from maxgate.prompts.format import ChatFormat
+
+# Encoding runs at a few megabytes a second: this much takes a few milliseconds.
+_CHARACTERS_ON_THE_LOOP = 16_000
+
+
+def is_quick(request: GenerationRequest) -> bool:
+    """Whether `prompted_at_once` may be used: a short dialogue without calls of tools."""
+    messages = request.messages
+    return request.text is None and _is_short(messages) and not any(m.calls for m in messages)
+
+
+def prompted_at_once(request: GenerationRequest, chat_format: ChatFormat) -> GenerationRequest:
+    """The request with its dialogue as the prompt.
+
+    Raises ContextLengthExceeded where prompt and `max_tokens` do not fit.
+    """
+    return _with_prompt(request, chat_format.encode(request.messages), chat_format)
+
+
+async def prompted(request: GenerationRequest, chat_format: ChatFormat | None) -> GenerationRequest:
+    """The request with its dialogue or text as the prompt; without a format, as it came.
+
+    Raises ContextLengthExceeded where prompt and `max_tokens` do not fit, and InvalidRequest for
+    what a model without a format cannot be asked, and for token ids that the model does not have.
+    """
+    if chat_format is None:
+        _check_is_text(request)
+        return request
+    if request.text is None:
+        prompt = await _encoded(request.messages, chat_format)
+        if request.prefix:
+            prompt = TokenIds.join([prompt, chat_format.encode_text(request.prefix)])
+    else:
+        prompt = await _raw_prompt(request.text, chat_format)
+    return _with_prompt(request, prompt, chat_format)
+
+
+async def _encoded(messages: Sequence[Message], chat_format: ChatFormat) -> TokenIds:
+    if _is_short(messages) or chat_format.characters_to_encode(messages) <= _CHARACTERS_ON_THE_LOOP:
+        return chat_format.encode(messages)
+    return await asyncio.to_thread(chat_format.encode, messages)
+
+
+def _is_short(messages: Sequence[Message]) -> bool:
+    return sum([len(p) for m in messages for p in m.parts]) <= _CHARACTERS_ON_THE_LOOP
+
+
+async def _raw_prompt(text: str | tuple[int, ...], chat_format: ChatFormat) -> TokenIds:
+    if isinstance(text, str):
+        if len(text) <= _CHARACTERS_ON_THE_LOOP:
+            return TokenIds.join([chat_format.begin, chat_format.encode_text(text)])
+        encoded = await asyncio.to_thread(chat_format.encode_text, text)
+        return TokenIds.join([chat_format.begin, encoded])
+    limit = chat_format.vocabulary_size
+    # MAX takes any number, and dies of one that is no token.
+    if any(token >= limit for token in text):
+        raise InvalidRequest(
+            f"Invalid value for 'prompt': token ids of this model are below {limit}.",
+            param="prompt",
+            code="invalid_value",
+        )
+    return TokenIds.of(list(text))
+
+
+def _check_is_text(request: GenerationRequest) -> None:
+    if request.text is not None and (
+        not isinstance(request.text, str) or request.sampling.logprobs is not None
+    ):
+        raise InvalidRequest(
+            "This model's tokenizer is not known to the gateway, so that its prompt has to be text "
+            "and 'logprobs' cannot be told. Its operator can give it a model card.",
+            param="prompt" if not isinstance(request.text, str) else "logprobs",
+            code="unsupported_parameter",
+        )
+
+
+def _with_prompt(
+    request: GenerationRequest, prompt: TokenIds, chat_format: ChatFormat
+) -> GenerationRequest:
+    limit, asked = request.model.context_length, request.sampling.max_tokens
+    if prompt.length + (asked or 1) > limit:
+        raise ContextLengthExceeded(limit=limit, prompt_tokens=prompt.length, max_tokens=asked)
+    return request._replace(prompt=prompt, stop_token_ids=chat_format.stop_token_ids)
