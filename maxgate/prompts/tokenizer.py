@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from maxgate.errors import ConfigurationError
+from maxgate.prompts.words import WordEncoder, split_of
 
 # Llama 3 averages 3.6 to 4.4 characters per token over English prose and code.
 _CHARACTERS_PER_TOKEN = 4
@@ -29,6 +30,8 @@ class PromptTokenizer:
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        split = split_of(self._tokenizer)
+        self._encode = self._whole if split is None else WordEncoder(split, self._whole).encode
 
     @property
     def vocabulary_size(self) -> int:
@@ -37,6 +40,9 @@ class PromptTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of the text; what looks like a special token in it is encoded as text."""
+        return self._encode(text)
+
+    def _whole(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
