@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from maxgate.api.errors import invalid_body
+from maxgate.api.structure import check_structure
 from maxgate.api.wire import RequestBody
 from maxgate.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
@@ -23,9 +24,9 @@ class ClientGone(Exception):  # an event, not an error of ours
 class BodyReader:
     """Reads JSON bodies.
 
-    Raises RequestTooLarge above `max_bytes`, RequestTimeout after `timeout` seconds,
-    UnsupportedMediaType for compressed bodies, ClientGone, and InvalidRequest for what does not
-    fit the model.
+    Raises RequestTooLarge above `max_bytes` and as check_structure does, RequestTimeout after
+    `timeout` seconds, UnsupportedMediaType for compressed bodies, ClientGone, and InvalidRequest
+    for what does not fit the model.
     """
 
     def __init__(self, *, max_bytes: int, timeout: float) -> None:
@@ -39,6 +40,7 @@ class BodyReader:
             content = await self._content(receive)
         else:
             content = await self._content_in_time(receive)
+        check_structure(content)
         try:
             return model.model_validate_json(content)
         except ValidationError as error:

@@ -15,7 +15,7 @@ TokenLimit = Annotated[int, Field(ge=1, lt=2**31)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
-StopStrings = StopString | Annotated[list[StopString], Field(max_length=4)]
+StopStrings = StopString | Annotated[list[StopString], Field(max_length=4, fail_fast=True)]
 """Up to four, as OpenAI limits them."""
 
 

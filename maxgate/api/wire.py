@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 
 class RequestBody(BaseModel):
@@ -49,11 +49,37 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_bounded)]
 """A JSON schema of bounded size; whether it is a valid one is found out by who uses it."""
 
+_MOST_PAIRS: Final = 16
+
+
+def _few(value: Any) -> Any:
+    # An object's length is otherwise looked at after each of its pairs.
+    if isinstance(value, dict) and len(value) > _MOST_PAIRS:
+        lengths = {"max_length": _MOST_PAIRS, "actual_length": len(value)}
+        raise PydanticKnownError("too_long", {"field_type": "Dictionary", **lengths})
+    return value
+
+
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=16),
+    Field(max_length=_MOST_PAIRS),
+    BeforeValidator(_few),
 ]
 """Sixteen pairs of short strings, as OpenAI limits them."""
+
+
+def input_kind(value: Any) -> str:
+    """The tag of an input: a text, token ids, or an array of either.
+
+    What an array starts with says what it is; the rest of it is checked against that.
+    """
+    if not isinstance(value, list):
+        return "a-text"
+    first = value[0] if value else None
+    if isinstance(first, list):
+        return "token-arrays"
+    return "token-ids" if isinstance(first, int | float) else "some-texts"
+
 
 NotServed: TypeAlias = None
 """A field that OpenAI knows and that is not served: null passes, the rest is refused by name."""

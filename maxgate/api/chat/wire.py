@@ -63,11 +63,16 @@ class ChatMessage(RequestBody):
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS)] | None = None
+    content: (
+        str
+        | Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS, fail_fast=True)]
+        | None
+    ) = None
     name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     refusal: str | None = None
     tool_calls: (
-        Annotated[list[MessageToolCall], Field(min_length=1, max_length=_MAX_TOOLS)] | None
+        Annotated[list[MessageToolCall], Field(min_length=1, max_length=_MAX_TOOLS, fail_fast=True)]
+        | None
     ) = None
     tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     audio: NotServed = None
@@ -143,18 +148,22 @@ class PredictedContent(RequestBody):
     """What the answer will probably be like; a hint for speed, nothing else."""
 
     type: Literal["content"]
-    content: str | Annotated[list[TextPart], Field(max_length=_MAX_PARTS)]
+    content: str | Annotated[list[TextPart], Field(max_length=_MAX_PARTS, fail_fast=True)]
 
 
 class ChatCompletionRequest(SampledRequest):
     """A dialogue to be continued; `model` may be left out, the default model answers then."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
+    messages: Annotated[
+        list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES, fail_fast=True)
+    ]
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS)] | None = None
+    tools: Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS, fail_fast=True)] | None = (
+        None
+    )
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None

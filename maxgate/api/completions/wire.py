@@ -6,11 +6,11 @@ Shapes follow `CreateCompletionRequest` and its answers in OpenAI's published AP
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from maxgate.api.sampling import SampledRequest, TokenLimit
 from maxgate.api.usage import CompletionUsage
-from maxgate.api.wire import NothingIn, NotServed
+from maxgate.api.wire import NothingIn, NotServed, input_kind
 from maxgate.generation.events import FinishReason
 
 MOST_PROMPTS: Final = 128
@@ -18,14 +18,18 @@ _MOST_TOKENS: Final = 2**20
 _DEFAULT_MAX_TOKENS: Final = 16
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-TokenPrompt = Annotated[list[TokenId], Field(min_length=1, max_length=_MOST_TOKENS)]
 TextPrompt = Annotated[str, Field(min_length=1)]
-Prompt = (
-    TextPrompt
-    | TokenPrompt
-    | Annotated[list[TextPrompt], Field(min_length=1, max_length=MOST_PROMPTS)]
-    | Annotated[list[TokenPrompt], Field(min_length=1, max_length=MOST_PROMPTS)]
-)
+# Arrays end at the first error: items that are wrong do not count towards the greatest length.
+TokenPrompt = Annotated[list[TokenId], Field(min_length=1, max_length=_MOST_TOKENS, fail_fast=True)]
+_Several = Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)
+Prompt = Annotated[
+    Annotated[TextPrompt, Tag("a-text")]
+    | Annotated[list[TextPrompt], _Several, Tag("some-texts")]
+    | Annotated[TokenPrompt, Tag("token-ids")]
+    | Annotated[list[TokenPrompt], _Several, Tag("token-arrays")],
+    Discriminator(input_kind),
+]
+"""One text or several, or the token ids of one or several; the tags are no field names."""
 
 
 class CompletionRequest(SampledRequest):

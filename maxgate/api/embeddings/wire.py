@@ -4,11 +4,11 @@ Shapes follow `CreateEmbeddingRequest` and its answer in OpenAI's published API 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from maxgate.api.wire import RequestBody
+from maxgate.api.wire import RequestBody, input_kind
 
 _MAX_INPUTS: Final = 2048
 # Of one input; the model's own limit is checked later, and is lower.
@@ -20,23 +20,12 @@ Tokens = Annotated[list[int], Field(min_length=1, max_length=_MAX_TOKENS, fail_f
 Texts = Annotated[list[Text], Field(min_length=1, max_length=_MAX_INPUTS, fail_fast=True)]
 TokenArrays = Annotated[list[Tokens], Field(min_length=1, max_length=_MAX_INPUTS, fail_fast=True)]
 
-
-def _kind(value: Any) -> str:
-    # What an array starts with says what it is; the rest of it is checked against that.
-    if not isinstance(value, list):
-        return "a-text"
-    first = value[0] if value else None
-    if isinstance(first, list):
-        return "token-arrays"
-    return "token-ids" if isinstance(first, int | float) else "some-texts"
-
-
 Input = Annotated[
     Annotated[Text, Tag("a-text")]
     | Annotated[Texts, Tag("some-texts")]
     | Annotated[Tokens, Tag("token-ids")]
     | Annotated[TokenArrays, Tag("token-arrays")],
-    Discriminator(_kind),
+    Discriminator(input_kind),
 ]
 """One text or several, or the token ids of one or several; the tags are no field names."""
 

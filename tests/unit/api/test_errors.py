@@ -51,6 +51,12 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
             "Invalid type for 'stream': expected a boolean, got an integer.",
         ),
         (
+            {"messages": HELLO, "tool_choice": {}},
+            "tool_choice.type",
+            "missing_required_parameter",
+            "Missing required parameter: 'tool_choice.type'.",
+        ),
+        (
             {"messages": HELLO, "max_tokens": 0},
             "max_tokens",
             "integer_below_min_value",
