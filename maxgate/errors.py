@@ -15,6 +15,7 @@
         ├── RequestTimeout          408
         ├── RequestTooLarge         413
         ├── UnsupportedMediaType    415
+        ├── HeadersTooLarge         431
         ├── InternalError           500
         ├── UpstreamError           502
         │   └── StructuredOutputFailed
@@ -188,6 +189,14 @@ class UnsupportedMediaType(GatewayError):
     status = 415
     type = "invalid_request_error"
     default_code = "unsupported_media_type"
+
+
+class HeadersTooLarge(GatewayError):
+    """The request's first line and headers are over the limit."""
+
+    status = 431
+    type = "invalid_request_error"
+    default_code = "headers_too_large"
 
 
 class InternalError(GatewayError):

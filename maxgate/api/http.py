@@ -50,7 +50,7 @@ class HttpApp:
         if scope["type"] != "http":
             await self._lifespan(scope, receive, send)
             return
-        if scope["path"] in _PAGES:
+        if scope["path"] in _PAGES and scope["method"] == "GET":
             await self._pages(scope, receive, send)
             return
         started_at = self._clock.monotonic()

@@ -8,9 +8,14 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maxgate.api.errors import error_json
-from maxgate.errors import GatewayError, InvalidRequest, RequestTimeout
+from maxgate.api.head import LARGEST_HEAD, check_host, check_size
+from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
 
-_REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout"}
+_REASONS: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+}
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -35,11 +40,12 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's own, with three things added.
+    """uvicorn's own, with four things added.
 
     Its errors have OpenAI's shape. A request has to arrive within `arrival_timeout` seconds, its
-    headers and its body. And `scope["maxgate.connection"]` tells at once when the client has left,
-    without a task that waits for it.
+    headers and its body. What `check_host` and `check_size` refuse never gets to the application.
+    And `scope["maxgate.connection"]` tells at once when the client has left, without a task that
+    waits for it.
     """
 
     def __init__(self, *arguments: Any, arrival_timeout: float = 30, **keywords: Any) -> None:
@@ -48,6 +54,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._arriving_since: float | None = None
         self._arrival_timer: asyncio.TimerHandle | None = None
         self._is_lost = False
+        self._read_now = 0
+        self._read_without_body = 0
+        self._refusal: GatewayError | None = None
         self._when_lost: Callable[[], None] | None = None
 
     def when_lost(self, callback: Callable[[], None] | None) -> None:
@@ -70,11 +79,39 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._when_lost is not None:
             self._when_lost()
 
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        self._read_now = len(data)
+        super().data_received(data)
+        # Headers, trailers and the extensions of chunks: most of it is kept in memory.
+        self._read_without_body += len(data)
+        if self._read_without_body > LARGEST_HEAD and not self.transport.is_closing():
+            self._refuse(HeadersTooLarge("The head or the trailers of the request do not end."))
+
     def on_message_begin(self) -> None:
         """See httptools."""
         super().on_message_begin()
+        self._read_without_body = -self._read_now
         self.scope["maxgate.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._request_arrives()
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        try:
+            if (
+                self._read_now > LARGEST_HEAD or self._read_without_body >= 0
+            ):  # else it was one read
+                check_size(self.url, self.headers)
+            check_host(self.headers)
+        except GatewayError as error:
+            self._refusal = error
+            raise  # the parser stops, and send_400_response is called
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        super().on_body(body)
+        self._read_without_body = -self._read_now
 
     def on_message_complete(self) -> None:
         """See httptools."""
@@ -99,7 +136,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close the connection: nothing after it can be trusted."""
-        self._refuse(InvalidRequest(msg))
+        self._refuse(self._refusal or InvalidRequest(msg))
 
     def _refuse(self, error: GatewayError) -> None:
         body = error_json(error)

@@ -282,3 +282,19 @@ async def test_a_bug_is_a_500_that_tells_nothing(
         response = await gateway.chat()
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert "secret" not in response.text
+
+
+async def test_large_bodies_are_no_large_heads(gateway: Gateway) -> None:
+    body = {"messages": [{"role": "user", "content": "Hello"}], "user": "u" * 600}
+    for padding in (0, 300_000):
+        content = json.dumps(body).encode() + b" " * padding
+        response = await gateway.client.post(
+            "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+        )
+        assert response.json()["error"]["param"] == "user"
+
+
+async def test_pages_are_only_read(gateway: Gateway) -> None:
+    for path in ("/docs", "/openapi.json"):
+        response = await gateway.client.post(path)
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")

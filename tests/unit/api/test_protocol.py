@@ -1,0 +1,105 @@
+"""Bytes of a connection, below ASGI."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from maxgate.api.protocol import GatewayProtocol
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See asyncio."""
+        self.written += data
+
+    def close(self) -> None:
+        """See asyncio."""
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        """See asyncio."""
+        return self.closed
+
+    def pause_reading(self) -> None:
+        """See asyncio."""
+
+    def resume_reading(self) -> None:
+        """See asyncio."""
+
+
+async def silent(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.Event().wait()
+
+
+async def answered(*reads: bytes) -> bytes:
+    """What is written when these have been read, by an application that says nothing."""
+    config = uvicorn.Config(silent, log_config=None, lifespan="off")
+    config.load()
+    state = ServerState()
+    protocol = GatewayProtocol(config=config, server_state=state, app_state={})
+    transport = FakeTransport()
+    protocol.connection_made(transport)
+    for data in reads:
+        if not transport.closed:
+            protocol.data_received(data)
+    protocol.connection_lost(None)
+    for task in state.tasks:
+        task.cancel()
+    return transport.written
+
+
+POST = b"POST / HTTP/1.1\r\nhost: x\r\n"
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [b"GET /" + b"a" * 32_768 + b" HTTP/1.1\r\n\r\n"],
+        [b"GET /", *[b"a" * 10_000] * 4],
+        [POST + b"a: ", *[b"b" * 10_000] * 4],
+        [POST, *[b"a: b\r\n" * 1_000] * 6],
+        [POST, *[b"a: b\r\n" * 1_000] * 5, b"a: " + b"b" * 5_000 + b"\r\n\r\n"],
+        [CHUNKED + b"2\r\n{}\r\n0\r\n", *[b"a: b\r\n" * 1_000] * 6],
+        [CHUNKED + b"2;", *[b"a" * 10_000] * 4],
+    ],
+)
+async def test_what_is_no_body_is_bounded(reads: list[bytes]) -> None:
+    head, _, body = (await answered(*reads)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert json.loads(body)["error"]["code"] == "headers_too_large"
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [POST + b"content-length: 900000\r\n\r\n", *[b"a" * 100_000] * 9],
+        [POST + b"content-length: 100000\r\n\r\n" + b"a" * 100_000 + POST, b"a: b\r\n"],
+        [CHUNKED, *[b"2710\r\n" + b"a" * 10_000 + b"\r\n"] * 9],
+        [POST[:20], POST[20:] + b"a: " + b"b" * 30_000 + b"\r\n\r\n"],
+    ],
+)
+async def test_bodies_are_bounded_by_who_reads_them(reads: list[bytes]) -> None:
+    assert await answered(*reads) == b""
+
+
+async def test_several_hosts_are_refused() -> None:
+    head, _, body = (await answered(POST + b"host: y\r\n\r\n")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(body)["error"] == {
+        "message": "The Host header is not the name of one host.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
