@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,6 +17,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Body = TypeVar("Body", bound=RequestBody)
 
 
+_JSON: Final = b"application/json"
+_UTF_8: Final = {b"utf-8", b"utf8"}
+
+
 class ClientGone(Exception):  # an event, not an error of ours
     """The client has closed its connection; nobody is left to be answered."""
 
@@ -25,8 +29,8 @@ class BodyReader:
     """Reads JSON bodies.
 
     Raises RequestTooLarge above `max_bytes` and as check_structure does, RequestTimeout after
-    `timeout` seconds, UnsupportedMediaType for compressed bodies, ClientGone, and InvalidRequest
-    for what does not fit the model.
+    `timeout` seconds, UnsupportedMediaType for what is compressed or not called JSON, ClientGone,
+    and InvalidRequest for what does not fit the model.
     """
 
     def __init__(self, *, max_bytes: int, timeout: float) -> None:
@@ -48,6 +52,8 @@ class BodyReader:
 
     def _check_headers(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
+            if name == b"content-type" and value != _JSON and not _is_json(value):
+                raise UnsupportedMediaType("The body of a request has to be application/json.")
             if name == b"content-encoding" and value.lower() != b"identity":
                 raise UnsupportedMediaType("Compressed request bodies are not read.")
             if name == b"content-length" and int(value) > self._max_bytes:
@@ -84,3 +90,10 @@ class BodyReader:
 
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"The body of the request is larger than {self._max_bytes} bytes.")
+
+
+def _is_json(content_type: bytes) -> bool:
+    # Pages of other sites may send text/plain and forms without asking; of JSON they have to ask.
+    kind, *parameters = content_type.lower().split(b";", 8)
+    names = [p.partition(b"=")[2].strip(b' "') for p in parameters if b"charset" in p]
+    return kind.strip() == _JSON and all(name in _UTF_8 for name in names)

@@ -46,12 +46,23 @@ async def test_a_body_may_come_in_pieces() -> None:
 
 
 @pytest.mark.parametrize(
+    "kind",
+    [b"application/json", b"Application/JSON; charset=UTF-8", b'application/json;charset="utf-8"'],
+)
+async def test_json_is_called_json(kind: bytes) -> None:
+    assert await read(b'{"name":"x"}', headers=[(b"content-type", kind)]) == Thing(name="x")
+
+
+@pytest.mark.parametrize(
     ("pieces", "headers", "error"),
     [
         ([b"x" * 21], [], RequestTooLarge),
         ([b"x" * 11, b"x" * 10, b""], [], RequestTooLarge),
         ([b"{}"], [(b"content-length", b"21")], RequestTooLarge),
         ([b"{}"], [(b"content-encoding", b"gzip")], UnsupportedMediaType),
+        ([b"{}"], [(b"content-type", b"text/plain")], UnsupportedMediaType),
+        ([b"{}"], [(b"content-type", b"application/jsonp")], UnsupportedMediaType),
+        ([b"{}"], [(b"content-type", b"application/json;charset=utf-7")], UnsupportedMediaType),
         ([b"{"], [], InvalidRequest),
         ([b'{"name":1}'], [], InvalidRequest),
     ],
