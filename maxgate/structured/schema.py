@@ -8,10 +8,12 @@ import jsonschema_rs
 import orjson
 
 from maxgate.errors import InvalidRequest
+from maxgate.structured.example import example
 
 _MOST_BACKTRACKING: Final = 10_000
 _LARGEST_PATTERN: Final = 1_000_000  # bytes, compiled
-_DEEPEST_EXAMPLE: Final = 8
+_MOST_PATTERNS: Final = 64  # each may take 4 ms to be compiled
+_LONGEST_PATTERNS: Final = 10_000  # characters, all together
 _PARAM: Final = "response_format.json_schema.schema"
 _DECODER: Final = json.JSONDecoder()
 _ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
@@ -20,12 +22,13 @@ _ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
 class Checker:
     """A schema that is known to be one.
 
-    Patterns are matched in bounded time, and references lead nowhere outside the schema: both come
-    from strangers. Raises InvalidRequest where it is not a schema.
+    Patterns are compiled and matched in bounded time, and references lead nowhere outside the
+    schema: both come from strangers. Raises InvalidRequest where it is not a schema.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema or _ANY_OBJECT
+        _check_patterns(self._schema)
         try:
             self._validator = jsonschema_rs.Draft202012Validator(
                 dict(self._schema),
@@ -49,65 +52,8 @@ class Checker:
         """What a model is told that has no grammar to keep it to the schema."""
         if not self._schema.get("properties"):
             return "Answer with one JSON object and nothing else."
-        shape = orjson.dumps(example(self._schema, self._schema)).decode()
+        shape = orjson.dumps(example(self._schema)).decode()
         return f"Answer with one JSON object and nothing else, such as {shape}"
-
-
-_EXAMPLES: Final[Mapping[str, Any]] = {
-    "string": "...",
-    "integer": 0,
-    "number": 0.5,
-    "boolean": True,
-    "null": None,
-}
-
-
-def example(schema: Any, root: Mapping[str, Any], depth: int = _DEEPEST_EXAMPLE) -> Any:
-    """A value of the schema's shape: small models copy one better than they read a schema.
-
-    References into `root` are followed; what is nested deeper than `depth` is left out.
-    """
-    if not isinstance(schema, dict) or depth == 0:
-        return "..."
-    if (known := _given(schema)) is not None:
-        return known
-    inner = _inner(schema, root)
-    if inner is not None:
-        return example(inner, root, depth - 1)
-    kinds = schema.get("type", "object" if "properties" in schema else "string")
-    kind = kinds[0] if isinstance(kinds, list) and kinds else kinds
-    if kind == "array":
-        return [example(schema.get("items"), root, depth - 1)]
-    if kind == "object":
-        properties = schema.get("properties")
-        named = properties.items() if isinstance(properties, dict) else ()
-        return {name: example(value, root, depth - 1) for name, value in named}
-    return _EXAMPLES.get(kind, "...") if isinstance(kind, str) else "..."
-
-
-def _given(schema: Mapping[str, Any]) -> Any:
-    for word in ("const", "default"):
-        if schema.get(word) is not None:
-            return schema[word]
-    for word in ("enum", "examples"):
-        values = schema.get(word)
-        if isinstance(values, list) and values:
-            return values[0]
-    return None
-
-
-def _inner(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        found: Any = root
-        for step in reference[2:].split("/"):
-            found = found.get(step) if isinstance(found, dict) else None
-        return found
-    for word in ("anyOf", "oneOf", "allOf"):
-        options = schema.get(word)
-        if isinstance(options, list) and options:
-            return options[0]
-    return None
 
 
 def first_value(text: str) -> str | None:
@@ -118,6 +64,24 @@ def first_value(text: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     return begun[:end]
+
+
+def _check_patterns(schema: Mapping[str, Any]) -> None:
+    patterns: list[str] = []
+    rest: list[Any] = [schema]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, list):
+            rest += value
+        elif isinstance(value, Mapping):
+            patterns += [p for p in (value.get("pattern"),) if isinstance(p, str)]
+            named = value.get("patternProperties")
+            patterns += named if isinstance(named, dict) else ()
+            rest += value.values()
+    if len(patterns) > _MOST_PATTERNS:
+        raise _invalid(f"it may have at most {_MOST_PATTERNS} patterns")
+    if sum(map(len, patterns)) > _LONGEST_PATTERNS:
+        raise _invalid(f"its patterns may have at most {_LONGEST_PATTERNS} characters together")
 
 
 def _no_reference(uri: str) -> Any:
