@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from maxgate.structured.bounds import followed
+
 _DEEPEST: Final = 8
 _MOST_VALUES: Final = 500
 
@@ -68,11 +70,8 @@ def _given(schema: Mapping[str, Any]) -> Any:
 
 def _inner(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        found: Any = root
-        for step in reference[2:].split("/"):
-            found = found.get(step) if isinstance(found, dict) else None
-        return found
+    if isinstance(reference, str):
+        return followed(reference, root)
     for word in ("anyOf", "oneOf", "allOf"):
         options = schema.get(word)
         if isinstance(options, list) and options:

@@ -8,12 +8,11 @@ import jsonschema_rs
 import orjson
 
 from maxgate.errors import InvalidRequest
+from maxgate.structured.bounds import check_bounds
 from maxgate.structured.example import example
 
 _MOST_BACKTRACKING: Final = 10_000
 _LARGEST_PATTERN: Final = 1_000_000  # bytes, compiled
-_MOST_PATTERNS: Final = 64  # each may take 4 ms to be compiled
-_LONGEST_PATTERNS: Final = 10_000  # characters, all together
 _PARAM: Final = "response_format.json_schema.schema"
 _DECODER: Final = json.JSONDecoder()
 _ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
@@ -22,14 +21,14 @@ _ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
 class Checker:
     """A schema that is known to be one.
 
-    Patterns are compiled and matched in bounded time, and references lead nowhere outside the
+    It is compiled and checked in bounded time, and references lead nowhere outside the
     schema: both come from strangers. Raises InvalidRequest where it is not a schema.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema or _ANY_OBJECT
-        _check_patterns(self._schema)
         try:
+            check_bounds(self._schema)
             self._validator = jsonschema_rs.Draft202012Validator(
                 dict(self._schema),
                 pattern_options=jsonschema_rs.FancyRegexOptions(
@@ -64,24 +63,6 @@ def first_value(text: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     return begun[:end]
-
-
-def _check_patterns(schema: Mapping[str, Any]) -> None:
-    patterns: list[str] = []
-    rest: list[Any] = [schema]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, list):
-            rest += value
-        elif isinstance(value, Mapping):
-            patterns += [p for p in (value.get("pattern"),) if isinstance(p, str)]
-            named = value.get("patternProperties")
-            patterns += named if isinstance(named, dict) else ()
-            rest += value.values()
-    if len(patterns) > _MOST_PATTERNS:
-        raise _invalid(f"it may have at most {_MOST_PATTERNS} patterns")
-    if sum(map(len, patterns)) > _LONGEST_PATTERNS:
-        raise _invalid(f"its patterns may have at most {_LONGEST_PATTERNS} characters together")
 
 
 def _no_reference(uri: str) -> Any:

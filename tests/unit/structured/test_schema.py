@@ -9,6 +9,12 @@ from maxgate.errors import InvalidRequest
 from maxgate.structured.schema import Checker
 
 
+def doubling(times: int, *, word: str = "allOf") -> dict[str, Any]:
+    """A schema that a value is checked against 2 to the power of `times` times."""
+    steps = {f"s{n}": {word: [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(times)}
+    return {"$ref": "#/$defs/s0", "$defs": {**steps, f"s{times}": {"type": "object"}}}
+
+
 def patterns(number: int, pattern: str) -> dict[str, Any]:
     return {"properties": {f"p{n}": {"type": "string", "pattern": pattern} for n in range(number)}}
 
@@ -18,12 +24,20 @@ def patterns(number: int, pattern: str) -> dict[str, Any]:
     [
         ({"type": "wat"}, "is not valid under any of the schemas"),
         ({"$ref": "http://169.254.169.254/latest"}, "169.254.169.254"),
+        ({"$ref": "#/$defs/none"}, "none"),
         ({"properties": {"a": {"pattern": "a{1,100000}"}}}, "is not a"),
         ({"properties": {"a": {"pattern": "((a{1,99}){1,99}){1,99}"}}}, "is not a"),
         (patterns(65, "a"), "at most 64 patterns"),
         (patterns(1500, "(?=a)(a{1,90}){1,90}"), "at most 64 patterns"),
         ({"anyOf": [patterns(33, "a"), {"patternProperties": {f"a{n}": {} for n in range(32)}}]},
          "at most 64 patterns"),
+        (doubling(40), "at most 5000 schemas"),
+        (doubling(40, word="anyOf"), "at most 5000 schemas"),
+        ({"$ref": "#a", "$defs": {"b": {"$anchor": "a"}}}, "only references such as"),
+        ({"$dynamicRef": "#"}, "is not served"),
+        ({"properties": {"a": {"$id": "x", "$ref": "#/b"}}}, "is not served"),
+        ({"$ref": "#/$defs/s0", "$defs": {f"s{n}": {"$ref": f"#/$defs/s{n + 1}"}
+          for n in range(9000)}}, "recursion"),
         (patterns(1, "a" * 1_000_000), "at most 10000 characters"),
     ],
 )  # fmt: skip
@@ -37,6 +51,24 @@ def test_what_is_refused_at_once(schema: dict[str, Any], reason: str) -> None:
         "invalid_value",
     )
     assert len(caught.value.message) < 300
+
+
+def test_a_language_of_nested_types_is_no_doubling() -> None:
+    types = [f"t{n}" for n in range(40)]
+    either = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in types]}
+    pair = {"type": "object", "properties": {"left": either, "right": either}}
+    checker = Checker({**pair, "$id": "http://x.test/tree", "$defs": dict.fromkeys(types, pair)})
+    assert checker.accepts('{"left": {"right": {}}}')
+    assert not checker.accepts('{"left": {"right": 1}}')
+
+
+def test_references_may_point_anywhere_within() -> None:
+    checker = Checker(
+        {"properties": {"a/b~c d": {"type": "integer"}, "e": {"$ref": "#/properties/a~1b~0c%20d"}}}
+    )
+    assert checker.accepts('{"e": 1}')
+    assert not checker.accepts('{"e": "x"}')
+    assert checker.instruction.endswith('{"a/b~c d":0,"e":0}')
 
 
 def test_fields_may_be_called_pattern() -> None:

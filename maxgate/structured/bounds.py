@@ -1,0 +1,87 @@
+"""What a schema may cost to be compiled and to be checked against."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+_MOST_PATTERNS: Final = 64  # each may take 4 ms to be compiled
+_LONGEST_PATTERNS: Final = 10_000  # characters, all together
+_MOST_CHECKS: Final = 5_000
+_ALL_OF: Final = ("allOf", "anyOf", "oneOf")
+_ONE: Final = ("not", "if", "then", "else")
+
+
+def check_bounds(schema: Mapping[str, Any]) -> None:
+    """Raise ValueError for what would take too long.
+
+    Patterns are few and short. No value is checked against more than 5000 schemas: references to
+    references double them with each step. Only those within the schema are followed, as pointers.
+    """
+    patterns: list[str] = []
+    known: dict[int, int] = {}
+    for part in _parts(schema):
+        patterns += [p for p in (part.get("pattern"),) if isinstance(p, str)]
+        named = part.get("patternProperties")
+        patterns += named if isinstance(named, dict) else ()
+        _check_names(part, is_root=part is schema)
+        if _checks(part, schema, known) > _MOST_CHECKS:
+            raise ValueError(f"a value may be checked against at most {_MOST_CHECKS} schemas")
+    if len(patterns) > _MOST_PATTERNS:
+        raise ValueError(f"it may have at most {_MOST_PATTERNS} patterns")
+    if sum(map(len, patterns)) > _LONGEST_PATTERNS:
+        raise ValueError(f"its patterns may have at most {_LONGEST_PATTERNS} characters together")
+
+
+def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    rest: list[Any] = [schema]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, Mapping):
+            yield value
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+
+
+def _check_names(part: Mapping[str, Any], *, is_root: bool) -> None:
+    reference = part.get("$ref")
+    if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
+        raise ValueError(f"only references such as #/$defs/name are followed, not {reference}")
+    others = ("$dynamicRef", "$recursiveRef", *(() if is_root else ("$id",)))
+    if name := next((name for name in others if isinstance(part.get(name), str)), None):
+        raise ValueError(f"'{name}' is not served here")
+
+
+def _checks(schema: Any, root: Mapping[str, Any], known: dict[int, int]) -> int:
+    """The schemas that one value is checked against, those within its parts left out."""
+    if not isinstance(schema, Mapping):
+        return 1
+    if id(schema) not in known:
+        known[id(schema)] = 1  # counts where it refers to itself
+        checks = 1 + sum(_checks(inner, root, known) for inner in _of_the_same_value(schema, root))
+        known[id(schema)] = min(checks, _MOST_CHECKS + 1)
+    return known[id(schema)]
+
+
+def _of_the_same_value(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[Any]:
+    for word in _ALL_OF:
+        several = schema.get(word)
+        yield from several if isinstance(several, list) else ()
+    for word in _ONE:
+        yield schema.get(word)
+    dependent = schema.get("dependentSchemas")
+    yield from dependent.values() if isinstance(dependent, Mapping) else ()
+    if isinstance(reference := schema.get("$ref"), str):
+        yield followed(reference, root)
+
+
+def followed(reference: str, root: Mapping[str, Any]) -> Any:
+    """What a reference such as `#/$defs/name` leads to (RFC 6901); None where it leads nowhere."""
+    found: Any = root
+    for step in unquote(reference).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list):
+            found = found[int(name)] if name.isdecimal() and int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
+    return found
