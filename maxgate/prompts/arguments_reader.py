@@ -5,6 +5,7 @@ from typing import Any
 
 from maxgate.prompts.call_events import CallEvents
 from maxgate.prompts.pending_text import PendingText, Reading
+from maxgate.prompts.string_reader import StringReader
 from maxgate.prompts.tool_arguments import coerced, may_be_text, read_value, write_value
 from maxgate.prompts.tool_heads import NEXT_ARGUMENT, SPACE
 
@@ -23,6 +24,7 @@ class ArgumentsReader:
         self, pending: PendingText, events: CallEvents, schemas: Mapping[str, Mapping[str, Any]]
     ) -> None:
         self._in = pending
+        self._strings = StringReader(pending)
         self._out = events
         self._schemas = schemas
 
@@ -39,7 +41,7 @@ class ArgumentsReader:
             case "'" | '"':
                 self._out.unclosed = "{}"
                 pieces: list[str] = []
-                yield from self._in.string(opening, pieces.append)
+                yield from self._strings.rest(opening, pieces.append)
                 self.whole(name, read_value("".join(pieces)))
             case _:
                 self._out.arguments("{}")
@@ -89,7 +91,7 @@ class ArgumentsReader:
         self._in.at += 1
         self._out.arguments(label + '"')
         self._out.unclosed = '"}'
-        yield from self._in.string(quote, self._out.string)
+        yield from self._strings.rest(quote, self._out.string)
         self._out.arguments('"')
         self._out.unclosed = "}"
 

@@ -1,22 +1,18 @@
 """Text that arrives in pieces, read by generators that pause where it ends."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Final
 
 import regex
 
 Reading = Generator[None, None, None]
 
+# What a string ends with, if it is the quote that it began with, and what escapes begin with.
+STRING_STOP: Final = regex.compile(r"""["'\\]""")
+
 # Longer than any head or key of a call; what has not become one by then is text.
 _LONGEST: Final = 4096
 _QUOTES: Final = "\"'"
-_ESCAPES: Final = {
-    "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "/": "/", "\\": "\\", "'": "'", '"': '"',
-    "\n": "",
-}  # fmt: skip
-_HEX_DIGITS: Final = {"x": 2, "u": 4, "U": 8}
-_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-_STRING_STOP: Final = regex.compile(r"""["'\\]""")
 _STRUCTURE: Final = regex.compile(r"""["'{}\[\](),]""")
 
 
@@ -105,67 +101,10 @@ class PendingText:
     def _end_of_string(self, quote: str, scanned: int) -> Generator[None, None, int]:
         while True:
             yield from self.at_least(scanned + 1)
-            stop = _STRING_STOP.search(self.text, self.at + scanned)
+            stop = STRING_STOP.search(self.text, self.at + scanned)
             if stop is None:
                 scanned = len(self.text) - self.at
                 continue
             scanned = stop.end() - self.at + (stop[0] == "\\")
             if stop[0] == quote:
                 return scanned
-
-    def string(self, quote: str, add: Callable[[str], object]) -> Reading:
-        """Take the rest of a string up to its closing quote, given to `add` piece by piece."""
-        while True:
-            stop = _STRING_STOP.search(self.text, self.at)
-            end = len(self.text) if stop is None else stop.start()
-            if end > self.at:
-                add(self.text[self.at : end])
-            self.at = end
-            if stop is None:
-                yield from self.more()
-            elif stop[0] == "\\":
-                add((yield from self._escape()))
-            else:
-                self.at += 1
-                if stop[0] == quote:
-                    return
-                add(stop[0])
-
-    def _escape(self) -> Generator[None, None, str]:
-        yield from self.at_least(2)
-        letter = self.text[self.at + 1]
-        if letter not in _HEX_DIGITS:
-            self.at += 2
-            return _ESCAPES.get(letter, "\\" + letter)
-        code = yield from self._hex_code()
-        if code is None:
-            self.at += 2
-            return "\\" + letter
-        if 0xD800 <= code < 0xDC00 and letter == "u":
-            return (yield from self._pair(code))
-        return _REPLACEMENT if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code)
-
-    def _hex_code(self) -> Generator[None, None, int | None]:
-        # From here: a backslash, a letter, and digits, which are taken only if they are digits.
-        length = _HEX_DIGITS[self.text[self.at + 1]]
-        yield from self.at_least(2 + length)
-        digits = self.text[self.at + 2 : self.at + 2 + length]
-        if not all(digit in "0123456789abcdefABCDEF" for digit in digits):
-            return None
-        self.at += 2 + length
-        return int(digits, 16)
-
-    def _pair(self, high: int) -> Generator[None, None, str]:
-        # JSON writes characters beyond U+FFFF as two escapes.
-        yield from self.at_least(1)
-        if self.text[self.at] != "\\":
-            return _REPLACEMENT
-        yield from self.at_least(2)
-        if self.text[self.at + 1] != "u":
-            return _REPLACEMENT
-        low = yield from self._hex_code()
-        if low is not None and 0xDC00 <= low < 0xE000:
-            return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
-        if low is not None:
-            self.at -= 6
-        return _REPLACEMENT
