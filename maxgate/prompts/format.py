@@ -1,16 +1,13 @@
 """What a prompt format is: a fixed table of roles around text that cannot leave its place."""
 
 from collections.abc import Mapping, Sequence
-from threading import Lock
 from typing import Protocol
-
-from cachetools import LRUCache
 
 from maxgate.generation.request import Message, Role, TokenIds
 from maxgate.prompts.tokenizer import PromptTokenizer
+from maxgate.prompts.turn_cache import TurnCache
 
 _KEPT_BYTES = 8 * 2**20
-_ENTRY_BYTES = 500
 
 
 class ChatFormat(Protocol):
@@ -65,13 +62,11 @@ class TurnEncoder:
         self._tokenizer = tokenizer
         self._headers = headers
         self._end = end
-        self._known: LRUCache[Message, TokenIds] = LRUCache(_KEPT_BYTES, getsizeof=_size)
-        self._lock = Lock()
+        self._known = TurnCache(_KEPT_BYTES)
 
     def encode(self, message: Message) -> TokenIds:
         """The ids of one turn."""
-        with self._lock:
-            known = self._known.get(message)
+        known = self._known.get(message)
         if known is not None:
             return known
         ids = list(self._headers[message.role])
@@ -79,18 +74,10 @@ class TurnEncoder:
             ids += self._tokenizer.encode(part)
         ids += self._end
         encoded = TokenIds.of(ids)
-        if _size(encoded) <= _KEPT_BYTES:
-            with self._lock:
-                self._known[message] = encoded
+        self._known.keep(message, encoded)
         return encoded
 
     def characters_to_encode(self, messages: Sequence[Message]) -> int:
         """The length of the turns that are not known yet."""
-        with self._lock:
-            unknown = [m for m in messages if m not in self._known]
+        unknown = [m for m in messages if m not in self._known]
         return sum([len(part) for message in unknown for part in message.parts])
-
-
-def _size(ids: TokenIds) -> int:
-    # Measured with tracemalloc: the objects of an entry, and the text that is its key.
-    return _ENTRY_BYTES + len(ids.json) * 3 // 2
