@@ -17,8 +17,7 @@ class CalledTool(NamedTuple):
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One finished answer."""
 
     text: str
@@ -31,8 +30,7 @@ class Answer:
         return tuple(ToolCallDelta(n, *call) for n, call in enumerate(self.tool_calls))
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """All answers to a request, in order of their numbers."""
 
     answers: tuple[Answer, ...]

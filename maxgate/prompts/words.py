@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
 from tokenizers import Tokenizer, models, normalizers
@@ -18,7 +19,7 @@ from tokenizers import Tokenizer, models, normalizers
 Encode = Callable[[str], list[int]]
 
 _WORDS_KEPT: Final = 16_384
-_LONGEST_WORD_KEPT: Final = 40
+_LONGEST_WORD_KEPT: Final = 100
 # While words are looked up no other thread runs, for two milliseconds at most.
 _LONGEST_TEXT: Final = 64_000
 
@@ -37,7 +38,7 @@ _LLAMA3_PATTERN: Final = (
 
 
 class WordEncoder:
-    """Encodes ASCII text of up to 64,000 characters by its words, and other text as a whole."""
+    """Encodes ASCII text by its words; as a whole, where it or one of its words is very long."""
 
     def __init__(self, split: str, encode: Encode) -> None:
         self._words = re.compile(split, re.ASCII).findall
@@ -48,10 +49,10 @@ class WordEncoder:
         """The ids that the tokenizer itself gives."""
         if len(text) > _LONGEST_TEXT or not text.isascii():
             return self._encode(text)
-        ids: list[int] = []
-        for word in self._words(text):
-            ids += self._known(word) if len(word) <= _LONGEST_WORD_KEPT else self._encode(word)
-        return ids
+        words = self._words(text)
+        if len(max(words, key=len, default="")) > _LONGEST_WORD_KEPT:
+            return self._encode(text)
+        return list(chain.from_iterable(map(self._known, words)))
 
 
 def split_of(tokenizer: Tokenizer) -> str | None:
