@@ -5,8 +5,8 @@
 Each of the others is looked for in an environment of its own: .bench/guidellm, .bench/aiperf and
 .bench/max (`python -m venv`, then `pip install guidellm`, `aiperf`, `max[benchmark]==26.7.0`); one
 that is not there is reported as absent. The scripted server has one core, the tool another, with
-all the processes that it starts, and both go before everything else on the machine (chrt(1), which
-needs root). Three questions:
+all the processes that it starts, and both go before everything else on the machine, which needs
+root. Three questions:
 
 1. Same load, what does each report, and what was true (by the server's own notes)?
 2. How many requests a second (one chunk each, after 50 ms) does a client core sustain?

@@ -11,9 +11,11 @@ from benchmarks.loadtest.others import Reported, Tool
 from maxgate.tools.loadtest.responder.process import responding
 from maxgate.tools.loadtest.responder.script import Script
 
-# A core each, and before everything else that this machine has to do.
+# A core each, and before everything else that this machine has to do. The tools have the ordinary
+# scheduling among their own processes: with a real-time one those that poll starve the others. A
+# session of its own is what Linux weighs (sched(7), "The autogroup feature").
 SERVER = ("chrt", "--rr", "1", "taskset", "-c", "0")
-CLIENT = ("chrt", "--rr", "1", "taskset", "-c", "1")
+CLIENT = ("sh", "-c", 'echo -20 > /proc/self/autogroup; exec taskset -c 1 "$@"', "sh")
 
 
 @dataclass(frozen=True)

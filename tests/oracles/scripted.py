@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.tools.loadtest.calibration import Note
 from maxgate.tools.loadtest.fleet import fleet_of
 from maxgate.tools.loadtest.job import Peer, Progress
 from maxgate.tools.loadtest.options import Options
+from maxgate.tools.loadtest.responder.notes import Note, notes_of
 from maxgate.tools.loadtest.responder.process import responding
 from maxgate.tools.loadtest.responder.script import Script
-from maxgate.tools.loadtest.session import Session, notes_of
+from maxgate.tools.loadtest.session import Session
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.records import Records
 from maxgate.tools.results.statistics import percentile

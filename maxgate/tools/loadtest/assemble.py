@@ -7,9 +7,9 @@ from maxgate.tools.loadtest.analysis.drift import drift
 from maxgate.tools.loadtest.analysis.grades import grade
 from maxgate.tools.loadtest.analysis.pairing import paired_changes, second_of_a_pair
 from maxgate.tools.loadtest.client.address import parse_address
+from maxgate.tools.loadtest.findings import Findings
 from maxgate.tools.loadtest.machine import this_machine, versions
 from maxgate.tools.loadtest.options import Options
-from maxgate.tools.loadtest.session import Findings
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.metrics import DEFINITIONS
 from maxgate.tools.results.records import Records

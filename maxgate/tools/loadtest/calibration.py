@@ -5,7 +5,7 @@ client measured and what the server did is the client's (and the loopback networ
 machine with few cores the scripted server competes with the client: the error is overstated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from maxgate.tools.loadtest.analysis.measures import succeeded
 from maxgate.tools.loadtest.job import Lag, LoadShape
+from maxgate.tools.loadtest.responder.notes import Note
 from maxgate.tools.loadtest.responder.script import Script
 from maxgate.tools.results.distribution import ClientError
 from maxgate.tools.results.records import Records
@@ -20,14 +21,6 @@ from maxgate.tools.results.records import Records
 Values = NDArray[np.float64]
 
 _ANSWER_AT_MOST = 0.5  # seconds of one scripted answer; longer ones are cut, not slowed
-
-
-@dataclass(frozen=True)
-class Note:
-    """When the scripted server got a request and when it wrote each piece."""
-
-    received: float
-    writes: Sequence[float]
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,18 @@ from rich.console import Console
 from maxgate.tools.loadtest.analysis.comparison import check_comparable, compare
 from maxgate.tools.loadtest.assemble import assemble
 from maxgate.tools.loadtest.client.client import ServerAway
-from maxgate.tools.loadtest.console import LiveScreen, print_report
+from maxgate.tools.loadtest.console.live import LiveScreen
+from maxgate.tools.loadtest.console.summary import print_report
 from maxgate.tools.loadtest.exports import write_csv, write_prometheus
+from maxgate.tools.loadtest.findings import Findings
 from maxgate.tools.loadtest.fleet import fleet_of
+from maxgate.tools.loadtest.interrupt import interruptible
 from maxgate.tools.loadtest.job import Peer, RequestShape
 from maxgate.tools.loadtest.options import Options
 from maxgate.tools.loadtest.probe import first_model
 from maxgate.tools.loadtest.scenarios.load import load_scenario
 from maxgate.tools.loadtest.scenarios.requests import RequestSource
-from maxgate.tools.loadtest.session import Findings, Session, interruptible
+from maxgate.tools.loadtest.session import Session
 from maxgate.tools.results.files import read_report, write_report
 from maxgate.tools.results.records import Records, read_records, write_records
 from maxgate.tools.results.report import Report

@@ -59,5 +59,7 @@ def order_of_sides(index: int, sides: int, *, seed: int) -> list[int]:
     one is drawn: nothing that the requests repeat can fall in with it.
     """
     order = list(range(sides))
+    if sides == 1:
+        return order
     drawn = Random(f"{seed}/order/{index // 2}").randrange(2)  # noqa: S311
     return order[::-1] if (index + drawn) % 2 else order

@@ -1,60 +1,23 @@
 """One run, from the first question to the last level."""
 
-import asyncio
 import secrets
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
-
-import httpx
 
 from maxgate.tools.loadtest.analysis.level_report import LevelPlan, level_report
 from maxgate.tools.loadtest.analysis.saturation import next_step, saturation
-from maxgate.tools.loadtest.calibration import (
-    Cadence,
-    Note,
-    cadence_of,
-    client_errors,
-    widened,
-)
+from maxgate.tools.loadtest.calibration import Cadence, cadence_of, client_errors, widened
+from maxgate.tools.loadtest.findings import Findings, Screen
 from maxgate.tools.loadtest.fleet import Fleet, Outcome
 from maxgate.tools.loadtest.job import Job, LoadShape, Peer, Progress, RequestShape
 from maxgate.tools.loadtest.options import LevelSpec, Options, levels_of
+from maxgate.tools.loadtest.responder.notes import notes_of
 from maxgate.tools.loadtest.responder.process import responding
 from maxgate.tools.results.distribution import ClientError
 from maxgate.tools.results.level import Level
-from maxgate.tools.results.records import Records
-from maxgate.tools.results.verdict import Saturation
 
 _PROBES = 3
 _BETWEEN_SHARDED_LEVELS = 5.0
-
-
-class Screen(Protocol):
-    """Who is told how it goes."""
-
-    def phase(self, text: str, seconds: float | None) -> None:
-        """Something begins that takes this long, as far as one knows."""
-        ...
-
-    def progress(self, progress: Progress) -> None:
-        """How far it is."""
-        ...
-
-
-@dataclass
-class Findings:
-    """What a run has brought so far."""
-
-    levels: list[Level] = field(default_factory=list)
-    records: list[Records] = field(default_factory=list)
-    saturation: Saturation | None = None
-    server: str | None = None
-    interrupted: bool = False
 
 
 class Session:
@@ -192,35 +155,5 @@ class Session:
         return time.perf_counter() + options.start_at + number * each - time.time()
 
 
-async def notes_of(url: str) -> dict[tuple[int, int], Note]:
-    """What the scripted server noted, by index and turn."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-        noted = (await client.get(f"{url}/notes")).json()
-    found = {}
-    for key, received, writes in noted:
-        index, turn = key.rsplit("-", 2)[-2:]
-        found[int(index), int(turn)] = Note(received, writes)
-    return found
-
-
 def _ignore(progress: Progress) -> None:
     """Of what is not measured nothing is shown."""
-
-
-@contextmanager
-def interruptible(session: Session) -> Iterator[None]:
-    """Ctrl-C ends the session in good order; a second one at once."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-    def on_signal() -> None:
-        if session.findings.interrupted and task is not None:
-            task.cancel()
-        session.interrupt()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

@@ -22,8 +22,10 @@ from maxgate.tools.loadtest.client.address import parse_address
 from maxgate.tools.loadtest.client.client import Client
 from maxgate.tools.loadtest.client.lag import LagProbe
 from maxgate.tools.loadtest.client.recording import records_of
+from maxgate.tools.loadtest.closed_loop import ClosedLoop
 from maxgate.tools.loadtest.job import Job, JobDone, Lag, Ready, Start
-from maxgate.tools.loadtest.runner import ClosedLoop, OpenLoop, Runner
+from maxgate.tools.loadtest.open_loop import OpenLoop
+from maxgate.tools.loadtest.runner import Runner
 from maxgate.tools.loadtest.scenarios.load import load_scenario
 from maxgate.tools.loadtest.scenarios.requests import RequestSource
 from maxgate.tools.loadtest.schedule import departures, share_of
