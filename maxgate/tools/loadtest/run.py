@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
+from maxgate.errors import ConfigurationError
 from maxgate.tools.loadtest.analysis.comparison import check_comparable, compare
 from maxgate.tools.loadtest.assemble import assemble
 from maxgate.tools.loadtest.client.client import ServerAway
@@ -54,7 +55,10 @@ def load_test(options: Options, command: Sequence[str]) -> int:
 
 
 def fingerprint_of(options: Options) -> str:
-    """Of all scenarios together. Raises ConfigurationError for those that do not exist."""
+    """Of all scenarios together.
+
+    Raises ConfigurationError for those that do not exist, or cannot be replayed as was asked.
+    """
     found = []
     for scenario in options.scenarios:
         shape = RequestShape(
@@ -65,7 +69,12 @@ def fingerprint_of(options: Options) -> str:
             extra=options.extra,
             tokenizer=options.tokenizer,
         )
-        found.append(RequestSource(shape, load_scenario(shape)).fingerprint())
+        loaded = load_scenario(shape)
+        if options.replay and loaded.arrivals is None:
+            raise ConfigurationError(
+                f"--replay: scenario {scenario} has no times of its own; give a trace"
+            )
+        found.append(RequestSource(shape, loaded).fingerprint())
     return found[0] if len(found) == 1 else "+".join(one[:32] for one in found)
 
 

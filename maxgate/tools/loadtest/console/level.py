@@ -62,9 +62,9 @@ def facts(level: Level) -> Text:
     lines = [
         f"{requests.attempted} requests in {level.window_seconds:.1f} s, {share:.2%} succeeded"
         + (f", {requests.unfinished} unfinished" if requests.unfinished else ""),
-        f"{throughput.requests:.1f} requests/s, {throughput.output_tokens:.1f} output tokens/s "
-        f"(by {level.tokens.counted_by}), in flight {level.in_flight.mean:.2f} on average, "
+        f"{throughput.requests:.1f} requests/s, in flight {level.in_flight.mean:.2f} on average, "
         f"{level.in_flight.max} at most",
+        _tokens(level),
     ]
     if requests.errors:
         kinds = ", ".join(f"{kind} {count}" for kind, count in requests.errors.items())
@@ -79,3 +79,11 @@ def facts(level: Level) -> Text:
             f"{level.chunks.stall_seconds:g} s"
         )
     return Text("\n".join(lines))
+
+
+def _tokens(level: Level) -> str:
+    tokens, throughput = level.tokens, level.throughput
+    known = tokens.input is not None and throughput.input_tokens is not None
+    taken = f"{tokens.input} in ({throughput.input_tokens:.1f}/s), " if known else ""
+    out = f"{tokens.output} out ({throughput.output_tokens:.1f}/s)"
+    return f"tokens: {taken}{out}, counted by {tokens.counted_by}"

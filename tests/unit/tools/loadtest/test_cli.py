@@ -19,6 +19,7 @@ from maxgate.tools.loadtest.cli import main
         (("--body", "[]"), "--body: expected an object"),
         (("--url", "ftp://h"), "--url ftp://h: expected http://host:port"),
         (("--start-at", "noon"), "--start-at noon: expected"),
+        (("--replay",), "--replay: scenario short has no times of its own"),
     ],
 )
 def test_flags_that_cannot_work_get_one_line(
