@@ -1,17 +1,23 @@
 """The command `load_test.py`."""
 
 import asyncio
-import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import orjson
 import typer
 
 from maxgate.errors import ConfigurationError, MaxgateError
 from maxgate.tools.loadtest.analysis.grades import parse_targets
 from maxgate.tools.loadtest.analysis.objectives import parse_objectives, seconds
+from maxgate.tools.loadtest.flags import (
+    headers_of,
+    numbers_of,
+    object_of,
+    scenarios_of,
+    shard_of,
+    time_of,
+)
 from maxgate.tools.loadtest.merge import merge
 from maxgate.tools.loadtest.options import Options
 from maxgate.tools.loadtest.run import exit_code, load_test, publish
@@ -92,29 +98,29 @@ def run_command(  # noqa: PLR0917
         url=url,
         model=model,
         api_key=api_key,
-        headers=_headers(header or []),
+        headers=headers_of(header or []),
         baseline=baseline,
         baseline_model=baseline_model,
-        scenarios=_scenarios(scenario, sweep=sweep),
+        scenarios=scenarios_of(scenario, sweep=sweep),
         stream=stream,
         max_tokens=max_tokens or None,
-        extra=_object(body),
+        extra=object_of(body),
         cold=cold,
         tokenizer=tokenizer,
-        concurrency=tuple(int(n) for n in _numbers(concurrency, "--concurrency", whole=True)),
-        rates=tuple(_numbers(rate, "--rate")),
+        concurrency=tuple(int(n) for n in numbers_of(concurrency, "--concurrency", whole=True)),
+        rates=tuple(numbers_of(rate, "--rate")),
         arrivals=arrivals,
         replay=replay,
         speed=speed,
         sweep=sweep,
         soak=soak is not None,
-        duration=_time(soak, "--soak") if soak else _time(duration, "--duration"),
+        duration=time_of(soak, "--soak") if soak else time_of(duration, "--duration"),
         requests=requests,
         warmup=warmup,
         timeout=seconds(timeout, "--timeout"),
         seed=seed,
         processes=processes,
-        shard=_shard(shard),
+        shard=shard_of(shard),
         start_at=parse_start(start_at),
         calibration=2.0 if calibrate else 0.0,
         objectives=parse_objectives(slo),
@@ -142,51 +148,6 @@ def merge_command(
     path = output or Path("results") / "merged.json"
     publish(merged, records, Options(output=path, quiet=quiet, json=json))
     sys.exit(exit_code(merged))
-
-
-def _scenarios(text: str, *, sweep: bool) -> tuple[str, ...]:
-    """Those that were named; else the three built-in ones, and for a sweep their mixture."""
-    named = tuple(part.strip() for part in text.split(",") if part.strip())
-    return named or (("mixed",) if sweep else ("short", "medium", "long"))
-
-
-def _time(text: str | None, flag: str) -> float | None:
-    return None if text is None else seconds(text, flag)
-
-
-def _headers(lines: list[str]) -> dict[str, str]:
-    found = {}
-    for line in lines:
-        name, separator, value = line.partition(":")
-        if not separator or re.search(r"[\r\n]", line):
-            raise ConfigurationError(f"--header {line!r}: expected NAME: VALUE")
-        found[name.strip().lower()] = value.strip()
-    return found
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ConfigurationError(f"--body: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigurationError("--body: expected an object such as {}")
-    return value
-
-
-def _numbers(text: str, flag: str, *, whole: bool = False) -> list[float]:
-    pattern = r"[1-9][0-9]*" if whole else r"[0-9]*\.?[0-9]+"
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if any(not re.fullmatch(pattern, part) or float(part) <= 0 for part in parts):
-        raise ConfigurationError(f"{flag} {text}: expected numbers above 0, such as 1,8,32")
-    return [float(part) for part in parts]
-
-
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if match is None or int(match[1]) >= int(match[2]):
-        raise ConfigurationError(f"--shard {text}: expected I/N with I from 0 to N - 1")
-    return int(match[1]), int(match[2])
 
 
 def _fail(error: MaxgateError, code: int) -> None:

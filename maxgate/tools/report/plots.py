@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import plotext
 
-from maxgate.tools.report.charts import nines
+from maxgate.tools.report.charts.latency import nines
 from maxgate.tools.report.runs import Run
 from maxgate.tools.report.units import show
 from maxgate.tools.results.histogram import add_histograms

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maxgate.tools.loadtest.analysis.in_flight import flight_of
 from maxgate.tools.loadtest.analysis.limits import client_of
@@ -14,30 +13,22 @@ from maxgate.tools.loadtest.analysis.measures import (
     SCHEDULED,
     STREAMED,
     chunk_gaps,
-    output_tokens,
     succeeded,
     unfinished,
 )
 from maxgate.tools.loadtest.analysis.objectives import good
+from maxgate.tools.loadtest.analysis.output import chunks_of, tokens_of
+from maxgate.tools.loadtest.analysis.throughput import throughput_of
 from maxgate.tools.loadtest.analysis.timeline import timeline
 from maxgate.tools.results.distribution import ClientError, Distribution
 from maxgate.tools.results.level import (
-    Chunks,
     InFlight,
     Level,
     Requests,
     Side,
-    Throughput,
-    Tokens,
 )
 from maxgate.tools.results.records import Records
-from maxgate.tools.results.statistics import interval_of, mean_of, resampled
 from maxgate.tools.results.summary import summarise
-
-Values = NDArray[np.float64]
-
-STALL_SECONDS = 0.3
-"""A reader notices a pause of this length in running text."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +68,15 @@ def level_report(plan: LevelPlan, everything: Records) -> Level:
         window_seconds=window,
         requests=_requests(records, plan),
         in_flight=_in_flight(everything, plan),
-        tokens=_tokens(ok),
-        throughput=_throughput(records, ok, window, plan),
-        chunks=_chunks(ok) if plan.stream else None,
+        tokens=tokens_of(ok),
+        throughput=throughput_of(
+            records,
+            window,
+            objectives=plan.objectives,
+            scheduled=plan.scheduled,
+            seed=plan.seed,
+        ),
+        chunks=chunks_of(ok) if plan.stream else None,
         metrics=_metrics(records, ok, plan),
         timeline=timeline(everything.select(side), stream=plan.stream),
         client=client_of(everything, plan.cpu, plan.lag, scheduled=plan.scheduled, rate=plan.rate),
@@ -115,56 +112,6 @@ def _in_flight(records: Records, plan: LevelPlan) -> InFlight:
     first, last = (float(sent.min()), float(sent.max())) if len(sent) else (0.0, 0.0)
     mean = flight.mean(first, last)
     return InFlight(configured=plan.concurrency, mean=mean, max=flight.maximum())
-
-
-def _tokens(ok: Records) -> Tokens:
-    known = ok["output_tokens"] >= 0
-    inputs, cached = ok["input_tokens"], ok["cached_tokens"]
-    counted = "usage" if known.all() else "mixed" if known.any() else "chunks"
-    return Tokens(
-        input=int(inputs[inputs >= 0].sum()) if (inputs >= 0).any() else None,
-        cached=int(cached[cached >= 0].sum()) if (cached >= 0).any() else None,
-        output=int(output_tokens(ok).sum()),
-        counted_by=counted,
-    )
-
-
-def _throughput(records: Records, ok: Records, window: float, plan: LevelPlan) -> Throughput:
-    per = 1 / window if window > 0 else 0.0
-    inputs = ok["input_tokens"]
-    met = good(records, plan.objectives, scheduled=plan.scheduled)
-    by_second = _finished_by_second(ok, window)
-    rng = np.random.default_rng([plan.seed, 3])
-    draws = resampled(by_second, mean_of, rng) if len(by_second) >= 5 else np.empty(0)
-    return Throughput(
-        requests=len(ok) * per,
-        requests_interval=interval_of(draws),
-        good_requests=int(met.sum()) * per if plan.objectives else None,
-        input_tokens=float(inputs[inputs >= 0].sum()) * per if (inputs >= 0).any() else None,
-        output_tokens=float(output_tokens(ok).sum()) * per,
-        chunks=float(ok["chunks"].sum()) * per,
-    )
-
-
-def _finished_by_second(ok: Records, window: float) -> Values:
-    if not len(ok) or window < 1:
-        return np.empty(0)
-    begin = float(ok["sent"].min())
-    edges = begin + np.arange(int(window) + 1)
-    counts: Values = np.histogram(ok["ended"], edges)[0].astype(np.float64)
-    return counts
-
-
-def _chunks(ok: Records) -> Chunks:
-    pieces, known = int(ok["chunks"].sum()), ok["output_tokens"] >= 0
-    counted = int(ok["chunks"][known].sum())
-    return Chunks(
-        count=pieces,
-        tokens_per_chunk=int(ok["output_tokens"][known].sum()) / counted if counted else None,
-        shared_reads=int(ok["shared"].sum()),
-        stalls=int((chunk_gaps(ok) > STALL_SECONDS).sum()),
-        stall_seconds=STALL_SECONDS,
-    )
 
 
 def _metrics(records: Records, ok: Records, plan: LevelPlan) -> dict[str, Distribution]:
