@@ -66,10 +66,10 @@ def paired_change(
     of: Statistic = mean_of if statistic == "mean" else at_percentile(percent)
     orders = [after_first, ~after_first]
     counts = [int(order.sum()) for order in orders]
-    if min(counts) < max(enough_for(percent), 5):
-        return unclear(
-            metric, statistic, level, "s", f"{counts[0]} and {counts[1]} pairs in the two orders"
-        )
+    needed = max(enough_for(percent), 5)
+    if min(counts) < needed:
+        why = f"needs {needed} pairs in each order, has {counts[0]} and {counts[1]}"
+        return unclear(metric, statistic, level, "s", why)
 
     def difference(rows: Values) -> Values:
         left, right = rows[..., 0], rows[..., 1]

@@ -62,7 +62,8 @@ def test_it_makes_no_difference_that_one_order_was_answered_less_often() -> None
 def test_pairs_that_all_went_in_one_order_give_no_verdict() -> None:
     baseline_first = frozenset(i for i in range(100) if order_of_sides(i, 2, seed=0)[0] == 1)
     change = ttft(pairs(100, cost=0.0, unanswered=baseline_first))
-    assert (change.verdict, change.reason) == ("unclear", "50 and 0 pairs in the two orders")
+    why = "needs 5 pairs in each order, has 50 and 0"
+    assert (change.verdict, change.reason) == ("unclear", why)
 
 
 def test_that_the_second_of_a_pair_was_faster_is_said() -> None:
