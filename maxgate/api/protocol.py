@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maxgate.api.errors import error_json
 from maxgate.api.head import LARGEST_HEAD, check_host, check_size
+from maxgate.api.joined_writes import JoinedWrites
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
 
 _REASONS: Final = {
@@ -40,12 +41,12 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's own, with four things added.
+    """uvicorn's own, with five things added.
 
-    Its errors have OpenAI's shape. A request has to arrive within `arrival_timeout` seconds, its
-    headers and its body. What `check_host` and `check_size` refuse never gets to the application.
-    And `scope["maxgate.connection"]` tells at once when the client has left, without a task that
-    waits for it.
+    Its errors have OpenAI's shape. Head and body of an answer are sent together. A request has to
+    arrive within `arrival_timeout` seconds, its headers and its body. What `check_host` and
+    `check_size` refuse never gets to the application. And `scope["maxgate.connection"]` tells at
+    once when the client has left, without a task that waits for it.
     """
 
     def __init__(self, *arguments: Any, arrival_timeout: float = 30, **keywords: Any) -> None:
@@ -67,7 +68,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio."""
-        super().connection_made(transport)
+        super().connection_made(JoinedWrites(transport, self.loop))
         self._request_arrives()
 
     def connection_lost(self, exc: Exception | None) -> None:
