@@ -8,25 +8,17 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
-from maxgate.errors import MaxgateError
 from maxgate.tools.loadtest.client.client import ServerAway
+from maxgate.tools.loadtest.dialogue import Watch, listen, order, tell
 from maxgate.tools.loadtest.job import Job, JobDone, Lag, Progress, Start
 from maxgate.tools.results.records import Records, join, read_records
 
 _HEAD_START = 0.05  # seconds from the order to the first departure, for all to have it
-
-Watch = Callable[[Progress], None]
-
-
-class WorkerDied(MaxgateError):
-    """A process of the load ended by itself; its own words are above."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +62,11 @@ class Fleet:
         ]
         self._running = True
         try:
-            ready = await asyncio.gather(*map(_order, self._workers, jobs))
+            ready = await asyncio.gather(*map(order, self._workers, jobs))
             self._start(ready, start)
             done = await asyncio.gather(
                 *(
-                    _listen(worker, latest, number, watch)
+                    listen(worker, latest, number, watch)
                     for number, worker in enumerate(self._workers)
                 )
             )
@@ -96,52 +88,10 @@ class Fleet:
         when = Start(start=time.perf_counter() + _HEAD_START if start is None else start)
         for worker, done in zip(self._workers, ready, strict=True):
             if done is None:
-                _tell(worker, when.model_dump_json())
+                tell(worker, when.model_dump_json())
         failure = next((done.failure for done in ready if done is not None), None)
         if failure is not None:
             raise ServerAway(failure)
-
-
-def _tell(worker: asyncio.subprocess.Process, line: str) -> None:
-    assert worker.stdin is not None  # noqa: S101  # it was asked for
-    worker.stdin.write(line.encode() + b"\n")
-
-
-async def _hear(worker: asyncio.subprocess.Process) -> bytes:
-    assert worker.stdout is not None  # noqa: S101  # it was asked for
-    line = await worker.stdout.readline()
-    if not line:
-        raise WorkerDied("a process of the load has died")
-    return line
-
-
-async def _order(worker: asyncio.subprocess.Process, job: Job) -> JobDone | None:
-    """None when it is ready; else why it cannot be."""
-    _tell(worker, job.model_dump_json())
-    line = await _hear(worker)
-    return None if b'"ready"' in line else JobDone.model_validate_json(line)
-
-
-async def _listen(
-    worker: asyncio.subprocess.Process, latest: list[Progress], number: int, watch: Watch
-) -> JobDone:
-    while True:
-        said = orjson.loads(await _hear(worker))
-        if "done" in said:
-            return JobDone.model_validate(said)
-        latest[number] = Progress.model_validate(said)
-        watch(total(latest))
-
-
-def total(progress: Sequence[Progress]) -> Progress:
-    """All processes together."""
-    return Progress(
-        started=sum(one.started for one in progress),
-        succeeded=sum(one.succeeded for one in progress),
-        failed=sum(one.failed for one in progress),
-        in_flight=sum(one.in_flight for one in progress),
-        chunks=sum(one.chunks for one in progress),
-    )
 
 
 @asynccontextmanager

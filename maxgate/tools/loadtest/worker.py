@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -22,13 +21,12 @@ from maxgate.tools.loadtest.client.address import parse_address
 from maxgate.tools.loadtest.client.client import Client
 from maxgate.tools.loadtest.client.lag import LagProbe
 from maxgate.tools.loadtest.client.recording import records_of
-from maxgate.tools.loadtest.closed_loop import ClosedLoop
 from maxgate.tools.loadtest.job import Job, JobDone, Lag, Ready, Start
-from maxgate.tools.loadtest.open_loop import OpenLoop
+from maxgate.tools.loadtest.loops import loop_of
 from maxgate.tools.loadtest.runner import Runner
 from maxgate.tools.loadtest.scenarios.load import load_scenario
 from maxgate.tools.loadtest.scenarios.requests import RequestSource
-from maxgate.tools.loadtest.schedule import departures, share_of
+from maxgate.tools.loadtest.schedule import share_of
 from maxgate.tools.results.records import write_records
 
 _SAY_EVERY = 0.5
@@ -75,7 +73,7 @@ async def _do(job: Job, lines: asyncio.StreamReader) -> JobDone:
         await _open_connections(job, clients)
         _say(Ready())
         job.start = Start.model_validate_json(await lines.readline()).start
-        runner = _runner(job, clients, source, scenario.arrivals, loop)
+        runner = loop_of(job, clients, source, scenario.arrivals, loop)
         await asyncio.sleep(max(0.0, job.start - time.perf_counter()))
         cpu, lag = await _measured(runner, lines)
     finally:
@@ -92,34 +90,6 @@ async def _open_connections(job: Job, clients: list[Client]) -> None:
     count = share_of(job.load.concurrency, job.shard, job.shards)
     for client in clients:
         await client.open(max(1, count) if job.load.kind == "closed" else 1)
-
-
-def _runner(
-    job: Job,
-    clients: list[Client],
-    source: RequestSource,
-    arrivals: Sequence[float] | None,
-    loop: asyncio.AbstractEventLoop,
-) -> Runner:
-    if job.load.kind == "closed":
-        closed = ClosedLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
-        closed.prepare()
-        return closed
-    runner = OpenLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
-    load, sides = job.load, len(clients)
-    if load.kind == "replay":
-        offsets = [offset / load.speed for offset in arrivals or () for _ in range(sides)]
-    else:
-        count = None if load.requests is None else (load.requests + load.warmup) * sides
-        offsets = departures(
-            load.arrivals,
-            load.rate * sides,
-            count=count,
-            duration=load.duration,
-            seed=job.requests.seed,
-        ).tolist()
-    runner.plan(offsets)
-    return runner
 
 
 async def _measured(runner: Runner, lines: asyncio.StreamReader) -> tuple[float, Lag]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from maxgate.tools.loadtest.fleet import Outcome, Watch
+from maxgate.tools.loadtest.dialogue import Watch
+from maxgate.tools.loadtest.fleet import Outcome
 from maxgate.tools.loadtest.job import Job, Lag, Peer
 from maxgate.tools.loadtest.options import Options
 from maxgate.tools.loadtest.session import Session
