@@ -230,6 +230,10 @@ class StructuredOutputFailed(UpstreamError):
             param="response_format",
         )
 
+    def headers(self) -> dict[str, str]:
+        """OpenAI's SDKs would send it twice again, for as many tries each."""
+        return {"x-should-retry": "false"}
+
 
 class UpstreamUnavailable(GatewayError):
     """No engine could be reached, or it went away before it answered."""

@@ -159,6 +159,7 @@ async def test_json_that_does_not_fit_is_asked_for_again_and_never_passed_on(
         response = await gateway.chat(response_format=SHAPE, stream=True)
     assert response.status_code == 502
     assert response.json()["error"]["code"] == "structured_output_failed"
+    assert response.headers["x-should-retry"] == "false"
     assert len(engine.requests) == 3
 
 
