@@ -88,18 +88,27 @@ class ContextLengthExceeded(InvalidRequest):
 
     default_code = "context_length_exceeded"
 
-    def __init__(self, *, limit: int, prompt_tokens: int, max_tokens: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        prompt_tokens: int,
+        max_tokens: int | None,
+        param: str = "messages",
+        exact: bool = True,
+    ) -> None:
         if max_tokens is None:
-            asked = f"your messages resulted in {prompt_tokens} tokens"
+            count = f"{prompt_tokens}" if exact else f"at least {prompt_tokens}"
+            asked = f"your {param} resulted in {count} tokens"
         else:
             asked = (
                 f"you requested {prompt_tokens + max_tokens} tokens "
-                f"({prompt_tokens} in the messages, {max_tokens} in the completion)"
+                f"({prompt_tokens} in the {param}, {max_tokens} in the completion)"
             )
         super().__init__(
             f"This model's maximum context length is {limit} tokens. However, {asked}. "
-            "Please reduce the length of the messages or completion.",
-            param="messages",
+            f"Please reduce the length of the {param} or completion.",
+            param=param,
         )
 
 

@@ -140,7 +140,7 @@ def _bound(kind: str, context: dict[str, Any], given: object, param: str) -> tup
 
 
 # pydantic puts the name of the type that it tried into the path.
-_TYPE_NAMES: Final = {"str", "int", "NamedToolChoice"}
+_TYPE_NAMES: Final = {"str", "int"}
 # The same for the `type` of an object that may be one of several.
 _TAGS: Final = {"text", "refusal", "json_object", "json_schema"}
 

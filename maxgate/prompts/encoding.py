@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from maxgate.errors import ContextLengthExceeded, InvalidRequest
 from maxgate.generation.request import GenerationRequest, Message, TokenIds
 from maxgate.prompts.format import ChatFormat
+from maxgate.prompts.length import check_length
 
 # Encoding runs at a few megabytes a second: this much takes a few milliseconds.
 _CHARACTERS_ON_THE_LOOP = 16_000
@@ -29,23 +30,27 @@ async def prompted(request: GenerationRequest, chat_format: ChatFormat | None) -
     """The request with its dialogue or text as the prompt; without a format, as it came.
 
     Raises ContextLengthExceeded where prompt and `max_tokens` do not fit, and InvalidRequest for
-    what a model without a format cannot be asked, and for token ids that the model does not have.
+    text that is far too long, for token ids that the model does not have, and for what a model
+    without a format cannot be asked.
     """
     if chat_format is None:
         _check_is_text(request)
         return request
     if request.text is None:
-        prompt = await _encoded(request.messages, chat_format)
+        prompt = await _encoded(request, chat_format)
         if request.prefix:
             prompt = TokenIds.join([prompt, chat_format.encode_text(request.prefix)])
     else:
-        prompt = await _raw_prompt(request.text, chat_format)
+        prompt = await _raw_prompt(request, request.text, chat_format)
     return _with_prompt(request, prompt, chat_format)
 
 
-async def _encoded(messages: Sequence[Message], chat_format: ChatFormat) -> TokenIds:
+async def _encoded(request: GenerationRequest, chat_format: ChatFormat) -> TokenIds:
+    messages = request.messages
     if _is_short(messages) or chat_format.characters_to_encode(messages) <= _CHARACTERS_ON_THE_LOOP:
         return chat_format.encode(messages)
+    texts = [part for message in messages for part in message.parts]
+    await asyncio.to_thread(_check_length, request, texts, chat_format)
     return await asyncio.to_thread(chat_format.encode, messages)
 
 
@@ -53,10 +58,13 @@ def _is_short(messages: Sequence[Message]) -> bool:
     return sum([len(p) for m in messages for p in m.parts]) <= _CHARACTERS_ON_THE_LOOP
 
 
-async def _raw_prompt(text: str | tuple[int, ...], chat_format: ChatFormat) -> TokenIds:
+async def _raw_prompt(
+    request: GenerationRequest, text: str | tuple[int, ...], chat_format: ChatFormat
+) -> TokenIds:
     if isinstance(text, str):
         if len(text) <= _CHARACTERS_ON_THE_LOOP:
             return TokenIds.join([chat_format.begin, chat_format.encode_text(text)])
+        await asyncio.to_thread(_check_length, request, [text], chat_format)
         encoded = await asyncio.to_thread(chat_format.encode_text, text)
         return TokenIds.join([chat_format.begin, encoded])
     limit = chat_format.vocabulary_size
@@ -82,10 +90,25 @@ def _check_is_text(request: GenerationRequest) -> None:
         )
 
 
+def _check_length(
+    request: GenerationRequest, texts: Sequence[str], chat_format: ChatFormat
+) -> None:
+    def count(text: str) -> int:
+        return chat_format.encode_text(text).length
+
+    check_length(texts, count, limit=request.model.context_length, param=_param(request))
+
+
+def _param(request: GenerationRequest) -> str:
+    return "messages" if request.text is None else "prompt"
+
+
 def _with_prompt(
     request: GenerationRequest, prompt: TokenIds, chat_format: ChatFormat
 ) -> GenerationRequest:
     limit, asked = request.model.context_length, request.sampling.max_tokens
     if prompt.length + (asked or 1) > limit:
-        raise ContextLengthExceeded(limit=limit, prompt_tokens=prompt.length, max_tokens=asked)
+        raise ContextLengthExceeded(
+            limit=limit, prompt_tokens=prompt.length, max_tokens=asked, param=_param(request)
+        )
     return request._replace(prompt=prompt, stop_token_ids=chat_format.stop_token_ids)

@@ -72,7 +72,10 @@ class Attacked:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             lines = [line.partition(": ") for line in head.split("\r\n")[1:-2]]
             headers = {name.lower(): value for name, _, value in lines}
-            body = await reader.readexactly(int(headers["content-length"]))
+            if "content-length" in headers:
+                body = await reader.readexactly(int(headers["content-length"]))
+            else:
+                body = await reader.readuntil(b"\r\n0\r\n\r\n")
             if headers.get("connection") == "close":
                 assert await reader.read() == b""
         finally:

@@ -6,7 +6,7 @@ does here is in docs/openai-compatibility.md.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from maxgate.api.sampling import SampledRequest, TokenLimit
 from maxgate.api.wire import JsonSchema, Metadata, NothingIn, NotServed, RequestBody
@@ -111,6 +111,18 @@ class NamedToolChoice(RequestBody):
     function: NamedFunction
 
 
+def _choice_kind(value: Any) -> str:
+    return "a-tool" if isinstance(value, dict) else "a-word"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("a-word")]
+    | Annotated[NamedToolChoice, Tag("a-tool")],
+    Discriminator(_choice_kind),
+]
+"""Whether tools are called, or which one; the tags are no field names."""
+
+
 class NamedSchema(RequestBody):
     """What an answer has to fit."""
 
@@ -164,7 +176,7 @@ class ChatCompletionRequest(SampledRequest):
     tools: Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS, fail_fast=True)] | None = (
         None
     )
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
 
