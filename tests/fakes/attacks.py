@@ -61,7 +61,7 @@ class Try:
         elif "raw_fields" in spec:
             yield "", f"{json.dumps(base)[:-1]},{spec['raw_fields']}}}"
         elif "every_field" in spec:
-            for name in names:
+            for name in sorted(set(names) & set(spec.get("in", names))):
                 yield name, _with(base, {name: spec["every_field"]})
         elif "json" in spec:
             yield " ".join(spec["json"]), _with(base, spec["json"])

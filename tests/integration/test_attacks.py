@@ -7,8 +7,8 @@ answered.
 
 import asyncio
 import json
+import os
 import re
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -26,7 +26,9 @@ from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.processes import ServerProcess, api_server
 from tests.fakes.server import serving
 
+# Of the gateway's own time, which does not depend on what else the machine does.
 SECONDS = 1.0
+SECONDS_ON_A_BUSY_MACHINE = 10.0
 TIMES_THE_REQUEST = 100
 ALLOCATORS_PAGES = 8_000_000
 LEAKS = re.compile(rf"{KEY}|Traceback|site-packages|{ROOT}|/root/|0x[0-9a-f]{{6,}}|line \d+, in ")
@@ -47,6 +49,11 @@ class Attacked:
     @property
     def _proc(self) -> Path:
         return Path(f"/proc/{self.server.process.pid}")
+
+    def seconds(self) -> float:
+        """The processor's time that it has taken."""
+        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def forget_peak(self) -> int:
         """The memory it takes now; from now on its peak is counted anew."""
@@ -153,9 +160,10 @@ async def play(attacked: Attacked, name: str, attempt: Try, sent: Sent) -> None:
     answer = attempt.spec.get("answer")
     attacked.engine.scripts = [] if answer is None else [Script(tokens=[answer])] * 3
     asked, memory = len(attacked.engine.requests), attacked.forget_peak()
-    began = time.perf_counter()
-    status, headers, body = await attacked.send(sent)
-    seconds = time.perf_counter() - began
+    before = attacked.seconds()
+    async with asyncio.timeout(SECONDS_ON_A_BUSY_MACHINE):
+        status, headers, body = await attacked.send(sent)
+    seconds = attacked.seconds() - before
     grown, size = attacked.grown(memory), len(sent.head) + len(sent.body)
     shown = f"{name} {sent.name}: {status} {body[:300]!r}"
 
@@ -166,7 +174,7 @@ async def play(attacked: Attacked, name: str, attempt: Try, sent: Sent) -> None:
         attacked.largest = max(attacked.largest, (ratio, f"{name} {sent.name}, {size} bytes"))
 
     assert status in attempt.statuses, shown
-    assert seconds < attempt.spec.get("within", SECONDS), shown
+    assert seconds < SECONDS, shown
     assert grown < max(TIMES_THE_REQUEST * size, ALLOCATORS_PAGES), f"{grown} bytes: {shown}"
     assert attempt.spec.get("absent", "-") not in headers, headers
     assert not LEAKS.search(body.decode()), shown
