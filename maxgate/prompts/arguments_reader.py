@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from maxgate.prompts.call_events import CallEvents
+from maxgate.prompts.coercion import Coercion
 from maxgate.prompts.pending_text import PendingText, Reading
 from maxgate.prompts.string_reader import StringReader
-from maxgate.prompts.tool_arguments import coerced, may_be_text, read_value, write_value
+from maxgate.prompts.tool_arguments import read_value, write_value
 from maxgate.prompts.tool_heads import NEXT_ARGUMENT, SPACE
 
 
@@ -35,9 +36,9 @@ class ArgumentsReader:
         """
         match opening:
             case "{":
-                yield from self._members("}", self._properties(name))
+                yield from self._members("}", Coercion(self._schemas[name]))
             case "(":
-                yield from self._members(")", self._properties(name))
+                yield from self._members(")", Coercion(self._schemas[name]))
             case "'" | '"':
                 self._out.unclosed = "{}"
                 pieces: list[str] = []
@@ -48,17 +49,13 @@ class ArgumentsReader:
 
     def whole(self, name: str, value: object) -> None:
         """Arguments that were read elsewhere; a value that is no object counts as none."""
-        properties = self._properties(name)
+        coercion = Coercion(self._schemas[name])
         given = value.items() if isinstance(value, dict) else ()
-        fitting = {key: coerced(one, _schema_of(key, properties)) for key, one in given}
+        fitting = {key: coercion.argument(key, one) for key, one in given}
         self._out.unclosed = write_value(fitting)
         self._out.close()
 
-    def _properties(self, name: str) -> Mapping[str, Any]:
-        properties = self._schemas[name].get("properties")
-        return properties if isinstance(properties, Mapping) else {}
-
-    def _members(self, close: str, properties: Mapping[str, Any]) -> Reading:
+    def _members(self, close: str, coercion: Coercion) -> Reading:
         self._out.arguments("{")
         self._out.unclosed = "}"
         separator = ""
@@ -73,19 +70,20 @@ class ArgumentsReader:
                 return
             if "\\" in key or '"' in key:
                 key = str(read_value(f'"{key}"'))
-            label = f"{separator}{write_value(key)}: "
-            yield from self._value(label, _schema_of(key, properties))
+            yield from self._value(separator, key, coercion)
             separator = ", "
 
-    def _value(self, label: str, schema: Mapping[str, Any]) -> Reading:
+    def _value(self, separator: str, key: str, coercion: Coercion) -> Reading:
+        label = f"{separator}{write_value(key)}: "
         yield from self._in.skip(SPACE)
         quote = self._in.text[self._in.at]
-        if quote in "\"'" and may_be_text(schema):
+        if quote in "\"'" and coercion.keeps_text(key):
             yield from self._string(label, quote)
             return
         raw = yield from self._in.raw_value()
         self._in.at += len(raw)
-        self._out.arguments(label + write_value(coerced(read_value(raw.strip()), schema)))
+        value = coercion.argument(key, read_value(raw.strip()))
+        self._out.arguments(label + write_value(value))
 
     def _string(self, label: str, quote: str) -> Reading:
         self._in.at += 1
@@ -94,8 +92,3 @@ class ArgumentsReader:
         yield from self._strings.rest(quote, self._out.string)
         self._out.arguments('"')
         self._out.unclosed = "}"
-
-
-def _schema_of(key: str, properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    schema = properties.get(key)
-    return schema if isinstance(schema, Mapping) else {}

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import unquote
+
+from maxgate.generation.schema import followed
 
 _MOST_PATTERNS: Final = 64  # each may take 4 ms to be compiled
 _LONGEST_PATTERNS: Final = 10_000  # characters, all together
@@ -73,15 +74,3 @@ def _of_the_same_value(schema: Mapping[str, Any], root: Mapping[str, Any]) -> It
     yield from dependent.values() if isinstance(dependent, Mapping) else ()
     if isinstance(reference := schema.get("$ref"), str):
         yield followed(reference, root)
-
-
-def followed(reference: str, root: Mapping[str, Any]) -> Any:
-    """What a reference such as `#/$defs/name` leads to (RFC 6901); None where it leads nowhere."""
-    found: Any = root
-    for step in unquote(reference).split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list):
-            found = found[int(name)] if name.isdecimal() and int(name) < len(found) else None
-        else:
-            found = found.get(name) if isinstance(found, Mapping) else None
-    return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from maxgate.structured.bounds import followed
+from maxgate.generation.schema import followed
 
 _DEEPEST: Final = 8
 _MOST_VALUES: Final = 500
