@@ -41,6 +41,8 @@ _DECODER: Final = json.JSONDecoder(
     strict=False, parse_constant=_no_constant, parse_float=_finite_number
 )
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_ASCII_ENCODER: Final = json.JSONEncoder(allow_nan=False)
+_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
 def read_value(raw: str) -> Any:
@@ -58,8 +60,11 @@ def read_value(raw: str) -> Any:
 
 
 def write_value(value: Any) -> str:
-    """The value as JSON."""
-    return _ENCODER.encode(value)
+    """The value as JSON; half of a surrogate pair, which UTF-8 cannot hold, stays escaped."""
+    written = _ENCODER.encode(value)
+    if written.isascii() or _HALF_A_PAIR.search(written) is None:
+        return written
+    return _ASCII_ENCODER.encode(value)
 
 
 def _as_python(found: re.Match[str]) -> str:

@@ -63,7 +63,9 @@ def _renderers(
     *, as_text: bool, colors: bool, to_text: bool = False
 ) -> list[structlog.typing.Processor]:
     if as_text:
-        return [structlog.dev.ConsoleRenderer(colors=colors)]
+        # Its own way to show an exception has the variables of every frame, and prompts in them.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     dumps = _dumps_text if to_text else orjson.dumps
     return [
         structlog.processors.format_exc_info,

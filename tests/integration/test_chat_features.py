@@ -229,3 +229,24 @@ async def test_what_cannot_be_done_is_refused_by_name(
         response = await gateway.chat(**fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
     assert engine.requests == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"name": "search", "parameters": {"query": "\ud800"}}',
+        r'{"name": "search", "parameters": {"query": ["\ud800"], "\ud800": 1}}',
+        r'{"name": "search", "parameters": "{\"query\": \"\\ud800\"}"}',
+        r'[search(query="\ud800")]',
+        '{"name": "search", "parameters": {"query": 1e400, "limit": 1e400}}',
+    ],
+)
+async def test_calls_that_json_can_hardly_hold_are_passed_on(
+    start_gateway: StartGateway, text: str, *, stream: bool
+) -> None:
+    async with start_gateway(FakeMax(scripts=[Script(tokens=[text])])) as gateway:
+        response = await gateway.chat(tools=[SEARCH], stream=stream)
+    assert response.status_code == 200
+    assert "error" not in response.text
+    assert '"finish_reason":"tool_calls"' in response.text

@@ -176,3 +176,13 @@ def test_references_cannot_multiply_the_work() -> None:
 def test_numbers_that_json_cannot_hold_stay_text(raw: str) -> None:
     assert read_value(raw) == raw
     write_value(Coercion(SCHEMA).argument("ratio", read_value(raw)))
+
+
+@pytest.mark.parametrize("raw", ['"\\ud800"', '{"\\udfff": ["é\\ud800"]}', "'\\ud800'"])
+def test_half_characters_stay_escaped(raw: str) -> None:
+    written = write_value(read_value(raw))
+    assert json.loads(written.encode()) == read_value(raw)
+
+
+def test_whole_characters_are_written_as_they_are() -> None:
+    assert write_value("é\U0001f469") == '"é\U0001f469"'

@@ -115,3 +115,20 @@ def test_other_libraries_log_in_the_same_way() -> None:
     logging.getLogger("another.library").warning("something %s", "odd")
     line = json.loads(stream.content.getvalue())
     assert (line["message"], line["level"]) == ("something odd", "warning")
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_an_exception_is_shown_without_the_values_of_variables(log_format: LogFormat) -> None:
+    stream = Terminal(tty=False)
+    configure_logging(log_format, stream)
+
+    def fail(prompt: str) -> None:
+        raise RuntimeError(len(prompt))
+
+    try:
+        fail(chr(97) * 9)
+    except RuntimeError as error:
+        structlog.get_logger().error("request failed", exc_info=error)
+    shown = stream.buffer.getvalue().decode()
+    assert "in fail" in shown
+    assert "a" * 9 not in shown
