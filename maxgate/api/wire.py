@@ -20,7 +20,9 @@ def _nothing(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-NothingIn = Annotated[dict[str, Any], AfterValidator(_nothing)]
+NothingIn = Annotated[
+    dict[str, Any], AfterValidator(_nothing), Field(json_schema_extra={"maxProperties": 0})
+]
 """An object that clients send empty; anything in it is refused by name."""
 
 _DEEPEST_SCHEMA: Final = 32
