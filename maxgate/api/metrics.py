@@ -40,7 +40,16 @@ def metrics_routes(
         description = {**snapshot.describe(buckets=buckets), "engines": states}
         await send_json(send, orjson.dumps(description, option=orjson.OPT_INDENT_2))
 
-    return [Route("GET", "/metrics", metrics, tag="operation", response=dict[str, Any])]
+    return [
+        Route(
+            "GET",
+            "/metrics",
+            metrics,
+            tag="operation",
+            response=dict[str, Any],
+            also=_PROMETHEUS_TYPES,
+        )
+    ]
 
 
 def _accept(scope: Scope) -> str:

@@ -28,7 +28,7 @@ class Route:
 
     A path may end in `{name}`, which takes all that follows, slashes too, into
     `scope["path_params"]`. `body` and `response` are the types of the OpenAPI page, whose text is
-    the handler's docstring.
+    the handler's docstring; `also` are the content types of answers that are no JSON.
     """
 
     method: str
@@ -37,6 +37,7 @@ class Route:
     tag: str
     response: Any = None
     body: type | None = None
+    also: tuple[str, ...] = ()
 
     def documented(self) -> APIRoute:
         """The route as FastAPI knows it."""
@@ -47,7 +48,7 @@ class Route:
             methods=[self.method],
             tags=[self.tag],
             response_model=self.response,
-            responses=_ERRORS,
+            responses={200: {"content": {kind: {} for kind in self.also}}, **_ERRORS},
             operation_id=name if self.method != "POST" or self.body else f"{name}_post",
         )
 

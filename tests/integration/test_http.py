@@ -256,6 +256,16 @@ async def test_the_openapi_page_names_every_route(gateway: Gateway) -> None:
         ("/metrics", "get"),
     }
     assert "422" not in str(schema)
+    kinds = {
+        path: set(operation["responses"]["200"]["content"]) - {"application/json"}
+        for path, item in schema["paths"].items()
+        for operation in item.values()
+    }
+    assert {path: kind for path, kind in kinds.items() if kind} == {
+        "/v1/chat/completions": {"text/event-stream"},
+        "/v1/completions": {"text/event-stream"},
+        "/metrics": {"text/plain", "application/openmetrics-text"},
+    }
     assert (await gateway.client.get("/docs")).status_code == 200
 
 

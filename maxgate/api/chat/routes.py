@@ -36,5 +36,6 @@ def chat_routes(service: ChatService, bodies: BodyReader, streams: EventStreams)
             tag="chat",
             body=ChatCompletionRequest,
             response=ChatCompletionResponse,
+            also=("text/event-stream",),
         )
     ]

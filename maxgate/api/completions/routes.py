@@ -37,5 +37,6 @@ def completion_routes(
             tag="completions",
             body=CompletionRequest,
             response=CompletionResponse,
+            also=("text/event-stream",),
         )
     ]
