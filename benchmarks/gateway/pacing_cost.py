@@ -29,6 +29,7 @@ def paced(subject: Subject, bodies: Bodies, seconds: float) -> Sample:
     if events == 0:
         raise Failed("no chunk arrived")
     cancelled = _cancelled(subject.engine, aborted + _STREAMS)
+    subject.engine.follow()
     return {
         "cpu_us": cpu / events * 1e6,
         "busy": cpu / took,

@@ -73,6 +73,7 @@ class Engine:
     heads: dict[bytes, Head] = field(default_factory=dict)
     wheel: PacingWheel = field(default_factory=lambda: PacingWheel(1))
     turning: bool = False
+    streams: set["PacedStream"] = field(default_factory=set)
 
     def head(self, data: bytes) -> Head:
         """Read, or remembered."""
@@ -84,7 +85,13 @@ class Engine:
         return head
 
     def follow(self, script: Script) -> None:
-        """From now on; streams that have begun say no more."""
+        """From now on; streams that have begun are cut off.
+
+        A gateway that did not notice its clients leave would otherwise go on with them, and take
+        the core from the next one.
+        """
+        for stream in list(self.streams):
+            stream.cut()
         self.script = script
         self.wheel = PacingWheel(max(1, script.gap_ms))
 
@@ -112,10 +119,11 @@ class PacedStream:
     """One answer that comes token by token; the first one at once."""
 
     def __init__(self, transport: asyncio.Transport, asked: Asked, engine: Engine) -> None:
-        self._transport, self._asked, self._counts = transport, asked, engine.counts
+        self._transport, self._asked, self._engine = transport, asked, engine
         self._tokens, self._number = engine.script.tokens, 0
         self.ended = False
-        self._counts.streams += 1
+        engine.counts.streams += 1
+        engine.streams.add(self)
         transport.write(max_answers.STREAM_HEAD)
 
     def advance(self) -> bool:
@@ -123,7 +131,7 @@ class PacedStream:
         if self.ended:
             return False
         self._transport.write(max_answers.chunk(self._asked, self._number, self._tokens))
-        self._counts.chunks += 1
+        self._engine.counts.chunks += 1
         self._number += 1
         if self._number == self._tokens:
             self._transport.write(max_answers.ending(self._asked, self._tokens))
@@ -133,7 +141,13 @@ class PacedStream:
     def end(self) -> None:
         """No more."""
         self.ended = True
-        self._counts.streams -= 1
+        self._engine.counts.streams -= 1
+        self._engine.streams.discard(self)
+
+    def cut(self) -> None:
+        """No more, in the middle."""
+        self.end()
+        self._transport.abort()
 
 
 class Connection(asyncio.Protocol):
