@@ -67,13 +67,14 @@ class GGUFFile:
 
     def _parse(self) -> Any:
         try:
-            from gguf import GGUFReader  # noqa: PLC0415  # an extra, not part of the base install
+            # An extra, not part of the base install.
+            from maxgate.gguf.mapped import MappedReader  # noqa: PLC0415
         except ImportError as error:
             raise ConfigurationError(
                 "Reading GGUF files needs the extra 'local': pip install 'maxgate[local]'"
             ) from error
         try:
-            return GGUFReader(self.path)
+            return MappedReader(self.path)
         except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
             # The reader has no error of its own for a file that ends too early.
             raise ModelFileError(
