@@ -1,11 +1,13 @@
 """What is left of clients that went away at random moments, with the real MAX.
 
-    python benchmarks/aborted_clients.py [--clients 1000] [--at-once 4] [--patience 5.0]
+    python benchmarks/aborted_clients.py [--clients 1000] [--at-once 4] [--config FILE]
 
 Half of them stream. Each leaves after a random time, evenly spread over the powers of ten between
 1 ms and the longest patience, so that some leave before the engine has the request, some while it
-waits, and some in the middle of the answer. Afterwards MAX's own gauges, the gateway's
-counts and its open connections to MAX are read.
+waits, and some in the middle of the answer. Afterwards MAX is watched until it computes nothing
+more, and its gauges, the gateway's counts and its open connections to MAX are read. What MAX
+computes is told by its count of batches: its gauges show 0 running while it goes on for clients
+that left.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import asyncio
 import json
 import random
 import re
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -25,6 +28,8 @@ BODY = {
     "max_tokens": 300,
 }
 SHORTEST = 0.001
+WATCHED_SECONDS = 60
+STILL_SECONDS = 0.5  # many times what a batch takes here
 
 
 async def ask_and_leave(stack: Stack, *, stream: bool, after: float) -> str:
@@ -69,6 +74,31 @@ def gauge(stack: Stack, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+def batches(stack: Stack) -> float:
+    """How many batches MAX has computed so far."""
+    with urllib.request.urlopen(stack.engine_metrics, timeout=5) as answer:
+        found = re.findall(
+            r"^maxserve_batch_execution_time_milliseconds_count\S* (\S+)",
+            answer.read().decode(),
+            re.MULTILINE,
+        )
+    return sum(map(float, found))
+
+
+def seconds_until_still(stack: Stack) -> float | None:
+    """When MAX computed its last batch, from now; None where it does not end."""
+    began, pause = time.perf_counter(), threading.Event()
+    before, since = batches(stack), began
+    while time.perf_counter() - began < WATCHED_SECONDS:
+        pause.wait(0.05)
+        now = batches(stack)
+        if now != before:
+            before, since = now, time.perf_counter()
+        elif time.perf_counter() - since > STILL_SECONDS:
+            return since - began
+    return None
+
+
 def open_connections(stack: Stack) -> int:
     """How many requests the gateway holds connections to MAX for, and idle ones."""
     port = int(stack.engine.rsplit(":", 1)[1])
@@ -94,27 +124,23 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--patience", type=float, default=5.0, help="seconds, the longest")
+    parser.add_argument("--config", help="a YAML file of settings for the gateway")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    with running_stack() as stack:
+    flags = ("--config", arguments.config) if arguments.config else ()
+    with running_stack(*flags) as stack:
         before = len(psutil.Process(stack.pid).open_files()), psutil.Process(stack.pid).num_fds()
         phases = asyncio.run(
             run(stack, arguments.clients, arguments.at_once, arguments.patience, arguments.seed)
         )
-        left = time.perf_counter()
-        quiet_after = None
-        while time.perf_counter() - left < 10:
-            now = state(stack)
-            if not any(now.values()):
-                quiet_after = time.perf_counter() - left
-                break
+        still = seconds_until_still(stack)
         metrics = get_json(stack.gateway + "/metrics")
         print(f"{arguments.clients} clients, {arguments.at_once} at once; they left:")
         for phase, count in phases.most_common():
             print(f"  {phase:30}{count:6}")
         print("  counted by the gateway:", metrics["requests"]["by_outcome"])
-        quiet = "never" if quiet_after is None else f"{quiet_after:.2f} s"
-        print(f"all quiet {quiet} after the last one left:")
+        when = f"not within {WATCHED_SECONDS} s of" if still is None else f"{still:.2f} s after"
+        print(f"MAX computed nothing more {when} the last departure:")
         for name, value in state(stack).items():
             print(f"  {name:30}{value:6g}")
         after = psutil.Process(stack.pid)

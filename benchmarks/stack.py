@@ -79,12 +79,12 @@ def gateway_process(*flags: str, cpu: int | None = None) -> Iterator[tuple[str, 
 
 
 @contextmanager
-def running_stack() -> Iterator[Stack]:
-    """Gateway and MAX, ready."""
+def running_stack(*more: str) -> Iterator[Stack]:
+    """Gateway, with these flags more, and MAX, ready."""
     engine_port = free_port()
     engine_url = f"http://localhost:{engine_port}"
     flags = ("--engine", "local", "--engine-url", engine_url, "--card", str(CARD))
-    with gateway_process(*flags) as (url, process):
+    with gateway_process(*flags, *more) as (url, process):
         print("starting MAX ...", file=sys.stderr)
         wait_for(url + "/health/ready", seconds=600, process=process)
         yield Stack(

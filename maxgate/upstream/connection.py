@@ -6,10 +6,13 @@ them, reading pauses, so that a slow client never makes the gateway hold more th
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import httptools
 import httpx
+
+from maxgate.upstream.abandoned import Abandoned
 
 _HOLD_AT_MOST: Final = 256 * 1024
 _RESUME_BELOW: Final = 64 * 1024
@@ -149,11 +152,21 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self.closed = True
+        self._stop_timer()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def abandon(self, at: float, on_close: Callable[[], None]) -> Abandoned:
+        """Leave it alone; it closes itself (see Abandoned) and can't be used any more."""
+        self._stop_timer()
+        self.closed = True
+        assert self._transport is not None  # noqa: S101  # it is connected
+        return Abandoned(self._transport, at, on_close)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
-            self._transport.abort()
 
     async def _wait(self, silence: float | None) -> None:
         if self._error is not None:
@@ -162,8 +175,7 @@ class Connection(asyncio.Protocol):
             self._deadline = self._loop.time() + silence
             # An earlier wait, perhaps of another request, may have had more patience.
             if self._timer is not None and self._timer.when() > self._deadline:
-                self._timer.cancel()
-                self._timer = None
+                self._stop_timer()
             if self._timer is None:
                 self._timer = self._loop.call_at(self._deadline, self._check_silence)
         self._waiter = self._loop.create_future()

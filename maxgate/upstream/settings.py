@@ -14,6 +14,8 @@ class UpstreamSettings(BaseModel):
     """Silence between two tokens of a stream."""
     response_timeout: float = Field(default=600, gt=0)
     """The whole of an answer that is not streamed; the OpenAI SDK gives up at the same time."""
+    cancel_grace: float = Field(default=1, ge=0)
+    """Seconds that a request stays at MAX at least when its client leaves before it answers."""
     keepalive_expiry: float = Field(default=60, gt=0, lt=120)
     """Idle connections are closed before MAX does it, after 120 s."""
     max_connections: int = Field(default=4096, ge=1)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import httpx
 
+from maxgate.upstream.abandoned import Abandoned
 from maxgate.upstream.connection import Connection
 from maxgate.upstream.engine_request import EngineRequest, Origin, origin_of
 from maxgate.upstream.settings import UpstreamSettings
@@ -22,14 +23,16 @@ class EngineTransport(httpx.AsyncBaseTransport):
 
     A connection that the engine closed while it was idle is replaced by a fresh one, once, if
     nothing came back on it. A response that is closed before its end closes its connection, and so
-    does a request that is cancelled.
+    does a request that is cancelled, though not before MAX has had time to read it (see Abandoned).
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self._keepalive_expiry = settings.keepalive_expiry
         self._max_connections = settings.max_connections
+        self._cancel_grace = settings.cancel_grace
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
+        self._abandoned: set[Abandoned] = set()
         self._other: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -58,9 +61,13 @@ class EngineTransport(httpx.AsyncBaseTransport):
     async def _exchange(
         self, origin: Origin, connection: Connection, message: bytes, limits: dict[str, Any]
     ) -> httpx.Response:
+        sent = asyncio.get_running_loop().time()
         try:
             connection.send(message)
             head = await connection.head(limits.get("read"))
+        except asyncio.CancelledError:
+            self._abandon(origin, connection, sent + self._cancel_grace)
+            raise
         except BaseException:
             self._release(origin, connection)
             raise
@@ -107,8 +114,22 @@ class EngineTransport(httpx.AsyncBaseTransport):
         self._open[origin] -= 1
         connection.abort()
 
+    def _abandon(self, origin: Origin, connection: Connection, at: float) -> None:
+        if connection.closed or connection.answered or at <= asyncio.get_running_loop().time():
+            self._release(origin, connection)
+            return
+
+        def closed() -> None:
+            self._open[origin] -= 1
+            self._abandoned.discard(abandoned)
+
+        abandoned = connection.abandon(at, closed)
+        self._abandoned.add(abandoned)
+
     async def aclose(self) -> None:
-        """Close what is idle; what is in use is closed by whoever uses it."""
+        """Close what is idle or abandoned; what is in use is closed by whoever uses it."""
+        for abandoned in self._abandoned:
+            abandoned.close()
         for origin, idle in self._idle.items():
             while idle:
                 self._drop(origin, idle.pop())

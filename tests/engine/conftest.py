@@ -3,6 +3,7 @@
 The gateway itself starts both, on the CPU.
 """
 
+import asyncio
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
 from tests.fakes.processes import free_port
 
 _START_SECONDS = 600
+_BATCHES = "maxserve_batch_execution_time_milliseconds_count"
 _PAUSE = threading.Event()
 
 
@@ -36,13 +38,21 @@ class RealGateway:
     metrics_url: str
     process: "subprocess.Popen[bytes]"
 
-    async def running_in_max(self) -> float:
-        """MAX's own gauge of the requests it works on."""
+    async def rests(self) -> bool:
+        """Whether MAX computed no batch for half a second, which is many batches long.
+
+        Its gauges do not tell: they show nothing while it goes on for clients that have left.
+        """
+        before = await self._batches()
+        await asyncio.sleep(0.5)
+        return before == await self._batches()
+
+    async def _batches(self) -> list[str]:
         async with httpx.AsyncClient() as client:
             text = (await client.get(self.metrics_url)).text
-        gauge = re.search(r"^maxserve_num_requests_running\S* (\S+)", text, re.MULTILINE)
-        assert gauge is not None, text
-        return float(gauge[1])
+        found = re.findall(rf"^{_BATCHES}\S* (\S+)", text, re.MULTILINE)
+        assert found, text
+        return found
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ class Script:
 
     With `status` other than 200, `error` is the whole answer. The stream stops without another
     byte after `silent_after` chunks, is cut off after `cut_after`, and carries an error after
-    `error_after`.
+    `error_after`. Nothing is said before `begins`, if there is one, is set.
     """
 
     tokens: Sequence[str] = ANSWER
@@ -35,6 +35,7 @@ class Script:
     error_after: int | None = None
     with_usage: bool = True
     with_done: bool = True
+    begins: asyncio.Event | None = None
 
 
 @dataclass
@@ -95,6 +96,8 @@ class FakeMax:
 
     async def _answer(self, path: str, body: dict[str, Any], receive: Any, send: Any) -> None:
         script = self.scripts.pop(0) if self.scripts else Script()
+        if script.begins is not None:
+            await script.begins.wait()
         if script.status != 200:
             await _send_json(send, script.status, script.error)
         elif script.silent_after == 0:

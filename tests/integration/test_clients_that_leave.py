@@ -1,4 +1,4 @@
-"""When a client goes, the engine is free at once; in both modes and in every phase."""
+"""When a client goes, its work ends at once; in both modes and in every phase."""
 
 import asyncio
 import json
@@ -32,12 +32,13 @@ async def leave(gateway: Gateway, *, stream: bool, after: int) -> float:
     return time.perf_counter() - left
 
 
-@pytest.mark.parametrize(("stream", "after"), [(True, 0), (True, 3), (False, 0)])
+@pytest.mark.parametrize(("stream", "after", "grace"), [(True, 0, 0), (True, 3, 60), (False, 0, 0)])
 async def test_the_engine_is_let_go_within_100_ms(
-    start_gateway: StartGateway, *, stream: bool, after: int
+    start_gateway: StartGateway, *, stream: bool, after: int, grace: float
 ) -> None:
+    """What an engine gets before, tests/unit/upstream/test_abandoned.py says."""
     engine = FakeMax(scripts=[Script(silent_after=after)])
-    async with start_gateway(engine) as gateway:
+    async with start_gateway(engine, upstream={"cancel_grace": grace}) as gateway:
         seconds = await leave(gateway, stream=stream, after=after)
         metrics = (await gateway.client.get("/metrics")).json()
         health = (await gateway.client.get("/health")).json()
@@ -54,7 +55,7 @@ async def _true(value: object) -> bool:
 
 async def test_nothing_is_left_of_many_that_left(start_gateway: StartGateway) -> None:
     engine = FakeMax(scripts=[Script(silent_after=n % 4) for n in range(60)])
-    async with start_gateway(engine) as gateway:
+    async with start_gateway(engine, upstream={"cancel_grace": 0.1}) as gateway:
         before = asyncio.all_tasks()
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             tasks = [

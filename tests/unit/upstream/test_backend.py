@@ -253,8 +253,11 @@ async def test_the_engine_is_let_go_when_the_request_is_cancelled(
     *, stream: bool, silent_after: int
 ) -> None:
     engine = FakeMax(scripts=[Script(silent_after=silent_after if stream else 0)])
-    one = None
-    async with serving(engine) as url, backend_for(one := endpoint(url)) as backend:
+    one, at_once = None, UpstreamSettings(cancel_grace=0)
+    async with (
+        serving(engine) as url,
+        backend_for(one := endpoint(url), settings=at_once) as backend,
+    ):
         work = asyncio.create_task(run(backend, request(stream=stream)))
         await engine.arrived.wait()
         assert one.in_flight == 1
