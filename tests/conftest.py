@@ -18,6 +18,17 @@ from tests.fakes.gateway import (
 
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
+# MAX is loaded while tests run that need none, and gone before those that look at the clock.
+ORDER = ("contract", "unit", "engine", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """See pytest."""
+    items.sort(key=lambda item: ("", *ORDER).index(_folder(item.path)))
+
+
+def _folder(path: Path) -> str:
+    return path.relative_to(ROOT / "tests").parts[0] if path.parent != ROOT / "tests" else ""
 
 
 @pytest.fixture(autouse=True)

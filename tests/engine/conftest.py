@@ -1,106 +1,47 @@
-"""The real MAX, once for chat and once for embeddings, for the whole run.
+"""One real gateway for all tests with an engine.
 
-The gateway itself starts both, on the CPU.
+It starts when the tests are known, so that MAX is loaded while those before run, and is killed
+after the last test that needs it.
 """
 
-import asyncio
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 
-from maxgate.clock import SystemClock
-from tests.conftest import ROOT
-from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
-from tests.fakes.processes import free_port
+from tests.engine.real_gateway import RealGateway
 
-_START_SECONDS = 600
-_BATCHES = "maxserve_batch_execution_time_milliseconds_count"
-_PAUSE = threading.Event()
+_GATEWAY = pytest.StashKey[RealGateway]()
 
 
-@dataclass(frozen=True)
-class RealGateway:
-    """A gateway with two MAX behind it, and all addresses."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """See pytest."""
+    if any(map(_needs_engine, session.items)) and not session.config.option.collectonly:
+        session.stash[_GATEWAY] = RealGateway.started()
 
-    url: str
-    engine_url: str
-    embedding_engine_url: str
-    metrics_url: str
-    process: "subprocess.Popen[bytes]"
 
-    async def rests(self) -> bool:
-        """Whether MAX computed no batch for half a second, which is many batches long.
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """See pytest."""
+    if nextitem is None or not _needs_engine(nextitem):
+        item.session.stash[_GATEWAY].kill()
 
-        Its gauges do not tell: they show nothing while it goes on for clients that have left.
-        """
-        before = await self._batches()
-        await asyncio.sleep(0.5)
-        return before == await self._batches()
 
-    async def _batches(self) -> list[str]:
-        async with httpx.AsyncClient() as client:
-            text = (await client.get(self.metrics_url)).text
-        found = re.findall(rf"^{_BATCHES}\S* (\S+)", text, re.MULTILINE)
-        assert found, text
-        return found
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """See pytest; a run may end before the last test."""
+    if _GATEWAY in session.stash:
+        session.stash[_GATEWAY].kill()
 
 
 @pytest.fixture(scope="session")
-def real_gateway(small_model: Path, embedding_model: Path) -> Iterator[RealGateway]:
-    """Up and ready; killed at the end, after which nothing may be left running."""
+def real_gateway(
+    request: pytest.FixtureRequest, small_model: Path, embedding_model: Path
+) -> RealGateway:
+    """Up and ready."""
     assert small_model.is_dir()
     assert embedding_model.is_dir()
-    port, engine_port, embedding_port = free_port(), free_port(), free_port()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "api_server.py", "--port", str(port), "--engine", "local"),
-            *("--engine-url", f"http://localhost:{engine_port}", "--card", str(SMALL_CARD)),
-            *("--engine-url", f"http://localhost:{embedding_port}", "--card", str(EMBEDDING_CARD)),
-        ],
-        cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if not k.startswith("MAXGATE_")},
-        start_new_session=True,
-    )
-    gateway = RealGateway(
-        f"http://127.0.0.1:{port}",
-        f"http://127.0.0.1:{engine_port}",
-        f"http://127.0.0.1:{embedding_port}",
-        f"http://127.0.0.1:{engine_port + 1}/metrics",
-        process,
-    )
-    try:
-        _wait_until_ready(gateway)
-        yield gateway
-    finally:
-        started = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        _, left = psutil.wait_procs(started, timeout=30)
-        for one in left:
-            one.kill()
-        assert left == [], "MAX went on running after its gateway was killed"
+    gateway: RealGateway = request.session.stash[_GATEWAY]
+    gateway.wait_until_ready()
+    return gateway
 
 
-def _wait_until_ready(gateway: RealGateway) -> None:
-    clock = SystemClock()
-    deadline = clock.monotonic() + _START_SECONDS
-    with httpx.Client(base_url=gateway.url, timeout=5) as client:
-        while clock.monotonic() < deadline:
-            assert gateway.process.poll() is None, "the gateway has ended"
-            try:
-                if client.get("/health").json()["status"] == "healthy":
-                    return
-            except httpx.HTTPError:
-                pass
-            _PAUSE.wait(0.2)
-    raise AssertionError(f"MAX was not ready within {_START_SECONDS} s")
+def _needs_engine(item: pytest.Item) -> bool:
+    return item.get_closest_marker("engine") is not None

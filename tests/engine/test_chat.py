@@ -11,7 +11,7 @@ import pytest
 from maxgate.generation.request import Message
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.tokenizer import PromptTokenizer
-from tests.engine.conftest import RealGateway
+from tests.engine.real_gateway import RealGateway
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.engine

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel
 
 from tests.clients.langchain_model import chat_model
 from tests.clients.programs import results_of
-from tests.engine.conftest import RealGateway
+from tests.engine.real_gateway import RealGateway
 
 pytestmark = pytest.mark.engine
 

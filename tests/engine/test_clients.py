@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.langchain_model import chat_model
 from tests.clients.programs import results_of
-from tests.engine.conftest import RealGateway
+from tests.engine.real_gateway import RealGateway
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.engine

@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from maxgate.prompts.tokenizer import PromptTokenizer
-from tests.engine.conftest import RealGateway
+from tests.engine.real_gateway import RealGateway
 
 pytestmark = pytest.mark.engine
 

@@ -7,7 +7,7 @@ import numpy as np
 import openai
 import pytest
 
-from tests.engine.conftest import RealGateway
+from tests.engine.real_gateway import RealGateway
 from tests.oracles.minilm import MiniLM
 
 pytestmark = pytest.mark.engine
