@@ -10,6 +10,9 @@ EMBEDDING_CARD ?= models/all-minilm-l6-v2.yaml
 WITH_EMBEDDINGS = $(if $(EMBEDDINGS),--card $(EMBEDDING_CARD) \
 	--engine-url http://localhost:8080 --engine-url http://localhost:8082)
 
+# The tests start some hundred processes; none of them has to compile the same files again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit bench clean
 

@@ -45,6 +45,7 @@ def special_tokens() -> list[str]:
     return sorted(special, key=special.__getitem__)
 
 
+@cache
 def byte_letters() -> dict[int, str]:
     """The printable letter that stands for each byte in byte-level vocabularies (GPT-2's table)."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

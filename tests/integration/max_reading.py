@@ -1,0 +1,58 @@
+"""MAX reading `max_config.yaml`, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parents[2] / "max_config.yaml"
+
+# `max serve --config-file FILE` for each file, up to where the model would be loaded: what
+# MAX has read is printed instead of served. One process, because importing MAX takes seconds.
+_READ = """
+import json, sys
+from max._entrypoints import pipelines
+from max._entrypoints.cli import serve
+
+def show(settings, pipeline_args):
+    print(json.dumps({"read": pipeline_args.model_dump(mode="json")}))
+
+serve.serve_api_server_and_model_worker = show
+for file in sys.argv[1:]:
+    try:
+        pipelines.main(["serve", "--config-file", file], standalone_mode=False)
+    except ValueError as error:
+        print(json.dumps({"error": str(error)}))
+"""
+
+
+class MaxReading:
+    """Reads the file, and one with a key that MAX does not know, from now on."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        misspelt = Path(self._folder.name) / "max_config.yaml"
+        misspelt.write_text(FILE.read_text().replace("max_batch_size", "max_batch_sise"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _READ, str(FILE), str(misspelt)],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OTEL_SDK_DISABLED": "true"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def answers(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What MAX says to the file, and to the other one."""
+        stdout, stderr = self._process.communicate()
+        assert self._process.returncode == 0, stderr
+        read, refused = map(json.loads, stdout.splitlines()[-2:])
+        return read, refused
+
+    def end(self) -> None:
+        """Kill it if it still runs."""
+        self._process.kill()
+        self._process.communicate()
+        self._folder.cleanup()
