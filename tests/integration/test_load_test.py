@@ -161,8 +161,13 @@ async def test_processes_share_one_schedule() -> None:
     assert planned[0] == pytest.approx(planned[1], abs=1e-6)
 
 
-async def load_test(*flags: str, interrupt_after: float | None = None) -> tuple[int, str]:
-    """The program; its exit code and everything it said."""
+async def load_test(
+    *flags: str, interrupt_after: float | None = None, by: signal.Signals = signal.SIGINT
+) -> tuple[int, str]:
+    """The program; its exit code and everything it said.
+
+    The signal goes to all of its processes, as a terminal's Ctrl-C and `timeout` send it.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "load_test.py",
@@ -171,13 +176,14 @@ async def load_test(*flags: str, interrupt_after: float | None = None) -> tuple[
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     if interrupt_after is not None:
         assert process.stdout is not None
         said = b""
         while b"up to" not in said:
             said += await process.stdout.readline()
-        asyncio.get_running_loop().call_later(interrupt_after, process.send_signal, signal.SIGINT)
+        asyncio.get_running_loop().call_later(interrupt_after, os.killpg, process.pid, by)
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
 
@@ -196,11 +202,12 @@ async def test_targets_decide_the_exit_code(tmp_path: Path) -> None:
     assert len(read_records(tmp_path / "r.records.npz")[0]) == 32
 
 
-async def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_keeps_what_was_measured(by: signal.Signals, tmp_path: Path) -> None:
     async with responding(SHORT) as url:
         flags = ("--url", url, "--scenario", "short,long", "-c", "2", "-d", "60s")
         more = ("--no-calibrate", "--target", "none", "-o", str(tmp_path / "r.json"))
-        code, said = await load_test(*flags, *more, interrupt_after=0.7)
+        code, said = await load_test(*flags, *more, interrupt_after=0.7, by=by)
     report = read_report(tmp_path / "r.json")
     assert (code, report.interrupted, len(report.levels)) == (0, True, 1)
     assert 4 <= report.levels[0].requests.succeeded <= 60

@@ -35,7 +35,8 @@ _GRACE_AFTER_STOP = 1.0
 
 def main() -> None:
     """Work until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us through who started us
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach us through who started us
+        signal.signal(number, signal.SIG_IGN)
     uvloop.run(work())
 
 

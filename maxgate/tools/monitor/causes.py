@@ -70,6 +70,16 @@ def _queue(facts: Facts) -> Cause | None:
     return Cause("waiting in MAX's queue, batch limit reached", advice, quoted)
 
 
+def _processor_full(facts: Facts) -> Cause | None:
+    if facts.knows("gpu.utilisation") or facts.get("host.cpu") < 0.95:
+        return None
+    if facts.get("max.running") < 2 or _waiting(facts) >= 1:
+        return None
+    advice = "answers that run at once share it: more cores, a GPU, or fewer at once"
+    quoted = facts.quote("host.cpu", "max.running", "max.tpot_p50")
+    return Cause("MAX has the processor full", advice, quoted)
+
+
 def _waiting(facts: Facts) -> float:
     return facts.get("max.queued") + facts.get("max.awaiting_admission")
 
@@ -151,6 +161,7 @@ CAUSES: Final[Sequence[Callable[[Facts], Cause | None]]] = (
     _kv_thrashing,
     _kv_full,
     _queue,
+    _processor_full,
     _unread_answers,
     _gateway_processor,
     _lost_before_the_engine,

@@ -39,7 +39,8 @@ def _read_input(ended: "asyncio.Future[None]") -> None:
 
 def main() -> None:
     """Serve the script of the command line."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its input
+        signal.signal(number, signal.SIG_IGN)
     uvloop.run(serve(Script.model_validate_json(sys.argv[1] if len(sys.argv) > 1 else "{}")))
 
 

@@ -56,6 +56,9 @@ def test_before_the_first_snapshot_nothing_is_known_to_be_wrong_but_that() -> No
         ({"responses_buffered": 30}, (gpu(0.97),), 0.2, ["answers pile up in MAX's API process"]),
         ({}, (gpu(0.97, "heat"),), 0.2, ["the GPU is slowed down by heat or power"]),
         ({}, (gpu(0.97),), 0.2, []),
+        ({"running": 4}, (), 0.99, ["MAX has the processor full"]),
+        ({"running": 4}, (gpu(0.97),), 0.99, []),
+        ({"running": 1}, (), 0.99, []),
     ],
 )
 def test_the_engine(gauges: Any, gpus: Any, cpu: float, names: list[str]) -> None:
