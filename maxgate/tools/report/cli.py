@@ -32,7 +32,7 @@ def visualize_results(
     markdown: Annotated[
         Path | None, typer.Option(help="Write tables and advice for a pull request.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on the terminal.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the terminal.")] = False,
 ) -> int:
     """Charts, grades and advice from reports; without any, from the newest in results/.
 
