@@ -118,8 +118,13 @@ def tail(report: Report) -> Iterator[Advice]:
 
 def gateway_cost(report: Report) -> Iterator[Advice]:
     """What the gateway itself costs."""
-    for change in report.paired:
-        if change.verdict == "worse" and change.difference and change.before:
+    worse = [change for change in report.paired if change.verdict == "worse"]
+    later = {change.level for change in worse if change.metric == "latency"}
+    for change in worse:
+        # An earlier first token leaves more time between the others, at the same end.
+        if change.metric == "tpot" and change.level not in later:
+            continue
+        if change.difference and change.before:
             share = change.difference / change.before
             if share >= 0.05:
                 yield Advice(

@@ -101,3 +101,16 @@ def test_the_gateways_cost_and_a_leak() -> None:
         ("the gateway is felt:", "concurrency 8, ttft p50: 100 ms without, 120 ms with it (+20%)"),
         ("ttft grows all through", "concurrency 8: 200 ms per hour"),
     ]
+
+
+def test_time_per_token_alone_is_no_cost_of_the_gateway_when_answers_end_as_early() -> None:
+    slower = Change(
+        metric="tpot", statistic="p50", level="concurrency 4", unit="s", before=0.04, after=0.06,
+        difference=0.02, interval=Interval(low=0.01, high=0.03), verdict="worse", reason="",
+    )  # fmt: skip
+    ended = slower.model_copy(update={"metric": "latency", "before": 0.6, "after": 0.8})
+    evidence = "concurrency 4, tpot p50: 40.0 ms without, 60.0 ms with it (+50%)"
+    assert (
+        advice(level(4), paired=[slower]),
+        advice(level(4), paired=[slower, ended]),
+    ) == ([], [("the gateway is felt:", evidence)])
