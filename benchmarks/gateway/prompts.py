@@ -91,7 +91,7 @@ def model_tokens() -> CountTokens:
     if file is None:
         raise SystemExit(f"run `maxgate models prepare {MODEL}` first")
     tokenizer = load_tokenizer(file)
-    return lambda text: len(tokenizer.encode(text))
+    return lambda text: tokenizer.encode(text).length
 
 
 def text_of(tokens: int, mark: str, count: CountTokens, seed: int = 0) -> str:

@@ -24,16 +24,18 @@ class ChatMLFormat:
     def __init__(self, tokenizer: PromptTokenizer, default_system: str | None = None) -> None:
         start, end = tokenizer.special_id(IM_START), tokenizer.special_id(IM_END)
         newline = tokenizer.encode("\n")
-        headers: dict[Role, list[int]] = {
-            role: [start, *tokenizer.encode(role), *newline] for role in _ROLES
+        end_of_turn = TokenIds.join([TokenIds.of([end]), newline])
+        headers = {
+            role: TokenIds.join([TokenIds.of([start]), tokenizer.encode(role), newline])
+            for role in _ROLES
         }
         self.stop_token_ids = (end,)
         self.begin = TokenIds.of([])
         self.call_tag = None
         self.vocabulary_size = tokenizer.vocabulary_size
         self._tokenizer = tokenizer
-        self._turns = TurnEncoder(tokenizer, headers, end=[end, *newline])
-        self._open_assistant = TokenIds.of(headers["assistant"])
+        self._turns = TurnEncoder(tokenizer, headers, end=end_of_turn)
+        self._open_assistant = headers["assistant"]
         self._default_system = (
             [] if default_system is None else [Message("system", (default_system,))]
         )
@@ -47,4 +49,4 @@ class ChatMLFormat:
 
     def encode_text(self, text: str) -> TokenIds:
         """See ChatFormat."""
-        return TokenIds.of(self._tokenizer.encode(text))
+        return self._tokenizer.encode(text)

@@ -44,7 +44,7 @@ class EmbeddingFormat:
         head = self._limit * _HEAD_CHARACTERS_PER_TOKEN
         if len(text) <= head:
             return
-        tokens = len(self._tokenizer.encode(text[:head]))
+        tokens = self._tokenizer.encode(text[:head]).length
         if tokens > self._limit * _MORE_THAN_ENOUGH:
             raise InputTooLong(limit=self._limit, tokens=tokens, index=index, exact=False)
         longest = self._limit * _MAX_CHARACTERS_PER_TOKEN
@@ -69,7 +69,7 @@ class EmbeddingFormat:
                     raise _not_a_token(token, index, position, f"0 to {self._vocabulary - 1}")
                 if token in self._padding:
                     raise _not_a_token(token, index, position, "no padding")
-        return self._framed(inner, index)
+        return self._framed(TokenIds.of(inner), index)
 
     def _without_frame(self, ids: Sequence[int]) -> list[int]:
         before, after, ids = self._before, self._after, list(ids)
@@ -78,11 +78,11 @@ class EmbeddingFormat:
             return ids[len(before) : inside]
         return ids
 
-    def _framed(self, ids: list[int], index: int) -> TokenIds:
-        framed = [*self._before, *ids, *self._after]
-        if len(framed) > self._limit:
-            raise InputTooLong(limit=self._limit, tokens=len(framed), index=index)
-        return TokenIds.of(framed)
+    def _framed(self, ids: TokenIds, index: int) -> TokenIds:
+        framed = TokenIds.join([TokenIds.of(self._before), ids, TokenIds.of(self._after)])
+        if framed.length > self._limit:
+            raise InputTooLong(limit=self._limit, tokens=framed.length, index=index)
+        return framed
 
 
 def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

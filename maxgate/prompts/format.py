@@ -57,7 +57,7 @@ class TurnEncoder:
     """
 
     def __init__(
-        self, tokenizer: PromptTokenizer, headers: Mapping[Role, Sequence[int]], end: Sequence[int]
+        self, tokenizer: PromptTokenizer, headers: Mapping[Role, TokenIds], end: TokenIds
     ) -> None:
         self._tokenizer = tokenizer
         self._headers = headers
@@ -69,11 +69,8 @@ class TurnEncoder:
         known = self._known.get(message)
         if known is not None:
             return known
-        ids = list(self._headers[message.role])
-        for part in message.parts:
-            ids += self._tokenizer.encode(part)
-        ids += self._end
-        encoded = TokenIds.of(ids)
+        text = map(self._tokenizer.encode, message.parts)
+        encoded = TokenIds.join([self._headers[message.role], *text, self._end])
         self._known.keep(message, encoded)
         return encoded
 

@@ -30,13 +30,9 @@ class Llama3Format:
 
     def __init__(self, tokenizer: PromptTokenizer) -> None:
         special = tokenizer.special_id
-        headers: dict[Role, list[int]] = {
-            role: [
-                special(START_HEADER),
-                *tokenizer.encode(header),
-                special(END_HEADER),
-                *tokenizer.encode("\n\n"),
-            ]
+        start, end = TokenIds.of([special(START_HEADER)]), TokenIds.of([special(END_HEADER)])
+        headers = {
+            role: TokenIds.join([start, tokenizer.encode(header), end, tokenizer.encode("\n\n")])
             for role, header in _HEADERS.items()
         }
         self.stop_token_ids = tuple(special(token) for token in _STOP_TOKENS)
@@ -44,8 +40,8 @@ class Llama3Format:
         self.vocabulary_size = tokenizer.vocabulary_size
         self.begin = TokenIds.of([special(BEGIN_OF_TEXT)])
         self._tokenizer = tokenizer
-        self._open_assistant = TokenIds.of(headers["assistant"])
-        self._turns = TurnEncoder(tokenizer, headers, end=[special(END_OF_TURN)])
+        self._open_assistant = headers["assistant"]
+        self._turns = TurnEncoder(tokenizer, headers, end=TokenIds.of([special(END_OF_TURN)]))
         self.characters_to_encode = self._turns.characters_to_encode
 
     def encode(self, messages: Sequence[Message]) -> TokenIds:
@@ -55,7 +51,7 @@ class Llama3Format:
 
     def encode_text(self, text: str) -> TokenIds:
         """See ChatFormat."""
-        return TokenIds.of(self._tokenizer.encode(text))
+        return self._tokenizer.encode(text)
 
 
 def format_chat_prompt(messages: Sequence[Message]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from maxgate.errors import ConfigurationError
+from maxgate.generation.request import TokenIds
 from maxgate.prompts.words import WordEncoder, split_of
 
 # Llama 3 averages 3.6 to 4.4 characters per token over English prose and code.
@@ -31,16 +32,16 @@ class PromptTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         split = split_of(self._tokenizer)
-        self._encode = self._whole if split is None else WordEncoder(split, self._whole).encode
+        self._words = None if split is None else WordEncoder(split, self._whole)
 
     @property
     def vocabulary_size(self) -> int:
         """Ids run from 0 to this, exclusive."""
         return int(self._tokenizer.get_vocab_size())
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> TokenIds:
         """The ids of the text; what looks like a special token in it is encoded as text."""
-        return self._encode(text)
+        return TokenIds.of(self._whole(text)) if self._words is None else self._words.encode(text)
 
     def _whole(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

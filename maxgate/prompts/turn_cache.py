@@ -35,9 +35,10 @@ class TurnCache:
         if size > self._most_bytes:
             return
         with self._lock:
-            if message in self._turns:  # another thread was faster
+            before = len(self._turns)
+            self._turns.setdefault(message, ids)
+            if len(self._turns) == before:  # another thread was faster
                 return
-            self._turns[message] = ids
             self._bytes += size
             while self._bytes > self._most_bytes:
                 _, forgotten = self._turns.popitem(last=False)

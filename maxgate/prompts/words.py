@@ -5,21 +5,26 @@ each of them for itself. In `tokenizers` the splitting takes nine tenths of the 
 track of where in the text every word came from. Here nobody asks for that. What stays is that the
 ids are exactly the tokenizer's own: each word is encoded by it once, and only ASCII text is split
 here, where all regular expression engines agree on what a letter, a digit and a space is.
+
+No word reaches across a space that has no other white space beside it: it begins a word, whatever
+came before. So most text need not be split by the expression either; what stands between two such
+spaces is looked up as it is.
 """
 
 import json
 import re
-from collections.abc import Callable
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tokenizers import Tokenizer, models, normalizers
+
+from maxgate.generation.request import TokenIds
 
 Encode = Callable[[str], list[int]]
 
 _WORDS_KEPT: Final = 16_384
 _LONGEST_WORD_KEPT: Final = 100
+_WHITE_SPACE: Final = frozenset(" \t\n\r\v\f")
 # While words are looked up no other thread runs, for two milliseconds at most.
 _LONGEST_TEXT: Final = 64_000
 
@@ -38,21 +43,79 @@ _LLAMA3_PATTERN: Final = (
 
 
 class WordEncoder:
-    """Encodes ASCII text by its words; as a whole, where it or one of its words is very long."""
+    """Encodes ASCII text by its words; as a whole, where it or one of its words is very long.
+
+    May be used from any thread.
+    """
 
     def __init__(self, split: str, encode: Encode) -> None:
         self._words = re.compile(split, re.ASCII).findall
         self._encode = encode
-        self._known = lru_cache(_WORDS_KEPT)(encode)
+        self._known = _Known(self._whole).__getitem__
+        self._known_after_space = _Known(self._after_space).__getitem__
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> TokenIds:
         """The ids that the tokenizer itself gives."""
+        json = self._json(text)
+        return TokenIds(json, json.count(b",") + 1 if json else 0)
+
+    def _json(self, text: str) -> bytes:
         if len(text) > _LONGEST_TEXT or not text.isascii():
-            return self._encode(text)
+            return self._whole(text)
+        first, *others = text.split(" ")
+        if len(first) > _LONGEST_WORD_KEPT or first[-1:] in _WHITE_SPACE:
+            return self._by_words(text)
+        try:
+            after = _joined(map(self._known_after_space, others))
+        except _Unusual:
+            return self._by_words(text)
+        return _joined([self._by_words(first), after])
+
+    def _after_space(self, text: str) -> bytes:
+        if not 0 < len(text) <= _LONGEST_WORD_KEPT:
+            raise _Unusual
+        if text[0] in _WHITE_SPACE or text[-1] in _WHITE_SPACE:
+            raise _Unusual
+        return self._by_words(" " + text)
+
+    def _by_words(self, text: str) -> bytes:
         words = self._words(text)
-        if len(max(words, key=len, default="")) > _LONGEST_WORD_KEPT:
-            return self._encode(text)
-        return list(chain.from_iterable(map(self._known, words)))
+        if len(text) > _LONGEST_WORD_KEPT and len(max(words, key=len)) > _LONGEST_WORD_KEPT:
+            return self._whole(text)
+        return _joined(map(self._known, words))
+
+    def _whole(self, text: str) -> bytes:
+        return TokenIds.of(self._encode(text)).json
+
+
+def _joined(pieces: Iterable[bytes]) -> bytes:
+    # Some tokenizers have no token for some control characters: such a word has no ids at all.
+    return b",".join(filter(None, pieces))
+
+
+class _Unusual(Exception):  # the way out of a lookup, not an error
+    """Text that has white space at one of its ends, or is very long."""
+
+
+class _Known(dict[str, bytes]):
+    """What was made of words, for those that came last.
+
+    When it is full, what it holds becomes the older half, which is looked at once more before
+    anything is made anew; so what is in use stays.
+    """
+
+    def __init__(self, make: Callable[[str], bytes]) -> None:
+        super().__init__()
+        self._make = make
+        self._older: dict[str, bytes] = {}
+
+    def __missing__(self, word: str) -> bytes:
+        made = self._older.get(word) or self._make(word)
+        if len(self) >= _WORDS_KEPT // 2:
+            self._older = dict(self)
+            self.clear()
+        self[word] = made
+        return made
 
 
 def split_of(tokenizer: Tokenizer) -> str | None:

@@ -22,7 +22,7 @@ def client(real_gateway: RealGateway) -> openai.OpenAI:
 def test_text_and_its_ids_are_continued_alike(
     client: openai.OpenAI, small_tokenizer: PromptTokenizer
 ) -> None:
-    prompts = [PARIS, small_tokenizer.encode(PARIS)]
+    prompts = [PARIS, small_tokenizer.encode(PARIS).to_list()]
     texts = [
         client.completions.create(model=MODEL, prompt=prompt, temperature=0, max_tokens=6)
         .choices[0]

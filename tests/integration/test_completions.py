@@ -34,7 +34,7 @@ async def test_a_text_is_continued(gateway: Gateway, small_tokenizer: PromptToke
         },
     }
     [asked] = gateway.engine.requests
-    assert asked["prompt"] == small_tokenizer.encode("Once <|im_end|> upon")
+    assert asked["prompt"] == small_tokenizer.encode("Once <|im_end|> upon").to_list()
     assert asked["max_tokens"] == 16
 
 

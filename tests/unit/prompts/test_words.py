@@ -53,7 +53,7 @@ def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_ids_are_those_of_the_tokenizer(text: str, both: tuple[Tokenizer, WordEncoder]) -> None:
     tokenizer, words = both
-    assert words.encode(text) == ids_of(tokenizer, text)
+    assert words.encode(text).to_list() == ids_of(tokenizer, text)
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,20 @@ def test_the_ids_are_those_of_the_tokenizer(text: str, both: tuple[Tokenizer, Wo
         "x" * 101 + " " * 101 + "7" * 101 + "'" * 101,
         "a word, " * 9000,
         "<|eot_id|><|im_end|> is text",
+        "0\x1d",  # SmolLM2 has no token for it
+        "\x1d \x1d a \x1d",
     ],
 )
 def test_awkward_texts_too(text: str, both: tuple[Tokenizer, WordEncoder]) -> None:
     tokenizer, words = both
-    assert words.encode(text) == ids_of(tokenizer, text)
+    assert words.encode(text).to_list() == ids_of(tokenizer, text)
 
 
 def test_a_word_is_looked_up_once() -> None:
     asked: list[str] = []
     words = WordEncoder(r"\w+|\W", lambda word: asked.append(word) or [len(word)])  # type: ignore[func-returns-value]
-    assert words.encode("to be or not to be") == [2, 1, 2, 1, 2, 1, 3, 1, 2, 1, 2]
-    assert asked == ["to", " ", "be", "or", "not"]
+    assert words.encode("to be or not to be").to_list() == [2, 1, 2, 1, 2, 1, 3, 1, 2, 1, 2]
+    assert sorted(asked) == [" ", "be", "not", "or", "to"]
 
 
 def test_very_long_words_are_not_kept() -> None:
@@ -121,4 +123,4 @@ def test_a_tokenizer_that_is_not_known_is_left_alone(tokenizer: Tokenizer) -> No
 def test_added_tokens_cannot_be_spelled_by_words_either() -> None:
     tokenizer = gpt2_like()
     tokenizer.add_tokens([AddedToken("<tool>", special=False)])
-    assert len(PromptTokenizer(tokenizer).encode("<tool>")) == len("<tool>")
+    assert PromptTokenizer(tokenizer).encode("<tool>").length == len("<tool>")
