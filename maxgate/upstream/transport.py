@@ -7,15 +7,18 @@ buffers.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
 import httpx
 
 from maxgate.upstream.abandoned import Abandoned
-from maxgate.upstream.connection import Connection
+from maxgate.upstream.connection import Connection, ResponseHead
 from maxgate.upstream.engine_request import EngineRequest, Origin, origin_of
+from maxgate.upstream.engine_response import EngineResponse
 from maxgate.upstream.settings import UpstreamSettings
+
+_ResponseOf = Callable[[ResponseHead, httpx.AsyncByteStream], httpx.Response]
 
 
 class EngineTransport(httpx.AsyncBaseTransport):
@@ -42,16 +45,19 @@ class EngineTransport(httpx.AsyncBaseTransport):
         if origin is None:
             return await self._httpx().handle_async_request(request)
         limits = request.extensions.get("timeout", {})
-        message = await _serialized(request) if ready is None else ready.message()
+        if ready is None:
+            message, response = await _serialized(request), _any_response
+        else:
+            message, response = ready.message(), EngineResponse
         connection = self._idle_connection(origin)
         if connection is not None:
             try:
-                return await self._exchange(origin, connection, message, limits)
+                return await self._exchange(origin, connection, message, limits, response)
             except (httpx.ReadError, httpx.RemoteProtocolError):
                 if connection.answered:
                     raise
         connection = await self._connect(origin, limits.get("connect"))
-        return await self._exchange(origin, connection, message, limits)
+        return await self._exchange(origin, connection, message, limits, response)
 
     def _httpx(self) -> httpx.AsyncHTTPTransport:
         if self._other is None:  # not at the start: reading the certificates takes 25 ms
@@ -59,7 +65,12 @@ class EngineTransport(httpx.AsyncBaseTransport):
         return self._other
 
     async def _exchange(
-        self, origin: Origin, connection: Connection, message: bytes, limits: dict[str, Any]
+        self,
+        origin: Origin,
+        connection: Connection,
+        message: bytes,
+        limits: dict[str, Any],
+        response: _ResponseOf,
     ) -> httpx.Response:
         sent = asyncio.get_running_loop().time()
         try:
@@ -71,8 +82,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._release(origin, connection)
             raise
-        stream = _Body(self, origin, connection, limits)
-        return httpx.Response(head.status, headers=head.headers, stream=stream)
+        return response(head, _Body(self, origin, connection, limits))
 
     def _idle_connection(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
@@ -166,6 +176,10 @@ class _Body(httpx.AsyncByteStream):
         connection, self._connection = self._connection, None
         if connection is not None:
             self._transport._release(self._origin, connection)  # noqa: SLF001  # its own body
+
+
+def _any_response(head: ResponseHead, stream: httpx.AsyncByteStream) -> httpx.Response:
+    return httpx.Response(head.status, headers=head.headers, stream=stream)
 
 
 async def _serialized(request: httpx.Request) -> bytes:
