@@ -1,6 +1,7 @@
 """The composition root: every object is built here, once, and handed to those who need it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -112,6 +113,9 @@ def _health(endpoints: Sequence[Endpoint]) -> Sequence[EngineHealth]:
 def _lifespan(client: httpx.AsyncClient, monitor: HealthMonitor) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
+        # asyncio notes every generator, to close at its end those that were left open. Here each is
+        # closed by whoever opened it, and the notes cost more than the generators.
+        sys.set_asyncgen_hooks(firstiter=None)
         # Every engine was looked at before the first request comes.
         async with client:
             await monitor.probe_all()

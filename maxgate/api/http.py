@@ -1,7 +1,7 @@
 """The HTTP application: every request gets an id and a trace, is answered, and is recorded once."""
 
 import re
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import Any, Final
@@ -96,12 +96,12 @@ class _Response:
         self._send = send
         self.trace = trace
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
+    def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.trace.status = message["status"]
             request_id = (b"x-request-id", self.trace.request_id.encode())
             message["headers"] = [*message["headers"], request_id]
-        await self._send(message)
+        return self._send(message)
 
     async def fail(self, error: GatewayError) -> None:
         self.trace.outcome = outcome_of(error)

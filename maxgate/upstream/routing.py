@@ -19,4 +19,6 @@ def least_loaded(
         if e.state != "unreachable" and (model in e.models or e.state == "unknown")
         if e not in avoid
     ]
+    if len(usable) == 1:
+        return usable[0]
     return min(usable, key=lambda e: (e.state != "healthy", e.in_flight), default=None)

@@ -25,18 +25,18 @@ def dialogue(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     Raises InvalidRequest where a turn lacks its content, carries what belongs to another role, or
     where calls and results of tools do not match.
     """
-    if any(_has_calls(message) for message in messages):
+    turns = tuple([_turn(message, number) for number, message in enumerate(messages)])
+    if any(turn.calls or turn.role == "tool" for turn in turns):
         _check_results(messages)
-    return tuple([_turn(message, number) for number, message in enumerate(messages)])
-
-
-def _has_calls(message: ChatMessage) -> bool:
-    return message.tool_calls is not None or message.role == "tool"
+    return turns
 
 
 def _turn(message: ChatMessage, number: int) -> Message:
-    if message.content is None or message.model_fields_set - _PLAIN_FIELDS:
+    content = message.content
+    if content is None or not _PLAIN_FIELDS.issuperset(message.model_fields_set):
         return _special_turn(message, number)
+    if isinstance(content, str) and message.name is None:
+        return Message(_ROLES[message.role], (content,))
     return Message(_ROLES[message.role], _parts(message, number))
 
 
