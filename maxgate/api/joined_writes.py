@@ -1,43 +1,31 @@
-"""An answer's head and the beginning of its body, written at once."""
+"""A client's connection, to which a turn's writes go together."""
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
-_HEAD_BEGINS: Final = b"HTTP/1."
-_HEAD_ENDS: Final = b"\r\n\r\n"
+from maxgate.writes import TurnWrites
 
 
 class JoinedWrites(asyncio.Transport):
-    """A transport that holds the head of an answer until what comes after it is written.
+    """A transport whose writes wait for the end of the event loop's turn.
 
-    uvicorn writes them apart; together they are one system call and one packet less. A head is
-    held to the end of the event loop's turn at the longest.
+    uvicorn writes the head of an answer, its body and the end of its body apart; together they are
+    one system call and one packet.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, writes: TurnWrites) -> None:
         super().__init__()
         self._transport = transport
-        self._loop = loop
-        self._head = b""
+        self._writes = writes
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See asyncio."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data[:7] == _HEAD_BEGINS and data[-4:] == _HEAD_ENDS:
-            self._head = bytes(data)
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
+        if data:
+            self._writes.write(self._transport, bytes(data))
 
     def close(self) -> None:
-        """See asyncio."""
-        self._flush()
+        """See asyncio; what was written is sent first."""
+        self._writes.flush()
         self._transport.close()
 
     def is_closing(self) -> bool:

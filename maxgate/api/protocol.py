@@ -11,6 +11,7 @@ from maxgate.api.errors import error_json
 from maxgate.api.head import LARGEST_HEAD, check_host, check_size
 from maxgate.api.joined_writes import JoinedWrites
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
+from maxgate.writes import TurnWrites
 
 _REASONS: Final = {
     400: b"Bad Request",
@@ -43,14 +44,22 @@ def listening_socket(host: str, port: int) -> socket.socket:
 class GatewayProtocol(HttpToolsProtocol):
     """uvicorn's own, with five things added.
 
-    Its errors have OpenAI's shape. Head and body of an answer are sent together. A request has to
-    arrive within `arrival_timeout` seconds, its headers and its body. What `check_host` and
-    `check_size` refuse never gets to the application. And `scope["maxgate.connection"]` tells at
-    once when the client has left, without a task that waits for it.
+    Its errors have OpenAI's shape. What is written in one turn of the event loop is sent at its
+    end, together with what other connections that share `writes` have. A request has to arrive
+    within `arrival_timeout` seconds, its headers and its body. What `check_host` and `check_size`
+    refuse never gets to the application. And `scope["maxgate.connection"]` tells at once when the
+    client has left, without a task that waits for it.
     """
 
-    def __init__(self, *arguments: Any, arrival_timeout: float = 30, **keywords: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        writes: TurnWrites | None = None,
+        arrival_timeout: float = 30,
+        **keywords: Any,
+    ) -> None:
         super().__init__(*arguments, **keywords)
+        self._writes = writes or TurnWrites()
         self._arrival_timeout = arrival_timeout
         self._arriving_since: float | None = None
         self._arrival_timer: asyncio.TimerHandle | None = None
@@ -68,7 +77,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio."""
-        super().connection_made(JoinedWrites(transport, self.loop))
+        super().connection_made(JoinedWrites(transport, self._writes))
         self._request_arrives()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -21,6 +21,7 @@ from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, expor
 from maxgate.errors import ConfigurationError
 from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.logs import configure_logging
+from maxgate.writes import TurnWrites
 
 # OpenAI's SDK keeps idle connections for five seconds and nginx for a minute; closing earlier
 # than they do loses requests that are just being sent.
@@ -89,7 +90,7 @@ class _Server:
             workers=settings.workers,
             loop="uvloop",
             http=partial(  # type: ignore[arg-type]  # uvicorn only calls it
-                GatewayProtocol, arrival_timeout=settings.body_timeout
+                GatewayProtocol, writes=TurnWrites(), arrival_timeout=settings.body_timeout
             ),
             proxy_headers=False,  # nothing here asks who the client is
             ws="none",

@@ -13,6 +13,7 @@ import httptools
 import httpx
 
 from maxgate.upstream.abandoned import Abandoned
+from maxgate.writes import TurnWrites
 
 _HOLD_AT_MOST: Final = 256 * 1024
 _RESUME_BELOW: Final = 64 * 1024
@@ -34,8 +35,9 @@ class Connection(asyncio.Protocol):
     says whether another one may be sent.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, writes: TurnWrites) -> None:
         self._loop = loop
+        self._writes = writes
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = 0.0
@@ -124,10 +126,10 @@ class Connection(asyncio.Protocol):
         )
 
     def send(self, request: bytes) -> None:
-        """Send a whole request; the answer to it comes next."""
+        """Send a whole request when the loop's turn ends; the answer to it comes next."""
         self._start_request()
         assert self._transport is not None  # noqa: S101  # it is connected
-        self._transport.write(request)
+        self._writes.write(self._transport, request)
 
     async def head(self, silence: float | None) -> ResponseHead:
         """Status and headers, once they are complete."""

@@ -17,6 +17,7 @@ from maxgate.upstream.connection import Connection, ResponseHead
 from maxgate.upstream.engine_request import EngineRequest, Origin, origin_of
 from maxgate.upstream.engine_response import EngineResponse
 from maxgate.upstream.settings import UpstreamSettings
+from maxgate.writes import TurnWrites
 
 _ResponseOf = Callable[[ResponseHead, httpx.AsyncByteStream], httpx.Response]
 
@@ -36,6 +37,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
         self._abandoned: set[Abandoned] = set()
+        self._writes = TurnWrites()
         self._other: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -101,7 +103,9 @@ class EngineTransport(httpx.AsyncBaseTransport):
         self._open[origin] = self._open.get(origin, 0) + 1
         try:
             async with asyncio.timeout(seconds):
-                _, connection = await loop.create_connection(lambda: Connection(loop), *origin)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop, self._writes), *origin
+                )
         except TimeoutError as error:
             self._open[origin] -= 1
             raise httpx.ConnectTimeout("the engine did not accept in time") from error
