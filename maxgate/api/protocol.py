@@ -8,6 +8,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maxgate.api.errors import error_json
+from maxgate.api.exchange import Exchange, path_and_query
 from maxgate.api.head import LARGEST_HEAD, check_host, check_size
 from maxgate.api.joined_writes import JoinedWrites
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
@@ -116,7 +117,33 @@ class GatewayProtocol(HttpToolsProtocol):
         except GatewayError as error:
             self._refusal = error
             raise  # the parser stops, and send_400_response is called
-        super().on_headers_complete()
+        self._begin_exchange()
+
+    def _begin_exchange(self) -> None:
+        parser, scope = self.parser, self.scope
+        last: Exchange | None = self.cycle  # type: ignore[assignment]  # all are
+        version = parser.get_http_version()
+        scope["http_version"] = version
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["path"], scope["raw_path"], scope["query_string"] = path_and_query(self.url)
+        self.cycle = Exchange(
+            scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and parser.should_keep_alive(),
+            self.on_response_complete,
+        )
+        if last is None or last.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # the next one of a pipeline
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
