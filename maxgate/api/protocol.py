@@ -89,6 +89,13 @@ class GatewayProtocol(HttpToolsProtocol):
             self._arrival_timer.cancel()
         if self._when_lost is not None:
             self._when_lost()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        # They know this object, too: in such circles only garbage collection would find them, and
+        # it stops every request while it looks.
+        self.scope = self.cycle = self._arrival_timer = self._when_lost = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""

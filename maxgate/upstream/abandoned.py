@@ -9,11 +9,12 @@ class Abandoned(asyncio.Protocol):
 
     MAX reads new requests when a step of its batch begins, cancellations when it ends, and forgets
     those of requests that it has not read: these are then computed to their last token, for nobody
-    (docs/decisions/0009-cancellations-wait-for-max.md). `on_close` is called when it is closed.
+    (docs/decisions/0009-cancellations-wait-for-max.md). `on_close` is called with it when
+    it is closed.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, at: float, on_close: Callable[[], None]
+        self, transport: asyncio.Transport, at: float, on_close: "Callable[[Abandoned], None]"
     ) -> None:
         self._transport = transport
         self._on_close = on_close
@@ -27,7 +28,7 @@ class Abandoned(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """See asyncio."""
         self._timer.cancel()
-        self._on_close()
+        self._on_close(self)
 
     def close(self) -> None:
         """Close now."""

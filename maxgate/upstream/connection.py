@@ -7,7 +7,7 @@ them, reading pauses, so that a slow client never makes the gateway hold more th
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import httptools
 import httpx
@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self.idle_since = 0.0
         self.closed = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._start_request()
 
     def _start_request(self) -> None:
@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         if not self._complete:
             self._error = self._error or httpx.ReadError("the connection was lost")
         self._wake()
+        self._let_go()
 
     def eof_received(self) -> None:
         """See asyncio; the transport closes itself then."""
@@ -158,12 +159,18 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def abandon(self, at: float, on_close: Callable[[], None]) -> Abandoned:
+    def abandon(self, at: float, on_close: Callable[[Abandoned], None]) -> Abandoned:
         """Leave it alone; it closes itself (see Abandoned) and can't be used any more."""
         self._stop_timer()
         self.closed = True
-        assert self._transport is not None  # noqa: S101  # it is connected
-        return Abandoned(self._transport, at, on_close)
+        transport = self._transport
+        assert transport is not None  # noqa: S101  # it is connected
+        self._let_go()
+        return Abandoned(transport, at, on_close)
+
+    def _let_go(self) -> None:
+        # They know this object, too: only garbage collection would find such a circle.
+        self._transport = self._parser = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

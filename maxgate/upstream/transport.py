@@ -8,6 +8,7 @@ buffers.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import partial
 from typing import Any, cast
 
 import httpx
@@ -133,12 +134,11 @@ class EngineTransport(httpx.AsyncBaseTransport):
             self._release(origin, connection)
             return
 
-        def closed() -> None:
-            self._open[origin] -= 1
-            self._abandoned.discard(abandoned)
+        self._abandoned.add(connection.abandon(at, partial(self._forget, origin)))
 
-        abandoned = connection.abandon(at, closed)
-        self._abandoned.add(abandoned)
+    def _forget(self, origin: Origin, abandoned: Abandoned) -> None:
+        self._open[origin] -= 1
+        self._abandoned.discard(abandoned)
 
     async def aclose(self) -> None:
         """Close what is idle or abandoned; what is in use is closed by whoever uses it."""

@@ -16,5 +16,11 @@ class RecordedTransport(asyncio.Transport):
     def close(self) -> None:
         self.written.append(b"closed")
 
+    def abort(self) -> None:
+        self.close()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Nothing is read here."""
+
     def is_closing(self) -> bool:
         return b"closed" in self.written

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from maxgate.api.protocol import GatewayProtocol
+from tests.fakes.garbage import without_collection
 
 
 class FakeTransport(asyncio.Transport):
@@ -40,6 +42,11 @@ class FakeTransport(asyncio.Transport):
 
 async def silent(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.Event().wait()
+
+
+async def patient(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answered(*reads: bytes) -> bytes:
@@ -103,3 +110,18 @@ async def test_several_hosts_are_refused() -> None:
         "param": None,
         "code": None,
     }
+
+
+async def test_a_lost_connection_is_not_left_to_garbage_collection() -> None:
+    config = uvicorn.Config(patient, log_config=None, lifespan="off")
+    config.load()
+    state = ServerState()
+    protocol = GatewayProtocol(config=config, server_state=state, app_state={})
+    protocol.connection_made(FakeTransport())
+    protocol.data_received(POST + b"content-length: 2\r\n\r\n{}")
+    with without_collection():
+        protocol.connection_lost(None)
+        await asyncio.gather(*state.tasks)
+        alive = weakref.ref(protocol)
+        del protocol
+        assert alive() is None
