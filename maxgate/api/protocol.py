@@ -11,6 +11,7 @@ from maxgate.api.errors import error_json
 from maxgate.api.exchange import Exchange, path_and_query
 from maxgate.api.head import LARGEST_HEAD, check_host, check_size
 from maxgate.api.joined_writes import JoinedWrites
+from maxgate.deadline import Deadline
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
 from maxgate.writes import TurnWrites
 
@@ -62,8 +63,8 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **keywords)
         self._writes = writes or TurnWrites()
         self._arrival_timeout = arrival_timeout
-        self._arriving_since: float | None = None
-        self._arrival_timer: asyncio.TimerHandle | None = None
+        self._is_arriving = True
+        self._deadline = Deadline(self.loop, self._waited_long_enough)
         self._is_lost = False
         self._read_now = 0
         self._read_without_body = 0
@@ -85,8 +86,6 @@ class GatewayProtocol(HttpToolsProtocol):
         """See asyncio."""
         super().connection_lost(exc)
         self._is_lost = True
-        if self._arrival_timer is not None:
-            self._arrival_timer.cancel()
         if self._when_lost is not None:
             self._when_lost()
         self._let_go()
@@ -94,7 +93,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def _let_go(self) -> None:
         # They know this object, too: in such circles only garbage collection would find them, and
         # it stops every request while it looks.
-        self.scope = self.cycle = self._arrival_timer = self._when_lost = None  # type: ignore[assignment]
+        self._deadline.close()
+        self.scope = self.cycle = self._when_lost = None  # type: ignore[assignment]
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -160,23 +160,29 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See httptools."""
         super().on_message_complete()
-        self._arriving_since = None
+        self._is_arriving = False
+        self._deadline.clear()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's own, without a timer for each wait for the next request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._is_arriving:
+            self._deadline.set(self.timeout_keep_alive)
 
     def _request_arrives(self) -> None:
-        self._arriving_since = self.loop.time()
-        if self._arrival_timer is None:
-            self._arrival_timer = self.loop.call_later(self._arrival_timeout, self._check_arrival)
+        self._is_arriving = True
+        self._deadline.set(self._arrival_timeout)
 
-    def _check_arrival(self) -> None:
-        # One timer for many requests: it is set anew when it rings, not with each of them.
-        self._arrival_timer = None
-        if self._arriving_since is None:
-            return
-        left = self._arriving_since + self._arrival_timeout - self.loop.time()
-        if left > 0:
-            self._arrival_timer = self.loop.call_later(left, self._check_arrival)
-        else:
+    def _waited_long_enough(self) -> None:
+        if self._is_arriving:
             self._refuse(RequestTimeout("The request did not arrive in time."))
+        else:
+            self.timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close the connection: nothing after it can be trusted."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 import httptools
 import httpx
 
+from maxgate.deadline import Deadline
 from maxgate.upstream.abandoned import Abandoned
 from maxgate.writes import TurnWrites
 
@@ -40,8 +41,7 @@ class Connection(asyncio.Protocol):
         self._writes = writes
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(loop, self._was_silent)
         self._error: Exception | None = None
         self._paused = False
         self.idle_since = 0.0
@@ -155,13 +155,12 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self.closed = True
-        self._stop_timer()
+        self._deadline.close()
         if self._transport is not None:
             self._transport.abort()
 
     def abandon(self, at: float, on_close: Callable[[Abandoned], None]) -> Abandoned:
         """Leave it alone; it closes itself (see Abandoned) and can't be used any more."""
-        self._stop_timer()
         self.closed = True
         transport = self._transport
         assert transport is not None  # noqa: S101  # it is connected
@@ -170,28 +169,20 @@ class Connection(asyncio.Protocol):
 
     def _let_go(self) -> None:
         # They know this object, too: only garbage collection would find such a circle.
+        self._deadline.close()
         self._transport = self._parser = None
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     async def _wait(self, silence: float | None) -> None:
         if self._error is not None:
             raise self._error
         if silence is not None:
-            self._deadline = self._loop.time() + silence
-            # An earlier wait, perhaps of another request, may have had more patience.
-            if self._timer is not None and self._timer.when() > self._deadline:
-                self._stop_timer()
-            if self._timer is None:
-                self._timer = self._loop.call_at(self._deadline, self._check_silence)
+            self._deadline.set(silence)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
+            self._deadline.clear()
         if self._error is not None and not self._body:
             raise self._error
 
@@ -199,13 +190,6 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _check_silence(self) -> None:
-        # One timer for all waits: it is set anew when it rings, not when something arrives.
-        self._timer = None
-        if self._waiter is None or self.closed:
-            return
-        if self._loop.time() >= self._deadline:
-            self._error = httpx.ReadTimeout("the engine was silent")
-            self._wake()
-        else:
-            self._timer = self._loop.call_at(self._deadline, self._check_silence)
+    def _was_silent(self) -> None:
+        self._error = httpx.ReadTimeout("the engine was silent")
+        self._wake()

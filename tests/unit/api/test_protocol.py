@@ -11,37 +11,16 @@ from uvicorn.server import ServerState
 
 from maxgate.api.protocol import GatewayProtocol
 from tests.fakes.garbage import without_collection
-
-
-class FakeTransport(asyncio.Transport):
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See asyncio."""
-        self.written += data
-
-    def close(self) -> None:
-        """See asyncio."""
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        """See asyncio."""
-        return self.closed
-
-    def pause_reading(self) -> None:
-        """See asyncio."""
-
-    def resume_reading(self) -> None:
-        """See asyncio."""
+from tests.fakes.recorded_transport import RecordedTransport
 
 
 async def silent(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.Event().wait()
+
+
+async def empty(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
 
 
 async def patient(scope: Any, receive: Any, send: Any) -> None:
@@ -55,15 +34,15 @@ async def answered(*reads: bytes) -> bytes:
     config.load()
     state = ServerState()
     protocol = GatewayProtocol(config=config, server_state=state, app_state={})
-    transport = FakeTransport()
+    transport = RecordedTransport()
     protocol.connection_made(transport)
     for data in reads:
-        if not transport.closed:
+        if not transport.is_closing():
             protocol.data_received(data)
     protocol.connection_lost(None)
     for task in state.tasks:
         task.cancel()
-    return transport.written
+    return b"".join(transport.written).removesuffix(b"closed")
 
 
 POST = b"POST / HTTP/1.1\r\nhost: x\r\n"
@@ -117,7 +96,7 @@ async def test_a_lost_connection_is_not_left_to_garbage_collection() -> None:
     config.load()
     state = ServerState()
     protocol = GatewayProtocol(config=config, server_state=state, app_state={})
-    protocol.connection_made(FakeTransport())
+    protocol.connection_made(RecordedTransport())
     protocol.data_received(POST + b"content-length: 2\r\n\r\n{}")
     with without_collection():
         protocol.connection_lost(None)
@@ -125,3 +104,17 @@ async def test_a_lost_connection_is_not_left_to_garbage_collection() -> None:
         alive = weakref.ref(protocol)
         del protocol
         assert alive() is None
+
+
+async def test_a_connection_on_which_nothing_comes_any_more_is_closed() -> None:
+    config = uvicorn.Config(empty, log_config=None, lifespan="off", timeout_keep_alive=0)
+    config.load()
+    state = ServerState()
+    protocol = GatewayProtocol(config=config, server_state=state, app_state={})
+    transport = RecordedTransport()
+    protocol.connection_made(transport)
+    protocol.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    await asyncio.gather(*state.tasks)
+    await asyncio.wait_for(transport.closed.wait(), 1)
+    protocol.connection_lost(None)
+    assert transport.written[0].startswith(b"HTTP/1.1 204 No Content\r\n")
