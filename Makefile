@@ -9,6 +9,9 @@ CLIENTS := tests/clients/node_modules/.package-lock.json
 EMBEDDING_CARD ?= models/all-minilm-l6-v2.yaml
 WITH_EMBEDDINGS = $(if $(EMBEDDINGS),--card $(EMBEDDING_CARD) \
 	--engine-url http://localhost:8080 --engine-url http://localhost:8082)
+# Tests read the models' files, also those that need no engine.
+PREPARE_MODELS = @for model in smollm2-135m-instruct all-minilm-l6-v2; do \
+	$(BIN)/maxgate models prepare $$model --if-missing || exit; done
 
 # The tests start some hundred processes; none of them has to compile the same files again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -25,8 +28,7 @@ run: $(VENV)/.installed-local ## Install, start MAX with the small model and the
 	@exec $(BIN)/python api_server.py --engine local --card $(CARD) $(WITH_EMBEDDINGS) $(ARGS)
 
 test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the real engine included
-	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
-	@$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing
+	$(PREPARE_MODELS)
 	$(BIN)/pytest
 
 check: $(VENV)/.installed-dev ## Lint, format, types, import contracts
@@ -37,6 +39,7 @@ check: $(VENV)/.installed-dev ## Lint, format, types, import contracts
 	$(BIN)/codespell
 
 unit: $(VENV)/.installed-dev $(CLIENTS) ## The tests that need no engine
+	$(PREPARE_MODELS)
 	$(BIN)/pytest -m "not engine"
 
 bench: $(VENV)/.installed-local ## Measure maxgate beside its rivals; needs wrk, takes about half an hour
