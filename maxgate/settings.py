@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -80,8 +81,10 @@ class Settings(BaseSettings):
     @classmethod
     def _check_urls(cls, urls: list[str]) -> list[str]:
         for url in urls:
-            if not url.startswith(("http://", "https://")):
+            if not _is_engine_url(url):
                 raise ValueError(f"{url!r} is not a URL; write http://host:port")
+        if not urls:
+            raise ValueError("no engine is named; write http://host:port")
         return urls
 
     @classmethod
@@ -95,6 +98,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then the YAML file."""
         return init_settings, env_settings, _YamlFile(settings_cls)
+
+
+def _is_engine_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"http", "https"} and parts.port != 0
+    except ValueError:  # of its port
+        return False
+    return known and bool(parts.hostname) and not any(character.isspace() for character in url)
 
 
 class _YamlFile(PydanticBaseSettingsSource):
@@ -115,13 +127,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigurationError(f"config file {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise ConfigurationError(f"config file {path}{line}: not valid YAML") from error
     if content is None:
         return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ConfigurationError(f"config file {path}: must hold `setting: value` lines")
     return content
 

@@ -69,6 +69,11 @@ def test_lists_are_lists_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ("WORKERS", "0", "setting workers: Input should be greater than or equal to 1"),
         ("ENGINE", "vllm", "setting engine: Input should be 'local', 'docker' or 'none'"),
         ("ENGINE_URLS", "localhost:80", "setting engine_urls: 'localhost:80' is not a URL"),
+        ("ENGINE_URLS", "http://", "setting engine_urls: 'http://' is not a URL"),
+        ("ENGINE_URLS", "http://a:port", "setting engine_urls: 'http://a:port' is not a URL"),
+        ("ENGINE_URLS", "http://a:99999", "setting engine_urls: 'http://a:99999' is not a URL"),
+        ("ENGINE_URLS", "http://a b", "setting engine_urls: 'http://a b' is not a URL"),
+        ("ENGINE_URLS", ",", "setting engine_urls: no engine is named; write http://host:port"),
         ("UPSTREAM__IDLE_TIMEOUT", "-1", "setting upstream.idle_timeout: Input should be greater"),
         ("PROT", "1", "unknown setting MAXGATE_PROT; did you mean MAXGATE_PORT?"),
         ("UPSTREAM__IDLE", "1", "unknown setting MAXGATE_UPSTREAM__IDLE; did you mean"),
@@ -92,6 +97,7 @@ def test_what_is_wrong_is_said_in_one_line(
         ("upstream: {idle: 1}", "unknown setting upstream.idle"),
         ("port: [", "not valid YAML"),
         ("- port", "must hold `setting: value` lines"),
+        ("1: 2", "must hold `setting: value` lines"),
         ("port: x", "setting port: Input should be a valid integer"),
     ],
 )
@@ -100,4 +106,12 @@ def test_a_bad_file_too(
 ) -> None:
     monkeypatch.setenv("MAXGATE_CONFIG", str(yaml_file(tmp_path, text)))
     with pytest.raises(ConfigurationError, match=message):
+        load_settings()
+
+
+def test_a_file_that_is_no_text_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "maxgate.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("MAXGATE_CONFIG", str(file))
+    with pytest.raises(ConfigurationError, match="not valid YAML"):
         load_settings()
