@@ -111,7 +111,8 @@ def _write_json_files(file: GGUFFile, directory: Path, *, dtype: str) -> None:
     }
     for name, content in files.items():
         (directory / name).write_text(json.dumps(content, indent=2))
-    tokenizer_from_gguf(file).save(str(directory / "tokenizer.json"))
+    # Its own `save` has no OSError for a full disk.
+    (directory / "tokenizer.json").write_text(tokenizer_from_gguf(file).to_str(pretty=True))
 
 
 def _write_weights(file: GGUFFile, directory: Path, dtype: DType, progress: Progress) -> None:

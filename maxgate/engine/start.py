@@ -122,8 +122,10 @@ def _model(card: ModelCard, files: ModelFiles) -> str:
         return reference
     found = files.find(reference)
     if found is None:
-        how = f"maxgate models prepare {card.name}" if card.source else "maxgate models prepare"
-        raise ConfigurationError(f"the model {reference} is not prepared yet; run: {how}")
+        what = card.name if card.source else f"FILE.gguf --out {reference}"
+        raise ConfigurationError(
+            f"the model {reference} is not prepared yet; run: maxgate models prepare {what}"
+        )
     return str(found)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +269,18 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     monkeypatch.setattr(model_directory, "write_shards", no_space)
     with pytest.raises(ModelFileError, match="No space left on device"):
         prepare_model(tmp_path / "m.gguf", tmp_path / "o" / "out", device="cpu", progress=ignore)
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_a_disk_that_is_full_before_the_weights_is_said_too(tmp_path: Path) -> None:
+    write_llama(tmp_path / "m.gguf")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(ModelFileError, match="File too large"):
+            prepare_model(tmp_path / "m.gguf", tmp_path / "o" / "m", device="cpu", progress=ignore)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list((tmp_path / "o").iterdir()) == []
 
 
