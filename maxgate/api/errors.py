@@ -63,6 +63,8 @@ def invalid_body(error: ValidationError) -> InvalidRequest:
     if details["type"] == "json_invalid":
         return InvalidRequest("The body of the request could not be parsed as JSON.")
     param = _param(details["loc"])
+    if not param:
+        return InvalidRequest("The body of the request must be a JSON object.", code="invalid_type")
     code, message = _describe(details, param)
     return InvalidRequest(message, param=param, code=code)
 

@@ -114,13 +114,13 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
         ),
         (
             [],
-            "",
+            None,
             "invalid_type",
-            "Invalid type for '': expected an object, got an array.",
+            "The body of the request must be a JSON object.",
         ),
     ],
 )
-def test_fields(body: object, param: str, code: str, message: str) -> None:
+def test_fields(body: object, param: str | None, code: str, message: str) -> None:
     assert refused(body) == (param, code, message)
 
 
