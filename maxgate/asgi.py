@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from typing import Any, Final
 
@@ -17,13 +18,19 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
     from maxgate.app import create_app  # noqa: PLC0415
+    from maxgate.errors import ConfigurationError  # noqa: PLC0415
     from maxgate.settings import load_settings  # noqa: PLC0415
     from maxgate.telemetry.logs import configure_logging  # noqa: PLC0415
 
-    settings = load_settings()
-    configure_logging(settings.log_format)
-    _end_with_parent()
-    app = create_app(settings)
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_format)
+        _end_with_parent()
+        app = create_app(settings)
+    except ConfigurationError as error:
+        # A server that asks for it would show the traceback.
+        sys.stderr.write(f"maxgate: {error}\n")
+        sys.exit(2)
     settle_objects()
     return app
 

@@ -1,12 +1,13 @@
 """The command `maxgate`."""
 
-import sys
-from collections.abc import Callable
+from typing import Final
 
 import typer
 
 from maxgate.cli import engine, models, serve
-from maxgate.errors import ConfigurationError, MaxgateError
+from maxgate.tools.command_line import run_app
+
+_NAME: Final = "maxgate"
 
 
 def main() -> None:
@@ -19,27 +20,11 @@ def main() -> None:
     app.command("serve")(serve.serve)
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
-    _run(app)
+    run_app(app, _NAME)
 
 
 def serve_main() -> None:
     """Run `maxgate serve` under the name api_server.py, and exit."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(serve.serve)
-    _run(app)
-
-
-def _run(app: Callable[[], None]) -> None:
-    try:
-        app()
-    except ConfigurationError as error:
-        _fail(error, 2)
-    except MaxgateError as error:
-        _fail(error, 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _fail(error: MaxgateError, code: int) -> None:
-    print(f"maxgate: {error}", file=sys.stderr)
-    sys.exit(code)
+    run_app(app, _NAME)

@@ -64,7 +64,7 @@ def serve(
     starts = engines_to_start(settings, load_cards(settings.cards))
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        if settings.workers > 1:
+        if settings.workers > 1 and settings.metrics_dir is None:
             stack.enter_context(_shared_metrics())
         server = _Server(settings, listener)
         children = [

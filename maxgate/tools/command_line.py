@@ -22,8 +22,22 @@ def run(command: Callable[..., Any], name: str, arguments: Sequence[str] | None 
     """Run the command with these arguments, or this process's own, and exit."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
+    run_app(app, name, arguments, prog_name=name)
+
+
+def run_app(
+    app: typer.Typer,
+    name: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    prog_name: str | None = None,
+) -> NoReturn:
+    """Run an application of one command or several, as `run` does, and exit.
+
+    `name` is what speaks in error messages, `prog_name` what --help calls the command.
+    """
     try:
-        code = app(args=arguments, prog_name=name, standalone_mode=False)
+        code = app(args=arguments, prog_name=prog_name, standalone_mode=False)
     except ConfigurationError as error:
         code = _fail(name, str(error), 2)
     except MaxgateError as error:
@@ -37,13 +51,20 @@ def run(command: Callable[..., Any], name: str, arguments: Sequence[str] | None 
     except Exception as error:
         if not isinstance(error, _MISTAKES):
             raise
-        code = _fail(name, f"{_message(error)} (--help lists the options)", 2)
+        code = _mistake(name, error)
     sys.exit(code or 0)
+
+
+def _mistake(name: str, error: Any) -> int:
+    # Nothing was asked, and its message, the whole of --help, has been printed.
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return 2
+    return _fail(name, f"{_message(error)} (--help lists the options)", 2)
 
 
 def _message(error: Exception) -> str:
     said: str = error.format_message() if hasattr(error, "format_message") else str(error)
-    return " ".join(said.split()).removesuffix(".")
+    return " ".join(said.split()).removesuffix(".").replace("Value error, ", "")
 
 
 def _fail(name: str, message: str, code: int) -> int:

@@ -149,7 +149,7 @@ def _path_to_this_python() -> dict[str, str]:
     [
         (["--port", "x"], {}, "Invalid value for '--port'"),
         (["--colour"], {}, "No such option: --colour"),
-        (["--engine", "vllm"], {}, "Invalid value for '--engine'"),
+        (["--engine", "vllm"], {}, "Invalid value for '--engine': 'vllm' is not one of 'local',"),
         (["--config", "missing.yaml"], {}, "missing.yaml: No such file or directory"),
         (["--card", "missing.yaml"], {}, "missing.yaml: no such file or folder"),
         (["--engine-url", "localhost"], {}, "setting engine_urls: 'localhost' is not a URL"),
@@ -164,8 +164,31 @@ async def test_what_cannot_be_is_said_in_one_line(
 ) -> None:
     code, stderr = await run_to_end("api_server.py", *flags, **{"MAXGATE_PORT": "0", **environment})
     assert code == 2
-    assert said in " ".join(stderr.split())
-    assert "Traceback" not in stderr
+    [line] = stderr.splitlines()
+    assert line.startswith("maxgate: ")
+    assert said in line
+
+
+async def test_uvicorn_ends_in_one_line_too() -> None:
+    code, stderr = await run_to_end("-m", "uvicorn", "api_server:app", MAXGATE_PROT="1")
+    assert (code, stderr) == (
+        2,
+        "maxgate: unknown setting MAXGATE_PROT; did you mean MAXGATE_PORT?\n",
+    )
+
+
+def counted_in(folder: Path) -> list[Path]:
+    return list(folder.glob("*.metrics"))
+
+
+async def test_workers_count_in_the_folder_that_is_set(tmp_path: Path) -> None:
+    flags = ("--card", str(SMALL_CARD), "--workers", "2")
+    async with api_server(*flags, MAXGATE_METRICS_DIR=str(tmp_path)):
+
+        async def both_count() -> bool:
+            return len(counted_in(tmp_path)) == 2
+
+        await until(both_count, within=10)
 
 
 async def test_a_port_in_use_is_said() -> None:
@@ -203,5 +226,6 @@ async def test_models_are_listed_and_shown() -> None:
         )  # fmt: skip
         stdout, _ = await process.communicate()
         assert (process.returncode, said in stdout.decode()) == (0, True)
+    assert await run_to_end("-m", "maxgate", "models") == (2, "")
     code, stderr = await run_to_end("-m", "maxgate", "models", "show", "gpt-4")
     assert (code, "no file and no model card is called gpt-4" in stderr) == (2, True)
