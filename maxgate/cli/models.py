@@ -1,5 +1,6 @@
 """`maxgate models`: what can be served, and making it ready."""
 
+import signal
 import sysconfig
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path, PurePath
@@ -62,6 +63,7 @@ def prepare(
         prepare_model,
     )
 
+    signal.signal(signal.SIGTERM, _end)
     export_flags(cards=card)
     settings = load_settings()
     cards = load_cards(settings.cards)
@@ -79,6 +81,11 @@ def prepare(
         else:
             prepared = prepare_model(source, target, device=device, force=force, progress=progress)
     print(f"{prepared.directory} is ready for `max serve` ({prepared.encoding})")
+
+
+def _end(number: int, frame: object) -> None:  # noqa: ARG001
+    # On its way out, what is half written is removed.
+    raise SystemExit(128 + number)
 
 
 def _source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:

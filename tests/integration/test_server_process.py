@@ -177,16 +177,12 @@ async def test_uvicorn_ends_in_one_line_too() -> None:
     )
 
 
-def counted_in(folder: Path) -> list[Path]:
-    return list(folder.glob("*.metrics"))
-
-
 async def test_workers_count_in_the_folder_that_is_set(tmp_path: Path) -> None:
     flags = ("--card", str(SMALL_CARD), "--workers", "2")
     async with api_server(*flags, MAXGATE_METRICS_DIR=str(tmp_path)):
 
         async def both_count() -> bool:
-            return len(counted_in(tmp_path)) == 2
+            return len(files_in(tmp_path)) == 2
 
         await until(both_count, within=10)
 
@@ -229,3 +225,26 @@ async def test_models_are_listed_and_shown() -> None:
     assert await run_to_end("-m", "maxgate", "models") == (2, "")
     code, stderr = await run_to_end("-m", "maxgate", "models", "show", "gpt-4")
     assert (code, "no file and no model card is called gpt-4" in stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_preparation_that_is_stopped_leaves_nothing(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    process = await asyncio.create_subprocess_exec(
+        *("python3", "-m", "maxgate", "models", "prepare", "smollm2", "--out", str(folder / "m")),
+        stderr=asyncio.subprocess.DEVNULL,
+        env=_path_to_this_python(),
+    )
+
+    async def writes() -> bool:
+        return bool(files_in(folder))
+
+    await until(writes, within=20)
+    process.send_signal(number)
+    assert (await process.wait(), files_in(folder)) == (code, [])
+
+
+def files_in(folder: Path) -> list[Path]:
+    return list(folder.glob("*"))
