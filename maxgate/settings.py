@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     shutdown_timeout: int = Field(default=30, ge=0)
     """Seconds that running requests get to end when the gateway is stopped."""
     metrics_dir: Path | None = None
-    """Where workers keep their counts; `maxgate serve` makes a folder when there are several."""
+    """Where workers keep their counts; without one `maxgate serve` makes it for several."""
     upstream: UpstreamSettings = UpstreamSettings()
     """How engines are talked to."""
     max: EngineSettings = EngineSettings()
