@@ -39,7 +39,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter=_NESTED, extra="forbid", frozen=True
     )
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     """The address to listen on; 0.0.0.0 for all of the machine's."""
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on."""
@@ -150,7 +150,7 @@ def load_settings() -> Settings:
         details = error.errors(include_url=False, include_input=True)[0]
         name = ".".join(str(step) for step in details["loc"])
         if details["type"] == "extra_forbidden":
-            raise ConfigurationError(_unknown(name, Settings.model_fields)) from error
+            raise ConfigurationError(_unknown(name, _names_in_file())) from error
         message = details["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"setting {name}: {message}") from error
 
@@ -165,6 +165,10 @@ def variable_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[st
         else:
             names += [f"{name.upper()}{_NESTED}{inner}" for inner in variable_names(nested)]
     return names
+
+
+def _names_in_file() -> list[str]:
+    return [name.lower().replace(_NESTED, ".") for name in variable_names()]
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:

@@ -65,6 +65,7 @@ def test_lists_are_lists_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     ("name", "value", "message"),
     [
         ("PORT", "x", "setting port: Input should be a valid integer"),
+        ("HOST", "", "setting host: String should have at least 1 character"),
         ("PORT", "70000", "setting port: Input should be less than or equal to 65535"),
         ("WORKERS", "0", "setting workers: Input should be greater than or equal to 1"),
         ("ENGINE", "vllm", "setting engine: Input should be 'local', 'docker' or 'none'"),
@@ -94,7 +95,7 @@ def test_what_is_wrong_is_said_in_one_line(
     ("text", "message"),
     [
         ("prot: 1", "unknown setting prot; did you mean port?"),
-        ("upstream: {idle: 1}", "unknown setting upstream.idle"),
+        ("upstream: {idle: 1}", r"upstream\.idle; did you mean upstream\.idle_timeout\?"),
         ("port: [", "not valid YAML"),
         ("- port", "must hold `setting: value` lines"),
         ("1: 2", "must hold `setting: value` lines"),
