@@ -21,6 +21,7 @@ from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, expor
 from maxgate.errors import ConfigurationError
 from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.logs import configure_logging
+from maxgate.telemetry.metrics_store import make_folder
 from maxgate.writes import TurnWrites
 
 # OpenAI's SDK keeps idle connections for five seconds and nginx for a minute; closing earlier
@@ -64,7 +65,9 @@ def serve(
     starts = engines_to_start(settings, load_cards(settings.cards))
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        if settings.workers > 1 and settings.metrics_dir is None:
+        if settings.metrics_dir is not None:
+            make_folder(settings.metrics_dir)
+        elif settings.workers > 1:
             stack.enter_context(_shared_metrics())
         server = _Server(settings, listener)
         children = [

@@ -7,11 +7,13 @@ when it dies; only its requests in flight are gone.
 
 import mmap
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from maxgate.clock import Clock
+from maxgate.errors import ConfigurationError
 from maxgate.generation.trace import RequestTrace
 from maxgate.telemetry.percentiles import BUCKETS, bucket_of
 from maxgate.telemetry.processes import usage_of
@@ -33,11 +35,26 @@ _FILE_BYTES: Final = _WORD * (_HEADER_WORDS + _ROWS * _ROW_WORDS)
 _OUTCOME_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES)}
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder that workers count in.
+
+    Raises ConfigurationError where it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"setting metrics_dir: {folder}: {error.strerror}") from error
+
+
 class MetricsStore:
     """A sink that counts requests, and the sum over all workers.
 
     `folder` is shared by the workers of one gateway; without one, this process counts alone.
     Routes and models come from fixed sets; beyond 64 pairs of them, new ones are counted as one.
+
+    Raises ConfigurationError as make_folder does.
     """
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
@@ -54,7 +71,7 @@ class MetricsStore:
     def _open(folder: Path | None) -> mmap.mmap:
         if folder is None:
             return mmap.mmap(-1, _FILE_BYTES)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with (folder / f"{os.getpid()}.metrics").open("w+b") as file:
             file.truncate(_FILE_BYTES)
             return mmap.mmap(file.fileno(), _FILE_BYTES)

@@ -155,6 +155,7 @@ def _path_to_this_python() -> dict[str, str]:
         (["--engine-url", "localhost"], {}, "setting engine_urls: 'localhost' is not a URL"),
         (["--host", "256.1.1.1"], {}, "cannot listen on 256.1.1.1:0"),
         ([], {"MAXGATE_PROT": "1"}, "unknown setting MAXGATE_PROT; did you mean MAXGATE_PORT?"),
+        (["--workers", "2"], {"MAXGATE_METRICS_DIR": "/dev/null/m"}, "metrics_dir: /dev/null"),
         (["--engine", "local", "--engine-url", "http://elsewhere:1"], {},
          "an engine can only be started on this machine"),
     ],

@@ -3,6 +3,9 @@
 import multiprocessing
 from pathlib import Path
 
+import pytest
+
+from maxgate.errors import ConfigurationError
 from maxgate.generation.trace import RequestTrace
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.percentiles import BUCKETS, upper_bound
@@ -118,3 +121,9 @@ def test_buckets_tell_what_lies_between_two_readings() -> None:
     (low, high, count), last = small["latency_seconds"]["buckets"]
     assert (low < 0.02 <= high, count) == (True, 2)
     assert last == (upper_bound(BUCKETS - 2), None, 1)
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"setting metrics_dir: .*file/m: Not a directory"):
+        MetricsStore(FakeClock(), tmp_path / "file" / "m")
