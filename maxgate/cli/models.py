@@ -50,7 +50,7 @@ def prepare(
         Literal["cpu", "gpu"], typer.Option(help="Where MAX is to run the model.")
     ] = "cpu",
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="The directory to write; a bare name is put beside the others."),
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace the directory if it exists.")] = False,
@@ -68,8 +68,7 @@ def prepare(
     settings = load_settings()
     cards = load_cards(settings.cards)
     source, name = _source(model, cards)
-    models_dir = ModelFiles.of(settings.data_dir).models_dir
-    target = models_dir / (out.expanduser() if out else name)
+    target = prepared_at(out, name, ModelFiles.of(settings.data_dir).models_dir)
     if if_missing and target.exists():
         return
     with bytes_progress(f"Preparing {target.name}") as progress:
@@ -81,6 +80,12 @@ def prepare(
         else:
             prepared = prepare_model(source, target, device=device, force=force, progress=progress)
     print(f"{prepared.directory} is ready for `max serve` ({prepared.encoding})")
+
+
+def prepared_at(out: str | None, name: str, models_dir: Path) -> Path:
+    """Where `--out` says; a bare name, and `name` where it is not given, under `models_dir`."""
+    path = Path(out or name).expanduser()
+    return path if out and "/" in out else models_dir / path
 
 
 def _end(number: int, frame: object) -> None:  # noqa: ARG001
