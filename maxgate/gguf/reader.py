@@ -92,9 +92,17 @@ class GGUFFile:
             )
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A metadata value as plain Python, or `default`."""
+        """A metadata value as plain Python, or `default`.
+
+        Raises ModelFileError where it cannot be read.
+        """
         field = self._fields.get(key)
-        return default if field is None else field.contents()
+        try:
+            return default if field is None else field.contents()
+        except UnicodeDecodeError as error:
+            raise ModelFileError(
+                f"{self.path} is damaged: its metadata {key!r} is no text. Download it again."
+            ) from error
 
     def require(self, key: str) -> Any:
         """A metadata value that no model can do without.

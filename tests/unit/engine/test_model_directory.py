@@ -322,3 +322,12 @@ def test_a_directory_that_max_loads_is_taken_as_it_is(tmp_path: Path) -> None:
     assert (out / "1_Pooling" / "config.json").read_text() == "{}"
     with pytest.raises(ModelFileError, match="exists already"):
         prepare_directory(source, out, encoding="float32", progress=ignore)
+
+
+def test_text_in_a_damaged_file_that_is_none_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    write_llama(file)
+    file.write_bytes(file.read_bytes().replace(b"<|end|>", b"<|\xffnd|>", 1))
+    with pytest.raises(ModelFileError, match=r"damaged: its metadata 'tokenizer\.ggml\.tokens'"):
+        prepare_model(file, tmp_path / "o" / "m", device="cpu", progress=ignore)
+    assert list((tmp_path / "o").iterdir()) == []
