@@ -13,6 +13,7 @@ from maxgate.tools.loadtest.responder.notes import Note, notes_of
 from maxgate.tools.loadtest.responder.process import responding
 from maxgate.tools.loadtest.responder.script import Script
 from maxgate.tools.loadtest.session import Session
+from maxgate.tools.results.distribution import ClientError
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.records import Records
 from maxgate.tools.results.statistics import percentile
@@ -114,12 +115,16 @@ def findings(run: Run, true: Mapping[str, Values]) -> list[Finding]:
         distribution = run.level.metrics.get(metric)
         if distribution is None or not distribution.count or not len(values):
             continue
-        error = distribution.client_error.p99 if distribution.client_error else float("nan")
+        own = distribution.client_error
         ordered = np.sort(values)
         if distribution.mean is not None:
-            made.append(Finding(metric, "mean", distribution.mean, float(values.mean()), error))
+            made.append(Finding(metric, "mean", distribution.mean, float(values.mean()), _bar(own)))
         for key, measured in distribution.percentiles.items():
             expected = percentile(ordered, float(key))
             if measured is not None and expected is not None:
-                made.append(Finding(metric, f"P{key}", measured, expected, error))
+                made.append(Finding(metric, f"P{key}", measured, expected, _bar(own, key)))
     return made
+
+
+def _bar(error: ClientError | None, key: str = "50") -> float:
+    return float("nan") if error is None else error.at(key)

@@ -89,7 +89,9 @@ def client_errors(
 def widened(errors: Mapping[str, ClientError], lag: Lag) -> dict[str, ClientError]:
     """The errors, no smaller than how late the client was woken during the run itself.
 
-    Times per token divide the client's lateness by the tokens; they stay as they are.
+    A time has two ends, and either may be stamped late: one in a hundred times is off by more than
+    what one in two hundred wake-ups was late by, at most. Times per token divide the client's
+    lateness by the tokens; they stay as they are.
     """
     return {
         metric: error
@@ -97,7 +99,8 @@ def widened(errors: Mapping[str, ClientError], lag: Lag) -> dict[str, ClientErro
         else error.model_copy(
             update={
                 "mean": max(error.mean, lag.mean),
-                "p99": max(error.p99, lag.p99),
+                "p99": max(error.p99, lag.p995),
+                "p999": max(error.p999 or error.p99, lag.p9995),
                 "max": max(error.max, lag.max),
             }
         )
@@ -132,6 +135,7 @@ def _error(values: Values) -> ClientError:
         bias=float(values.mean()),
         mean=float(size.mean()),
         p99=float(np.quantile(size, 0.99, method="higher")),
+        p999=float(np.quantile(size, 0.999, method="higher")),
         max=float(size[-1]),
         count=len(size),
     )

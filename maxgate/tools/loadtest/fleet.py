@@ -15,7 +15,7 @@ from pathlib import Path
 
 from maxgate.tools.loadtest.client.client import ServerAway
 from maxgate.tools.loadtest.dialogue import Watch, listen, order, tell
-from maxgate.tools.loadtest.job import Job, JobDone, Lag, Progress, Start
+from maxgate.tools.loadtest.job import Job, JobDone, Lag, Progress, Start, worst
 from maxgate.tools.results.records import Records, join, read_records
 
 _HEAD_START = 0.05  # seconds from the order to the first departure, for all to have it
@@ -75,7 +75,7 @@ class Fleet:
         parts = [read_records(Path(mine.records))[0] for mine in jobs]
         server = next((one.server for one in done if one.server), None)
         wall = time.perf_counter() - began
-        lag = max((one.lag for one in done), key=lambda lag: lag.p99)
+        lag = worst([one.lag for one in done])
         return Outcome(join(parts), max(one.cpu for one in done), server, wall, lag)
 
     def stop(self) -> None:

@@ -1,5 +1,6 @@
 """What one process is asked to do: one level of load. It travels as JSON."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -88,7 +89,14 @@ class Lag(BaseModel):
 
     mean: float = 0.0
     p99: float = 0.0
+    p995: float = 0.0
+    p9995: float = 0.0
     max: float = 0.0
+
+
+def worst(lags: Sequence[Lag]) -> Lag:
+    """Of several processes, number by number."""
+    return Lag(**{name: max(getattr(lag, name) for lag in lags) for name in Lag.model_fields})
 
 
 class JobDone(BaseModel):

@@ -91,6 +91,7 @@ def _largest_errors(parts: Sequence[Level]) -> dict[str, ClientError]:
     for part in parts:
         for metric, distribution in part.metrics.items():
             error = distribution.client_error
-            if error is not None and (metric not in found or error.p99 > found[metric].p99):
-                found[metric] = error
+            if error is not None:
+                known = found.get(metric)
+                found[metric] = error if known is None else error.or_larger(known)
     return found

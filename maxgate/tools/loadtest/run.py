@@ -29,7 +29,7 @@ from maxgate.tools.results.files import read_report, write_report
 from maxgate.tools.results.records import Records, read_records, write_records
 from maxgate.tools.results.report import Report
 
-_WIDTH = 110  # what the table of a level needs; a narrower terminal wraps
+_WIDTH = 118  # what the table of a level needs; a narrower terminal wraps
 
 
 def load_test(options: Options, command: Sequence[str]) -> int:

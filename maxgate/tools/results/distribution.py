@@ -27,15 +27,34 @@ class Histogram(Part):
 class ClientError(Part):
     """What the client itself adds to one value of a metric, from the calibration run.
 
-    `mean`, `p99` and `max` are those of the absolute difference between what the client measured
-    and what the scripted responder noted; `bias` is the mean of the signed one.
+    `mean`, `p99`, `p999` and `max` are those of the absolute difference between what the client
+    measured and what the scripted responder noted, no smaller than how late the client was woken
+    in the run itself; `bias` is the mean of the signed one. A percentile is as uncertain as the
+    errors that are as rare as the values beyond it, see `at`.
     """
 
     bias: float
     mean: float
     p99: float
+    p999: float | None = None
+    """Of 99.9 %; null in reports of older programs."""
     max: float
     count: int
+
+    def or_larger(self, other: "ClientError") -> "ClientError":
+        """Number by number, of two machines that loaded together."""
+        return ClientError(
+            bias=max(self.bias, other.bias),
+            mean=max(self.mean, other.mean),
+            p99=max(self.p99, other.p99),
+            p999=max(self.at("99.9"), other.at("99.9")),
+            max=max(self.max, other.max),
+            count=self.count + other.count,
+        )
+
+    def at(self, percentile: str) -> float:
+        """The error bar of the percentile with this key: `p999` beyond the 99th, else `p99`."""
+        return self.p99 if float(percentile) <= 99 or self.p999 is None else self.p999
 
 
 class Distribution(Part):

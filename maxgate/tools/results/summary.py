@@ -48,13 +48,23 @@ def summarise(
         max=float(ordered[-1]),
         mean=float(values.mean()),
         standard_deviation=float(values.std(ddof=1)) if len(values) > 1 else None,
-        percentiles=percentiles(ordered),
+        percentiles=_above(client_error, percentiles(ordered)),
         intervals=_intervals(values, rng),
         including_failures=percentiles_including_failures(ordered, failures),
         curve=curve(ordered),
         histogram=histogram(values) if unit == "s" else None,
         client_error=client_error,
     )
+
+
+def _above(error: ClientError | None, found: dict[str, float | None]) -> dict[str, float | None]:
+    """Without those of the tail that are smaller than their own error bar."""
+    return {
+        key: value
+        if value is None or error is None or key == "50" or value >= error.at(key)
+        else None
+        for key, value in found.items()
+    }
 
 
 def _intervals(values: Values, rng: np.random.Generator) -> dict[str, Interval]:

@@ -34,7 +34,16 @@ def table_of(level: Level) -> Table:
     """A row per metric, in milliseconds."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("milliseconds", no_wrap=True)
-    titles = ("min", "mean", *(f"P{key}" for key in _KEYS), "max", "std", "client ±", "n")
+    titles = (
+        "min",
+        "mean",
+        *(f"P{key}" for key in _KEYS),
+        "max",
+        "std",
+        "client ±",
+        "P99.9 ±",
+        "n",
+    )
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for metric in SHOWN:
@@ -46,13 +55,13 @@ def table_of(level: Level) -> Table:
 
 def _cells(values: Distribution) -> Iterable[str]:
     error = values.client_error
-    known = "?" if error is None else milliseconds(error.p99)
+    bars = ["?" if error is None else milliseconds(error.at(key)) for key in ("99", "99.9")]
     if values.below_client_error and error is not None:
         blank = [""] * (len(_KEYS) + 3)
-        return [f"< {milliseconds(error.mean)}", *blank, known, str(values.count)]
+        return [f"< {milliseconds(error.mean)}", *blank, *bars, str(values.count)]
     numbers = [values.min, values.mean, *(values.percentiles.get(key) for key in _KEYS)]
     numbers += [values.max, values.standard_deviation]
-    return [*(milliseconds(number) for number in numbers), known, str(values.count)]
+    return [*(milliseconds(number) for number in numbers), *bars, str(values.count)]
 
 
 def facts(level: Level) -> Text:

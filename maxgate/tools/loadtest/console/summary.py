@@ -35,5 +35,9 @@ def _print_definitions(report: Report, console: Console) -> None:
             definition = report.definitions[metric]
             text = f"{metric}: {definition.title.lower()}, {definition.text}"
             console.print(text, style="dim", highlight=False)
-    text = "client ±: 99 % of the client's own errors are smaller (measured against a script)"
+    text = (
+        "client ±: 99 % of the client's own errors are smaller, P99.9 ±: 99.9 % are (measured "
+        "against a script before, and by an alarm of its own during the run); what is smaller than "
+        "that, or has too few values, is left out"
+    )
     console.print(text, style="dim", highlight=False)

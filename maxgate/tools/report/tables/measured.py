@@ -63,23 +63,25 @@ def latencies_table(runs: Sequence[Run]) -> Table:
             if found is None or not found.count:
                 continue
             if found.below_client_error:
-                told = ["below the client's own error", "", "", "", "", ""]
+                told = ["below the client's own error", *[""] * 6]
             else:
-                told = [show(found.percentiles.get(p), "s") for p in ("50", "90", "95", "99")]
+                told = [
+                    show(found.percentiles.get(p), "s") for p in ("50", "90", "95", "99", "99.9")
+                ]
                 told += [show_interval(found.intervals.get("95"), "s"), show(found.max, "s")]
             error = found.client_error
-            own = f"{show(error.mean, 's')}" if error else NOT_KNOWN
+            own = show(error.p99, "s") if error else NOT_KNOWN
             rows.append([name, metric, f"{found.count:,}", *told, own])
     columns = [
-        "level", "metric", "n", "P50", "P90", "P95", "P99", "interval of P95", "max",
-        "client's error",
+        "level", "metric", "n", "P50", "P90", "P95", "P99", "P99.9", "interval of P95", "max",
+        "client ±",
     ]  # fmt: skip
     return Table("Latency", columns, rows, note=_definitions(runs))
 
 
 def _definitions(runs: Sequence[Run]) -> str:
     known = {name: one for run in runs for name, one in run.report.definitions.items()}
-    shown = ("latency", "response_latency", "ttft", "tpot", "chunk_gap")
+    shown = ("latency", "response_latency", "ttft", "response_ttft", "tpot", "chunk_gap")
     return "; ".join(f"{name}: {known[name].text}" for name in shown if name in known)
 
 

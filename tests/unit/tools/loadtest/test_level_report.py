@@ -106,6 +106,12 @@ def test_what_is_smaller_than_the_clients_error_is_not_reported() -> None:
     assert (ttft.below_client_error, ttft.mean, ttft.percentiles) == (True, None, {})
 
 
+def test_a_tail_that_is_smaller_than_its_own_error_is_not_reported() -> None:
+    error = ClientError(bias=0.1, mean=0.1, p99=0.2, p999=2.0, max=3.0, count=2000)
+    ttft = report(steady([0.5] * 2000), client_errors={"ttft": error}).metrics["ttft"]
+    assert (ttft.percentiles["99"], ttft.percentiles["99.9"]) == (0.25, None)
+
+
 def test_a_limited_client_gets_no_grade() -> None:
     level = report(steady([0.1] * 200), cpu=0.97)
     assert level.client.limited

@@ -1,0 +1,50 @@
+"""The client's error bars hold what the client adds, in the tail too."""
+
+from maxgate.tools.loadtest.calibration import widened
+from maxgate.tools.loadtest.client.lag import lag_of
+from maxgate.tools.loadtest.job import Lag, worst
+from maxgate.tools.results.distribution import ClientError
+
+QUIET = ClientError(bias=0.0, mean=0.0001, p99=0.0004, p999=0.0005, max=0.0006, count=1600)
+
+
+def test_a_percentile_in_the_tail_has_the_bar_of_errors_as_rare_as_it() -> None:
+    """In 10,000 gaps the last ten decide P99.9; twenty late wake-ups in 10,000 are below P99."""
+    late = [0.0001] * 9980 + [0.003] * 20
+    bar = widened({"chunk_gap": QUIET}, lag_of(late))["chunk_gap"]
+    assert (bar.at("50"), bar.at("99")) == (0.0004, 0.0004)
+    assert (bar.at("99.9"), bar.max) == (0.003, 0.003)
+
+
+def test_either_end_of_a_time_may_be_late() -> None:
+    """1 in 160 wake-ups is late: each spoils two gaps, so more than 1 gap in 100 is off by it."""
+    late = [0.0001] * 1590 + [0.002] * 10
+    assert widened({"chunk_gap": QUIET}, lag_of(late))["chunk_gap"].at("99") == 0.002
+
+
+def test_times_per_token_are_not_widened() -> None:
+    assert widened({"tpot": QUIET}, lag_of([0.01] * 100)) == {"tpot": QUIET}
+
+
+def test_a_report_without_an_error_of_the_tail_has_the_one_it_has() -> None:
+    old = QUIET.model_copy(update={"p999": None})
+    assert old.at("99.9") == old.p99
+    assert widened({"ttft": old}, Lag())["ttft"].at("99.9") == old.p99
+
+
+def test_several_processes_are_as_late_as_the_latest() -> None:
+    one, other = Lag(mean=0.1, p99=0.2, p995=0.3, p9995=0.9, max=1.0), Lag(mean=0.2, p99=0.1)
+    assert worst([one, other]) == one.model_copy(update={"mean": 0.2})
+
+
+def test_never_woken_is_not_late() -> None:
+    assert lag_of([]) == Lag()
+
+
+def test_two_machines_have_the_larger_error_of_the_two() -> None:
+    other = ClientError(bias=-0.1, mean=0.2, p99=0.0003, max=0.5, count=4)
+    assert (
+        QUIET.or_larger(other)
+        == other.or_larger(QUIET)
+        == ClientError(bias=0.0, mean=0.2, p99=0.0004, p999=0.0005, max=0.5, count=1604)
+    )
