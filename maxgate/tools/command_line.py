@@ -3,6 +3,7 @@
 0 for what went well, 1 for what failed, 2 for a mistake in the command, 130 for Ctrl-C.
 """
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,11 @@ from typing import Any, Final, NoReturn
 import typer
 
 from maxgate.errors import ConfigurationError, MaxgateError
+
+
+class Interrupted(MaxgateError):
+    """It was ended before there was anything to show; the text says so."""
+
 
 # Typer hides which click it carries; its own exceptions are the way to click's.
 _MISTAKES: Final = next(
@@ -40,9 +46,11 @@ def run_app(
         code = app(args=arguments, prog_name=prog_name, standalone_mode=False)
     except ConfigurationError as error:
         code = _fail(name, str(error), 2)
+    except Interrupted as error:
+        code = _fail(name, str(error), 130)
     except MaxgateError as error:
         code = _fail(name, str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         code = 130
     except BrokenPipeError:
         # Whoever read has gone, as `head` does; Python would complain once more when it ends.

@@ -214,6 +214,39 @@ async def test_ctrl_c_keeps_what_was_measured(by: signal.Signals, tmp_path: Path
     assert "Traceback" not in said
 
 
+async def test_who_waits_for_the_moment_to_start_can_be_ended(tmp_path: Path) -> None:
+    async with responding(SHORT) as url:
+        flags = ("--url", url, "-r", "5", "-d", "1s", "--scenario", "short", "--no-calibrate")
+        more = ("--start-at", f"{time.time() + 600:.0f}", "-o", str(tmp_path / "r.json"))
+        code, said = await load_test(*flags, *more, interrupt_after=0.1)
+    assert (code, said.splitlines()[-1]) == (
+        130,
+        "load_test.py: interrupted before anything was measured",
+    )
+    assert os.listdir(tmp_path) == []  # noqa: PTH208  # not a blocking call of pathlib
+
+
+async def test_a_moment_to_start_that_has_passed_is_refused(tmp_path: Path) -> None:
+    async with responding(SHORT) as url:
+        flags = ("--url", url, "-r", "5", "-d", "1s", "--scenario", "short", "--no-calibrate")
+        more = ("--start-at", "2020-01-01T00:00:00Z", "-o", str(tmp_path / "r.json"))
+        code, said = await load_test(*flags, *more)
+    assert code == 2
+    assert said.splitlines()[-1].startswith("load_test.py: --start-at: the moment was ")
+
+
+async def test_a_comparison_with_other_work_is_refused_before_anything_is_sent(
+    tmp_path: Path,
+) -> None:
+    old = tmp_path / "old.json"
+    async with responding(SHORT) as url:
+        await load_test("--url", url, *FEW, "--target", "none", "-q", "-o", str(old))
+        flags = ("--url", url, *FEW, "--seed", "7", "--compare", str(old))
+        code, said = await load_test(*flags, "-o", str(tmp_path / "new.json"))
+    assert (code, said.count("\n")) == (2, 1)
+    assert said.startswith("load_test.py: --compare: different workloads: the workload's finger")
+
+
 async def test_shards_merged_are_one_run(tmp_path: Path) -> None:
     """Two machines, here two programs, then `merge`: every request once, exact percentiles."""
     files = [str(tmp_path / f"{number}.json") for number in (0, 1)]
@@ -259,6 +292,7 @@ async def test_a_regression_fails_the_comparison(tmp_path: Path) -> None:
     slower = SHORT.model_copy(update={"first": 0.05})
     async with responding(slower) as url:
         code, said = await load_test("--url", url, *flags, "-o", str(new), "--compare", str(old))
+    assert new.exists(), said
     changes = {(c.metric, c.statistic): c.verdict for c in read_report(new).comparison}
     assert (code, changes["latency", "p50"]) == (1, "worse"), said
 

@@ -1,13 +1,13 @@
 """The command `load_test.py`."""
 
-import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from maxgate.errors import ConfigurationError, MaxgateError
+from maxgate.tools.command_line import run_app
 from maxgate.tools.loadtest.analysis.grades import parse_targets
 from maxgate.tools.loadtest.analysis.objectives import parse_objectives, seconds
 from maxgate.tools.loadtest.flags import (
@@ -22,24 +22,19 @@ from maxgate.tools.loadtest.merge import merge
 from maxgate.tools.loadtest.options import Options
 from maxgate.tools.loadtest.run import exit_code, load_test, publish
 from maxgate.tools.loadtest.start_time import parse_start
-from maxgate.tools.results.files import ReportError
 
 
-def main() -> None:
-    """Run it and exit: 0 or 1 by the targets, 2 for flags that cannot work."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run it, with this process's arguments if none are given, and exit.
+
+    0 or 1 by the targets, 2 for flags and files that cannot work.
+    """
     app = typer.Typer(
         pretty_exceptions_enable=False, add_completion=False, invoke_without_command=True
     )
     app.callback()(run_command)
     app.command("merge")(merge_command)
-    try:
-        app()
-    except (ConfigurationError, ReportError) as error:
-        _fail(error, 2)
-    except MaxgateError as error:
-        _fail(error, 1)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(130)
+    run_app(app, "load_test.py", arguments)
 
 
 def run_command(  # noqa: PLR0917
@@ -90,10 +85,10 @@ def run_command(  # noqa: PLR0917
     records: Annotated[bool, typer.Option(help="Keep raw records beside the report.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
     json: Annotated[bool, typer.Option("--json", help="The report on standard output.")] = False,
-) -> None:
+) -> int:
     """Load a server, measure it, judge it."""
     if context.invoked_subcommand is not None:
-        return
+        return 0
     options = Options(
         url=url,
         model=model,
@@ -114,7 +109,7 @@ def run_command(  # noqa: PLR0917
         speed=speed,
         sweep=sweep,
         soak=soak is not None,
-        duration=time_of(soak, "--soak") if soak else time_of(duration, "--duration"),
+        duration=time_of(duration, "--duration") if soak is None else time_of(soak, "--soak"),
         requests=requests,
         warmup=warmup,
         timeout=seconds(timeout, "--timeout"),
@@ -133,7 +128,7 @@ def run_command(  # noqa: PLR0917
         quiet=quiet,
         json=json,
     )
-    sys.exit(load_test(options, sys.argv))
+    return load_test(options, sys.argv)
 
 
 def merge_command(
@@ -142,14 +137,9 @@ def merge_command(
     target: Annotated[list[str] | None, typer.Option()] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
     json: Annotated[bool, typer.Option("--json")] = False,
-) -> None:
+) -> int:
     """Join the reports of several machines, exactly, from their raw records."""
     merged, records = merge(reports, parse_targets(target or []))
     path = output or Path("results") / "merged.json"
     publish(merged, records, Options(output=path, quiet=quiet, json=json))
-    sys.exit(exit_code(merged))
-
-
-def _fail(error: MaxgateError, code: int) -> None:
-    print(f"load_test.py: {error}", file=sys.stderr)
-    sys.exit(code)
+    return exit_code(merged)

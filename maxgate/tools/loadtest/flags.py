@@ -1,12 +1,15 @@
 """The words of the command line to values; each raises ConfigurationError with what is wrong."""
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from maxgate.errors import ConfigurationError
 from maxgate.tools.loadtest.analysis.objectives import seconds
+
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
+_VALUE: Final = r"[\t -~]*\Z"
 
 
 def scenarios_of(text: str, *, sweep: bool) -> tuple[str, ...]:
@@ -25,7 +28,7 @@ def headers_of(lines: list[str]) -> dict[str, str]:
     found = {}
     for line in lines:
         name, separator, value = line.partition(":")
-        if not separator or re.search(r"[\r\n]", line):
+        if not separator or not re.fullmatch(_NAME, name.strip()) or not re.match(_VALUE, value):
             raise ConfigurationError(f"--header {line!r}: expected NAME: VALUE")
         found[name.strip().lower()] = value.strip()
     return found

@@ -14,9 +14,9 @@ class OpenLoop(Runner):
         """The departures of all processes, in seconds from the start, rising."""
         self._offsets = offsets
         self._position = self.job.shard
+        self._alarm = alarm(self._loop, self._depart, self._monotonic)
 
     def _begin(self) -> None:
-        self._alarm = alarm(self._loop, self._depart, self._monotonic)
         self._set_alarm()
 
     def stop(self, grace: float | None = None) -> None:

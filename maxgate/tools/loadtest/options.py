@@ -1,5 +1,6 @@
 """What a run was asked for, checked."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,23 +60,47 @@ class Options:
     json: bool = False
 
     def check(self) -> None:
-        """Raises ConfigurationError for flags that contradict each other."""
-        if self.rates and self.concurrency:
-            raise ConfigurationError(
-                "--rate and --concurrency: a load has a rate (open loop) or a number at a time "
-                "(closed loop), not both"
-            )
-        if self.replay and (self.rates or self.concurrency or self.sweep):
-            raise ConfigurationError("--replay: the trace says when requests leave; leave out load")
-        if self.sweep and len(self.scenarios) > 1:
-            raise ConfigurationError("--sweep: one --scenario at a time, or `mixed`")
-        if self.soak and self.sweep:
-            raise ConfigurationError("--soak and --sweep: one load for long, or many; not both")
-        if self.shard[1] > 1 and (self.start_at is None or self.duration is None or self.sweep):
-            raise ConfigurationError(
-                "--shard: all machines start together and stop together; give --start-at and "
-                "--duration, and no --sweep"
-            )
+        """Raises ConfigurationError for flags that contradict each other, or do nothing."""
+        for wrong, why in self._mistakes():
+            if wrong:
+                raise ConfigurationError(why)
+
+    def _mistakes(self) -> Iterator[tuple[object, str]]:
+        yield (
+            self.rates and self.concurrency,
+            "--rate and --concurrency: a load has a rate (open loop) or a number at a time "
+            "(closed loop), not both",
+        )
+        yield (
+            self.replay and (self.rates or self.concurrency or self.sweep),
+            "--replay: the trace says when requests leave; leave out load",
+        )
+        yield (
+            self.sweep and len(self.scenarios) > 1,
+            "--sweep: one --scenario at a time, or `mixed`",
+        )
+        yield self.soak and self.sweep, "--soak and --sweep: one load for long, or many; not both"
+        yield (
+            self.duration == 0 or self.timeout == 0,
+            "--duration, --soak and --timeout: a time above 0, such as 30s",
+        )
+        yield (
+            self.arrivals != "constant" and not self.rates,
+            f"--arrivals {self.arrivals}: needs a --rate",
+        )
+        yield (
+            self.speed != 1 and not self.replay,
+            "--speed: needs --replay, which has times to be sped up",
+        )
+        yield (
+            self.baseline_model is not None and self.baseline is None,
+            "--baseline-model: needs a --baseline",
+        )
+        yield (
+            self.shard[1] > 1 and (self.start_at is None or self.duration is None or self.sweep),
+            "--shard: all machines start together and stop together; give --start-at and "
+            "--duration, and no --sweep",
+        )
 
     @property
     def kind(self) -> LoadKind:

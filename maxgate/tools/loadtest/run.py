@@ -10,9 +10,10 @@ import orjson
 from rich.console import Console
 
 from maxgate.errors import ConfigurationError
+from maxgate.tools.command_line import Interrupted
 from maxgate.tools.loadtest.analysis.comparison import check_comparable, compare
+from maxgate.tools.loadtest.analysis.saturation import first_levels
 from maxgate.tools.loadtest.assemble import assemble
-from maxgate.tools.loadtest.client.client import ServerAway
 from maxgate.tools.loadtest.console.live import LiveScreen
 from maxgate.tools.loadtest.console.summary import print_report
 from maxgate.tools.loadtest.exports import write_csv, write_prometheus
@@ -25,7 +26,7 @@ from maxgate.tools.loadtest.probe import first_model
 from maxgate.tools.loadtest.scenarios.load import load_scenario
 from maxgate.tools.loadtest.scenarios.requests import RequestSource
 from maxgate.tools.loadtest.session import Session
-from maxgate.tools.results.files import read_report, write_report
+from maxgate.tools.results.files import check_writable, read_report, write_report
 from maxgate.tools.results.records import Records, read_records, write_records
 from maxgate.tools.results.report import Report
 
@@ -37,17 +38,23 @@ def load_test(options: Options, command: Sequence[str]) -> int:
     options.check()
     old = read_report(options.compare) if options.compare is not None else None
     fingerprint = fingerprint_of(options)
+    old_records = None if old is None else _comparable_records(old, options, fingerprint)
+    for path in (
+        options.output or _default_path(datetime.now(UTC)),
+        options.csv,
+        options.prometheus,
+    ):
+        if path is not None:
+            check_writable(path)
     peers = _peers(options)
     console = Console(stderr=True)
     with LiveScreen(console, quiet=options.quiet) as screen:
         findings = asyncio.run(_run(options, peers, screen))
     if not findings.levels:
-        raise ServerAway("interrupted before anything was measured")
+        raise Interrupted("interrupted before anything was measured")
     models = [peer.model for peer in peers]
     report = assemble(options, findings, command=command, models=models, fingerprint=fingerprint)
-    if old is not None and options.compare is not None:
-        check_comparable(old, report)
-        old_records = _old_records(options.compare, old)
+    if old is not None:
         changes = compare(old, report, old_records, findings.records, options.seed)
         report = report.model_copy(update={"comparison": changes})
     publish(report, findings.records, options)
@@ -132,9 +139,19 @@ def _peers(options: Options) -> list[Peer]:
     return peers
 
 
-def _old_records(path: Path, report: Report) -> list[Records] | None:
-    beside = path.with_name(report.records) if report.records else None
-    return read_records(beside) if beside is not None and beside.exists() else None
+def _comparable_records(old: Report, options: Options, fingerprint: str) -> list[Records] | None:
+    """The old report's, where it has some; raises ConfigurationError for another workload."""
+    check_comparable(
+        old,
+        fingerprint=fingerprint,
+        stream=options.stream,
+        kind=options.kind,
+        levels=[(spec.scenario, spec.name) for spec in first_levels(options)],
+    )
+    if options.compare is None or old.records is None:
+        return None
+    beside = options.compare.with_name(old.records)
+    return read_records(beside) if beside.exists() else None
 
 
 def _default_path(created_at: datetime) -> Path:

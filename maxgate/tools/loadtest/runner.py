@@ -48,6 +48,13 @@ class Runner:
             chunks=self._chunks,
         )
 
+    async def reach_start(self) -> bool:
+        """Wait for the job's start; False where it was stopped before."""
+        # The event loop rounds to milliseconds and may wake us before the time.
+        while (left := self.job.start - self._monotonic()) > 0 and not self._over.done():
+            await asyncio.wait([self._over], timeout=left)
+        return not self._over.done()
+
     async def run(self) -> None:
         """Until the last answer, or until what is under way has had its grace."""
         expiry = self._loop.create_task(self._expire())

@@ -4,6 +4,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 
+from maxgate.errors import ConfigurationError
 from maxgate.tools.loadtest.analysis.level_report import LevelPlan, level_report
 from maxgate.tools.loadtest.analysis.saturation import next_step, saturation
 from maxgate.tools.loadtest.calibration import Cadence, cadence_of, client_errors, widened
@@ -68,7 +69,8 @@ class Session:
         outcome = await self._fleet.run(
             self._job(spec, self._peers), self._screen.progress, start=self._start(number)
         )
-        self._keep(spec, outcome, started_at, errors)
+        if len(outcome.records) or not self.findings.interrupted:
+            self._keep(spec, outcome, started_at, errors)
 
     def _keep(
         self,
@@ -152,7 +154,13 @@ class Session:
         if options.start_at is None:
             return None
         each = (options.duration or 0.0) + options.grace + _BETWEEN_SHARDED_LEVELS
-        return time.perf_counter() + options.start_at + number * each - time.time()
+        ahead = options.start_at + number * each - time.time()
+        if number == 0 and ahead < 0:
+            raise ConfigurationError(
+                f"--start-at: the moment was {-ahead:.1f} s ago when this machine was ready; "
+                "leave more time to warm up and to measure the client"
+            )
+        return time.perf_counter() + ahead
 
 
 def _ignore(progress: Progress) -> None:

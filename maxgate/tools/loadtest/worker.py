@@ -75,7 +75,6 @@ async def _do(job: Job, lines: asyncio.StreamReader) -> JobDone:
         _say(Ready())
         job.start = Start.model_validate_json(await lines.readline()).start
         runner = loop_of(job, clients, source, scenario.arrivals, loop)
-        await asyncio.sleep(max(0.0, job.start - time.perf_counter()))
         cpu, lag = await _measured(runner, lines)
     finally:
         for client in clients:
@@ -94,13 +93,24 @@ async def _open_connections(job: Job, clients: list[Client]) -> None:
 
 
 async def _measured(runner: Runner, lines: asyncio.StreamReader) -> tuple[float, Lag]:
-    """Run it, say how it goes, and return how much of one core it took and how late it was."""
+    """Run it when it is time, say how it goes, and return what `_timed` does."""
     # A collection in the middle would be stamped as the server's slowness.
     gc.collect()
     gc.freeze()
     gc.disable()
     talk = asyncio.create_task(_talk(runner))
     listen = asyncio.create_task(_listen(runner, lines))
+    try:
+        return await _timed(runner) if await runner.reach_start() else (0.0, Lag())
+    finally:
+        talk.cancel()
+        listen.cancel()
+        await asyncio.gather(talk, listen, return_exceptions=True)
+        gc.enable()
+
+
+async def _timed(runner: Runner) -> tuple[float, Lag]:
+    """Run it and return how much of one core it took and how late it was."""
     probe = LagProbe(asyncio.get_running_loop(), time.perf_counter)
     began, used = time.perf_counter(), time.process_time()
     try:
@@ -108,10 +118,6 @@ async def _measured(runner: Runner, lines: asyncio.StreamReader) -> tuple[float,
         cpu = (time.process_time() - used) / (time.perf_counter() - began)
     finally:
         lag = probe.stop()
-        talk.cancel()
-        listen.cancel()
-        await asyncio.gather(talk, listen, return_exceptions=True)
-        gc.enable()
     return cpu, lag
 
 

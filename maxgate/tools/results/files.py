@@ -5,18 +5,38 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
-from maxgate.errors import MaxgateError
+from maxgate.errors import ConfigurationError
 from maxgate.tools.results.report import FORMAT, VERSION, Report
 
 
-class ReportError(MaxgateError):
+class ReportError(ConfigurationError):
     """A file that is no report that can be read here; the text says which, why and what to do."""
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder and try, so that hours of load do not end in a file that cannot be.
+
+    Raises ConfigurationError with why it cannot be written; leaves nothing behind.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"cannot write {path}: it is a folder")
+    draft = _draft_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def write_report(report: Report, path: Path) -> None:
     """Write it whole or not at all; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
+    draft = _draft_of(path)
     draft.write_bytes(orjson.dumps(report.model_dump(mode="json")))
     draft.replace(path)
 

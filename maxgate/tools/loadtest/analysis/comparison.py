@@ -1,5 +1,7 @@
 """`--compare OLD.json`: whether it got worse."""
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,23 +17,29 @@ from maxgate.tools.results.changes import (
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.records import Records
 from maxgate.tools.results.report import Report
+from maxgate.tools.results.run import LoadKind
 from maxgate.tools.results.verdict import Change
+
+Key = tuple[str, str]
+"""Scenario and name of a level."""
 
 _STATISTICS = ("p50", "p95", "p99")
 
 
-def check_comparable(old: Report, new: Report) -> None:
-    """Raises ConfigurationError when they did not do the same work under the same load."""
+def check_comparable(
+    old: Report, *, fingerprint: str, stream: bool, kind: LoadKind, levels: Collection[Key]
+) -> None:
+    """Raises ConfigurationError when it did other work, or under another load, than this."""
     differences = [
         f"{name} was {before!r} and is {after!r}"
         for name, before, after in (
-            ("the workload's fingerprint", _short(old), _short(new)),
-            ("streaming", old.workload.stream, new.workload.stream),
-            ("the kind of load", old.load.kind, new.load.kind),
+            ("the workload's fingerprint", old.workload.fingerprint[:12], fingerprint[:12]),
+            ("streaming", old.workload.stream, stream),
+            ("the kind of load", old.load.kind, kind),
         )
         if before != after
     ]
-    if not differences and not _common(old, new):
+    if not differences and not any(_key(level) in levels for level in old.levels):
         differences = ["no level of load is in both"]
     if differences:
         raise ConfigurationError("--compare: different workloads: " + "; ".join(differences))
@@ -56,11 +64,7 @@ def compare(
     return found
 
 
-def _short(report: Report) -> str:
-    return report.workload.fingerprint[:12]
-
-
-def _key(level: Level) -> tuple[str, str]:
+def _key(level: Level) -> Key:
     return level.scenario, level.name
 
 

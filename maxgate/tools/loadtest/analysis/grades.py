@@ -1,5 +1,6 @@
 """Targets, and whether they were met."""
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -112,10 +113,9 @@ def _split(target: str) -> tuple[str, str] | None:
 
 
 def _number(text: str, flag: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigurationError(f"{flag}{text}: expected a number") from None
+    if not re.fullmatch(r"[0-9]*\.?[0-9]+", text.strip()):
+        raise ConfigurationError(f"{flag}{text}: expected a number")
+    return float(text)
 
 
 def _show(value: float, unit: str) -> str:

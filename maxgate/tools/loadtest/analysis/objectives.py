@@ -23,7 +23,8 @@ def seconds(text: str, flag: str) -> float:
     """`500ms`, `1.5s`, `2m`, `30` in seconds. Raises ConfigurationError for anything else."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", text.lower())
     if match is None or match[2] not in _UNITS:
-        raise ConfigurationError(f"{flag} {text}: expected a time such as 500ms, 1.5s or 2m")
+        given = flag + text if flag.endswith("=") else f"{flag} {text}"
+        raise ConfigurationError(f"{given}: expected a time such as 500ms, 1.5s or 2m")
     return float(match[1]) * _UNITS[match[2]]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from maxgate.tools.loadtest.job import LoadShape
-from maxgate.tools.loadtest.options import LevelSpec, Options, closed, opened
+from maxgate.tools.loadtest.options import LevelSpec, Options, closed, levels_of, opened
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.verdict import Saturation
 
@@ -38,6 +38,14 @@ def saturation(levels: Sequence[Level]) -> Saturation:
             reason = f"{last.name} brought {gain - 1:+.1%} requests/s over {before.name}"
             return Saturation(found=True, level=before.name, reason=reason)
     return Saturation(found=False, level=last.name, reason="every step still brought more")
+
+
+def first_levels(options: Options) -> list[LevelSpec]:
+    """The levels that are known before anything is run; of a sweep, each scenario's first step."""
+    if not options.sweep:
+        return levels_of(options)
+    steps = [next_step(options, scenario, 0) for scenario in options.scenarios]
+    return [step for step in steps if step is not None]
 
 
 def next_step(options: Options, scenario: str, done: int) -> LevelSpec | None:
