@@ -11,6 +11,7 @@ import orjson
 import yaml
 
 from maxgate.errors import ConfigurationError
+from maxgate.tools.loadtest.scenarios.messages import messages_of
 from maxgate.tools.loadtest.scenarios.scenario import Recorded, Scenario, Turn
 from maxgate.tools.loadtest.scenarios.trace import trace_of
 from maxgate.tools.loadtest.scenarios.yaml_scenario import yaml_scenario
@@ -74,27 +75,25 @@ def _records(text: bytes, path: Path) -> list[dict[str, Any]]:
 
 
 def _conversation(record: Mapping[str, Any], path: Path, number: int) -> Sequence[Turn]:
+    where = f"--scenario {path}: record {number}"
     if "conversations" in record:
-        return _sharegpt(record["conversations"])
+        return _sharegpt(record["conversations"], where)
     fields = {k: v for k, v in record.items() if k not in {"messages", "prompt", "id"}}
-    messages = record.get("messages")
-    if messages is None and isinstance(record.get("prompt"), str):
-        messages = [{"role": "user", "content": record["prompt"]}]
-    if not isinstance(messages, list) or not messages or not isinstance(messages[0], dict):
-        raise ConfigurationError(
-            f"--scenario {path}: record {number}: expected messages, prompt or conversations"
-        )
-    return [Turn(messages, fields)]
+    return [Turn(messages_of(record, where), fields)]
 
 
-def _sharegpt(said: Sequence[Mapping[str, str]]) -> Sequence[Turn]:
+def _sharegpt(said: object, where: str) -> Sequence[Turn]:
     """A request for every question; the answers before it are the recorded ones."""
+    if not isinstance(said, list) or not all(isinstance(part, dict) for part in said):
+        raise ConfigurationError(f"{where}: conversations: expected a list of objects")
     history: list[dict[str, Any]] = []
     turns = []
     for part in said:
-        role = _SHAREGPT_ROLES.get(part.get("from", ""))
+        role = _SHAREGPT_ROLES.get(str(part.get("from", "")))
         if role is None or not part.get("value"):
             continue
+        if not isinstance(part["value"], str):
+            raise ConfigurationError(f"{where}: conversations: a value that is no text")
         history = [*history, {"role": role, "content": part["value"]}]
         if role == "user":
             turns.append(Turn(history))

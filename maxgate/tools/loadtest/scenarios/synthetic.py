@@ -21,6 +21,9 @@ _WORDS: Final = (
 )
 _TRIES: Final = 64
 
+LONGEST: Final = 2_000_000
+"""Tokens of a prompt; more than any model takes."""
+
 Write = Callable[[int, Random], str]
 
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from maxgate.errors import ConfigurationError
+from maxgate.tools.loadtest.scenarios.messages import messages_of, told
 from maxgate.tools.loadtest.scenarios.scenario import Mixed, Recorded, Scenario, Turn
-from maxgate.tools.loadtest.scenarios.synthetic import Write, prompt_writer
+from maxgate.tools.loadtest.scenarios.synthetic import LONGEST, Write, prompt_writer
 
 
 class _Strict(BaseModel):
@@ -18,22 +19,33 @@ class _Strict(BaseModel):
 
 
 class _Range(_Strict):
-    low: int = Field(ge=1)
-    high: int = Field(ge=1)
+    low: int = Field(ge=1, le=LONGEST)
+    high: int = Field(ge=1, le=LONGEST)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
 
 
 class _Part(_Strict):
     """One of `messages`, `turns` and `synthetic`."""
 
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     messages: list[dict[str, Any]] | None = None
-    turns: list[str] | None = None
+    turns: list[str] | None = Field(default=None, min_length=1)
     system: str | None = None
     answers: list[str] | None = None
-    synthetic: int | _Range | None = None
-    shared_prefix: int = Field(default=0, ge=0)
+    synthetic: _Range | None = None
+    shared_prefix: int = Field(default=0, ge=0, le=LONGEST)
     prefixes: int = Field(default=1, ge=1)
     fields: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("synthetic", mode="before")
+    @classmethod
+    def _range_of_one(cls, value: object) -> object:
+        return {"low": value, "high": value} if isinstance(value, int) else value
 
 
 class _File(_Strict):
@@ -46,6 +58,7 @@ class _Synthetic:
     """Prompts of drawn length behind one of a few shared prefixes."""
 
     part: _Part
+    lengths: _Range
     write: Write
     live_answers: bool = False
     arrivals: Sequence[float] | None = None
@@ -53,10 +66,8 @@ class _Synthetic:
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
         """See Scenario."""
         part = self.part
-        length = part.synthetic
-        if isinstance(length, _Range):
-            length = rng.randint(length.low, length.high)
-        text = self.write(length or 1, rng)
+        low, high = self.lengths.low, self.lengths.high
+        text = self.write(low if low == high else rng.randint(low, high), rng)
         messages = [{"role": "user", "content": text}]
         if part.shared_prefix:
             which = Random(f"prefix/{rng.randrange(part.prefixes)}")  # noqa: S311
@@ -73,24 +84,26 @@ def yaml_scenario(data: Mapping[str, Any], path: Path, tokenizer: str | None) ->
     try:
         file = _File.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"--scenario {path}: {where}: {first['msg'].lower()}") from error
-    parts = [_scenario(part, path, tokenizer) for part in file.requests]
+        raise ConfigurationError(f"--scenario {path}: {told(error)}") from error
+    parts = [
+        _scenario(part, f"--scenario {path}: requests.{number}", tokenizer)
+        for number, part in enumerate(file.requests)
+    ]
     live = any(part.live_answers for part in parts)
     return Mixed(parts, [part.weight for part in file.requests], live_answers=live)
 
 
-def _scenario(part: _Part, path: Path, tokenizer: str | None) -> Scenario:
+def _scenario(part: _Part, where: str, tokenizer: str | None) -> Scenario:
     kinds = [part.messages, part.turns, part.synthetic]
     if sum(kind is not None for kind in kinds) != 1:
         raise ConfigurationError(
-            f"--scenario {path}: each of requests has one of messages, turns and synthetic"
+            f"{where}: each of requests has one of messages, turns and synthetic"
         )
     if part.synthetic is not None:
-        return _Synthetic(part, prompt_writer(tokenizer))
+        return _Synthetic(part, part.synthetic, prompt_writer(tokenizer))
     if part.messages is not None:
-        return Recorded([[Turn(part.messages, part.fields)]])
+        messages = messages_of({"messages": part.messages}, where)
+        return Recorded([[Turn(messages, part.fields)]])
     return _turns(part)
 
 
