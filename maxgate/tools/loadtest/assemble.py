@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from maxgate.tools.loadtest.analysis.drift import drift
 from maxgate.tools.loadtest.analysis.grades import grade
-from maxgate.tools.loadtest.analysis.pairing import paired_changes, second_of_a_pair
+from maxgate.tools.loadtest.analysis.pairing import paired_levels, second_of_a_pair
 from maxgate.tools.loadtest.client.address import parse_address
 from maxgate.tools.loadtest.findings import Findings
 from maxgate.tools.loadtest.machine import this_machine, versions
@@ -97,16 +97,7 @@ def _load(options: Options, levels: Sequence[Level]) -> Load:
 def _paired(options: Options, levels: Sequence[Level], records: Sequence[Records]) -> list[Change]:
     if options.baseline is None:
         return []
-    return [
-        change
-        for level, of_level in zip(levels, records, strict=True)
-        for change in paired_changes(
-            of_level,
-            level=f"{level.scenario}, {level.name}",
-            stream=options.stream,
-            seed=options.seed,
-        )
-    ]
+    return paired_levels(levels, records, stream=options.stream, seed=options.seed)
 
 
 def _order_warnings(

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from maxgate.tools.loadtest.analysis.drift import drift
 from maxgate.tools.loadtest.analysis.grades import grade
 from maxgate.tools.loadtest.analysis.level_report import LevelPlan, level_report
+from maxgate.tools.loadtest.analysis.pairing import paired_levels
 from maxgate.tools.results.distribution import ClientError
 from maxgate.tools.results.files import ReportError, read_report
 from maxgate.tools.results.level import Level
 from maxgate.tools.results.records import Records, join, read_records
 from maxgate.tools.results.report import Report
+from maxgate.tools.results.verdict import Change
 
 
 def merge(paths: Sequence[Path], targets: dict[str, float]) -> tuple[Report, list[Records]]:
@@ -21,6 +24,7 @@ def merge(paths: Sequence[Path], targets: dict[str, float]) -> tuple[Report, lis
     first = reports[0]
     for path, report in zip(paths, reports, strict=True):
         _check(path, report, first, paths[0])
+    _check_shards(paths, reports)
     parts = [_records(path, report) for path, report in zip(paths, reports, strict=True)]
     levels, joined = [], []
     for number in range(len(parts[0])):
@@ -33,6 +37,8 @@ def merge(paths: Sequence[Path], targets: dict[str, float]) -> tuple[Report, lis
             "grades": [g for one in levels if one.side == "target" for g in grade(one, targets)],
             "interrupted": any(report.interrupted for report in reports),
             "load": first.load.model_copy(update={"shard": None}),
+            "paired": _paired(first, joined),
+            "drift": [d for one in levels for d in drift(one)] if first.load.kind == "soak" else [],
             "warnings": sorted({text for report in reports for text in report.warnings}),
         }
     )
@@ -44,6 +50,28 @@ def _check(path: Path, report: Report, first: Report, first_path: Path) -> None:
         raise ReportError(f"{path}: not of the same run as {first_path}")
     if report.records is None:
         raise ReportError(f"{path}: has no raw records; leave out --no-records")
+
+
+def _paired(first: Report, joined: Sequence[Records]) -> list[Change]:
+    if first.baseline is None:
+        return []
+    return paired_levels(first.levels, joined, stream=first.workload.stream, seed=first.seed)
+
+
+def _check_shards(paths: Sequence[Path], reports: Sequence[Report]) -> None:
+    """Each of them once: what is missing would look like less load, what is double like more."""
+    found: dict[str, Path] = {}
+    for path, report in zip(paths, reports, strict=True):
+        shard = report.load.shard
+        if shard is None:
+            raise ReportError(f"{path}: not a part of a run; it was made without --shard")
+        if shard in found:
+            raise ReportError(f"{path}: shard {shard}, as is {found[shard]}")
+        found[shard] = path
+    count = next(iter(found)).partition("/")[2]
+    missing = [name for k in range(int(count)) if (name := f"{k}/{count}") not in found]
+    if missing:
+        raise ReportError(f"{paths[0]}: the run has {count} shards; missing {', '.join(missing)}")
 
 
 def _identity(report: Report) -> object:

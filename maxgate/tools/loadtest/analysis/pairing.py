@@ -1,16 +1,33 @@
 """`--baseline`: what one server costs over the other, from the same requests to both."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from maxgate.tools.loadtest.analysis.changes import paired_change
 from maxgate.tools.loadtest.analysis.measures import PER_REQUEST, STREAMED, succeeded
 from maxgate.tools.results.changes import confidence_of, rate_change
+from maxgate.tools.results.level import Level
 from maxgate.tools.results.records import Records
 from maxgate.tools.results.verdict import Change
 
 _METRICS = ("latency", "ttft", "tpot")
 _STATISTICS = ("mean", "p50", "p95", "p99")
+
+
+def paired_levels(
+    levels: Sequence[Level], records: Sequence[Records], *, stream: bool, seed: int
+) -> list[Change]:
+    """Those of every level, whose target's report is among `levels`, in order of `records`."""
+    targets = [level for level in levels if level.side == "target"]
+    return [
+        change
+        for level, of_level in zip(targets, records, strict=True)
+        for change in paired_changes(
+            of_level, level=f"{level.scenario}, {level.name}", stream=stream, seed=seed
+        )
+    ]
 
 
 def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> list[Change]:
