@@ -20,7 +20,7 @@ async def with_calls(
     `tag` is the special token that announces a call, and which is not part of the text. `opening`
     is what the model was made to begin with. The stream ends early once nothing more is wanted.
     """
-    called = False
+    called = ended = False
     held = parser.feed(opening) if opening else []
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -28,9 +28,10 @@ async def with_calls(
             held = []
             reason = chunk.finish_reason
             if reason is not None:
+                ended = True  # what follows only counts tokens
                 events += parser.finish(complete=reason == "stop")
             called = called or any(isinstance(event, ToolCallDelta) for event in events)
-            if reason is None and parser.enough:
+            if parser.enough and reason is None and not ended:
                 yield _chunk(chunk, events, "tool_calls")
                 return
             yield _chunk(chunk, events, "tool_calls" if called and reason == "stop" else reason)

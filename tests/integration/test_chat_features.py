@@ -96,6 +96,19 @@ async def test_a_named_tool_is_called_also_without_a_grammar(
     assert prompt_of(engine.requests[0], small_tokenizer).endswith(opening)
 
 
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+async def test_a_call_that_the_last_piece_completes_ends_the_stream_once(
+    start_gateway: StartGateway, finish_reason: str
+) -> None:
+    engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])
+    choice = {"type": "function", "function": {"name": "get_weather"}}
+    async with start_gateway(engine) as gateway:
+        answer = await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)
+    reasons = [c["finish_reason"] for c in deltas(answer.text) if c["finish_reason"]]
+    assert len(reasons) == 1
+    assert answer.text.endswith("data: [DONE]\n\n")
+
+
 async def test_a_required_call_goes_to_the_tool_that_the_model_prefers(
     start_gateway: StartGateway,
 ) -> None:
