@@ -18,7 +18,8 @@
         ├── HeadersTooLarge         431
         ├── InternalError           500
         ├── UpstreamError           502
-        │   └── StructuredOutputFailed
+        │   ├── StructuredOutputFailed
+        │   └── ToolCallFailed
         ├── UpstreamUnavailable     503, with Retry-After
         ├── UpstreamOverloaded      503, with Retry-After
         └── UpstreamTimeout         504
@@ -241,6 +242,23 @@ class StructuredOutputFailed(UpstreamError):
 
     def headers(self) -> dict[str, str]:
         """OpenAI's SDKs would send it twice again, for as many tries each."""
+        return {"x-should-retry": "false"}
+
+
+class ToolCallFailed(UpstreamError):
+    """The model called a strict tool with arguments that do not fit, however often it was asked."""
+
+    default_code = "tool_call_failed"
+
+    def __init__(self, name: str, *, tries: int) -> None:
+        super().__init__(
+            f"The model called '{name}', which is strict, with arguments that do not fit its "
+            f"parameters (tries: {tries}).",
+            param="tools",
+        )
+
+    def headers(self) -> dict[str, str]:
+        """See StructuredOutputFailed."""
         return {"x-should-retry": "false"}
 
 

@@ -17,6 +17,7 @@ from maxgate.generation.embedding import Embedder
 from maxgate.prompts.embedding_layer import EmbeddingFormatOf, EmbeddingPromptLayer
 from maxgate.prompts.layer import FormatOf, PromptLayer
 from maxgate.structured.layer import StructuredLayer
+from maxgate.structured.strict_calls import StrictCallsLayer
 from maxgate.telemetry.layer import EmbeddingTelemetryLayer, TelemetryLayer
 from maxgate.upstream.batching import BatchingLayer
 from maxgate.upstream.settings import UpstreamSettings
@@ -30,6 +31,7 @@ def layers(*, clock: Clock, format_of: FormatOf) -> Sequence[Layer]:
     return [
         partial(TelemetryLayer, clock=clock),  # start the clock / note tokens and times
         ChoicesLayer,  # one request per answer / their chunks as one stream
+        StrictCallsLayer,  # - / calls of strict tools checked, and asked for again
         StructuredLayer,  # the schema to the grammar / or answers checked, and asked for again
         partial(
             PromptLayer, format_of=format_of

@@ -31,11 +31,15 @@ class Message(NamedTuple):
 
 
 class Tool(NamedTuple):
-    """A function that the model may call; `parameters` is a JSON schema of an object."""
+    """A function that the model may call; `parameters` is a JSON schema of an object.
+
+    Arguments that do not fit make no call where it is `strict`.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
+    strict: bool = False
 
 
 class ToolUse(NamedTuple):

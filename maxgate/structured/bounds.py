@@ -12,25 +12,31 @@ _ALL_OF: Final = ("allOf", "anyOf", "oneOf")
 _ONE: Final = ("not", "if", "then", "else")
 
 
-def check_bounds(schema: Mapping[str, Any]) -> None:
+def check_bounds(*schemas: Mapping[str, Any]) -> None:
     """Raise ValueError for what would take too long.
 
-    Patterns are few and short. No value is checked against more than 5000 schemas: references to
-    references double them with each step. Only those within the schema are followed, as pointers.
+    Patterns are few and short, in all schemas together. No value is checked against more than 5000
+    schemas: references to references double them with each step. Only those within the schema are
+    followed, as pointers.
     """
-    patterns: list[str] = []
-    known: dict[int, int] = {}
-    for part in _parts(schema):
-        patterns += [p for p in (part.get("pattern"),) if isinstance(p, str)]
-        named = part.get("patternProperties")
-        patterns += named if isinstance(named, dict) else ()
-        _check_names(part, is_root=part is schema)
-        if _checks(part, schema, known) > _MOST_CHECKS:
-            raise ValueError(f"a value may be checked against at most {_MOST_CHECKS} schemas")
+    patterns = [pattern for schema in schemas for pattern in _patterns(schema)]
     if len(patterns) > _MOST_PATTERNS:
         raise ValueError(f"it may have at most {_MOST_PATTERNS} patterns")
     if sum(map(len, patterns)) > _LONGEST_PATTERNS:
         raise ValueError(f"its patterns may have at most {_LONGEST_PATTERNS} characters together")
+
+
+def _patterns(schema: Mapping[str, Any]) -> Iterator[str]:
+    """All of them; raises ValueError for what else the schema has too much of."""
+    known: dict[int, int] = {}
+    for part in _parts(schema):
+        if isinstance(pattern := part.get("pattern"), str):
+            yield pattern
+        named = part.get("patternProperties")
+        yield from named if isinstance(named, dict) else ()
+        _check_names(part, is_root=part is schema)
+        if _checks(part, schema, known) > _MOST_CHECKS:
+            raise ValueError(f"a value may be checked against at most {_MOST_CHECKS} schemas")
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -10,8 +10,7 @@ from maxgate.generation.events import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, Message
 from maxgate.generation.schema import beginning
 from maxgate.structured.schema import Checker, first_value
-
-_TRIES = 3
+from maxgate.structured.tries import TRIES, added, varied
 
 
 class StructuredLayer:
@@ -46,9 +45,9 @@ class StructuredLayer:
         messages = _instructed(request.messages, checker)
         asked = request._replace(messages=messages, stream=True, output=None)
         spent = Usage(0, 0)
-        for number in range(_TRIES):
-            completion = await collect(_UntilComplete(self._inner), _varied(asked, number))
-            answer, spent = completion.answers[0], _sum(spent, completion.usage)
+        for number in range(TRIES):
+            completion = await collect(_UntilComplete(self._inner), varied(asked, number))
+            answer, spent = completion.answers[0], added(spent, completion.usage)
             if answer.tool_calls:
                 yield _calling(answer, spent)
                 return
@@ -78,15 +77,6 @@ class _UntilComplete:
                 yield chunk
 
 
-def _varied(request: GenerationRequest, number: int) -> GenerationRequest:
-    if number == 0:
-        return request
-    sampling = request.sampling.varied(number)
-    # At temperature 0 the same answer would come again.
-    warmer = max(sampling.temperature, 0.3 * number)
-    return request._replace(sampling=sampling._replace(temperature=warmer))
-
-
 def _instructed(messages: tuple[Message, ...], checker: Checker) -> tuple[Message, ...]:
     if messages and messages[0].role == "system":
         first, *rest = messages
@@ -96,14 +86,6 @@ def _instructed(messages: tuple[Message, ...], checker: Checker) -> tuple[Messag
 
 def _calling(answer: Answer, usage: Usage) -> Chunk:
     return Chunk(answer.text, answer.finish_reason, usage, tool_calls=answer.as_deltas())
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        max(one.prompt, other.prompt),
-        one.completion + other.completion,
-        max(one.cached, other.cached),
-    )
 
 
 def _refusal() -> InvalidRequest:

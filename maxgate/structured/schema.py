@@ -22,10 +22,13 @@ class Checker:
     """A schema that is known to be one.
 
     It is compiled and checked in bounded time, and references lead nowhere outside the
-    schema: both come from strangers. Raises InvalidRequest where it is not a schema.
+    schema: both come from strangers. Raises InvalidRequest where it is not a schema; its message
+    says what it would be the schema `of`.
     """
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(
+        self, schema: Mapping[str, Any], *, of: str = "response_format", param: str = _PARAM
+    ) -> None:
         self._schema = schema or _ANY_OBJECT
         try:
             check_bounds(self._schema)
@@ -37,7 +40,11 @@ class Checker:
                 retriever=_no_reference,
             )
         except (jsonschema_rs.ValidationError, ValueError, RecursionError) as error:
-            raise _invalid(str(error).splitlines()[0][:200]) from error
+            raise InvalidRequest(
+                f"Invalid schema for {of}: {str(error).splitlines()[0][:200]}",
+                param=param,
+                code="invalid_value",
+            ) from error
 
     def accepts(self, text: str) -> bool:
         """Whether the text is JSON that fits."""
@@ -67,9 +74,3 @@ def first_value(text: str) -> str | None:
 
 def _no_reference(uri: str) -> Any:
     raise ValueError(f"references to other documents are not followed: {uri[:100]}")
-
-
-def _invalid(reason: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"Invalid schema for response_format: {reason}", param=_PARAM, code="invalid_value"
-    )

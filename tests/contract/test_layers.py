@@ -9,8 +9,9 @@ import pytest
 from maxgate.errors import UpstreamError
 from maxgate.generation.backend import Backend
 from maxgate.generation.events import Chunk, Usage
-from maxgate.generation.request import GenerationRequest
+from maxgate.generation.request import GenerationRequest, Tool, ToolUse
 from maxgate.prompts.layer import PromptLayer
+from maxgate.structured.strict_calls import StrictCallsLayer
 from maxgate.telemetry.layer import TelemetryLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
@@ -24,6 +25,12 @@ LAYERS: dict[str, tuple[Callable[[Backend], Backend], GenerationRequest]] = {
     "prompts": (
         lambda inner: PromptLayer(inner, lambda _: None),
         generation_request(stream=True),
+    ),
+    "strict tools": (
+        StrictCallsLayer,
+        generation_request(stream=True)._replace(
+            tool_use=ToolUse((Tool("f", "", {"type": "object"}, strict=True),))
+        ),
     ),
     "prompts with stop strings": (
         lambda inner: PromptLayer(inner, lambda _: None),

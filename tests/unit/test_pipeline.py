@@ -4,6 +4,7 @@ from maxgate.choices.layer import ChoicesLayer
 from maxgate.pipeline import build_pipeline, layers
 from maxgate.prompts.layer import PromptLayer
 from maxgate.structured.layer import StructuredLayer
+from maxgate.structured.strict_calls import StrictCallsLayer
 from maxgate.telemetry.layer import TelemetryLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
@@ -17,4 +18,4 @@ def test_the_first_layer_is_the_outermost() -> None:
     while inner is not upstream:
         order.append(type(inner))
         inner = inner._inner  # type: ignore[attr-defined]
-    assert order == [TelemetryLayer, ChoicesLayer, StructuredLayer, PromptLayer]
+    assert order == [TelemetryLayer, ChoicesLayer, StrictCallsLayer, StructuredLayer, PromptLayer]

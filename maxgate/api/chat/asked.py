@@ -72,7 +72,7 @@ def _tools(body: ChatCompletionRequest) -> tuple[Tool, ...]:
 def _tool(tool: ToolDefinition) -> Tool:
     function = tool.function
     parameters = function.parameters or _NO_PARAMETERS
-    return Tool(function.name, function.description or "", parameters)
+    return Tool(function.name, function.description or "", parameters, bool(function.strict))
 
 
 def _output(body: ChatCompletionRequest) -> JsonOutput | None:

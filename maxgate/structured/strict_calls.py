@@ -1,0 +1,129 @@
+"""The layer of strict tools: calls whose arguments fit, by grammar or by trying again."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from maxgate.errors import ToolCallFailed
+from maxgate.generation.backend import Backend
+from maxgate.generation.collect import CalledTool
+from maxgate.generation.events import Chunk, ToolCallDelta, Usage
+from maxgate.generation.request import GenerationRequest
+from maxgate.structured.strict_tools import DoesNotFit, StrictTools
+from maxgate.structured.tries import TRIES, added, varied
+
+
+class StrictCallsLayer:
+    """Holds calls back until they are known to fit, where a tool of the request is strict.
+
+    Text is passed on as it comes. Where a call does not fit and no text has been passed on, the
+    model is asked again. A call that the limit of tokens cut is passed on as it is, as at OpenAI.
+
+    Raises InvalidRequest for schemas of strict tools that are none, and ToolCallFailed where no try
+    gave a call that fits.
+    """
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        """The answer, its calls in one piece each."""
+        use = request.tool_use
+        if use is None or not any(tool.strict for tool in use.tools):
+            return self._inner.stream(request)
+        only_one = not use.parallel or (bool(use.forced) and not request.model.abilities.grammar)
+        return self._tries(request, StrictTools(use.tools), only_one=only_one)
+
+    async def _tries(
+        self, request: GenerationRequest, tools: StrictTools, *, only_one: bool
+    ) -> AsyncGenerator[Chunk]:
+        spent = Usage(0, 0)
+        for number in range(TRIES):
+            answer = _HeldAnswer(tools, spent, hold_text=not request.stream, only_one=only_one)
+            async with aclosing(self._inner.stream(varied(request, number))) as chunks:
+                async for chunk in chunks:
+                    for ready in answer.ready(chunk):
+                        yield ready
+                    if answer.ended_early:
+                        return
+            if not answer.failed:
+                return
+            spent = answer.spent
+            if answer.shown:
+                break  # what was shown cannot be taken back
+        raise ToolCallFailed(answer.failed, tries=number + 1)
+
+
+class _HeldAnswer:
+    """One try; `spent` are the tokens of it and of those before.
+
+    `failed` names the tool that was called with arguments that do not fit, `shown` says that some
+    of the answer was passed on. With `only_one` call an answer has `ended_early` where a grammar
+    would have ended it: small models go on and on.
+    """
+
+    def __init__(
+        self, tools: StrictTools, spent: Usage, *, hold_text: bool, only_one: bool
+    ) -> None:
+        self.spent = spent
+        self.failed = ""
+        self.shown = False
+        self.ended_early = False
+        self._before = spent
+        self._tools = tools
+        self._hold = hold_text
+        self._only_one = only_one
+        self._held: list[Chunk] = []
+        self._calls: list[ToolCallDelta] = []
+
+    def ready(self, chunk: Chunk) -> Sequence[Chunk]:
+        """What can be passed on now."""
+        if chunk.usage is not None:
+            self.spent = added(self._before, chunk.usage)
+            chunk = chunk._replace(usage=self.spent)
+        self._add_calls(chunk.tool_calls)
+        chunk = chunk._replace(tool_calls=())
+        if self.ended_early:
+            chunk = chunk._replace(finish_reason="tool_calls")
+        if chunk.finish_reason is not None:
+            return self._all(chunk)
+        if self._hold or self._calls:
+            self._held.append(chunk)
+            return ()
+        self.shown = self.shown or bool(chunk.text)
+        return (chunk,)
+
+    def _add_calls(self, deltas: Sequence[ToolCallDelta]) -> None:
+        for delta in deltas:
+            if self._only_one and delta.arguments.startswith(", "):
+                [call] = _joined(self._calls)
+                if self._tools.ends_before(call, delta.arguments):
+                    self._calls.append(ToolCallDelta(0, None, "}"))
+                    self.ended_early = True
+                    return
+            self._calls.append(delta)
+
+    def _all(self, last: Chunk) -> Sequence[Chunk]:
+        calls = self._calls
+        self._hold, self._calls = False, []  # what follows only counts tokens
+        if last.finish_reason == "tool_calls":
+            try:
+                calls = _as_deltas(self._tools.fitted(_joined(calls)))
+            except DoesNotFit as tool:
+                self.failed = str(tool)
+                return ()
+        return [*self._held, last._replace(tool_calls=tuple(calls))]
+
+
+def _joined(deltas: Sequence[ToolCallDelta]) -> list[CalledTool]:
+    calls: list[CalledTool] = []
+    for delta in deltas:
+        if delta.name is not None:
+            calls.append(CalledTool(delta.name, delta.arguments))
+        else:
+            call = calls[delta.call]
+            calls[delta.call] = call._replace(arguments=call.arguments + delta.arguments)
+    return calls
+
+
+def _as_deltas(calls: Sequence[CalledTool]) -> list[ToolCallDelta]:
+    return [ToolCallDelta(number, *call) for number, call in enumerate(calls)]
