@@ -6,7 +6,7 @@ from contextlib import aclosing
 from maxgate.errors import InvalidRequest, StructuredOutputFailed
 from maxgate.generation.backend import Backend
 from maxgate.generation.collect import Answer, collect
-from maxgate.generation.events import Chunk, Usage
+from maxgate.generation.events import Chunk, TokenLogprob, Usage
 from maxgate.generation.request import GenerationRequest, Message
 from maxgate.generation.schema import beginning
 from maxgate.structured.schema import Checker, first_value
@@ -52,7 +52,7 @@ class StructuredLayer:
                 yield _calling(answer, spent)
                 return
             if (text := first_value(answer.text)) and checker.accepts(text):
-                yield Chunk(text, "stop", spent)
+                yield Chunk(text, "stop", spent, logprobs=_tokens_of(answer, text))
                 return
             if answer.finish_reason == "length" and request.sampling.max_tokens is not None:
                 break  # the room that the client gave was too small, and will be again
@@ -82,6 +82,19 @@ def _instructed(messages: tuple[Message, ...], checker: Checker) -> tuple[Messag
         first, *rest = messages
         return (first._replace(parts=(*first.parts, "\n\n", checker.instruction)), *rest)
     return (Message("system", (checker.instruction,)), *messages)
+
+
+def _tokens_of(answer: Answer, text: str) -> tuple[TokenLogprob, ...]:
+    """Those that are whole within the text; none stands for what the answer was begun with."""
+    space = len(answer.text) - len(answer.text.lstrip())
+    at = len(answer.text) - sum(len(token.token) for token in answer.logprobs)
+    within = []
+    for token in answer.logprobs:
+        at += len(token.token)
+        if at > space + len(text):
+            break
+        within.append(token)
+    return tuple(within)
 
 
 def _calling(answer: Answer, usage: Usage) -> Chunk:
