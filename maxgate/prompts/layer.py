@@ -45,12 +45,12 @@ class PromptLayer:
     async def _changed(
         self, request: GenerationRequest, chat_format: ChatFormat | None
     ) -> AsyncGenerator[Chunk]:
-        use, opening = request.tool_use, ""
+        use, opening, spent = request.tool_use, "", 0
         if use is not None or any(message.calls for message in request.messages):
             messages = with_tools(request.messages, use, request.model.tool_style)
             request = request._replace(messages=messages)
         if use is not None and use.forced:
-            request, opening = await self._forced(request, chat_format, use)
+            request, opening, spent = await self._forced(request, chat_format, use)
         prefix = request.prefix
         request = await prompted(request, chat_format)
         stops = request.sampling.stop
@@ -65,18 +65,22 @@ class PromptLayer:
         if use is not None:
             parser = ToolCallParser(use.tools, parallel=use.parallel and not opening)
             tag = None if chat_format is None else chat_format.call_tag
-            chunks = with_calls(chunks, parser, tag=tag, opening=opening)
+            chunks = with_calls(chunks, parser, tag=tag, opening=opening, spent=spent)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
     async def _forced(
         self, request: GenerationRequest, chat_format: ChatFormat | None, use: ToolUse
-    ) -> tuple[GenerationRequest, str]:
-        """The request that leads to a call for sure, and what the model is made to begin with."""
+    ) -> tuple[GenerationRequest, str, int]:
+        """The request that leads to a call for sure, and what the model is made to begin with.
+
+        The number is of the tokens that this took already.
+        """
+        spent = 0
         tools = [tool for tool in use.tools if tool.name in use.forced]
         if request.model.abilities.grammar:
-            return request._replace(grammar=call_schema(tools)), ""
+            return request._replace(grammar=call_schema(tools)), "", spent
         if chat_format is None:
             raise InvalidRequest(
                 "Unsupported parameter: 'tool_choice': the engine formats this model's prompts and "
@@ -86,21 +90,22 @@ class PromptLayer:
                 code="unsupported_parameter",
             )
         if len(tools) > 1:
-            name = await self._chosen_name(request, chat_format, use.forced)
+            name, spent = await self._chosen_name(request, chat_format, use.forced)
             tools = [tool for tool in tools if tool.name == name]
         arguments = beginning({"type": "object", **tools[0].parameters})
         opening = f'{{"name": "{tools[0].name}", "parameters": {arguments}'
-        return request._replace(prefix=opening), opening
+        return request._replace(prefix=opening), opening, spent
 
     async def _chosen_name(
         self, request: GenerationRequest, chat_format: ChatFormat, names: Sequence[str]
-    ) -> str:
+    ) -> tuple[str, int]:
         sampling = request.sampling._replace(
             temperature=0, max_tokens=_TOKENS_OF_A_NAME, logprobs=None, stop=()
         )
         asked = request._replace(prefix='{"name": "', sampling=sampling, stream=False)
         completion = await collect(self._inner, await prompted(asked, chat_format))
-        return closest_name(completion.answers[0].text, names)
+        name = closest_name(completion.answers[0].text, names)
+        return name, completion.usage.completion
 
 
 def _is_changed_after(request: GenerationRequest) -> bool:

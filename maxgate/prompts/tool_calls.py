@@ -14,11 +14,13 @@ async def with_calls(
     *,
     tag: int | None = None,
     opening: str = "",
+    spent: int = 0,
 ) -> AsyncGenerator[Chunk]:
     """The chunks with the calls in them found.
 
     `tag` is the special token that announces a call, and which is not part of the text. `opening`
-    is what the model was made to begin with. The stream ends early once nothing more is wanted.
+    is what the model was made to begin with, `spent` are the tokens that choosing it took. The
+    stream ends early once nothing more is wanted.
     """
     called = ended = False
     held = parser.feed(opening) if opening else []
@@ -26,6 +28,9 @@ async def with_calls(
         async for chunk in chunks:
             events = held + parser.feed(chunk.text, tagged=tag in chunk.token_ids)
             held = []
+            if spent and chunk.usage is not None:
+                usage = chunk.usage._replace(completion=chunk.usage.completion + spent)
+                chunk = chunk._replace(usage=usage)  # noqa: PLW2901
             reason = chunk.finish_reason
             if reason is not None:
                 ended = True  # what follows only counts tokens

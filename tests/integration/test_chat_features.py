@@ -115,8 +115,12 @@ async def test_a_required_call_goes_to_the_tool_that_the_model_prefers(
     engine = FakeMax(scripts=[Script(tokens=("sea",)), Script(tokens=("}}",))])
     async with start_gateway(engine) as gateway:
         answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
+        engine.scripts = [Script(tokens=("}}",))]
+        alone = (await gateway.chat(tools=[SEARCH], tool_choice="required")).json()
     [called] = answer["choices"][0]["message"]["tool_calls"]
     assert called["function"] == {"name": "search", "arguments": "{}"}
+    for_the_name = answer["usage"]["completion_tokens"] - alone["usage"]["completion_tokens"]
+    assert for_the_name == len(("sea", "the end of it"))
 
 
 async def test_with_a_grammar_a_forced_call_is_the_engines(start_gateway: StartGateway) -> None:
