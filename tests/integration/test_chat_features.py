@@ -157,6 +157,20 @@ async def test_results_and_earlier_calls_are_part_of_the_prompt(
     assert "Sunny" in text
 
 
+async def test_an_earlier_call_without_arguments_is_one_with_none(
+    gateway: Gateway, small_tokenizer: PromptTokenizer
+) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "search", "arguments": ""}}
+    messages = [
+        {"role": "user", "content": "Go on."},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "Nothing."},
+    ]
+    await gateway.chat(messages=messages)
+    text = prompt_of(gateway.engine.requests[0], small_tokenizer)
+    assert '{"name": "search", "parameters": {}}' in text
+
+
 async def test_json_that_fits_is_passed_on_without_what_follows(
     start_gateway: StartGateway,
 ) -> None:

@@ -53,7 +53,8 @@ def _special_turn(message: ChatMessage, number: int) -> Message:
 
 
 def _call(call: MessageToolCall) -> ToolCall:
-    return ToolCall(call.id, call.function.name, call.function.arguments)
+    # Some clients write a call without arguments as "", which is no JSON.
+    return ToolCall(call.id, call.function.name, call.function.arguments or "{}")
 
 
 def _parts(message: ChatMessage, number: int) -> tuple[str, ...]:
