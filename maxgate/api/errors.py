@@ -90,6 +90,7 @@ _EXPECTED: Final = {
     "model_attributes": "an object",
     "finite_number": "a finite number",
 }
+_AS_JSON: Final = {"False": "false", "True": "true"}
 # pydantic's error type -> OpenAI's code and the words for it.
 _WORDS: Final = {
     "missing": ("missing_required_parameter", "Missing required parameter: '{param}'."),
@@ -126,7 +127,9 @@ def _describe(details: ErrorDetails, param: str) -> tuple[str, str]:
         got = _KINDS.get(type(details["input"]), "something else")
         return "invalid_type", f"Invalid type for '{param}': expected {expected}, got {got}."
     if allowed := context.get("expected") or context.get("expected_tags"):
-        return "invalid_value", f"Invalid value for '{param}': expected one of {allowed}."
+        several = "one of " if " or " in allowed or ", " in allowed else ""
+        words = _AS_JSON.get(allowed, allowed)
+        return "invalid_value", f"Invalid value for '{param}': expected {several}{words}."
     message = details["msg"].removeprefix("Value error, ")
     return "invalid_value", f"Invalid value for '{param}': {message}"
 

@@ -107,6 +107,18 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
             "'system', 'developer', 'user', 'assistant' or 'tool'.",
         ),
         (
+            {"messages": HELLO, "store": True},
+            "store",
+            "invalid_value",
+            "Invalid value for 'store': expected false.",
+        ),
+        (
+            {"messages": HELLO, "reasoning_effort": "low"},
+            "reasoning_effort",
+            "invalid_value",
+            "Invalid value for 'reasoning_effort': expected 'none'.",
+        ),
+        (
             {"messages": HELLO, "metadata": {"a": "x" * 513}},
             "metadata.a",
             "string_above_max_length",
