@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     )
     app.callback()(run_command)
     app.command("merge")(merge_command)
-    run_app(app, "load_test.py", arguments)
+    run_app(app, "load_test.py", arguments, prog_name="load_test.py")
 
 
 def run_command(  # noqa: PLR0917
