@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.tools.loadtest.analysis.measures import succeeded
+from maxgate.tools.loadtest.analysis.measures import output_tokens, succeeded
 from maxgate.tools.loadtest.job import Lag, LoadShape
 from maxgate.tools.loadtest.responder.notes import Note
 from maxgate.tools.loadtest.responder.script import Script
@@ -86,26 +86,34 @@ def client_errors(
     return {metric: _error(np.array(values)) for metric, values in differences.items() if values}
 
 
-def widened(errors: Mapping[str, ClientError], lag: Lag) -> dict[str, ClientError]:
+def widened(errors: Mapping[str, ClientError], lag: Lag, tokens: int) -> dict[str, ClientError]:
     """The errors, no smaller than how late the client was woken during the run itself.
 
     A time has two ends, and either may be stamped late: one in a hundred times is off by more than
-    what one in two hundred wake-ups was late by, at most. Times per token divide the client's
-    lateness by the tokens; they stay as they are.
+    what one in two hundred wake-ups was late by, at most. Times per token divide that by the
+    `tokens` of an answer.
     """
+    parts = {"tpot": max(1, tokens - 1), "normalized_latency": max(1, tokens)}
     return {
-        metric: error
-        if metric in {"tpot", "normalized_latency"}
-        else error.model_copy(
-            update={
-                "mean": max(error.mean, lag.mean),
-                "p99": max(error.p99, lag.p995),
-                "p999": max(error.p999 or error.p99, lag.p9995),
-                "max": max(error.max, lag.max),
-            }
-        )
-        for metric, error in errors.items()
+        metric: _no_smaller(error, lag, parts.get(metric, 1)) for metric, error in errors.items()
     }
+
+
+def tokens_of_an_answer(records: Records) -> int:
+    """The median; 0 where nothing was answered."""
+    tokens = output_tokens(records.select(succeeded(records)))
+    return int(np.median(tokens)) if len(tokens) else 0
+
+
+def _no_smaller(error: ClientError, lag: Lag, parts: int) -> ClientError:
+    return error.model_copy(
+        update={
+            "mean": max(error.mean, lag.mean / parts),
+            "p99": max(error.p99, lag.p995 / parts),
+            "p999": max(error.at("99.9"), lag.p9995 / parts),
+            "max": max(error.max, lag.max / parts),
+        }
+    )
 
 
 def _add(

@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from maxgate.errors import ConfigurationError
 from maxgate.tools.loadtest.analysis.level_report import LevelPlan, level_report
 from maxgate.tools.loadtest.analysis.saturation import next_step, saturation
-from maxgate.tools.loadtest.calibration import Cadence, cadence_of, client_errors, widened
+from maxgate.tools.loadtest.calibration import (
+    Cadence,
+    cadence_of,
+    client_errors,
+    tokens_of_an_answer,
+    widened,
+)
 from maxgate.tools.loadtest.findings import Findings, Screen
 from maxgate.tools.loadtest.fleet import Fleet, Outcome
 from maxgate.tools.loadtest.job import Job, LoadShape, Peer, Progress, RequestShape
@@ -80,6 +86,7 @@ class Session:
         errors: dict[str, ClientError],
     ) -> None:
         options, load = self._options, spec.load
+        known = widened(errors, outcome.lag, tokens_of_an_answer(outcome.records))
         self.findings.records.append(outcome.records)
         self.findings.server = self.findings.server or outcome.server
         for side in ("baseline", "target") if len(self._peers) > 1 else ("target",):
@@ -96,7 +103,7 @@ class Session:
                 concurrency=load.concurrency if load.kind == "closed" else None,
                 rate=load.rate if load.kind == "open" else None,
                 objectives=options.objectives,
-                client_errors=widened(errors, outcome.lag),
+                client_errors=known,
                 seed=options.seed,
             )
             self.findings.levels.append(level_report(plan, outcome.records))
