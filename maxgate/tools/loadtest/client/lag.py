@@ -5,6 +5,7 @@ for the server's slowness. So an alarm rings all the time; how late it rings is 
 """
 
 import asyncio
+import math
 from array import array
 from collections.abc import Callable, Sequence
 
@@ -28,15 +29,24 @@ class LagProbe:
         self._alarm.set(self._due)
 
     def _rang(self) -> None:
-        now = self._monotonic()
-        self._late.append(now - self._due)
-        self._due = now + _EVERY
+        late = lateness(self._due, self._monotonic(), _EVERY)
+        self._late.extend(late)
+        self._due += len(late) * _EVERY
         self._alarm.set(self._due)
 
     def stop(self) -> Lag:
         """Seconds; all 0 where it never rang."""
         self._alarm.close()
         return lag_of(self._late)
+
+
+def lateness(due: float, now: float, every: float) -> list[float]:
+    """How late each alarm is that was to ring from `due` to `now`, and rings but once.
+
+    All of them count: whatever arrived in a pause was stamped at its end, and a long pause would
+    otherwise weigh no more than a short one (the probe's own coordinated omission).
+    """
+    return [now - due - every * k for k in range(max(1, math.ceil((now - due) / every)))]
 
 
 def lag_of(late: Sequence[float]) -> Lag:

@@ -1,7 +1,9 @@
 """The client's error bars hold what the client adds, in the tail too."""
 
+import pytest
+
 from maxgate.tools.loadtest.calibration import widened
-from maxgate.tools.loadtest.client.lag import lag_of
+from maxgate.tools.loadtest.client.lag import lag_of, lateness
 from maxgate.tools.loadtest.job import Lag, worst
 from maxgate.tools.results.distribution import ClientError
 
@@ -40,6 +42,14 @@ def test_a_report_without_an_error_of_the_tail_has_the_one_it_has() -> None:
 def test_several_processes_are_as_late_as_the_latest() -> None:
     one, other = Lag(mean=0.1, p99=0.2, p995=0.3, p9995=0.9, max=1.0), Lag(mean=0.2, p99=0.1)
     assert worst([one, other]) == one.model_copy(update={"mean": 0.2})
+
+
+def test_a_long_pause_counts_for_every_alarm_that_it_held_up() -> None:
+    """Four were to ring within 2 s that were a single pause."""
+    ringing = lateness(10.0, 12.0, 0.5)
+    assert ringing == [2.0, 1.5, 1.0, 0.5]
+    assert lateness(12.0, 12.1, 0.5) == pytest.approx([0.1])
+    assert lateness(12.0, 12.0, 0.5) == [0.0]
 
 
 def test_never_woken_is_not_late() -> None:
