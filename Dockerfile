@@ -7,6 +7,19 @@ COPY models /src/models
 # pip works from outside: the image needs no installer.
 RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir /src
 
+FROM build AS build-tools
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir '/src[tools]'
+
+# The tools, as deploy/kubernetes/loadtest runs them.
+# Build: docker build --target tools -t maxgate-tools:latest .
+FROM python:3.11-slim-bookworm AS tools
+COPY --from=build-tools /opt/venv /opt/venv
+COPY load_test.py monitor.py visualize_results.py /opt/maxgate/
+ENV PATH=/opt/venv/bin:$PATH
+USER 10001:10001
+WORKDIR /opt/maxgate
+CMD ["python", "load_test.py", "--help"]
+
 FROM python:3.11-slim-bookworm
 # Numbers, so that Kubernetes can tell that it is not root.
 RUN groupadd --gid 10001 maxgate \
