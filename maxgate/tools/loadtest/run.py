@@ -106,11 +106,12 @@ def publish(report: Report, records: Sequence[Records], options: Options) -> Non
 
 
 def exit_code(report: Report) -> int:
-    """1 when a target was missed or cannot be shown to be met, or when something got worse.
+    """1 when a target was missed, or something got worse, or the client was the limit.
 
-    Also when a level measured nothing at all, unless it was interrupted.
+    Also when nothing at all succeeded at a level, unless it was interrupted. A percentile for which
+    there were too few requests fails nothing.
     """
-    nothing = any(not level.requests.attempted for level in report.levels)
+    nothing = any(not level.requests.succeeded for level in report.levels)
     limited = any(level.client.limited for level in report.levels)
     missed = any(grade.verdict == "fail" for grade in report.grades)
     worse = any(change.verdict == "worse" for change in report.comparison)

@@ -58,9 +58,10 @@ def test_without_raw_records_the_intervals_are_compared() -> None:
 
 
 def test_exit_codes() -> None:
-    """A level that measured nothing shows nothing."""
+    """A level at which nothing succeeded shows nothing, though no target was set."""
     fine = measured(0.1)
     nothing = fine.model_copy(update={"levels": [level_report(plan(), steady([]))]})
+    refused = level_report(plan(), steady([0.1] * 30, failed=30))
     missed = Grade(
         target="p50",
         level="x",
@@ -75,5 +76,6 @@ def test_exit_codes() -> None:
     worse = compare(fine, measured(0.2), None, None, 0)
     assert exit_code(fine) == 0
     assert exit_code(nothing) == 1
+    assert exit_code(fine.model_copy(update={"levels": [refused]})) == 1
     assert exit_code(fine.model_copy(update={"grades": [missed]})) == 1
     assert exit_code(fine.model_copy(update={"comparison": worse})) == 1
