@@ -132,6 +132,12 @@ def _numbered(loader: yaml.SafeLoader, node: yaml.Node) -> dict[str, Any]:
     }
 
 
+def _each(loader: yaml.SafeLoader, node: yaml.Node) -> list[Any]:
+    number, item = _sequence(loader, node)
+    text = json.dumps(item)
+    return [json.loads(text.replace("%i%", str(n))) for n in range(number)]
+
+
 def _nested(loader: yaml.SafeLoader, node: yaml.Node) -> dict[str, Any]:
     depth, name = _sequence(loader, node)
     value: dict[str, Any] = {}
@@ -150,7 +156,7 @@ def _bytes(loader: yaml.SafeLoader, node: yaml.Node) -> bytes:
 
 
 _TAGS = {"times": _times, "list": _list, "numbered": _numbered, "nested": _nested, "join": _join}
-for _tag, _constructor in {**_TAGS, "bytes": _bytes}.items():
+for _tag, _constructor in {**_TAGS, "each": _each, "bytes": _bytes}.items():
     _Loader.add_constructor(f"!{_tag}", _constructor)
 
 

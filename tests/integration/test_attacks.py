@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -44,7 +45,10 @@ class Attacked:
     fields: dict[str, list[str]]
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: tuple[float, str] = (0, "")
+    slowest_answer: tuple[float, str] = (0, "")
     largest: tuple[float, str] = (0, "")
+    most: tuple[float, str] = (0, "")
+    rested: int = 0
 
     @property
     def _proc(self) -> Path:
@@ -68,6 +72,20 @@ class Attacked:
         found = re.search(rf"{name}:\s+(\d+) kB", (self._proc / "status").read_text())
         assert found is not None
         return int(found[1]) * 1024
+
+    def report(self) -> str:
+        """What was seen, for people."""
+        statuses = ", ".join(f"{status}: {n}" for status, n in sorted(self.statuses.items()))
+        lines = {
+            "attacks": f"{len(attacks.played())} cases, {sum(self.statuses.values())} requests",
+            "statuses": statuses,
+            "most processor time": "{:g} s ({})".format(*self.slowest),
+            "slowest answer": "{:g} s ({})".format(*self.slowest_answer),
+            "most memory for a request": "{:g} MB ({})".format(*self.most),
+            "most memory for its size": "{:g} times ({})".format(*self.largest),
+            "memory before, after": f"{self.rested >> 20} MiB, {self.forget_peak() >> 20} MiB",
+        }
+        return "\n".join(f"{name + ':':27}{words}" for name, words in lines.items())
 
     async def send(self, sent: Sent) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer; a second answer fails."""
@@ -106,11 +124,11 @@ async def attacked(
         document = (await client.get("/openapi.json")).json()
         known = {name: fields_of(document, r["path"]) for name, r in attacks.routes().items()}
         state = Attacked(server, engine, known)
+        state.rested = state.forget_peak()
         yield state
-        request.config.get_terminal_writer().line(
-            f"\n{sum(state.statuses.values())} attacks, by status {dict(state.statuses)}; slowest "
-            f"{state.slowest}; most memory, as a multiple of the request, {state.largest}"
-        )
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            request.config.get_terminal_writer().line(f"\n{state.report()}")
 
 
 def fields_of(document: dict[str, Any], path: str) -> list[str]:
@@ -160,18 +178,21 @@ async def play(attacked: Attacked, name: str, attempt: Try, sent: Sent) -> None:
     answer = attempt.spec.get("answer")
     attacked.engine.scripts = [] if answer is None else [Script(tokens=[answer])] * 3
     asked, memory = len(attacked.engine.requests), attacked.forget_peak()
-    before = attacked.seconds()
+    before, began = attacked.seconds(), time.perf_counter()
     async with asyncio.timeout(SECONDS_ON_A_BUSY_MACHINE):
         status, headers, body = await attacked.send(sent)
-    seconds = attacked.seconds() - before
+    took, seconds = time.perf_counter() - began, attacked.seconds() - before
     grown, size = attacked.grown(memory), len(sent.head) + len(sent.body)
     shown = f"{name} {sent.name}: {status} {body[:300]!r}"
 
     attacked.statuses[status] += 1
-    attacked.slowest = max(attacked.slowest, (round(seconds, 3), f"{name} {sent.name}"))
+    what = f"{name} {sent.name}, {size} bytes"
+    attacked.slowest = max(attacked.slowest, (round(seconds, 3), what))
+    attacked.slowest_answer = max(attacked.slowest_answer, (round(took, 3), what))
+    attacked.most = max(attacked.most, (round(grown / 1e6, 1), what))
     if size > 100_000:
         ratio = round(grown / size, 1)
-        attacked.largest = max(attacked.largest, (ratio, f"{name} {sent.name}, {size} bytes"))
+        attacked.largest = max(attacked.largest, (ratio, what))
 
     assert status in attempt.statuses, shown
     assert seconds < SECONDS, shown
