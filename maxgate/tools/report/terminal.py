@@ -1,4 +1,4 @@
-"""Everything on the terminal: grades and advice first, then plots, then every number."""
+"""Everything on the terminal: plots, grades, every number, and advice where the prompt comes."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from maxgate.tools.report.runs import Run
 from maxgate.tools.report.tables.table import Table
 from maxgate.tools.report.units import NOT_KNOWN, show, show_interval
+from maxgate.tools.results.distribution import Distribution
 from maxgate.tools.results.level import Level
 
 
@@ -69,14 +70,22 @@ def latencies_table(runs: Sequence[Run]) -> Table:
                     show(found.percentiles.get(p), "s") for p in ("50", "90", "95", "99", "99.9")
                 ]
                 told += [show_interval(found.intervals.get("95"), "s"), show(found.max, "s")]
-            error = found.client_error
-            own = show(error.p99, "s") if error else NOT_KNOWN
-            rows.append([name, metric, f"{found.count:,}", *told, own])
+            rows.append([name, metric, f"{found.count:,}", *told, _error_bar(found)])
     columns = [
         "level", "metric", "n", "P50", "P90", "P95", "P99", "P99.9", "interval of P95", "max",
         "client ±",
     ]  # fmt: skip
     return Table("Latency", columns, rows, note=_definitions(runs))
+
+
+def _error_bar(found: Distribution) -> str:
+    """What the client adds, as the load test prints it; P99.9 has a bar of its own."""
+    error = found.client_error
+    if error is None:
+        return NOT_KNOWN
+    tail = found.percentiles.get("99.9") is not None
+    bar = show(error.p99, "s")
+    return f"{bar} (P99.9 {show(error.at('99.9'), 's')})" if tail else bar
 
 
 def _definitions(runs: Sequence[Run]) -> str:

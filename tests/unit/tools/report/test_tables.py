@@ -2,8 +2,9 @@
 
 from maxgate.tools.report.runs import Run
 from maxgate.tools.report.tables.judged import drift_table, reported_table
+from maxgate.tools.report.tables.measured import latencies_table
 from maxgate.tools.results.changes import judged
-from maxgate.tools.results.distribution import Interval
+from maxgate.tools.results.distribution import ClientError, Interval
 from maxgate.tools.results.verdict import Drift
 from tests.unit.tools.report.examples import level, report
 
@@ -41,4 +42,24 @@ def test_a_drift_of_throughput_is_in_requests_a_second() -> None:
     assert [row[3:5] for row in rows] == [
         ["500 ms", "[250 ms, 750 ms]"],
         ["0.5/s", "[0.25/s, 0.75/s]"],
+    ]
+
+
+def test_a_number_has_the_error_bar_that_the_load_test_printed() -> None:
+    error = ClientError(bias=0, mean=0.0001, p99=0.002, p999=0.009, max=1, count=9)
+    shown = level(8)
+    metrics = {
+        name: found.model_copy(
+            update={"client_error": error, "percentiles": {"50": 1.0, "99.9": tail}}
+        )
+        for name, tail, found in (
+            ("latency", None, shown.metrics["latency"]),
+            ("ttft", 2.0, shown.metrics["ttft"]),
+        )
+    }
+    one = shown.model_copy(update={"metrics": metrics})
+    rows = latencies_table([Run("a", report(one))]).rows
+    assert [(row[1], row[-1]) for row in rows] == [
+        ("latency", "2.0 ms"),
+        ("ttft", "2.0 ms (P99.9 9.0 ms)"),
     ]
