@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import math
-import time
 from array import array
 from typing import Any
 
@@ -120,13 +119,12 @@ async def test_nulls_and_the_models_own_dimensions_are_accepted(embedding_gatewa
 async def test_what_is_wrong_is_found_before_the_engine_is_asked(
     embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
-    began = time.process_time()  # the client's time too, but not what else the machine does
     response = await embedding_gateway.client.post(
         "/v1/embeddings", json={"input": "Hello", **fields}
     )
-    assert time.process_time() - began < 1
     error = response.json()["error"]
     assert (response.status_code, error["param"], error["code"]) == (status, param, code)
+    assert response.elapsed.total_seconds() < 1
     assert len(error["message"]) < 500
     assert embedding_gateway.engine.requests == []
 
