@@ -15,7 +15,7 @@ import psutil
 from maxgate.clock import SystemClock
 from tests.conftest import ROOT
 from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
-from tests.fakes.processes import free_port
+from tests.fakes.processes import free_port, free_port_before_another
 
 _START_SECONDS = 600
 _PAUSE = threading.Event()
@@ -35,7 +35,8 @@ class RealGateway:
     @classmethod
     def started(cls) -> "RealGateway":
         """On its way up."""
-        port, engine_port, embedding_port = free_port(), free_port(), free_port()
+        port = free_port()
+        engine_port, embedding_port = free_port_before_another(), free_port_before_another()
         engines = [
             *("--engine-url", f"http://localhost:{engine_port}", "--card", str(SMALL_CARD)),
             *("--engine-url", f"http://localhost:{embedding_port}", "--card", str(EMBEDDING_CARD)),

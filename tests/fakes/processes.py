@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import random
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
@@ -19,6 +20,19 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def free_port_before_another() -> int:
+    """A port that nobody listens on, like the one after it: MAX takes both.
+
+    They are below those that the system gives to connections, of which one may come at any time.
+    """
+    for port in random.sample(range(20_000, 32_000, 2), 6_000):
+        with suppress(OSError), ExitStack() as stack:
+            for one in (port, port + 1):
+                stack.enter_context(socket.create_server(("127.0.0.1", one)))
+            return port
+    raise AssertionError("no two neighbouring ports are free")
 
 
 @dataclass
