@@ -48,6 +48,12 @@ def drift(level: Level) -> list[Drift]:
     return found
 
 
+def _own_error(metric: str, level: Level) -> float:
+    """What the client adds: all that a metric has drifted has to be more."""
+    found = level.metrics.get(metric)
+    return 0.0 if found is None or found.client_error is None else found.client_error.p99
+
+
 def _one(metric: str, level: Level, points: Values) -> Drift:
     per_window = max(1, len(points) // _WINDOWS)
     count = len(points) // per_window
@@ -61,6 +67,10 @@ def _one(metric: str, level: Level, points: Values) -> Drift:
     elif high < 0:
         verdict = "falling" if -slope > _MATTERS * middle else "steady"
     elif max(-low, high) > _MATTERS * middle:
+        verdict = "unclear"
+    if verdict in {"growing", "falling"} and abs(slope) * float(np.ptp(x)) < _own_error(
+        metric, level
+    ):
         verdict = "unclear"
     return Drift(
         metric=metric,

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from maxgate.tools.loadtest.analysis.drift import drift, theil_sen
+from maxgate.tools.results.distribution import ClientError
 from tests.fakes.load_records import steady
 from tests.unit.tools.loadtest.test_level_report import report
 
@@ -26,3 +27,14 @@ def test_a_soak_says_what_grows(per_second: float, verdict: str) -> None:
     times[::97] += 2.0
     (latency, _, _) = drift(report(steady(times.tolist())))
     assert (latency.metric, latency.verdict) == ("latency", verdict)
+
+
+@pytest.mark.parametrize(("p99", "verdict"), [(0.05, "growing"), (0.07, "unclear")])
+def test_a_drift_that_is_smaller_than_the_clients_error_is_none_of_the_server(
+    p99: float, verdict: str
+) -> None:
+    """In a minute 0.06 s."""
+    times = 0.1 + 0.001 * np.arange(600) / 10
+    error = ClientError(bias=0, mean=0.001, p99=p99, max=p99, count=100)
+    (latency, _, _) = drift(report(steady(times.tolist()), client_errors={"latency": error}))
+    assert latency.verdict == verdict
