@@ -18,8 +18,9 @@
         ├── HeadersTooLarge         431
         ├── InternalError           500
         ├── UpstreamError           502
-        │   ├── StructuredOutputFailed
-        │   └── ToolCallFailed
+        │   └── NothingFits         after several tries
+        │       ├── StructuredOutputFailed
+        │       └── ToolCallFailed
         ├── UpstreamUnavailable     503, with Retry-After
         ├── UpstreamOverloaded      503, with Retry-After
         └── UpstreamTimeout         504
@@ -225,7 +226,15 @@ class UpstreamError(GatewayError):
     default_code = "upstream_error"
 
 
-class StructuredOutputFailed(UpstreamError):
+class NothingFits(UpstreamError):
+    """The model was asked several times, and no answer was what it had to be."""
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI's SDKs would send it twice again, for as many tries each."""
+        return {"x-should-retry": "false"}
+
+
+class StructuredOutputFailed(NothingFits):
     """The model gave no JSON that fits, however often it was asked."""
 
     default_code = "structured_output_failed"
@@ -240,12 +249,8 @@ class StructuredOutputFailed(UpstreamError):
             param="response_format",
         )
 
-    def headers(self) -> dict[str, str]:
-        """OpenAI's SDKs would send it twice again, for as many tries each."""
-        return {"x-should-retry": "false"}
 
-
-class ToolCallFailed(UpstreamError):
+class ToolCallFailed(NothingFits):
     """The model called a strict tool with arguments that do not fit, however often it was asked."""
 
     default_code = "tool_call_failed"
@@ -256,10 +261,6 @@ class ToolCallFailed(UpstreamError):
             f"parameters (tries: {tries}).",
             param="tools",
         )
-
-    def headers(self) -> dict[str, str]:
-        """See StructuredOutputFailed."""
-        return {"x-should-retry": "false"}
 
 
 class UpstreamUnavailable(GatewayError):
