@@ -3,13 +3,17 @@
 The clock was read when the bytes arrived; reading them here may take its time.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from maxgate.tools.loadtest.client.exchange import Exchange
 
 _PIECES = ("content", "reasoning_content", "reasoning", "text")
+
+# As numbers: looking for b"\r" with `in`, bytes raise an error inside and take it back.
+_LF: Final = 10
+_CR: Final = 13
 
 
 class AnswerReader:
@@ -32,7 +36,7 @@ class AnswerReader:
             self._body.append(data)
             return
         buffer = self._rest + data if self._rest else data
-        if b"\r" in buffer:
+        if _CR in buffer:
             held = b"\r" if buffer.endswith(b"\r") else b""  # may be half of a CRLF
             whole = buffer[: len(buffer) - len(held)]
             buffer = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
@@ -125,7 +129,7 @@ class AnswerReader:
 
 
 def _data(event: bytes) -> bytes | None:
-    if event.startswith(b"data: ") and b"\n" not in event:
+    if event.startswith(b"data: ") and _LF not in event:
         return event[6:]
     lines = []
     for line in event.split(b"\n"):
