@@ -1,7 +1,8 @@
 """One engine's answer to one request, from the first byte to the last."""
 
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, cast
+from types import TracebackType
+from typing import Any, NamedTuple, Self, cast
 
 import httpx
 
@@ -44,49 +45,45 @@ async def ask(
         raise
     answer = EngineAnswer(endpoint, response)
     if response.status_code != 200:
-        try:
+        async with answer:
             raise error_answer(response.status_code, await answer.content())
-        finally:
-            await answer.aclose()
     # The transport looks at the limit anew with every read.
     limits["read"] = settings.idle_timeout if call.stream else silence
     return answer
 
 
 class EngineAnswer:
-    """Iterating gives the bytes as they arrive; an engine is in use until `aclose`.
+    """Iterating gives the bytes as they arrive; an engine is in use until `async with` ends.
 
-    Raises UpstreamError where the answer is cut off, UpstreamTimeout where the engine is silent.
+    That raises UpstreamError where the answer is cut off, UpstreamTimeout where the engine is
+    silent. The connection is closed unless the answer was read to its end.
     """
 
     def __init__(self, endpoint: Endpoint, response: httpx.Response) -> None:
         self._endpoint = endpoint
         self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._received = aiter(self._stream)
-        self._closed = False
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._received)
-        except httpx.HTTPError as error:
-            raise translated(error, answering=True) from error
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._received
 
     async def content(self) -> bytes:
         """The whole body."""
-        try:
-            return b"".join([data async for data in self._received])
-        except httpx.HTTPError as error:
-            raise translated(error, answering=True) from error
+        return b"".join([data async for data in self._received])
 
-    async def aclose(self) -> None:
-        """Let the engine go; closes the connection unless the answer was read to its end."""
-        if not self._closed:
-            self._closed = True
-            self._endpoint.in_flight -= 1
-            closing: Any = getattr(self._received, "aclose", None)
-            if closing is not None:
-                await closing()
-            await self._stream.aclose()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._endpoint.in_flight -= 1
+        closing: Any = getattr(self._received, "aclose", None)
+        if closing is not None:
+            await closing()
+        await self._stream.aclose()
+        if isinstance(error, httpx.HTTPError):
+            raise translated(error, answering=True) from error

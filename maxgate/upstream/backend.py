@@ -10,8 +10,6 @@ from maxgate.upstream.answer import EngineCall
 from maxgate.upstream.engines import Engines
 from maxgate.upstream.sse import EventStreamDecoder
 
-_DONE = b"[DONE]"
-
 
 class UpstreamBackend:
     """Sends requests to engines over HTTP.
@@ -25,21 +23,15 @@ class UpstreamBackend:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """The answer of the first engine that gives one."""
-        answer = await self._engines.ask(_call(request))
-        try:
+        async with await self._engines.ask(_call(request)) as answer:
             if not request.stream:
                 yield engine_wire.read_answer(await answer.content(), request)
                 return
             decoder, reader = EventStreamDecoder(), engine_wire.ChunkReader(request)
             # To the end, past [DONE]: only then the connection can be used again.
             async for data in answer:
-                events = decoder.feed(data)
-                while events and events[-1] == _DONE:
-                    events.pop()
-                for left, event in zip(range(len(events) - 1, -1, -1), events, strict=True):
-                    yield reader.read(event, more=left > 0)
-        finally:
-            await answer.aclose()
+                for chunk in reader.chunks(decoder.feed(data)):
+                    yield chunk
         if not reader.finished:
             raise UpstreamError("The engine's answer was cut off.")
         if not reader.was_counted:

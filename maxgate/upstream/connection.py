@@ -5,7 +5,6 @@ them, reading pauses, so that a slow client never makes the gateway hold more th
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from maxgate.upstream.abandoned import Abandoned
 from maxgate.writes import TurnWrites
 
 _HOLD_AT_MOST: Final = 256 * 1024
-_RESUME_BELOW: Final = 64 * 1024
 
 
 class ResponseHead:
@@ -40,19 +38,22 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._writes = writes
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._head_waiter: asyncio.Future[ResponseHead] | None = None
+        self._body_waiter: asyncio.Future[bytes] | None = None
         self._deadline = Deadline(loop, self._was_silent)
         self._error: Exception | None = None
         self._paused = False
         self.idle_since = 0.0
         self.closed = False
+        self._body: list[bytes] = []
+        self.on_body = self._body.append  # httptools calls it with every piece
         self._parser: Any = httptools.HttpResponseParser(self)
         self._start_request()
 
     def _start_request(self) -> None:
         self._head = ResponseHead()
         self._head_complete = False
-        self._body: deque[bytes] = deque()
+        self._body.clear()
         self._held = 0
         self._complete = False
         self._keeps_alive = False
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if not self._complete:
             self._error = self._error or httpx.ReadError("the connection was lost")
-        self._wake()
+        self._tell()
         self._let_go()
 
     def eof_received(self) -> None:
@@ -77,7 +78,7 @@ class Connection(asyncio.Protocol):
         if not self._complete:
             # MAX says how long its answers are; one that just ends was cut.
             self._error = httpx.RemoteProtocolError("the engine hung up")
-            self._wake()
+            self._tell()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
@@ -87,10 +88,12 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._error = httpx.RemoteProtocolError(str(error))
             self.abort()
-        if self._held > _HOLD_AT_MOST and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
+        self._tell()
+        if self._body:
+            self._held += len(data)
+            if self._held > _HOLD_AT_MOST and not self._paused and self._transport is not None:
+                self._paused = True
+                self._transport.pause_reading()
 
     # httptools
 
@@ -102,11 +105,6 @@ class Connection(asyncio.Protocol):
         """See httptools."""
         self._head.status = self._parser.get_status_code()
         self._head_complete = self._head.status >= 200  # 100 Continue is no answer
-
-    def on_body(self, data: bytes) -> None:
-        """See httptools."""
-        self._body.append(data)
-        self._held += len(data)
 
     def on_message_complete(self) -> None:
         """See httptools."""
@@ -132,25 +130,25 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101  # it is connected
         self._writes.write(self._transport, request)
 
-    async def head(self, silence: float | None) -> ResponseHead:
+    def head(self, silence: float | None) -> asyncio.Future[ResponseHead]:
         """Status and headers, once they are complete."""
-        while not self._head_complete:
-            await self._wait(silence)
-        return self._head
+        waiter = self._head_waiter = self._loop.create_future()
+        self._tell_of_head()
+        if silence is not None and self._head_waiter is not None:
+            self._deadline.set(silence)
+        return waiter
 
-    async def body(self, silence: float | None) -> bytes:
-        """What has come of the body since the last call; empty at its end."""
-        while not self._body and not self._complete:
-            await self._wait(silence)
-        if not self._body:
-            return b""
-        data = self._body.popleft() if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        self._held = 0
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-        return data
+    def body(self, silence: float | None) -> asyncio.Future[bytes]:
+        """What has come of the body since the last call, or else what comes next.
+
+        At its end StopAsyncIteration is raised, as `__anext__` does.
+        """
+        waiter = self._body_waiter = self._loop.create_future()
+        if self._body or self._complete or self._error is not None:
+            self._tell()
+        elif silence is not None:
+            self._deadline.set(silence)
+        return waiter
 
     def abort(self) -> None:
         """Close at once."""
@@ -172,24 +170,54 @@ class Connection(asyncio.Protocol):
         self._deadline.close()
         self._transport = self._parser = None
 
-    async def _wait(self, silence: float | None) -> None:
-        if self._error is not None:
-            raise self._error
-        if silence is not None:
-            self._deadline.set(silence)
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            self._deadline.clear()
-        if self._error is not None and not self._body:
-            raise self._error
+    def _tell(self) -> None:
+        """Give whoever waits what has come, if it is what they wait for."""
+        waiter = self._body_waiter
+        if waiter is None:
+            self._tell_of_head()
+            return
+        if waiter.done():
+            pass  # whoever waited was cancelled
+        elif body := self._body:
+            waiter.set_result(body[0] if len(body) == 1 else b"".join(body))
+            body.clear()
+            if self._held:
+                self._resume()
+        elif self._complete:
+            _fail(waiter, StopAsyncIteration())
+        elif self._error is not None:
+            _fail(waiter, self._error)
+        else:
+            return
+        self._body_waiter = None
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _tell_of_head(self) -> None:
+        waiter = self._head_waiter
+        if waiter is None:
+            return
+        if waiter.done():
+            pass  # whoever waited was cancelled
+        elif self._error is not None and not self._body:
+            _fail(waiter, self._error)
+        elif self._head_complete:
+            waiter.set_result(self._head)
+        else:
+            return
+        self._head_waiter = None
+
+    def _resume(self) -> None:
+        self._held = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
 
     def _was_silent(self) -> None:
-        self._error = httpx.ReadTimeout("the engine was silent")
-        self._wake()
+        if self._head_waiter is not None or self._body_waiter is not None:
+            self._error = httpx.ReadTimeout("the engine was silent")
+            self._tell()
+
+
+def _fail(waiter: asyncio.Future[Any], error: Exception) -> None:
+    waiter.set_exception(error)
+    # Whoever waits may be cancelled before they see it; asyncio would log an error that was lost.
+    waiter.exception()

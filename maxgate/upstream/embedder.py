@@ -20,13 +20,9 @@ class UpstreamEmbedder:
         """The vectors of the first engine that answers."""
         model = request.model
         content = embedding_wire.body(model.engine_name, request.prompts)
-        answer = await self._engines.ask(
-            EngineCall(model.engine_name, embedding_wire.PATH, content)
-        )
-        try:
+        call = EngineCall(model.engine_name, embedding_wire.PATH, content)
+        async with await self._engines.ask(call) as answer:
             data = await answer.content()
-        finally:
-            await answer.aclose()
         vectors = embedding_wire.read_answer(
             data, count=len(request.prompts), dimensions=model.dimensions
         )

@@ -6,7 +6,7 @@ wanted: only that route has the one, and tells the other token by token. What MA
 ignores on each is listed in docs/engine.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -14,10 +14,12 @@ import orjson
 from maxgate.errors import UpstreamError
 from maxgate.generation.events import Alternative, Chunk, FinishReason, TokenLogprob, Usage
 from maxgate.generation.request import GenerationRequest, Message, Sampling
+from maxgate.upstream.chunk_frame import ChunkFrame
 
 # MAX takes seed 0 for "no seed"; a fixed number keeps its promise of the same answer again.
 _SEED_FOR_ZERO = 0x5EED
 _SEED_MASK = 2**63 - 1
+_DONE: Final = b"[DONE]"
 _CHAT: Final = "/v1/chat/completions"
 # MAX wants messages also where it is given token ids, and does not look at them.
 _NO_MESSAGES: Final = [{"role": "user", "content": ""}]
@@ -122,8 +124,8 @@ class ChunkReader:
     """Reads the chunks of one stream, and counts for engines that do not.
 
     The first chunk carries the usage up to it. Where the stream may be left before its end,
-    every chunk does. `finished` says that the answer has
-    ended, `was_counted` that the engine has said how many tokens it took.
+    every chunk does. `finished` says that the answer has ended, `was_counted` that the engine has
+    said how many tokens it took.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
@@ -132,6 +134,7 @@ class ChunkReader:
         self._alternatives = request.sampling.logprobs
         self._prompt_tokens = 0 if request.prompt is None else request.prompt.length
         self._completion_tokens = 0
+        self._frame: ChunkFrame | None = None
         self.finished = False
         self.was_counted = False
 
@@ -140,16 +143,32 @@ class ChunkReader:
         """Tokens so far; a chunk that does not list its tokens counts as one."""
         return Usage(self._prompt_tokens, self._completion_tokens)
 
+    def chunks(self, events: list[bytes]) -> Iterator[Chunk]:
+        """What these events say that came together; `[DONE]` says nothing.
+
+        Raises UpstreamError where one is an error or cannot be read.
+        """
+        while events and events[-1] == _DONE:
+            events.pop()
+        left = len(events)
+        for event in events:
+            left -= 1
+            yield self.read(event, more=left > 0)
+
     def read(self, data: bytes, *, more: bool = False) -> Chunk:
         """The event in one `data` of the stream; `more` is passed on.
 
         Raises UpstreamError where it is an error or cannot be read.
         """
+        text = None if self._frame is None else self._frame.text_of(data)
+        if text is not None:
+            self._completion_tokens += 1
+            return Chunk(text, None, self.counted if self._always_counted else None, more)
         try:
             fields = orjson.loads(data)
             choices = fields.get("choices")
             if choices:
-                return self._read_choice(choices[0], more)
+                return self._read_choice(choices[0], data, more)
             if "error" in fields:
                 raise UpstreamError("The engine failed in the middle of its answer.")
             usage = fields.get("usage")
@@ -160,7 +179,7 @@ class ChunkReader:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise UpstreamError("A part of the engine's answer could not be read.") from error
 
-    def _read_choice(self, choice: dict[str, Any], more: bool) -> Chunk:
+    def _read_choice(self, choice: dict[str, Any], data: bytes, more: bool) -> Chunk:
         first = self._completion_tokens == 0
         if first and (prompt := choice.get("prompt_token_ids")):
             self._prompt_tokens = len(prompt)
@@ -173,6 +192,7 @@ class ChunkReader:
             # After a stop string MAX goes on for a few tokens; only usage counts now.
             return Chunk(more=more)
         usage = self.counted if first or self._always_counted else None
+        self._frame = None
         if reason is not None:
             self.finished = True
             reason = _FINISH_REASONS.get(reason, "stop")
@@ -180,6 +200,8 @@ class ChunkReader:
             kept = tuple(ids or ()) if self._keeps_ids else ()
             logprobs = _logprobs(choice, self._alternatives)
             return Chunk(text or "", reason, usage, more, (), logprobs, 0, kept)
+        if text and ids is None and delta is None and reason is None:
+            self._frame = ChunkFrame.around(text, data)
         return Chunk(text or "", reason, usage, more)
 
 

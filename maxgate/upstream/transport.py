@@ -7,7 +7,7 @@ buffers.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
@@ -167,14 +167,11 @@ class _Body(httpx.AsyncByteStream):
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
+    def __anext__(self) -> Awaitable[bytes]:
         if self._connection is None:
             raise StopAsyncIteration
         # The limit may differ from one read to the next; whoever sent the request owns it.
-        data = await self._connection.body(self._limits.get("read"))
-        if not data:
-            raise StopAsyncIteration
-        return data
+        return self._connection.body(self._limits.get("read"))
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
