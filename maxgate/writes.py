@@ -12,17 +12,19 @@ class TurnWrites:
     """
 
     def __init__(self) -> None:
-        self._held: dict[asyncio.WriteTransport, list[bytes]] = {}
+        self._held: dict[asyncio.WriteTransport, bytes] = {}
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Write this at the end of the turn, in order; never if the transport is closed by then."""
-        if not self._held:
+        held = self._held
+        if not held:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._held.setdefault(transport, []).append(data)
+        before = held.get(transport)
+        held[transport] = data if before is None else before + data
 
     def flush(self) -> None:
         """Write all that is held, now."""
         held, self._held = self._held, {}
-        for transport, pieces in held.items():
+        for transport, data in held.items():
             if not transport.is_closing():
-                transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                transport.write(data)

@@ -28,7 +28,7 @@ class Exchange(RequestResponseCycle):
         if message["type"] == "http.response.start":
             self._begin(message["status"], message.get("headers", ()))
         else:
-            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+            self._go_on(message.get("body", b""), message.get("more_body", False))
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if self.response_started:
@@ -51,14 +51,14 @@ class Exchange(RequestResponseCycle):
         self.chunked_encoding = chunked
         self.transport.write(b"".join(lines))
 
-    def _go_on(self, body: bytes, *, more: bool) -> None:
+    def _go_on(self, body: bytes, more: bool) -> None:
         if not self.response_started or self.response_complete:
             raise RuntimeError("no answer is under way")
-        if self.scope["method"] == "HEAD":
-            self.expected_content_length = 0
-        elif self.chunked_encoding:
+        if self.chunked_encoding:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             self.transport.write(chunk if more else chunk + b"0\r\n\r\n")
+        elif self.scope["method"] == "HEAD":
+            self.expected_content_length = 0
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:

@@ -1,6 +1,6 @@
 """Writing an event stream to a client."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Final
 
@@ -40,13 +40,17 @@ class EventStreamSender:
         self._last_sent = clock.monotonic()
         self.started = False
 
-    async def write(self, events: bytes) -> None:
+    def write(self, events: bytes) -> Awaitable[None]:
         """Send these events now."""
         if not self.started:
-            self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            return self._begin(events)
         self._last_sent = self._clock.monotonic()
-        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+        return self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def _begin(self, events: bytes) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self.write(events)
 
     async def beat(self) -> None:
         """Send a comment if nothing was sent for a while."""

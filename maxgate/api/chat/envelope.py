@@ -1,6 +1,7 @@
 """One answer as a stream's events."""
 
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import orjson
 
@@ -44,7 +45,7 @@ class ChunkEnvelope:
         self._before_text = [start + b'{"content":' for start in self._before_delta]
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
 
-    async def events(self, chunks: AsyncIterable[Chunk]) -> AsyncGenerator[bytes]:
+    async def events(self, answer: AsyncGenerator[Chunk]) -> AsyncGenerator[bytes]:
         """The events of each chunk, of several chunks together where they came together.
 
         Raises UpstreamError where the chunks end before the answer does.
@@ -52,19 +53,21 @@ class ChunkEnvelope:
         pending, unfinished, usage = b"", len(self._before_delta), None
         begun: set[int] = set()
         try:
-            async for chunk in chunks:
-                usage = chunk.usage or usage
-                events = self._chunk(chunk)
-                if events and chunk.choice not in begun:
-                    # Not before there is something to tell: only then a call can be told from text.
-                    begun.add(chunk.choice)
-                    opening = _CALLING if _only_calls(chunk) else _OPENING
-                    pending += self._delta(chunk.choice, opening)
-                pending += events
-                unfinished -= chunk.finish_reason is not None
-                if pending and not chunk.more:
-                    yield pending
-                    pending = b""
+            async with aclosing(answer) as chunks:
+                async for chunk in chunks:
+                    usage = chunk.usage or usage
+                    events = self._chunk(chunk)
+                    if events and chunk.choice not in begun:
+                        # Not before there is something to tell: only then a call can be told from
+                        # text.
+                        begun.add(chunk.choice)
+                        opening = _CALLING if _only_calls(chunk) else _OPENING
+                        pending += self._delta(chunk.choice, opening)
+                    pending += events
+                    unfinished -= chunk.finish_reason is not None
+                    if pending and not chunk.more:
+                        yield pending
+                        pending = b""
             if unfinished or usage is None:
                 raise UpstreamError("The engine's answer ended before it was complete.")
         except GatewayError:

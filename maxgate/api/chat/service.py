@@ -1,7 +1,6 @@
 """Chat completions: a request to the backend, its answer in OpenAI's shape."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import orjson
 
@@ -50,9 +49,7 @@ class ChatService:
         }
         return orjson.dumps(response)
 
-    async def stream(
-        self, body: ChatCompletionRequest, trace: RequestTrace
-    ) -> AsyncGenerator[bytes]:
+    def stream(self, body: ChatCompletionRequest, trace: RequestTrace) -> AsyncGenerator[bytes]:
         """The answer as events of a stream, ready to be sent."""
         request = self._request(body, trace)
         envelope = ChunkEnvelope(
@@ -61,9 +58,7 @@ class ChatService:
             with_usage=body.wants_usage,
             choices=request.choices,
         )
-        async with aclosing(self._backend.stream(request)) as chunks:
-            async for events in envelope.events(chunks):
-                yield events
+        return envelope.events(self._backend.stream(request))
 
     def _request(self, body: ChatCompletionRequest, trace: RequestTrace) -> GenerationRequest:
         trace.stream = bool(body.stream)
