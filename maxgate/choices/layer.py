@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from maxgate.choices.merging import merged
 from maxgate.generation.backend import Backend
@@ -34,7 +35,7 @@ class ChoicesLayer:
                 if usage is not None:
                     counted[number] = usage
                     usage = _sum(counted)
-                yield chunk._replace(choice=number, usage=usage)
+                yield replace(chunk, choice=number, usage=usage)
 
 
 def _single_requests(request: GenerationRequest) -> list[GenerationRequest]:

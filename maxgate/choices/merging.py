@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from maxgate.generation.events import Chunk
 
@@ -47,4 +48,4 @@ async def _pump(stream: AsyncGenerator[Chunk], number: int, chunks: _Queue) -> N
     async with aclosing(stream):
         async for chunk in stream:
             # What comes next may belong to another stream, so that nobody may wait for it.
-            await chunks.put((number, chunk._replace(more=False)))
+            await chunks.put((number, replace(chunk, more=False)))

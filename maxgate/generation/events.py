@@ -1,5 +1,6 @@
 """What comes back, in order."""
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -39,8 +40,10 @@ class TokenLogprob(NamedTuple):
     top: tuple[Alternative, ...] = ()
 
 
-class Chunk(NamedTuple):
-    """A piece of an answer.
+# Not a NamedTuple, nor frozen: both take longer to make, for every token.
+@dataclass(slots=True)
+class Chunk:
+    """A piece of an answer, not changed once it was made.
 
     The piece that ends the answer carries `finish_reason`. `usage` counts everything up to here,
     where that is known; the last one given is the answer's. `more` says that the next piece is

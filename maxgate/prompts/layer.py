@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
@@ -115,5 +116,5 @@ def _is_changed_after(request: GenerationRequest) -> bool:
 async def _begun(chunks: AsyncGenerator[Chunk], prefix: str) -> AsyncGenerator[Chunk]:
     async with aclosing(chunks):
         async for chunk in chunks:
-            yield chunk._replace(text=prefix + chunk.text) if prefix else chunk
+            yield replace(chunk, text=prefix + chunk.text) if prefix else chunk
             prefix = ""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from maxgate.generation.events import Chunk, TokenLogprob
 
@@ -62,7 +63,7 @@ async def trimmed(chunks: AsyncGenerator[Chunk], stops: Sequence[str]) -> AsyncG
             if not trimmer.stopped and reason is not None:
                 text += trimmer.flush()
             shown = tokens.shown(chunk.logprobs, text)
-            yield chunk._replace(text=text, finish_reason=reason, logprobs=shown)
+            yield replace(chunk, text=text, finish_reason=reason, logprobs=shown)
             if trimmer.stopped:
                 return
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from maxgate.generation.events import Chunk, FinishReason, ToolCallDelta
 from maxgate.prompts.call_events import Event
@@ -30,7 +31,7 @@ async def with_calls(
             held = []
             if spent and chunk.usage is not None:
                 usage = chunk.usage._replace(completion=chunk.usage.completion + spent)
-                chunk = chunk._replace(usage=usage)  # noqa: PLW2901
+                chunk = replace(chunk, usage=usage)  # noqa: PLW2901
             reason = chunk.finish_reason
             if reason is not None:
                 ended = True  # what follows only counts tokens
@@ -43,7 +44,8 @@ async def with_calls(
 
 
 def _chunk(chunk: Chunk, events: Sequence[Event], reason: FinishReason | None) -> Chunk:
-    return chunk._replace(
+    return replace(
+        chunk,
         text="".join([event for event in events if isinstance(event, str)]),
         tool_calls=tuple([event for event in events if not isinstance(event, str)]),
         finish_reason=reason,

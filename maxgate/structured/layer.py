@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from maxgate.errors import InvalidRequest, StructuredOutputFailed
 from maxgate.generation.backend import Backend
@@ -72,7 +73,7 @@ class _UntilComplete:
             async for chunk in chunks:
                 text += chunk.text
                 if "}" in chunk.text and first_value(text) is not None:
-                    yield chunk._replace(finish_reason="stop")
+                    yield replace(chunk, finish_reason="stop")
                     return
                 yield chunk
 

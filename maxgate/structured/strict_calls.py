@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from maxgate.errors import ToolCallFailed
 from maxgate.generation.backend import Backend
@@ -79,11 +80,11 @@ class _HeldAnswer:
         """What can be passed on now."""
         if chunk.usage is not None:
             self.spent = added(self._before, chunk.usage)
-            chunk = chunk._replace(usage=self.spent)
+            chunk = replace(chunk, usage=self.spent)
         self._add_calls(chunk.tool_calls)
-        chunk = chunk._replace(tool_calls=())
+        chunk = replace(chunk, tool_calls=())
         if self.ended_early:
-            chunk = chunk._replace(finish_reason="tool_calls")
+            chunk = replace(chunk, finish_reason="tool_calls")
         if chunk.finish_reason is not None:
             return self._all(chunk)
         if self._hold or self._calls:
@@ -111,7 +112,7 @@ class _HeldAnswer:
             except DoesNotFit as tool:
                 self.failed = str(tool)
                 return ()
-        return [*self._held, last._replace(tool_calls=tuple(calls))]
+        return [*self._held, replace(last, tool_calls=tuple(calls))]
 
 
 def _joined(deltas: Sequence[ToolCallDelta]) -> list[CalledTool]:

@@ -72,7 +72,7 @@ class CompletionService:
                 unfinished -= chunk.finish_reason is not None
                 if chunk.choice not in begun:
                     begun.add(chunk.choice)
-                    chunk = chunk._replace(text=_echo(body, first, chunk.choice) + chunk.text)  # noqa: PLW2901
+                    chunk = replace(chunk, text=_echo(body, first, chunk.choice) + chunk.text)  # noqa: PLW2901
                 if chunk.text or chunk.finish_reason is not None:
                     choice = _piece(chunk, body, offsets[chunk.choice])
                     offsets[chunk.choice] += len(chunk.text)
@@ -120,7 +120,7 @@ class _Texts:
                 if usage is not None:
                     counted[number] = usage
                     usage = Usage(*map(sum, zip(*counted.values(), strict=True)))
-                yield chunk._replace(choice=number * per_prompt + chunk.choice, usage=usage)
+                yield replace(chunk, choice=number * per_prompt + chunk.choice, usage=usage)
 
 
 def _echo(body: CompletionRequest, first: GenerationRequest, number: int) -> str:

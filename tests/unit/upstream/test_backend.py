@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -58,7 +59,7 @@ def mocked(router: respx.Router) -> UpstreamBackend:
 async def run(backend: UpstreamBackend, request: GenerationRequest) -> list[Chunk]:
     async with aclosing(backend.stream(request)) as chunks:
         # Which chunks come together is the network's affair.
-        return [chunk._replace(more=False) async for chunk in chunks]
+        return [replace(chunk, more=False) async for chunk in chunks]
 
 
 def request(*, stream: bool = True, stop: tuple[str, ...] = ()) -> GenerationRequest:

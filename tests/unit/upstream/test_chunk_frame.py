@@ -1,5 +1,6 @@
 """Chunks read by what changed since the last one say the same as chunks read whole."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -33,7 +34,7 @@ def test_one_after_the_other_they_are_read_as_each_by_itself(
 ) -> None:
     reader = ChunkReader(generation_request(stream=True))
     read = [reader.read(chunk(around, text, first=first)) for around, text, first in sent]
-    assert [one._replace(usage=None) for one in read] == [Chunk(text) for _, text, _ in sent]
+    assert [replace(one, usage=None) for one in read] == [Chunk(text) for _, text, _ in sent]
     assert reader.counted.completion == len(sent)
 
 
