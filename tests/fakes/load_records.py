@@ -23,6 +23,7 @@ def exchange(
     made.sent = sent
     made.first_byte = made.first_event = outputs[0] if outputs else sent
     made.outputs.extend(outputs)
+    made.held.extend([0.0] * len(outputs))
     made.chunks = len(outputs)
     made.ended = outputs[-1] if outputs else sent
     made.status = 200
@@ -47,7 +48,7 @@ def steady(latencies: Sequence[float], *, every: float = 0.1, failed: int = 0) -
         made.append(exchange(number, sent=sent, outputs=(first, sent + latency)))
     for one in made[len(made) - failed :] if failed else ():
         one.error, one.status, one.chunks = "http_503", 503, 0
-        one.outputs = type(one.outputs)("d")
+        one.outputs, one.held = type(one.outputs)("d"), type(one.held)("d")
         one.ended = one.sent + 0.001
     return records(*made)
 

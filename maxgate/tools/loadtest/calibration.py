@@ -86,6 +86,14 @@ def client_errors(
     return {metric: _error(np.array(values)) for metric, values in differences.items() if values}
 
 
+def larger(
+    one: Mapping[str, ClientError], other: Mapping[str, ClientError]
+) -> dict[str, ClientError]:
+    """Number by number, of what was measured before and after."""
+    both = {metric: one[metric].or_larger(other[metric]) for metric in one if metric in other}
+    return {**one, **other, **both}
+
+
 def widened(errors: Mapping[str, ClientError], lag: Lag, tokens: int) -> dict[str, ClientError]:
     """The errors, no smaller than how late the client was woken during the run itself.
 

@@ -117,7 +117,7 @@ def run_command(  # noqa: PLR0917
         processes=processes,
         shard=shard_of(shard),
         start_at=parse_start(start_at),
-        calibration=2.0 if calibrate else 0.0,
+        calibration=3.0 if calibrate else 0.0,
         objectives=parse_objectives(slo),
         targets=parse_targets(target or []),
         compare=compare,

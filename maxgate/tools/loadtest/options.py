@@ -47,8 +47,8 @@ class Options:
     shard: tuple[int, int] = (0, 1)
     start_at: float | None = None
     """Seconds since 1970."""
-    calibration: float = 2.0
-    """Seconds against the scripted server before each level; 0 for none."""
+    calibration: float = 3.0
+    """Seconds against the scripted server, half before each level, half after it; 0 for none."""
     objectives: dict[str, float] = field(default_factory=dict)
     targets: dict[str, float] = field(default_factory=dict)
     compare: Path | None = None

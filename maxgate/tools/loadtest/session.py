@@ -11,6 +11,7 @@ from maxgate.tools.loadtest.calibration import (
     Cadence,
     cadence_of,
     client_errors,
+    larger,
     tokens_of_an_answer,
     widened,
 )
@@ -24,7 +25,7 @@ from maxgate.tools.results.distribution import ClientError
 from maxgate.tools.results.level import Level
 
 _PROBES = 3
-_BETWEEN_SHARDED_LEVELS = 5.0
+_BETWEEN_SHARDED_LEVELS = 8.0
 
 
 class Session:
@@ -67,6 +68,7 @@ class Session:
             return
         if spec.scenario not in self._cadences:
             self._cadences[spec.scenario] = await self._probe(spec)
+        self._screen.phase(f"{spec.scenario}, {spec.name}: measuring the client itself", None)
         errors = await self._calibrate(spec)
         if self.findings.interrupted:
             return
@@ -75,6 +77,10 @@ class Session:
         outcome = await self._fleet.run(
             self._job(spec, self._peers), self._screen.progress, start=self._start(number)
         )
+        if not self.findings.interrupted:
+            # The machine may have become slower meanwhile.
+            self._screen.phase(f"{spec.scenario}, {spec.name}: and once more", None)
+            errors = larger(errors, await self._calibrate(spec))
         if len(outcome.records) or not self.findings.interrupted:
             self._keep(spec, outcome, started_at, errors)
 
@@ -121,10 +127,9 @@ class Session:
         if not self._options.calibration:
             return {}
         cadence = self._cadences[spec.scenario]
-        self._screen.phase(f"{spec.scenario}, {spec.name}: measuring the client itself", None)
         async with responding(cadence.script()) as url:
             calibrated = LevelSpec(
-                spec.scenario, cadence.load(spec.load, self._options.calibration)
+                spec.scenario, cadence.load(spec.load, self._options.calibration / 2)
             )
             job = self._job(calibrated, [Peer(url=url, model="scripted")])
             outcome = await self._fleet.run(job, _ignore)

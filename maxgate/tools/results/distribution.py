@@ -30,7 +30,8 @@ class ClientError(Part):
     `mean`, `p99`, `p999` and `max` are those of the absolute difference between what the client
     measured and what the scripted responder noted, no smaller than how late the client was woken
     in the run itself; `bias` is the mean of the signed one. A percentile is as uncertain as the
-    errors that are as rare as the values beyond it, see `at`.
+    errors that are as rare as the values beyond it, or as the values there are themselves, see
+    `at`.
     """
 
     bias: float
@@ -40,6 +41,9 @@ class ClientError(Part):
     """Of 99.9 %; null in reports of older programs."""
     max: float
     count: int
+    held: dict[str, float] = Field(default_factory=dict)
+    """By percentile: how far off it may be because the client, busy with other answers, stamped
+    late. Empty in reports of older programs."""
 
     def or_larger(self, other: "ClientError") -> "ClientError":
         """Number by number, of two machines that loaded together."""
@@ -47,13 +51,26 @@ class ClientError(Part):
             bias=max(self.bias, other.bias),
             mean=max(self.mean, other.mean),
             p99=max(self.p99, other.p99),
-            p999=max(self.at("99.9"), other.at("99.9")),
+            p999=max(self.usual("99.9"), other.usual("99.9")),
             max=max(self.max, other.max),
             count=self.count + other.count,
+            held={
+                key: max(self.held.get(key, 0.0), other.held.get(key, 0.0))
+                for key in self.held | other.held
+            },
         )
 
     def at(self, percentile: str) -> float:
-        """The error bar of the percentile with this key: `p999` beyond the 99th, else `p99`."""
+        """The error bar of the percentile with this key.
+
+        `p999` beyond the 99th, else `p99`; what was held up was carried and woken up for besides,
+        like any other.
+        """
+        usual, held = self.usual(percentile), self.held.get(percentile)
+        return max(usual, self.mean + held) if held else usual
+
+    def usual(self, percentile: str) -> float:
+        """The same without what was held up."""
         return self.p99 if float(percentile) <= 99 or self.p999 is None else self.p999
 
 

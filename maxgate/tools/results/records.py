@@ -47,10 +47,15 @@ Column = NDArray[Any]
 
 @dataclass(frozen=True)
 class Records:
-    """The requests of one level. `stamps` holds `chunks` arrivals of each row, in order of rows."""
+    """The requests of one level.
+
+    `stamps` holds `chunks` arrivals of each row, in order of rows; `held` says how many seconds
+    earlier each may have been there, while the client was busy.
+    """
 
     columns: dict[str, Column]
     stamps: NDArray[np.float64]
+    held: NDArray[np.float64]
     errors: Sequence[str]
     """Kinds of error; the first is the empty text for success."""
 
@@ -64,7 +69,7 @@ class Records:
         """The rows where the mask is true."""
         kept = np.repeat(mask, self.columns["chunks"])
         columns = {name: column[mask] for name, column in self.columns.items()}
-        return Records(columns, self.stamps[kept], self.errors)
+        return Records(columns, self.stamps[kept], self.held[kept], self.errors)
 
 
 def join(parts: Sequence[Records]) -> Records:
@@ -80,13 +85,14 @@ def join(parts: Sequence[Records]) -> Records:
         ]
     )
     stamps = np.concatenate([part.stamps for part in parts])
+    held = np.concatenate([part.held for part in parts])
     order = np.argsort(columns["sent"], kind="stable")
     ends = np.cumsum(columns["chunks"])
     starts = ends - columns["chunks"]
     pieces = [np.arange(starts[row], ends[row]) for row in order]
-    picked = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+    picked = np.concatenate([np.empty(0, np.int64), *pieces])
     sorted_columns = {name: column[order] for name, column in columns.items()}
-    return Records(sorted_columns, stamps[picked.astype(np.int64)], kinds)
+    return Records(sorted_columns, stamps[picked], held[picked], kinds)
 
 
 def write_records(levels: Sequence[Records], path: Path) -> None:
@@ -94,7 +100,7 @@ def write_records(levels: Sequence[Records], path: Path) -> None:
     arrays: dict[str, Column] = {}
     for number, level in enumerate(levels):
         arrays |= {f"{number}/{name}": column for name, column in level.columns.items()}
-        arrays[f"{number}/stamps"] = level.stamps
+        arrays[f"{number}/stamps"], arrays[f"{number}/held"] = level.stamps, level.held
         arrays[f"{number}/errors"] = np.array(level.errors, dtype=np.str_)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
@@ -115,4 +121,7 @@ def read_records(path: Path) -> list[Records]:
 
 def _level(file: Any, number: int) -> Records:
     columns = {name: file[f"{number}/{name}"] for name in (*TIMES, *COUNTS)}
-    return Records(columns, file[f"{number}/stamps"], file[f"{number}/errors"].tolist())
+    stamps, held = file[f"{number}/stamps"], f"{number}/held"
+    # Older programs did not note it.
+    known = file[held] if held in file.files else np.zeros_like(stamps)
+    return Records(columns, stamps, known, file[f"{number}/errors"].tolist())

@@ -51,7 +51,7 @@ def drift(level: Level) -> list[Drift]:
 def _own_error(metric: str, level: Level) -> float:
     """What the client adds: all that a metric has drifted has to be more."""
     found = level.metrics.get(metric)
-    return 0.0 if found is None or found.client_error is None else found.client_error.p99
+    return 0.0 if found is None or found.client_error is None else found.client_error.at("99")
 
 
 def _one(metric: str, level: Level, points: Values) -> Drift:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
+from maxgate.tools.loadtest.analysis.held_up import Room, Values, bars, room_of, room_of_gaps
 from maxgate.tools.loadtest.analysis.in_flight import flight_of
 from maxgate.tools.loadtest.analysis.limits import client_of
 from maxgate.tools.loadtest.analysis.measures import (
@@ -122,11 +123,19 @@ def _metrics(records: Records, ok: Records, plan: LevelPlan) -> dict[str, Distri
         if (metric in STREAMED and not plan.stream) or (metric in SCHEDULED and not plan.scheduled):
             continue
         values = of(ok)
-        values = values[~np.isnan(values)]
+        known = ~np.isnan(values)
+        values = values[known]
+        too_large, too_small = room_of(metric, ok)
         missing = failures if metric not in {"connect", "output_length", "input_length"} else 0
-        error = plan.client_errors.get(metric)
+        error = _error(plan, metric, values, (too_large[known], too_small[known]))
         found[metric] = summarise(metric, values, failures=missing, client_error=error, rng=rng)
     if plan.stream:
-        error = plan.client_errors.get("chunk_gap")
-        found["chunk_gap"] = summarise("chunk_gap", chunk_gaps(ok), client_error=error, rng=rng)
+        gaps = chunk_gaps(ok)
+        error = _error(plan, "chunk_gap", gaps, room_of_gaps(ok))
+        found["chunk_gap"] = summarise("chunk_gap", gaps, client_error=error, rng=rng)
     return found
+
+
+def _error(plan: LevelPlan, metric: str, values: Values, room: Room) -> ClientError | None:
+    error = plan.client_errors.get(metric)
+    return error if error is None else error.model_copy(update={"held": bars(values, room)})

@@ -97,7 +97,8 @@ def _side(records: Records, key: NDArray[np.int64], both: NDArray[np.int64], sid
     picked = records.select(mask)
     order = np.argsort(key[mask])
     # The order of stamps does not matter to what is asked of pairs.
-    return Records({n: c[order] for n, c in picked.columns.items()}, picked.stamps, picked.errors)
+    columns = {name: column[order] for name, column in picked.columns.items()}
+    return Records(columns, picked.stamps, picked.held, picked.errors)
 
 
 def _failures(records: Records, side: int) -> tuple[int, int]:

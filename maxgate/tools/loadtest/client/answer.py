@@ -27,19 +27,21 @@ class AnswerReader:
         self._exchange = exchange
         self._rest = b""
         self._last_read = -1.0
+        self._held = 0.0
         self._body: list[bytes] = []
 
-    def feed(self, data: bytes, at: float) -> None:
-        """Take in bytes that were read at this time."""
+    def feed(self, data: bytes, at: float, held: float = 0.0) -> None:
+        """Take in bytes that were read at this time, and may have been there for `held` seconds."""
         exchange = self._exchange
+        self._held = held
         if not exchange.stream or exchange.status != 200:
             self._body.append(data)
             return
         buffer = self._rest + data if self._rest else data
         if _CR in buffer:
-            held = b"\r" if buffer.endswith(b"\r") else b""  # may be half of a CRLF
-            whole = buffer[: len(buffer) - len(held)]
-            buffer = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+            half = b"\r" if buffer.endswith(b"\r") else b""  # may be half of a CRLF
+            whole = buffer[: len(buffer) - len(half)]
+            buffer = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + half
         *events, self._rest = buffer.split(b"\n\n")
         for event in events:
             self._event(event, at)
@@ -91,6 +93,7 @@ class AnswerReader:
         self._last_read = at
         exchange.chunks += 1
         exchange.outputs.append(at)
+        exchange.held.append(self._held)
 
     def _output(self, delta: dict[str, Any]) -> bool:
         """Whether there is output in it; its text is kept where a later turn needs it."""

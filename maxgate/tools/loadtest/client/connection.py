@@ -25,7 +25,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._done: Done | None = None
         self._reader: AnswerReader | None = None
-        self._at = 0.0
+        self._at = self._held = 0.0
         self.usable = False
         self.answered = 0
         self.server: bytes | None = None
@@ -49,13 +49,13 @@ class Connection(asyncio.Protocol):
 
     # The inbox's side
 
-    def take(self, data: bytes | None, at: float) -> None:
+    def take(self, data: bytes | None, at: float, held: float) -> None:
         """See Receiver."""
         exchange = self._exchange
         if exchange is None:
             self._close()  # the server hung up between two requests, or says what nobody asked
             return
-        self._at = at
+        self._at, self._held = at, held
         if data is None:
             self._lost(exchange, at)
             return
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """See httptools."""
         if self._reader is not None:
-            self._reader.feed(body, self._at)
+            self._reader.feed(body, self._at, self._held)
 
     def on_message_complete(self) -> None:
         """See httptools."""

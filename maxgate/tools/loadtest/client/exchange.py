@@ -8,7 +8,8 @@ class Exchange:
 
     `scheduled` is when it was to leave, `sent` when the client started to send it: a connection
     that has to be opened first belongs to the server's time. `outputs` are the arrivals of the
-    non-empty pieces of output. `error` is None for a success.
+    non-empty pieces of output, `held` how many seconds earlier each of them may have been there.
+    `error` is None for a success.
     """
 
     __slots__ = (
@@ -21,6 +22,7 @@ class Exchange:
         "finished",
         "first_byte",
         "first_event",
+        "held",
         "index",
         "input_tokens",
         "keep_text",
@@ -56,6 +58,7 @@ class Exchange:
         self.first_event = 0.0
         self.ended = 0.0
         self.outputs = array("d")
+        self.held = array("d")
         self.shared = 0
         self.chunks = 0
         self.status = 0

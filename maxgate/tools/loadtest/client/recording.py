@@ -44,4 +44,5 @@ def records_of(exchanges: Sequence[Exchange], *, start: float, worker: int) -> R
         "error": counts([places[e.error or ""] for e in exchanges]),
     }
     stamps = np.concatenate([np.empty(0), *(np.array(e.outputs) for e in exchanges)]) - start
-    return Records(columns, stamps, kinds)
+    held = np.concatenate([np.empty(0), *(np.array(e.held) for e in exchanges)])
+    return Records(columns, stamps, held, kinds)

@@ -84,7 +84,7 @@ def _error_bar(found: Distribution) -> str:
     if error is None:
         return NOT_KNOWN
     tail = found.percentiles.get("99.9") is not None
-    bar = show(error.p99, "s")
+    bar = show(error.at("99"), "s")
     return f"{bar} (P99.9 {show(error.at('99.9'), 's')})" if tail else bar
 
 

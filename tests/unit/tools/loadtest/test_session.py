@@ -41,3 +41,11 @@ async def test_no_level_of_a_cold_run_finds_what_another_has_left_in_the_cache()
 
 async def test_a_run_that_may_be_warm_has_no_nonce() -> None:
     assert await nonces(cold=False) == [None, None, None]
+
+
+async def test_the_client_is_measured_before_a_level_and_after_it() -> None:
+    fleet = OneAnswer()
+    options = Options(scenarios=("short",), concurrency=(2,), duration=5.0, calibration=3.0)
+    await Session(options, [Peer(url="http://a", model="m")], fleet, Silent()).run()
+    asked = [(job.peers[0].model, job.load.duration) for job in fleet.jobs]
+    assert asked == [("m", None), ("scripted", 1.5), ("m", 5.0), ("scripted", 1.5)]

@@ -1,5 +1,6 @@
 """Raw records survive the disk, and joining them loses nothing."""
 
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from maxgate.tools.results.records import Records, join, read_records, write_rec
 from tests.fakes.load_records import exchange, records
 
 
-def rows(of: Records) -> list[tuple[int, float, str, list[float]]]:
-    """Index, departure, error and arrivals of each request."""
+def rows(of: Records) -> list[tuple[int, float, str, list[float], list[float]]]:
+    """Index, departure, error, arrivals and what was held up, of each request."""
     ends = np.cumsum(of["chunks"])
     return [
         (
@@ -19,22 +20,25 @@ def rows(of: Records) -> list[tuple[int, float, str, list[float]]]:
             float(of["sent"][k]),
             of.errors[of["error"][k]],
             of.stamps[ends[k] - of["chunks"][k] : ends[k]].tolist(),
+            of.held[ends[k] - of["chunks"][k] : ends[k]].tolist(),
         )
         for k in range(len(of))
     ]
 
 
 FIRST = records(
-    exchange(0, sent=1.0, outputs=(1.1, 1.2)), exchange(2, sent=3.0, outputs=(), error="timeout")
+    exchange(0, sent=1.0, outputs=(1.1, 1.2), held=array("d", (0, 0.01))),
+    exchange(2, sent=3.0, outputs=(), error="timeout"),
 )
 SECOND = records(
-    exchange(1, sent=2.0, outputs=(2.5,)), exchange(3, sent=4.0, outputs=(), error="http_503")
+    exchange(1, sent=2.0, outputs=(2.5,), held=array("d", (0.02,))),
+    exchange(3, sent=4.0, outputs=(), error="http_503"),
 )
 ALL = [
-    (0, 1.0, "", [1.1, 1.2]),
-    (1, 2.0, "", [2.5]),
-    (2, 3.0, "timeout", []),
-    (3, 4.0, "http_503", []),
+    (0, 1.0, "", [1.1, 1.2], [0.0, 0.01]),
+    (1, 2.0, "", [2.5], [0.02]),
+    (2, 3.0, "timeout", [], []),
+    (3, 4.0, "http_503", [], []),
 ]
 
 
@@ -47,6 +51,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     first, both = read_records(tmp_path / "run.records.npz")
     assert (rows(first), rows(both)) == (rows(FIRST), ALL)
     assert [path.name for path in tmp_path.iterdir()] == ["run.records.npz"]
+
+
+def test_records_of_an_older_program_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.records.npz"
+    write_records([SECOND], path)
+    with np.load(path) as file:
+        old = {name: file[name] for name in file.files if not name.endswith("/held")}
+    np.savez_compressed(path, allow_pickle=False, **old)
+    (read,) = read_records(path)
+    assert rows(read) == [(1, 2.0, "", [2.5], [0.0]), ALL[3]]
 
 
 def test_a_selection_keeps_the_arrivals_of_its_rows() -> None:
