@@ -73,7 +73,7 @@ def test_what_has_another_frame_has_no_text(data: bytes) -> None:
         b'{"text":"a","x":{"text":"b"}}',
         b'{"x":{"text":"b"},"text":"a"}',
         b'{"text" :"a"}',
-        b'{"te\\u0078t":"a"}',
+        b'{"tex\\u0074":"a"}',
         b'{"text":"\\u0061"}',
     ],
 )
