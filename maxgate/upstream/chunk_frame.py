@@ -10,8 +10,8 @@ _KEY: Final = b'"text":'
 class ChunkFrame(NamedTuple):
     """What stands before and after the text of a chunk.
 
-    An engine writes the same around every token, but for the time, once a second. Reading the
-    text alone takes a fifth of what reading the whole of it does.
+    An engine writes the same around every token, but for the time, once a second. A chunk whose
+    text alone is read takes 1.3 us, one that is read whole 3.4 us (MAX's, on one slow core).
     """
 
     before: bytes

@@ -58,11 +58,8 @@ class ChunkEnvelope:
                     usage = chunk.usage or usage
                     events = self._chunk(chunk)
                     if events and chunk.choice not in begun:
-                        # Not before there is something to tell: only then a call can be told from
-                        # text.
                         begun.add(chunk.choice)
-                        opening = _CALLING if _only_calls(chunk) else _OPENING
-                        pending += self._delta(chunk.choice, opening)
+                        pending += self._opening(chunk)
                     pending += events
                     unfinished -= chunk.finish_reason is not None
                     if pending and not chunk.more:
@@ -75,6 +72,10 @@ class ChunkEnvelope:
                 yield pending
             raise
         yield pending + (self._usage(usage) if self._with_usage else b"") + DONE
+
+    def _opening(self, first: Chunk) -> bytes:
+        """Comes with the first piece that tells anything: only then a call is known from text."""
+        return self._delta(first.choice, _CALLING if _only_calls(first) else _OPENING)
 
     def _chunk(self, chunk: Chunk) -> bytes:
         if chunk.logprobs:

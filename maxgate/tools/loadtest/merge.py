@@ -1,12 +1,14 @@
 """`load_test.py merge`: the reports of several machines, with their raw records, as one."""
 
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 from maxgate.tools.loadtest.analysis.drift import drift
 from maxgate.tools.loadtest.analysis.grades import grade
 from maxgate.tools.loadtest.analysis.level_report import LevelPlan, level_report
 from maxgate.tools.loadtest.analysis.pairing import paired_levels
+from maxgate.tools.loadtest.calibration import larger
 from maxgate.tools.results.distribution import ClientError
 from maxgate.tools.results.files import ReportError, read_report
 from maxgate.tools.results.level import Level
@@ -108,18 +110,12 @@ def _level(report: Report, parts: Sequence[Level], records: Records) -> Level:
         concurrency=first.concurrency,
         rate=first.rate,
         objectives=report.objectives,
-        client_errors=_largest_errors(parts),
+        client_errors=reduce(larger, map(_errors, parts)),
         seed=report.seed,
     )
     return level_report(plan, records)
 
 
-def _largest_errors(parts: Sequence[Level]) -> dict[str, ClientError]:
-    found: dict[str, ClientError] = {}
-    for part in parts:
-        for metric, distribution in part.metrics.items():
-            error = distribution.client_error
-            if error is not None:
-                known = found.get(metric)
-                found[metric] = error if known is None else error.or_larger(known)
-    return found
+def _errors(part: Level) -> dict[str, ClientError]:
+    known = {metric: values.client_error for metric, values in part.metrics.items()}
+    return {metric: error for metric, error in known.items() if error is not None}

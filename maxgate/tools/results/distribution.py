@@ -46,7 +46,7 @@ class ClientError(Part):
     late. Empty in reports of older programs."""
 
     def or_larger(self, other: "ClientError") -> "ClientError":
-        """Number by number, of two machines that loaded together."""
+        """Number by number, of two machines that loaded together or of two measurements."""
         return ClientError(
             bias=max(self.bias, other.bias),
             mean=max(self.mean, other.mean),

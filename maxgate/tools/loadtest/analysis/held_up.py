@@ -10,12 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.tools.loadtest.analysis.measures import output_tokens
+from maxgate.tools.loadtest.analysis.measures import Values, output_tokens, within_requests
 from maxgate.tools.results.metrics import PERCENTILES
 from maxgate.tools.results.records import Records
 from maxgate.tools.results.statistics import percentile
 
-Values = NDArray[np.float64]
 Room = tuple[Values, Values]
 """By how much each value may be too large, and by how much too small."""
 
@@ -73,6 +72,5 @@ def room_of(metric: str, records: Records) -> Room:
 
 def room_of_gaps(records: Records) -> Room:
     """Of the values of `chunk_gaps`: both its stamps may be late."""
-    request = np.repeat(np.arange(len(records)), records["chunks"])
-    inside = request[1:] == request[:-1]
+    inside = within_requests(records)
     return records.held[1:][inside], records.held[:-1][inside]

@@ -6,13 +6,14 @@ from datetime import datetime
 
 import numpy as np
 
-from maxgate.tools.loadtest.analysis.held_up import Room, Values, bars, room_of, room_of_gaps
+from maxgate.tools.loadtest.analysis.held_up import Room, bars, room_of, room_of_gaps
 from maxgate.tools.loadtest.analysis.in_flight import flight_of
 from maxgate.tools.loadtest.analysis.limits import client_of
 from maxgate.tools.loadtest.analysis.measures import (
     PER_REQUEST,
     SCHEDULED,
     STREAMED,
+    Values,
     chunk_gaps,
     succeeded,
     unfinished,

@@ -55,12 +55,16 @@ def normalized_latency(records: Records) -> Values:
         return np.where(tokens >= 1, latency(records) / tokens, np.nan)
 
 
+def within_requests(records: Records) -> Mask:
+    """Which neighbouring stamps belong to the same request; one fewer than there are stamps."""
+    request = np.repeat(np.arange(len(records)), records["chunks"])
+    mask: Mask = request[1:] == request[:-1]
+    return mask
+
+
 def chunk_gaps(records: Records) -> Values:
     """Between neighbouring pieces of the same request, pooled."""
-    if len(records.stamps) < 2:
-        return np.empty(0)
-    request = np.repeat(np.arange(len(records)), records["chunks"])
-    gaps: Values = np.diff(records.stamps)[request[1:] == request[:-1]]
+    gaps: Values = np.diff(records.stamps)[within_requests(records)]
     return gaps
 
 

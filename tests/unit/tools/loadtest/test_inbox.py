@@ -2,31 +2,26 @@
 
 import asyncio
 
-import pytest
-
 from maxgate.tools.loadtest.client.inbox import Inbox
+from tests.fakes.clock import FakeClock
 
 
 class Reader:
     """Takes so long to read, and keeps when that arrived which it read."""
 
-    def __init__(self, clock: "Hand", takes: float = 0.0) -> None:
+    def __init__(self, clock: FakeClock, takes: float) -> None:
         self.clock, self.takes = clock, takes
         self.arrived: list[tuple[float, float]] = []
 
     def take(self, data: bytes | None, at: float, held: float) -> None:
         self.arrived.append((at, held))
-        self.clock.now += self.takes
+        self.clock.advance(self.takes)
 
 
-class Hand:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
+def fresh(*, takes: float = 0.0) -> tuple[FakeClock, Inbox, Reader]:
+    """A clock that stands at 1,000, an inbox, and who takes from it."""
+    clock = FakeClock()
+    return clock, Inbox(asyncio.get_running_loop(), clock.monotonic), Reader(clock, takes)
 
 
 async def turn() -> None:
@@ -35,34 +30,30 @@ async def turn() -> None:
 
 
 async def test_what_wakes_the_client_has_not_waited() -> None:
-    clock = Hand()
-    inbox, reader = Inbox(asyncio.get_running_loop(), clock.monotonic), Reader(clock)
+    clock, inbox, reader = fresh()
     inbox.put(reader, b"a")
     await turn()
-    clock.now = 103.0
+    clock.advance(3)
     inbox.put(reader, b"b")
     await turn()
-    assert reader.arrived == [(100.0, 0.0), (103.0, 0.0)]
+    assert reader.arrived == [(1000.0, 0.0), (1003.0, 0.0)]
 
 
 async def test_what_comes_after_others_may_have_come_with_them() -> None:
-    clock = Hand()
-    inbox, reader = Inbox(asyncio.get_running_loop(), clock.monotonic), Reader(clock)
+    clock, inbox, reader = fresh()
     inbox.put(reader, b"a")
-    clock.now = 100.25
+    clock.advance(0.25)
     inbox.put(reader, b"b")
     await turn()
-    assert reader.arrived == [(100.0, 0.0), (100.25, 0.25)]
+    assert reader.arrived == [(1000.0, 0.0), (1000.25, 0.25)]
 
 
 async def test_what_is_found_right_after_reading_may_have_come_before_it() -> None:
-    clock = Hand()
-    loop = asyncio.get_running_loop()
-    inbox, reader = Inbox(loop, clock.monotonic), Reader(clock, takes=0.5)
+    _, inbox, reader = fresh(takes=0.5)
     inbox.put(reader, b"a")
     await turn()
     inbox.put(reader, b"b")
     await turn()
     inbox.put(reader, b"c")
     await turn()
-    assert reader.arrived == [(100.0, 0.0), (100.5, 0.5), (101.0, pytest.approx(0.5))]
+    assert reader.arrived == [(1000.0, 0.0), (1000.5, 0.5), (1001.0, 0.5)]
