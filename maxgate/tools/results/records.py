@@ -121,7 +121,10 @@ def read_records(path: Path) -> list[Records]:
 
 def _level(file: Any, number: int) -> Records:
     columns = {name: file[f"{number}/{name}"] for name in (*TIMES, *COUNTS)}
-    stamps, held = file[f"{number}/stamps"], f"{number}/held"
-    # Older programs did not note it.
-    known = file[held] if held in file.files else np.zeros_like(stamps)
-    return Records(columns, stamps, known, file[f"{number}/errors"].tolist())
+    stamps = file[f"{number}/stamps"].astype(np.float64)
+    name = f"{number}/held"
+    # Older programs did not record it.
+    held = file[name].astype(np.float64) if name in file.files else np.zeros_like(stamps)
+    if not len(stamps) == len(held) == columns["chunks"].sum():
+        raise ValueError("its arrivals do not match its requests")
+    return Records(columns, stamps, held, file[f"{number}/errors"].tolist())

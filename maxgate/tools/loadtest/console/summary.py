@@ -36,8 +36,7 @@ def _print_definitions(report: Report, console: Console) -> None:
             text = f"{metric}: {definition.title.lower()}, {definition.text}"
             console.print(text, style="dim", highlight=False)
     text = (
-        "client ±: 99 % of the client's own errors are smaller, P99.9 ±: 99.9 % are (measured "
-        "against a script before, and by an alarm of its own during the run); what is smaller than "
-        "that, or has too few values, is left out"
+        "client ±: the load generator's own timing error (99th percentile; 99.9th for P99.9). "
+        "Values below it, or from too few requests, are blank"
     )
     console.print(text, style="dim", highlight=False)

@@ -63,6 +63,20 @@ def test_records_of_an_older_program_are_read(tmp_path: Path) -> None:
     assert rows(read) == [(1, 2.0, "", [2.5], [0.0]), ALL[3]]
 
 
+@pytest.mark.parametrize("name", ["stamps", "held"])
+@pytest.mark.parametrize("arrivals", [[], [1.0, 2.0], ["soon"]])
+def test_mismatched_arrivals_are_rejected(
+    tmp_path: Path, name: str, arrivals: list[float | str]
+) -> None:
+    path = tmp_path / "damaged.records.npz"
+    write_records([SECOND], path)
+    with np.load(path) as file:
+        damaged = {key: file[key] for key in file.files} | {f"0/{name}": np.array(arrivals)}
+    np.savez_compressed(path, allow_pickle=False, **damaged)
+    with pytest.raises(ReportError, match=r"damaged.records.npz: not the raw records"):
+        read_records(path)
+
+
 def test_a_selection_keeps_the_arrivals_of_its_rows() -> None:
     both = join([FIRST, SECOND])
     assert rows(both.select(both["index"] == 1)) == [ALL[1]]
