@@ -1,93 +1,135 @@
-"""What every layer promises: it ends as what it wraps ends, and gives back all it holds at once."""
+"""The contract of every layer: end as the wrapped stream ends, and release all of it at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 
+from maxgate.choices.layer import ChoicesLayer
 from maxgate.errors import UpstreamError
 from maxgate.generation.backend import Backend
+from maxgate.generation.catalog import Abilities
 from maxgate.generation.events import Chunk, Usage
-from maxgate.generation.request import GenerationRequest, Tool, ToolUse
+from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
+from maxgate.pipeline import build_pipeline, layers
 from maxgate.prompts.layer import PromptLayer
+from maxgate.structured.layer import StructuredLayer
 from maxgate.structured.strict_calls import StrictCallsLayer
 from maxgate.telemetry.layer import TelemetryLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
-from tests.fakes.requests import generation_request
+from tests.fakes.requests import generation_request, served_model
 
-LAYERS: dict[str, tuple[Callable[[Backend], Backend], GenerationRequest]] = {
-    "telemetry": (
-        lambda inner: TelemetryLayer(inner, FakeClock()),
-        generation_request(stream=True),
+FIRST, LAST = Chunk('{"a":'), Chunk(" 1}", "stop", Usage(1, 2))
+WHOLE = Chunk('{"a": 1}', "stop", Usage(1, 2))
+PLAIN = generation_request(stream=True)
+JSON = PLAIN._replace(output=JsonOutput({}))
+STRICT = PLAIN._replace(tool_use=ToolUse((Tool("f", "", {"type": "object"}, strict=True),)))
+GRAMMAR = replace(served_model(), abilities=Abilities(grammar=True))
+RETRY = replace(served_model(), structured_output="retry")
+
+
+class Case(NamedTuple):
+    """A layer and a request that it takes part in.
+
+    `passed` is the whole output for the inner chunks FIRST and LAST, `before_failure` the output if
+    the inner stream fails after FIRST, `streams` the number of inner streams.
+    """
+
+    layer: Callable[[Backend], Backend]
+    request: GenerationRequest
+    passed: Sequence[Chunk] = (FIRST, LAST)
+    before_failure: Sequence[Chunk] = (FIRST,)
+    streams: int = 1
+
+
+telemetry = partial(TelemetryLayer, clock=FakeClock())
+prompts = partial(PromptLayer, format_of=lambda _: None)
+whole_pipeline = partial(build_pipeline, layers(clock=FakeClock(), format_of=lambda _: None))
+CASES = {
+    "telemetry": Case(telemetry, PLAIN),
+    "one choice": Case(ChoicesLayer, PLAIN),
+    "two choices": Case(
+        ChoicesLayer,
+        PLAIN._replace(choices=2),
+        [FIRST, LAST, replace(FIRST, choice=1), replace(LAST, choice=1, usage=Usage(1, 4))],
+        [FIRST, replace(FIRST, choice=1)],
+        streams=2,
     ),
-    "prompts": (
-        lambda inner: PromptLayer(inner, lambda _: None),
-        generation_request(stream=True),
+    "strict tools": Case(StrictCallsLayer, STRICT),
+    "strict tools, not streamed": Case(
+        StrictCallsLayer, STRICT._replace(stream=False), before_failure=()
     ),
-    "strict tools": (
-        StrictCallsLayer,
-        generation_request(stream=True)._replace(
-            tool_use=ToolUse((Tool("f", "", {"type": "object"}, strict=True),))
-        ),
+    "structured output by grammar": Case(StructuredLayer, JSON._replace(model=GRAMMAR)),
+    "structured output by retry": Case(
+        StructuredLayer, JSON._replace(model=RETRY), [WHOLE], before_failure=()
     ),
-    "prompts with stop strings": (
-        lambda inner: PromptLayer(inner, lambda _: None),
-        generation_request(stream=True, stop=("never",)),
-    ),
+    "prompts": Case(prompts, PLAIN),
+    "prompts with stop strings": Case(prompts, generation_request(stream=True, stop=("never",))),
+    "whole pipeline": Case(whole_pipeline, PLAIN),
 }
-CHUNKS = [Chunk("a"), Chunk("b", "stop", Usage(1, 2))]
 
 
-@pytest.fixture(params=LAYERS)
-def wrap(request: pytest.FixtureRequest) -> tuple[Callable[[Backend], Backend], GenerationRequest]:
-    """A layer, and a request that goes through it."""
-    return LAYERS[request.param]
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each layer in turn."""
+    return CASES[request.param]
 
 
-async def test_it_finishes(wrap: tuple[Callable[[Backend], Backend], GenerationRequest]) -> None:
-    layer, asked = wrap
-    inner = FakeBackend(CHUNKS)
-    async with aclosing(layer(inner).stream(asked)) as chunks:
-        assert [chunk async for chunk in chunks] == CHUNKS
-        assert inner.ended == 1
+def test_every_layer_has_a_case() -> None:
+    """A layer added to the pipeline has to be added to this suite."""
+    inner = FakeBackend([])
+    built = {type(layer(inner)) for layer in layers(clock=FakeClock(), format_of=lambda _: None)}
+    assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
-async def test_it_fails(wrap: tuple[Callable[[Backend], Backend], GenerationRequest]) -> None:
-    layer, asked = wrap
-    inner = FakeBackend([CHUNKS[0], UpstreamError("gone")])
-    async with aclosing(layer(inner).stream(asked)) as chunks:
-        assert await anext(chunks) == CHUNKS[0]
+async def test_it_finishes(case: Case) -> None:
+    """The inner stream is closed by the time the last chunk has been read."""
+    inner = FakeBackend([FIRST, LAST])
+    async with aclosing(case.layer(inner).stream(case.request)) as chunks:
+        passed = [chunk async for chunk in chunks]
+        assert inner.ended == case.streams
+    assert sorted(passed, key=lambda chunk: chunk.choice) == list(case.passed)
+    assert inner.ended == case.streams
+
+
+async def test_it_fails(case: Case) -> None:
+    """The inner error is raised after the chunks before it, with the inner stream closed."""
+    inner = FakeBackend([FIRST, UpstreamError("gone")])
+    passed = []
+    async with aclosing(case.layer(inner).stream(case.request)) as chunks:
         with pytest.raises(UpstreamError, match="gone"):
-            await anext(chunks)
-        assert inner.ended == 1
+            async for chunk in chunks:
+                passed.append(chunk)  # noqa: PERF401  # a comprehension would lose them
+        assert inner.ended == case.streams
+    assert sorted(passed, key=lambda chunk: chunk.choice) == list(case.before_failure)
+    assert inner.ended == case.streams
 
 
-async def test_it_is_left_early(
-    wrap: tuple[Callable[[Backend], Backend], GenerationRequest],
-) -> None:
-    layer, asked = wrap
-    inner = FakeBackend(CHUNKS)
-    async with aclosing(layer(inner).stream(asked)) as chunks:
+async def test_it_is_closed_early(case: Case) -> None:
+    """Closing the layer's stream closes the inner one."""
+    inner = FakeBackend([FIRST, LAST])
+    async with aclosing(case.layer(inner).stream(case.request)) as chunks:
         await anext(chunks)
-    assert inner.ended == 1
+    assert inner.ended == case.streams
 
 
 @pytest.mark.parametrize("before", [0, 1])
-async def test_it_is_cancelled(
-    wrap: tuple[Callable[[Backend], Backend], GenerationRequest], before: int
-) -> None:
-    layer, asked = wrap
-    inner = FakeBackend([*CHUNKS[:before], FakeBackend.SILENCE])
+async def test_it_is_cancelled(case: Case, before: int) -> None:
+    """Cancelling the reader closes the inner stream, before and after its first chunk."""
+    inner = FakeBackend([*(FIRST, LAST)[:before], FakeBackend.SILENCE])
 
-    async def work() -> None:
-        async with aclosing(layer(inner).stream(asked)) as chunks:
+    async def read() -> None:
+        async with aclosing(case.layer(inner).stream(case.request)) as chunks:
             async for _ in chunks:
                 pass
 
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(read())
     await inner.waiting.wait()
     task.cancel()
     await asyncio.wait([task])
-    assert (task.cancelled(), inner.ended) == (True, 1)
+    assert (task.cancelled(), inner.ended) == (True, case.streams)

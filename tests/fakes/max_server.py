@@ -1,13 +1,14 @@
 """A stand-in for MAX: the same routes and shapes, with answers, pauses and failures on order.
 
-Shapes were taken from a live MAX 26.7.
+Shapes were taken from a live MAX 26.7. JSON is compact, as MAX writes it.
 """
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 PROBE_USER = "maxgate-probe"
 ANSWER = ("The", " capital", " of", " France", " is", " Paris", ".")
@@ -61,9 +62,9 @@ class FakeMax:
             await _lifespan(receive, send)
             return
         if scope["path"] == "/v1/models":
-            await _send_json(send, 200, json.dumps(self._model_list()).encode())
+            await _send_json(send, 200, orjson.dumps(self._model_list()))
             return
-        body = json.loads(await _read(receive))
+        body = orjson.loads(await _read(receive))
         if body.get("user") == PROBE_USER:
             await self._answer_probe(body, send)
             return
@@ -85,7 +86,7 @@ class FakeMax:
         )
         penalised = self.penalties and "frequency_penalty" in body
         answer = {"choices": [{"text": "b" if penalised else "a"}]}
-        await _send_json(send, 400 if refused else 200, json.dumps(answer).encode())
+        await _send_json(send, 400 if refused else 200, orjson.dumps(answer))
 
     def _model_list(self) -> dict[str, Any]:
         cards = [
@@ -103,11 +104,11 @@ class FakeMax:
         elif script.silent_after == 0:
             await self._until_abandoned(receive)
         elif path == "/v1/embeddings":
-            await _send_json(send, 200, json.dumps(_embeddings(body)).encode())
+            await _send_json(send, 200, orjson.dumps(_embeddings(body)))
         elif body.get("stream"):
             await self._stream(path, body, script, receive, send)
         else:
-            await _send_json(send, 200, json.dumps(_whole(path, body, script)).encode())
+            await _send_json(send, 200, orjson.dumps(_whole(path, body, script)))
 
     async def _stream(
         self, path: str, body: dict[str, Any], script: Script, receive: Any, send: Any
@@ -192,8 +193,7 @@ def _usage(script: Script) -> dict[str, Any]:
 
 
 async def _event(send: Any, data: dict[str, Any] | None) -> None:
-    text = "[DONE]" if data is None else json.dumps(data)
-    body = f"data: {text}\n\n".encode()
+    body = b"data: %b\n\n" % (b"[DONE]" if data is None else orjson.dumps(data))
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -1,48 +1,17 @@
 """Many inputs become calls of a few, and one that fails ends all."""
 
 import asyncio
-from array import array
 from collections.abc import Sequence
 
 import pytest
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.embedding import EmbeddingRequest, Embeddings
+from maxgate.generation.embedding import EmbeddingRequest
 from maxgate.generation.request import TokenIds
 from maxgate.upstream.batching import BatchingLayer
 from maxgate.upstream.settings import UpstreamSettings
+from tests.fakes.embedder import FakeEmbedder
 from tests.fakes.requests import served_model, trace
-
-
-class FakeEmbedder:
-    """Gives each prompt its own length as a vector; call number `fails` fails, others may hang."""
-
-    def __init__(self, *, fails: int | None = None, hang: bool = False) -> None:
-        self.calls: list[list[int]] = []
-        self.running = self.most = self.cancelled = 0
-        self.two_run = asyncio.Event()
-        self._fails, self._hang = fails, hang
-
-    async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        """See Embedder."""
-        self.calls.append([prompt.length for prompt in request.prompts])
-        number = len(self.calls)
-        self.running += 1
-        self.most = max(self.most, self.running)
-        if self.running == 2:
-            self.two_run.set()
-        try:
-            await asyncio.sleep(0)
-            if number == self._fails:
-                raise UpstreamError("boom")
-            if self._hang:
-                await asyncio.Event().wait()
-            return Embeddings(tuple(array("f", [p.length]) for p in request.prompts), 0)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        finally:
-            self.running -= 1
 
 
 def request(lengths: Sequence[int]) -> EmbeddingRequest:

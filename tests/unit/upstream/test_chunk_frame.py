@@ -3,14 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maxgate.generation.events import Chunk
+from maxgate.generation.request import TokenIds
+from maxgate.upstream import engine_wire
 from maxgate.upstream.chunk_frame import ChunkFrame
 from maxgate.upstream.engine_wire import ChunkReader
+from tests.fakes.max_server import ANSWER, FakeMax
 from tests.fakes.requests import generation_request
 
 TEXTS = st.text() | st.sampled_from(
@@ -43,6 +47,19 @@ def test_the_next_text_is_found_in_the_frame_of_the_last_one(last: str, text: st
     frame = ChunkFrame.around(last, chunk({"id": "a"}, last, first=False))
     assert frame is not None
     assert frame.text_of(chunk({"id": "a"}, text, first=False)) == text
+
+
+async def test_the_fake_max_is_read_through_frames() -> None:
+    """All text between the first and the last chunk of the fake MAX takes the fast path."""
+    asked = generation_request(stream=True, prompt=TokenIds.of([1, 2]))
+    transport = httpx.ASGITransport(FakeMax())
+    async with httpx.AsyncClient(transport=transport, base_url="http://max") as client:
+        response = await client.post(engine_wire.path(asked), content=engine_wire.body(asked))
+    first, *others = [event.removeprefix(b"data: ") for event in response.content.split(b"\n\n")]
+    frame = ChunkFrame.around(ANSWER[0], first)
+    assert frame is not None
+    texts = [frame.text_of(event) for event in others]
+    assert texts[: len(ANSWER) - 2] == list(ANSWER[1:-1])
 
 
 FRAME = ChunkFrame(b'{"text":', b',"id":1}')

@@ -1,0 +1,101 @@
+"""The contract of every embedding layer: end as the inner call ends, with no call left running."""
+
+import asyncio
+from array import array
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from maxgate.errors import UpstreamError
+from maxgate.generation.embedding import Embedder, EmbeddingRequest, Embeddings
+from maxgate.generation.request import TokenIds
+from maxgate.pipeline import build_embedding_pipeline, embedding_layers
+from maxgate.prompts.embedding_layer import EmbeddingPromptLayer
+from maxgate.telemetry.layer import EmbeddingTelemetryLayer
+from maxgate.upstream.batching import BatchingLayer
+from maxgate.upstream.settings import UpstreamSettings
+from tests.fakes.embedder import FakeEmbedder
+from tests.fakes.requests import served_model, trace
+
+LENGTHS = (2, 1, 3)
+VECTORS = tuple(array("f", [length]) for length in LENGTHS)
+ONE_BY_ONE = UpstreamSettings(embedding_batch=1, embedding_concurrency=1)
+
+
+class IdsFormat:
+    """A prompt format for inputs that are token ids already."""
+
+    def take(self, ids: Sequence[int], index: int) -> TokenIds:
+        """See EmbeddingFormat."""
+        return TokenIds.of(list(ids))
+
+
+def ids_format(_: object) -> Any:
+    """The format of every model."""
+    return IdsFormat()
+
+
+def embedding_request() -> EmbeddingRequest:
+    """One input of each of LENGTHS, prompts included."""
+    inputs = [[7] * length for length in LENGTHS]
+    return EmbeddingRequest(served_model(), inputs, trace(), tuple(map(TokenIds.of, inputs)))
+
+
+class Case(NamedTuple):
+    """A layer, the number of inner calls it makes, and the tokens it counts."""
+
+    layer: Callable[[Embedder], Embedder]
+    calls: int = 1
+    tokens: int = sum(LENGTHS)
+
+
+LAYERS = embedding_layers(format_of=ids_format, upstream=ONE_BY_ONE)
+CASES = {
+    "telemetry": Case(EmbeddingTelemetryLayer),
+    "prompts": Case(partial(EmbeddingPromptLayer, format_of=ids_format)),
+    "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch=8))),
+    "a batch for each input": Case(partial(BatchingLayer, settings=ONE_BY_ONE), calls=3, tokens=0),
+    "whole pipeline": Case(partial(build_embedding_pipeline, LAYERS), calls=3),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each layer in turn."""
+    return CASES[request.param]
+
+
+def test_every_layer_has_a_case() -> None:
+    """A layer added to the pipeline has to be added to this suite."""
+    inner = FakeEmbedder()
+    built = {type(layer(inner)) for layer in LAYERS}
+    assert built == {type(case.layer(inner)) for case in CASES.values()}
+
+
+async def test_it_finishes(case: Case) -> None:
+    """The vectors come back in the order of the inputs."""
+    inner = FakeEmbedder()
+    response = await case.layer(inner).embed(embedding_request())
+    assert response == Embeddings(VECTORS, case.tokens)
+    assert (inner.ended, inner.running) == (case.calls, 0)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_it_fails(case: Case, number: int) -> None:
+    """The error of any inner call is raised, and no further call is made."""
+    inner = FakeEmbedder(fails=min(number, case.calls))
+    with pytest.raises(UpstreamError, match="boom"):
+        await case.layer(inner).embed(embedding_request())
+    assert (inner.ended, inner.running) == (min(number, case.calls), 0)
+
+
+async def test_it_is_cancelled(case: Case) -> None:
+    """Cancelling the caller cancels the inner call."""
+    inner = FakeEmbedder(hang=True)
+    task = asyncio.create_task(case.layer(inner).embed(embedding_request()))
+    await inner.one_runs.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert (task.cancelled(), inner.cancelled, inner.ended, inner.running) == (True, 1, 1, 0)
