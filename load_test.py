@@ -1,6 +1,6 @@
 """Load a server, measure it, judge it: `python load_test.py --help`."""
 
 if __name__ == "__main__":
-    from maxgate.tools.loadtest.cli import main
+    from maxgate.loadtest.cli import main
 
     main()

@@ -1,6 +1,6 @@
 """Watch a gateway, its engines and its machine: `python monitor.py --help`."""
 
 if __name__ == "__main__":
-    from maxgate.tools.monitor.cli import main
+    from maxgate.monitor.cli import main
 
     main()

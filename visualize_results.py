@@ -1,6 +1,6 @@
 """Charts, grades and advice from reports: `python visualize_results.py --help`."""
 
 if __name__ == "__main__":
-    from maxgate.tools.report.cli import main
+    from maxgate.report.cli import main
 
     main()

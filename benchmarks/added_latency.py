@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 
 from stack import MODEL, running_stack
 
-from maxgate.cards import load_cards
-from maxgate.generation.model_files import ModelFiles
 from maxgate.generation.request import Message
+from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.tokenizer import load_tokenizer
 from maxgate.settings import Settings

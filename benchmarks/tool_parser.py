@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from maxgate.prompts.tool_parser import ToolCallParser
+from maxgate.tool_calling.parser import ToolCallParser
 from tests.unit.prompts.tool_answers import SEARCH, VARIANTS, WEATHER, Answer, folded
 
 TAG = "<|python_tag|>"

@@ -8,41 +8,38 @@ from functools import partial
 
 import httpx
 
-from maxgate.api.body import BodyReader
 from maxgate.api.chat.routes import chat_routes
 from maxgate.api.chat.service import ChatService
 from maxgate.api.completions.routes import completion_routes
 from maxgate.api.completions.service import CompletionService
 from maxgate.api.embeddings.routes import embedding_routes
 from maxgate.api.embeddings.service import EmbeddingService
+from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import EngineHealth, health_routes
-from maxgate.api.http import HttpApp, Lifespan
 from maxgate.api.metrics import metrics_routes
+from maxgate.api.middleware import HttpApp, Lifespan
 from maxgate.api.models.routes import model_routes
-from maxgate.api.sse import EventStreams
-from maxgate.cards import load_cards
+from maxgate.api.request_body import BodyReader
 from maxgate.clock import Clock, SystemClock
-from maxgate.generation.model_files import ModelFiles
+from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.pipeline import (
     build_embedding_pipeline,
     build_pipeline,
     embedding_layers,
     layers,
 )
-from maxgate.prompts.embedding_formats import EmbeddingFormats
-from maxgate.prompts.formats import PromptFormats
+from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings
-from maxgate.telemetry.logs import RequestLog
+from maxgate.telemetry.layer import Recorder
+from maxgate.telemetry.logging import RequestLog
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.recorder import Recorder
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
-from maxgate.upstream.client import probe_client
 from maxgate.upstream.embedder import UpstreamEmbedder
-from maxgate.upstream.endpoint import Endpoint
-from maxgate.upstream.engines import Engines
-from maxgate.upstream.health import BeforeServing, HealthMonitor
-from maxgate.upstream.transport import EngineTransport
+from maxgate.upstream.health import BeforeServing, HealthMonitor, probe_client
+from maxgate.upstream.http1.transport import EngineTransport
+from maxgate.upstream.pool import Engines
+from maxgate.upstream.replica import Endpoint
 
 
 def create_app(

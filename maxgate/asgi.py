@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
     from maxgate.app import create_app  # noqa: PLC0415
     from maxgate.errors import ConfigurationError  # noqa: PLC0415
     from maxgate.settings import load_settings  # noqa: PLC0415
-    from maxgate.telemetry.logs import configure_logging  # noqa: PLC0415
+    from maxgate.telemetry.logging import configure_logging  # noqa: PLC0415
 
     try:
         settings = load_settings()

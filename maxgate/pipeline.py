@@ -10,16 +10,15 @@ docs/decisions/0002-order-of-layers.md. A layer that is switched off is absent f
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
-from maxgate.choices.layer import ChoicesLayer
 from maxgate.clock import Clock
-from maxgate.generation.backend import Backend
-from maxgate.generation.embedding import Embedder
-from maxgate.prompts.embedding_layer import EmbeddingFormatOf, EmbeddingPromptLayer
+from maxgate.fan_out.layer import ChoicesLayer
+from maxgate.generation.backend import Backend, Embedder
+from maxgate.prompts.embeddings import EmbeddingFormatOf, EmbeddingPromptLayer
 from maxgate.prompts.layer import FormatOf, PromptLayer
-from maxgate.structured.layer import StructuredLayer
-from maxgate.structured.strict_calls import StrictCallsLayer
+from maxgate.structured_output.layer import StructuredLayer
 from maxgate.telemetry.layer import EmbeddingTelemetryLayer, TelemetryLayer
-from maxgate.upstream.batching import BatchingLayer
+from maxgate.tool_calling.strict import StrictCallsLayer
+from maxgate.upstream.embedder import BatchingLayer
 from maxgate.upstream.settings import UpstreamSettings
 
 Layer = Callable[[Backend], Backend]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maxgate.generation.model_files import ModelFiles
+from maxgate.model_cards.loader import ModelFiles
 from maxgate.prompts.tokenizer import PromptTokenizer, load_tokenizer
 from tests.fakes.gateway import (
     EMBEDDING_MODEL,

@@ -8,9 +8,9 @@ from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from pydantic import BaseModel
 
-from maxgate.api.chat.wire import ChatCompletionRequest
-from maxgate.api.completions.wire import CompletionRequest
-from maxgate.api.embeddings.wire import EmbeddingRequestBody
+from maxgate.api.chat.schemas import ChatCompletionRequest
+from maxgate.api.completions.schemas import CompletionRequest
+from maxgate.api.embeddings.schemas import EmbeddingRequestBody
 
 PAGE = Path(__file__).parents[1] / "docs" / "openai-compatibility.md"
 TYPES = {

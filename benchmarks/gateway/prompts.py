@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.gateway.max_answers import MODEL
-from maxgate.cards import load_cards
-from maxgate.generation.model_files import ModelFiles
+from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.prompts.tokenizer import load_tokenizer
 from maxgate.settings import Settings
 

@@ -24,7 +24,7 @@ from benchmarks.loadtest.capacity import capacity
 from benchmarks.loadtest.others import Tool, tools
 from benchmarks.loadtest.results import write_part
 from benchmarks.loadtest.steps import step
-from maxgate.tools.loadtest.responder.script import Script
+from maxgate.loadtest.mock_server.script import Script
 
 PLAIN = Script()
 REQUESTS = Script(first=0.05, chunks=1)

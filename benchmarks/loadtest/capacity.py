@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from benchmarks.loadtest.others import Tool
 from benchmarks.loadtest.steps import Step, step
-from maxgate.tools.loadtest.responder.script import Script
+from maxgate.loadtest.mock_server.script import Script
 
 _AT_MOST = 2048
 _NEAR = 1.15  # of two neighbouring steps, when the search ends

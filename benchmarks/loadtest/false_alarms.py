@@ -16,11 +16,11 @@ import argparse
 import numpy as np
 
 from benchmarks.loadtest.results import write_part
-from maxgate.tools.loadtest.analysis.changes import paired_change
-from maxgate.tools.loadtest.schedule import order_of_sides
-from maxgate.tools.results.changes import confidence_of
-from tests.unit.tools.loadtest.test_changes import compare
-from tests.unit.tools.results.test_statistics import autoregressive
+from maxgate.loadtest.analysis.comparison import paired_change
+from maxgate.loadtest.arrivals import order_of_sides
+from maxgate.results.changes import confidence_of
+from tests.unit.loadtest.analysis.test_changes import compare
+from tests.unit.results.test_statistics import autoregressive
 
 
 def alarms(rho: float, runs: int) -> int:

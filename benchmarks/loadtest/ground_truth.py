@@ -16,8 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.loadtest.results import write_part
-from maxgate.tools.loadtest.options import Options
-from maxgate.tools.loadtest.responder.script import Script
+from maxgate.loadtest.mock_server.script import Script
+from maxgate.loadtest.options import Options
 from tests.oracles.scripted import Finding, Run, findings, run_scripted, truth
 
 STALL = Script(stall_before=50, role_after=0.001)

@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 
 from benchmarks.loadtest.others import Reported, Tool
-from maxgate.tools.loadtest.responder.process import responding
-from maxgate.tools.loadtest.responder.script import Script
+from maxgate.loadtest.mock_server.script import Script
+from maxgate.loadtest.mock_server.server import responding
 
 # A core each, and before everything else that this machine has to do. The tools have the ordinary
 # scheduling among their own processes: with a real-time one those that poll starve the others. A

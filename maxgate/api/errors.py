@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from maxgate.errors import GatewayError, InvalidRequest
-from maxgate.generation.trace import Outcome
+from maxgate.generation.request_record import Outcome
 
 
 class ErrorBody(BaseModel):

@@ -7,9 +7,8 @@ from typing import Literal
 import orjson
 
 from maxgate import __version__
-from maxgate.api.body import Receive, Scope, Send
-from maxgate.api.responses import send_json
-from maxgate.api.routing import Route
+from maxgate.api.request_body import Receive, Scope, Send
+from maxgate.api.routing import Route, send_json
 from maxgate.generation.catalog import Abilities, ModelCatalog
 
 Status = Literal["healthy", "degraded", "unhealthy"]

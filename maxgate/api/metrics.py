@@ -6,10 +6,9 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from maxgate.api.body import Receive, Scope, Send
 from maxgate.api.health import EngineHealth
-from maxgate.api.responses import send_json
-from maxgate.api.routing import Route
+from maxgate.api.request_body import Receive, Scope, Send
+from maxgate.api.routing import Route, send_json
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import exposition
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from fastapi.routing import APIRoute
 
-from maxgate.api.body import Receive, Scope, Send
 from maxgate.api.errors import ErrorResponse
+from maxgate.api.request_body import Receive, Scope, Send
 from maxgate.errors import MethodNotAllowed, NotFound
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -109,3 +109,12 @@ def _endpoint(route: Route) -> Callable[..., Any]:
 
 def _parameter(name: str, kind: type) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
+
+
+async def send_json(
+    send: Send, body: bytes, *, status: int = 200, content_type: bytes = b"application/json"
+) -> None:
+    """Send a body that is complete."""
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

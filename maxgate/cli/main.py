@@ -5,7 +5,7 @@ from typing import Final
 import typer
 
 from maxgate.cli import engine, models, serve
-from maxgate.tools.command_line import run_app
+from maxgate.cli.run import run_app
 
 _NAME: Final = "maxgate"
 

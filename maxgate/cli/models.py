@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 import typer
 import yaml
 
-from maxgate.cards import load_cards
 from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.progress import bytes_progress
 from maxgate.errors import ConfigurationError
-from maxgate.generation.model_card import ModelCard, Source
-from maxgate.generation.model_files import ModelFiles
+from maxgate.model_cards.card import ModelCard, Source
+from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.settings import load_settings
 
 

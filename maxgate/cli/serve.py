@@ -13,16 +13,16 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from maxgate.api.protocol import GatewayProtocol, listening_socket
-from maxgate.cards import load_cards
-from maxgate.cli.announcement import Announcement
-from maxgate.cli.engine_child import EngineChild, engines_to_start
+from maxgate.cli.engine_process import EngineChild, engines_to_start
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
+from maxgate.cli.ready_banner import Announcement
 from maxgate.errors import ConfigurationError
+from maxgate.model_cards.loader import load_cards
+from maxgate.net.write_buffer import TurnWrites
+from maxgate.server.protocol import GatewayProtocol, listening_socket
 from maxgate.settings import Settings, load_settings
-from maxgate.telemetry.logs import configure_logging
+from maxgate.telemetry.logging import configure_logging
 from maxgate.telemetry.metrics_store import make_folder
-from maxgate.writes import TurnWrites
 
 # OpenAI's SDK keeps idle connections for five seconds and nginx for a minute; closing earlier
 # than they do loses requests that are just being sent.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from maxgate.engine.prepared import PreparedModel, write_prepared
+from maxgate.engine.command import PreparedModel, write_prepared
 from maxgate.errors import ModelFileError
 from maxgate.gguf import config, weights
 from maxgate.gguf.reader import GGUFFile

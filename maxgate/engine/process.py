@@ -41,7 +41,7 @@ class ProcessLauncher:
         with self.log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 # The supervisor stops MAX; this is for the case that it cannot any more.
-                *(sys.executable, "-m", "maxgate.engine.ends_with_parent"),
+                *(sys.executable, "-m", "maxgate.engine.parent_death"),
                 *self._command,
                 env={**os.environ, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,

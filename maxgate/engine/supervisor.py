@@ -9,7 +9,7 @@ from typing import NoReturn, Protocol
 import httpx
 
 from maxgate.clock import Clock
-from maxgate.engine.diagnosis import cause_of, phase_of
+from maxgate.engine.failure_causes import cause_of, phase_of
 from maxgate.engine.launcher import Launcher, RunningEngine, read_tail
 from maxgate.errors import EngineError
 

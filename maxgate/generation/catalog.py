@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from maxgate.generation.model_card import (
+from maxgate.model_cards.card import (
     PromptFormat,
     SamplingDefaults,
     StructuredOutput,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from maxgate.errors import UpstreamError
 from maxgate.generation.backend import Backend
-from maxgate.generation.events import Chunk, FinishReason, TokenLogprob, ToolCallDelta, Usage
+from maxgate.generation.chunk import Chunk, FinishReason, TokenLogprob, ToolCallDelta, Usage
 from maxgate.generation.request import GenerationRequest
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 import orjson
 
 from maxgate.generation.catalog import ServedModel
-from maxgate.generation.trace import RequestTrace
+from maxgate.generation.request_record import RequestTrace
 
 Role = Literal["system", "user", "assistant", "tool"]
 

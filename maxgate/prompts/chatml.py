@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from maxgate.generation.request import Message, Role, TokenIds
-from maxgate.prompts.format import TurnEncoder
+from maxgate.prompts.chat_format import TurnEncoder
 from maxgate.prompts.tokenizer import PromptTokenizer
 
 IM_START: Final = "<|im_start|>"

@@ -7,16 +7,16 @@ from dataclasses import replace
 from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ServedModel
+from maxgate.generation.chunk import Chunk
 from maxgate.generation.collect import collect
-from maxgate.generation.events import Chunk
+from maxgate.generation.json_schema import beginning
 from maxgate.generation.request import GenerationRequest, ToolUse
-from maxgate.generation.schema import beginning
-from maxgate.prompts.encoding import is_quick, prompted, prompted_at_once
-from maxgate.prompts.format import ChatFormat
-from maxgate.prompts.stop import trimmed
-from maxgate.prompts.tool_calls import with_calls
-from maxgate.prompts.tool_parser import ToolCallParser
-from maxgate.prompts.tools import call_schema, closest_name, with_tools
+from maxgate.prompts.chat_format import ChatFormat
+from maxgate.prompts.encode import is_quick, prompted, prompted_at_once
+from maxgate.prompts.stop_strings import trimmed
+from maxgate.tool_calling.layer import with_calls
+from maxgate.tool_calling.parser import ToolCallParser
+from maxgate.tool_calling.prompt import call_schema, closest_name, with_tools
 
 _TOKENS_OF_A_NAME = 24
 

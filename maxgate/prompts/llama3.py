@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from maxgate.generation.request import Message, Role, TokenIds
-from maxgate.prompts.format import TurnEncoder
+from maxgate.prompts.chat_format import TurnEncoder
 from maxgate.prompts.tokenizer import PromptTokenizer
 
 BEGIN_OF_TEXT: Final = "<|begin_of_text|>"

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from maxgate.errors import ConfigurationError
 from maxgate.generation.request import TokenIds
-from maxgate.prompts.words import WordEncoder, split_of
+from maxgate.prompts.bpe_cache import WordEncoder, split_of
 
 # Llama 3 averages 3.6 to 4.4 characters per token over English prose and code.
 _CHARACTERS_PER_TOKEN = 4

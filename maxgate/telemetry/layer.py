@@ -1,13 +1,14 @@
 """The telemetry layers: what an answer takes and gives, onto the request's trace."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from maxgate.clock import Clock
-from maxgate.generation.backend import Backend
-from maxgate.generation.embedding import Embedder, EmbeddingRequest, Embeddings
-from maxgate.generation.events import Chunk, Usage
+from maxgate.generation.backend import Backend, Embedder, EmbeddingRequest, Embeddings
+from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
+from maxgate.generation.request_record import RequestTrace
 
 
 class TelemetryLayer:
@@ -54,3 +55,32 @@ class EmbeddingTelemetryLayer:
         answer = await self._inner.embed(request)
         trace.prompt_tokens += answer.prompt_tokens
         return answer
+
+
+class Sink(Protocol):
+    """Someone who wants to know of requests."""
+
+    def request_started(self) -> None:
+        """A request has arrived."""
+        ...
+
+    def request_finished(self, trace: RequestTrace) -> None:
+        """A request is over; called once for each that was started."""
+        ...
+
+
+class Recorder:
+    """Tells every sink."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+
+    def request_started(self) -> None:
+        """See Sink."""
+        for sink in self._sinks:
+            sink.request_started()
+
+    def request_finished(self, trace: RequestTrace) -> None:
+        """See Sink."""
+        for sink in self._sinks:
+            sink.request_finished(trace)

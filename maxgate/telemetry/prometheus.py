@@ -18,7 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from maxgate.telemetry.percentiles import BUCKETS, STEPS_PER_OCTAVE, upper_bound
+from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, upper_bound
 from maxgate.telemetry.snapshot import Histogram, Snapshot
 
 _BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)

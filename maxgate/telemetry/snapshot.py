@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
-from maxgate.generation.trace import Outcome
-from maxgate.telemetry.percentiles import BUCKETS, percentile, upper_bound
+from maxgate.generation.request_record import Outcome
+from maxgate.telemetry.histogram import BUCKETS, percentile, upper_bound
 
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 # A client that errs or leaves is not an error of the server's.

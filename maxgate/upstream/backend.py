@@ -3,12 +3,12 @@
 from collections.abc import AsyncGenerator
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.events import Chunk
+from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest
-from maxgate.upstream import engine_wire
-from maxgate.upstream.answer import EngineCall
-from maxgate.upstream.engines import Engines
-from maxgate.upstream.sse import EventStreamDecoder
+from maxgate.net.event_stream import EventStreamDecoder
+from maxgate.upstream.max_api import generation as engine_wire
+from maxgate.upstream.pool import Engines
+from maxgate.upstream.replica import EngineCall
 
 
 class UpstreamBackend:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from maxgate.errors import ModelNotFound, NotFound, WrongModelForTask
 from maxgate.generation.catalog import Abilities, ServedModel
-from maxgate.generation.model_card import ModelCard, SamplingDefaults, Task
-from maxgate.upstream.endpoint import Endpoint, EngineModel
-from maxgate.upstream.translation import unavailable
+from maxgate.model_cards.card import ModelCard, SamplingDefaults, Task
+from maxgate.upstream.errors import unavailable
+from maxgate.upstream.replica import Endpoint, EngineModel
 
 
 class LiveCatalog:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 import httpx
 import structlog
 
-from maxgate.upstream.abilities import probe_abilities
-from maxgate.upstream.endpoint import Endpoint, EngineModel
-from maxgate.upstream.model_list import NotListed, list_models
+from maxgate.upstream.capabilities import probe_abilities
+from maxgate.upstream.max_api.models import NotListed, list_models
+from maxgate.upstream.replica import Endpoint, EngineModel
 from maxgate.upstream.settings import UpstreamSettings
 
 BeforeServing = Callable[[Collection[str]], Awaitable[None]]
@@ -105,3 +105,8 @@ class HealthMonitor:
         patience = 1 if error.refused else _SLOW_PROBES_BEFORE_DOWN
         if endpoint.state != "healthy" or self._failures[endpoint] >= patience:
             endpoint.mark_unreachable(str(error))
+
+
+def probe_client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncClient:
+    """A client over the transport that requests use, too."""
+    return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)

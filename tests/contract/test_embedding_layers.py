@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.embedding import Embedder, EmbeddingRequest, Embeddings
+from maxgate.generation.backend import Embedder, EmbeddingRequest, Embeddings
 from maxgate.generation.request import TokenIds
 from maxgate.pipeline import build_embedding_pipeline, embedding_layers
-from maxgate.prompts.embedding_layer import EmbeddingPromptLayer
+from maxgate.prompts.embeddings import EmbeddingPromptLayer
 from maxgate.telemetry.layer import EmbeddingTelemetryLayer
-from maxgate.upstream.batching import BatchingLayer
+from maxgate.upstream.embedder import BatchingLayer
 from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.embedder import FakeEmbedder
 from tests.fakes.requests import served_model, trace

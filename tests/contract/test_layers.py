@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import pytest
 
-from maxgate.choices.layer import ChoicesLayer
 from maxgate.errors import UpstreamError
+from maxgate.fan_out.layer import ChoicesLayer
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import Abilities
-from maxgate.generation.events import Chunk, Usage
+from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
 from maxgate.pipeline import build_pipeline, layers
 from maxgate.prompts.layer import PromptLayer
-from maxgate.structured.layer import StructuredLayer
-from maxgate.structured.strict_calls import StrictCallsLayer
+from maxgate.structured_output.layer import StructuredLayer
 from maxgate.telemetry.layer import TelemetryLayer
+from maxgate.tool_calling.strict import StrictCallsLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
 from tests.fakes.requests import generation_request, served_model

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from maxgate.generation.events import Chunk
+from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest
 
 

@@ -4,7 +4,7 @@ import asyncio
 from array import array
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.embedding import EmbeddingRequest, Embeddings
+from maxgate.generation.backend import EmbeddingRequest, Embeddings
 
 
 class FakeEmbedder:

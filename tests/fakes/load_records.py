@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from maxgate.tools.loadtest.client.exchange import Exchange
-from maxgate.tools.loadtest.client.recording import records_of
-from maxgate.tools.results.records import Records
+from maxgate.loadtest.client.request_record import Exchange, records_of
+from maxgate.results.records import Records
 
 
 def exchange(

@@ -1,9 +1,9 @@
 """Requests for layers and backends, with everything that a test does not care about filled in."""
 
 from maxgate.generation.catalog import ServedModel
-from maxgate.generation.model_card import PromptFormat, SamplingDefaults
 from maxgate.generation.request import GenerationRequest, Message, Sampling, TokenIds
-from maxgate.generation.trace import RequestTrace
+from maxgate.generation.request_record import RequestTrace
+from maxgate.model_cards.card import PromptFormat, SamplingDefaults
 
 
 def served_model(

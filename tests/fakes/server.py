@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from maxgate.api.protocol import GatewayProtocol, listening_socket
+from maxgate.server.protocol import GatewayProtocol, listening_socket
 
 
 class _Server(uvicorn.Server):

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 import maxgate
-from maxgate.cards import load_cards
 from maxgate.engine.command import engine_environment, serve_arguments
-from maxgate.generation.model_card import ModelCard
+from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.loader import load_cards
 from maxgate.settings import Settings
 
 _ROOT = Path(__file__).parents[2]

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxgate.tools.loadtest.fleet import fleet_of
-from maxgate.tools.loadtest.job import Job, LoadShape, Peer, Progress, RequestShape
-from maxgate.tools.loadtest.options import Options
-from maxgate.tools.loadtest.responder.process import responding
-from maxgate.tools.loadtest.responder.script import Script
-from maxgate.tools.results.files import read_report
-from maxgate.tools.results.records import Records, read_records
-from maxgate.tools.results.report import Report
+from maxgate.loadtest.messages import Job, LoadShape, Peer, Progress, RequestShape
+from maxgate.loadtest.mock_server.script import Script
+from maxgate.loadtest.mock_server.server import responding
+from maxgate.loadtest.options import Options
+from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.results.files import read_report
+from maxgate.results.records import Records, read_records
+from maxgate.results.report import Report
 from tests.conftest import ROOT
 from tests.oracles.scripted import Run, findings, run_scripted, truth
 
@@ -136,7 +136,7 @@ def _ignore(progress: Progress) -> None:
 async def test_in_flight_is_what_was_configured_and_never_more(
     concurrency: int, processes: int
 ) -> None:
-    from maxgate.tools.loadtest.analysis.in_flight import flight_of
+    from maxgate.loadtest.analysis.metrics import flight_of
 
     slow = Script(first=0.3, chunks=2, gap=0.2)
     shape = LoadShape(kind="closed", concurrency=concurrency, duration=1.5)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from maxgate.cards import load_cards
+from maxgate.model_cards.loader import load_cards
 from tests.integration.conftest import READING
 from tests.integration.max_reading import FILE, MaxReading
 

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.tools.loadtest.fleet import fleet_of
-from maxgate.tools.loadtest.job import Peer, Progress
-from maxgate.tools.loadtest.options import Options
-from maxgate.tools.loadtest.responder.notes import Note, notes_of
-from maxgate.tools.loadtest.responder.process import responding
-from maxgate.tools.loadtest.responder.script import Script
-from maxgate.tools.loadtest.session import Session
-from maxgate.tools.results.distribution import ClientError
-from maxgate.tools.results.level import Level
-from maxgate.tools.results.records import Records
-from maxgate.tools.results.statistics import percentile
+from maxgate.loadtest.messages import Peer, Progress
+from maxgate.loadtest.mock_server.script import Script
+from maxgate.loadtest.mock_server.server import Note, notes_of, responding
+from maxgate.loadtest.options import Options
+from maxgate.loadtest.session import Session
+from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.results.distribution import ClientError
+from maxgate.results.records import Records
+from maxgate.results.report import Level
+from maxgate.results.statistics import percentile
 
 Values = NDArray[np.float64]
 

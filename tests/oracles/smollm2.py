@@ -7,7 +7,7 @@ from pathlib import Path
 import regex
 import tiktoken
 
-from maxgate.gguf.mapped import MappedReader
+from maxgate.gguf.reader import MappedReader
 from tests.oracles.meta import byte_letters
 
 # GPT-2's rule, as tiktoken's own encodings have it; SmolLM cuts every numeral off before.

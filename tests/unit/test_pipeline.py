@@ -1,11 +1,11 @@
 """The order of the layers is the list in pipeline.py."""
 
-from maxgate.choices.layer import ChoicesLayer
+from maxgate.fan_out.layer import ChoicesLayer
 from maxgate.pipeline import build_pipeline, layers
 from maxgate.prompts.layer import PromptLayer
-from maxgate.structured.layer import StructuredLayer
-from maxgate.structured.strict_calls import StrictCallsLayer
+from maxgate.structured_output.layer import StructuredLayer
 from maxgate.telemetry.layer import TelemetryLayer
+from maxgate.tool_calling.strict import StrictCallsLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
 

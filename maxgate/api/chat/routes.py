@@ -1,13 +1,12 @@
 """POST /v1/chat/completions."""
 
-from maxgate.api.body import BodyReader, Receive, Scope, Send
-from maxgate.api.chat.answers import ChatCompletionResponse
+from maxgate.api.chat.responses import ChatCompletionResponse
+from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.chat.service import ChatService
-from maxgate.api.chat.wire import ChatCompletionRequest
-from maxgate.api.client_watch import ClientWatch
-from maxgate.api.responses import send_json
-from maxgate.api.routing import Route
-from maxgate.api.sse import EventStreams
+from maxgate.api.disconnect import ClientWatch
+from maxgate.api.event_stream import EventStreams
+from maxgate.api.request_body import BodyReader, Receive, Scope, Send
+from maxgate.api.routing import Route, send_json
 
 
 def chat_routes(service: ChatService, bodies: BodyReader, streams: EventStreams) -> list[Route]:

@@ -5,17 +5,17 @@ from collections.abc import AsyncGenerator
 import orjson
 
 from maxgate import ids
-from maxgate.api.chat.answers import ChatCompletionResponse, choice
-from maxgate.api.chat.asked import generation_request
-from maxgate.api.chat.envelope import ChunkEnvelope
-from maxgate.api.chat.wire import ChatCompletionRequest
-from maxgate.api.usage import completion_usage
+from maxgate.api.chat.converters import generation_request
+from maxgate.api.chat.responses import ChatCompletionResponse, choice
+from maxgate.api.chat.schemas import ChatCompletionRequest
+from maxgate.api.chat.stream import ChunkEnvelope
+from maxgate.api.schemas import completion_usage
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog
 from maxgate.generation.collect import collect
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.trace import RequestTrace
+from maxgate.generation.request_record import RequestTrace
 
 
 class ChatService:

@@ -1,12 +1,11 @@
 """POST /v1/completions."""
 
-from maxgate.api.body import BodyReader, Receive, Scope, Send
-from maxgate.api.client_watch import ClientWatch
+from maxgate.api.completions.schemas import CompletionRequest, CompletionResponse
 from maxgate.api.completions.service import CompletionService
-from maxgate.api.completions.wire import CompletionRequest, CompletionResponse
-from maxgate.api.responses import send_json
-from maxgate.api.routing import Route
-from maxgate.api.sse import EventStreams
+from maxgate.api.disconnect import ClientWatch
+from maxgate.api.event_stream import EventStreams
+from maxgate.api.request_body import BodyReader, Receive, Scope, Send
+from maxgate.api.routing import Route, send_json
 
 
 def completion_routes(

@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 import orjson
 
 from maxgate import ids
-from maxgate.api.completions.asked import generation_requests
-from maxgate.api.completions.wire import (
+from maxgate.api.completions.converters import generation_requests
+from maxgate.api.completions.schemas import (
     CompletionRequest,
     CompletionResponse,
     TextChoice,
     TextLogprobs,
 )
-from maxgate.api.sse import DONE, event
-from maxgate.api.usage import completion_usage
-from maxgate.choices.merging import merged
+from maxgate.api.event_stream import DONE, event
+from maxgate.api.schemas import completion_usage
 from maxgate.clock import Clock
 from maxgate.errors import UpstreamError
+from maxgate.fan_out.layer import merged
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog
+from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
 from maxgate.generation.collect import collect
-from maxgate.generation.events import Chunk, TokenLogprob, Usage
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.trace import RequestTrace
+from maxgate.generation.request_record import RequestTrace
 
 
 class CompletionService:

@@ -1,11 +1,10 @@
 """POST /v1/embeddings."""
 
-from maxgate.api.body import BodyReader, Receive, Scope, Send
-from maxgate.api.client_watch import ClientWatch
+from maxgate.api.disconnect import ClientWatch
+from maxgate.api.embeddings.schemas import EmbeddingRequestBody, EmbeddingResponse
 from maxgate.api.embeddings.service import EmbeddingService
-from maxgate.api.embeddings.wire import EmbeddingRequestBody, EmbeddingResponse
-from maxgate.api.responses import send_json
-from maxgate.api.routing import Route
+from maxgate.api.request_body import BodyReader, Receive, Scope, Send
+from maxgate.api.routing import Route, send_json
 
 
 def embedding_routes(service: EmbeddingService, bodies: BodyReader) -> list[Route]:

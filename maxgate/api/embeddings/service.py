@@ -8,16 +8,16 @@ from typing import Any
 
 import orjson
 
-from maxgate.api.embeddings.wire import (
+from maxgate.api.embeddings.schemas import (
     Embedding,
     EmbeddingRequestBody,
     EmbeddingResponse,
     EmbeddingUsage,
 )
 from maxgate.errors import InvalidRequest
+from maxgate.generation.backend import Embedder, EmbeddingRequest, Vector
 from maxgate.generation.catalog import ModelCatalog, ServedModel
-from maxgate.generation.embedding import Embedder, EmbeddingRequest, Vector
-from maxgate.generation.trace import RequestTrace
+from maxgate.generation.request_record import RequestTrace
 
 
 class EmbeddingService:

@@ -1,12 +1,32 @@
 """GET and POST /v1/models, GET /v1/models/{model}."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import orjson
 
-from maxgate.api.body import Receive, Scope, Send
-from maxgate.api.models.wire import Model, ModelList
-from maxgate.api.responses import send_json
-from maxgate.api.routing import Route
+from maxgate.api.request_body import Receive, Scope, Send
+from maxgate.api.routing import Route, send_json
 from maxgate.generation.catalog import ModelCatalog, ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model; `max_model_len` counts prompt and answer, under the name that vLLM and MAX use."""
+
+    id: str
+    created: int
+    max_model_len: int
+    object: Literal["model"] = "model"
+    owned_by: str = "maxgate"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """All models, the default one first."""
+
+    data: list[Model]
+    object: Literal["list"] = "list"
 
 
 def model_routes(catalog: ModelCatalog) -> list[Route]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from maxgate.api.body import BodyReader, ClientGone
-from maxgate.api.wire import RequestBody
+from maxgate.api.request_body import BodyReader, ClientGone
+from maxgate.api.schemas import RequestBody
 from maxgate.errors import (
     GatewayError,
     InvalidRequest,

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from maxgate.api.chat.wire import ChatCompletionRequest
+from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.errors import error_headers, error_json, invalid_body
 from maxgate.errors import InternalError, InvalidRequest, UpstreamUnavailable
 

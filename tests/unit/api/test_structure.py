@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.api.structure import MOST_PARTS, MOST_VALUES, check_structure, structure
+from maxgate.api.request_body import MOST_PARTS, MOST_VALUES, check_structure, structure
 from maxgate.errors import RequestTooLarge
 
 JSON = st.recursive(

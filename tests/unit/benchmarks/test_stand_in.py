@@ -8,7 +8,7 @@ from benchmarks.gateway.pacing import PacingWheel
 from benchmarks.gateway.processes import Stat, family
 from benchmarks.gateway.report import with_section
 from benchmarks.gateway.stand_in import Head
-from maxgate.upstream.engine_wire import read_answer
+from maxgate.upstream.max_api.generation import read_answer
 from tests.fakes.requests import generation_request
 
 

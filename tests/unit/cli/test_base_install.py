@@ -18,7 +18,7 @@ def test_the_command_line_needs_no_extra() -> None:
 
 def test_a_containers_launcher_needs_only_the_extra_docker() -> None:
     """The arguments of a container are made without MAX, and without what prepares models."""
-    result = _python("import maxgate.engine.start")
+    result = _python("import maxgate.engine.launcher")
 
     assert (result.returncode, result.stderr) == (0, "")
 

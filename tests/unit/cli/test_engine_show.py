@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from maxgate.cli.engine_show import SeenEngine, look_at
+from maxgate.cli.engine import SeenEngine, look_at
 from maxgate.generation.catalog import Abilities
 from maxgate.settings import Settings
 from tests.conftest import ROOT

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from maxgate.cards import load_cards
-from maxgate.cli.engine_child import engines_to_start
+from maxgate.cli.engine_process import engines_to_start
 from maxgate.errors import ConfigurationError
+from maxgate.model_cards.loader import load_cards
 from maxgate.settings import Settings
 from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from maxgate.engine.command import engine_environment, is_repository, serve_arguments
-from maxgate.engine.prepared import PreparedModel
+from maxgate.engine.command import PreparedModel, engine_environment, is_repository, serve_arguments
+from maxgate.engine.launcher import EnginePlace, launcher_for
 from maxgate.engine.settings import EngineSettings
-from maxgate.engine.start import EnginePlace, launcher_for
 from maxgate.errors import ConfigurationError
-from maxgate.generation.model_card import ModelCard
-from maxgate.generation.model_files import ModelFiles
+from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.loader import ModelFiles
 
 
 def card(**flags: object) -> ModelCard:

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from maxgate.engine import model_directory
+from maxgate.engine.command import PreparedModel, read_prepared
 from maxgate.engine.model_directory import prepare_directory, prepare_model
-from maxgate.engine.prepared import PreparedModel, read_prepared
 from maxgate.errors import ModelFileError
 from maxgate.gguf import safetensors
 from tests.fakes.gguf_files import HEADS, HIDDEN, KV_HEADS, TOKENS, interleave, write_llama

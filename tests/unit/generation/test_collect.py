@@ -3,8 +3,8 @@
 import pytest
 
 from maxgate.errors import UpstreamError
+from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.collect import Answer, Completion, collect
-from maxgate.generation.events import Chunk, Usage
 from tests.fakes.backend import FakeBackend
 from tests.fakes.requests import generation_request
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 import pytest
 
 from maxgate.errors import ContextLengthExceeded
-from maxgate.generation.events import Chunk, Usage
+from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.layer import PromptLayer

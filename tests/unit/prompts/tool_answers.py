@@ -1,8 +1,8 @@
 """Answers with tool calls in every way in which models write them, and what they say."""
 
 from maxgate.generation.request import Tool
-from maxgate.prompts.call_events import Event
-from maxgate.prompts.tool_parser import ToolCallParser
+from maxgate.tool_calling.arguments_reader import Event
+from maxgate.tool_calling.parser import ToolCallParser
 
 WEATHER = Tool(
     "get_weather",

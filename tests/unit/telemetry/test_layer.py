@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.events import Chunk, Usage
+from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
 from maxgate.telemetry.layer import TelemetryLayer
 from tests.fakes.backend import FakeBackend

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from maxgate.errors import ConfigurationError
-from maxgate.generation.trace import RequestTrace
+from maxgate.generation.request_record import RequestTrace
+from maxgate.telemetry.histogram import BUCKETS, upper_bound
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.percentiles import BUCKETS, upper_bound
 from tests.fakes.clock import FakeClock
 
 

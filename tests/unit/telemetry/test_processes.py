@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from maxgate.telemetry.processes import usage_of
+from maxgate.telemetry.metrics_store import usage_of
 from maxgate.telemetry.snapshot import ProcessUsage
 
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")

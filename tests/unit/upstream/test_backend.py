@@ -18,13 +18,13 @@ from maxgate.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from maxgate.generation.events import Chunk, Usage
+from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
-from maxgate.upstream.endpoint import Endpoint, EngineModel
-from maxgate.upstream.engines import Engines
+from maxgate.upstream.http1.transport import EngineTransport
+from maxgate.upstream.pool import Engines
+from maxgate.upstream.replica import Endpoint, EngineModel
 from maxgate.upstream.settings import UpstreamSettings
-from maxgate.upstream.transport import EngineTransport
 from tests.fakes.max_server import ANSWER, FakeMax, Script
 from tests.fakes.raw_server import RawServer, serving_bytes
 from tests.fakes.requests import generation_request

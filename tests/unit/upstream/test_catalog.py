@@ -3,9 +3,9 @@
 import pytest
 
 from maxgate.errors import ModelNotFound, NotFound, UpstreamUnavailable, WrongModelForTask
-from maxgate.generation.model_card import MaxFlags, ModelCard
+from maxgate.model_cards.card import MaxFlags, ModelCard
 from maxgate.upstream.catalog import LiveCatalog
-from maxgate.upstream.endpoint import Endpoint, EngineModel
+from maxgate.upstream.replica import Endpoint, EngineModel
 
 
 def card(name: str, *aliases: str, prompt: str = "chatml") -> ModelCard:

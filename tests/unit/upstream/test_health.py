@@ -4,8 +4,8 @@ import httpx
 import pytest
 import respx
 
-from maxgate.upstream.endpoint import Endpoint, EngineModel
 from maxgate.upstream.health import HealthMonitor
+from maxgate.upstream.replica import Endpoint, EngineModel
 from maxgate.upstream.settings import UpstreamSettings
 
 URL = "http://engine:8080"

@@ -1,0 +1,204 @@
+"""Chat completions as OpenAI spells them: what is asked.
+
+Shapes follow `CreateChatCompletionRequest` in OpenAI's published API description. What each field
+does here is in docs/openai-compatibility.md.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from maxgate.api.sampling import SampledRequest, TokenLimit
+from maxgate.api.schemas import JsonSchema, Metadata, NothingIn, NotServed, RequestBody
+
+_MAX_MESSAGES: Final = 10_000
+_MAX_PARTS: Final = 1_000
+_MAX_TOOLS: Final = 128
+
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class TextPart(RequestBody):
+    """A piece of a message's text."""
+
+    type: Literal["text"]
+    text: str
+    prompt_cache_breakpoint: NotServed = None
+
+
+class RefusalPart(RequestBody):
+    """A piece of an assistant's turn in which it refused."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+
+
+class CalledFunction(RequestBody):
+    """What was called; `arguments` is JSON in a string.
+
+    `parsed_arguments` is what OpenAI's SDKs add to answers, which come back as history.
+    """
+
+    name: FunctionName
+    arguments: str
+    parsed_arguments: Any = None
+
+
+class MessageToolCall(RequestBody):
+    """A call that the assistant made."""
+
+    id: Annotated[str, Field(min_length=1, max_length=256)]
+    type: Literal["function"]
+    function: CalledFunction
+    index: int | None = None
+
+
+class ChatMessage(RequestBody):
+    """One turn of the dialogue; `developer` is another word for `system`.
+
+    `tool_calls` and `refusal` belong to assistants, `tool_call_id` to the results of tools.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: (
+        str
+        | Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS, fail_fast=True)]
+        | None
+    ) = None
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    refusal: str | None = None
+    tool_calls: (
+        Annotated[list[MessageToolCall], Field(min_length=1, max_length=_MAX_TOOLS, fail_fast=True)]
+        | None
+    ) = None
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    audio: NotServed = None
+    function_call: NotServed = None
+    # OpenAI's SDKs add them to answers, and clients hand answers back as history.
+    annotations: list[Any] | None = None
+    parsed: Any = None
+
+
+class FunctionDefinition(RequestBody):
+    """A function that the model may call; `parameters` left out means none."""
+
+    name: FunctionName
+    description: Annotated[str, Field(max_length=16_384)] | None = None
+    parameters: JsonSchema | None = None
+    strict: bool | None = None
+
+
+class ToolDefinition(RequestBody):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class NamedFunction(RequestBody):
+    """Which function."""
+
+    name: FunctionName
+
+
+class NamedToolChoice(RequestBody):
+    """The tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+def _choice_kind(value: Any) -> str:
+    return "a-tool" if isinstance(value, dict) else "a-word"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("a-word")]
+    | Annotated[NamedToolChoice, Tag("a-tool")],
+    Discriminator(_choice_kind),
+]
+"""Whether tools are called, or which one; the tags are no field names."""
+
+
+class NamedSchema(RequestBody):
+    """What an answer has to fit."""
+
+    name: FunctionName
+    description: str | None = None
+    schema_: Annotated[JsonSchema | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class TextFormat(RequestBody):
+    """Answers are text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(RequestBody):
+    """Answers are a JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(RequestBody):
+    """Answers are JSON that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
+]
+
+
+class PredictedContent(RequestBody):
+    """What the answer will probably be like; a hint for speed, nothing else."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[TextPart], Field(max_length=_MAX_PARTS, fail_fast=True)]
+
+
+class ChatCompletionRequest(SampledRequest):
+    """A dialogue to be continued; `model` may be left out, the default model answers then."""
+
+    messages: Annotated[
+        list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES, fail_fast=True)
+    ]
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS, fail_fast=True)] | None = (
+        None
+    )
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+
+    # Without effect here, as their effect at OpenAI cannot be seen from outside.
+    metadata: Metadata | None = None
+    prediction: PredictedContent | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+
+    # Only what changes nothing: a dialogue in text, at once, kept nowhere, without reasoning.
+    logit_bias: NothingIn | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+    verbosity: Literal["medium"] | None = None
+
+    audio: NotServed = None
+    function_call: NotServed = None
+    functions: NotServed = None
+    moderation: NotServed = None
+    web_search_options: NotServed = None

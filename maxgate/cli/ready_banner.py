@@ -1,0 +1,64 @@
+"""Saying that the gateway can be used, and how."""
+
+import json
+import sys
+import threading
+import urllib.request
+from collections.abc import Sequence
+from typing import Final, Self
+
+from maxgate.model_cards.card import Task
+
+_LOOK_EVERY = 0.25
+_EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
+    "chat": (
+        "/v1/chat/completions",
+        '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}',
+    ),
+    "embeddings": ("/v1/embeddings", '{"input": "The capital of France is Paris."}'),
+}
+
+
+class Announcement:
+    """Prints curl lines that work, as soon as they do, one for each of the tasks.
+
+    Waits for all of `engine_urls`, or for any engine where there are none.
+    """
+
+    def __init__(self, url: str, engine_urls: Sequence[str], tasks: Sequence[Task]) -> None:
+        self._url = url
+        self._engines = {engine_url.rstrip("/") for engine_url in engine_urls}
+        self._tasks = tasks
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._announce, name="announcement", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=2)
+
+    def _announce(self) -> None:
+        while not self._over.wait(_LOOK_EVERY):
+            healthy = self._healthy_engines()
+            if healthy and self._engines <= healthy:
+                print(_text(self._url, self._tasks), file=sys.stderr, flush=True)
+                return
+
+    def _healthy_engines(self) -> set[str]:
+        try:
+            with urllib.request.urlopen(f"{self._url}/health", timeout=2) as answer:  # noqa: S310
+                engines = json.load(answer)["engines"]
+        except (OSError, ValueError):
+            return set()
+        return {engine["url"] for engine in engines if engine["state"] == "healthy"}
+
+
+def _text(url: str, tasks: Sequence[Task]) -> str:
+    lines = [
+        f"curl {url}{path} -H 'Content-Type: application/json' -d '{body}'\n"
+        for path, body in (_EXAMPLES[task] for task in tasks)
+    ]
+    return f"\nmaxgate is ready on {url} (Ctrl-C stops it). Try:\n\n" + "\n".join(lines)

@@ -1,0 +1,69 @@
+"""The run, second by second."""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxgate.loadtest.analysis.metrics import (
+    PER_REQUEST,
+    flight_of,
+    output_tokens,
+    succeeded,
+    unfinished,
+)
+from maxgate.results.records import Records
+from maxgate.results.report import Second
+from maxgate.results.statistics import percentile
+
+Values = NDArray[np.float64]
+
+_SECONDS_AT_MOST = 48 * 3600
+
+
+def timeline(records: Records, *, stream: bool) -> list[Second]:
+    """Every second from the start to the last end; empty for runs over two days.
+
+    Requests count where they ended, their tokens where each piece arrived.
+    """
+    if not len(records):
+        return []
+    count = int(np.nanmax(records["ended"])) + 1
+    if count > _SECONDS_AT_MOST:
+        return []
+    ended = records.select(~np.isnan(records["ended"]))
+    order = np.argsort(ended["ended"], kind="stable")
+    bounds = np.searchsorted(ended["ended"][order], np.arange(count + 1))
+    ok, cut = succeeded(ended)[order], unfinished(ended)[order]
+    latency, ttft = (PER_REQUEST[metric](ended)[order] for metric in ("latency", "ttft"))
+    started = np.bincount(np.floor(records["sent"]).astype(np.int64), minlength=count)
+    tokens = _tokens_by_second(records, count)
+    flight = flight_of(records["sent"], records["ended"]).means(np.arange(count + 1.0))
+    found = []
+    for offset, (low, high) in enumerate(pairwise(bounds.tolist())):
+        here = ok[low:high]
+        done = np.sort(latency[low:high][here])
+        first = np.sort(ttft[low:high][here]) if stream else np.empty(0)
+        first = first[~np.isnan(first)]
+        found.append(
+            Second(
+                offset=offset,
+                started=int(started[offset]),
+                succeeded=int(here.sum()),
+                failed=int((~here & ~cut[low:high]).sum()),
+                output_tokens=round(float(tokens[offset])),
+                in_flight=float(flight[offset]),
+                latency_p50=percentile(done, 50),
+                latency_p95=percentile(done, 95),
+                ttft_p50=percentile(first, 50),
+                ttft_p95=percentile(first, 95),
+            )
+        )
+    return found
+
+
+def _tokens_by_second(records: Records, seconds: int) -> Values:
+    chunks = np.maximum(records["chunks"], 1)
+    weight = np.repeat(output_tokens(records) / chunks, records["chunks"])
+    seconds_of = np.clip(np.floor(records.stamps).astype(np.int64), 0, seconds - 1)
+    return np.bincount(seconds_of, weights=weight, minlength=seconds).astype(np.float64)

@@ -1,0 +1,140 @@
+"""What every scenario offers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, Protocol
+
+from pydantic import ValidationError
+
+from maxgate.errors import ConfigurationError
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One request: its messages, and fields of its own such as `max_tokens` and `tools`."""
+
+    messages: Sequence[JSON]
+    fields: JSON = field(default_factory=dict)
+
+
+class Scenario(Protocol):
+    """An endless, repeatable source of conversations; most have one turn."""
+
+    @property
+    def live_answers(self) -> bool:
+        """Whether a later turn's messages have to be completed by the answers before it."""
+        ...
+
+    @property
+    def arrivals(self) -> Sequence[float] | None:
+        """Seconds from the start, for a recorded trace."""
+        ...
+
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
+        """The turns of this conversation; `rng` belongs to the seed and the index."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Conversations that are there already, taken in order, again and again."""
+
+    conversations: Sequence[Sequence[Turn]]
+    live_answers: bool = False
+    arrivals: Sequence[float] | None = None
+
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
+        """See Scenario."""
+        return self.conversations[index % len(self.conversations)]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Conversations of several scenarios, drawn by weight."""
+
+    parts: Sequence[Scenario]
+    weights: Sequence[float]
+    live_answers: bool = False
+    arrivals: Sequence[float] | None = None
+
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
+        """See Scenario."""
+        (part,) = rng.choices(self.parts, self.weights)
+        return part.conversation(index, rng)
+
+
+_TOPICS: Final = (
+    "volcanoes, bicycles, lighthouses, chess, coral reefs, sourdough, railways, glaciers, violins, "
+    "beehives, canals, maps, kites, windmills, batteries, bridges, tea, comets, pottery, opera, "
+    "rivers, clocks, vaccines, satellites, origami, castles, orchards, submarines, printing"
+)
+_PLACES: Final = "Norway, Peru, Kenya, Japan, Canada, Egypt, India, Chile, Greece, Vietnam, Ghana"
+
+_SYSTEM: Final = "You are a careful assistant who answers briefly and in plain words."
+_LONG: Final = (
+    "I am preparing a talk for a group of school children who are about ten years old, and I want "
+    "to explain {topic} in {place} to them. Most of them have never heard about it before, and "
+    "they lose interest quickly when somebody uses difficult words. Please give me an outline of "
+    "the talk with an opening that makes them curious, three main points with an everyday example "
+    "for each of them, one question that I can ask the class, and a short sentence to end with. "
+    "It should take about {minutes} minutes."
+)
+
+
+class _Prompt:
+    live_answers = False
+    arrivals = None
+
+    def __init__(self, write: Callable[[str, str, Random], Turn]) -> None:
+        self._write = write
+
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
+        return [self._write(rng.choice(_TOPICS.split(", ")), rng.choice(_PLACES.split(", ")), rng)]
+
+
+def _short(topic: str, place: str, _: Random) -> Turn:
+    return Turn([{"role": "user", "content": f"Tell me about {topic} in {place}."}])
+
+
+def _medium(topic: str, place: str, _: Random) -> Turn:
+    question = f"What should a visitor to {place} know about {topic} there?"
+    system = {"role": "system", "content": _SYSTEM}
+    return Turn([system, {"role": "user", "content": question}])
+
+
+def _long(topic: str, place: str, rng: Random) -> Turn:
+    text = _LONG.format(topic=topic, place=place, minutes=rng.randint(5, 45))
+    return Turn([{"role": "user", "content": text}])
+
+
+def builtin_scenarios() -> dict[str, Scenario]:
+    """By name; `mixed` has half short, a third medium and the rest long ones."""
+    short, medium, long = _Prompt(_short), _Prompt(_medium), _Prompt(_long)
+    mixed = Mixed([short, medium, long], [3, 2, 1])
+    return {"short": short, "medium": medium, "long": long, "mixed": mixed}
+
+
+def told(error: ValidationError) -> str:
+    """What is wrong first, and where."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return ": ".join(filter(None, (where, first["msg"].lower())))
+
+
+def messages_of(record: Mapping[str, Any], where: str) -> list[JSON]:
+    """`messages`, each with a role, or `prompt` as a single one.
+
+    Raises ConfigurationError, which begins with `where`, for anything else.
+    """
+    messages = record.get("messages")
+    if messages is None and isinstance(record.get("prompt"), str):
+        messages = [{"role": "user", "content": record["prompt"]}]
+    if not isinstance(messages, list) or not messages:
+        raise ConfigurationError(f"{where}: expected messages, prompt or conversations")
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise ConfigurationError(f"{where}: message {number} has no role")
+    return messages

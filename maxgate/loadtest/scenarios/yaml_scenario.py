@@ -1,0 +1,121 @@
+"""Scenarios written in YAML; docs/load-testing.md has an example of every kind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from maxgate.errors import ConfigurationError
+from maxgate.loadtest.scenarios.scenario import Mixed, Recorded, Scenario, Turn, messages_of, told
+from maxgate.loadtest.scenarios.synthetic import LONGEST, Write, prompt_writer
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Range(_Strict):
+    low: int = Field(ge=1, le=LONGEST)
+    high: int = Field(ge=1, le=LONGEST)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+class _Part(_Strict):
+    """One of `messages`, `turns` and `synthetic`."""
+
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    messages: list[dict[str, Any]] | None = None
+    turns: list[str] | None = Field(default=None, min_length=1)
+    system: str | None = None
+    answers: list[str] | None = None
+    synthetic: _Range | None = None
+    shared_prefix: int = Field(default=0, ge=0, le=LONGEST)
+    prefixes: int = Field(default=1, ge=1)
+    fields: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("synthetic", mode="before")
+    @classmethod
+    def _range_of_one(cls, value: object) -> object:
+        return {"low": value, "high": value} if isinstance(value, int) else value
+
+
+class _File(_Strict):
+    name: str | None = None
+    requests: list[_Part] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class _Synthetic:
+    """Prompts of drawn length behind one of a few shared prefixes."""
+
+    part: _Part
+    lengths: _Range
+    write: Write
+    live_answers: bool = False
+    arrivals: Sequence[float] | None = None
+
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
+        """See Scenario."""
+        part = self.part
+        low, high = self.lengths.low, self.lengths.high
+        text = self.write(low if low == high else rng.randint(low, high), rng)
+        messages = [{"role": "user", "content": text}]
+        if part.shared_prefix:
+            which = Random(f"prefix/{rng.randrange(part.prefixes)}")  # noqa: S311
+            prefix = self.write(part.shared_prefix, which)
+            messages.insert(0, {"role": "system", "content": prefix})
+        return [Turn(messages, part.fields)]
+
+
+def yaml_scenario(data: Mapping[str, Any], path: Path, tokenizer: str | None) -> Scenario:
+    """All parts, drawn by weight.
+
+    Raises ConfigurationError with the field that is wrong.
+    """
+    try:
+        file = _File.model_validate(data)
+    except ValidationError as error:
+        raise ConfigurationError(f"--scenario {path}: {told(error)}") from error
+    parts = [
+        _scenario(part, f"--scenario {path}: requests.{number}", tokenizer)
+        for number, part in enumerate(file.requests)
+    ]
+    live = any(part.live_answers for part in parts)
+    return Mixed(parts, [part.weight for part in file.requests], live_answers=live)
+
+
+def _scenario(part: _Part, where: str, tokenizer: str | None) -> Scenario:
+    kinds = [part.messages, part.turns, part.synthetic]
+    if sum(kind is not None for kind in kinds) != 1:
+        raise ConfigurationError(
+            f"{where}: each of requests has one of messages, turns and synthetic"
+        )
+    if part.synthetic is not None:
+        return _Synthetic(part, part.synthetic, prompt_writer(tokenizer))
+    if part.messages is not None:
+        messages = messages_of({"messages": part.messages}, where)
+        return Recorded([[Turn(messages, part.fields)]])
+    return _turns(part)
+
+
+def _turns(part: _Part) -> Scenario:
+    """A conversation; without `answers` the model's own are put in between."""
+    history: list[dict[str, Any]] = []
+    if part.system is not None:
+        history.append({"role": "system", "content": part.system})
+    turns = []
+    for number, question in enumerate(part.turns or ()):
+        history = [*history, {"role": "user", "content": question}]
+        turns.append(Turn(history, part.fields))
+        answers = part.answers or []
+        answer = answers[number] if number < len(answers) else None
+        history = [*history, {"role": "assistant", "content": answer}]
+    return Recorded([turns], live_answers=part.answers is None)

@@ -1,0 +1,95 @@
+"""MAX's Prometheus text as an EngineReading.
+
+Names are those of MAX 26.7 on its metrics port. Each is looked for and may be missing: MAX
+publishes a family only once it has something to say, and versions differ.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from maxgate.monitor.histogram import Histogram, from_cumulative
+from maxgate.monitor.snapshot import EngineReading
+
+_GAUGES: Final = {
+    "maxserve_num_requests_running": "running",
+    "maxserve_num_requests_queued": "queued",
+    "maxserve_num_requests_awaiting_admission": "awaiting_admission",
+    "maxserve_num_responses_buffered": "responses_buffered",
+    "maxserve_cache_num_used_blocks": "kv_used_blocks",
+    "maxserve_cache_num_total_blocks": "kv_total_blocks",
+}
+_COUNTERS: Final = {
+    "maxserve_request_count_total": "requests",
+    "maxserve_num_input_tokens_total": "input_tokens",
+    "maxserve_num_output_tokens_total": "output_tokens",
+    "maxserve_cache_hits_tokens_total": "cache_hit_tokens",
+    "maxserve_cache_misses_tokens_total": "cache_miss_tokens",
+    "maxserve_cache_preemption_count_total": "preemptions",
+}
+_MILLISECONDS: Final = 0.001
+_HISTOGRAMS: Final = {
+    "maxserve_time_to_first_token_milliseconds": ("time_to_first_token", _MILLISECONDS),
+    "maxserve_time_per_output_token_milliseconds": ("time_per_output_token", _MILLISECONDS),
+    "maxserve_response_queue_time_milliseconds": ("response_queue_time", _MILLISECONDS),
+    "maxserve_input_processing_time_milliseconds": ("input_processing", _MILLISECONDS),
+    "maxserve_batch_size": ("batch_size", 1.0),
+    "maxserve_batch_execution_time_milliseconds": ("batch_time", _MILLISECONDS),
+    "maxserve_cache_used_kv_pct_percent": ("kv_used_share", 0.01),
+}
+# CE is context encoding, TG token generation.
+_BATCH_KINDS: Final = {"CE": "_prefill", "TG": "_decode"}
+
+
+def read_engine(url: str, text: str) -> EngineReading:
+    """The reading of one engine.
+
+    Raises ValueError for text that is not Prometheus's or has nothing of MAX's.
+    """
+    families = list(text_string_to_metric_families(text))
+    if not any(family.name.startswith("maxserve_") for family in families):
+        raise ValueError("no metrics of MAX there")
+    samples = [sample for family in families for sample in family.samples]
+    histograms: dict[str, Histogram] = {}
+    for family in families:
+        if family.name in _HISTOGRAMS:
+            histograms |= _histograms(family)
+    return EngineReading(
+        url,
+        gauges=_sums(samples, _GAUGES),
+        counters=_sums(samples, _COUNTERS),
+        histograms=histograms,
+    )
+
+
+def _sums(samples: Iterable[Sample], names: Mapping[str, str]) -> dict[str, float]:
+    labelled: dict[str, float] = {}
+    plain: dict[str, float] = {}
+    for sample in samples:
+        name = names.get(sample.name)
+        if name is not None:
+            target = labelled if sample.labels else plain
+            target[name] = target.get(name, 0.0) + sample.value
+    # Where MAX publishes a sum beside its parts, the sum is the one without labels.
+    return labelled | plain
+
+
+def _histograms(family: Metric) -> dict[str, Histogram]:
+    name, scale = _HISTOGRAMS[family.name]
+    bounds: dict[str, dict[float, float]] = {}
+    totals: dict[str, float] = {}
+    for sample in family.samples:
+        key = name + _BATCH_KINDS.get(sample.labels.get("batch_type", ""), "")
+        if sample.name.endswith("_bucket"):
+            up_to = bounds.setdefault(key, {})
+            bound = float(sample.labels["le"])
+            up_to[bound] = up_to.get(bound, 0.0) + sample.value
+        elif sample.name.endswith("_sum"):
+            totals[key] = totals.get(key, 0.0) + sample.value
+    return {
+        key: from_cumulative(list(up_to.items()), totals.get(key, 0.0), scale=scale)
+        for key, up_to in bounds.items()
+    }

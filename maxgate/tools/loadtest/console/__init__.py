@@ -1,1 +1,0 @@
-"""What people see: progress on standard error while it runs, tables on standard output after it."""

@@ -1,0 +1,40 @@
+"""A slope is found when there is one, and outliers do not make one."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from maxgate.loadtest.analysis.drift import drift, theil_sen
+from maxgate.results.distribution import ClientError
+from tests.fakes.load_records import steady
+from tests.unit.loadtest.analysis.test_level_report import report
+
+
+def test_the_slope_is_scipys() -> None:
+    rng = np.random.default_rng(2)
+    x = np.arange(60.0)
+    y = 0.3 * x + rng.normal(0, 4, 60)
+    expected = stats.theilslopes(y, x, 0.95)
+    assert theil_sen(x, y) == pytest.approx(
+        (expected.slope, expected.low_slope, expected.high_slope), rel=0.02
+    )
+
+
+@pytest.mark.parametrize(("per_second", "verdict"), [(0.0, "steady"), (0.001, "growing")])
+def test_a_soak_says_what_grows(per_second: float, verdict: str) -> None:
+    rng = np.random.default_rng(4)
+    times = 0.1 + per_second * np.arange(600) / 10 + rng.normal(0, 1e-6, 600)
+    times[::97] += 2.0
+    (latency, _, _) = drift(report(steady(times.tolist())))
+    assert (latency.metric, latency.verdict) == ("latency", verdict)
+
+
+@pytest.mark.parametrize(("p99", "verdict"), [(0.05, "growing"), (0.07, "unclear")])
+def test_a_drift_that_is_smaller_than_the_clients_error_is_none_of_the_server(
+    p99: float, verdict: str
+) -> None:
+    """In a minute 0.06 s."""
+    times = 0.1 + 0.001 * np.arange(600) / 10
+    error = ClientError(bias=0, mean=0.001, p99=p99, max=p99, count=100)
+    (latency, _, _) = drift(report(steady(times.tolist()), client_errors={"latency": error}))
+    assert latency.verdict == verdict

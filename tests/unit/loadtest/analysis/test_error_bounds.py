@@ -1,0 +1,77 @@
+"""The true number lies within the bar of what was held up, whatever it was."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxgate.loadtest.analysis.error_bounds import bars, room_of, room_of_gaps
+from maxgate.loadtest.analysis.metrics import PER_REQUEST, chunk_gaps
+from maxgate.results.distribution import ClientError
+from maxgate.results.statistics import percentile
+from tests.fakes.load_records import exchange, records
+
+SECONDS = st.floats(0, 10)
+SHARE = st.floats(0, 1)
+ANSWERS = st.lists(
+    st.lists(st.tuples(st.floats(0.001, 10), SECONDS, SHARE), min_size=1, max_size=4), min_size=1
+)
+
+
+@given(ANSWERS)
+def test_every_percentile_is_within_its_bar(
+    answers: list[list[tuple[float, float, float]]],
+) -> None:
+    measured, true = [], []
+    for index, pieces in enumerate(answers):
+        times = (1.0 + np.cumsum([gap for gap, _, _ in pieces])).tolist()
+        held = np.array([held for _, held, _ in pieces])
+        came = [at - held * share for at, (_, held, share) in zip(times, pieces, strict=True)]
+        one, other = exchange(index, outputs=times), exchange(index, outputs=came)
+        one.held[:] = type(one.held)("d", held.tolist())
+        measured.append(one)
+        true.append(other)
+    found, right = records(*measured), records(*true)
+    for metric in ("ttft", "latency", "tpot", "normalized_latency"):
+        values, wanted = PER_REQUEST[metric](found), PER_REQUEST[metric](right)
+        known = ~np.isnan(values)
+        too_large, too_small = room_of(metric, found)
+        check(
+            values[known], wanted[known], bars(values[known], (too_large[known], too_small[known]))
+        )
+    check(chunk_gaps(found), chunk_gaps(right), bars(chunk_gaps(found), room_of_gaps(found)))
+
+
+def check(measured: np.ndarray, true: np.ndarray, found: dict[str, float]) -> None:
+    for key, bar in found.items():
+        there, right = (percentile(np.sort(v), float(key)) for v in (measured, true))
+        assert abs((there or 0.0) - (right or 0.0)) <= bar + 1e-9
+    if len(measured):
+        assert abs(measured.mean() - true.mean()) <= found["50"] + 1e-9
+
+
+def test_a_burst_widens_the_bars_of_the_percentiles_that_it_decides() -> None:
+    """Ninety answers are stamped at once; ten wait up to 10 ms for each other."""
+    quiet = [exchange(i, outputs=(1.05,)) for i in range(90)]
+    burst = [exchange(90 + i, outputs=(3.0 + i / 1000,)) for i in range(10)]
+    for i, one in enumerate(burst):
+        one.held[0] = i / 1000
+    found = records(*quiet, *burst)
+    latency = PER_REQUEST["latency"](found)
+    by_percentile = bars(latency, room_of("latency", found))
+    assert by_percentile["50"] == by_percentile["90"] == pytest.approx(0.00045)
+    assert by_percentile["95"] == pytest.approx(0.004)
+    assert by_percentile["99"] == pytest.approx(0.008)
+
+
+def test_what_was_held_up_was_also_carried() -> None:
+    error = ClientError(
+        bias=0.0, mean=0.1, p99=0.3, p999=0.5, max=0.6, count=9, held={"50": 0.1, "90": 0.4}
+    )
+    assert [error.at(key) for key in ("50", "90", "99", "99.9")] == [0.3, 0.5, 0.3, 0.5]
+
+
+def test_of_several_machines_the_widest_bar_counts() -> None:
+    one = ClientError(bias=0, mean=0, p99=0, max=0, count=1, held={"50": 1.0, "90": 2.0})
+    other = one.model_copy(update={"held": {"50": 3.0}})
+    assert one.or_larger(other).held == {"50": 3.0, "90": 2.0}

@@ -1,0 +1,79 @@
+"""Cards are checked when they are read, and say what is wrong with them."""
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from maxgate.errors import ConfigurationError
+from maxgate.model_cards.loader import load_cards
+
+CARD = """
+    name: small
+    prompt: chatml
+    context_length: 100
+    max:
+      model_path: somewhere
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(dedent(text))
+    return file
+
+
+def test_what_a_card_leaves_out_follows_from_the_rest(tmp_path: Path) -> None:
+    [card] = load_cards([write(tmp_path, "a.yaml", CARD)])
+    assert (card.served_model_name, card.tokenizer, card.max.devices) == (
+        "small",
+        "somewhere",
+        "cpu",
+    )
+
+
+def test_the_cards_that_come_with_maxgate() -> None:
+    assert [(card.name, card.prompt, card.max.devices) for card in load_cards([])] == [
+        ("all-minilm-l6-v2", "engine", "cpu"),
+        ("llama-3.3-8b-instruct-q4_k_m", "llama3", "cpu"),
+        ("llama-3.3-8b-instruct", "llama3", "gpu"),
+        ("smollm2-135m-instruct", "chatml", "cpu"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a readable YAML file"),
+        ("[]", "the file: Input should be a valid dictionary"),
+        (
+            CARD.replace("chatml", "alpaca"),
+            "prompt: Input should be 'llama3', 'chatml' or 'engine'",
+        ),
+        (CARD.replace("100", "0"), "context_length: Input should be greater than or equal to 1"),
+        (CARD + "      colour: red\n", "max.colour: Extra inputs are not permitted"),
+        (CARD.replace("small", "a b"), "name: String should match"),
+        (CARD.replace("    prompt: chatml\n", ""), "prompt: Field required"),
+        (CARD + "    task: embeddings\n", "`dimensions` has to be given for embeddings"),
+        (CARD + "    dimensions: 384\n", "and only there"),
+        (CARD + "    source: {package: p}\n", "source: Value error, a source names either"),
+    ],
+)
+def test_a_bad_card_names_the_file_and_the_field(tmp_path: Path, text: str, message: str) -> None:
+    file = write(tmp_path, "bad.yaml", text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_cards([file])
+    assert str(caught.value).startswith(f"model card {file}: ")
+    assert message in str(caught.value)
+
+
+def test_two_cards_cannot_claim_one_name(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", CARD)
+    write(tmp_path, "b.yaml", CARD.replace("small", "other") + "    aliases: [small]\n")
+    with pytest.raises(ConfigurationError, match="other and small both claim the name small"):
+        load_cards([tmp_path])
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such file or folder"):
+        load_cards([tmp_path / "missing"])

@@ -1,0 +1,64 @@
+"""What the tables of judgements say beside the numbers."""
+
+from maxgate.report.runs import Run
+from maxgate.report.tables import drift_table, latencies_table, reported_table
+from maxgate.results.changes import judged
+from maxgate.results.distribution import ClientError, Interval
+from maxgate.results.report import Drift
+from tests.unit.report.examples import level, report
+
+
+def test_the_confidence_of_intervals_is_theirs_and_not_a_fixed_one() -> None:
+    sure = [
+        judged("ttft", "p50", "x", "s", 1.0, 2.0, Interval(low=0.5, high=1.5, confidence=c))
+        for c in (0.95, 0.996)
+    ]
+    notes = [
+        reported_table([Run("a", report(level(8), paired=paired))], "paired").note
+        for paired in ([], sure[1:], sure)
+    ]
+    called = "a change is called one where its interval does not hold 0."
+    assert notes == [
+        called,
+        f"Intervals are 99.6 % of the difference; {called}",
+        f"Intervals are 95 to 99.6 % of the difference; {called}",
+    ]
+
+
+def test_a_drift_of_throughput_is_in_requests_a_second() -> None:
+    drifts = [
+        Drift(
+            metric=metric,
+            level="x",
+            per_hour=0.5,
+            interval=Interval(low=0.25, high=0.75),
+            relative_per_hour=None,
+            verdict="growing",
+        )
+        for metric in ("latency", "throughput")
+    ]
+    rows = drift_table([Run("a", report(level(8), drift=drifts))]).rows
+    assert [row[3:5] for row in rows] == [
+        ["500 ms", "[250 ms, 750 ms]"],
+        ["0.5/s", "[0.25/s, 0.75/s]"],
+    ]
+
+
+def test_a_number_has_the_error_bar_that_the_load_test_printed() -> None:
+    error = ClientError(bias=0, mean=0.0001, p99=0.002, p999=0.009, max=1, count=9)
+    shown = level(8)
+    metrics = {
+        name: found.model_copy(
+            update={"client_error": error, "percentiles": {"50": 1.0, "99.9": tail}}
+        )
+        for name, tail, found in (
+            ("latency", None, shown.metrics["latency"]),
+            ("ttft", 2.0, shown.metrics["ttft"]),
+        )
+    }
+    one = shown.model_copy(update={"metrics": metrics})
+    rows = latencies_table([Run("a", report(one))]).rows
+    assert [(row[1], row[-1]) for row in rows] == [
+        ("latency", "2.0 ms"),
+        ("ttft", "2.0 ms (P99.9 9.0 ms)"),
+    ]

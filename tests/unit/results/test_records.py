@@ -1,0 +1,90 @@
+"""Raw records survive the disk, and joining them loses nothing."""
+
+from array import array
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maxgate.results.files import ReportError
+from maxgate.results.records import Records, join, read_records, write_records
+from tests.fakes.load_records import exchange, records
+
+
+def rows(of: Records) -> list[tuple[int, float, str, list[float], list[float]]]:
+    """Index, departure, error, arrivals and what was held up, of each request."""
+    ends = np.cumsum(of["chunks"])
+    return [
+        (
+            int(of["index"][k]),
+            float(of["sent"][k]),
+            of.errors[of["error"][k]],
+            of.stamps[ends[k] - of["chunks"][k] : ends[k]].tolist(),
+            of.held[ends[k] - of["chunks"][k] : ends[k]].tolist(),
+        )
+        for k in range(len(of))
+    ]
+
+
+FIRST = records(
+    exchange(0, sent=1.0, outputs=(1.1, 1.2), held=array("d", (0, 0.01))),
+    exchange(2, sent=3.0, outputs=(), error="timeout"),
+)
+SECOND = records(
+    exchange(1, sent=2.0, outputs=(2.5,), held=array("d", (0.02,))),
+    exchange(3, sent=4.0, outputs=(), error="http_503"),
+)
+ALL = [
+    (0, 1.0, "", [1.1, 1.2], [0.0, 0.01]),
+    (1, 2.0, "", [2.5], [0.02]),
+    (2, 3.0, "timeout", [], []),
+    (3, 4.0, "http_503", [], []),
+]
+
+
+def test_joined_records_are_in_order_of_departure() -> None:
+    assert rows(join([SECOND, FIRST])) == ALL
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_records([FIRST, join([FIRST, SECOND])], tmp_path / "run.records.npz")
+    first, both = read_records(tmp_path / "run.records.npz")
+    assert (rows(first), rows(both)) == (rows(FIRST), ALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.records.npz"]
+
+
+def test_records_of_an_older_program_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.records.npz"
+    write_records([SECOND], path)
+    with np.load(path) as file:
+        old = {name: file[name] for name in file.files if not name.endswith("/held")}
+    np.savez_compressed(path, allow_pickle=False, **old)
+    (read,) = read_records(path)
+    assert rows(read) == [(1, 2.0, "", [2.5], [0.0]), ALL[3]]
+
+
+@pytest.mark.parametrize("name", ["stamps", "held"])
+@pytest.mark.parametrize("arrivals", [[], [1.0, 2.0], ["soon"]])
+def test_mismatched_arrivals_are_rejected(
+    tmp_path: Path, name: str, arrivals: list[float | str]
+) -> None:
+    path = tmp_path / "damaged.records.npz"
+    write_records([SECOND], path)
+    with np.load(path) as file:
+        damaged = {key: file[key] for key in file.files} | {f"0/{name}": np.array(arrivals)}
+    np.savez_compressed(path, allow_pickle=False, **damaged)
+    with pytest.raises(ReportError, match=r"damaged.records.npz: not the raw records"):
+        read_records(path)
+
+
+def test_a_selection_keeps_the_arrivals_of_its_rows() -> None:
+    both = join([FIRST, SECOND])
+    assert rows(both.select(both["index"] == 1)) == [ALL[1]]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"something else"])
+def test_a_file_that_holds_no_records_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.npz"
+    path.write_bytes(content)
+    with pytest.raises(ReportError, match=r"broken\.npz: not the raw records"):
+        read_records(path)
