@@ -38,8 +38,8 @@ from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.embedder import UpstreamEmbedder
 from maxgate.upstream.health import BeforeServing, HealthMonitor, probe_client
 from maxgate.upstream.http1.transport import EngineTransport
-from maxgate.upstream.pool import Engines
-from maxgate.upstream.replica import Endpoint
+from maxgate.upstream.pool import ReplicaPool
+from maxgate.upstream.replica import Replica
 
 
 def create_app(
@@ -56,23 +56,23 @@ def create_app(
     """
     clock = clock or SystemClock()
     cards = load_cards(settings.cards)
-    endpoints = [Endpoint(url) for url in settings.engine_urls]
+    replicas = [Replica(url) for url in settings.engine_urls]
     transport = transport or EngineTransport(settings.upstream)
     files = ModelFiles.of(settings.data_dir)
     formats, embedding_formats = PromptFormats(cards, files), EmbeddingFormats(cards, files)
-    catalog = LiveCatalog(cards, endpoints, formats.has)
-    calls = Engines(endpoints, transport, settings.upstream)
+    catalog = LiveCatalog(cards, replicas, formats.has)
+    calls = ReplicaPool(replicas, transport, settings.upstream)
     around = layers(clock=clock, format_of=formats.of)
     backend = build_pipeline(around, UpstreamBackend(calls))
     around_embeddings = embedding_layers(format_of=embedding_formats.of, upstream=settings.upstream)
     embedder = build_embedding_pipeline(around_embeddings, UpstreamEmbedder(calls))
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     streams = EventStreams(clock, settings.keep_alive_interval)
-    engines = partial(_health, endpoints)
+    engines = partial(_health, replicas)
     store = MetricsStore(clock, settings.metrics_dir)
     client = probe_client(transport, settings.upstream.probe_timeout)
     monitor = HealthMonitor(
-        endpoints,
+        replicas,
         client,
         settings.upstream,
         _preparation(formats, embedding_formats),
@@ -100,10 +100,18 @@ def _preparation(prompts: PromptFormats, embeddings: EmbeddingFormats) -> Before
     return prepare
 
 
-def _health(endpoints: Sequence[Endpoint]) -> Sequence[EngineHealth]:
+def _health(replicas: Sequence[Replica]) -> Sequence[EngineHealth]:
     return [
-        EngineHealth(e.url, e.state, sorted(e.models), e.in_flight, e.error, dict(e.abilities))
-        for e in endpoints
+        EngineHealth(
+            url=r.url,
+            state=r.state,
+            models=sorted(r.models),
+            in_flight=r.in_flight,
+            error=r.error,
+            capabilities=dict(r.capabilities),
+            abilities=dict(r.capabilities),
+        )
+        for r in replicas
     ]
 
 

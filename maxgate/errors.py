@@ -1,32 +1,38 @@
-"""Everything that can go wrong, once.
+"""Base errors. Errors that belong to one capability live beside it.
 
     MaxgateError
-    ├── ConfigurationError          the operator's: one line on stderr, exit code 2
-    ├── ModelFileError              a model file that cannot be used, and why
-    ├── EngineError                 MAX did not start or did not stay up, and why
-    └── GatewayError                a client's answer: status, type, code, param
-        ├── InvalidRequest          400
-        │   ├── ContextLengthExceeded
-        │   ├── InputTooLong
-        │   └── WrongModelForTask
-        ├── NotFound                404
-        │   └── ModelNotFound
-        ├── MethodNotAllowed        405
-        ├── RequestTimeout          408
-        ├── RequestTooLarge         413
-        ├── UnsupportedMediaType    415
-        ├── HeadersTooLarge         431
-        ├── InternalError           500
-        ├── UpstreamError           502
-        │   └── NothingFits         after several tries
-        │       ├── StructuredOutputFailed
-        │       └── ToolCallFailed
-        ├── UpstreamUnavailable     503, with Retry-After
-        ├── UpstreamOverloaded      503, with Retry-After
-        └── UpstreamTimeout         504
+    ├── ConfigurationError
+    │   └── ReportError  results.files
+    ├── EngineError
+    │   └── ModelListError  upstream.max_api.models
+    ├── GatewayError 500
+    │   ├── HeadersTooLarge 431
+    │   ├── InternalError 500
+    │   ├── InvalidRequest 400
+    │   │   ├── ContextLengthExceeded 400  generation.errors
+    │   │   ├── InputTooLong 400  generation.errors
+    │   │   └── WrongModelForTask 400  generation.errors
+    │   ├── MethodNotAllowed 405
+    │   ├── NotFound 404
+    │   │   └── ModelNotFound 404  generation.errors
+    │   ├── RequestTimeout 408
+    │   ├── RequestTooLarge 413
+    │   ├── UnsupportedMediaType 415
+    │   ├── UpstreamError 502
+    │   │   └── OutputValidationFailed 502  generation.errors
+    │   │       ├── StructuredOutputFailed 502  structured_output.layer
+    │   │       └── ToolCallFailed 502  tool_calling.strict
+    │   ├── UpstreamOverloaded 503
+    │   ├── UpstreamTimeout 504
+    │   └── UpstreamUnavailable 503
+    │       └── EngineUnreachable 503  upstream.errors
+    ├── Interrupted  cli.run
+    ├── ModelFileError
+    ├── ServerAway  loadtest.client.client
+    └── WorkerDied  loadtest.worker_pool
 
-Below the HTTP edge these are raised; only `api/errors.py` turns them into bytes. Adapters translate
-foreign exceptions where they meet them. Statuses, types and codes follow OpenAI's error catalogue.
+Only `api/errors.py` renders a GatewayError as a response; adapters translate foreign exceptions
+where they occur. Statuses, types and codes follow OpenAI's error catalogue.
 """
 
 from typing import ClassVar
@@ -85,81 +91,12 @@ class InvalidRequest(GatewayError):
     type = "invalid_request_error"
 
 
-class ContextLengthExceeded(InvalidRequest):
-    """Prompt and answer do not fit into the model's context."""
-
-    default_code = "context_length_exceeded"
-
-    def __init__(
-        self,
-        *,
-        limit: int,
-        prompt_tokens: int,
-        max_tokens: int | None,
-        param: str = "messages",
-        exact: bool = True,
-    ) -> None:
-        if max_tokens is None:
-            count = f"{prompt_tokens}" if exact else f"at least {prompt_tokens}"
-            asked = f"your {param} resulted in {count} tokens"
-        else:
-            asked = (
-                f"you requested {prompt_tokens + max_tokens} tokens "
-                f"({prompt_tokens} in the {param}, {max_tokens} in the completion)"
-            )
-        super().__init__(
-            f"This model's maximum context length is {limit} tokens. However, {asked}. "
-            f"Please reduce the length of the {param} or completion.",
-            param=param,
-        )
-
-
-class InputTooLong(InvalidRequest):
-    """A text to be embedded does not fit into the model's context; `index` is its place."""
-
-    default_code = "context_length_exceeded"
-
-    def __init__(self, *, limit: int, tokens: int, index: int, exact: bool = True) -> None:
-        count = f"{tokens}" if exact else f"at least {tokens}"
-        super().__init__(
-            f"This model's maximum context length is {limit} tokens. However, input[{index}] "
-            f"has {count} tokens, special tokens included. Please split it into shorter texts.",
-            param="input",
-        )
-
-
-class WrongModelForTask(InvalidRequest):
-    """The model is served, and does something else."""
-
-    default_code = "unsupported_value"
-
-    def __init__(self, name: str, *, does: str, asked: str) -> None:
-        super().__init__(
-            f"The model {name!r} is for {does}; it cannot be asked for {asked}. "
-            "GET /v1/models lists the models.",
-            param="model",
-        )
-
-
 class NotFound(GatewayError):
     """No such route or object."""
 
     status = 404
     type = "invalid_request_error"
     default_code = "not_found"
-
-
-class ModelNotFound(NotFound):
-    """The model is not served here."""
-
-    default_code = "model_not_found"
-
-    def __init__(self, name: str) -> None:
-        shown = name if len(name) <= 100 else name[:100] + "..."
-        super().__init__(
-            f"The model {shown!r} does not exist here. GET /v1/models lists the models.",
-            param="model",
-        )
 
 
 class MethodNotAllowed(GatewayError):
@@ -224,43 +161,6 @@ class UpstreamError(GatewayError):
 
     status = 502
     default_code = "upstream_error"
-
-
-class NothingFits(UpstreamError):
-    """The model was asked several times, and no answer was what it had to be."""
-
-    def headers(self) -> dict[str, str]:
-        """OpenAI's SDKs would send it twice again, for as many tries each."""
-        return {"x-should-retry": "false"}
-
-
-class StructuredOutputFailed(NothingFits):
-    """The model gave no JSON that fits, however often it was asked."""
-
-    default_code = "structured_output_failed"
-
-    def __init__(self, *, tries: int, cut: bool) -> None:
-        reason = (
-            "the answer did not fit into 'max_tokens'" if cut else "no answer fitted the schema"
-        )
-        super().__init__(
-            f"The model did not produce the JSON that 'response_format' asks for: {reason} "
-            f"(tries: {tries}).",
-            param="response_format",
-        )
-
-
-class ToolCallFailed(NothingFits):
-    """The model called a strict tool with arguments that do not fit, however often it was asked."""
-
-    default_code = "tool_call_failed"
-
-    def __init__(self, name: str, *, tries: int) -> None:
-        super().__init__(
-            f"The model called '{name}', which is strict, with arguments that do not fit its "
-            f"parameters (tries: {tries}).",
-            param="tools",
-        )
 
 
 class UpstreamUnavailable(GatewayError):

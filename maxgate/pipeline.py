@@ -1,21 +1,21 @@
-"""The way of a request, from the outside in. Open this file first.
+"""The layers that every request passes through, outermost first. Open this file first.
 
-A request enters at `api/`, which validates it and asks `Backend.stream` for the answer's chunks.
-The backend it asks is the first of these layers; each wraps the next. Embeddings have a shorter
-list of their own, around an `Embedder`. What a layer does before and
-after stands in its own file, and why they stand in this order in
-docs/decisions/0002-order-of-layers.md. A layer that is switched off is absent from the list.
+A request enters at `api/`, which validates it and calls `Backend.stream`. The backend is a stack of
+layers: each wraps the next, and the innermost calls an engine. Embeddings have a shorter stack
+around `Embedder`. docs/decisions/0002-order-of-layers.md gives the reason for each position. A
+layer that is switched off is absent from the list.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 from maxgate.clock import Clock
-from maxgate.fan_out.layer import ChoicesLayer
+from maxgate.fan_out.layer import FanOutLayer
 from maxgate.generation.backend import Backend, Embedder
+from maxgate.generation.guard import EmbeddingGuardLayer, Guard, GuardLayer
 from maxgate.prompts.embeddings import EmbeddingFormatOf, EmbeddingPromptLayer
 from maxgate.prompts.layer import FormatOf, PromptLayer
-from maxgate.structured_output.layer import StructuredLayer
+from maxgate.structured_output.layer import StructuredOutputLayer
 from maxgate.telemetry.layer import EmbeddingTelemetryLayer, TelemetryLayer
 from maxgate.tool_calling.strict import StrictCallsLayer
 from maxgate.upstream.embedder import BatchingLayer
@@ -25,35 +25,35 @@ Layer = Callable[[Backend], Backend]
 EmbeddingLayer = Callable[[Embedder], Embedder]
 
 
-def layers(*, clock: Clock, format_of: FormatOf) -> Sequence[Layer]:
-    """The layers around the upstream, outermost first."""
+def layers(*, clock: Clock, format_of: FormatOf, guards: Sequence[Guard] = ()) -> Sequence[Layer]:
+    """Return the layers around the upstream backend, outermost first."""
     return [
-        partial(TelemetryLayer, clock=clock),  # start the clock / note tokens and times
-        ChoicesLayer,  # one request per answer / their chunks as one stream
-        StrictCallsLayer,  # - / calls of strict tools checked, and asked for again
-        StructuredLayer,  # the schema to the grammar / or answers checked, and asked for again
-        partial(
-            PromptLayer, format_of=format_of
-        ),  # messages to token ids / stop strings and tool calls
+        partial(TelemetryLayer, clock=clock),  # start the clock / count tokens and times
+        FanOutLayer,  # one request per choice / merge their chunks
+        StrictCallsLayer,  # - / validate calls of strict tools, retry
+        StructuredOutputLayer,  # schema to grammar / or validate the JSON, retry
+        partial(PromptLayer, format_of=format_of),  # messages to token ids / stop strings, tools
+        *[partial(GuardLayer, guard=guard) for guard in guards],  # admit / settle or release
     ]
 
 
 def build_pipeline(layers: Sequence[Layer], upstream: Backend) -> Backend:
-    """One backend of them all; `upstream` is the one that asks the engines."""
+    """Stack the layers on `upstream`, the backend that calls the engines."""
     return reduce(lambda inner, layer: layer(inner), reversed(layers), upstream)
 
 
 def embedding_layers(
-    *, format_of: EmbeddingFormatOf, upstream: UpstreamSettings
+    *, format_of: EmbeddingFormatOf, upstream: UpstreamSettings, guards: Sequence[Guard] = ()
 ) -> Sequence[EmbeddingLayer]:
-    """The layers around the upstream of embeddings, outermost first."""
+    """Return the layers around the upstream embedder, outermost first."""
     return [
-        EmbeddingTelemetryLayer,  # note tokens
-        partial(EmbeddingPromptLayer, format_of=format_of),  # inputs to token ids, checked
-        partial(BatchingLayer, settings=upstream),  # many inputs in calls of a few
+        EmbeddingTelemetryLayer,  # - / count tokens
+        partial(EmbeddingPromptLayer, format_of=format_of),  # inputs to token ids / -
+        *[partial(EmbeddingGuardLayer, guard=guard) for guard in guards],  # admit / settle
+        partial(BatchingLayer, settings=upstream),  # split into small calls / join the vectors
     ]
 
 
 def build_embedding_pipeline(layers: Sequence[EmbeddingLayer], upstream: Embedder) -> Embedder:
-    """One embedder of them all; `upstream` is the one that asks the engines."""
+    """Stack the layers on `upstream`, the embedder that calls the engines."""
     return reduce(lambda inner, layer: layer(inner), reversed(layers), upstream)

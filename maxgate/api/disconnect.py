@@ -6,11 +6,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from maxgate.api.request_body import ClientGone, Receive, Scope
+from maxgate.api.request_body import ClientDisconnect, Receive, Scope
 
 
-class ClientWatch:
-    """Cancels the work inside it when the client leaves, and then raises ClientGone.
+class DisconnectWatch:
+    """Cancels the work inside it when the client leaves, and then raises ClientDisconnect.
 
     `beat`, if given, is called every `interval` seconds while the client is there.
     """
@@ -73,7 +73,7 @@ class ClientWatch:
             await self._end_tasks()
         if self._gone and (kind is None or issubclass(kind, asyncio.CancelledError)):
             await self._swallow_cancellation()
-            raise ClientGone from None
+            raise ClientDisconnect from None
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:

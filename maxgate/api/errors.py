@@ -46,7 +46,7 @@ def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in given.items()]
 
 
-def outcome_of(error: GatewayError) -> Outcome:
+def classify_error(error: GatewayError) -> Outcome:
     """How the error is counted."""
     if error.status < 500:
         return "client_error"

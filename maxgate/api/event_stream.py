@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Final
 
-from maxgate.api.disconnect import ClientWatch
-from maxgate.api.errors import error_json, outcome_of
+from maxgate.api.disconnect import DisconnectWatch
+from maxgate.api.errors import classify_error, error_json
 from maxgate.api.request_body import Receive, Scope, Send
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.request_record import RequestRecord
 
 DONE: Final = b"data: [DONE]\n\n"
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -76,11 +76,11 @@ class EventStreams:
 
         Raises the GatewayError that comes before the first event. One that comes later is sent as
         the last event of the stream: OpenAI's SDKs raise it, and no `[DONE]` follows.
-        Raises ClientGone when the client leaves; the events are closed before that.
+        Raises ClientDisconnect when the client leaves; the events are closed before that.
         """
         sender = EventStreamSender(send, self._clock, self._keep_alive)
-        trace: RequestTrace = scope["trace"]
-        async with ClientWatch(scope, receive, sender.beat, self._keep_alive):
+        record: RequestRecord = scope["state"]["context"].record
+        async with DisconnectWatch(scope, receive, sender.beat, self._keep_alive):
             try:
                 async with aclosing(events):
                     async for data in events:
@@ -88,8 +88,8 @@ class EventStreams:
             except GatewayError as error:
                 if not sender.started:
                     raise
-                before_first = trace.first_token_at is None
-                trace.outcome = outcome_of(error) if before_first else "truncated"
-                trace.error_code = error.code
+                before_first = record.first_token_at is None
+                record.outcome = classify_error(error) if before_first else "truncated"
+                record.error_code = error.code
                 await sender.write(event(error_json(error)))
             await sender.end()

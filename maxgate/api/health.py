@@ -9,7 +9,7 @@ import orjson
 from maxgate import __version__
 from maxgate.api.request_body import Receive, Scope, Send
 from maxgate.api.routing import Route, send_json
-from maxgate.generation.catalog import Abilities, ModelCatalog
+from maxgate.generation.catalog import Capabilities, ModelCatalog
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -18,7 +18,8 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 class EngineHealth:
     """One engine; `in_flight` counts the requests that this worker has sent to it.
 
-    `abilities` tells, for each model, what its engine can do; null where that is not known.
+    `capabilities` tells, for each model, what its engine can do; null where that is not known.
+    `abilities` is the same under its old name, which goes away in the next version.
     """
 
     url: str
@@ -26,7 +27,8 @@ class EngineHealth:
     models: list[str]
     in_flight: int
     error: str | None
-    abilities: dict[str, Abilities]
+    capabilities: dict[str, Capabilities]
+    abilities: dict[str, Capabilities]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ import structlog
 from fastapi import APIRouter, FastAPI
 
 from maxgate import __version__, ids
-from maxgate.api.errors import error_headers, error_json, outcome_of
-from maxgate.api.request_body import ClientGone, Receive, Scope, Send
+from maxgate.api.errors import classify_error, error_headers, error_json
+from maxgate.api.request_body import ClientDisconnect, Receive, Scope, Send
 from maxgate.api.routing import Route, RouteTable
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError
-from maxgate.generation.request_record import Outcome, RequestTrace
+from maxgate.generation.context import RequestContext
+from maxgate.generation.request_record import Outcome, RequestRecord
 from maxgate.telemetry.layer import Recorder
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
@@ -32,8 +33,8 @@ _log = structlog.get_logger()
 class HttpApp:
     """An ASGI application that serves these routes, and documents them at /docs.
 
-    Puts a RequestTrace into `scope["trace"]`, returns `X-Request-ID`, and answers GatewayErrors. A
-    client's own `X-Request-ID` is kept if it is short and plain.
+    Puts a RequestContext into `scope["state"]["context"]`, returns `X-Request-ID`, and answers
+    GatewayErrors. A client's own `X-Request-ID` is kept if it is short and plain.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class HttpApp:
             await self._pages(scope, receive, send)
             return
         started_at = self._clock.monotonic()
-        trace = RequestTrace(_request_id(scope["headers"]), scope["method"], "other", started_at)
-        scope["trace"] = trace
+        trace = RequestRecord(_request_id(scope["headers"]), scope["method"], "other", started_at)
+        scope.setdefault("state", {})["context"] = RequestContext(trace)
         response = _Response(send, trace)
         if scope["path"] in _UNRECORDED:
             await self._answer(scope, receive, response)
@@ -79,7 +80,7 @@ class HttpApp:
             route = self._table.find(scope)
             trace.route = route.path
             await route.handler(scope, receive, response.send)
-        except ClientGone:
+        except ClientDisconnect:
             trace.outcome = "client_gone"
             trace.status = trace.status or _CLIENT_CLOSED_REQUEST
         except GatewayError as error:
@@ -92,7 +93,7 @@ class HttpApp:
 class _Response:
     """What has been sent to the client."""
 
-    def __init__(self, send: Send, trace: RequestTrace) -> None:
+    def __init__(self, send: Send, trace: RequestRecord) -> None:
         self._send = send
         self.trace = trace
 
@@ -104,7 +105,7 @@ class _Response:
         return self._send(message)
 
     async def fail(self, error: GatewayError) -> None:
-        self.trace.outcome = outcome_of(error)
+        self.trace.outcome = classify_error(error)
         self.trace.error_code = error.code
         if self.trace.status:  # too late for another answer; the connection ends unfinished
             return

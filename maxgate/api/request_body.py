@@ -10,26 +10,27 @@ from maxgate.api.errors import invalid_body
 from maxgate.api.schemas import RequestBody
 from maxgate.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
-MOST_PARTS: Final = 60_000
+MAX_JSON_CONTAINERS: Final = 60_000
 """Arrays, objects and fields of objects together."""
-MOST_VALUES: Final = 1_000_000
-_SMALLEST: Final = 2 * MOST_PARTS  # `[]` has two bytes, and nothing else has fewer
+MAX_JSON_VALUES: Final = 1_000_000
+_SMALLEST: Final = 2 * MAX_JSON_CONTAINERS  # `[]` has two bytes, and nothing else has fewer
 _ALL: Final = bytes(range(256))
 _TEXT: Final = _ALL.translate(None, b"[{:,")
 _TEXT_IN_QUOTES: Final = _ALL.translate(None, b'"[{:,')
 
 
 def check_structure(json: bytes) -> None:
-    """Raise RequestTooLarge where JSON has more than MOST_PARTS parts or MOST_VALUES values.
+    """Bound the number of arrays, objects, fields and values.
 
-    What is in strings does not count. Bodies that are too short for so many are not looked into.
+    Raises RequestTooLarge above MAX_JSON_CONTAINERS or MAX_JSON_VALUES. String contents do not
+    count. Bodies too short to exceed the limits are not scanned.
     """
     if len(json) <= _SMALLEST or _fits(json.translate(None, _TEXT)):
         return
     if not _fits(structure(json)):
         raise RequestTooLarge(
-            f"The body of the request has more than {MOST_PARTS} arrays, objects and fields, or "
-            f"more than {MOST_VALUES} values."
+            f"The request body has more than {MAX_JSON_CONTAINERS} arrays, objects and fields, "
+            f"or more than {MAX_JSON_VALUES} values. Split it into smaller requests."
         )
 
 
@@ -42,7 +43,7 @@ def structure(json: bytes) -> bytes:
 
 def _fits(marks: bytes) -> bool:
     commas = marks.count(b",")
-    return len(marks) - commas <= MOST_PARTS and commas < MOST_VALUES
+    return len(marks) - commas <= MAX_JSON_CONTAINERS and commas < MAX_JSON_VALUES
 
 
 Scope = MutableMapping[str, Any]
@@ -55,16 +56,16 @@ _JSON: Final = b"application/json"
 _UTF_8: Final = {b"utf-8", b"utf8"}
 
 
-class ClientGone(Exception):  # an event, not an error of ours
+class ClientDisconnect(Exception):  # an event, not an error of ours
     """The client has closed its connection; nobody is left to be answered."""
 
 
 class BodyReader:
-    """Reads JSON bodies.
+    """Reads and validates JSON request bodies.
 
-    Raises RequestTooLarge above `max_bytes` and as check_structure does, RequestTimeout after
-    `timeout` seconds, UnsupportedMediaType for what is compressed or not called JSON, ClientGone,
-    and InvalidRequest for what does not fit the model.
+    Raises RequestTooLarge above `max_bytes` and from check_structure, RequestTimeout after
+    `timeout` seconds, UnsupportedMediaType for compressed or non-JSON bodies, InvalidRequest for
+    bodies that fail validation, and ClientDisconnect.
     """
 
     def __init__(self, *, max_bytes: int, timeout: float) -> None:
@@ -108,7 +109,7 @@ class BodyReader:
         size = 0
         while True:
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientDisconnect
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
             if size > self._max_bytes:

@@ -94,17 +94,17 @@ class RouteTable:
 
 def _endpoint(route: Route) -> Callable[..., Any]:
     # What FastAPI reads off an endpoint: its name, its text and the types of its parameters.
-    async def endpoint() -> None: ...
+    async def replica() -> None: ...
 
     parameters = []
     if "{" in route.path:
         parameters.append(_parameter(route.path[route.path.index("{") + 1 : -1], str))
     if route.body is not None:
         parameters.append(_parameter("body", route.body))
-    endpoint.__name__ = route.handler.__name__
-    endpoint.__doc__ = route.handler.__doc__
-    endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return endpoint
+    replica.__name__ = route.handler.__name__
+    replica.__doc__ = route.handler.__doc__
+    replica.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return replica
 
 
 def _parameter(name: str, kind: type) -> inspect.Parameter:

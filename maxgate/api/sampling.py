@@ -9,7 +9,7 @@ from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.request import Sampling
 
-MOST_ANSWERS: Final = 128
+MAX_CHOICES: Final = 128
 
 TokenLimit = Annotated[int, Field(ge=1, lt=2**31)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -36,7 +36,7 @@ class SampledRequest(RequestBody):
     presence_penalty: Penalty | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopStrings | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -46,7 +46,7 @@ class SampledRequest(RequestBody):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
-def sampling_of(
+def convert_sampling(
     body: SampledRequest, model: ServedModel, *, max_tokens: int | None, logprobs: int | None
 ) -> Sampling:
     """How the tokens of the answer are chosen.
@@ -78,19 +78,19 @@ def contradiction(param: str, reason: str) -> InvalidRequest:
 MOST_ALTERNATIVES = 7
 
 
-def check_abilities(sampling: Sampling, model: ServedModel, *, logprobs_param: str) -> None:
+def check_capabilities(sampling: Sampling, model: ServedModel, *, logprobs_param: str) -> None:
     """What the engine would ignore or refuse without a good reason is refused here.
 
     Raises InvalidRequest that names the field and what its operator can do.
     """
-    abilities = model.abilities
-    if abilities.penalties is False:
+    capabilities = model.capabilities
+    if capabilities.penalties is False:
         for field in ("frequency_penalty", "presence_penalty"):
             if getattr(sampling, field):
                 raise _unsupported(field, "--enable-penalties")
     if sampling.logprobs is None:
         return
-    if abilities.logprobs is False:
+    if capabilities.logprobs is False:
         raise _unsupported("logprobs", "--no-enable-overlap-scheduler")
     if sampling.logprobs > MOST_ALTERNATIVES:
         raise InvalidRequest(

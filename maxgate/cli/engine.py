@@ -19,16 +19,16 @@ from maxgate.clock import SystemClock
 from maxgate.engine.launcher import EnginePlace, Launcher, launcher_for, read_tail
 from maxgate.engine.supervisor import Supervisor
 from maxgate.errors import EngineError
-from maxgate.generation.catalog import Abilities
+from maxgate.generation.catalog import Capabilities
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.settings import Settings, load_settings
-from maxgate.upstream.capabilities import probe_abilities
+from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.health import probe_client
 from maxgate.upstream.http1.transport import EngineTransport
-from maxgate.upstream.max_api.models import NotListed, list_models
-from maxgate.upstream.replica import EndpointState
+from maxgate.upstream.max_api.models import ModelListError, list_models
+from maxgate.upstream.replica import ReplicaState
 
-_ABILITIES = tuple([field.name for field in fields(Abilities)])
+_ABILITIES = tuple([field.name for field in fields(Capabilities)])
 _HEAD = ("ENGINE", "STATE", "MODEL", *[name.upper() for name in _ABILITIES])
 _WORDS = {True: "yes", False: "no", None: "?"}
 # By which flag an engine can do more; the grammar needs a GPU.
@@ -44,10 +44,10 @@ class SeenEngine:
     """An engine as it answers now, in the words of `GET /health`."""
 
     url: str
-    state: EndpointState
+    state: ReplicaState
     models: list[str]
     error: str | None
-    abilities: dict[str, Abilities]
+    capabilities: dict[str, Capabilities]
 
 
 def show(
@@ -86,12 +86,14 @@ async def look_at(settings: Settings, embedding_models: Collection[str]) -> list
     async def one(url: str) -> SeenEngine:
         try:
             models = await list_models(client, url, seconds=upstream.probe_timeout)
-        except NotListed as error:
+        except ModelListError as error:
             return SeenEngine(url, "unreachable", [], str(error), {})
         names = sorted(models)
         tried = [name for name in names if name not in embedding_models]
-        abilities = await probe_abilities(client, url, tried, seconds=upstream.ability_timeout)
-        return SeenEngine(url, "healthy", names, None, abilities)
+        capabilities = await probe_capabilities(
+            client, url, tried, seconds=upstream.capability_probe_timeout
+        )
+        return SeenEngine(url, "healthy", names, None, capabilities)
 
     async with probe_client(transport, upstream.probe_timeout) as client:
         return await asyncio.gather(*[one(url.rstrip("/")) for url in settings.engine_urls])
@@ -101,7 +103,7 @@ def _table(engines: Sequence[SeenEngine]) -> str:
     rows = [_HEAD]
     for engine in engines:
         for model in engine.models or ["-"]:
-            found = engine.abilities.get(model)
+            found = engine.capabilities.get(model)
             known = [_WORDS[getattr(found, name)] if found else "-" for name in _ABILITIES]
             rows.append((engine.url, engine.state, model, *known))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -115,7 +117,7 @@ def _advice(engines: Sequence[SeenEngine]) -> list[str]:
     missing = {
         name: flag
         for name, flag in _FLAGS.items()
-        if any(getattr(a, name) is False for e in engines for a in e.abilities.values())
+        if any(getattr(a, name) is False for e in engines for a in e.capabilities.values())
     }
     return [f"{name}: MAX has it when started with {flag}" for name, flag in missing.items()]
 

@@ -18,7 +18,7 @@ from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, expor
 from maxgate.cli.ready_banner import Announcement
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.loader import load_cards
-from maxgate.net.write_buffer import TurnWrites
+from maxgate.net.write_buffer import WriteBuffer
 from maxgate.server.protocol import GatewayProtocol, listening_socket
 from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.logging import configure_logging
@@ -93,7 +93,7 @@ class _Server:
             workers=settings.workers,
             loop="uvloop",
             http=partial(  # type: ignore[arg-type]  # uvicorn only calls it
-                GatewayProtocol, writes=TurnWrites(), arrival_timeout=settings.body_timeout
+                GatewayProtocol, writes=WriteBuffer(), arrival_timeout=settings.body_timeout
             ),
             proxy_headers=False,  # nothing here asks who the client is
             ws="none",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import reduce
 
 from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk, Usage
@@ -50,10 +51,10 @@ async def _pump(stream: AsyncGenerator[Chunk], number: int, chunks: _Queue) -> N
     async with aclosing(stream):
         async for chunk in stream:
             # What comes next may belong to another stream, so that nobody may wait for it.
-            await chunks.put((number, replace(chunk, more=False)))
+            await chunks.put((number, replace(chunk, has_more=False)))
 
 
-class ChoicesLayer:
+class FanOutLayer:
     """Asks once for each answer, all at the same time, and passes their chunks on as they come.
 
     Each answer has a seed of its own, derived from the request's. The first one that fails ends
@@ -65,7 +66,7 @@ class ChoicesLayer:
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """The chunks of all answers; those of one answer are in order."""
-        if request.choices == 1:
+        if request.n == 1:
             return self._inner.stream(request)
         return self._all(request)
 
@@ -77,18 +78,12 @@ class ChoicesLayer:
                 usage = chunk.usage
                 if usage is not None:
                     counted[number] = usage
-                    usage = _sum(counted)
+                    usage = reduce(Usage.with_attempt, counted.values())
                 yield replace(chunk, choice=number, usage=usage)
 
 
 def _single_requests(request: GenerationRequest) -> list[GenerationRequest]:
     return [
-        request._replace(choices=1, sampling=request.sampling.varied(number))
-        for number in range(request.choices)
+        request._replace(n=1, sampling=request.sampling.with_seed_offset(number))
+        for number in range(request.n)
     ]
-
-
-def _sum(counted: dict[int, Usage]) -> Usage:
-    first, *others = counted.values()
-    completion = first.completion + sum(usage.completion for usage in others)
-    return Usage(first.prompt, completion, first.cached)

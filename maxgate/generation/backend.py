@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.chunk import Chunk
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest, TokenIds
-from maxgate.generation.request_record import RequestTrace
 
 
 class Backend(Protocol):
@@ -39,7 +39,7 @@ class EmbeddingRequest:
 
     model: ServedModel
     inputs: Sequence[str | Sequence[int]]
-    trace: RequestTrace
+    context: RequestContext
     prompts: tuple[TokenIds, ...] = ()
 
 

@@ -14,7 +14,7 @@ from maxgate.model_cards.card import (
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class Capabilities:
     """What the engines of a model can do beyond generating; None where that is not known yet."""
 
     grammar: bool | None = None
@@ -37,7 +37,7 @@ class ServedModel:
     context_length: int
     created: int
     sampling: SamplingDefaults
-    abilities: Abilities = Abilities()
+    capabilities: Capabilities = Capabilities()
     structured_output: StructuredOutput = "refuse"
     tool_style: ToolStyle = "json"
     task: Task = "chat"

@@ -7,11 +7,27 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class Usage(NamedTuple):
-    """Tokens counted; `completion` includes the token that ended the answer."""
+    """Token counts of a response; `completion` includes the end-of-turn token."""
 
     prompt: int
     completion: int
     cached: int = 0
+
+    def with_attempt(self, other: "Usage") -> "Usage":
+        """Add another generation from the same prompt: the prompt is counted once."""
+        return Usage(
+            max(self.prompt, other.prompt),
+            self.completion + other.completion,
+            max(self.cached, other.cached),
+        )
+
+    def with_prompt(self, other: "Usage") -> "Usage":
+        """Add a generation from a different prompt: everything is summed."""
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cached + other.cached,
+        )
 
 
 class ToolCallDelta(NamedTuple):
@@ -43,18 +59,18 @@ class TokenLogprob(NamedTuple):
 # Not a NamedTuple, nor frozen: both take longer to make, for every token.
 @dataclass(slots=True)
 class Chunk:
-    """A piece of an answer, not changed once it was made.
+    """A piece of a response; never modified after creation.
 
-    The piece that ends the answer carries `finish_reason`. `usage` counts everything up to here,
-    where that is known; the last one given is the answer's. `more` says that the next piece is
-    there already, so that both can be sent together. `choice` numbers the answers of a request
-    that has several. `token_ids` are there where the request has tools.
+    The last chunk of a choice carries `finish_reason`. `usage`, if known, counts all tokens so
+    far; the last one given is final. `has_more` means that the next chunk has already arrived, so
+    both can be sent in one write. `choice` is the index of the choice. `token_ids` is filled only
+    for requests with tools.
     """
 
     text: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
-    more: bool = False
+    has_more: bool = False
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     choice: int = 0

@@ -1,4 +1,4 @@
-"""Folding a stream into its result."""
+"""Collect a stream into a finished response."""
 
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from maxgate.generation.request import GenerationRequest
 
 
 class CalledTool(NamedTuple):
-    """A tool that the model wants to be called; `arguments` is a JSON object."""
+    """A tool call made by the model; `arguments` is a JSON object as text."""
 
     name: str
     arguments: str
 
 
-class Answer(NamedTuple):
-    """One finished answer."""
+class CompletedChoice(NamedTuple):
+    """One finished choice."""
 
     text: str
     finish_reason: FinishReason
@@ -26,36 +26,36 @@ class Answer(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] = ()
 
     def as_deltas(self) -> tuple[ToolCallDelta, ...]:
-        """The calls as a stream has them, each in one piece."""
+        """Return the tool calls as stream deltas, one per call."""
         return tuple(ToolCallDelta(n, *call) for n, call in enumerate(self.tool_calls))
 
 
 class Completion(NamedTuple):
-    """All answers to a request, in order of their numbers."""
+    """A finished response; choices are in order of their index."""
 
-    answers: tuple[Answer, ...]
+    choices: tuple[CompletedChoice, ...]
     usage: Usage
 
 
 async def collect(backend: Backend, request: GenerationRequest) -> Completion:
-    """Run the request to its end.
+    """Run the request to completion.
 
-    Raises GatewayError as the backend does, and UpstreamError where the stream ends without
-    saying why: an answer that was cut is never passed on as a whole one.
+    Raises what the backend raises, and UpstreamError if the stream ends without a finish reason:
+    a truncated response is never returned as a complete one.
     """
-    growing = [_Growing() for _ in range(request.choices)]
+    partial = [_PartialChoice() for _ in range(request.n)]
     usage: Usage | None = None
     async with aclosing(backend.stream(request)) as chunks:
         async for chunk in chunks:
-            growing[chunk.choice].add(chunk)
+            partial[chunk.choice].add(chunk)
             usage = chunk.usage or usage
     if usage is None:
-        raise UpstreamError("The engine's answer ended before it was complete.")
-    return Completion(tuple([one.finished() for one in growing]), usage)
+        raise UpstreamError("The engine's response ended before it was complete.")
+    return Completion(tuple([one.finish() for one in partial]), usage)
 
 
 @dataclass(slots=True)
-class _Growing:
+class _PartialChoice:
     text: list[str] = field(default_factory=list)
     calls: list[list[str]] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -73,8 +73,10 @@ class _Growing:
             self.calls.append([delta.name])
         self.calls[delta.call].append(delta.arguments)
 
-    def finished(self) -> Answer:
+    def finish(self) -> CompletedChoice:
         if self.finish_reason is None:
-            raise UpstreamError("The engine's answer ended before it was complete.")
+            raise UpstreamError("The engine's response ended before it was complete.")
         calls = [CalledTool(name, "".join(pieces)) for name, *pieces in self.calls]
-        return Answer("".join(self.text), self.finish_reason, tuple(calls), tuple(self.logprobs))
+        return CompletedChoice(
+            "".join(self.text), self.finish_reason, tuple(calls), tuple(self.logprobs)
+        )

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import orjson
 
 
-def beginning(schema: Mapping[str, Any]) -> str:
+def certain_prefix(schema: Mapping[str, Any]) -> str:
     """What every answer that fits begins with, as far as it is certain."""
     if schema and schema.get("type") != "object":
         return ""
@@ -22,7 +22,7 @@ def beginning(schema: Mapping[str, Any]) -> str:
     return start + '"' if is_text else start
 
 
-def followed(reference: str, root: Mapping[str, Any]) -> Any:
+def resolve_ref(reference: str, root: Mapping[str, Any]) -> Any:
     """What a reference such as `#/$defs/name` leads to (RFC 6901); None where it leads nowhere."""
     found: Any = root
     for step in unquote(reference).split("/")[1:]:

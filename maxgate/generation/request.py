@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 import orjson
 
 from maxgate.generation.catalog import ServedModel
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.context import RequestContext
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -104,32 +104,32 @@ class Sampling(NamedTuple):
     presence_penalty: float = 0.0
     logprobs: int | None = None
 
-    def varied(self, number: int) -> "Sampling":
-        """The same with another seed, derived from this one; the same where there is none."""
-        return self if self.seed is None or number == 0 else self._replace(seed=self.seed + number)
+    def with_seed_offset(self, offset: int) -> "Sampling":
+        """Shift the seed by `offset`; without a seed, return self."""
+        return self if self.seed is None or offset == 0 else self._replace(seed=self.seed + offset)
 
 
 class GenerationRequest(NamedTuple):
-    """One answer to be generated, or `choices` of them.
+    """A request for `n` choices.
 
-    It goes on from `messages`, or from `text` (or token ids) where that is given. A `prefix` is
-    what the answer is made to begin with, where the model's prompt format is known here.
+    The prompt is `messages`, or `raw_prompt` (text or token ids) if given. `prefix` is text that
+    the response is forced to start with; it needs a prompt format known to the gateway.
 
-    `prompt` and `stop_token_ids` are filled in by the prompts layer; below it, a request without
-    `prompt` is one that the engine formats itself. `grammar` is the schema that the engine is to
-    keep to.
+    The prompts layer fills in `prompt_token_ids` and `stop_token_ids`. Below that layer, a request
+    without `prompt_token_ids` is formatted by the engine. `grammar` is a JSON schema for the
+    engine's constrained decoding.
     """
 
     model: ServedModel
     messages: tuple[Message, ...]
     sampling: Sampling
     stream: bool
-    trace: RequestTrace
-    choices: int = 1
-    text: str | tuple[int, ...] | None = None
+    context: RequestContext
+    n: int = 1
+    raw_prompt: str | tuple[int, ...] | None = None
     prefix: str = ""
     tool_use: ToolUse | None = None
     output: JsonOutput | None = None
-    prompt: TokenIds | None = None
+    prompt_token_ids: TokenIds | None = None
     stop_token_ids: tuple[int, ...] = ()
     grammar: Mapping[str, Any] | None = None

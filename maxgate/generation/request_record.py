@@ -1,26 +1,27 @@
-"""What is learned about a request on its way through the gateway."""
+"""The record of one client request: the source of its metrics and its log line."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal[
     "ok",
-    "client_error",  # the request was wrong
-    "client_gone",  # the client left before the end
-    "unavailable",  # no engine, or one without room
-    "timeout",  # the engine was silent
+    "client_error",  # invalid request
+    "client_gone",  # the client disconnected before the end
+    "unavailable",  # no engine, or none with capacity
+    "timeout",  # the engine exceeded a timeout
     "upstream_error",  # the engine failed before its first token
-    "truncated",  # the engine failed after it; the client was told
+    "truncated",  # the engine failed after its first token; the client got an error event
     "internal_error",
 ]
 
 
 @dataclass(slots=True)
-class RequestTrace:
-    """Written by whoever learns something, read once, when the request is over.
+class RequestRecord:
+    """Filled in while the request runs, read once when it has finished.
 
-    Times are readings of the monotonic clock, in seconds. Where a request makes several answers,
-    tokens are summed and `first_token_at` is the earliest.
+    Times are readings of the monotonic clock, in seconds. For several choices, tokens are summed
+    and `first_token_at` is the earliest. `engine_calls` counts calls to engines, retries
+    included; `engine` is the URL of the last one.
     """
 
     request_id: str
@@ -38,22 +39,24 @@ class RequestTrace:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    engine: str | None = None
+    engine_calls: int = 0
 
     @property
     def duration(self) -> float:
-        """From the request's arrival to the last byte of its answer."""
+        """Seconds from arrival to the last response byte."""
         return self.finished_at - self.started_at
 
     @property
     def time_to_first_token(self) -> float | None:
-        """From the request's arrival to the first token; only streams have one."""
+        """Seconds from arrival to the first token; None for plain responses."""
         if self.first_token_at is None:
             return None
         return self.first_token_at - self.started_at
 
     @property
     def time_per_output_token(self) -> float | None:
-        """Mean time of a token after the first, as in vLLM's definition; None below two tokens."""
+        """Mean seconds per token after the first (vLLM's TPOT); None below two tokens."""
         if self.first_token_at is None or self.last_token_at is None or self.completion_tokens < 2:
             return None
         return (self.last_token_at - self.first_token_at) / (self.completion_tokens - 1)

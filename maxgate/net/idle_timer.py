@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Deadline:
+class IdleTimer:
     """Calls `passed` when the time that was set last is over.
 
     Moving or clearing it costs no timer: the one that runs finds out, when it rings, how much is

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 
-class TurnWrites:
+class WriteBuffer:
     """Holds what is written until the event loop's turn ends.
 
     What goes to one socket is joined to a single write. And writing wakes up whoever waits at the
@@ -31,14 +31,14 @@ class TurnWrites:
                 transport.write(data)
 
 
-class JoinedWrites(asyncio.Transport):
+class BufferedTransport(asyncio.Transport):
     """A transport whose writes wait for the end of the event loop's turn.
 
     uvicorn writes the head of an answer, its body and the end of its body apart; together they are
     one system call and one packet.
     """
 
-    def __init__(self, transport: asyncio.Transport, writes: TurnWrites) -> None:
+    def __init__(self, transport: asyncio.Transport, writes: WriteBuffer) -> None:
         super().__init__()
         self._transport = transport
         self._writes = writes

@@ -42,7 +42,7 @@ _LLAMA3_PATTERN: Final = (
 )
 
 
-class WordEncoder:
+class CachedBpeEncoder:
     """Encodes ASCII text by its words; as a whole, where it or one of its words is very long.
 
     May be used from any thread.
@@ -51,8 +51,8 @@ class WordEncoder:
     def __init__(self, split: str, encode: Encode) -> None:
         self._words = re.compile(split, re.ASCII).findall
         self._encode = encode
-        self._known = _Known(self._whole).__getitem__
-        self._known_after_space = _Known(self._after_space).__getitem__
+        self._known = _TwoGenerationCache(self._whole).__getitem__
+        self._known_after_space = _TwoGenerationCache(self._after_space).__getitem__
 
     def encode(self, text: str) -> TokenIds:
         """The ids that the tokenizer itself gives."""
@@ -67,15 +67,15 @@ class WordEncoder:
             return self._by_words(text)
         try:
             after = _joined(map(self._known_after_space, others))
-        except _Unusual:
+        except _NotCacheable:
             return self._by_words(text)
         return _joined([self._by_words(first), after])
 
     def _after_space(self, text: str) -> bytes:
         if not 0 < len(text) <= _LONGEST_WORD_KEPT:
-            raise _Unusual
+            raise _NotCacheable
         if text[0] in _WHITE_SPACE or text[-1] in _WHITE_SPACE:
-            raise _Unusual
+            raise _NotCacheable
         return self._by_words(" " + text)
 
     def _by_words(self, text: str) -> bytes:
@@ -93,11 +93,11 @@ def _joined(pieces: Iterable[bytes]) -> bytes:
     return b",".join(filter(None, pieces))
 
 
-class _Unusual(Exception):  # the way out of a lookup, not an error
+class _NotCacheable(Exception):  # the way out of a lookup, not an error
     """Text that has white space at one of its ends, or is very long."""
 
 
-class _Known(dict[str, bytes]):
+class _TwoGenerationCache(dict[str, bytes]):
     """What was made of words, for those that came last.
 
     When it is full, what it holds becomes the older half, which is looked at once more before

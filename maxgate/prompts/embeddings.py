@@ -7,9 +7,10 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
-from maxgate.errors import InputTooLong, InvalidRequest
+from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Embeddings
 from maxgate.generation.catalog import ServedModel
+from maxgate.generation.errors import InputTooLong
 from maxgate.generation.request import TokenIds
 from maxgate.prompts.tokenizer import PromptTokenizer
 

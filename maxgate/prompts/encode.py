@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from maxgate.errors import ContextLengthExceeded, InvalidRequest
+from maxgate.errors import InvalidRequest
+from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.generation.request import GenerationRequest, Message, TokenIds
 from maxgate.prompts.chat_format import ChatFormat
 
@@ -58,7 +59,7 @@ _CHARACTERS_ON_THE_LOOP = 16_000
 def is_quick(request: GenerationRequest) -> bool:
     """Whether `prompted_at_once` may be used: a short dialogue without calls of tools."""
     messages = request.messages
-    return request.text is None and _is_short(messages) and not any(m.calls for m in messages)
+    return request.raw_prompt is None and _is_short(messages) and not any(m.calls for m in messages)
 
 
 def prompted_at_once(request: GenerationRequest, chat_format: ChatFormat) -> GenerationRequest:
@@ -79,12 +80,12 @@ async def prompted(request: GenerationRequest, chat_format: ChatFormat | None) -
     if chat_format is None:
         _check_is_text(request)
         return request
-    if request.text is None:
+    if request.raw_prompt is None:
         prompt = await _encoded(request, chat_format)
         if request.prefix:
             prompt = TokenIds.join([prompt, chat_format.encode_text(request.prefix)])
     else:
-        prompt = await _raw_prompt(request, request.text, chat_format)
+        prompt = await _raw_prompt(request, request.raw_prompt, chat_format)
     return _with_prompt(request, prompt, chat_format)
 
 
@@ -122,13 +123,13 @@ async def _raw_prompt(
 
 
 def _check_is_text(request: GenerationRequest) -> None:
-    if request.text is not None and (
-        not isinstance(request.text, str) or request.sampling.logprobs is not None
+    if request.raw_prompt is not None and (
+        not isinstance(request.raw_prompt, str) or request.sampling.logprobs is not None
     ):
         raise InvalidRequest(
             "This model's tokenizer is not known to the gateway, so that its prompt has to be text "
             "and 'logprobs' cannot be told. Its operator can give it a model card.",
-            param="prompt" if not isinstance(request.text, str) else "logprobs",
+            param="prompt" if not isinstance(request.raw_prompt, str) else "logprobs",
             code="unsupported_parameter",
         )
 
@@ -143,7 +144,7 @@ def _check_length(
 
 
 def _param(request: GenerationRequest) -> str:
-    return "messages" if request.text is None else "prompt"
+    return "messages" if request.raw_prompt is None else "prompt"
 
 
 def _with_prompt(
@@ -154,4 +155,4 @@ def _with_prompt(
         raise ContextLengthExceeded(
             limit=limit, prompt_tokens=prompt.length, max_tokens=asked, param=_param(request)
         )
-    return request._replace(prompt=prompt, stop_token_ids=chat_format.stop_token_ids)
+    return request._replace(prompt_token_ids=prompt, stop_token_ids=chat_format.stop_token_ids)

@@ -9,7 +9,7 @@ from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.collect import collect
-from maxgate.generation.json_schema import beginning
+from maxgate.generation.json_schema import certain_prefix
 from maxgate.generation.request import GenerationRequest, ToolUse
 from maxgate.prompts.chat_format import ChatFormat
 from maxgate.prompts.encode import is_quick, prompted, prompted_at_once
@@ -59,7 +59,7 @@ class PromptLayer:
             # Only a stream can be left where the answer is to end, with its tokens counted.
             request = request._replace(stream=True)
         chunks = self._inner.stream(request)
-        if prefix and request.prompt is not None and not opening:
+        if prefix and request.prompt_token_ids is not None and not opening:
             chunks = _begun(chunks, prefix)
         if stops:
             chunks = trimmed(chunks, stops)
@@ -80,7 +80,7 @@ class PromptLayer:
         """
         spent = 0
         tools = [tool for tool in use.tools if tool.name in use.forced]
-        if request.model.abilities.grammar:
+        if request.model.capabilities.grammar:
             return request._replace(grammar=call_schema(tools)), "", spent
         if chat_format is None:
             raise InvalidRequest(
@@ -93,7 +93,7 @@ class PromptLayer:
         if len(tools) > 1:
             name, spent = await self._chosen_name(request, chat_format, use.forced)
             tools = [tool for tool in tools if tool.name == name]
-        arguments = beginning({"type": "object", **tools[0].parameters})
+        arguments = certain_prefix({"type": "object", **tools[0].parameters})
         opening = f'{{"name": "{tools[0].name}", "parameters": {arguments}'
         return request._replace(prefix=opening), opening, spent
 
@@ -105,7 +105,7 @@ class PromptLayer:
         )
         asked = request._replace(prefix='{"name": "', sampling=sampling, stream=False)
         completion = await collect(self._inner, await prompted(asked, chat_format))
-        name = closest_name(completion.answers[0].text, names)
+        name = closest_name(completion.choices[0].text, names)
         return name, completion.usage.completion
 
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from maxgate.errors import ConfigurationError
 from maxgate.generation.request import TokenIds
-from maxgate.prompts.bpe_cache import WordEncoder, split_of
+from maxgate.prompts.bpe_cache import CachedBpeEncoder, split_of
 
 # Llama 3 averages 3.6 to 4.4 characters per token over English prose and code.
 _CHARACTERS_PER_TOKEN = 4
@@ -32,7 +32,7 @@ class PromptTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         split = split_of(self._tokenizer)
-        self._words = None if split is None else WordEncoder(split, self._whole)
+        self._words = None if split is None else CachedBpeEncoder(split, self._whole)
 
     @property
     def vocabulary_size(self) -> int:

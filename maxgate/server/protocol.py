@@ -10,11 +10,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maxgate.api.errors import error_json
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
-from maxgate.net.idle_timer import Deadline
-from maxgate.net.write_buffer import JoinedWrites, TurnWrites
-from maxgate.server.response_cycle import Exchange, path_and_query
+from maxgate.net.idle_timer import IdleTimer
+from maxgate.net.write_buffer import BufferedTransport, WriteBuffer
+from maxgate.server.response_cycle import ResponseCycle, path_and_query
 
-LARGEST_HEAD: Final = 32 * 1024
+MAX_HEADER_BYTES: Final = 32 * 1024
 """Bytes of the first line and the headers together."""
 # RFC 3986, section 3.2: a name or address, and a port.
 _HOST: Final = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:]+\])(?::\d*)?", re.ASCII)
@@ -35,9 +35,9 @@ def check_host(headers: Headers) -> None:
 
 
 def check_size(url: bytes, headers: Headers) -> None:
-    """Raise HeadersTooLarge where it is more than LARGEST_HEAD."""
-    if len(url) + sum(len(name) + len(value) for name, value in headers) > LARGEST_HEAD:
-        raise HeadersTooLarge(f"The head of the request is larger than {LARGEST_HEAD} bytes.")
+    """Raise HeadersTooLarge where it is more than MAX_HEADER_BYTES."""
+    if len(url) + sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge(f"The head of the request is larger than {MAX_HEADER_BYTES} bytes.")
 
 
 _REASONS: Final = {
@@ -81,15 +81,15 @@ class GatewayProtocol(HttpToolsProtocol):
     def __init__(
         self,
         *arguments: Any,
-        writes: TurnWrites | None = None,
+        writes: WriteBuffer | None = None,
         arrival_timeout: float = 30,
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
-        self._writes = writes or TurnWrites()
+        self._writes = writes or WriteBuffer()
         self._arrival_timeout = arrival_timeout
         self._is_arriving = True
-        self._deadline = Deadline(self.loop, self._waited_long_enough)
+        self._deadline = IdleTimer(self.loop, self._waited_long_enough)
         self._is_lost = False
         self._read_now = 0
         self._read_without_body = 0
@@ -104,7 +104,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio."""
-        super().connection_made(JoinedWrites(transport, self._writes))
+        super().connection_made(BufferedTransport(transport, self._writes))
         self._request_arrives()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -128,7 +128,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().data_received(data)
         # Headers, trailers and the extensions of chunks: most of it is kept in memory.
         self._read_without_body += len(data)
-        if self._read_without_body > LARGEST_HEAD and not self.transport.is_closing():
+        if self._read_without_body > MAX_HEADER_BYTES and not self.transport.is_closing():
             self._refuse(HeadersTooLarge("The head or the trailers of the request do not end."))
 
     def on_message_begin(self) -> None:
@@ -142,7 +142,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """See httptools."""
         try:
             if (
-                self._read_now > LARGEST_HEAD or self._read_without_body >= 0
+                self._read_now > MAX_HEADER_BYTES or self._read_without_body >= 0
             ):  # else it was one read
                 check_size(self.url, self.headers)
             check_host(self.headers)
@@ -153,12 +153,12 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _begin_exchange(self) -> None:
         parser, scope = self.parser, self.scope
-        last: Exchange | None = self.cycle  # type: ignore[assignment]  # all are
+        last: ResponseCycle | None = self.cycle  # type: ignore[assignment]  # all are
         version = parser.get_http_version()
         scope["http_version"] = version
         scope["method"] = parser.get_method().decode("ascii")
         scope["path"], scope["raw_path"], scope["query_string"] = path_and_query(self.url)
-        self.cycle = Exchange(
+        self.cycle = ResponseCycle(
             scope,
             self.transport,
             self.flow,

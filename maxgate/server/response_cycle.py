@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 _WITHOUT_BODY: Final = {204, 304}
 
 
-class Exchange(RequestResponseCycle):
+class ResponseCycle(RequestResponseCycle):
     """uvicorn's own, with its answers written by less work.
 
     They come from the routes and pages of this gateway. So the names and values of their headers

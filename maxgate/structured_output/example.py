@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from maxgate.generation.json_schema import followed
+from maxgate.generation.json_schema import resolve_ref
 
 _DEEPEST: Final = 8
 _MOST_VALUES: Final = 500
@@ -71,7 +71,7 @@ def _given(schema: Mapping[str, Any]) -> Any:
 def _inner(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     reference = schema.get("$ref")
     if isinstance(reference, str):
-        return followed(reference, root)
+        return resolve_ref(reference, root)
     for word in ("anyOf", "oneOf", "allOf"):
         options = schema.get(word)
         if isinstance(options, list) and options:

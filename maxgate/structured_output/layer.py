@@ -5,37 +5,45 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
-from maxgate.errors import InvalidRequest, StructuredOutputFailed
+from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
-from maxgate.generation.collect import Answer, collect
-from maxgate.generation.json_schema import beginning
+from maxgate.generation.collect import CompletedChoice, collect
+from maxgate.generation.errors import OutputValidationFailed
+from maxgate.generation.json_schema import certain_prefix
 from maxgate.generation.request import GenerationRequest, Message
 from maxgate.structured_output.schema import Checker, first_value
 
 TRIES: Final = 3
 
 
-def varied(request: GenerationRequest, number: int) -> GenerationRequest:
+def retry_request(request: GenerationRequest, number: int) -> GenerationRequest:
     """The request for the try of this number, from 0; its seed goes with the number."""
     if number == 0:
         return request
-    sampling = request.sampling.varied(number)
+    sampling = request.sampling.with_seed_offset(number)
     # At temperature 0 the same answer would come again.
     warmer = max(sampling.temperature, 0.3 * number)
     return request._replace(sampling=sampling._replace(temperature=warmer))
 
 
-def added(one: Usage, other: Usage) -> Usage:
-    """What several tries took together, with the prompt counted once."""
-    return Usage(
-        max(one.prompt, other.prompt),
-        one.completion + other.completion,
-        max(one.cached, other.cached),
-    )
+class StructuredOutputFailed(OutputValidationFailed):
+    """The model gave no JSON that fits, however often it was asked."""
+
+    default_code = "structured_output_failed"
+
+    def __init__(self, *, tries: int, cut: bool) -> None:
+        reason = (
+            "the answer did not fit into 'max_tokens'" if cut else "no answer fitted the schema"
+        )
+        super().__init__(
+            f"The model did not produce the JSON that 'response_format' asks for: {reason} "
+            f"(tries: {tries}).",
+            param="response_format",
+        )
 
 
-class StructuredLayer:
+class StructuredOutputLayer:
     """Hands the schema to engines that keep to it.
 
     Where the engine cannot, the model's card decides: `refuse`, or `retry`, which asks for JSON in
@@ -55,12 +63,12 @@ class StructuredLayer:
             return self._inner.stream(request)
         checker = Checker(output.schema)
         # A grammar would leave no room for a call.
-        if request.model.abilities.grammar and tools is None:
+        if request.model.capabilities.grammar and tools is None:
             grammar = output.schema or {"type": "object"}
             return self._inner.stream(request._replace(grammar=grammar))
         if request.model.structured_output == "refuse":
             raise _refusal()
-        prefix = beginning(output.schema) if tools is None else ""
+        prefix = certain_prefix(output.schema) if tools is None else ""
         return self._tries(request._replace(prefix=prefix), checker)
 
     async def _tries(self, request: GenerationRequest, checker: Checker) -> AsyncGenerator[Chunk]:
@@ -68,8 +76,8 @@ class StructuredLayer:
         asked = request._replace(messages=messages, stream=True, output=None)
         spent = Usage(0, 0)
         for number in range(TRIES):
-            completion = await collect(_UntilComplete(self._inner), varied(asked, number))
-            answer, spent = completion.answers[0], added(spent, completion.usage)
+            completion = await collect(_UntilComplete(self._inner), retry_request(asked, number))
+            answer, spent = completion.choices[0], spent.with_attempt(completion.usage)
             if answer.tool_calls:
                 yield _calling(answer, spent)
                 return
@@ -106,7 +114,7 @@ def _instructed(messages: tuple[Message, ...], checker: Checker) -> tuple[Messag
     return (Message("system", (checker.instruction,)), *messages)
 
 
-def _tokens_of(answer: Answer, text: str) -> tuple[TokenLogprob, ...]:
+def _tokens_of(answer: CompletedChoice, text: str) -> tuple[TokenLogprob, ...]:
     """Those that are whole within the text; none stands for what the answer was begun with."""
     space = len(answer.text) - len(answer.text.lstrip())
     at = len(answer.text) - sum(len(token.token) for token in answer.logprobs)
@@ -119,7 +127,7 @@ def _tokens_of(answer: Answer, text: str) -> tuple[TokenLogprob, ...]:
     return tuple(within)
 
 
-def _calling(answer: Answer, usage: Usage) -> Chunk:
+def _calling(answer: CompletedChoice, usage: Usage) -> Chunk:
     return Chunk(answer.text, answer.finish_reason, usage, tool_calls=answer.as_deltas())
 
 

@@ -8,7 +8,7 @@ import jsonschema_rs
 import orjson
 
 from maxgate.errors import InvalidRequest
-from maxgate.generation.json_schema import followed
+from maxgate.generation.json_schema import resolve_ref
 from maxgate.structured_output.example import example
 
 _MOST_PATTERNS: Final = 64  # each may take 4 ms to be compiled
@@ -85,7 +85,7 @@ def _of_the_same_value(schema: Mapping[str, Any], root: Mapping[str, Any]) -> It
     dependent = schema.get("dependentSchemas")
     yield from dependent.values() if isinstance(dependent, Mapping) else ()
     if isinstance(reference := schema.get("$ref"), str):
-        yield followed(reference, root)
+        yield resolve_ref(reference, root)
 
 
 _MOST_BACKTRACKING: Final = 10_000

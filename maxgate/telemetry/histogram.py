@@ -27,7 +27,7 @@ def upper_bound(bucket: int) -> float:
     return float(_LOWEST * 2 ** (bucket / STEPS_PER_OCTAVE))
 
 
-def bucket_of(seconds: float) -> int:
+def find_bucket(seconds: float) -> int:
     """The bucket that holds a duration."""
     if seconds <= _LOWEST:
         return 0

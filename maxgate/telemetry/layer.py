@@ -1,4 +1,4 @@
-"""The telemetry layers: what an answer takes and gives, onto the request's trace."""
+"""The telemetry layers: what an answer takes and gives, onto the request's record."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -8,7 +8,7 @@ from maxgate.clock import Clock
 from maxgate.generation.backend import Backend, Embedder, EmbeddingRequest, Embeddings
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.request_record import RequestRecord
 
 
 class TelemetryLayer:
@@ -20,8 +20,8 @@ class TelemetryLayer:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """The inner stream, unchanged."""
-        trace = request.trace
-        trace.model = request.model.name
+        record = request.context.record
+        record.model = request.model.name
         usage: Usage | None = None
         pieces = 0
         try:
@@ -30,16 +30,16 @@ class TelemetryLayer:
                     if chunk.text or chunk.tool_calls:
                         pieces += 1
                         if request.stream:
-                            trace.last_token_at = self._clock.monotonic()
-                            trace.first_token_at = trace.first_token_at or trace.last_token_at
+                            record.last_token_at = self._clock.monotonic()
+                            record.first_token_at = record.first_token_at or record.last_token_at
                     usage = chunk.usage or usage
                     yield chunk
         finally:
             if usage is not None:
-                trace.prompt_tokens += usage.prompt
+                record.prompt_tokens += usage.prompt
                 # A stream that was left early was last counted earlier; a piece is a token or more.
-                trace.completion_tokens += max(usage.completion, pieces)
-                trace.cached_tokens += usage.cached
+                record.completion_tokens += max(usage.completion, pieces)
+                record.cached_tokens += usage.cached
 
 
 class EmbeddingTelemetryLayer:
@@ -50,10 +50,10 @@ class EmbeddingTelemetryLayer:
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """The inner answer, unchanged."""
-        trace = request.trace
-        trace.model = request.model.name
+        record = request.context.record
+        record.model = request.model.name
         answer = await self._inner.embed(request)
-        trace.prompt_tokens += answer.prompt_tokens
+        record.prompt_tokens += answer.prompt_tokens
         return answer
 
 
@@ -64,7 +64,7 @@ class Sink(Protocol):
         """A request has arrived."""
         ...
 
-    def request_finished(self, trace: RequestTrace) -> None:
+    def request_finished(self, record: RequestRecord) -> None:
         """A request is over; called once for each that was started."""
         ...
 
@@ -80,7 +80,7 @@ class Recorder:
         for sink in self._sinks:
             sink.request_started()
 
-    def request_finished(self, trace: RequestTrace) -> None:
+    def request_finished(self, record: RequestRecord) -> None:
         """See Sink."""
         for sink in self._sinks:
-            sink.request_finished(trace)
+            sink.request_finished(record)

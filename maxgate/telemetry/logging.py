@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, Literal, TextIO
 import orjson
 import structlog
 
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.request_record import RequestRecord
 
 _HELD_AT_MOST: Final = 256
 
@@ -133,23 +133,23 @@ class RequestLog:
     def request_started(self) -> None:
         """See Sink."""
 
-    def request_finished(self, trace: RequestTrace) -> None:
+    def request_finished(self, record: RequestRecord) -> None:
         """See Sink."""
-        first = trace.time_to_first_token
+        first = record.time_to_first_token
         self._write(
             {
-                "request_id": trace.request_id,
-                "method": trace.method,
-                "route": trace.route,
-                "status": trace.status,
-                "outcome": trace.outcome,
-                "code": trace.error_code,
-                "model": trace.model,
-                "stream": trace.stream,
-                "prompt_tokens": trace.prompt_tokens,
-                "completion_tokens": trace.completion_tokens,
+                "request_id": record.request_id,
+                "method": record.method,
+                "route": record.route,
+                "status": record.status,
+                "outcome": record.outcome,
+                "code": record.error_code,
+                "model": record.model,
+                "stream": record.stream,
+                "prompt_tokens": record.prompt_tokens,
+                "completion_tokens": record.completion_tokens,
                 "time_to_first_token_ms": None if first is None else round(first * 1000, 3),
-                "duration_ms": round(trace.duration * 1000, 3),
+                "duration_ms": round(record.duration * 1000, 3),
             }
         )
 

@@ -14,12 +14,12 @@ from typing import Final
 
 from maxgate.clock import Clock
 from maxgate.errors import ConfigurationError
-from maxgate.generation.request_record import RequestTrace
-from maxgate.telemetry.histogram import BUCKETS, bucket_of
+from maxgate.generation.request_record import RequestRecord
+from maxgate.telemetry.histogram import BUCKETS, find_bucket
 from maxgate.telemetry.snapshot import OUTCOMES, TIMINGS, TOKENS, ProcessUsage, Series, Snapshot
 
 
-def usage_of(pids: Iterable[int], proc: Path = Path("/proc")) -> ProcessUsage | None:
+def read_process_usage(pids: Iterable[int], proc: Path = Path("/proc")) -> ProcessUsage | None:
     """Processor time and memory of these processes together; None where there is no procfs.
 
     A process that ends meanwhile is left out. Fields are those of proc(5), `stat`: 14 and 15 for
@@ -106,24 +106,24 @@ class MetricsStore:
         """See Sink."""
         self._counts[_IN_FLIGHT] += 1
 
-    def request_finished(self, trace: RequestTrace) -> None:
+    def request_finished(self, record: RequestRecord) -> None:
         """See Sink."""
         counts = self._counts
         counts[_IN_FLIGHT] -= 1
-        row = self._row(trace.route, trace.model or "")
-        counts[row + _OUTCOMES_AT + _OUTCOME_INDEX[trace.outcome or "internal_error"]] += 1
-        counts[row + _TOKENS_AT] += trace.prompt_tokens
-        counts[row + _TOKENS_AT + 1] += trace.completion_tokens
-        counts[row + _TOKENS_AT + 2] += trace.cached_tokens
-        if trace.outcome == "ok":
-            self._time(row, 0, trace.duration)
-            self._time(row, 1, trace.time_to_first_token)
-            self._time(row, 2, trace.time_per_output_token)
+        row = self._row(record.route, record.model or "")
+        counts[row + _OUTCOMES_AT + _OUTCOME_INDEX[record.outcome or "internal_error"]] += 1
+        counts[row + _TOKENS_AT] += record.prompt_tokens
+        counts[row + _TOKENS_AT + 1] += record.completion_tokens
+        counts[row + _TOKENS_AT + 2] += record.cached_tokens
+        if record.outcome == "ok":
+            self._time(row, 0, record.duration)
+            self._time(row, 1, record.time_to_first_token)
+            self._time(row, 2, record.time_per_output_token)
 
     def _time(self, row: int, timing: int, seconds: float | None) -> None:
         if seconds is not None:
             start = row + _TIMINGS_AT + timing * _TIMING_WORDS
-            self._counts[start + bucket_of(seconds)] += 1
+            self._counts[start + find_bucket(seconds)] += 1
             self._sums[start + BUCKETS] += seconds
 
     def _row(self, route: str, model: str) -> int:
@@ -159,7 +159,7 @@ class MetricsStore:
             in_flight=in_flight,
             workers=len(pids),
             uptime_seconds=self._clock.wall() - started,
-            processes=usage_of(pids),
+            processes=read_process_usage(pids),
         )
 
     def _workers(self) -> Iterator[tuple["memoryview[int]", "memoryview[float]", bytes]]:

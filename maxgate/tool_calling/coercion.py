@@ -7,7 +7,7 @@ arrays too. What does not fit in any way stays as the model wrote it.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from maxgate.generation.json_schema import followed
+from maxgate.generation.json_schema import resolve_ref
 from maxgate.tool_calling.arguments import is_a, read_value, write_value
 
 
@@ -39,7 +39,7 @@ class SchemaFit:
             and _is_allowed(value, schema)
             and (
                 not isinstance(reference, str)
-                or self.fits(value, followed(reference, self._root), depth - 1)
+                or self.fits(value, resolve_ref(reference, self._root), depth - 1)
             )
             and self._fits_options(value, schema, depth - 1)
             and self._fits_within(value, schema, depth - 1)
@@ -73,7 +73,7 @@ class SchemaFit:
         reference, every = schema.get("$ref"), schema.get("allOf")
         parts = [*(every if isinstance(every, list) else ())]
         if isinstance(reference, str):
-            parts.append(followed(reference, self._root))
+            parts.append(resolve_ref(reference, self._root))
         return (
             _may_be_text(schema)
             and all(self.keeps_text(part, depth - 1) for part in parts)
@@ -158,7 +158,7 @@ class _Changes:
         if not isinstance(schema, Mapping) or not depth or not self._fit.step():
             return value
         if isinstance(reference := schema.get("$ref"), str):
-            value = self.of(value, followed(reference, self._root), depth - 1)
+            value = self.of(value, resolve_ref(reference, self._root), depth - 1)
         for part in _list(schema.get("allOf")):
             value = self.of(value, part, depth - 1)
         for options in (_list(schema.get("anyOf")), _list(schema.get("oneOf"))):

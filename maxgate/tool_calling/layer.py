@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from maxgate.generation.chunk import Chunk, FinishReason, ToolCallDelta
+from maxgate.generation.chunk import Chunk, FinishReason, ToolCallDelta, Usage
 from maxgate.tool_calling.arguments_reader import Event
 from maxgate.tool_calling.parser import ToolCallParser
 
@@ -30,7 +30,7 @@ async def with_calls(
             events = held + parser.feed(chunk.text, tagged=tag in chunk.token_ids)
             held = []
             if spent and chunk.usage is not None:
-                usage = chunk.usage._replace(completion=chunk.usage.completion + spent)
+                usage = chunk.usage.with_attempt(Usage(0, spent))
                 chunk = replace(chunk, usage=usage)  # noqa: PLW2901
             reason = chunk.finish_reason
             if reason is not None:

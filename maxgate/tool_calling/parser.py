@@ -59,12 +59,12 @@ class CallReader:
         self._next_in_list = heads(tuple(schemas)).next_in_list
         self._one = one
 
-    def read(self, beginning: regex.Pattern[str]) -> Generator[None, None, bool]:
+    def read(self, certain_prefix: regex.Pattern[str]) -> Generator[None, None, bool]:
         """Take a call, or a list of calls, that begins here; False where none does.
 
         A call that turns into something else has the arguments that were read until then.
         """
-        head = yield from self._in.match(beginning)
+        head = yield from self._in.match(certain_prefix)
         if head is None:
             return False
         if head["turned"]:
@@ -156,15 +156,15 @@ class ToolCallParser:
         return self._out.taken()
 
     def _answer(self) -> Reading:
-        beginning = self._heads.at_the_beginning
+        certain_prefix = self._heads.at_the_beginning
         try:
             while not self.enough:
-                if (yield from self._calls.read(beginning)):
+                if (yield from self._calls.read(certain_prefix)):
                     self.enough = not self._parallel
                     yield from self._skip_to_next_call()
                 else:
                     yield from self._line()
-                beginning = self._heads.anywhere
+                certain_prefix = self._heads.anywhere
         except EndOfText:
             self._close()
         while True:

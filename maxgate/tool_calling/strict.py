@@ -7,13 +7,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from maxgate.errors import InvalidRequest, ToolCallFailed
+from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk, ToolCallDelta, Usage
 from maxgate.generation.collect import CalledTool
-from maxgate.generation.json_schema import followed
+from maxgate.generation.errors import OutputValidationFailed
+from maxgate.generation.json_schema import resolve_ref
 from maxgate.generation.request import GenerationRequest, Tool
-from maxgate.structured_output.layer import TRIES, added, varied
+from maxgate.structured_output.layer import TRIES, retry_request
 from maxgate.structured_output.schema import Checker, check_bounds
 
 _DEEPEST: Final = 64
@@ -49,7 +50,7 @@ class StrictTools:
     def fitted(self, calls: Sequence[CalledTool]) -> tuple[CalledTool, ...]:
         """The calls, of strict tools without the fields that their schemas leave no room for.
 
-        Raises DoesNotFit at the first that does not fit even so.
+        Raises ValidationFailed at the first that does not fit even so.
         """
         return tuple([self._fitted(call) for call in calls])
 
@@ -72,11 +73,11 @@ class StrictTools:
         given = json.loads(call.arguments)
         arguments = json.dumps(_declared(given, schema, schema, _DEEPEST), ensure_ascii=False)
         if not checker.accepts(arguments):
-            raise DoesNotFit(call.name)
+            raise ValidationFailed(call.name)
         return call._replace(arguments=arguments)
 
 
-class DoesNotFit(Exception):  # an event, not an error
+class ValidationFailed(Exception):  # an event, not an error
     """A call of this tool has arguments that do not fit."""
 
 
@@ -109,8 +110,21 @@ def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
     for _ in range(_DEEPEST):
         if not (isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str)):
             break
-        schema = followed(schema["$ref"], root)
+        schema = resolve_ref(schema["$ref"], root)
     return schema
+
+
+class ToolCallFailed(OutputValidationFailed):
+    """The model called a strict tool with arguments that do not fit, however often it was asked."""
+
+    default_code = "tool_call_failed"
+
+    def __init__(self, name: str, *, tries: int) -> None:
+        super().__init__(
+            f"The model called '{name}', which is strict, with arguments that do not fit its "
+            f"parameters (tries: {tries}).",
+            param="tools",
+        )
 
 
 class StrictCallsLayer:
@@ -131,7 +145,7 @@ class StrictCallsLayer:
         use = request.tool_use
         if use is None or not any(tool.strict for tool in use.tools):
             return self._inner.stream(request)
-        only_one = not use.parallel or (bool(use.forced) and not request.model.abilities.grammar)
+        only_one = not use.parallel or (bool(use.forced) and not request.model.capabilities.grammar)
         return self._tries(request, StrictTools(use.tools), only_one=only_one)
 
     async def _tries(
@@ -140,7 +154,7 @@ class StrictCallsLayer:
         spent = Usage(0, 0)
         for number in range(TRIES):
             answer = _HeldAnswer(tools, spent, hold_text=not request.stream, only_one=only_one)
-            async with aclosing(self._inner.stream(varied(request, number))) as chunks:
+            async with aclosing(self._inner.stream(retry_request(request, number))) as chunks:
                 async for chunk in chunks:
                     for ready in answer.ready(chunk):
                         yield ready
@@ -179,7 +193,7 @@ class _HeldAnswer:
     def ready(self, chunk: Chunk) -> Sequence[Chunk]:
         """What can be passed on now."""
         if chunk.usage is not None:
-            self.spent = added(self._before, chunk.usage)
+            self.spent = self._before.with_attempt(chunk.usage)
             chunk = replace(chunk, usage=self.spent)
         self._add_calls(chunk.tool_calls)
         chunk = replace(chunk, tool_calls=())
@@ -209,7 +223,7 @@ class _HeldAnswer:
         if last.finish_reason == "tool_calls":
             try:
                 calls = _as_deltas(self._tools.fitted(_joined(calls)))
-            except DoesNotFit as tool:
+            except ValidationFailed as tool:
                 self.failed = str(tool)
                 return ()
         return [*self._held, replace(last, tool_calls=tuple(calls))]

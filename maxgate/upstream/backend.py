@@ -7,18 +7,18 @@ from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest
 from maxgate.net.event_stream import EventStreamDecoder
 from maxgate.upstream.max_api import generation as engine_wire
-from maxgate.upstream.pool import Engines
+from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import EngineCall
 
 
 class UpstreamBackend:
     """Sends requests to engines over HTTP.
 
-    Nothing is tried again after an answer has begun. Raises what `Engines.ask` does, and
+    Nothing is tried again after an answer has begun. Raises what `ReplicaPool.ask` does, and
     UpstreamError where an answer is cut off.
     """
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: ReplicaPool) -> None:
         self._engines = engines
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:

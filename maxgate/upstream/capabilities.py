@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from maxgate.generation.catalog import Abilities
+from maxgate.generation.catalog import Capabilities
 
 # MAX ignores it; it tells whoever reads an engine's log where these requests come from.
 PROBE_USER: Final = "maxgate-probe"
@@ -22,15 +22,15 @@ _CHAT: Final[Mapping[str, Any]] = {
 }
 
 
-async def probe_abilities(
+async def probe_capabilities(
     client: httpx.AsyncClient, url: str, models: Collection[str], *, seconds: float
-) -> dict[str, Abilities]:
+) -> dict[str, Capabilities]:
     """What each of these models can do on the engine; `seconds` is for each question.
 
     A question that is not answered in time leaves its answer None.
     """
     engine = _Engine(client, url, seconds)
-    return {model: await engine.abilities(model) for model in models}
+    return {model: await engine.capabilities(model) for model in models}
 
 
 class _Engine:
@@ -39,13 +39,13 @@ class _Engine:
         self._url = url
         self._timeout = timeout
 
-    async def abilities(self, model: str) -> Abilities:
+    async def capabilities(self, model: str) -> Capabilities:
         grammar, logprobs, penalties = await asyncio.gather(
             self._accepts(model, {"response_format": {"type": "json_object"}}),
             self._accepts(model, {"logprobs": True, "top_logprobs": 1}),
             self._penalises(model),
         )
-        return Abilities(grammar, logprobs, penalties)
+        return Capabilities(grammar, logprobs, penalties)
 
     async def _accepts(self, model: str, fields: Mapping[str, Any]) -> bool | None:
         answer = await self._ask("/v1/chat/completions", model, {**_CHAT, **fields})

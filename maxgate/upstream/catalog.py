@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from maxgate.errors import ModelNotFound, NotFound, WrongModelForTask
-from maxgate.generation.catalog import Abilities, ServedModel
+from maxgate.errors import NotFound
+from maxgate.generation.catalog import Capabilities, ServedModel
+from maxgate.generation.errors import ModelNotFound, WrongModelForTask
 from maxgate.model_cards.card import ModelCard, SamplingDefaults, Task
 from maxgate.upstream.errors import unavailable
-from maxgate.upstream.replica import Endpoint, EngineModel
+from maxgate.upstream.replica import EngineModel, Replica
 
 
 class LiveCatalog:
@@ -19,11 +20,11 @@ class LiveCatalog:
     def __init__(
         self,
         cards: Sequence[ModelCard],
-        endpoints: Sequence[Endpoint],
+        replicas: Sequence[Replica],
         has_format: Callable[[ModelCard], bool],
     ) -> None:
         self._cards = cards
-        self._endpoints = endpoints
+        self._endpoints = replicas
         self._has_format = has_format
         self._by_name: dict[str, ServedModel] = {}
         self._models: tuple[ServedModel, ...] = ()
@@ -45,7 +46,7 @@ class LiveCatalog:
         for model in self._models:
             if task in {None, model.task}:
                 return model
-        if self._models and all(endpoint.state == "healthy" for endpoint in self._endpoints):
+        if self._models and all(replica.state == "healthy" for replica in self._endpoints):
             raise NotFound(
                 f"No model for {task} is served here. GET /v1/models lists the models.",
                 param="model",
@@ -59,14 +60,14 @@ class LiveCatalog:
 
     def _may_come(self, name: str) -> bool:
         # An engine that has not been reached may serve a model that only its card names.
-        missing = any(endpoint.state != "healthy" for endpoint in self._endpoints)
+        missing = any(replica.state != "healthy" for replica in self._endpoints)
         return missing and any(name in card.names for card in self._cards)
 
     def refresh(self) -> None:
         """Take in what endpoints and formats have become."""
         reported: dict[str, EngineModel] = {}
-        for endpoint in self._endpoints:
-            for name, model in endpoint.models.items():
+        for replica in self._endpoints:
+            for name, model in replica.models.items():
                 reported.setdefault(name, model)
         by_name: dict[str, ServedModel] = {}
         models = []
@@ -92,7 +93,7 @@ class LiveCatalog:
             context_length=min(card.context_length, limit) if limit else card.context_length,
             created=model.created,
             sampling=card.sampling,
-            abilities=self._abilities(model.name),
+            capabilities=self._abilities(model.name),
             structured_output=card.structured_output,
             tool_style=card.tool_style,
             task=card.task,
@@ -108,15 +109,15 @@ class LiveCatalog:
             context_length=model.context_length or 2**31,
             created=model.created,
             sampling=SamplingDefaults(),
-            abilities=self._abilities(model.name),
+            capabilities=self._abilities(model.name),
         )
 
-    def _abilities(self, name: str) -> Abilities:
+    def _abilities(self, name: str) -> Capabilities:
         # Any of the engines may get a request, so that all of them have to be able.
-        known = [e.abilities[name] for e in self._endpoints if name in e.abilities]
+        known = [e.capabilities[name] for e in self._endpoints if name in e.capabilities]
         if not known:
-            return Abilities()
-        return Abilities(
+            return Capabilities()
+        return Capabilities(
             grammar=all(one.grammar for one in known),
             logprobs=all(one.logprobs for one in known),
             penalties=all(one.penalties for one in known),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Embeddings, Vector
 from maxgate.upstream.max_api import embeddings as embedding_wire
-from maxgate.upstream.pool import Engines
+from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import EngineCall
 from maxgate.upstream.settings import UpstreamSettings
 
@@ -14,11 +14,11 @@ from maxgate.upstream.settings import UpstreamSettings
 class UpstreamEmbedder:
     """Sends prompts to engines over HTTP, all in one call.
 
-    Counts no tokens: MAX does not either. Raises what `Engines.ask` does, and UpstreamError for an
-    answer that is not the vectors that were asked for.
+    Does not count tokens, since MAX does not. Raises what `ReplicaPool.ask` raises, and
+    UpstreamError if the response does not contain the requested vectors.
     """
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: ReplicaPool) -> None:
         self._engines = engines
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:

@@ -10,7 +10,6 @@ import httpx
 import orjson
 
 from maxgate.errors import (
-    ContextLengthExceeded,
     GatewayError,
     InvalidRequest,
     UpstreamError,
@@ -18,12 +17,13 @@ from maxgate.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from maxgate.generation.errors import ContextLengthExceeded
 
 RETRY_AFTER_SECONDS = 2
 _TOO_LONG = re.compile(r"(\d+) tokens exceeds the configured maximum context length of (\d+)")
 
 
-class NotAnswered(UpstreamUnavailable):
+class EngineUnreachable(UpstreamUnavailable):
     """The engine could not be reached or hung up before it sent anything; another may be tried.
 
     `refused` says that there was no connection at all, so the same engine need not be tried.
@@ -42,14 +42,14 @@ def unavailable() -> UpstreamUnavailable:
     )
 
 
-def translated(error: httpx.HTTPError, *, answering: bool) -> GatewayError:
+def map_httpx_error(error: httpx.HTTPError, *, answering: bool) -> GatewayError:
     """Httpx's exception as ours.
 
     `answering` says that the engine has begun to answer, so that nothing may be tried again.
     """
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return NotAnswered("The engine cannot be reached.", refused=True)
+            return EngineUnreachable("The engine cannot be reached.", refused=True)
         case httpx.PoolTimeout():
             return UpstreamOverloaded(
                 "Too many requests are being answered.", retry_after=RETRY_AFTER_SECONDS
@@ -59,7 +59,7 @@ def translated(error: httpx.HTTPError, *, answering: bool) -> GatewayError:
         case _ if answering:
             return UpstreamError("The engine's answer was cut off.")
         case _:
-            return NotAnswered("The engine hung up before it answered.", refused=False)
+            return EngineUnreachable("The engine hung up before it answered.", refused=False)
 
 
 def error_answer(status: int, content: bytes) -> GatewayError:

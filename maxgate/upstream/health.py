@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 import httpx
 import structlog
 
-from maxgate.upstream.capabilities import probe_abilities
-from maxgate.upstream.max_api.models import NotListed, list_models
-from maxgate.upstream.replica import Endpoint, EngineModel
+from maxgate.upstream.capabilities import probe_capabilities
+from maxgate.upstream.max_api.models import ModelListError, list_models
+from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
 
 BeforeServing = Callable[[Collection[str]], Awaitable[None]]
@@ -30,81 +30,83 @@ class HealthMonitor:
 
     def __init__(
         self,
-        endpoints: Sequence[Endpoint],
+        replicas: Sequence[Replica],
         client: httpx.AsyncClient,
         settings: UpstreamSettings,
         before_serving: BeforeServing,
         changed: Callable[[], None],
         embedding_models: Collection[str] = (),
     ) -> None:
-        self._endpoints = endpoints
+        self._endpoints = replicas
         self._client = client
         self._settings = settings
         self._before_serving = before_serving
         self._changed = changed
         self._embedding_models = embedding_models
-        self._failures: Counter[Endpoint] = Counter()
+        self._failures: Counter[Replica] = Counter()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for endpoint in self._endpoints:
-                tasks.create_task(self._watch(endpoint))
+            for replica in self._endpoints:
+                tasks.create_task(self._watch(replica))
 
     async def probe_all(self) -> None:
         """Look at every engine once."""
         async with asyncio.TaskGroup() as tasks:
-            for endpoint in self._endpoints:
-                tasks.create_task(self.probe(endpoint))
+            for replica in self._endpoints:
+                tasks.create_task(self.probe(replica))
 
-    async def _watch(self, endpoint: Endpoint) -> None:
+    async def _watch(self, replica: Replica) -> None:
         while True:
-            well = endpoint.state == "healthy"
+            well = replica.state == "healthy"
             pause = self._settings.probe_interval if well else self._settings.probe_interval_down
             await asyncio.sleep(pause)
-            await self.probe(endpoint)
+            await self.probe(replica)
 
-    async def probe(self, endpoint: Endpoint) -> None:
+    async def probe(self, replica: Replica) -> None:
         """Look at one engine, and note what is seen."""
-        before = endpoint.state
+        before = replica.state
         try:
             models = await list_models(
-                self._client, endpoint.url, seconds=self._settings.probe_timeout
+                self._client, replica.url, seconds=self._settings.probe_timeout
             )
-        except NotListed as error:
-            self._note_failure(endpoint, error)
+        except ModelListError as error:
+            self._note_failure(replica, error)
         else:
             await self._before_serving(models)
-            await self._learn_abilities(endpoint, models)
-            self._failures[endpoint] = 0
-            endpoint.mark_healthy(models)
+            await self._probe_capabilities(replica, models)
+            self._failures[replica] = 0
+            replica.mark_healthy(models)
             self._changed()
-        if endpoint.state != before:
+        if replica.state != before:
             _log.info(
-                "engine is " + endpoint.state,
-                engine=endpoint.url,
-                models=sorted(endpoint.models),
-                error=endpoint.error,
+                "engine is " + replica.state,
+                engine=replica.url,
+                models=sorted(replica.models),
+                error=replica.error,
             )
 
-    async def _learn_abilities(self, endpoint: Endpoint, models: Mapping[str, EngineModel]) -> None:
+    async def _probe_capabilities(
+        self, replica: Replica, models: Mapping[str, EngineModel]
+    ) -> None:
         # An engine that comes back may have been started with other flags.
-        again = endpoint.state != "healthy"
+        again = replica.state != "healthy"
         unknown = [
             name
             for name in models
-            if name not in self._embedding_models and (again or name not in endpoint.abilities)
+            if name not in self._embedding_models and (again or name not in replica.capabilities)
         ]
         if unknown:
-            endpoint.abilities |= await probe_abilities(
-                self._client, endpoint.url, unknown, seconds=self._settings.ability_timeout
+            replica.capabilities |= await probe_capabilities(
+                self._client, replica.url, unknown, seconds=self._settings.capability_probe_timeout
             )
 
-    def _note_failure(self, endpoint: Endpoint, error: NotListed) -> None:
-        self._failures[endpoint] += 1
+    def _note_failure(self, replica: Replica, error: ModelListError) -> None:
+        self._failures[replica] += 1
         patience = 1 if error.refused else _SLOW_PROBES_BEFORE_DOWN
-        if endpoint.state != "healthy" or self._failures[endpoint] >= patience:
-            endpoint.mark_unreachable(str(error))
+        if replica.state != "healthy" or self._failures[replica] >= patience:
+            replica.mark_unreachable(str(error))
 
 
 def probe_client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncClient:

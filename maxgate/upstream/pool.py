@@ -4,14 +4,14 @@ from collections.abc import Collection, Sequence
 
 import httpx
 
-from maxgate.upstream.errors import NotAnswered, unavailable
-from maxgate.upstream.replica import Endpoint, EngineAnswer, EngineCall, ask
+from maxgate.upstream.errors import EngineUnreachable, unavailable
+from maxgate.upstream.replica import EngineAnswer, EngineCall, Replica, ask
 from maxgate.upstream.settings import UpstreamSettings
 
 
 def least_loaded(
-    endpoints: Sequence[Endpoint], model: str, *, avoid: Collection[Endpoint] = ()
-) -> Endpoint | None:
+    replicas: Sequence[Replica], model: str, *, avoid: Collection[Replica] = ()
+) -> Replica | None:
     """The engine with the fewest requests in flight among those that serve the model.
 
     Healthy ones come first; one that has not been looked at yet may be tried. Those in `avoid` are
@@ -19,7 +19,7 @@ def least_loaded(
     """
     usable = [
         e
-        for e in endpoints
+        for e in replicas
         if e.state != "unreachable" and (model in e.models or e.state == "unknown")
         if e not in avoid
     ]
@@ -31,7 +31,7 @@ def least_loaded(
 _ATTEMPTS = 2
 
 
-class Engines:
+class ReplicaPool:
     """Sends calls to engines over HTTP.
 
     A call that an engine did not begin to answer is tried once more, on another engine if there
@@ -43,32 +43,34 @@ class Engines:
 
     def __init__(
         self,
-        endpoints: Sequence[Endpoint],
+        replicas: Sequence[Replica],
         transport: httpx.AsyncBaseTransport,
         settings: UpstreamSettings,
     ) -> None:
-        self._endpoints = endpoints
+        self._endpoints = replicas
         self._transport = transport
         self._settings = settings
 
     async def ask(self, call: EngineCall) -> EngineAnswer:
         """The answer of the first engine that gives one; it has to be closed."""
-        avoid: list[Endpoint] = []
-        failure: NotAnswered | None = None
+        avoid: list[Replica] = []
+        failure: EngineUnreachable | None = None
         for _ in range(_ATTEMPTS):
-            endpoint = least_loaded(self._endpoints, call.model, avoid=avoid)
-            if endpoint is None:
+            replica = least_loaded(self._endpoints, call.model, avoid=avoid)
+            if replica is None:
                 break
             try:
-                return await ask(endpoint, self._transport, call, self._settings)
-            except NotAnswered as error:
+                return await ask(replica, self._transport, call, self._settings)
+            except EngineUnreachable as error:
                 failure = error
-                self._note_failure(endpoint, error, avoid)
+                self._note_failure(replica, error, avoid)
         raise failure or unavailable()
 
-    def _note_failure(self, endpoint: Endpoint, error: NotAnswered, avoid: list[Endpoint]) -> None:
+    def _note_failure(
+        self, replica: Replica, error: EngineUnreachable, avoid: list[Replica]
+    ) -> None:
         if error.refused:
-            endpoint.mark_unreachable(error.message)
+            replica.mark_unreachable(error.message)
         # An engine that restarts hangs up; with no other engine, the same one gets a second chance.
         if error.refused or len(self._endpoints) > 1:
-            avoid.append(endpoint)
+            avoid.append(replica)

@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple, Self, cast
 
 import httpx
 
-from maxgate.generation.catalog import Abilities
-from maxgate.upstream.errors import error_answer, translated
-from maxgate.upstream.http1.messages import EngineRequest, address_of
+from maxgate.generation.catalog import Capabilities
+from maxgate.upstream.errors import error_answer, map_httpx_error
+from maxgate.upstream.http1.messages import EngineRequest, resolve_address
 from maxgate.upstream.settings import UpstreamSettings
 
-EndpointState = Literal["unknown", "healthy", "unreachable"]
+ReplicaState = Literal["unknown", "healthy", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,21 @@ class EngineModel:
     context_length: int | None
 
 
-class Endpoint:
+class Replica:
     """What requests and probes have learned about one engine.
 
     `models` is what it listed last, also while it is away: it is expected to come back with them.
-    `abilities` is what was found out about each of them. `in_flight` counts the requests that it
+    `capabilities` is what was found out about each of them. `in_flight` counts the requests that it
     has not answered to the end.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self.state: EndpointState = "unknown"
+        self.state: ReplicaState = "unknown"
         self.models: Mapping[str, EngineModel] = {}
         self.error: str | None = None
         self.in_flight = 0
-        self.abilities: dict[str, Abilities] = {}
+        self.capabilities: dict[str, Capabilities] = {}
 
     def mark_healthy(self, models: Mapping[str, EngineModel]) -> None:
         """It has listed its models."""
@@ -59,28 +59,28 @@ class EngineCall(NamedTuple):
 
 
 async def ask(
-    endpoint: Endpoint,
+    replica: Replica,
     transport: httpx.AsyncBaseTransport,
     call: EngineCall,
     settings: UpstreamSettings,
 ) -> "EngineAnswer":
     """Send the call; the answer has begun when this returns, and has to be closed.
 
-    Raises NotAnswered where nothing came back, and what the engine's error answer means.
+    Raises EngineUnreachable where nothing came back, and what the engine's error answer means.
     """
     silence = settings.first_token_timeout if call.stream else settings.response_timeout
     limits = {"connect": settings.connect_timeout, "read": silence}
-    message = EngineRequest(address_of(endpoint.url, call.path), call.body, limits)
-    endpoint.in_flight += 1
+    message = EngineRequest(resolve_address(replica.url, call.path), call.body, limits)
+    replica.in_flight += 1
     try:
         response = await transport.handle_async_request(message)
     except httpx.HTTPError as error:
-        endpoint.in_flight -= 1
-        raise translated(error, answering=False) from error
+        replica.in_flight -= 1
+        raise map_httpx_error(error, answering=False) from error
     except BaseException:
-        endpoint.in_flight -= 1
+        replica.in_flight -= 1
         raise
-    answer = EngineAnswer(endpoint, response)
+    answer = EngineAnswer(replica, response)
     if response.status_code != 200:
         async with answer:
             raise error_answer(response.status_code, await answer.content())
@@ -96,8 +96,8 @@ class EngineAnswer:
     silent. The connection is closed unless the answer was read to its end.
     """
 
-    def __init__(self, endpoint: Endpoint, response: httpx.Response) -> None:
-        self._endpoint = endpoint
+    def __init__(self, replica: Replica, response: httpx.Response) -> None:
+        self._endpoint = replica
         self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._received = aiter(self._stream)
 
@@ -123,4 +123,4 @@ class EngineAnswer:
             await closing()
         await self._stream.aclose()
         if isinstance(error, httpx.HTTPError):
-            raise translated(error, answering=True) from error
+            raise map_httpx_error(error, answering=True) from error

@@ -26,7 +26,7 @@ class UpstreamSettings(BaseModel):
     """Between two looks at an engine that is not."""
     probe_timeout: float = Field(default=3, gt=0)
     """An engine that takes longer to list its models is not well."""
-    ability_timeout: float = Field(default=15, gt=0)
+    capability_probe_timeout: float = Field(default=15, gt=0)
     """For each question by which an engine that has come up is asked what it can do."""
     embedding_batch: int = Field(default=32, ge=1, le=2048)
     """Inputs of an embeddings request that go to an engine in one call."""

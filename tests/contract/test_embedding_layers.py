@@ -17,7 +17,7 @@ from maxgate.telemetry.layer import EmbeddingTelemetryLayer
 from maxgate.upstream.embedder import BatchingLayer
 from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.embedder import FakeEmbedder
-from tests.fakes.requests import served_model, trace
+from tests.fakes.requests import request_context, served_model
 
 LENGTHS = (2, 1, 3)
 VECTORS = tuple(array("f", [length]) for length in LENGTHS)
@@ -40,7 +40,9 @@ def ids_format(_: object) -> Any:
 def embedding_request() -> EmbeddingRequest:
     """One input of each of LENGTHS, prompts included."""
     inputs = [[7] * length for length in LENGTHS]
-    return EmbeddingRequest(served_model(), inputs, trace(), tuple(map(TokenIds.of, inputs)))
+    return EmbeddingRequest(
+        served_model(), inputs, request_context(), tuple(map(TokenIds.of, inputs))
+    )
 
 
 class Case(NamedTuple):

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import pytest
 
 from maxgate.errors import UpstreamError
-from maxgate.fan_out.layer import ChoicesLayer
+from maxgate.fan_out.layer import FanOutLayer
 from maxgate.generation.backend import Backend
-from maxgate.generation.catalog import Abilities
+from maxgate.generation.catalog import Capabilities
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
 from maxgate.pipeline import build_pipeline, layers
 from maxgate.prompts.layer import PromptLayer
-from maxgate.structured_output.layer import StructuredLayer
+from maxgate.structured_output.layer import StructuredOutputLayer
 from maxgate.telemetry.layer import TelemetryLayer
 from maxgate.tool_calling.strict import StrictCallsLayer
 from tests.fakes.backend import FakeBackend
@@ -29,7 +29,7 @@ WHOLE = Chunk('{"a": 1}', "stop", Usage(1, 2))
 PLAIN = generation_request(stream=True)
 JSON = PLAIN._replace(output=JsonOutput({}))
 STRICT = PLAIN._replace(tool_use=ToolUse((Tool("f", "", {"type": "object"}, strict=True),)))
-GRAMMAR = replace(served_model(), abilities=Abilities(grammar=True))
+GRAMMAR = replace(served_model(), capabilities=Capabilities(grammar=True))
 RETRY = replace(served_model(), structured_output="retry")
 
 
@@ -52,10 +52,10 @@ prompts = partial(PromptLayer, format_of=lambda _: None)
 whole_pipeline = partial(build_pipeline, layers(clock=FakeClock(), format_of=lambda _: None))
 CASES = {
     "telemetry": Case(telemetry, PLAIN),
-    "one choice": Case(ChoicesLayer, PLAIN),
+    "one choice": Case(FanOutLayer, PLAIN),
     "two choices": Case(
-        ChoicesLayer,
-        PLAIN._replace(choices=2),
+        FanOutLayer,
+        PLAIN._replace(n=2),
         [FIRST, LAST, replace(FIRST, choice=1), replace(LAST, choice=1, usage=Usage(1, 4))],
         [FIRST, replace(FIRST, choice=1)],
         streams=2,
@@ -64,9 +64,9 @@ CASES = {
     "strict tools, not streamed": Case(
         StrictCallsLayer, STRICT._replace(stream=False), before_failure=()
     ),
-    "structured output by grammar": Case(StructuredLayer, JSON._replace(model=GRAMMAR)),
+    "structured output by grammar": Case(StructuredOutputLayer, JSON._replace(model=GRAMMAR)),
     "structured output by retry": Case(
-        StructuredLayer, JSON._replace(model=RETRY), [WHOLE], before_failure=()
+        StructuredOutputLayer, JSON._replace(model=RETRY), [WHOLE], before_failure=()
     ),
     "prompts": Case(prompts, PLAIN),
     "prompts with stop strings": Case(prompts, generation_request(stream=True, stop=("never",))),

@@ -1,8 +1,9 @@
 """Requests for layers and backends, with everything that a test does not care about filled in."""
 
 from maxgate.generation.catalog import ServedModel
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest, Message, Sampling, TokenIds
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.request_record import RequestRecord
 from maxgate.model_cards.card import PromptFormat, SamplingDefaults
 
 
@@ -13,9 +14,9 @@ def served_model(
     return ServedModel(name, f"{name}-on-max", prompt, context_length, 1, SamplingDefaults())
 
 
-def trace() -> RequestTrace:
-    """The trace of a request that has just arrived."""
-    return RequestTrace("req_1", "POST", "/v1/chat/completions", started_at=1000.0)
+def request_context() -> RequestContext:
+    """Context of a request that has just arrived."""
+    return RequestContext(RequestRecord("req_1", "POST", "/v1/chat/completions", started_at=1000.0))
 
 
 def generation_request(
@@ -33,6 +34,6 @@ def generation_request(
         messages=tuple(Message("user", (text,)) for text in texts or ("Hello",)),
         sampling=Sampling(1.0, 1.0, max_tokens=max_tokens, seed=seed, stop=stop),
         stream=stream,
-        trace=trace(),
-        prompt=prompt,
+        context=request_context(),
+        prompt_token_ids=prompt,
     )

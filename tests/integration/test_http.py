@@ -47,6 +47,9 @@ async def test_health_tells_of_each_engine(start_gateway: StartGateway) -> None:
         health = response.json()
         url = health["engines"][0].pop("url")
         assert (response.status_code, url.startswith("http://127.0.0.1")) == (200, True)
+        capabilities = {
+            "smollm2-135m-instruct": {"grammar": False, "logprobs": True, "penalties": True}
+        }
         assert health == {
             "status": "healthy",
             "version": "0.1.0",
@@ -56,13 +59,8 @@ async def test_health_tells_of_each_engine(start_gateway: StartGateway) -> None:
                     "models": ["smollm2-135m-instruct"],
                     "in_flight": 0,
                     "error": None,
-                    "abilities": {
-                        "smollm2-135m-instruct": {
-                            "grammar": False,
-                            "logprobs": True,
-                            "penalties": True,
-                        }
-                    },
+                    "capabilities": capabilities,
+                    "abilities": capabilities,  # the old name, for one version
                 }
             ],
             "models": ["smollm2-135m-instruct"],

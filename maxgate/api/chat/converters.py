@@ -10,9 +10,10 @@ from maxgate.api.chat.schemas import (
     NamedToolChoice,
     ToolDefinition,
 )
-from maxgate.api.sampling import check_abilities, contradiction, sampling_of
+from maxgate.api.sampling import check_capabilities, contradiction, convert_sampling
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ServedModel
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request import (
     GenerationRequest,
     JsonOutput,
@@ -22,7 +23,6 @@ from maxgate.generation.request import (
     ToolCall,
     ToolUse,
 )
-from maxgate.generation.request_record import RequestTrace
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -36,7 +36,7 @@ _PLAIN_FIELDS: Final = {"role", "content", "name"}
 _BELONGS_TO: Final = {"tool_calls": "assistant", "refusal": "assistant", "tool_call_id": "tool"}
 
 
-def dialogue(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+def convert_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     """The turns of the dialogue.
 
     Raises InvalidRequest where a turn lacks its content, carries what belongs to another role, or
@@ -142,7 +142,7 @@ _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 def generation_request(
-    body: ChatCompletionRequest, model: ServedModel, trace: RequestTrace
+    body: ChatCompletionRequest, model: ServedModel, context: RequestContext
 ) -> GenerationRequest:
     """What is to be generated.
 
@@ -151,20 +151,20 @@ def generation_request(
     if body.top_logprobs is not None and not body.logprobs:
         raise contradiction("top_logprobs", "it is only allowed when 'logprobs' is true")
     limit = body.max_completion_tokens
-    sampling = sampling_of(
+    sampling = convert_sampling(
         body,
         model,
         max_tokens=body.max_tokens if limit is None else limit,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
-    check_abilities(sampling, model, logprobs_param="top_logprobs")
+    check_capabilities(sampling, model, logprobs_param="top_logprobs")
     return GenerationRequest(
         model=model,
-        messages=dialogue(body.messages),
+        messages=convert_messages(body.messages),
         sampling=sampling,
         stream=bool(body.stream),
-        trace=trace,
-        choices=body.n or 1,
+        context=context,
+        n=body.n or 1,
         tool_use=_tool_use(body) if body.tools or body.tool_choice else None,
         output=None if body.response_format is None else _output(body),
     )

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from maxgate import ids
 from maxgate.api.schemas import CompletionUsage
 from maxgate.generation.chunk import Alternative, FinishReason, TokenLogprob
-from maxgate.generation.collect import Answer, CalledTool
+from maxgate.generation.collect import CalledTool, CompletedChoice
 
 
 class FunctionCall(TypedDict):
@@ -87,7 +87,7 @@ class ChatCompletionResponse(TypedDict):
     usage: CompletionUsage
 
 
-def choice(index: int, answer: Answer, *, logprobs: bool) -> Choice:
+def choice(index: int, answer: CompletedChoice, *, logprobs: bool) -> Choice:
     """An answer as OpenAI shows it."""
     return {
         "index": index,
@@ -97,7 +97,7 @@ def choice(index: int, answer: Answer, *, logprobs: bool) -> Choice:
     }
 
 
-def _message(answer: Answer) -> AssistantMessage | CallingMessage:
+def _message(answer: CompletedChoice) -> AssistantMessage | CallingMessage:
     if not answer.tool_calls:
         return {"role": "assistant", "content": answer.text, "refusal": None}
     return {

@@ -3,7 +3,7 @@
 from maxgate.api.chat.responses import ChatCompletionResponse
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.chat.service import ChatService
-from maxgate.api.disconnect import ClientWatch
+from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.request_body import BodyReader, Receive, Scope, Send
 from maxgate.api.routing import Route, send_json
@@ -19,12 +19,12 @@ def chat_routes(service: ChatService, bodies: BodyReader, streams: EventStreams)
         in `data: [DONE]`, or in an event with an `error`.
         """
         body = await bodies.read(scope, receive, ChatCompletionRequest)
-        trace = scope["trace"]
+        context = scope["state"]["context"]
         if body.stream:
-            await streams.respond(scope, receive, send, service.stream(body, trace))
+            await streams.respond(scope, receive, send, service.stream(body, context))
             return
-        async with ClientWatch(scope, receive):
-            answer = await service.complete(body, trace)
+        async with DisconnectWatch(scope, receive):
+            answer = await service.complete(body, context)
         await send_json(send, answer)
 
     return [

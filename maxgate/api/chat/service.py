@@ -14,8 +14,8 @@ from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog
 from maxgate.generation.collect import collect
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.request_record import RequestTrace
 
 
 class ChatService:
@@ -29,9 +29,9 @@ class ChatService:
         self._catalog = catalog
         self._clock = clock
 
-    async def complete(self, body: ChatCompletionRequest, trace: RequestTrace) -> bytes:
+    async def complete(self, body: ChatCompletionRequest, context: RequestContext) -> bytes:
         """The whole answer, as JSON."""
-        request = self._request(body, trace)
+        request = self._request(body, context)
         completion = await collect(self._backend, request)
         logprobs = bool(body.logprobs)
         response: ChatCompletionResponse = {
@@ -43,23 +43,23 @@ class ChatService:
             "system_fingerprint": None,
             "choices": [
                 choice(number, answer, logprobs=logprobs)
-                for number, answer in enumerate(completion.answers)
+                for number, answer in enumerate(completion.choices)
             ],
             "usage": completion_usage(completion.usage),
         }
         return orjson.dumps(response)
 
-    def stream(self, body: ChatCompletionRequest, trace: RequestTrace) -> AsyncGenerator[bytes]:
+    def stream(self, body: ChatCompletionRequest, context: RequestContext) -> AsyncGenerator[bytes]:
         """The answer as events of a stream, ready to be sent."""
-        request = self._request(body, trace)
+        request = self._request(body, context)
         envelope = ChunkEnvelope(
             model=request.model.name,
             created=int(self._clock.wall()),
             with_usage=body.wants_usage,
-            choices=request.choices,
+            choices=request.n,
         )
         return envelope.events(self._backend.stream(request))
 
-    def _request(self, body: ChatCompletionRequest, trace: RequestTrace) -> GenerationRequest:
-        trace.stream = bool(body.stream)
-        return generation_request(body, self._catalog.find(body.model, "chat"), trace)
+    def _request(self, body: ChatCompletionRequest, context: RequestContext) -> GenerationRequest:
+        context.record.stream = bool(body.stream)
+        return generation_request(body, self._catalog.find(body.model, "chat"), context)

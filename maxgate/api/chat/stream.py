@@ -62,7 +62,7 @@ class ChunkEnvelope:
                         pending += self._opening(chunk)
                     pending += events
                     unfinished -= chunk.finish_reason is not None
-                    if pending and not chunk.more:
+                    if pending and not chunk.has_more:
                         yield pending
                         pending = b""
             if unfinished or usage is None:

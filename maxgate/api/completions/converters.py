@@ -1,14 +1,14 @@
 """OpenAI's completion request as ours, one for each prompt."""
 
 from maxgate.api.completions.schemas import CompletionRequest
-from maxgate.api.sampling import MOST_ANSWERS, check_abilities, contradiction, sampling_of
+from maxgate.api.sampling import MAX_CHOICES, check_capabilities, contradiction, convert_sampling
 from maxgate.generation.catalog import ServedModel
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.request_record import RequestTrace
 
 
 def generation_requests(
-    body: CompletionRequest, model: ServedModel, trace: RequestTrace
+    body: CompletionRequest, model: ServedModel, context: RequestContext
 ) -> list[GenerationRequest]:
     """What is to be generated.
 
@@ -16,21 +16,21 @@ def generation_requests(
     """
     prompts = _prompts(body)
     choices = body.n or 1
-    if len(prompts) * choices > MOST_ANSWERS:
-        raise contradiction("n", f"prompts times 'n' may be at most {MOST_ANSWERS}")
+    if len(prompts) * choices > MAX_CHOICES:
+        raise contradiction("n", f"prompts times 'n' may be at most {MAX_CHOICES}")
     if body.echo:
         _check_echo(body, prompts)
-    sampling = sampling_of(body, model, max_tokens=body.max_tokens, logprobs=body.logprobs)
-    check_abilities(sampling, model, logprobs_param="logprobs")
+    sampling = convert_sampling(body, model, max_tokens=body.max_tokens, logprobs=body.logprobs)
+    check_capabilities(sampling, model, logprobs_param="logprobs")
     return [
         GenerationRequest(
             model=model,
             messages=(),
             sampling=sampling,
             stream=bool(body.stream),
-            trace=trace,
-            choices=choices,
-            text=prompt,
+            context=context,
+            n=choices,
+            raw_prompt=prompt,
         )
         for prompt in prompts
     ]

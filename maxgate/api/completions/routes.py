@@ -2,7 +2,7 @@
 
 from maxgate.api.completions.schemas import CompletionRequest, CompletionResponse
 from maxgate.api.completions.service import CompletionService
-from maxgate.api.disconnect import ClientWatch
+from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.request_body import BodyReader, Receive, Scope, Send
 from maxgate.api.routing import Route, send_json
@@ -20,12 +20,12 @@ def completion_routes(
         `data: [DONE]`, or in an event with an `error`.
         """
         body = await bodies.read(scope, receive, CompletionRequest)
-        trace = scope["trace"]
+        context = scope["state"]["context"]
         if body.stream:
-            await streams.respond(scope, receive, send, service.stream(body, trace))
+            await streams.respond(scope, receive, send, service.stream(body, context))
             return
-        async with ClientWatch(scope, receive):
-            answer = await service.complete(body, trace)
+        async with DisconnectWatch(scope, receive):
+            answer = await service.complete(body, context)
         await send_json(send, answer)
 
     return [

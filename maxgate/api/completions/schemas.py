@@ -12,7 +12,7 @@ from maxgate.api.sampling import SampledRequest, TokenLimit
 from maxgate.api.schemas import CompletionUsage, NothingIn, NotServed, input_kind
 from maxgate.generation.chunk import FinishReason
 
-MOST_PROMPTS: Final = 128
+MAX_PROMPTS: Final = 128
 _MOST_TOKENS: Final = 2**20
 _DEFAULT_MAX_TOKENS: Final = 16
 
@@ -20,7 +20,7 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TextPrompt = Annotated[str, Field(min_length=1)]
 # Arrays end at the first error: items that are wrong do not count towards the greatest length.
 TokenPrompt = Annotated[list[TokenId], Field(min_length=1, max_length=_MOST_TOKENS, fail_fast=True)]
-_Several = Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)
+_Several = Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)
 Prompt = Annotated[
     Annotated[TextPrompt, Tag("a-text")]
     | Annotated[list[TextPrompt], _Several, Tag("some-texts")]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import orjson
 
@@ -23,8 +24,8 @@ from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog
 from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
 from maxgate.generation.collect import collect
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.request_record import RequestTrace
 
 
 class CompletionService:
@@ -38,12 +39,12 @@ class CompletionService:
         self._catalog = catalog
         self._clock = clock
 
-    async def complete(self, body: CompletionRequest, trace: RequestTrace) -> bytes:
+    async def complete(self, body: CompletionRequest, context: RequestContext) -> bytes:
         """All texts, as JSON."""
-        requests = self._requests(body, trace)
+        requests = self._requests(body, context)
         first = requests[0]
         texts = _Texts(self._backend, requests)
-        completion = await collect(texts, first._replace(choices=first.choices * len(requests)))
+        completion = await collect(texts, first._replace(n=first.n * len(requests)))
         choices = [
             TextChoice(
                 text=_echo(body, first, number) + answer.text,
@@ -51,18 +52,20 @@ class CompletionService:
                 logprobs=None if body.logprobs is None else _logprobs(answer.logprobs, 0),
                 finish_reason=answer.finish_reason,
             )
-            for number, answer in enumerate(completion.answers)
+            for number, answer in enumerate(completion.choices)
         ]
         envelope = self._envelope(first)
         return orjson.dumps(
             replace(envelope, choices=choices, usage=completion_usage(completion.usage))
         )
 
-    async def stream(self, body: CompletionRequest, trace: RequestTrace) -> AsyncGenerator[bytes]:
+    async def stream(
+        self, body: CompletionRequest, context: RequestContext
+    ) -> AsyncGenerator[bytes]:
         """The pieces of all texts as events of a stream, ready to be sent."""
-        requests = self._requests(body, trace)
+        requests = self._requests(body, context)
         first = requests[0]
-        envelope, offsets = self._envelope(first), [0] * (first.choices * len(requests))
+        envelope, offsets = self._envelope(first), [0] * (first.n * len(requests))
         unfinished, usage = len(offsets), None
         begun: set[int] = set()
         texts = _Texts(self._backend, requests)
@@ -84,9 +87,11 @@ class CompletionService:
             yield event(orjson.dumps(counted))
         yield DONE
 
-    def _requests(self, body: CompletionRequest, trace: RequestTrace) -> list[GenerationRequest]:
-        trace.stream = bool(body.stream)
-        return generation_requests(body, self._catalog.find(body.model, "chat"), trace)
+    def _requests(
+        self, body: CompletionRequest, context: RequestContext
+    ) -> list[GenerationRequest]:
+        context.record.stream = bool(body.stream)
+        return generation_requests(body, self._catalog.find(body.model, "chat"), context)
 
     def _envelope(self, request: GenerationRequest) -> CompletionResponse:
         return CompletionResponse(
@@ -111,7 +116,7 @@ class _Texts:
                 async for chunk in chunks:
                     yield chunk
             return
-        per_prompt = self.requests[0].choices
+        per_prompt = self.requests[0].n
         counted: dict[int, Usage] = {}
         streams = [self.backend.stream(one) for one in self.requests]
         async with aclosing(merged(streams)) as numbered:
@@ -119,7 +124,7 @@ class _Texts:
                 usage = chunk.usage
                 if usage is not None:
                     counted[number] = usage
-                    usage = Usage(*map(sum, zip(*counted.values(), strict=True)))
+                    usage = reduce(Usage.with_prompt, counted.values())
                 yield replace(chunk, choice=number * per_prompt + chunk.choice, usage=usage)
 
 
@@ -127,7 +132,7 @@ def _echo(body: CompletionRequest, first: GenerationRequest, number: int) -> str
     if not body.echo:
         return ""
     prompt = body.prompt
-    return prompt if isinstance(prompt, str) else str(prompt[number // first.choices])
+    return prompt if isinstance(prompt, str) else str(prompt[number // first.n])
 
 
 def _piece(chunk: Chunk, body: CompletionRequest, offset: int) -> TextChoice:

@@ -1,6 +1,6 @@
 """POST /v1/embeddings."""
 
-from maxgate.api.disconnect import ClientWatch
+from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody, EmbeddingResponse
 from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.request_body import BodyReader, Receive, Scope, Send
@@ -16,8 +16,8 @@ def embedding_routes(service: EmbeddingService, bodies: BodyReader) -> list[Rout
         Inputs that are too long for the model are refused, never cut.
         """
         body = await bodies.read(scope, receive, EmbeddingRequestBody)
-        async with ClientWatch(scope, receive):
-            answer = await service.create(body, scope["trace"])
+        async with DisconnectWatch(scope, receive):
+            answer = await service.create(body, scope["state"]["context"])
         await send_json(send, answer)
 
     return [

@@ -17,7 +17,7 @@ from maxgate.api.embeddings.schemas import (
 from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Vector
 from maxgate.generation.catalog import ModelCatalog, ServedModel
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.context import RequestContext
 
 
 class EmbeddingService:
@@ -30,10 +30,10 @@ class EmbeddingService:
         self._embedder = embedder
         self._catalog = catalog
 
-    async def create(self, body: EmbeddingRequestBody, trace: RequestTrace) -> bytes:
+    async def create(self, body: EmbeddingRequestBody, context: RequestContext) -> bytes:
         """The vectors, as JSON."""
         model = self._model(body)
-        request = EmbeddingRequest(model, _inputs(body.input), trace)
+        request = EmbeddingRequest(model, _inputs(body.input), context)
         answer = await self._embedder.embed(request)
         encoded = _base64 if body.encoding_format == "base64" else array.tolist
         data = [

@@ -11,11 +11,11 @@ from typing import Any, Final
 import httptools
 import httpx
 
-from maxgate.net.idle_timer import Deadline
-from maxgate.net.write_buffer import TurnWrites
+from maxgate.net.idle_timer import IdleTimer
+from maxgate.net.write_buffer import WriteBuffer
 
 
-class Abandoned(asyncio.Protocol):
+class LingeringConnection(asyncio.Protocol):
     """Closes the connection with the first byte of an answer, and at the loop's time `at` at last.
 
     MAX reads new requests when a step of its batch begins, cancellations when it ends, and forgets
@@ -25,7 +25,10 @@ class Abandoned(asyncio.Protocol):
     """
 
     def __init__(
-        self, transport: asyncio.Transport, at: float, on_close: "Callable[[Abandoned], None]"
+        self,
+        transport: asyncio.Transport,
+        at: float,
+        on_close: "Callable[[LingeringConnection], None]",
     ) -> None:
         self._transport = transport
         self._on_close = on_close
@@ -66,13 +69,13 @@ class Connection(asyncio.Protocol):
     says whether another one may be sent.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, writes: TurnWrites) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, writes: WriteBuffer) -> None:
         self._loop = loop
         self._writes = writes
         self._transport: asyncio.Transport | None = None
         self._head_waiter: asyncio.Future[ResponseHead] | None = None
         self._body_waiter: asyncio.Future[bytes] | None = None
-        self._deadline = Deadline(loop, self._was_silent)
+        self._deadline = IdleTimer(loop, self._was_silent)
         self._error: Exception | None = None
         self._paused = False
         self.idle_since = 0.0
@@ -189,13 +192,15 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def abandon(self, at: float, on_close: Callable[[Abandoned], None]) -> Abandoned:
-        """Leave it alone; it closes itself (see Abandoned) and can't be used any more."""
+    def abandon(
+        self, at: float, on_close: Callable[[LingeringConnection], None]
+    ) -> LingeringConnection:
+        """Leave it alone; it closes itself (see LingeringConnection) and can't be used any more."""
         self.closed = True
         transport = self._transport
         assert transport is not None  # noqa: S101  # it is connected
         self._let_go()
-        return Abandoned(transport, at, on_close)
+        return LingeringConnection(transport, at, on_close)
 
     def _let_go(self) -> None:
         # They know this object, too: only garbage collection would find such a circle.

@@ -28,17 +28,17 @@ class Address(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def address_of(engine: str, path: str) -> Address:
+def resolve_address(engine: str, path: str) -> Address:
     """The address of a path of the engine with this base URL."""
     url = httpx.URL(engine + path)
     head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b: %b\r\ncontent-length: " % (
         *(_POST.encode(), url.raw_path, url.netloc),
         *_JSON,
     )
-    return Address(url, url.netloc, origin_of(url), head)
+    return Address(url, url.netloc, parse_origin(url), head)
 
 
-def origin_of(url: httpx.URL) -> Origin | None:
+def parse_origin(url: httpx.URL) -> Origin | None:
     """What a plain connection is opened to; None where the URL asks for another kind."""
     return (url.host, url.port or 80) if url.scheme == _PLAIN else None
 

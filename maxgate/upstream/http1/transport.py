@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import httpx
 
-from maxgate.net.write_buffer import TurnWrites
-from maxgate.upstream.http1.connection import Abandoned, Connection, ResponseHead
-from maxgate.upstream.http1.messages import EngineRequest, EngineResponse, Origin, origin_of
+from maxgate.net.write_buffer import WriteBuffer
+from maxgate.upstream.http1.connection import Connection, LingeringConnection, ResponseHead
+from maxgate.upstream.http1.messages import EngineRequest, EngineResponse, Origin, parse_origin
 from maxgate.upstream.settings import UpstreamSettings
 
 _ResponseOf = Callable[[ResponseHead, httpx.AsyncByteStream], httpx.Response]
@@ -24,9 +24,9 @@ _ResponseOf = Callable[[ResponseHead, httpx.AsyncByteStream], httpx.Response]
 class EngineTransport(httpx.AsyncBaseTransport):
     """A connection pool per origin.
 
-    A connection that the engine closed while it was idle is replaced by a fresh one, once, if
-    nothing came back on it. A response that is closed before its end closes its connection, and so
-    does a request that is cancelled, though not before MAX has had time to read it (see Abandoned).
+    A connection that the engine closed while idle is replaced once, if no response byte had
+    arrived. Closing a response early or cancelling a request closes its connection; a cancelled
+    request's connection first lingers until MAX has read the request (see LingeringConnection).
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
@@ -35,14 +35,14 @@ class EngineTransport(httpx.AsyncBaseTransport):
         self._cancel_grace = settings.cancel_grace
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
-        self._abandoned: set[Abandoned] = set()
-        self._writes = TurnWrites()
+        self._abandoned: set[LingeringConnection] = set()
+        self._writes = WriteBuffer()
         self._other: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx."""
         ready = request if isinstance(request, EngineRequest) else None
-        origin = origin_of(request.url) if ready is None else ready.origin
+        origin = parse_origin(request.url) if ready is None else ready.origin
         if origin is None:
             return await self._httpx().handle_async_request(request)
         limits = request.extensions.get("timeout", {})
@@ -134,7 +134,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
 
         self._abandoned.add(connection.abandon(at, partial(self._forget, origin)))
 
-    def _forget(self, origin: Origin, abandoned: Abandoned) -> None:
+    def _forget(self, origin: Origin, abandoned: LingeringConnection) -> None:
         self._open[origin] -= 1
         self._abandoned.discard(abandoned)
 

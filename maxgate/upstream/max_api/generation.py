@@ -66,7 +66,7 @@ def path(request: GenerationRequest) -> str:
 
 
 def _goes_to_chat(request: GenerationRequest) -> bool:
-    if request.prompt is None and request.text is None:
+    if request.prompt_token_ids is None and request.raw_prompt is None:
         return True
     return request.grammar is not None or request.sampling.logprobs is not None
 
@@ -99,9 +99,13 @@ def _may_be_left(request: GenerationRequest) -> bool:
 
 
 def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
-    prompt = None if request.prompt is None else orjson.Fragment(b"[%b]" % request.prompt.json)
+    prompt = (
+        None
+        if request.prompt_token_ids is None
+        else orjson.Fragment(b"[%b]" % request.prompt_token_ids.json)
+    )
     if not _goes_to_chat(request):
-        fields["prompt"] = request.text if prompt is None else prompt
+        fields["prompt"] = request.raw_prompt if prompt is None else prompt
     elif prompt is None:
         fields["messages"] = [_message(message) for message in request.messages]
     else:
@@ -166,7 +170,9 @@ class ChunkReader:
         self._keeps_ids = request.tool_use is not None
         self._always_counted = _may_be_left(request)
         self._alternatives = request.sampling.logprobs
-        self._prompt_tokens = 0 if request.prompt is None else request.prompt.length
+        self._prompt_tokens = (
+            0 if request.prompt_token_ids is None else request.prompt_token_ids.length
+        )
         self._completion_tokens = 0
         self._frame: ChunkFrame | None = None
         self.finished = False
@@ -207,9 +213,9 @@ class ChunkReader:
                 raise UpstreamError("The engine failed in the middle of its answer.")
             usage = fields.get("usage")
             if usage is None:
-                return Chunk(more=more)
+                return Chunk(has_more=more)
             self.was_counted = True
-            return Chunk(usage=_usage(usage), more=more)
+            return Chunk(usage=_usage(usage), has_more=more)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise UpstreamError("A part of the engine's answer could not be read.") from error
 
@@ -224,7 +230,7 @@ class ChunkReader:
         reason = choice.get("finish_reason")
         if self.finished:
             # After a stop string MAX goes on for a few tokens; only usage counts now.
-            return Chunk(more=more)
+            return Chunk(has_more=more)
         usage = self.counted if first or self._always_counted else None
         self._frame = None
         if reason is not None:

@@ -10,7 +10,7 @@ from maxgate.errors import EngineError
 from maxgate.upstream.replica import EngineModel
 
 
-class NotListed(EngineError):
+class ModelListError(EngineError):
     """No list came; `refused` says that nothing listens at the address."""
 
     def __init__(self, reason: str, *, refused: bool) -> None:
@@ -23,13 +23,15 @@ async def list_models(
 ) -> Mapping[str, EngineModel]:
     """The models by their names at the engine.
 
-    Raises NotListed.
+    Raises ModelListError.
     """
     try:
         response = await client.get(f"{url}/v1/models", timeout=seconds)
         return _read(response)
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise NotListed(_reason(error), refused=isinstance(error, httpx.ConnectError)) from error
+        raise ModelListError(
+            _reason(error), refused=isinstance(error, httpx.ConnectError)
+        ) from error
 
 
 def _read(response: httpx.Response) -> Mapping[str, EngineModel]:

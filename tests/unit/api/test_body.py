@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maxgate.api.request_body import BodyReader, ClientGone
+from maxgate.api.request_body import BodyReader, ClientDisconnect
 from maxgate.api.schemas import RequestBody
 from maxgate.errors import (
     GatewayError,
@@ -81,5 +81,5 @@ async def test_a_body_that_does_not_come() -> None:
 
 @pytest.mark.parametrize("pieces", [[None], [b"{", None]])
 async def test_a_client_that_leaves_while_sending(pieces: list[bytes | None]) -> None:
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnect):
         await read(*pieces)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from maxgate.api.disconnect import ClientWatch
-from maxgate.api.request_body import ClientGone
+from maxgate.api.disconnect import DisconnectWatch
+from maxgate.api.request_body import ClientDisconnect
 
 
 class Client:
@@ -52,8 +52,8 @@ async def test_work_is_cancelled_when_the_client_leaves(client: Client, *, befor
     cleaned = False
     if before:
         client.leave()
-    with pytest.raises(ClientGone):
-        async with ClientWatch(client.scope, client.receive):
+    with pytest.raises(ClientDisconnect):
+        async with DisconnectWatch(client.scope, client.receive):
             try:
                 if not before:
                     asyncio.get_running_loop().call_soon(client.leave)
@@ -66,7 +66,7 @@ async def test_work_is_cancelled_when_the_client_leaves(client: Client, *, befor
 
 async def test_work_that_ends_leaves_nobody_watching(client: Client) -> None:
     before = asyncio.all_tasks()
-    async with ClientWatch(client.scope, client.receive):
+    async with DisconnectWatch(client.scope, client.receive):
         pass
     assert asyncio.all_tasks() == before
     client.leave()
@@ -76,7 +76,7 @@ async def test_work_that_ends_leaves_nobody_watching(client: Client) -> None:
 
 async def test_errors_pass_through(client: Client) -> None:
     with pytest.raises(ValueError, match="oops"):
-        async with ClientWatch(client.scope, client.receive):
+        async with DisconnectWatch(client.scope, client.receive):
             raise ValueError("oops")
 
 
@@ -84,7 +84,7 @@ async def test_a_cancellation_from_elsewhere_is_not_taken_for_a_client(client: C
     started = asyncio.Event()
 
     async def work() -> None:
-        async with ClientWatch(client.scope, client.receive):
+        async with DisconnectWatch(client.scope, client.receive):
             started.set()
             await asyncio.Event().wait()
 
@@ -96,8 +96,8 @@ async def test_a_cancellation_from_elsewhere_is_not_taken_for_a_client(client: C
 
 
 async def test_leaving_at_the_very_end_is_leaving(client: Client) -> None:
-    with pytest.raises(ClientGone):
-        async with ClientWatch(client.scope, client.receive) as watch:
+    with pytest.raises(ClientDisconnect):
+        async with DisconnectWatch(client.scope, client.receive) as watch:
             client.leave()
             if watch._tasks:
                 await asyncio.wait(watch._tasks)
@@ -111,7 +111,7 @@ async def test_the_beat_goes_on_while_the_client_is_there(client: Client) -> Non
     async def beat() -> None:
         beats.release()
 
-    async with ClientWatch(client.scope, client.receive, beat, interval=0.001):
+    async with DisconnectWatch(client.scope, client.receive, beat, interval=0.001):
         for _ in range(3):
             await beats.acquire()
 
@@ -124,5 +124,5 @@ async def test_a_beat_that_fails_is_not_swallowed(client: Client) -> None:
         raise OSError("socket")
 
     with pytest.raises(OSError, match="socket"):
-        async with ClientWatch(client.scope, client.receive, beat, interval=0.001):
+        async with DisconnectWatch(client.scope, client.receive, beat, interval=0.001):
             await failed.wait()

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.api.request_body import MOST_PARTS, MOST_VALUES, check_structure, structure
+from maxgate.api.request_body import (
+    MAX_JSON_CONTAINERS,
+    MAX_JSON_VALUES,
+    check_structure,
+    structure,
+)
 from maxgate.errors import RequestTooLarge
 
 JSON = st.recursive(
@@ -36,12 +41,12 @@ def filled(item: str, count: int) -> bytes:
 @pytest.mark.parametrize(
     ("item", "most"),
     [
-        ("[]", MOST_PARTS - 1),
-        ("{}", MOST_PARTS - 1),
-        ('{"a":[]}', (MOST_PARTS - 1) // 3),
-        ("1", MOST_VALUES),
-        ('","', MOST_VALUES),
-        ('"{[:"', MOST_VALUES),
+        ("[]", MAX_JSON_CONTAINERS - 1),
+        ("{}", MAX_JSON_CONTAINERS - 1),
+        ('{"a":[]}', (MAX_JSON_CONTAINERS - 1) // 3),
+        ("1", MAX_JSON_VALUES),
+        ('","', MAX_JSON_VALUES),
+        ('"{[:"', MAX_JSON_VALUES),
     ],
 )
 def test_so_many_pass_and_no_more(item: str, most: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from maxgate.cli.engine import SeenEngine, look_at
-from maxgate.generation.catalog import Abilities
+from maxgate.generation.catalog import Capabilities
 from maxgate.settings import Settings
 from tests.conftest import ROOT
 from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL
@@ -46,11 +46,11 @@ async def test_an_engine_that_is_away_is_shown_beside_the_others_and_fails_the_c
     away = f"http://localhost:{free_port()}"
     async with serving(FakeMax(models=["a"])) as there:
         result = await shown("--json", "--engine-url", there, "--engine-url", away)
-    abilities = {"a": {"grammar": False, "logprobs": True, "penalties": True}}
+    capabilities = {"a": {"grammar": False, "logprobs": True, "penalties": True}}
     assert orjson.loads(result.stdout) == {
         "engines": [
-            engine(there, state="healthy", models=["a"], error=None, abilities=abilities),
-            engine(away, state="unreachable", models=[], error="no connection", abilities={}),
+            engine(there, state="healthy", models=["a"], error=None, capabilities=capabilities),
+            engine(away, state="unreachable", models=[], error="no connection", capabilities={}),
         ]
     }
     assert result.returncode == 1
@@ -70,7 +70,7 @@ async def test_models_for_embeddings_are_not_asked_to_generate() -> None:
     async with serving(max_server) as url:
         settings = Settings(engine_urls=[url + "/"], cards=[EMBEDDING_CARD])
         seen = await look_at(settings, [EMBEDDING_MODEL])
-    able = Abilities(grammar=False, logprobs=True, penalties=True)
+    able = Capabilities(grammar=False, logprobs=True, penalties=True)
     assert seen == [SeenEngine(url, "healthy", [EMBEDDING_MODEL, "other"], None, {"other": able})]
 
 

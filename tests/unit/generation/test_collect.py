@@ -4,7 +4,7 @@ import pytest
 
 from maxgate.errors import UpstreamError
 from maxgate.generation.chunk import Chunk, Usage
-from maxgate.generation.collect import Answer, Completion, collect
+from maxgate.generation.collect import CompletedChoice, Completion, collect
 from tests.fakes.backend import FakeBackend
 from tests.fakes.requests import generation_request
 
@@ -14,7 +14,7 @@ async def test_chunks_become_one_answer() -> None:
         [Chunk("a", usage=Usage(1, 1)), Chunk("b", "stop"), Chunk(usage=Usage(1, 3))]
     )
     assert await collect(backend, generation_request()) == Completion(
-        (Answer("ab", "stop"),), Usage(1, 3)
+        (CompletedChoice("ab", "stop"),), Usage(1, 3)
     )
 
 

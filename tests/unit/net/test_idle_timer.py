@@ -1,12 +1,12 @@
 """What was set last counts, and one timer serves all."""
 
-from maxgate.net.idle_timer import Deadline
+from maxgate.net.idle_timer import IdleTimer
 from tests.fakes.timer_loop import FakeLoop
 
 
 def test_it_passes_once_when_its_time_is_over() -> None:
     loop, passed = FakeLoop(), [0]
-    deadline = Deadline(loop, lambda: passed.append(1))
+    deadline = IdleTimer(loop, lambda: passed.append(1))
     deadline.set(5)
     loop.go_to(4.9)
     assert passed == [0]
@@ -17,7 +17,7 @@ def test_it_passes_once_when_its_time_is_over() -> None:
 def test_moving_it_on_keeps_the_timer() -> None:
     loop = FakeLoop()
     passed_at: list[float] = []
-    deadline = Deadline(loop, lambda: passed_at.append(loop.now))
+    deadline = IdleTimer(loop, lambda: passed_at.append(loop.now))
     for now in range(4):
         loop.go_to(now)
         deadline.set(5)
@@ -29,7 +29,7 @@ def test_moving_it_on_keeps_the_timer() -> None:
 def test_moving_it_nearer_counts_too() -> None:
     loop = FakeLoop()
     passed_at: list[float] = []
-    deadline = Deadline(loop, lambda: passed_at.append(loop.now))
+    deadline = IdleTimer(loop, lambda: passed_at.append(loop.now))
     deadline.set(50)
     deadline.set(3)
     loop.go_to(60)
@@ -39,7 +39,7 @@ def test_moving_it_nearer_counts_too() -> None:
 def test_one_that_is_cleared_may_be_set_again() -> None:
     loop = FakeLoop()
     passed_at: list[float] = []
-    deadline = Deadline(loop, lambda: passed_at.append(loop.now))
+    deadline = IdleTimer(loop, lambda: passed_at.append(loop.now))
     deadline.set(3)
     deadline.clear()
     loop.go_to(10)
@@ -51,7 +51,7 @@ def test_one_that_is_cleared_may_be_set_again() -> None:
 
 def test_one_that_is_closed_never_passes() -> None:
     loop, passed = FakeLoop(), [0]
-    deadline = Deadline(loop, lambda: passed.append(1))
+    deadline = IdleTimer(loop, lambda: passed.append(1))
     deadline.set(3)
     deadline.close()
     loop.go_to(10)

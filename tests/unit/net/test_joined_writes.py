@@ -2,7 +2,7 @@
 
 import asyncio
 
-from maxgate.net.write_buffer import JoinedWrites, TurnWrites
+from maxgate.net.write_buffer import BufferedTransport, WriteBuffer
 from tests.fakes.recorded_transport import RecordedTransport
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
@@ -10,7 +10,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
 async def test_head_and_body_are_one_write_at_the_end_of_the_turn() -> None:
     inner = RecordedTransport()
-    transport = JoinedWrites(inner, TurnWrites())
+    transport = BufferedTransport(inner, WriteBuffer())
     for data in (HEAD, b"ab", b"", bytearray(b"cd")):
         transport.write(data)
     assert inner.written == []
@@ -22,7 +22,7 @@ async def test_head_and_body_are_one_write_at_the_end_of_the_turn() -> None:
 
 async def test_closing_sends_what_is_held_first() -> None:
     inner = RecordedTransport()
-    transport = JoinedWrites(inner, TurnWrites())
+    transport = BufferedTransport(inner, WriteBuffer())
     transport.write(HEAD)
     transport.close()
     await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from maxgate.net.write_buffer import TurnWrites
+from maxgate.net.write_buffer import WriteBuffer
 from tests.fakes.recorded_transport import RecordedTransport
 
 
@@ -14,7 +14,7 @@ async def test_the_writes_of_a_turn_are_one_per_socket_in_the_order_of_the_first
             super().write(data)
             order.append(bytes(data).decode())
 
-    one, other, writes = Noted(), Noted(), TurnWrites()
+    one, other, writes = Noted(), Noted(), WriteBuffer()
     for transport, data in ((one, b"a"), (other, b"b"), (one, b"c")):
         writes.write(transport, data)
     await asyncio.sleep(0)
@@ -24,7 +24,7 @@ async def test_the_writes_of_a_turn_are_one_per_socket_in_the_order_of_the_first
 
 
 async def test_a_socket_that_closes_before_the_end_gets_nothing_and_takes_nothing_with_it() -> None:
-    closing, other, writes = RecordedTransport(), RecordedTransport(), TurnWrites()
+    closing, other, writes = RecordedTransport(), RecordedTransport(), WriteBuffer()
     writes.write(closing, b"a")
     writes.write(other, b"b")
     closing.close()
@@ -33,7 +33,7 @@ async def test_a_socket_that_closes_before_the_end_gets_nothing_and_takes_nothin
 
 
 async def test_what_is_flushed_is_not_written_again() -> None:
-    transport, writes = RecordedTransport(), TurnWrites()
+    transport, writes = RecordedTransport(), WriteBuffer()
     writes.write(transport, b"a")
     writes.flush()
     writes.write(transport, b"b")

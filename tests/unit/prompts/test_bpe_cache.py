@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from maxgate.prompts.bpe_cache import WordEncoder, split_of
+from maxgate.prompts.bpe_cache import CachedBpeEncoder, split_of
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.oracles import meta
 
@@ -29,7 +29,7 @@ def gpt2_like() -> Tokenizer:
 
 
 @pytest.fixture(scope="session", params=["gpt2", "smollm", "llama3"])
-def both(request: pytest.FixtureRequest) -> tuple[Tokenizer, WordEncoder]:
+def both(request: pytest.FixtureRequest) -> tuple[Tokenizer, CachedBpeEncoder]:
     """A tokenizer, and what splits for it."""
     if request.param == "smollm":
         small: PromptTokenizer = request.getfixturevalue("small_tokenizer")
@@ -41,7 +41,7 @@ def both(request: pytest.FixtureRequest) -> tuple[Tokenizer, WordEncoder]:
         tokenizer = gpt2_like()
     split = split_of(tokenizer)
     assert split is not None
-    return tokenizer, WordEncoder(split, lambda text: ids_of(tokenizer, text))
+    return tokenizer, CachedBpeEncoder(split, lambda text: ids_of(tokenizer, text))
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -51,7 +51,9 @@ def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
 
 @given(text=ascii_texts | st.text(max_size=20))
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_the_ids_are_those_of_the_tokenizer(text: str, both: tuple[Tokenizer, WordEncoder]) -> None:
+def test_the_ids_are_those_of_the_tokenizer(
+    text: str, both: tuple[Tokenizer, CachedBpeEncoder]
+) -> None:
     tokenizer, words = both
     assert words.encode(text).to_list() == ids_of(tokenizer, text)
 
@@ -71,21 +73,21 @@ def test_the_ids_are_those_of_the_tokenizer(text: str, both: tuple[Tokenizer, Wo
         "\x1d \x1d a \x1d",
     ],
 )
-def test_awkward_texts_too(text: str, both: tuple[Tokenizer, WordEncoder]) -> None:
+def test_awkward_texts_too(text: str, both: tuple[Tokenizer, CachedBpeEncoder]) -> None:
     tokenizer, words = both
     assert words.encode(text).to_list() == ids_of(tokenizer, text)
 
 
 def test_a_word_is_looked_up_once() -> None:
     asked: list[str] = []
-    words = WordEncoder(r"\w+|\W", lambda word: asked.append(word) or [len(word)])  # type: ignore[func-returns-value]
+    words = CachedBpeEncoder(r"\w+|\W", lambda word: asked.append(word) or [len(word)])  # type: ignore[func-returns-value]
     assert words.encode("to be or not to be").to_list() == [2, 1, 2, 1, 2, 1, 3, 1, 2, 1, 2]
     assert sorted(asked) == [" ", "be", "not", "or", "to"]
 
 
 def test_very_long_words_are_not_kept() -> None:
     asked: list[str] = []
-    words = WordEncoder(r"\w+", lambda word: asked.append(word) or [1])  # type: ignore[func-returns-value]
+    words = CachedBpeEncoder(r"\w+", lambda word: asked.append(word) or [1])  # type: ignore[func-returns-value]
     for _ in range(2):
         words.encode("x" * 101)
     assert asked == ["x" * 101] * 2

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from maxgate.errors import InputTooLong, InvalidRequest
+from maxgate.errors import InvalidRequest
+from maxgate.generation.errors import InputTooLong
 from maxgate.prompts.embeddings import EmbeddingFormat
 
 CLS, SEP, PAD, UNK, HELLO = 101, 102, 0, 100, 7592

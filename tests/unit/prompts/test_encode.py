@@ -2,7 +2,8 @@
 
 import pytest
 
-from maxgate.errors import ContextLengthExceeded, InvalidRequest
+from maxgate.errors import InvalidRequest
+from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.prompts.encode import check_length
 
 LIMIT = 10_000

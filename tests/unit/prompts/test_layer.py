@@ -4,8 +4,8 @@ from contextlib import aclosing
 
 import pytest
 
-from maxgate.errors import ContextLengthExceeded
 from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.layer import PromptLayer
@@ -31,7 +31,7 @@ async def test_the_engine_gets_ids_and_the_tokens_to_stop_at(chatml: ChatMLForma
         Chunk("Hi", "stop", Usage(9, 2))
     ]
     [asked] = inner.requests
-    assert (asked.prompt, asked.stop_token_ids) == (chatml.encode(request.messages), (2,))
+    assert (asked.prompt_token_ids, asked.stop_token_ids) == (chatml.encode(request.messages), (2,))
 
 
 async def test_a_model_without_a_format_is_passed_on_as_it_came() -> None:
@@ -46,7 +46,7 @@ async def test_a_long_text_is_encoded_beside_the_event_loop(chatml: ChatMLFormat
     inner = FakeBackend([Chunk("Hi", "stop", Usage(9, 2))])
     request = generation_request(text, model=served_model(context_length=100_000))
     await run(PromptLayer(inner, lambda _: chatml), request)
-    assert inner.requests[0].prompt == chatml.encode(request.messages)
+    assert inner.requests[0].prompt_token_ids == chatml.encode(request.messages)
 
 
 @pytest.mark.parametrize(

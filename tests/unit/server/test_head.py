@@ -3,7 +3,7 @@
 import pytest
 
 from maxgate.errors import HeadersTooLarge, InvalidRequest
-from maxgate.server.protocol import LARGEST_HEAD, check_host, check_size
+from maxgate.server.protocol import MAX_HEADER_BYTES, check_host, check_size
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,6 @@ def test_there_is_one_host_or_none() -> None:
 
 
 def test_a_head_may_have_so_many_bytes_and_no_more() -> None:
-    check_size(b"/a", [(b"x", b"y" * (LARGEST_HEAD - 3))])
+    check_size(b"/a", [(b"x", b"y" * (MAX_HEADER_BYTES - 3))])
     with pytest.raises(HeadersTooLarge, match="32768 bytes"):
-        check_size(b"/ab", [(b"x", b"y" * (LARGEST_HEAD - 3))])
+        check_size(b"/ab", [(b"x", b"y" * (MAX_HEADER_BYTES - 3))])

@@ -1,4 +1,4 @@
-"""What a generation took is on its trace, however it ended."""
+"""What a generation took is on its record, however it ended."""
 
 import asyncio
 from contextlib import aclosing
@@ -30,24 +30,31 @@ async def run(
 async def test_tokens_and_times_of_a_stream() -> None:
     clock, request = FakeClock(), generation_request(stream=True)
     await run(TelemetryLayer(FakeBackend(CHUNKS), clock), request, clock)
-    trace = request.trace
-    assert (trace.model, trace.prompt_tokens, trace.completion_tokens, trace.cached_tokens) == (
+    record = request.context.record
+    assert (record.model, record.prompt_tokens, record.completion_tokens, record.cached_tokens) == (
         "small", 9, 4, 3,
     )  # fmt: skip
-    assert (trace.time_to_first_token, trace.time_per_output_token) == (1.0, 1 / 3)
+    assert (record.time_to_first_token, record.time_per_output_token) == (1.0, 1 / 3)
 
 
 async def test_a_whole_answer_has_no_first_token() -> None:
     clock, request = FakeClock(), generation_request()
     layer = TelemetryLayer(FakeBackend([Chunk("ab", "stop", Usage(9, 3))]), clock)
     await run(layer, request, clock)
-    assert (request.trace.time_to_first_token, request.trace.completion_tokens) == (None, 3)
+    assert (
+        request.context.record.time_to_first_token,
+        request.context.record.completion_tokens,
+    ) == (None, 3)
 
 
 async def test_a_stream_that_is_left_early_counts_what_was_seen() -> None:
     clock, request = FakeClock(), generation_request(stream=True)
     await run(TelemetryLayer(FakeBackend(CHUNKS), clock), request, clock, leave_after=3)
-    assert (request.trace.prompt_tokens, request.trace.completion_tokens) == (9, 2)
+    record = request.context.record
+    assert (record.prompt_tokens, record.completion_tokens) == (
+        9,
+        2,
+    )
 
 
 async def test_a_stream_that_fails_too() -> None:
@@ -55,7 +62,11 @@ async def test_a_stream_that_fails_too() -> None:
     layer = TelemetryLayer(FakeBackend([*CHUNKS[:2], UpstreamError("gone")]), clock)
     with pytest.raises(UpstreamError):
         await run(layer, request, clock)
-    assert (request.trace.prompt_tokens, request.trace.completion_tokens) == (9, 1)
+    record = request.context.record
+    assert (record.prompt_tokens, record.completion_tokens) == (
+        9,
+        1,
+    )
 
 
 async def test_several_answers_of_one_request_are_summed() -> None:
@@ -63,8 +74,12 @@ async def test_several_answers_of_one_request_are_summed() -> None:
     layer = TelemetryLayer(FakeBackend(CHUNKS), clock)
     await run(layer, request, clock)
     await run(layer, request, clock)
-    assert (request.trace.prompt_tokens, request.trace.completion_tokens) == (18, 8)
-    assert request.trace.time_to_first_token == 1.0
+    record = request.context.record
+    assert (record.prompt_tokens, record.completion_tokens) == (
+        18,
+        8,
+    )
+    assert request.context.record.time_to_first_token == 1.0
 
 
 async def test_cancellation_passes_through() -> None:
@@ -75,4 +90,4 @@ async def test_cancellation_passes_through() -> None:
     await backend.waiting.wait()
     work.cancel()
     await asyncio.wait([work])
-    assert (work.cancelled(), backend.ended, request.trace.prompt_tokens) == (True, 1, 9)
+    assert (work.cancelled(), backend.ended, request.context.record.prompt_tokens) == (True, 1, 9)

@@ -8,7 +8,7 @@ import logging
 import pytest
 import structlog
 
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.request_record import RequestRecord
 from maxgate.telemetry.logging import LogFormat, RequestLog, configure_logging
 from tests.unit.telemetry.test_metrics_store import finished
 
@@ -25,7 +25,7 @@ class Terminal(io.TextIOWrapper):
         return self._tty
 
 
-def logged(trace: RequestTrace, log_format: LogFormat | None, *, tty: bool = False) -> str:
+def logged(trace: RequestRecord, log_format: LogFormat | None, *, tty: bool = False) -> str:
     stream = Terminal(tty=tty)
     configure_logging(log_format, stream)
     RequestLog().request_finished(trace)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maxgate.errors import ConfigurationError
-from maxgate.generation.request_record import RequestTrace
+from maxgate.generation.request_record import RequestRecord
 from maxgate.telemetry.histogram import BUCKETS, upper_bound
 from maxgate.telemetry.metrics_store import MetricsStore
 from tests.fakes.clock import FakeClock
@@ -14,8 +14,8 @@ from tests.fakes.clock import FakeClock
 
 def finished(
     *, model: str = "small", outcome: str = "ok", duration: float = 1.0, route: str = "/v1/x"
-) -> RequestTrace:
-    return RequestTrace(
+) -> RequestRecord:
+    return RequestRecord(
         "req_1",
         "POST",
         route,
@@ -31,7 +31,7 @@ def finished(
     )
 
 
-def record(store: MetricsStore, *traces: RequestTrace) -> None:
+def record(store: MetricsStore, *traces: RequestRecord) -> None:
     for trace in traces:
         store.request_started()
         store.request_finished(trace)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from maxgate.telemetry.metrics_store import usage_of
+from maxgate.telemetry.metrics_store import read_process_usage
 from maxgate.telemetry.snapshot import ProcessUsage
 
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
@@ -20,15 +20,15 @@ def test_processes_add_up_and_one_that_has_ended_is_left_out(tmp_path: Path) -> 
     stat(tmp_path, "self")
     stat(tmp_path, "7", user=3 * _TICKS, system=1 * _TICKS, pages=10)
     stat(tmp_path, "8", user=2 * _TICKS, pages=5)
-    assert usage_of([7, 8, 9], tmp_path) == ProcessUsage(6.0, 15 * _PAGE)
+    assert read_process_usage([7, 8, 9], tmp_path) == ProcessUsage(6.0, 15 * _PAGE)
 
 
 def test_without_procfs_nothing_is_claimed(tmp_path: Path) -> None:
-    assert usage_of([7], tmp_path) is None
+    assert read_process_usage([7], tmp_path) is None
 
 
 def test_this_process_has_taken_some_of_both() -> None:
-    usage = usage_of([os.getpid()])
+    usage = read_process_usage([os.getpid()])
     assert usage is not None
     assert usage.cpu_seconds > 0
     assert usage.resident_bytes > 1_000_000

@@ -9,7 +9,7 @@ import pytest
 from maxgate.errors import InvalidRequest
 from maxgate.generation.collect import CalledTool
 from maxgate.generation.request import Tool
-from maxgate.tool_calling.strict import DoesNotFit, StrictTools
+from maxgate.tool_calling.strict import StrictTools, ValidationFailed
 
 NUMBER = {"type": "integer"}
 
@@ -56,7 +56,7 @@ def test_what_a_schema_leaves_no_room_for_is_left_out(
     ],
 )
 def test_what_does_not_fit_is_no_call(schema: dict[str, Any], arguments: str) -> None:
-    with pytest.raises(DoesNotFit, match="f"):
+    with pytest.raises(ValidationFailed, match="f"):
         fitted(schema, arguments)
 
 

@@ -10,7 +10,6 @@ import pytest
 import respx
 
 from maxgate.errors import (
-    ContextLengthExceeded,
     GatewayError,
     InvalidRequest,
     UpstreamError,
@@ -19,11 +18,12 @@ from maxgate.errors import (
     UpstreamUnavailable,
 )
 from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.http1.transport import EngineTransport
-from maxgate.upstream.pool import Engines
-from maxgate.upstream.replica import Endpoint, EngineModel
+from maxgate.upstream.pool import ReplicaPool
+from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.max_server import ANSWER, FakeMax, Script
 from tests.fakes.raw_server import RawServer, serving_bytes
@@ -35,31 +35,31 @@ ENGINE = "http://engine:8080"
 ROUTE = ENGINE + "/v1/completions"
 
 
-def endpoint(url: str = ENGINE) -> Endpoint:
-    one = Endpoint(url)
+def replica(url: str = ENGINE) -> Replica:
+    one = Replica(url)
     one.mark_healthy({"small-on-max": EngineModel("small-on-max", 1, 100)})
     return one
 
 
 @asynccontextmanager
 async def backend_for(
-    *endpoints: Endpoint, settings: UpstreamSettings | None = None
+    *replicas: Replica, settings: UpstreamSettings | None = None
 ) -> AsyncIterator[UpstreamBackend]:
     settings = settings or UpstreamSettings()
     async with EngineTransport(settings) as transport:
-        yield UpstreamBackend(Engines(endpoints, transport, settings))
+        yield UpstreamBackend(ReplicaPool(replicas, transport, settings))
 
 
 def mocked(router: respx.Router) -> UpstreamBackend:
     """A backend whose engine is respx."""
     transport = httpx.MockTransport(router.async_handler)
-    return UpstreamBackend(Engines([endpoint()], transport, UpstreamSettings()))
+    return UpstreamBackend(ReplicaPool([replica()], transport, UpstreamSettings()))
 
 
 async def run(backend: UpstreamBackend, request: GenerationRequest) -> list[Chunk]:
     async with aclosing(backend.stream(request)) as chunks:
         # Which chunks come together is the network's affair.
-        return [replace(chunk, more=False) async for chunk in chunks]
+        return [replace(chunk, has_more=False) async for chunk in chunks]
 
 
 def request(*, stream: bool = True, stop: tuple[str, ...] = ()) -> GenerationRequest:
@@ -67,7 +67,7 @@ def request(*, stream: bool = True, stop: tuple[str, ...] = ()) -> GenerationReq
 
 
 async def test_a_whole_answer_is_one_chunk() -> None:
-    async with serving(FakeMax()) as url, backend_for(endpoint(url)) as backend:
+    async with serving(FakeMax()) as url, backend_for(replica(url)) as backend:
         assert await run(backend, request(stream=False)) == [
             Chunk("".join(ANSWER), "stop", Usage(37, 8, 5))
         ]
@@ -93,7 +93,7 @@ async def test_an_engine_behind_another_transport_gets_the_same_request() -> Non
 
 
 async def test_a_stream_is_passed_on_chunk_by_chunk() -> None:
-    async with serving(FakeMax()) as url, backend_for(endpoint(url)) as backend:
+    async with serving(FakeMax()) as url, backend_for(replica(url)) as backend:
         assert await run(backend, request()) == [
             Chunk("The", usage=Usage(3, 1)),
             *(Chunk(token) for token in ANSWER[1:-1]),
@@ -104,7 +104,7 @@ async def test_a_stream_is_passed_on_chunk_by_chunk() -> None:
 
 async def test_an_engine_that_does_not_count_is_counted_for() -> None:
     engine = FakeMax(scripts=[Script(with_usage=False, with_done=False)])
-    async with serving(engine) as url, backend_for(endpoint(url)) as backend:
+    async with serving(engine) as url, backend_for(replica(url)) as backend:
         assert (await run(backend, request()))[-1] == Chunk(usage=Usage(3, 7))
 
 
@@ -132,7 +132,7 @@ async def test_what_comes_after_the_end_is_not_text() -> None:
     [Script(cut_after=3), Script(error_after=3), Script(finish_reason=None, with_done=True)],  # type: ignore[arg-type]
 )
 async def test_a_stream_that_does_not_end_well_is_an_error(script: Script) -> None:
-    async with serving(FakeMax(scripts=[script])) as url, backend_for(endpoint(url)) as backend:
+    async with serving(FakeMax(scripts=[script])) as url, backend_for(replica(url)) as backend:
         seen: list[Chunk] = []
         with pytest.raises(UpstreamError):
             async with aclosing(backend.stream(request())) as chunks:
@@ -152,14 +152,14 @@ HALF = WHOLE[:80]
 
 async def test_an_engine_that_hangs_up_is_asked_once_more_on_a_fresh_connection() -> None:
     server = RawServer([HANGS_UP, WHOLE])
-    async with serving_bytes(server) as url, backend_for(endpoint(url)) as backend:
+    async with serving_bytes(server) as url, backend_for(replica(url)) as backend:
         assert await run(backend, request(stream=False)) == [Chunk("Paris", "stop", Usage(3, 2))]
     assert server.connections == 2
 
 
 async def test_an_engine_that_hangs_up_again_is_given_up() -> None:
     server = RawServer([HANGS_UP] * 3)
-    async with serving_bytes(server) as url, backend_for(endpoint(url)) as backend:
+    async with serving_bytes(server) as url, backend_for(replica(url)) as backend:
         with pytest.raises(UpstreamUnavailable) as caught:
             await run(backend, request())
     assert (caught.value.retry_after, server.connections) == (2, 2)
@@ -167,22 +167,22 @@ async def test_an_engine_that_hangs_up_again_is_given_up() -> None:
 
 async def test_half_an_answer_is_an_error_and_not_asked_for_again() -> None:
     server = RawServer([HALF, WHOLE])
-    async with serving_bytes(server) as url, backend_for(endpoint(url)) as backend:
+    async with serving_bytes(server) as url, backend_for(replica(url)) as backend:
         with pytest.raises(UpstreamError):
             await run(backend, request(stream=False))
     assert server.connections == 1
 
 
 async def test_another_engine_answers_where_one_refuses() -> None:
-    gone = endpoint("http://127.0.0.1:9")
+    gone = replica("http://127.0.0.1:9")
     engine = FakeMax(models=["small-on-max"])
-    async with serving(engine) as url, backend_for(gone, endpoint(url)) as backend:
+    async with serving(engine) as url, backend_for(gone, replica(url)) as backend:
         assert (await run(backend, request(stream=False)))[0].text == "".join(ANSWER)
     assert (gone.state, gone.error) == ("unreachable", "The engine cannot be reached.")
 
 
 async def test_without_an_engine_it_is_unavailable() -> None:
-    async with backend_for(endpoint("http://127.0.0.1:9")) as backend:
+    async with backend_for(replica("http://127.0.0.1:9")) as backend:
         for _ in range(2):  # refused, then known to be away
             with pytest.raises(UpstreamUnavailable) as caught:
                 await run(backend, request())
@@ -241,7 +241,7 @@ async def test_silence_is_bounded_before_the_first_token_and_between_tokens(
 ) -> None:
     engine = FakeMax(scripts=[Script(silent_after=silent_after)])
     settings = UpstreamSettings(first_token_timeout=0.05, idle_timeout=0.05)
-    async with serving(engine) as url, backend_for(endpoint(url), settings=settings) as backend:
+    async with serving(engine) as url, backend_for(replica(url), settings=settings) as backend:
         with pytest.raises(UpstreamTimeout):
             await run(backend, request())
         await engine.idle.wait()
@@ -257,7 +257,7 @@ async def test_the_engine_is_let_go_when_the_request_is_cancelled(
     one, at_once = None, UpstreamSettings(cancel_grace=0)
     async with (
         serving(engine) as url,
-        backend_for(one := endpoint(url), settings=at_once) as backend,
+        backend_for(one := replica(url), settings=at_once) as backend,
     ):
         work = asyncio.create_task(run(backend, request(stream=stream)))
         await engine.arrived.wait()
@@ -271,7 +271,7 @@ async def test_the_engine_is_let_go_when_the_request_is_cancelled(
 async def test_the_engine_is_let_go_when_the_stream_is_closed_early() -> None:
     engine = FakeMax(scripts=[Script(silent_after=2)])
     one = None
-    async with serving(engine) as url, backend_for(one := endpoint(url)) as backend:
+    async with serving(engine) as url, backend_for(one := replica(url)) as backend:
         async with aclosing(backend.stream(request())) as chunks:
             await anext(chunks)
             assert one.in_flight == 1
@@ -288,7 +288,7 @@ async def test_a_connection_is_used_again_after_a_stream() -> None:
         connections.add(scope.get("client"))
         await engine(scope, receive, send)
 
-    async with serving(noting) as url, backend_for(endpoint(url)) as backend:
+    async with serving(noting) as url, backend_for(replica(url)) as backend:
         for stream in (True, False, True):
             await run(backend, request(stream=stream))
     assert len(connections - {None}) == 1
@@ -300,7 +300,7 @@ async def test_chunks_that_came_together_say_so() -> None:
     router = respx.Router()
     router.post(ROUTE).respond(200, content=chunk + chunk + end)
     async with aclosing(mocked(router).stream(request())) as chunks:
-        assert [(chunk.text, chunk.more) async for chunk in chunks] == [
+        assert [(chunk.text, chunk.has_more) async for chunk in chunks] == [
             ("a", True),
             ("a", True),
             ("b", False),

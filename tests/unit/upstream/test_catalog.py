@@ -2,10 +2,11 @@
 
 import pytest
 
-from maxgate.errors import ModelNotFound, NotFound, UpstreamUnavailable, WrongModelForTask
+from maxgate.errors import NotFound, UpstreamUnavailable
+from maxgate.generation.errors import ModelNotFound, WrongModelForTask
 from maxgate.model_cards.card import MaxFlags, ModelCard
 from maxgate.upstream.catalog import LiveCatalog
-from maxgate.upstream.replica import Endpoint, EngineModel
+from maxgate.upstream.replica import EngineModel, Replica
 
 
 def card(name: str, *aliases: str, prompt: str = "chatml") -> ModelCard:
@@ -33,14 +34,14 @@ def embedding_card(name: str) -> ModelCard:
     )
 
 
-def engine(*models: EngineModel, healthy: bool = True) -> Endpoint:
-    endpoint = Endpoint("http://engine")
+def engine(*models: EngineModel, healthy: bool = True) -> Replica:
+    replica = Replica("http://engine")
     if healthy:
-        endpoint.mark_healthy({model.name: model for model in models})
-    return endpoint
+        replica.mark_healthy({model.name: model for model in models})
+    return replica
 
 
-def catalog(cards: list[ModelCard], *engines: Endpoint, formats: bool = True) -> LiveCatalog:
+def catalog(cards: list[ModelCard], *engines: Replica, formats: bool = True) -> LiveCatalog:
     live = LiveCatalog(cards, engines, lambda _: formats)
     live.refresh()
     return live

@@ -11,12 +11,12 @@ from maxgate.generation.request import TokenIds
 from maxgate.upstream.embedder import BatchingLayer
 from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.embedder import FakeEmbedder
-from tests.fakes.requests import served_model, trace
+from tests.fakes.requests import request_context, served_model
 
 
 def request(lengths: Sequence[int]) -> EmbeddingRequest:
     prompts = tuple(TokenIds.of([1] * length) for length in lengths)
-    return EmbeddingRequest(served_model(), [[1]] * len(prompts), trace(), prompts)
+    return EmbeddingRequest(served_model(), [[1]] * len(prompts), request_context(), prompts)
 
 
 def layer(inner: FakeEmbedder, *, concurrency: int = 2) -> BatchingLayer:

@@ -1,11 +1,11 @@
-"""Engines are looked after: up when they list their models, down when they cannot be reached."""
+"""A replica is healthy while it lists its models and unreachable when it refuses connections."""
 
 import httpx
 import pytest
 import respx
 
 from maxgate.upstream.health import HealthMonitor
-from maxgate.upstream.replica import Endpoint, EngineModel
+from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
 
 URL = "http://engine:8080"
@@ -16,17 +16,17 @@ class Fixture:
     """A monitor of one endpoint, and what it told."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
-        self.endpoint = Endpoint(URL + "/")
+        self.replica = Replica(URL + "/")
         self.seen: list[str] = []
         self.monitor = HealthMonitor(
-            [self.endpoint], client, UpstreamSettings(), self._before_serving, self._changed
+            [self.replica], client, UpstreamSettings(), self._before_serving, self._changed
         )
 
     async def _before_serving(self, names: object) -> None:
-        self.seen.append(f"{sorted(names)} while {self.endpoint.state}")  # type: ignore[call-overload]
+        self.seen.append(f"{sorted(names)} while {self.replica.state}")  # type: ignore[call-overload]
 
     def _changed(self) -> None:
-        self.seen.append(self.endpoint.state)
+        self.seen.append(self.replica.state)
 
 
 async def probe(router: respx.Router, *answers: httpx.Response | Exception) -> Fixture:
@@ -41,8 +41,8 @@ async def probe(router: respx.Router, *answers: httpx.Response | Exception) -> F
 
 async def test_an_engine_that_lists_its_models_is_healthy(respx_mock: respx.Router) -> None:
     fixture = await probe(respx_mock, httpx.Response(200, json=MODELS))
-    endpoint = fixture.endpoint
-    assert (endpoint.state, endpoint.models) == ("healthy", {"small": EngineModel("small", 1, 100)})
+    replica = fixture.replica
+    assert (replica.state, replica.models) == ("healthy", {"small": EngineModel("small", 1, 100)})
     assert fixture.seen == ["['small'] while unknown", "healthy"]
 
 
@@ -60,22 +60,22 @@ async def test_an_engine_that_lists_its_models_is_healthy(respx_mock: respx.Rout
 async def test_any_other_answer_is_not(
     respx_mock: respx.Router, answer: httpx.Response | Exception, reason: str
 ) -> None:
-    endpoint = (await probe(respx_mock, answer)).endpoint
-    assert (endpoint.state, endpoint.error) == ("unreachable", reason)
+    replica = (await probe(respx_mock, answer)).replica
+    assert (replica.state, replica.error) == ("unreachable", reason)
 
 
 async def test_an_engine_that_is_slow_to_answer_three_times_is_down(
     respx_mock: respx.Router,
 ) -> None:
     well, slow = httpx.Response(200, json=MODELS), httpx.ReadTimeout("slow")
-    assert (await probe(respx_mock, well, slow, slow)).endpoint.state == "healthy"
-    assert (await probe(respx_mock, well, slow, slow, slow)).endpoint.state == "unreachable"
+    assert (await probe(respx_mock, well, slow, slow)).replica.state == "healthy"
+    assert (await probe(respx_mock, well, slow, slow, slow)).replica.state == "unreachable"
 
 
 async def test_an_engine_that_refuses_connections_is_down_at_once(
     respx_mock: respx.Router,
 ) -> None:
-    endpoint = (
+    replica = (
         await probe(respx_mock, httpx.Response(200, json=MODELS), httpx.ConnectError("refused"))
-    ).endpoint
-    assert (endpoint.state, list(endpoint.models)) == ("unreachable", ["small"])
+    ).replica
+    assert (replica.state, list(replica.models)) == ("unreachable", ["small"])

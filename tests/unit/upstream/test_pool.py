@@ -1,13 +1,13 @@
 """The engine with the least to do among those that can."""
 
 from maxgate.upstream.pool import least_loaded
-from maxgate.upstream.replica import Endpoint, EngineModel
+from maxgate.upstream.replica import EngineModel, Replica
 
 MODELS = {"small": EngineModel("small", 1, 100)}
 
 
-def endpoint(state: str, in_flight: int = 0) -> Endpoint:
-    one = Endpoint(f"http://{state}-{in_flight}")
+def replica(state: str, in_flight: int = 0) -> Replica:
+    one = Replica(f"http://{state}-{in_flight}")
     if state == "healthy":
         one.mark_healthy(MODELS)
     elif state == "unreachable":
@@ -17,18 +17,18 @@ def endpoint(state: str, in_flight: int = 0) -> Endpoint:
 
 
 def test_the_least_loaded_healthy_one_is_taken() -> None:
-    idle, busy = endpoint("healthy", 1), endpoint("healthy", 2)
+    idle, busy = replica("healthy", 1), replica("healthy", 2)
     assert least_loaded([busy, idle], "small") is idle
 
 
 def test_one_that_was_not_looked_at_yet_comes_last() -> None:
-    unknown, busy = endpoint("unknown"), endpoint("healthy", 9)
+    unknown, busy = replica("unknown"), replica("healthy", 9)
     assert least_loaded([unknown, busy], "small") is busy
     assert least_loaded([unknown], "small") is unknown
 
 
 def test_none_is_left() -> None:
-    healthy = endpoint("healthy")
+    healthy = replica("healthy")
     assert least_loaded([healthy], "other") is None
     assert least_loaded([healthy], "small", avoid=[healthy]) is None
-    assert least_loaded([endpoint("unreachable")], "small") is None
+    assert least_loaded([replica("unreachable")], "small") is None

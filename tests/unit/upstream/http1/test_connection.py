@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from maxgate.net.write_buffer import TurnWrites
+from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.http1.connection import Connection
 from tests.fakes.garbage import without_collection
 from tests.fakes.recorded_transport import RecordedTransport
@@ -37,7 +37,7 @@ def is_abandoned(connection: Connection) -> None:
 async def test_one_that_ends_leaves_nothing(
     end: Callable[[Connection], None], answer: bytes
 ) -> None:
-    connection = Connection(asyncio.get_running_loop(), TurnWrites())
+    connection = Connection(asyncio.get_running_loop(), WriteBuffer())
     connection.connection_made(RecordedTransport())
     connection.send(b"GET / HTTP/1.1\r\n\r\n")
     if answer:
@@ -50,7 +50,7 @@ async def test_one_that_ends_leaves_nothing(
 
 
 def asked(loop: asyncio.AbstractEventLoop | None = None) -> Connection:
-    connection = Connection(loop or asyncio.get_running_loop(), TurnWrites())
+    connection = Connection(loop or asyncio.get_running_loop(), WriteBuffer())
     connection.connection_made(RecordedTransport())
     connection.send(b"GET / HTTP/1.1\r\n\r\n")
     return connection

@@ -2,11 +2,11 @@
 
 import pytest
 
-from maxgate.upstream.http1.messages import EngineRequest, address_of
+from maxgate.upstream.http1.messages import EngineRequest, resolve_address
 
 
 def test_the_message_is_what_its_parts_say() -> None:
-    request = EngineRequest(address_of("http://engine:8080", "/v1/x"), b'{"a":1}', {"read": 5})
+    request = EngineRequest(resolve_address("http://engine:8080", "/v1/x"), b'{"a":1}', {"read": 5})
     assert request.message() == (
         b"POST /v1/x HTTP/1.1\r\n"
         b"host: engine:8080\r\ncontent-type: application/json\r\ncontent-length: 7\r\n\r\n"
@@ -31,4 +31,4 @@ def test_the_message_is_what_its_parts_say() -> None:
     ],
 )
 def test_only_plain_http_has_an_origin(url: str, origin: tuple[str, int] | None) -> None:
-    assert address_of(url, "/v1/x").origin == origin
+    assert resolve_address(url, "/v1/x").origin == origin

@@ -1,0 +1,57 @@
+"""The context of one client request: caller, deadline, priority, retry allowance and record."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from maxgate.generation.request_record import RequestRecord
+
+MAX_RETRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The authenticated caller. `tenant_id` is the unit of fairness and isolation: the project."""
+
+    tenant_id: str
+    project_id: str
+    owner_id: str
+    key_id: str
+    service_class: str
+
+
+ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous", "", "default")
+
+
+class RetryAllowance:
+    """Extra engine calls that one client request may cause, shared by all of its choices.
+
+    Strict tools, structured output, fail-over and stale connections all draw on it, so that
+    retries at different layers add up and never multiply.
+    """
+
+    __slots__ = ("remaining",)
+
+    def __init__(self, retries: int = MAX_RETRIES) -> None:
+        self.remaining = retries
+
+    def take(self) -> bool:
+        """Take one retry; False if none is left."""
+        if self.remaining <= 0:
+            return False
+        self.remaining -= 1
+        return True
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """Shared by every layer that works on one client request.
+
+    `deadline` is a reading of the monotonic clock, in seconds; None means no deadline. A higher
+    `priority` is served first within a tenant.
+    """
+
+    record: RequestRecord
+    principal: Principal = ANONYMOUS
+    deadline: float | None = None
+    priority: int = 0
+    retries: RetryAllowance = field(default_factory=RetryAllowance)
