@@ -1,7 +1,7 @@
 """The record of one client request: the source of its metrics and its log line."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Outcome = Literal[
     "ok",
@@ -60,3 +60,15 @@ class RequestRecord:
         if self.first_token_at is None or self.last_token_at is None or self.completion_tokens < 2:
             return None
         return (self.last_token_at - self.first_token_at) / (self.completion_tokens - 1)
+
+
+class RequestSink(Protocol):
+    """Receives every request, such as a metrics store or a request log."""
+
+    def request_started(self) -> None:
+        """Note that a request has arrived."""
+        ...
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Take the finished record; called exactly once per started request."""
+        ...

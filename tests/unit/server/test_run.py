@@ -6,9 +6,9 @@ import sys
 
 _REPORT = """
 import gc, json
-from maxgate import asgi
+from maxgate.server import run
 before = len(gc.get_objects())
-asgi.settle_objects()
+run.tune_process()
 print(json.dumps([before, gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()]))
 """
 

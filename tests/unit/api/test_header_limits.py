@@ -2,8 +2,8 @@
 
 import pytest
 
+from maxgate.api.header_limits import MAX_HEADER_BYTES, check_host, check_size
 from maxgate.errors import HeadersTooLarge, InvalidRequest
-from maxgate.server.protocol import MAX_HEADER_BYTES, check_host, check_size
 
 
 @pytest.mark.parametrize(
