@@ -68,7 +68,7 @@ def test_empty_history() -> None:
     ],
 )
 def test_engine(gauges: Any, gpus: Any, cpu: float, expected: list[str]) -> None:
-    """Queues, caches and devices of the engine are told apart."""
+    """Queues, caches and devices of the engine are distinguished."""
     snapshots = [
         snapshot(at, gateway(at), engines=(engine(gauges),), gpus=gpus, host=host(at, cpu=cpu))
         for at in (0, 5, 10)
