@@ -17,7 +17,9 @@ from maxgate.monitor.snapshot import EngineReading, GatewayReading, Snapshot
 Metrics = Mapping[str, float]
 """Values by metric name; unknown metrics are missing."""
 
-_NOT_ERRORS: Final = frozenset({"ok", "client_error", "client_gone"})
+CLIENT_OUTCOMES: Final = frozenset({"client_error", "client_gone"})
+"""Outcomes caused by the client, which do not count as errors."""
+
 _ENGINE_GAUGES: Final = ("running", "queued", "awaiting_admission", "responses_buffered")
 
 
@@ -85,7 +87,7 @@ def _gateway_metrics(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
     ended = {o: n - first.outcomes.get(o, 0) for o, n in last.outcomes.items()}
     tokens = {kind: n - first.tokens.get(kind, 0) for kind, n in last.tokens.items()}
     requests, successful = sum(ended.values()), ended.get("ok", 0)
-    errors = sum(n for outcome, n in ended.items() if outcome not in _NOT_ERRORS)
+    errors = requests - successful - sum(ended.get(outcome, 0) for outcome in CLIENT_OUTCOMES)
     cores = _used_cores(delta)
     return {
         "gateway.requests": delta.rate(requests),

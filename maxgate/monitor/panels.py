@@ -9,7 +9,7 @@ from rich.text import Text
 
 from maxgate.monitor.catalogue import format_bytes, format_value
 from maxgate.monitor.http_sources import metrics_url
-from maxgate.monitor.metrics import kv_cache_usage
+from maxgate.monitor.metrics import CLIENT_OUTCOMES, kv_cache_usage
 from maxgate.monitor.snapshot import EngineReading
 from maxgate.monitor.text_output import format_alert, format_duration, format_evidence
 from maxgate.monitor.view import View
@@ -264,8 +264,7 @@ def errors(view: View, width: int) -> Table | Text:  # noqa: ARG001  # narrow by
         return Text("none", style="green")
     table = _new_table("outcome", f"last {view.history.window:.0f} s", "total")
     for outcome, (recent, total) in view.outcomes.items():
-        by_client = outcome in {"client_error", "client_gone"}
-        style = "dim" if by_client or not recent else "bold red"
+        style = "dim" if outcome in CLIENT_OUTCOMES or not recent else "bold red"
         table.add_row(outcome, Text(f"{recent:,}", style=style), f"{total:,}")
     return table
 
