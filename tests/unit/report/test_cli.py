@@ -34,7 +34,7 @@ def test_a_broken_file_is_a_line_and_the_others_are_drawn(
     assert code == 1
     assert "Latency by percentile" in out
     assert err.count("\n") == 1
-    assert err.startswith(f"visualize_results.py: {tmp_path / 'b.json'}: not JSON")
+    assert err.startswith(f"visualize_results.py: {tmp_path / 'b.json'}: invalid or truncated JSON")
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ def test_every_other_file_is_one_line_that_says_what_it_is(tmp_path: Path) -> No
     said = [line.removeprefix(f"{tmp_path}").partition(": ")[2] for line in unread]
     assert [line.partition(" (")[0] for line in said] == [
         "the file is empty",
-        "not JSON, or cut off",
-        "not JSON, or cut off",
+        "invalid or truncated JSON",
+        "invalid or truncated JSON",
         "not a report of load_test.py",
         "not a report of load_test.py",
-        "version 0 of the report; this program reads 1",
+        "report version 0 is not supported, only 1",
         "levels: input should be a valid list",
         "No such file or directory",
         "Is a directory",
