@@ -254,13 +254,14 @@ def advise_on_gateway_overhead(report: Report) -> Iterator[Advice]:
 
 
 def advise_on_drift(report: Report) -> Iterator[Advice]:
-    """Metrics that grow during a soak test."""
+    """Latency that grows or throughput that falls during a soak test."""
     for one in report.drift:
-        if one.verdict == "growing":
+        is_rate = one.metric == "throughput"
+        if one.verdict == ("falling" if is_rate else "growing"):
             yield Advice(
-                f"{one.metric} grows throughout the run: look for a leak, first in memory and KV "
-                "cache (monitor.py --record)",
-                f"{one.level}: {format_value(one.per_hour, 's')} per hour",
+                f"{one.metric} is {one.verdict} throughout the run: look for a leak, first in "
+                "memory and KV cache (monitor.py --record)",
+                f"{one.level}: {format_value(one.per_hour, '/s' if is_rate else 's')} per hour",
             )
 
 

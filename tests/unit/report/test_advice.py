@@ -96,23 +96,32 @@ def test_slow_tail_and_multi_token_chunks() -> None:
     ]
 
 
-def test_gateway_overhead_and_drift() -> None:
-    """Overhead of at least 5 % over the baseline and a growing metric give advice."""
+def test_gateway_overhead() -> None:
+    """The first metric that is at least 5 % above the baseline gives advice."""
     cost = Change(
         metric="ttft", statistic="p50", level="concurrency 8", unit="s", before=0.1, after=0.12,
         difference=0.02, interval=Interval(low=0.01, high=0.03), verdict="worse", reason="",
     )  # fmt: skip
-    drift = Drift(
-        metric="ttft", level="concurrency 8", per_hour=0.2, interval=Interval(low=0.1, high=0.3),
-        relative_per_hour=1.0, verdict="growing",
-    )  # fmt: skip
     small = cost.model_copy(update={"difference": 0.001})
-    assert list_advice(level(8), paired=[small, cost], drift=[drift]) == [
-        (
-            "the gateway adds noticeable",
-            "concurrency 8, ttft p50: 100 ms without the gateway, 120 ms with it (+20%)",
-        ),
-        ("ttft grows throughout the", "concurrency 8: 200 ms per hour"),
+    evidence = "concurrency 8, ttft p50: 100 ms without the gateway, 120 ms with it (+20%)"
+    assert list_advice(level(8), paired=[small, cost]) == [
+        ("the gateway adds noticeable", evidence)
+    ]
+
+
+def test_drift() -> None:
+    """Growing latency and falling throughput give advice, the opposite does not."""
+    drifts = [
+        Drift(
+            metric=metric, level="concurrency 8", per_hour=slope, verdict=verdict,
+            interval=Interval(low=slope - 0.1, high=slope + 0.1), relative_per_hour=None,
+        )
+        for metric in ("ttft", "throughput")
+        for slope, verdict in ((0.2, "growing"), (-0.2, "falling"))
+    ]  # fmt: skip
+    assert list_advice(level(8), drift=drifts) == [
+        ("ttft is growing throughout", "concurrency 8: 200 ms per hour"),
+        ("throughput is falling throughout", "concurrency 8: -0.2/s per hour"),
     ]
 
 
