@@ -30,15 +30,15 @@ def rate_change(
     if not before[1] or not after[1]:
         return unclear_change("error_rate", "rate", level, "share", "no requests")
     old, new = before[0] / before[1], after[0] / after[1]
-    low_old, high_old = wilson(*before, confidence)
-    low_new, high_new = wilson(*after, confidence)
+    low_old, high_old = wilson_interval(*before, confidence)
+    low_new, high_new = wilson_interval(*after, confidence)
     low = (new - old) - math.hypot(new - low_new, high_old - old)
     high = (new - old) + math.hypot(high_new - new, old - low_old)
     interval = Interval(low=low, high=high, confidence=confidence)
     return judge_change("error_rate", "rate", level, "share", old, new, interval)
 
 
-def wilson(count: int, total: int, confidence: float) -> tuple[float, float]:
+def wilson_interval(count: int, total: int, confidence: float) -> tuple[float, float]:
     """Wilson score interval of the proportion `count / total`."""
     z = _normal_quantile(confidence)
     share = count / total
@@ -60,11 +60,11 @@ def interval_change(
 ) -> Change:
     """Compare two values by their intervals; unclear if either has none."""
     (old, old_interval), (new, new_interval) = before, after
-    interval = difference(old, old_interval, new, new_interval, confidence=confidence)
+    interval = difference_interval(old, old_interval, new, new_interval, confidence=confidence)
     return judge_change(metric, statistic, level, unit, old, new, interval, better=better)
 
 
-def difference(
+def difference_interval(
     old: float,
     old_interval: Interval | None,
     new: float,

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.results.changes import difference, interval_change, rate_change, wilson
+from maxgate.results.changes import (
+    difference_interval,
+    interval_change,
+    rate_change,
+    wilson_interval,
+)
 from maxgate.results.distribution import Interval
 
 numbers = st.floats(-1e6, 1e6)
@@ -17,7 +22,7 @@ def test_interval_contains_difference(
     old: float, new: float, a: float, b: float, c: float, d: float
 ) -> None:
     """The interval of a difference contains the difference itself."""
-    found = difference(
+    found = difference_interval(
         old,
         Interval(low=old - a, high=old + b),
         new,
@@ -30,7 +35,7 @@ def test_interval_contains_difference(
 
 def test_symmetric_intervals() -> None:
     """Symmetric intervals combine as the root of the sum of squares."""
-    found = difference(
+    found = difference_interval(
         1.0, Interval(low=0.7, high=1.3), 2.0, Interval(low=1.6, high=2.4), confidence=0.95
     )
     assert found is not None
@@ -40,7 +45,7 @@ def test_symmetric_intervals() -> None:
 def test_higher_confidence_widens_interval() -> None:
     """From 95 % to 99 % the interval grows by 2.576 / 1.960, the ratio of the z values."""
     around = Interval(low=-1.0, high=1.0)
-    found = difference(0.0, around, 0.0, around, confidence=0.99)
+    found = difference_interval(0.0, around, 0.0, around, confidence=0.99)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((-1.8586, 1.8586), abs=1e-3)
 
@@ -61,7 +66,7 @@ def test_no_verdict_without_interval() -> None:
 
 def test_wilson_interval() -> None:
     """The 95 % Wilson interval of 8 in 10 is 0.490 to 0.943, as in textbooks."""
-    assert wilson(8, 10, 0.95) == pytest.approx((0.490, 0.943), abs=1e-3)
+    assert wilson_interval(8, 10, 0.95) == pytest.approx((0.490, 0.943), abs=1e-3)
 
 
 def test_no_errors_is_no_change() -> None:
