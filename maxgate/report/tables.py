@@ -127,7 +127,7 @@ def throughput_table(runs: Sequence[Run]) -> Table:
             ]
         )
     columns = [
-        "level", "successful", "in flight", "requests", "output tokens", "met objectives", "client",
+        "level", "successful", "in flight", "requests", "output tokens", "met SLO", "client",
     ]  # fmt: skip
     return Table("Throughput", columns, rows)
 
