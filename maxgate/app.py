@@ -29,7 +29,7 @@ from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings
 from maxgate.telemetry.logging import RequestLog
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.reader import StoreReader
+from maxgate.telemetry.prometheus import MetricsReader
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.embedder import UpstreamEmbedder
@@ -64,7 +64,7 @@ def create_app(
     )
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas
-    app.state.metrics = StoreReader(metrics)
+    app.state.metrics = MetricsReader(metrics)
 
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     streams = EventStreams(clock, settings.keep_alive_interval)

@@ -46,7 +46,8 @@ class RequestContextMiddleware:
             return
         request_id = _choose_request_id(scope["headers"])
         record = RequestRecord(request_id, scope["method"], "other", self._clock.monotonic())
-        scope.setdefault("state", {})["context"] = RequestContext(record)
+        context = RequestContext(record)
+        scope.setdefault("state", {})["context"] = context
         response = _RecordedResponse(send, record)
         if get_route_path(scope) in _UNRECORDED:
             await self._respond(scope, receive, response)
@@ -59,6 +60,7 @@ class RequestContextMiddleware:
             if (route := scope.get("route")) is not None:
                 record.route = route.path_format
             record.finished_at = self._clock.monotonic()
+            record.retries = context.retries.taken
             record.outcome = record.outcome or _classify_status(record.status)
             for sink in self._sinks:
                 sink.request_finished(record)

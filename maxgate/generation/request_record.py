@@ -21,7 +21,8 @@ class RequestRecord:
 
     Times are readings of the monotonic clock, in seconds. For several choices, tokens are summed
     and `first_token_at` is the earliest. `engine_calls` counts calls to engines, retries
-    included; `engine` is the URL of the last one.
+    included; `engine` is the URL of the last one. `retries` counts what was taken from the
+    request's retry allowance.
     """
 
     request_id: str
@@ -41,6 +42,7 @@ class RequestRecord:
     cached_tokens: int = 0
     engine: str | None = None
     engine_calls: int = 0
+    retries: int = 0
 
     @property
     def duration(self) -> float:

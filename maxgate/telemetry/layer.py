@@ -1,16 +1,12 @@
 """Telemetry layers fill in the request record; sinks receive it when the request has finished."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol
-
-from typing_extensions import override
 
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend, Embedder, EmbeddingRequest, Embeddings
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.request_record import RequestRecord
 
 
 class TelemetryLayer:
@@ -57,32 +53,3 @@ class EmbeddingTelemetryLayer:
         embeddings = await self._inner.embed(request)
         record.prompt_tokens += embeddings.prompt_tokens
         return embeddings
-
-
-class Sink(Protocol):
-    """Receives request records."""
-
-    def request_started(self) -> None:
-        """Count a request that has arrived."""
-        ...
-
-    def request_finished(self, record: RequestRecord) -> None:
-        """Take the complete record; called once for each request that was started."""
-        ...
-
-
-class Recorder(Sink):
-    """Forwards to several sinks."""
-
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = sinks
-
-    @override
-    def request_started(self) -> None:
-        for sink in self._sinks:
-            sink.request_started()
-
-    @override
-    def request_finished(self, record: RequestRecord) -> None:
-        for sink in self._sinks:
-            sink.request_finished(record)

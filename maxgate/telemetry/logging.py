@@ -14,8 +14,7 @@ import orjson
 import structlog
 from typing_extensions import override
 
-from maxgate.generation.request_record import RequestRecord
-from maxgate.telemetry.layer import Sink
+from maxgate.generation.request_record import RequestRecord, RequestSink
 
 LogFormat = Literal["json", "text"]
 
@@ -121,7 +120,7 @@ def _dumps_text(value: Any, **options: Any) -> str:
     return orjson.dumps(value, **options).decode()
 
 
-class RequestLog(Sink):
+class RequestLog(RequestSink):
     """Writes one line per request.
 
     JSON lines bypass structlog's processors, which take longer than writing the line.
@@ -151,6 +150,7 @@ class RequestLog(Sink):
                 "model": record.model,
                 "engine": record.engine,
                 "engine_calls": record.engine_calls,
+                "retries": record.retries,
                 "stream": record.stream,
                 "prompt_tokens": record.prompt_tokens,
                 "cached_tokens": record.cached_tokens,

@@ -14,10 +14,9 @@ from typing_extensions import override
 
 from maxgate.clock import Clock
 from maxgate.errors import ConfigurationError
-from maxgate.generation.request_record import RequestRecord
+from maxgate.generation.request_record import RequestRecord, RequestSink
 from maxgate.telemetry.counter_file import CounterFile, CounterReader
 from maxgate.telemetry.histogram import BUCKETS, find_bucket
-from maxgate.telemetry.layer import Sink
 from maxgate.telemetry.layout import Layout
 from maxgate.telemetry.registry import (
     ENGINE_CALLS,
@@ -25,6 +24,7 @@ from maxgate.telemetry.registry import (
     REQUEST_DURATION,
     REQUESTS,
     REQUESTS_IN_FLIGHT,
+    RETRIES,
     TIME_PER_OUTPUT_TOKEN,
     TIME_TO_FIRST_TOKEN,
     TOKENS,
@@ -39,6 +39,7 @@ _LAYOUT: Final = Layout(metric for metric in METRICS if metric.stored)
 _REQUESTS_BY_ROUTE: Final = _LAYOUT.table_of[REQUESTS]
 _OUTCOMES: Final = {values[0]: at for values, at in _REQUESTS_BY_ROUTE.offsets[REQUESTS].items()}
 _PROMPT, _COMPLETION, _CACHED = _REQUESTS_BY_ROUTE.offsets[TOKENS].values()
+_RETRIES: Final = _REQUESTS_BY_ROUTE.offsets[RETRIES][()]
 _DURATION: Final = _REQUESTS_BY_ROUTE.offsets[REQUEST_DURATION][()]
 _FIRST_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_TO_FIRST_TOKEN][()]
 _OUTPUT_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_PER_OUTPUT_TOKEN][()]
@@ -59,7 +60,7 @@ def make_folder(folder: Path) -> None:
         raise ConfigurationError(f"setting metrics_dir: {folder}: {error.strerror}") from error
 
 
-class MetricsStore(Sink):
+class MetricsStore(RequestSink):
     """Counts requests of this worker, and reads the counts of all workers.
 
     `folder` is shared by the workers of one gateway; without it, this process counts alone.
@@ -112,6 +113,7 @@ class MetricsStore(Sink):
         counts[row + _PROMPT] += record.prompt_tokens
         counts[row + _COMPLETION] += record.completion_tokens
         counts[row + _CACHED] += record.cached_tokens
+        counts[row + _RETRIES] += record.retries
         if record.engine is not None:
             counts[self._engine_rows[record.engine,] + _ENGINE_CALLS] += record.engine_calls
         if record.outcome == "ok":

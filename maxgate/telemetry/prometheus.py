@@ -6,7 +6,7 @@ conventions, which start at 0.01 s.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import prometheus_client.core as prometheus
 from prometheus_client.exposition import choose_encoder
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from typing_extensions import override
 
 from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, Histogram, upper_bound
+from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
     ENGINE_REQUESTS_IN_FLIGHT,
     ENGINE_UP,
@@ -29,6 +30,21 @@ from maxgate.telemetry.snapshot import Snapshot
 _BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
 
 _Samples = Mapping[LabelValues, float]
+
+
+class MetricsReader:
+    """Renders the metrics of all workers as JSON or as Prometheus text."""
+
+    def __init__(self, store: MetricsStore) -> None:
+        self._store = store
+
+    def describe(self, *, buckets: bool) -> dict[str, Any]:
+        """Return the JSON report, with histogram buckets if asked for."""
+        return self._store.snapshot().describe(buckets=buckets)
+
+    def expose(self, engines: Sequence[tuple[str, bool, int]], accept: str) -> tuple[bytes, str]:
+        """Return the Prometheus text and its content type, as `exposition` does."""
+        return exposition(self._store.snapshot(), engines, accept)
 
 
 def exposition(

@@ -150,6 +150,15 @@ REQUESTS: Final = _declare(
         sparse=True,
     )
 )
+RETRIES: Final = _declare(
+    Metric(
+        "maxgate_retries_total",
+        "counter",
+        "calls",
+        "Retries of finished requests: fail-over, stale connections and failed validation.",
+        (ROUTE, MODEL),
+    )
+)
 TOKENS: Final = _declare(
     Metric(
         "maxgate_tokens_total",

@@ -1,7 +1,6 @@
 """Records of finished requests."""
 
-from maxgate.generation.request_record import Outcome, RequestRecord
-from maxgate.telemetry.layer import Sink
+from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
 
 
 def finished_record(
@@ -33,7 +32,7 @@ def finished_record(
     )
 
 
-def send_records(sink: Sink, *records: RequestRecord) -> None:
+def send_records(sink: RequestSink, *records: RequestRecord) -> None:
     """Start and finish a request for each record."""
     for record in records:
         sink.request_started()

@@ -8,11 +8,9 @@ import pytest
 from maxgate.errors import UpstreamError
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.request_record import RequestRecord
-from maxgate.telemetry.layer import Recorder, TelemetryLayer
+from maxgate.telemetry.layer import TelemetryLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
-from tests.fakes.request_records import finished_record, send_records
 from tests.fakes.requests import generation_request
 
 CHUNKS = [Chunk("", usage=Usage(9, 1)), Chunk("a"), Chunk("b", "stop"), Chunk(usage=Usage(9, 4, 3))]
@@ -90,22 +88,3 @@ async def test_cancellation() -> None:
     task.cancel()
     await asyncio.wait([task])
     assert (task.cancelled(), backend.ended, request.context.record.prompt_tokens) == (True, 1, 9)
-
-
-def test_recorder() -> None:
-    """Every sink gets every call."""
-    calls: list[tuple[str, RequestRecord | None]] = []
-
-    class FakeSink:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def request_started(self) -> None:
-            calls.append((self.name, None))
-
-        def request_finished(self, record: RequestRecord) -> None:
-            calls.append((self.name, record))
-
-    record = finished_record()
-    send_records(Recorder([FakeSink("a"), FakeSink("b")]), record)
-    assert calls == [("a", None), ("b", None), ("a", record), ("b", record)]

@@ -60,6 +60,7 @@ def test_fields() -> None:
         "model": "small",
         "engine": "http://engine",
         "engine_calls": 2,
+        "retries": 1,
         "stream": True,
         "prompt_tokens": 37,
         "cached_tokens": 2,

@@ -52,6 +52,7 @@ def test_counters_and_gauges() -> None:
         sample("engine_calls_total", engine="http://engine"): 6,
         sample("requests_total", outcome="ok", **labels): 2,
         sample("requests_total", outcome="timeout", **labels): 1,
+        sample("retries_total", **labels): 3,
         sample("tokens_total", type="prompt", **labels): 111,
         sample("tokens_total", type="completion", **labels): 15,
         sample("tokens_total", type="cached", **labels): 6,
