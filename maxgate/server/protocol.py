@@ -186,7 +186,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """See httptools."""
         super().on_message_complete()
         self._is_arriving = False
-        self._deadline.clear()
+        self._deadline.cancel()
 
     def on_response_complete(self) -> None:
         """As uvicorn's own, without a timer for each wait for the next request."""
@@ -197,11 +197,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif not self._is_arriving:
-            self._deadline.set(self.timeout_keep_alive)
+            self._deadline.reset(self.timeout_keep_alive)
 
     def _request_arrives(self) -> None:
         self._is_arriving = True
-        self._deadline.set(self._arrival_timeout)
+        self._deadline.reset(self._arrival_timeout)
 
     def _waited_long_enough(self) -> None:
         if self._is_arriving:

@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         waiter = self._head_waiter = self._loop.create_future()
         self._tell_of_head()
         if silence is not None and self._head_waiter is not None:
-            self._deadline.set(silence)
+            self._deadline.reset(silence)
         return waiter
 
     def body(self, silence: float | None) -> asyncio.Future[bytes]:
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
         if self._body or self._complete or self._error is not None:
             self._tell()
         elif silence is not None:
-            self._deadline.set(silence)
+            self._deadline.reset(silence)
         return waiter
 
     def abort(self) -> None:
