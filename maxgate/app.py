@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import httpx
@@ -35,8 +35,9 @@ from maxgate.telemetry.logging import RequestLog
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
+from maxgate.upstream.client import EngineClient, HttpxEngineClient
 from maxgate.upstream.embedder import UpstreamEmbedder
-from maxgate.upstream.health import BeforeServing, HealthMonitor, probe_client
+from maxgate.upstream.health import HealthMonitor, PrepareModels
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
@@ -57,20 +58,21 @@ def create_app(
     clock = clock or SystemClock()
     cards = load_cards(settings.cards)
     replicas = [Replica(url) for url in settings.engine_urls]
-    transport = transport or EngineTransport(settings.upstream)
+    client: EngineClient = (
+        HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
+    )
     files = ModelFiles.of(settings.data_dir)
     formats, embedding_formats = PromptFormats(cards, files), EmbeddingFormats(cards, files)
     catalog = LiveCatalog(cards, replicas, formats.has)
-    calls = ReplicaPool(replicas, transport, settings.upstream)
+    pool = ReplicaPool(replicas, client, settings.upstream)
     around = layers(clock=clock, format_of=formats.of)
-    backend = build_pipeline(around, UpstreamBackend(calls))
+    backend = build_pipeline(around, UpstreamBackend(pool))
     around_embeddings = embedding_layers(format_of=embedding_formats.of, upstream=settings.upstream)
-    embedder = build_embedding_pipeline(around_embeddings, UpstreamEmbedder(calls))
+    embedder = build_embedding_pipeline(around_embeddings, UpstreamEmbedder(pool))
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     streams = EventStreams(clock, settings.keep_alive_interval)
     engines = partial(_health, replicas)
     store = MetricsStore(clock, settings.metrics_dir)
-    client = probe_client(transport, settings.upstream.probe_timeout)
     monitor = HealthMonitor(
         replicas,
         client,
@@ -92,7 +94,7 @@ def create_app(
     return HttpApp(routes, recorder=recorder, clock=clock, lifespan=lifespan)
 
 
-def _preparation(prompts: PromptFormats, embeddings: EmbeddingFormats) -> BeforeServing:
+def _preparation(prompts: PromptFormats, embeddings: EmbeddingFormats) -> PrepareModels:
     async def prepare(names: Collection[str]) -> None:
         await embeddings.prepare(names)
         await prompts.prepare(embeddings.others(names))
@@ -115,14 +117,14 @@ def _health(replicas: Sequence[Replica]) -> Sequence[EngineHealth]:
     ]
 
 
-def _lifespan(client: httpx.AsyncClient, monitor: HealthMonitor) -> Lifespan:
+def _lifespan(client: EngineClient, monitor: HealthMonitor) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         # asyncio notes every generator, to close at its end those that were left open. Here each is
         # closed by whoever opened it, and the notes cost more than the generators.
         sys.set_asyncgen_hooks(firstiter=None)
         # Every engine was looked at before the first request comes.
-        async with client:
+        async with aclosing(client):
             await monitor.probe_all()
             watching = asyncio.create_task(monitor.run())
             try:

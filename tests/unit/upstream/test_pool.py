@@ -1,6 +1,6 @@
 """The engine with the least to do among those that can."""
 
-from maxgate.upstream.pool import least_loaded
+from maxgate.upstream.pool import choose_replica
 from maxgate.upstream.replica import EngineModel, Replica
 
 MODELS = {"small": EngineModel("small", 1, 100)}
@@ -16,19 +16,19 @@ def replica(state: str, in_flight: int = 0) -> Replica:
     return one
 
 
-def test_the_least_loaded_healthy_one_is_taken() -> None:
+def test_the_choose_replica_healthy_one_is_taken() -> None:
     idle, busy = replica("healthy", 1), replica("healthy", 2)
-    assert least_loaded([busy, idle], "small") is idle
+    assert choose_replica([busy, idle], "small") is idle
 
 
 def test_one_that_was_not_looked_at_yet_comes_last() -> None:
     unknown, busy = replica("unknown"), replica("healthy", 9)
-    assert least_loaded([unknown, busy], "small") is busy
-    assert least_loaded([unknown], "small") is unknown
+    assert choose_replica([unknown, busy], "small") is busy
+    assert choose_replica([unknown], "small") is unknown
 
 
 def test_none_is_left() -> None:
     healthy = replica("healthy")
-    assert least_loaded([healthy], "other") is None
-    assert least_loaded([healthy], "small", avoid=[healthy]) is None
-    assert least_loaded([replica("unreachable")], "small") is None
+    assert choose_replica([healthy], "other") is None
+    assert choose_replica([healthy], "small", exclude=[healthy]) is None
+    assert choose_replica([replica("unreachable")], "small") is None

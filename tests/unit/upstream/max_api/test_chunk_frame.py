@@ -36,16 +36,16 @@ def test_one_after_the_other_they_are_read_as_each_by_itself(
     sent: list[tuple[dict[str, Any], str, bool]],
 ) -> None:
     reader = ChunkReader(generation_request(stream=True))
-    read = [reader.read(chunk(around, text, first=first)) for around, text, first in sent]
+    read = [reader.parse_event(chunk(around, text, first=first)) for around, text, first in sent]
     assert [replace(one, usage=None) for one in read] == [Chunk(text) for _, text, _ in sent]
-    assert reader.counted.completion == len(sent)
+    assert reader.usage_so_far.completion == len(sent)
 
 
 @given(st.text(min_size=1), TEXTS)
 def test_the_next_text_is_found_in_the_frame_of_the_last_one(last: str, text: str) -> None:
-    frame = ChunkFrame.around(last, chunk({"id": "a"}, last, first=False))
+    frame = ChunkFrame.from_chunk(last, chunk({"id": "a"}, last, first=False))
     assert frame is not None
-    assert frame.text_of(chunk({"id": "a"}, text, first=False)) == text
+    assert frame.extract_text(chunk({"id": "a"}, text, first=False)) == text
 
 
 async def test_the_fake_max_is_read_through_frames() -> None:
@@ -53,11 +53,11 @@ async def test_the_fake_max_is_read_through_frames() -> None:
     asked = generation_request(stream=True, prompt=TokenIds.of([1, 2]))
     transport = httpx.ASGITransport(FakeMax())
     async with httpx.AsyncClient(transport=transport, base_url="http://max") as client:
-        response = await client.post(engine_wire.path(asked), content=engine_wire.body(asked))
+        response = await client.post(engine_wire.select_path(asked), content=engine_wire.serialize_request(asked))
     first, *others = [event.removeprefix(b"data: ") for event in response.content.split(b"\n\n")]
-    frame = ChunkFrame.around(ANSWER[0], first)
+    frame = ChunkFrame.from_chunk(ANSWER[0], first)
     assert frame is not None
-    texts = [frame.text_of(event) for event in others]
+    texts = [frame.extract_text(event) for event in others]
     assert texts[: len(ANSWER) - 2] == list(ANSWER[1:-1])
 
 
@@ -79,7 +79,7 @@ FRAME = ChunkFrame(b'{"text":', b',"id":1}')
     ],
 )
 def test_what_has_another_frame_has_no_text(data: bytes) -> None:
-    assert FRAME.text_of(data) is None
+    assert FRAME.extract_text(data) is None
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_what_has_another_frame_has_no_text(data: bytes) -> None:
     ],
 )
 def test_a_text_that_cannot_be_told_from_the_rest_makes_no_frame(data: bytes) -> None:
-    assert ChunkFrame.around("a", data) is None
+    assert ChunkFrame.from_chunk("a", data) is None

@@ -18,14 +18,14 @@ def answer(*vectors: list[Any]) -> bytes:
 
 
 def test_prompts_are_sent_as_ids() -> None:
-    sent = embedding_wire.body("m", [TokenIds.of([1, 2]), TokenIds.of([3])])
+    sent = embedding_wire.serialize_request("m", [TokenIds.of([1, 2]), TokenIds.of([3])])
     assert json.loads(sent) == {"model": "m", "input": [[1, 2], [3]]}
 
 
 def test_vectors_have_length_one() -> None:
-    read = embedding_wire.read_answer(answer([3.0, 4.0], [0.0, -2.0]), count=2, dimensions=2)
+    read = embedding_wire.parse_response(answer([3.0, 4.0], [0.0, -2.0]), count=2, dimensions=2)
     assert read == (array("f", [0.6, 0.8]), array("f", [0.0, -1.0]))
-    [one] = embedding_wire.read_answer(answer([1e30, 1e30]), count=1, dimensions=2)
+    [one] = embedding_wire.parse_response(answer([1e30, 1e30]), count=1, dimensions=2)
     assert math.hypot(*one) == pytest.approx(1)
 
 
@@ -47,4 +47,4 @@ def test_vectors_have_length_one() -> None:
 )
 def test_what_is_no_answer_is_never_passed_on(data: bytes) -> None:
     with pytest.raises(UpstreamError):
-        embedding_wire.read_answer(data, count=2, dimensions=2)
+        embedding_wire.parse_response(data, count=2, dimensions=2)

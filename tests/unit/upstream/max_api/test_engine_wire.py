@@ -14,8 +14,8 @@ PROMPT = TokenIds.of([1, 2, 3])
 
 def test_ids_go_to_completions() -> None:
     request = generation_request(prompt=PROMPT, stream=True, stop=("#",), max_tokens=7, seed=5)
-    assert engine_wire.path(request) == "/v1/completions"
-    assert orjson.loads(engine_wire.body(request)) == {
+    assert engine_wire.select_path(request) == "/v1/completions"
+    assert orjson.loads(engine_wire.serialize_request(request)) == {
         "model": "small-on-max",
         "temperature": 1.0,
         "top_p": 1.0,
@@ -31,8 +31,8 @@ def test_ids_go_to_completions() -> None:
 
 def test_messages_go_to_chat_completions() -> None:
     request = generation_request("Hello", "again")
-    assert engine_wire.path(request) == "/v1/chat/completions"
-    assert orjson.loads(engine_wire.body(request)) == {
+    assert engine_wire.select_path(request) == "/v1/chat/completions"
+    assert orjson.loads(engine_wire.serialize_request(request)) == {
         "model": "small-on-max",
         "temperature": 1.0,
         "top_p": 1.0,
@@ -47,7 +47,7 @@ def test_messages_go_to_chat_completions() -> None:
     ("seed", "sent"), [(0, 0x5EED), (1, 1), (-1, 2**63 - 1), (-(2**63), 0x5EED)]
 )
 def test_a_seed_is_one_that_max_takes_for_a_seed(seed: int, sent: int) -> None:
-    assert orjson.loads(engine_wire.body(generation_request(seed=seed)))["seed"] == sent
+    assert orjson.loads(engine_wire.serialize_request(generation_request(seed=seed)))["seed"] == sent
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_whole_answers_of_both_routes(choice: dict[str, object]) -> None:
         "prompt_tokens_details": {"cached_tokens": 1},
     }
     answer = orjson.dumps({"choices": [choice], "usage": usage})
-    assert engine_wire.read_answer(answer, generation_request()) == Chunk(
+    assert engine_wire.parse_response(answer, generation_request()) == Chunk(
         "Hi", "stop", Usage(3, 2, 1)
     )
 
@@ -75,36 +75,36 @@ def test_whole_answers_of_both_routes(choice: dict[str, object]) -> None:
 )
 def test_what_is_no_answer_is_an_error(answer: bytes) -> None:
     with pytest.raises(UpstreamError):
-        engine_wire.read_answer(answer, generation_request())
+        engine_wire.parse_response(answer, generation_request())
 
 
 def test_chunks_of_both_routes_are_counted() -> None:
     for text in ({"text": "a"}, {"delta": {"content": "a"}}):
         reader = engine_wire.ChunkReader(generation_request(prompt=PROMPT, stream=True))
         chunk = orjson.dumps({"choices": [{**text, "finish_reason": None}]})
-        assert [reader.read(chunk), reader.read(chunk)] == [
+        assert [reader.parse_event(chunk), reader.parse_event(chunk)] == [
             Chunk("a", usage=Usage(3, 1)),
             Chunk("a"),
         ]
-        assert reader.counted == Usage(3, 2)
+        assert reader.usage_so_far == Usage(3, 2)
 
 
 def test_with_stop_strings_every_chunk_is_counted_by_its_ids() -> None:
     reader = engine_wire.ChunkReader(generation_request(stream=True, stop=("#",)))
     first = {"text": "a", "token_ids": [7], "prompt_token_ids": [1, 2, 3, 4]}
     second = {"text": "b", "token_ids": [8, 9], "finish_reason": "length"}
-    read = [reader.read(orjson.dumps({"choices": [choice]})) for choice in (first, second)]
+    read = [reader.parse_event(orjson.dumps({"choices": [choice]})) for choice in (first, second)]
     assert read == [Chunk("a", usage=Usage(4, 1)), Chunk("b", "length", Usage(4, 3))]
 
 
 def test_an_error_in_the_stream_is_raised() -> None:
     reader = engine_wire.ChunkReader(generation_request(stream=True))
     with pytest.raises(UpstreamError, match="in the middle"):
-        reader.read(b'{"error":{"message":"boom","type":"","code":"500"}}')
+        reader.parse_event(b'{"error":{"message":"boom","type":"","code":"500"}}')
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[1]", b'{"choices":[1]}', b'{"choices":[{}]}'])
 def test_a_chunk_that_cannot_be_read_is_an_error(data: bytes) -> None:
     reader = engine_wire.ChunkReader(generation_request(stream=True))
     with pytest.raises(UpstreamError):
-        reader.read(data)
+        reader.parse_event(data)
