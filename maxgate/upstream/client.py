@@ -74,7 +74,7 @@ class _HttpxBody:
 
     def __init__(self, response: httpx.Response, timeout: float) -> None:
         self._response = response
-        self._pieces = cast("AsyncGenerator[bytes]", response.aiter_raw())
+        self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
         self._timeout = timeout
 
     async def __anext__(self) -> bytes:

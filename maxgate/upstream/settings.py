@@ -17,8 +17,7 @@ class UpstreamSettings(BaseModel):
     response_timeout: float = Field(default=600, gt=0)
     """Timeout for a response that is not streamed; the default of the OpenAI SDK is the same."""
     cancel_grace: float = Field(default=1, ge=0)
-    """After a client disconnects, keep the connection to MAX open at least this long, so that MAX
-    notices the cancellation."""
+    """Keep a cancelled request's connection open this long after sending, so MAX notices it."""
     keepalive_expiry: float = Field(default=60, gt=0, lt=120)
     """Close idle connections after this time; MAX closes them after 120 s."""
     max_connections: int = Field(default=4096, ge=1)

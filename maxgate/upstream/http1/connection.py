@@ -64,9 +64,11 @@ class EngineResponse:
         body, self._body = self._body, None
         if body is None:
             return
-        if self.on_close is not None:
-            self.on_close()
-        await body.aclose()
+        try:
+            await body.aclose()
+        finally:
+            if self.on_close is not None:
+                self.on_close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,8 +85,8 @@ class EngineResponse:
 class Connection(asyncio.Protocol):
     """A socket to an engine.
 
-    `send` returns the response; its body is read from the connection, and closing it calls
-    `on_release`, after which the connection is sent the next request if it is `reusable`.
+    The response returned by `send` reads its body from the connection. Closing the response calls
+    `on_release`; the next request may be sent then, unless the connection is `closed`.
     """
 
     def __init__(
@@ -215,7 +217,9 @@ class Connection(asyncio.Protocol):
         return waiter
 
     async def aclose(self) -> None:
-        """Give the connection back to the transport."""
+        """Return the connection to the transport; close it first if it cannot be reused."""
+        if not self.reusable:
+            self.abort()
         self._on_release(self)
 
     def abort(self) -> None:

@@ -137,11 +137,11 @@ class EngineTransport:
         return connection
 
     def _release(self, origin: Origin, connection: Connection) -> None:
-        if connection.reusable:
+        if connection.closed:
+            self._open[origin] -= 1
+        else:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.setdefault(origin, deque()).append(connection)
-        else:
-            self._close(origin, connection)
 
     def _close(self, origin: Origin, connection: Connection) -> None:
         self._open[origin] -= 1
@@ -155,7 +155,7 @@ class EngineTransport:
     def _linger(self, origin: Origin, connection: Connection, *, until: float) -> None:
         now = asyncio.get_running_loop().time()
         if connection.closed or connection.has_received or until <= now:
-            self._release(origin, connection)
+            self._close(origin, connection)
         elif transport := connection.detach():
             on_close = partial(self._forget, origin)
             self._lingering.add(LingeringConnection(transport, until, on_close))

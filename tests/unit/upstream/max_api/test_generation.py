@@ -47,7 +47,9 @@ def test_messages_go_to_chat_completions() -> None:
     ("seed", "sent"), [(0, 0x5EED), (1, 1), (-1, 2**63 - 1), (-(2**63), 0x5EED)]
 )
 def test_a_seed_is_one_that_max_takes_for_a_seed(seed: int, sent: int) -> None:
-    assert orjson.loads(engine_wire.serialize_request(generation_request(seed=seed)))["seed"] == sent
+    assert (
+        orjson.loads(engine_wire.serialize_request(generation_request(seed=seed)))["seed"] == sent
+    )
 
 
 @pytest.mark.parametrize(
