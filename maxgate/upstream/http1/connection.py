@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._head_waiter: asyncio.Future[EngineResponse] | None = None
         self._body_waiter: asyncio.Future[bytes] | None = None
         self._read_timer = IdleTimer(loop, self._time_out)
+        self._read_timeout = 0.0
         self._failure: Literal["disconnect", "timeout"] | None = None
         self._paused = False
         self._requests_sent = 0

@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import pytest
 
-from maxgate.errors import UpstreamError
+from maxgate.errors import UpstreamError, UpstreamUnavailable
 from maxgate.generation.backend import EmbeddingRequest
+from maxgate.generation.context import MAX_RETRIES
 from maxgate.generation.request import TokenIds
-from maxgate.upstream.embedder import BatchingLayer
+from maxgate.upstream.embedder import BatchingLayer, UpstreamEmbedder
+from maxgate.upstream.http1.transport import EngineTransport
+from maxgate.upstream.pool import ReplicaPool
+from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.embedder import FakeEmbedder
+from tests.fakes.raw_server import RawServer, serving_bytes
 from tests.fakes.requests import request_context, served_model
 
 
@@ -67,3 +73,17 @@ async def test_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await work
     assert (inner.cancelled, inner.running) == (2, 0)
+
+
+async def test_shared_allowance() -> None:
+    """All calls of a request draw on one retry allowance."""
+    engine, settings = RawServer([b""] * 20), UpstreamSettings(embedding_batch=1)
+    async with serving_bytes(engine) as url, aclosing(EngineTransport(settings)) as transport:
+        replica = Replica(url)
+        replica.mark_healthy({"small-on-max": EngineModel("small-on-max", 1, 100)})
+        inner = UpstreamEmbedder(ReplicaPool([replica], transport, settings))
+        sent = request([1] * 10)
+        with pytest.raises(UpstreamUnavailable):
+            await BatchingLayer(inner, settings).embed(sent)
+    assert sent.context.record.engine_calls <= settings.embedding_concurrency + MAX_RETRIES
+    assert sent.context.retries.remaining == 0

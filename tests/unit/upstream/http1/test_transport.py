@@ -49,11 +49,12 @@ async def test_stale_connection() -> None:
     assert (server.connections, server.requests) == (3, 4)
 
 
-async def test_refused() -> None:
-    """A port without a server refuses the connection."""
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "https://127.0.0.1:9"])
+async def test_refused(url: str) -> None:
+    """A port without a server refuses the connection, over HTTP and HTTPS."""
     async with aclosing(EngineTransport(UpstreamSettings())) as transport:
         with pytest.raises(EngineUnreachable) as caught:
-            await send(transport, "http://127.0.0.1:9")
+            await send(transport, url)
     assert caught.value.failure == "refused"
 
 
