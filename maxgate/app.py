@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -32,8 +32,9 @@ from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
+from maxgate.upstream.client import EngineClient, HttpxEngineClient
 from maxgate.upstream.embedder import UpstreamEmbedder
-from maxgate.upstream.health import HealthMonitor, probe_client
+from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
@@ -95,13 +96,13 @@ class Formats:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The engines: their replicas, the pool that calls them, and the monitor that probes them."""
+    """Everything that talks to engines."""
 
     replicas: list[Replica]
     pool: ReplicaPool
     catalog: LiveCatalog
     monitor: HealthMonitor
-    probes: httpx.AsyncClient
+    client: EngineClient
 
 
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
@@ -117,20 +118,21 @@ def build_upstream(
     transport: httpx.AsyncBaseTransport | None,
 ) -> Upstream:
     """Build everything that talks to engines."""
-    transport = transport or EngineTransport(settings.upstream)
+    client: EngineClient = (
+        HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
+    )
     replicas = [Replica(url) for url in settings.engine_urls]
     catalog = LiveCatalog(cards, replicas, formats.prompts.has)
-    probes = probe_client(transport, settings.upstream.probe_timeout)
     monitor = HealthMonitor(
         replicas,
-        probes,
+        client,
         settings.upstream,
         formats.prepare,
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
-    pool = ReplicaPool(replicas, transport, settings.upstream)
-    return Upstream(replicas, pool, catalog, monitor, probes)
+    pool = ReplicaPool(replicas, client, settings.upstream)
+    return Upstream(replicas, pool, catalog, monitor, client)
 
 
 def build_backend(
@@ -158,7 +160,7 @@ def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) ->
         if on_startup is not None:
             on_startup()
         async with AsyncExitStack() as resources:
-            await resources.enter_async_context(upstream.probes)
+            await resources.enter_async_context(aclosing(upstream.client))
             # Probe every engine before the first request arrives.
             await upstream.monitor.probe_all()
             await resources.enter_async_context(_running(upstream.monitor))

@@ -169,7 +169,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._is_reading_request = False
-        self._timer.clear()
+        self._timer.cancel()
 
     @override
     def on_response_complete(self) -> None:
@@ -181,11 +181,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif not self._is_reading_request:
-            self._timer.set(self.timeout_keep_alive)
+            self._timer.reset(self.timeout_keep_alive)
 
     def _start_reading(self) -> None:
         self._is_reading_request = True
-        self._timer.set(self._request_read_timeout)
+        self._timer.reset(self._request_read_timeout)
 
     def _handle_timeout(self) -> None:
         if self._is_reading_request:

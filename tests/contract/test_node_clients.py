@@ -80,7 +80,7 @@ async def test_openai_for_node_raises_where_a_stream_is_cut_off(
 async def test_the_vercel_ai_sdk_reports_a_stream_that_is_cut_off(
     start_gateway: StartGateway,
 ) -> None:
-    message = "The engine's answer was cut off."
+    message = "The engine's response was cut off."
     async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
         assert await results_of("vercel.mjs", gateway.url, "isCutOff") == {
             "isCutOff": {"text": "The capital of", "messages": [message]}

@@ -29,6 +29,7 @@ def finished_record(
         cached_tokens=2,
         engine=engine,
         engine_calls=0 if engine is None else 2,
+        retries=0 if engine is None else 1,
     )
 
 

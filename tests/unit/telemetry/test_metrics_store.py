@@ -55,6 +55,7 @@ def test_counts_of_a_request(store: MetricsStore) -> None:
         ("maxgate_tokens_total", "/v1/x", "small", "completion"): 5,
         ("maxgate_tokens_total", "/v1/x", "small", "cached"): 2,
         ("maxgate_engine_calls_total", "http://engine"): 2,
+        ("maxgate_retries_total", "/v1/x", "small"): 1,
     }
 
 
