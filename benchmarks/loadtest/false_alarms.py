@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.loadtest.results import write_part
 from maxgate.loadtest.analysis.comparison import paired_change
-from maxgate.loadtest.arrivals import order_of_sides
+from maxgate.loadtest.arrivals import choose_side_order
 from maxgate.results.changes import confidence_of
 from tests.unit.loadtest.analysis.test_changes import compare
 from tests.unit.results.test_statistics import autoregressive
@@ -36,7 +36,7 @@ def alarms(rho: float, runs: int) -> int:
 def paired_alarms(rho: float, runs: int) -> int:
     """The same of paired runs."""
     rng = np.random.default_rng(98)
-    first = np.array([order_of_sides(index, 2, seed=0)[0] == 0 for index in range(600)])
+    first = np.array([choose_side_order(index, 2, seed=0)[0] == 0 for index in range(600)])
     found = 0
     for _ in range(runs):
         noise = np.exp(0.4 * autoregressive(rho, 1200, rng)).reshape(600, 2)

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.loadtest.others import Reported, Tool
 from maxgate.loadtest.mock_server.script import Script
-from maxgate.loadtest.mock_server.server import responding
+from maxgate.loadtest.mock_server.server import start_mock_server
 
 # A core each, and before everything else that this machine has to do. The tools have the ordinary
 # scheduling among their own processes: with a real-time one those that poll starve the others. A
@@ -59,14 +59,17 @@ def step(tool: Tool, script: Script, concurrency: int, requests: int) -> Step:
 
 
 async def _step(tool: Tool, script: Script, concurrency: int, requests: int) -> Step:
-    async with responding(script, within=SERVER) as url, httpx.AsyncClient(timeout=60) as client:
+    async with (
+        start_mock_server(script, command_prefix=SERVER) as url,
+        httpx.AsyncClient(timeout=60) as client,
+    ):
         try:
             said = await asyncio.to_thread(
                 tool.run, url, concurrency, requests, script.chunks, CLIENT
             )
         except (subprocess.SubprocessError, OSError, KeyError, ValueError) as error:
             return Step(concurrency, None, None, type(error).__name__)
-        noted = (await client.get(f"{url}/notes")).json()
+        noted = (await client.get(f"{url}/timestamps")).json()
     return Step(concurrency, said, _true([n for n in noted if n[2]], requests))
 
 

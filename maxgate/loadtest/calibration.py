@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from maxgate.loadtest.analysis.metrics import output_tokens, succeeded
 from maxgate.loadtest.messages import Lag, LoadShape
+from maxgate.loadtest.mock_server.player import ServerTimestamps
 from maxgate.loadtest.mock_server.script import Script
-from maxgate.loadtest.mock_server.server import ServerTimestamps
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
 
 Values = NDArray[np.float64]
 
-_ANSWER_AT_MOST = 0.5  # seconds of one scripted answer; longer ones are cut, not slowed
+_MAX_RESPONSE_SECONDS = 0.5  # seconds of one scripted answer; longer ones are cut, not slowed
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Cadence:
         """The same cadence, for half a second at most."""
         chunks = max(1, self.chunks)
         if self.gap > 0:
-            chunks = min(chunks, max(1, int(_ANSWER_AT_MOST / self.gap)))
-        return Script(first=min(self.first, _ANSWER_AT_MOST / 2), gap=self.gap, chunks=chunks)
+            chunks = min(chunks, max(1, int(_MAX_RESPONSE_SECONDS / self.gap)))
+        return Script(first=min(self.first, _MAX_RESPONSE_SECONDS / 2), gap=self.gap, chunks=chunks)
 
     def load(self, load: LoadShape, seconds: float) -> LoadShape:
         """The same load; where answers were cut, more requests give the same pieces a second."""
@@ -52,7 +52,7 @@ class Cadence:
         )
 
 
-def cadence_of(records: Records) -> Cadence:
+def measure_cadence(records: Records) -> Cadence:
     """The middle of what a few requests met; a fast server where none succeeded."""
     ok = records.select(succeeded(records) & (records["chunks"] > 0))
     if not len(ok):
@@ -86,7 +86,7 @@ def client_errors(
     return {metric: _error(np.array(values)) for metric, values in differences.items() if values}
 
 
-def larger(
+def merge_client_errors(
     one: Mapping[str, ClientError], other: Mapping[str, ClientError]
 ) -> dict[str, ClientError]:
     """Number by number, of two measurements; a metric that only one of them has is its own."""
@@ -94,7 +94,9 @@ def larger(
     return {**one, **other, **both}
 
 
-def widened(errors: Mapping[str, ClientError], lag: Lag, tokens: int) -> dict[str, ClientError]:
+def widen_by_lag(
+    errors: Mapping[str, ClientError], lag: Lag, tokens: int
+) -> dict[str, ClientError]:
     """The errors, no smaller than how late the client was woken during the run itself.
 
     A time has two ends, and either may be stamped late: one in a hundred times is off by more than
@@ -107,7 +109,7 @@ def widened(errors: Mapping[str, ClientError], lag: Lag, tokens: int) -> dict[st
     }
 
 
-def tokens_of_an_answer(records: Records) -> int:
+def median_output_tokens(records: Records) -> int:
     """The median; 0 where nothing was answered."""
     tokens = output_tokens(records.select(succeeded(records)))
     return int(np.median(tokens)) if len(tokens) else 0

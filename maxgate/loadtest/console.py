@@ -47,7 +47,7 @@ def heading(level: Level) -> Text:
     return Text(f"\n{level.scenario}, {level.name}{side}", style="bold")
 
 
-def table_of(level: Level) -> Table:
+def build_metrics_table(level: Level) -> Table:
     """A row per metric, in milliseconds."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("milliseconds", no_wrap=True)
@@ -72,13 +72,13 @@ def table_of(level: Level) -> Table:
 
 def _cells(values: Distribution) -> Iterable[str]:
     error = values.client_error
-    bars = ["?" if error is None else milliseconds(error.at(key)) for key in ("99", "99.9")]
+    error_bounds = ["?" if error is None else milliseconds(error.at(key)) for key in ("99", "99.9")]
     if values.below_client_error and error is not None:
         blank = [""] * (len(_KEYS) + 3)
-        return [f"< {milliseconds(error.mean)}", *blank, *bars, str(values.count)]
+        return [f"< {milliseconds(error.mean)}", *blank, *error_bounds, str(values.count)]
     numbers = [values.min, values.mean, *(values.percentiles.get(key) for key in _KEYS)]
     numbers += [values.max, values.standard_deviation]
-    return [*(milliseconds(number) for number in numbers), *bars, str(values.count)]
+    return [*(milliseconds(number) for number in numbers), *error_bounds, str(values.count)]
 
 
 def facts(level: Level) -> Text:
@@ -164,7 +164,7 @@ def print_report(report: Report, console: Console) -> None:
     """The summary."""
     for level in report.levels:
         console.print(heading(level))
-        console.print(table_of(level))
+        console.print(build_metrics_table(level))
         console.print(facts(level))
     _print_definitions(report, console)
     print_changes("The target over the baseline", report.paired, console)
@@ -177,7 +177,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"Drift, {drift.level}: {drift.metric} {drift.verdict}, {share:+.1%} an hour")
     print_grades(report, console)
     for warning in report.warnings:
-        console.print(f"Note: {warning}", style="yellow", highlight=False)
+        console.print(f"ServerTimestamps: {warning}", style="yellow", highlight=False)
 
 
 def _print_definitions(report: Report, console: Console) -> None:

@@ -8,7 +8,7 @@ from maxgate.loadtest.analysis.drift import drift
 from maxgate.loadtest.analysis.level_report import LevelPlan, level_report
 from maxgate.loadtest.analysis.pairing import paired_levels
 from maxgate.loadtest.analysis.targets import grade
-from maxgate.loadtest.calibration import larger
+from maxgate.loadtest.calibration import merge_client_errors
 from maxgate.results.distribution import ClientError
 from maxgate.results.files import ReportError, read_report
 from maxgate.results.records import Records, join, read_records
@@ -108,7 +108,7 @@ def _level(report: Report, parts: Sequence[Level], records: Records) -> Level:
         concurrency=first.concurrency,
         rate=first.rate,
         objectives=report.objectives,
-        client_errors=reduce(larger, map(_errors, parts)),
+        client_errors=reduce(merge_client_errors, map(_errors, parts)),
         seed=report.seed,
     )
     return level_report(plan, records)

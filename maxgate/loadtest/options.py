@@ -152,7 +152,7 @@ def opened(options: Options, rate: float) -> LoadShape:
     )
 
 
-def levels_of(options: Options) -> list[LevelSpec]:
+def plan_levels(options: Options) -> list[LevelSpec]:
     """Every scenario under every load, in the order in which they are run; not for a sweep."""
     if options.replay:
         length = {"duration": options.duration, "requests": options.requests}
@@ -175,18 +175,18 @@ _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
 _VALUE: Final = r"[\t -~]*\Z"
 
 
-def scenarios_of(text: str, *, sweep: bool) -> tuple[str, ...]:
+def parse_scenarios(text: str, *, sweep: bool) -> tuple[str, ...]:
     """Those that were named; else the three built-in ones, and for a sweep their mixture."""
     named = tuple(part.strip() for part in text.split(",") if part.strip())
     return named or (("mixed",) if sweep else ("short", "medium", "long"))
 
 
-def time_of(text: str | None, flag: str) -> float | None:
+def parse_optional_duration(text: str | None, flag: str) -> float | None:
     """Seconds; None where it was not given."""
     return None if text is None else seconds(text, flag)
 
 
-def headers_of(lines: list[str]) -> dict[str, str]:
+def parse_headers(lines: list[str]) -> dict[str, str]:
     """By name in lower case."""
     found = {}
     for line in lines:
@@ -197,7 +197,7 @@ def headers_of(lines: list[str]) -> dict[str, str]:
     return found
 
 
-def object_of(text: str) -> dict[str, Any]:
+def parse_body(text: str) -> dict[str, Any]:
     """The value of --body."""
     try:
         value = orjson.loads(text)
@@ -208,7 +208,7 @@ def object_of(text: str) -> dict[str, Any]:
     return value
 
 
-def numbers_of(text: str, flag: str, *, whole: bool = False) -> list[float]:
+def parse_numbers(text: str, flag: str, *, whole: bool = False) -> list[float]:
     """Numbers above 0, with commas between."""
     pattern = r"[1-9][0-9]*" if whole else r"[0-9]*\.?[0-9]+"
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -217,7 +217,7 @@ def numbers_of(text: str, flag: str, *, whole: bool = False) -> list[float]:
     return [float(part) for part in parts]
 
 
-def shard_of(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> tuple[int, int]:
     """I and N of I/N."""
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     if match is None or int(match[1]) >= int(match[2]):

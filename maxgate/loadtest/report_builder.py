@@ -1,4 +1,4 @@
-"""Findings to the report."""
+"""RunResults to the report."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from maxgate.loadtest.analysis.drift import drift
-from maxgate.loadtest.analysis.pairing import paired_levels, second_of_a_pair
+from maxgate.loadtest.analysis.pairing import describe_order_effect, paired_levels
 from maxgate.loadtest.analysis.targets import grade
 from maxgate.loadtest.client.address import parse_address
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.session import Findings
+from maxgate.loadtest.session import RunResults
 from maxgate.results.metrics import DEFINITIONS
 from maxgate.results.records import Records
 from maxgate.results.report import Change, Level, Load, Machine, Report, Server, Workload
@@ -54,17 +54,17 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def assemble(
+def build_report(
     options: Options,
-    findings: Findings,
+    results: RunResults,
     *,
     command: Sequence[str],
     models: Sequence[str | None],
     fingerprint: str,
 ) -> Report:
     """Everything but the comparison with an old report."""
-    targets = [level for level in findings.levels if level.side == "target"]
-    server = Server(url=parse_address(options.url).url, model=models[0], software=findings.server)
+    targets = [level for level in results.levels if level.side == "target"]
+    server = Server(url=parse_address(options.url).url, model=models[0], software=results.server)
     baseline = None
     if options.baseline is not None:
         baseline = Server(url=parse_address(options.baseline).url, model=models[1])
@@ -72,7 +72,7 @@ def assemble(
         created_at=datetime.now(UTC),
         command=[part if part != options.api_key else "***" for part in command],
         seed=options.seed,
-        interrupted=findings.interrupted,
+        interrupted=results.interrupted,
         server=server,
         baseline=baseline,
         machine=this_machine(),
@@ -87,12 +87,12 @@ def assemble(
         load=_load(options, targets),
         objectives=options.objectives,
         definitions=DEFINITIONS,
-        levels=findings.levels,
+        levels=results.levels,
         grades=[one for level in targets for one in grade(level, options.targets)],
-        paired=_paired(options, targets, findings.records),
-        saturation=findings.saturation,
+        paired=_paired(options, targets, results.records),
+        saturation=results.saturation,
         drift=[one for level in targets for one in drift(level)] if options.soak else [],
-        warnings=warnings(options, targets) + _order_warnings(options, targets, findings.records),
+        warnings=warnings(options, targets) + _order_warnings(options, targets, results.records),
     )
 
 
@@ -146,5 +146,5 @@ def _order_warnings(
         f"{level.scenario}, {level.name}: {said}; the paired differences allow for it"
         + ("" if options.cold else ", and --cold keeps a shared prefix cache out of it")
         for level, of_level in zip(levels, records, strict=True)
-        if (said := second_of_a_pair(of_level, stream=options.stream, seed=options.seed))
+        if (said := describe_order_effect(of_level, stream=options.stream, seed=options.seed))
     ]

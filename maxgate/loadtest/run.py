@@ -17,16 +17,16 @@ from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.comparison import check_comparable, compare
 from maxgate.loadtest.analysis.saturation import first_levels
 from maxgate.loadtest.client.address import parse_address
-from maxgate.loadtest.client.client import ServerAway
+from maxgate.loadtest.client.client import ServerUnreachable
 from maxgate.loadtest.console import LiveScreen, print_report
 from maxgate.loadtest.exports import write_csv, write_prometheus
-from maxgate.loadtest.messages import Peer, RequestShape
+from maxgate.loadtest.messages import RequestShape, Target
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.report_builder import assemble
+from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
-from maxgate.loadtest.session import Findings, Session
-from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.loadtest.session import RunResults, Session
+from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_writable, read_report, write_report
 from maxgate.results.records import Records, read_records, write_records
 from maxgate.results.report import Report
@@ -38,7 +38,7 @@ def interruptible(session: Session) -> Iterator[None]:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def on_signal() -> None:
-        if session.findings.interrupted and task is not None:
+        if session.results.interrupted and task is not None:
             task.cancel()
         session.interrupt()
 
@@ -51,17 +51,17 @@ def interruptible(session: Session) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def first_model(url: str, headers: Mapping[str, str]) -> str | None:
+def fetch_first_model(url: str, headers: Mapping[str, str]) -> str | None:
     """The first model of `GET /v1/models`; None where the server does not list any.
 
-    Raises ServerAway where nobody answers, and ConfigurationError where a key is asked for.
+    Raises ServerUnreachable where nobody answers, and ConfigurationError where a key is asked for.
     """
     base = parse_address(url).url
     try:
         with httpx.Client(trust_env=False, timeout=10, headers=dict(headers)) as client:
             answer = client.get(f"{base}/v1/models")
     except httpx.HTTPError as error:
-        raise ServerAway(
+        raise ServerUnreachable(
             f"{base} does not answer: {error}; is the server up? `make run` starts one"
         ) from error
     if answer.status_code in {401, 403}:
@@ -80,7 +80,7 @@ def load_test(options: Options, command: Sequence[str]) -> int:
     """Run it all and return the exit code: 0 or 1 by targets and comparison."""
     options.check()
     old = read_report(options.compare) if options.compare is not None else None
-    fingerprint = fingerprint_of(options)
+    fingerprint = compute_fingerprint(options)
     old_records = None if old is None else _comparable_records(old, options, fingerprint)
     for path in (
         options.output or _default_path(datetime.now(UTC)),
@@ -89,22 +89,22 @@ def load_test(options: Options, command: Sequence[str]) -> int:
     ):
         if path is not None:
             check_writable(path)
-    peers = _peers(options)
+    targets = _targets(options)
     console = Console(stderr=True)
     with LiveScreen(console, quiet=options.quiet) as screen:
-        findings = asyncio.run(_run(options, peers, screen))
-    if not findings.levels:
+        results = asyncio.run(_run(options, targets, screen))
+    if not results.levels:
         raise Interrupted("interrupted before anything was measured")
-    models = [peer.model for peer in peers]
-    report = assemble(options, findings, command=command, models=models, fingerprint=fingerprint)
+    models = [target.model for target in targets]
+    report = build_report(options, results, command=command, models=models, fingerprint=fingerprint)
     if old is not None:
-        changes = compare(old, report, old_records, findings.records, options.seed)
+        changes = compare(old, report, old_records, results.records, options.seed)
         report = report.model_copy(update={"comparison": changes})
-    publish(report, findings.records, options)
+    publish(report, results.records, options)
     return exit_code(report)
 
 
-def fingerprint_of(options: Options) -> str:
+def compute_fingerprint(options: Options) -> str:
     """Of all scenarios together.
 
     Raises ConfigurationError for those that do not exist, or cannot be replayed as was asked.
@@ -163,24 +163,26 @@ def exit_code(report: Report) -> int:
     )
 
 
-async def _run(options: Options, peers: list[Peer], screen: LiveScreen) -> Findings:
-    async with fleet_of(options.processes) as fleet:
-        session = Session(options, peers, fleet, screen)
+async def _run(options: Options, targets: list[Target], screen: LiveScreen) -> RunResults:
+    async with start_worker_pool(options.processes) as pool:
+        session = Session(options, targets, pool, screen)
         with interruptible(session):
             await session.run()
-        return session.findings
+        return session.results
 
 
-def _peers(options: Options) -> list[Peer]:
+def _targets(options: Options) -> list[Target]:
     headers = dict(options.headers)
     if options.api_key:
         headers["authorization"] = f"Bearer {options.api_key}"
-    model = options.model or first_model(options.url, headers)
-    peers = [Peer(url=options.url, model=model, headers=headers)]
+    model = options.model or fetch_first_model(options.url, headers)
+    targets = [Target(url=options.url, model=model, headers=headers)]
     if options.baseline is not None:
-        other = options.baseline_model or options.model or first_model(options.baseline, headers)
-        peers.append(Peer(url=options.baseline, model=other, headers=headers))
-    return peers
+        other = (
+            options.baseline_model or options.model or fetch_first_model(options.baseline, headers)
+        )
+        targets.append(Target(url=options.baseline, model=other, headers=headers))
+    return targets
 
 
 def _comparable_records(old: Report, options: Options, fingerprint: str) -> list[Records] | None:

@@ -11,16 +11,16 @@ from maxgate.loadtest.analysis.level_report import LevelPlan, level_report
 from maxgate.loadtest.analysis.saturation import next_step, saturation
 from maxgate.loadtest.calibration import (
     Cadence,
-    cadence_of,
     client_errors,
-    larger,
-    tokens_of_an_answer,
-    widened,
+    measure_cadence,
+    median_output_tokens,
+    merge_client_errors,
+    widen_by_lag,
 )
-from maxgate.loadtest.messages import Job, LoadShape, Peer, Progress, RequestShape
-from maxgate.loadtest.mock_server.server import notes_of, responding
-from maxgate.loadtest.options import LevelSpec, Options, levels_of
-from maxgate.loadtest.worker_pool import Fleet, Outcome
+from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Target
+from maxgate.loadtest.mock_server.server import fetch_timestamps, start_mock_server
+from maxgate.loadtest.options import LevelSpec, Options, plan_levels
+from maxgate.loadtest.worker_pool import Outcome, WorkerPool
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
 from maxgate.results.report import Level, Saturation
@@ -39,7 +39,7 @@ class Screen(Protocol):
 
 
 @dataclass
-class Findings:
+class RunResults:
     """What a run has brought so far."""
 
     levels: list[Level] = field(default_factory=list)
@@ -54,59 +54,61 @@ _BETWEEN_SHARDED_LEVELS = 8.0
 
 
 class Session:
-    """Runs the levels of these options on the fleet; `interrupt` ends it in good order."""
+    """Runs the levels of these options on the pool; `interrupt` ends it in good order."""
 
-    def __init__(self, options: Options, peers: list[Peer], fleet: Fleet, screen: Screen) -> None:
-        self._options, self._peers, self._fleet, self._screen = options, peers, fleet, screen
+    def __init__(
+        self, options: Options, targets: list[Target], pool: WorkerPool, screen: Screen
+    ) -> None:
+        self._options, self._targets, self._pool, self._screen = options, targets, pool, screen
         self._cadences: dict[str, Cadence] = {}
         self._run_id = f"load-{secrets.token_hex(4)}"
-        self.findings = Findings()
+        self.results = RunResults()
 
     def interrupt(self) -> None:
         """Finish the present level early and begin no other."""
-        self.findings.interrupted = True
-        self._fleet.stop()
+        self.results.interrupted = True
+        self._pool.stop()
 
     async def run(self) -> None:
-        """All levels. Raises ServerAway and ConfigurationError before anything was sent."""
+        """All levels. Raises ServerUnreachable and ConfigurationError before anything was sent."""
         if self._options.sweep:
             for scenario in self._options.scenarios:
                 await self._sweep(scenario)
         else:
-            for number, spec in enumerate(levels_of(self._options)):
+            for number, spec in enumerate(plan_levels(self._options)):
                 await self._level(spec, number)
 
     async def _sweep(self, scenario: str) -> None:
         steps: list[Level] = []
         verdict = saturation(steps)
-        while not verdict.found and not self.findings.interrupted:
+        while not verdict.found and not self.results.interrupted:
             spec = next_step(self._options, scenario, len(steps))
             if spec is None:
                 break
             await self._level(spec, len(steps))
-            steps += [level for level in self.findings.levels[-1:] if level.side == "target"]
+            steps += [level for level in self.results.levels[-1:] if level.side == "target"]
             verdict = saturation(steps)
-        self.findings.saturation = verdict
+        self.results.saturation = verdict
 
     async def _level(self, spec: LevelSpec, number: int) -> None:
-        if self.findings.interrupted:
+        if self.results.interrupted:
             return
         if spec.scenario not in self._cadences:
             self._cadences[spec.scenario] = await self._probe(spec)
         self._screen.phase(f"{spec.scenario}, {spec.name}: measuring the client itself", None)
         errors = await self._calibrate(spec)
-        if self.findings.interrupted:
+        if self.results.interrupted:
             return
         self._screen.phase(f"{spec.scenario}, {spec.name}", spec.load.duration)
         started_at = datetime.now(UTC)
-        outcome = await self._fleet.run(
-            self._job(spec, self._peers), self._screen.progress, start=self._start(number)
+        outcome = await self._pool.run(
+            self._job(spec, self._targets), self._screen.progress, start=self._start(number)
         )
-        if not self.findings.interrupted:
+        if not self.results.interrupted:
             # The machine may have become slower meanwhile.
             self._screen.phase(f"{spec.scenario}, {spec.name}: and once more", None)
-            errors = larger(errors, await self._calibrate(spec))
-        if len(outcome.records) or not self.findings.interrupted:
+            errors = merge_client_errors(errors, await self._calibrate(spec))
+        if len(outcome.records) or not self.results.interrupted:
             self._keep(spec, outcome, started_at, errors)
 
     def _keep(
@@ -117,10 +119,10 @@ class Session:
         errors: dict[str, ClientError],
     ) -> None:
         options, load = self._options, spec.load
-        known = widened(errors, outcome.lag, tokens_of_an_answer(outcome.records))
-        self.findings.records.append(outcome.records)
-        self.findings.server = self.findings.server or outcome.server
-        for side in ("baseline", "target") if len(self._peers) > 1 else ("target",):
+        known = widen_by_lag(errors, outcome.lag, median_output_tokens(outcome.records))
+        self.results.records.append(outcome.records)
+        self.results.server = self.results.server or outcome.server
+        for side in ("baseline", "target") if len(self._targets) > 1 else ("target",):
             plan = LevelPlan(
                 name=spec.name,
                 scenario=spec.scenario,
@@ -137,31 +139,31 @@ class Session:
                 client_errors=known,
                 seed=options.seed,
             )
-            self.findings.levels.append(level_report(plan, outcome.records))
+            self.results.levels.append(level_report(plan, outcome.records))
 
     async def _probe(self, spec: LevelSpec) -> Cadence:
         """A few requests, to know the cadence and to have everything warm."""
         self._screen.phase(f"{spec.scenario}: warming up", None)
         load = LoadShape(kind="closed", concurrency=1, requests=_PROBES)
-        job = self._job(LevelSpec(spec.scenario, load), self._peers)
-        outcome = await self._fleet.run(job.model_copy(update={"shards": 1, "shard": 0}), _ignore)
+        job = self._job(LevelSpec(spec.scenario, load), self._targets)
+        outcome = await self._pool.run(job.model_copy(update={"shards": 1, "shard": 0}), _ignore)
         records = outcome.records
-        return cadence_of(records.select(records["side"] == 0))
+        return measure_cadence(records.select(records["side"] == 0))
 
     async def _calibrate(self, spec: LevelSpec) -> dict[str, ClientError]:
         if not self._options.calibration:
             return {}
         cadence = self._cadences[spec.scenario]
-        async with responding(cadence.script()) as url:
+        async with start_mock_server(cadence.script()) as url:
             calibrated = LevelSpec(
                 spec.scenario, cadence.load(spec.load, self._options.calibration / 2)
             )
-            job = self._job(calibrated, [Peer(url=url, model="scripted")])
-            outcome = await self._fleet.run(job, _ignore)
-            notes = await notes_of(url)
+            job = self._job(calibrated, [Target(url=url, model="scripted")])
+            outcome = await self._pool.run(job, _ignore)
+            notes = await fetch_timestamps(url)
         return client_errors(outcome.records, notes, streamed=self._options.stream)
 
-    def _job(self, spec: LevelSpec, peers: list[Peer]) -> Job:
+    def _job(self, spec: LevelSpec, targets: list[Target]) -> Job:
         options = self._options
         shape = RequestShape(
             scenario=spec.scenario,
@@ -175,7 +177,7 @@ class Session:
         )
         return Job(
             run_id=self._run_id,
-            peers=peers,
+            targets=targets,
             requests=shape,
             load=spec.load,
             timeout=options.timeout,

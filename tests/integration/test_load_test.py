@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxgate.loadtest.messages import Job, LoadShape, Peer, Progress, RequestShape
+from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Target
 from maxgate.loadtest.mock_server.script import Script
-from maxgate.loadtest.mock_server.server import responding
+from maxgate.loadtest.mock_server.server import start_mock_server
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import read_report
 from maxgate.results.records import Records, read_records
 from maxgate.results.report import Report
@@ -114,7 +114,7 @@ async def load(script: Script, shape: LoadShape, processes: int = 1) -> AsyncIte
     """What these processes record of this load."""
     job = Job(
         run_id="test",
-        peers=[],
+        targets=[],
         requests=RequestShape(scenario="short", seed=1, stream=True, max_tokens=5),
         load=shape,
         timeout=10,
@@ -123,9 +123,9 @@ async def load(script: Script, shape: LoadShape, processes: int = 1) -> AsyncIte
         shards=1,
         records="",
     )
-    async with responding(script) as url, fleet_of(processes) as fleet:
-        job = job.model_copy(update={"peers": [Peer(url=url, model="m")]})
-        yield (await fleet.run(job, _ignore)).records
+    async with start_mock_server(script) as url, start_worker_pool(processes) as pool:
+        job = job.model_copy(update={"targets": [Target(url=url, model="m")]})
+        yield (await pool.run(job, _ignore)).records
 
 
 def _ignore(progress: Progress) -> None:
@@ -136,12 +136,12 @@ def _ignore(progress: Progress) -> None:
 async def test_in_flight_is_what_was_configured_and_never_more(
     concurrency: int, processes: int
 ) -> None:
-    from maxgate.loadtest.analysis.metrics import flight_of
+    from maxgate.loadtest.analysis.metrics import count_in_flight
 
     slow = Script(first=0.3, chunks=2, gap=0.2)
     shape = LoadShape(kind="closed", concurrency=concurrency, duration=1.5)
     async with load(slow, shape, processes) as records:
-        flight = flight_of(records["sent"], records["ended"])
+        flight = count_in_flight(records["sent"], records["ended"])
     assert flight.maximum() == concurrency
     # Between the first wave and the last departure everybody is at work.
     begin, end = np.sort(records["sent"])[[concurrency - 1, -1]]
@@ -193,7 +193,7 @@ FEW = ("--scenario", "short", "-c", "2", "-n", "30", "--warmup", "2", "--no-cali
 
 async def test_targets_decide_the_exit_code(tmp_path: Path) -> None:
     flags = (*FEW, "-o", str(tmp_path / "r.json"))
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         code, said = await load_test("--url", url, *flags, "--target", "throughput=900")
     assert code == 1
     assert "throughput  fail" in said
@@ -204,7 +204,7 @@ async def test_targets_decide_the_exit_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_keeps_what_was_measured(by: signal.Signals, tmp_path: Path) -> None:
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         flags = ("--url", url, "--scenario", "short,long", "-c", "2", "-d", "60s")
         more = ("--no-calibrate", "--target", "none", "-o", str(tmp_path / "r.json"))
         code, said = await load_test(*flags, *more, interrupt_after=0.7, by=by)
@@ -215,7 +215,7 @@ async def test_ctrl_c_keeps_what_was_measured(by: signal.Signals, tmp_path: Path
 
 
 async def test_who_waits_for_the_moment_to_start_can_be_ended(tmp_path: Path) -> None:
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         flags = ("--url", url, "-r", "5", "-d", "1s", "--scenario", "short", "--no-calibrate")
         more = ("--start-at", f"{time.time() + 600:.0f}", "-o", str(tmp_path / "r.json"))
         code, said = await load_test(*flags, *more, interrupt_after=0.1)
@@ -227,7 +227,7 @@ async def test_who_waits_for_the_moment_to_start_can_be_ended(tmp_path: Path) ->
 
 
 async def test_a_moment_to_start_that_has_passed_is_refused(tmp_path: Path) -> None:
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         flags = ("--url", url, "-r", "5", "-d", "1s", "--scenario", "short", "--no-calibrate")
         more = ("--start-at", "2020-01-01T00:00:00Z", "-o", str(tmp_path / "r.json"))
         code, said = await load_test(*flags, *more)
@@ -239,7 +239,7 @@ async def test_a_comparison_with_other_work_is_refused_before_anything_is_sent(
     tmp_path: Path,
 ) -> None:
     old = tmp_path / "old.json"
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         await load_test("--url", url, *FEW, "--target", "none", "-q", "-o", str(old))
         flags = ("--url", url, *FEW, "--seed", "7", "--compare", str(old))
         code, said = await load_test(*flags, "-o", str(tmp_path / "new.json"))
@@ -250,7 +250,7 @@ async def test_a_comparison_with_other_work_is_refused_before_anything_is_sent(
 async def test_shards_merged_are_one_run(tmp_path: Path) -> None:
     """Two machines, here two programs, then `merge`: every request once, exact percentiles."""
     files = [str(tmp_path / f"{number}.json") for number in (0, 1)]
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         start = f"{time.time() + 3:.3f}"
         common = ("--url", url, "--scenario", "short", "-r", "40", "-d", "1s", "--warmup", "0")
         common = (*common, "--start-at", start, "--no-calibrate", "--target", "none", "-q")
@@ -273,7 +273,7 @@ async def test_the_gateways_price_is_found_in_pairs(tmp_path: Path) -> None:
     """The same script, once with a first token that is 3 ms later."""
     slower = SHORT.model_copy(update={"first": SHORT.first + 0.003})
     path = tmp_path / "r.json"
-    async with responding(slower) as target, responding(SHORT) as baseline:
+    async with start_mock_server(slower) as target, start_mock_server(SHORT) as baseline:
         flags = ("--url", target, "--baseline", baseline, "--target", "none", "-q")
         await load_test(*flags, *FEW[:-3], "--no-calibrate", "-o", str(path))
     report = read_report(path)
@@ -287,10 +287,10 @@ async def test_a_regression_fails_the_comparison(tmp_path: Path) -> None:
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     flags = ("--scenario", "short", "-c", "16", "-n", "220", "--warmup", "16", "--no-calibrate")
     flags = (*flags, "--target", "none", "-q")
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         await load_test("--url", url, *flags, "-o", str(old))
     slower = SHORT.model_copy(update={"first": 0.05})
-    async with responding(slower) as url:
+    async with start_mock_server(slower) as url:
         code, said = await load_test("--url", url, *flags, "-o", str(new), "--compare", str(old))
     assert new.exists(), said
     changes = {(c.metric, c.statistic): c.verdict for c in read_report(new).comparison}
@@ -300,7 +300,7 @@ async def test_a_regression_fails_the_comparison(tmp_path: Path) -> None:
 async def test_a_sweep_stops_where_more_brings_no_more(tmp_path: Path) -> None:
     """The scripted server has no limit; errors are one: a third of requests fails at once."""
     path = tmp_path / "r.json"
-    async with responding(SHORT.model_copy(update={"refuse": 0.3})) as url:
+    async with start_mock_server(SHORT.model_copy(update={"refuse": 0.3})) as url:
         flags = ("--url", url, "--sweep", "--scenario", "short", "-n", "20", "--no-calibrate")
         await load_test(*flags, "--target", "none", "-q", "-o", str(path))
     report: Report = read_report(path)

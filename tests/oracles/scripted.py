@@ -6,12 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.loadtest.messages import Peer, Progress
+from maxgate.loadtest.messages import Progress, Target
 from maxgate.loadtest.mock_server.script import Script
-from maxgate.loadtest.mock_server.server import Note, notes_of, responding
+from maxgate.loadtest.mock_server.server import (
+    ServerTimestamps,
+    fetch_timestamps,
+    start_mock_server,
+)
 from maxgate.loadtest.options import Options
 from maxgate.loadtest.session import Session
-from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
 from maxgate.results.report import Level
@@ -36,16 +40,16 @@ class Run:
 
     level: Level
     records: Records
-    notes: Mapping[tuple[int, int], Note]
+    notes: Mapping[tuple[int, int], ServerTimestamps]
 
 
 async def run_scripted(script: Script, options: Options) -> Run:
     """The first level of these options, through the whole of the load test."""
-    async with responding(script) as url, fleet_of(options.processes) as fleet:
-        session = Session(options, [Peer(url=url, model="scripted")], fleet, Silent())
+    async with start_mock_server(script) as url, start_worker_pool(options.processes) as pool:
+        session = Session(options, [Target(url=url, model="scripted")], pool, Silent())
         await session.run()
-        notes = await notes_of(url)
-    return Run(session.findings.levels[0], session.findings.records[0], notes)
+        notes = await fetch_timestamps(url)
+    return Run(session.results.levels[0], session.results.records[0], notes)
 
 
 def truth(run: Run, *, from_departure: bool = False) -> dict[str, Values]:

@@ -15,11 +15,11 @@ from maxgate.results.metrics import PERCENTILES
 from maxgate.results.records import Records
 from maxgate.results.statistics import percentile
 
-Room = tuple[Values, Values]
+Bounds = tuple[Values, Values]
 """By how much each value may be too large, and by how much too small."""
 
 
-def bars(values: Values, room: Room) -> dict[str, float]:
+def error_bounds(values: Values, room: Bounds) -> dict[str, float]:
     """By percentile, never falling; that of the median also holds for the mean."""
     too_large, too_small = room
     low, middle, high = (np.sort(v) for v in (values - too_large, values, values + too_small))
@@ -64,13 +64,13 @@ _PER_REQUEST: Final[dict[str, tuple[Callable[[Records], Values], Callable[[Recor
 }
 
 
-def room_of(metric: str, records: Records) -> Room:
+def request_bounds(metric: str, records: Records) -> Bounds:
     """Of each request's value; nothing where no stamp of an answer is in it."""
     too_large, too_small = _PER_REQUEST.get(metric, (_nothing, _nothing))
     return too_large(records), too_small(records)
 
 
-def room_of_gaps(records: Records) -> Room:
+def chunk_gap_bounds(records: Records) -> Bounds:
     """Of the values of `chunk_gaps`: both its stamps may be late."""
     inside = within_requests(records)
     return records.held[1:][inside], records.held[:-1][inside]

@@ -6,14 +6,19 @@ from datetime import datetime
 
 import numpy as np
 
-from maxgate.loadtest.analysis.error_bounds import Room, bars, room_of, room_of_gaps
+from maxgate.loadtest.analysis.error_bounds import (
+    Bounds,
+    chunk_gap_bounds,
+    error_bounds,
+    request_bounds,
+)
 from maxgate.loadtest.analysis.metrics import (
     PER_REQUEST,
     SCHEDULED,
     STREAMED,
     Values,
     chunk_gaps,
-    flight_of,
+    count_in_flight,
     output_tokens,
     succeeded,
     unfinished,
@@ -39,7 +44,7 @@ STALL_SECONDS = 0.3
 """A reader notices a pause of this length in running text."""
 
 
-def tokens_of(ok: Records) -> Tokens:
+def count_tokens(ok: Records) -> Tokens:
     """Of the requests that were answered."""
     known = ok["output_tokens"] >= 0
     inputs, cached = ok["input_tokens"], ok["cached_tokens"]
@@ -52,7 +57,7 @@ def tokens_of(ok: Records) -> Tokens:
     )
 
 
-def chunks_of(ok: Records) -> Chunks:
+def count_chunks(ok: Records) -> Chunks:
     """The same."""
     pieces, known = int(ok["chunks"].sum()), ok["output_tokens"] >= 0
     counted = int(ok["chunks"][known].sum())
@@ -69,7 +74,7 @@ _BUSY = 0.9  # of one core
 _LATE = 0.01  # seconds
 
 
-def client_of(
+def assess_client(
     records: Records, cpu: float | None, lag: float | None, *, scheduled: bool, rate: float | None
 ) -> Client:
     """The verdict and its reason, as a sentence."""
@@ -85,7 +90,7 @@ def client_of(
     )
 
 
-def throughput_of(
+def measure_throughput(
     records: Records, window: float, *, objectives: Mapping[str, float], scheduled: bool, seed: int
 ) -> Throughput:
     """Per second of the window, of what was answered; `good` is what met its objectives."""
@@ -152,18 +157,20 @@ def level_report(plan: LevelPlan, everything: Records) -> Level:
         window_seconds=window,
         requests=_requests(records, plan),
         in_flight=_in_flight(everything, plan),
-        tokens=tokens_of(ok),
-        throughput=throughput_of(
+        tokens=count_tokens(ok),
+        throughput=measure_throughput(
             records,
             window,
             objectives=plan.objectives,
             scheduled=plan.scheduled,
             seed=plan.seed,
         ),
-        chunks=chunks_of(ok) if plan.stream else None,
+        chunks=count_chunks(ok) if plan.stream else None,
         metrics=_metrics(records, ok, plan),
         timeline=timeline(everything.select(side), stream=plan.stream),
-        client=client_of(everything, plan.cpu, plan.lag, scheduled=plan.scheduled, rate=plan.rate),
+        client=assess_client(
+            everything, plan.cpu, plan.lag, scheduled=plan.scheduled, rate=plan.rate
+        ),
     )
 
 
@@ -190,7 +197,7 @@ def _requests(records: Records, plan: LevelPlan) -> Requests:
 
 
 def _in_flight(records: Records, plan: LevelPlan) -> InFlight:
-    flight = flight_of(records["sent"], records["ended"])
+    flight = count_in_flight(records["sent"], records["ended"])
     sent = records["sent"]
     # Until the last departure: after it the load runs out, which is nobody's choice.
     first, last = (float(sent.min()), float(sent.max())) if len(sent) else (0.0, 0.0)
@@ -208,17 +215,17 @@ def _metrics(records: Records, ok: Records, plan: LevelPlan) -> dict[str, Distri
         values = of(ok)
         known = ~np.isnan(values)
         values = values[known]
-        too_large, too_small = room_of(metric, ok)
+        too_large, too_small = request_bounds(metric, ok)
         missing = failures if metric not in {"connect", "output_length", "input_length"} else 0
         error = _error(plan, metric, values, (too_large[known], too_small[known]))
         found[metric] = summarise(metric, values, failures=missing, client_error=error, rng=rng)
     if plan.stream:
         gaps = chunk_gaps(ok)
-        error = _error(plan, "chunk_gap", gaps, room_of_gaps(ok))
+        error = _error(plan, "chunk_gap", gaps, chunk_gap_bounds(ok))
         found["chunk_gap"] = summarise("chunk_gap", gaps, client_error=error, rng=rng)
     return found
 
 
-def _error(plan: LevelPlan, metric: str, values: Values, room: Room) -> ClientError | None:
+def _error(plan: LevelPlan, metric: str, values: Values, room: Bounds) -> ClientError | None:
     error = plan.client_errors.get(metric)
-    return error if error is None else error.model_copy(update={"held": bars(values, room)})
+    return error if error is None else error.model_copy(update={"held": error_bounds(values, room)})

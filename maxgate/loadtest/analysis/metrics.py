@@ -121,7 +121,7 @@ class Flight:
         return found
 
 
-def flight_of(sent: Values, ended: Values) -> Flight:
+def count_in_flight(sent: Values, ended: Values) -> Flight:
     """An end and a start at the same moment are not both under way."""
     times = np.concatenate([ended, sent])
     steps = np.concatenate([-np.ones(len(ended), np.int64), np.ones(len(sent), np.int64)])

@@ -61,7 +61,7 @@ def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> 
     return [*found, rate_change(*counts, level=level, confidence=confidence)]
 
 
-def second_of_a_pair(records: Records, *, stream: bool, seed: int) -> str | None:
+def describe_order_effect(records: Records, *, stream: bool, seed: int) -> str | None:
     """A sentence where the second request of a pair was faster or slower than the first."""
     target, baseline = _pairs(records.select(records["warmup"] == 0))
     metric = "ttft" if stream else "latency"

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from maxgate.loadtest.messages import LoadShape
-from maxgate.loadtest.options import LevelSpec, Options, closed, levels_of, opened
+from maxgate.loadtest.options import LevelSpec, Options, closed, opened, plan_levels
 from maxgate.results.report import Level, Saturation
 
 _GAIN: Final = 1.05  # a step that doubles the load has to bring at least this much
 _KEEPS_UP: Final = 0.95  # of the planned rate
 _ERRORS: Final = 0.01
-_CONCURRENCY_AT_MOST: Final = 1024
+_MAX_CONCURRENCY: Final = 1024
 _RATE_STEP: Final = 1.5
-_STEPS_AT_MOST: Final = 24
+_MAX_STEPS: Final = 24
 
 
 def saturation(levels: Sequence[Level]) -> Saturation:
@@ -42,21 +42,21 @@ def saturation(levels: Sequence[Level]) -> Saturation:
 def first_levels(options: Options) -> list[LevelSpec]:
     """The levels that are known before anything is run; of a sweep, each scenario's first step."""
     if not options.sweep:
-        return levels_of(options)
+        return plan_levels(options)
     steps = [next_step(options, scenario, 0) for scenario in options.scenarios]
     return [step for step in steps if step is not None]
 
 
 def next_step(options: Options, scenario: str, done: int) -> LevelSpec | None:
     """The step after so many; None when there is none."""
-    if done >= _STEPS_AT_MOST:
+    if done >= _MAX_STEPS:
         return None
     load: LoadShape
     if options.rates:
         load = opened(options, options.rates[0] * _RATE_STEP**done)
     else:
         concurrency = (options.concurrency or (1,))[0] * 2**done
-        if concurrency > _CONCURRENCY_AT_MOST:
+        if concurrency > _MAX_CONCURRENCY:
             return None
         load = closed(options, concurrency)
     return LevelSpec(scenario, load)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from maxgate.loadtest.analysis.metrics import (
     PER_REQUEST,
-    flight_of,
+    count_in_flight,
     output_tokens,
     succeeded,
     unfinished,
@@ -18,7 +18,7 @@ from maxgate.results.statistics import percentile
 
 Values = NDArray[np.float64]
 
-_SECONDS_AT_MOST = 48 * 3600
+_MAX_SECONDS = 48 * 3600
 
 
 def timeline(records: Records, *, stream: bool) -> list[Second]:
@@ -29,7 +29,7 @@ def timeline(records: Records, *, stream: bool) -> list[Second]:
     if not len(records):
         return []
     count = int(np.nanmax(records["ended"])) + 1
-    if count > _SECONDS_AT_MOST:
+    if count > _MAX_SECONDS:
         return []
     ended = records.select(~np.isnan(records["ended"]))
     order = np.argsort(ended["ended"], kind="stable")
@@ -38,7 +38,7 @@ def timeline(records: Records, *, stream: bool) -> list[Second]:
     latency, ttft = (PER_REQUEST[metric](ended)[order] for metric in ("latency", "ttft"))
     started = np.bincount(np.floor(records["sent"]).astype(np.int64), minlength=count)
     tokens = _tokens_by_second(records, count)
-    flight = flight_of(records["sent"], records["ended"]).means(np.arange(count + 1.0))
+    flight = count_in_flight(records["sent"], records["ended"]).means(np.arange(count + 1.0))
     found = []
     for offset, (low, high) in enumerate(pairwise(bounds.tolist())):
         here = ok[low:high]

@@ -12,14 +12,14 @@ import yaml
 
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.messages import RequestShape
+from maxgate.loadtest.scenarios.recorded_workload import parse_recorded_workload
 from maxgate.loadtest.scenarios.scenario import (
-    Recorded,
+    RecordedWorkload,
     Scenario,
     Turn,
     builtin_scenarios,
-    messages_of,
+    read_messages,
 )
-from maxgate.loadtest.scenarios.trace import trace_of
 from maxgate.loadtest.scenarios.yaml_scenario import yaml_scenario
 
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "system": "system"}
@@ -40,12 +40,12 @@ def scenario_from_file(path: Path, tokenizer: str | None) -> Scenario:
     if not records:
         raise ConfigurationError(f"--scenario {path}: there is no request in it")
     if "timestamp" in records[0]:
-        return trace_of(records, path, tokenizer)
+        return parse_recorded_workload(records, path, tokenizer)
     conversations = [_conversation(record, path, n) for n, record in enumerate(records, 1)]
     found = [turns for turns in conversations if turns]
     if not found:
         raise ConfigurationError(f"--scenario {path}: there is no question in it")
-    return Recorded(found)
+    return RecordedWorkload(found)
 
 
 def _yaml(text: bytes, path: Path) -> Mapping[str, Any]:
@@ -85,7 +85,7 @@ def _conversation(record: Mapping[str, Any], path: Path, number: int) -> Sequenc
     if "conversations" in record:
         return _sharegpt(record["conversations"], where)
     fields = {k: v for k, v in record.items() if k not in {"messages", "prompt", "id"}}
-    return [Turn(messages_of(record, where), fields)]
+    return [Turn(read_messages(record, where), fields)]
 
 
 def _sharegpt(said: object, where: str) -> Sequence[Turn]:

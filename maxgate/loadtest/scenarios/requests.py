@@ -16,7 +16,7 @@ class RequestSource:
 
     def __init__(self, shape: RequestShape, scenario: Scenario) -> None:
         self._shape, self._scenario = shape, scenario
-        self.live_answers = scenario.live_answers
+        self.live_responses = scenario.live_responses
         self.stream = shape.stream
 
     def conversation(self, index: int) -> Sequence[Turn]:
@@ -30,13 +30,13 @@ class RequestSource:
         *,
         model: str | None,
         side: int = 0,
-        answers: Sequence[str] = (),
+        responses: Sequence[str] = (),
     ) -> bytes:
-        """The JSON of one request; `answers` are those of the turns before, where they are live.
+        """The JSON of one request; `responses` are those of the turns before, where they are live.
 
         Both sides of a pair get the same, but for the nonce: they may share a prefix cache.
         """
-        messages = _with_answers(turn.messages, answers)
+        messages = _with_responses(turn.messages, responses)
         if self._shape.nonce is not None:
             messages = _with_nonce(messages, f"[{self._shape.nonce}-{index}-{side}] ")
         return orjson.dumps(self._fields(turn) | {"messages": messages} | _model(model))
@@ -69,11 +69,11 @@ def _with_nonce(messages: Sequence[dict[str, Any]], nonce: str) -> list[dict[str
     return [{"role": "system", "content": nonce}, *messages]
 
 
-def _with_answers(
-    messages: Sequence[dict[str, Any]], answers: Sequence[str]
+def _with_responses(
+    messages: Sequence[dict[str, Any]], responses: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Fill the places that were left for the model's own answers."""
-    left = iter(answers)
+    """Fill the places that were left for the model's own responses."""
+    left = iter(responses)
     return [
         {**message, "content": next(left, "")} if _awaits_answer(message) else message
         for message in messages

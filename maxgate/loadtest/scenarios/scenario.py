@@ -24,7 +24,7 @@ class Scenario(Protocol):
     """An endless, repeatable source of conversations; most have one turn."""
 
     @property
-    def live_answers(self) -> bool:
+    def live_responses(self) -> bool:
         """Whether a later turn's messages have to be completed by the answers before it."""
         ...
 
@@ -39,11 +39,11 @@ class Scenario(Protocol):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedWorkload:
     """Conversations that are there already, taken in order, again and again."""
 
     conversations: Sequence[Sequence[Turn]]
-    live_answers: bool = False
+    live_responses: bool = False
     arrivals: Sequence[float] | None = None
 
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
@@ -57,7 +57,7 @@ class Mixed:
 
     parts: Sequence[Scenario]
     weights: Sequence[float]
-    live_answers: bool = False
+    live_responses: bool = False
     arrivals: Sequence[float] | None = None
 
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
@@ -85,7 +85,7 @@ _LONG: Final = (
 
 
 class _Prompt:
-    live_answers = False
+    live_responses = False
     arrivals = None
 
     def __init__(self, write: Callable[[str, str, Random], Turn]) -> None:
@@ -124,7 +124,7 @@ def told(error: ValidationError) -> str:
     return ": ".join(filter(None, (where, first["msg"].lower())))
 
 
-def messages_of(record: Mapping[str, Any], where: str) -> list[JSON]:
+def read_messages(record: Mapping[str, Any], where: str) -> list[JSON]:
     """`messages`, each with a role, or `prompt` as a single one.
 
     Raises ConfigurationError, which begins with `where`, for anything else.

@@ -19,9 +19,9 @@ _WORDS: Final = (
     "number night point home water room mother area money story fact month lot right study book "
     "eye job word business issue side kind head house service friend father power hour game line"
 )
-_TRIES: Final = 64
+_MAX_ATTEMPTS: Final = 64
 
-LONGEST: Final = 2_000_000
+MAX_PROMPT_TOKENS: Final = 2_000_000
 """Tokens of a prompt; more than any model takes."""
 
 Write = Callable[[int, Random], str]
@@ -45,7 +45,7 @@ def prompt_writer(tokenizer: str | None) -> Write:
 
 def _exact(tokenizer: Tokenizer, words: list[str], tokens: int, rng: Random) -> str:
     text = ""
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         drawn = rng.choices(words, k=max(1, tokens))
         while drawn:
             text = " ".join(drawn)

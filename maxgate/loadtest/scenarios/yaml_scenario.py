@@ -9,8 +9,15 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from maxgate.errors import ConfigurationError
-from maxgate.loadtest.scenarios.scenario import Mixed, Recorded, Scenario, Turn, messages_of, told
-from maxgate.loadtest.scenarios.synthetic import LONGEST, Write, prompt_writer
+from maxgate.loadtest.scenarios.scenario import (
+    Mixed,
+    RecordedWorkload,
+    Scenario,
+    Turn,
+    read_messages,
+    told,
+)
+from maxgate.loadtest.scenarios.synthetic import MAX_PROMPT_TOKENS, Write, prompt_writer
 
 
 class _Strict(BaseModel):
@@ -18,8 +25,8 @@ class _Strict(BaseModel):
 
 
 class _Range(_Strict):
-    low: int = Field(ge=1, le=LONGEST)
-    high: int = Field(ge=1, le=LONGEST)
+    low: int = Field(ge=1, le=MAX_PROMPT_TOKENS)
+    high: int = Field(ge=1, le=MAX_PROMPT_TOKENS)
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -37,7 +44,7 @@ class _Part(_Strict):
     system: str | None = None
     answers: list[str] | None = None
     synthetic: _Range | None = None
-    shared_prefix: int = Field(default=0, ge=0, le=LONGEST)
+    shared_prefix: int = Field(default=0, ge=0, le=MAX_PROMPT_TOKENS)
     prefixes: int = Field(default=1, ge=1)
     fields: dict[str, Any] = Field(default_factory=dict)
 
@@ -59,7 +66,7 @@ class _Synthetic:
     part: _Part
     lengths: _Range
     write: Write
-    live_answers: bool = False
+    live_responses: bool = False
     arrivals: Sequence[float] | None = None
 
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
@@ -88,8 +95,8 @@ def yaml_scenario(data: Mapping[str, Any], path: Path, tokenizer: str | None) ->
         _scenario(part, f"--scenario {path}: requests.{number}", tokenizer)
         for number, part in enumerate(file.requests)
     ]
-    live = any(part.live_answers for part in parts)
-    return Mixed(parts, [part.weight for part in file.requests], live_answers=live)
+    live = any(part.live_responses for part in parts)
+    return Mixed(parts, [part.weight for part in file.requests], live_responses=live)
 
 
 def _scenario(part: _Part, where: str, tokenizer: str | None) -> Scenario:
@@ -101,8 +108,8 @@ def _scenario(part: _Part, where: str, tokenizer: str | None) -> Scenario:
     if part.synthetic is not None:
         return _Synthetic(part, part.synthetic, prompt_writer(tokenizer))
     if part.messages is not None:
-        messages = messages_of({"messages": part.messages}, where)
-        return Recorded([[Turn(messages, part.fields)]])
+        messages = read_messages({"messages": part.messages}, where)
+        return RecordedWorkload([[Turn(messages, part.fields)]])
     return _turns(part)
 
 
@@ -118,4 +125,4 @@ def _turns(part: _Part) -> Scenario:
         answers = part.answers or []
         answer = answers[number] if number < len(answers) else None
         history = [*history, {"role": "assistant", "content": answer}]
-    return Recorded([turns], live_answers=part.answers is None)
+    return RecordedWorkload([turns], live_responses=part.answers is None)

@@ -9,7 +9,7 @@ from maxgate.loadtest.merge import merge
 from maxgate.results.files import ReportError, write_report
 from maxgate.results.records import write_records
 from maxgate.results.report import Report, Server
-from tests.fakes.load_records import exchange, records
+from tests.fakes.load_records import records, request_record
 from tests.unit.loadtest.analysis.test_level_report import plan
 from tests.unit.results.test_files import report
 
@@ -22,7 +22,7 @@ def part(folder: Path, name: str, shard: str | None, *, pairs: int = 8) -> Path:
         for place, side in enumerate((0, 1) if index % 4 < 2 else (1, 0)):
             sent = 1.0 + index + place / 2
             outputs = (sent + 0.1 - side / 100,)
-            both.append(exchange(index, side=side, sent=sent, outputs=outputs))
+            both.append(request_record(index, side=side, sent=sent, outputs=outputs))
     raw = records(*both)
     levels = [level_report(plan(side=side), raw) for side in ("baseline", "target")]
     path = folder / name

@@ -25,7 +25,7 @@ def source(scenario: Path | str, **fields: Any) -> RequestSource:
 def bodies(of: RequestSource, index: int, answers: tuple[str, ...] = ()) -> list[Any]:
     """The JSON of every turn of one conversation."""
     turns = of.conversation(index)
-    return [orjson.loads(of.body(turn, index, model="m", answers=answers)) for turn in turns]
+    return [orjson.loads(of.body(turn, index, model="m", responses=answers)) for turn in turns]
 
 
 def file(tmp_path: Path, name: str, *lines: Any) -> Path:
@@ -167,7 +167,7 @@ def test_a_conversation_carries_the_models_own_answers(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({"requests": [{"system": "s", "turns": ["a", "b"]}]}))
     of = source(path)
-    assert of.live_answers
+    assert of.live_responses
     assert bodies(of, 0, ("said",))[1]["messages"] == [
         {"role": "system", "content": "s"},
         user("a"),

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.loadtest.analysis.error_bounds import bars, room_of, room_of_gaps
+from maxgate.loadtest.analysis.error_bounds import chunk_gap_bounds, error_bounds, request_bounds
 from maxgate.loadtest.analysis.metrics import PER_REQUEST, chunk_gaps
 from maxgate.results.distribution import ClientError
 from maxgate.results.statistics import percentile
-from tests.fakes.load_records import exchange, records
+from tests.fakes.load_records import records, request_record
 
 SECONDS = st.floats(0, 10)
 SHARE = st.floats(0, 1)
@@ -27,19 +27,25 @@ def test_every_percentile_is_within_its_bar(
         times = (1.0 + np.cumsum([gap for gap, _, _ in pieces])).tolist()
         held = np.array([held for _, held, _ in pieces])
         came = [at - held * share for at, (_, held, share) in zip(times, pieces, strict=True)]
-        one, other = exchange(index, outputs=times), exchange(index, outputs=came)
-        one.held[:] = type(one.held)("d", held.tolist())
+        one, other = request_record(index, outputs=times), request_record(index, outputs=came)
+        one.arrival_uncertainty[:] = type(one.arrival_uncertainty)("d", held.tolist())
         measured.append(one)
         true.append(other)
     found, right = records(*measured), records(*true)
     for metric in ("ttft", "latency", "tpot", "normalized_latency"):
         values, wanted = PER_REQUEST[metric](found), PER_REQUEST[metric](right)
         known = ~np.isnan(values)
-        too_large, too_small = room_of(metric, found)
+        too_large, too_small = request_bounds(metric, found)
         check(
-            values[known], wanted[known], bars(values[known], (too_large[known], too_small[known]))
+            values[known],
+            wanted[known],
+            error_bounds(values[known], (too_large[known], too_small[known])),
         )
-    check(chunk_gaps(found), chunk_gaps(right), bars(chunk_gaps(found), room_of_gaps(found)))
+    check(
+        chunk_gaps(found),
+        chunk_gaps(right),
+        error_bounds(chunk_gaps(found), chunk_gap_bounds(found)),
+    )
 
 
 def check(measured: np.ndarray, true: np.ndarray, found: dict[str, float]) -> None:
@@ -52,13 +58,13 @@ def check(measured: np.ndarray, true: np.ndarray, found: dict[str, float]) -> No
 
 def test_a_burst_widens_the_bars_of_the_percentiles_that_it_decides() -> None:
     """Ninety answers are stamped at once; ten wait up to 10 ms for each other."""
-    quiet = [exchange(i, outputs=(1.05,)) for i in range(90)]
-    burst = [exchange(90 + i, outputs=(3.0 + i / 1000,)) for i in range(10)]
+    quiet = [request_record(i, outputs=(1.05,)) for i in range(90)]
+    burst = [request_record(90 + i, outputs=(3.0 + i / 1000,)) for i in range(10)]
     for i, one in enumerate(burst):
-        one.held[0] = i / 1000
+        one.arrival_uncertainty[0] = i / 1000
     found = records(*quiet, *burst)
     latency = PER_REQUEST["latency"](found)
-    by_percentile = bars(latency, room_of("latency", found))
+    by_percentile = error_bounds(latency, request_bounds("latency", found))
     assert by_percentile["50"] == by_percentile["90"] == pytest.approx(0.00045)
     assert by_percentile["95"] == pytest.approx(0.004)
     assert by_percentile["99"] == pytest.approx(0.008)

@@ -10,7 +10,7 @@ from maxgate.loadtest.analysis.targets import DEFAULT_TARGETS, grade
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
 from maxgate.results.report import Chunks, Level, Requests
-from tests.fakes.load_records import exchange, records, steady
+from tests.fakes.load_records import records, request_record, steady
 
 
 def plan(**fields: Any) -> LevelPlan:
@@ -40,7 +40,7 @@ def value(level: Level, metric: str) -> float | None:
 
 
 def test_one_request_gives_every_metric_its_definition() -> None:
-    one = exchange(sent=1.0, late=0.2, outputs=(1.5, 1.6, 1.9), output_tokens=9)
+    one = request_record(sent=1.0, late=0.2, outputs=(1.5, 1.6, 1.9), output_tokens=9)
     level = report(records(one), scheduled=True)
     found = {metric: value(level, metric) for metric, d in level.metrics.items() if d.count}
     assert found == pytest.approx(
@@ -64,13 +64,15 @@ def test_one_request_gives_every_metric_its_definition() -> None:
 
 
 def test_undefined_is_nothing_and_never_zero() -> None:
-    level = report(records(exchange(outputs=(1.5,))))
+    level = report(records(request_record(outputs=(1.5,))))
     assert (level.metrics["tpot"].count, level.metrics["tpot"].mean) == (0, None)
     assert level.metrics["chunk_gap"].count == 0
 
 
 def test_gaps_are_within_requests_and_not_between_them() -> None:
-    level = report(records(exchange(0, outputs=(1.1, 1.2)), exchange(1, outputs=(5.0, 5.4))))
+    level = report(
+        records(request_record(0, outputs=(1.1, 1.2)), request_record(1, outputs=(5.0, 5.4)))
+    )
     gaps = level.metrics["chunk_gap"]
     assert (gaps.count, gaps.min, gaps.max) == (2, pytest.approx(0.1), pytest.approx(0.4))
 
@@ -78,9 +80,9 @@ def test_gaps_are_within_requests_and_not_between_them() -> None:
 def test_warm_up_and_the_unfinished_are_in_no_number() -> None:
     level = report(
         records(
-            exchange(0, outputs=(9.0,), warmup=True),
-            exchange(1, outputs=(1.5,)),
-            exchange(2, outputs=(), error="unfinished"),
+            request_record(0, outputs=(9.0,), warmup=True),
+            request_record(1, outputs=(1.5,)),
+            request_record(2, outputs=(), error="unfinished"),
         )
     )
     assert level.requests == Requests(attempted=1, succeeded=1, failed=0, unfinished=1)
@@ -122,7 +124,7 @@ def test_goodput_counts_who_met_every_objective() -> None:
     level = report(steady([0.1] * 40 + [0.9] * 40, failed=10), objectives={"latency": 0.5})
     assert (level.requests.good, level.requests.attempted) == (40, 80)
     late = report(
-        records(exchange(outputs=(1.2,), late=3.0)), objectives={"ttft": 0.5}, scheduled=True
+        records(request_record(outputs=(1.2,), late=3.0)), objectives={"ttft": 0.5}, scheduled=True
     )
     assert late.requests.good == 0
 
@@ -136,6 +138,6 @@ def test_the_time_line_has_every_second() -> None:
 
 
 def test_two_sides_are_two_levels() -> None:
-    both = records(exchange(0, outputs=(1.5,)), exchange(0, outputs=(1.4,), side=1))
+    both = records(request_record(0, outputs=(1.5,)), request_record(0, outputs=(1.4,), side=1))
     assert value(report(both), "latency") == 0.5
     assert value(report(both, side="baseline"), "latency") == pytest.approx(0.4)

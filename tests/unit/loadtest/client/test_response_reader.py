@@ -1,4 +1,4 @@
-"""Answers come out the same, however they were cut; only output counts as output."""
+"""Answers come out the same, however they were abort; only output counts as output."""
 
 import json
 from itertools import pairwise
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.loadtest.client.request_record import Exchange
-from maxgate.loadtest.client.response_reader import AnswerReader
+from maxgate.loadtest.client.request_record import RequestRecord
+from maxgate.loadtest.client.response_reader import ResponseReader
 
 
 def event(data: Any, end: bytes = b"\n\n") -> bytes:
@@ -39,15 +39,17 @@ USAGE = event(
 DONE = event("[DONE]")
 
 
-def read(*reads: bytes, stream: bool = True, status: int = 200, keep: bool = False) -> Exchange:
+def read(
+    *reads: bytes, stream: bool = True, status: int = 200, keep: bool = False
+) -> RequestRecord:
     """The answer that arrived in these reads, at 1 s, 2 s, ..."""
-    exchange = Exchange(0, stream=stream, scheduled=0.0)
-    exchange.status, exchange.keep_text = status, keep
-    reader = AnswerReader(exchange)
+    record = RequestRecord(0, stream=stream, scheduled=0.0)
+    record.status, record.keep_text = status, keep
+    reader = ResponseReader(record)
     for at, data in enumerate(reads, 1):
         reader.feed(data, float(at))
     reader.end(float(len(reads)))
-    return exchange
+    return record
 
 
 def test_an_eager_role_is_an_event_and_no_token() -> None:
@@ -100,10 +102,10 @@ def test_reasoning_and_tool_calls_are_output(fields: dict[str, Any]) -> None:
 def test_the_cuts_change_nothing_but_the_times(cuts: list[int], end: bytes) -> None:
     chunk = event(delta({"content": "é"}), end)
     whole = b": ping" + end + chunk * 3 + STOP + USAGE + DONE
-    places = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
+    places = sorted({0, len(whole), *(abort % len(whole) for abort in cuts)})
     found = read(*(whole[a:b] for a, b in pairwise(places)), keep=True)
     assert (found.chunks, found.output_tokens, found.error) == (3, 18, None)
-    assert found.answer_text == ["é"] * 3
+    assert found.response_text == ["é"] * 3
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ class Reader:
         self.clock, self.takes = clock, takes
         self.arrived: list[tuple[float, float]] = []
 
-    def take(self, data: bytes | None, at: float, held: float) -> None:
-        self.arrived.append((at, held))
+    def take(self, data: bytes | None, at: float, uncertainty: float) -> None:
+        self.arrived.append((at, uncertainty))
         self.clock.advance(self.takes)
 
 

@@ -1,4 +1,4 @@
-"""Recorded traces: JSONL with `timestamp` and either messages, a prompt, or only lengths.
+"""RecordedWorkload traces: JSONL with `timestamp` and either messages, a prompt, or only lengths.
 
 Timestamps are seconds, or milliseconds where they are large whole numbers (as in Mooncake's
 traces). Lengths are `input_length` and `output_length`; `hash_ids` name blocks of 512 tokens that
@@ -15,8 +15,8 @@ from typing import Any, Final
 from pydantic import BaseModel, Field, ValidationError
 
 from maxgate.errors import ConfigurationError
-from maxgate.loadtest.scenarios.scenario import Recorded, Turn, messages_of, told
-from maxgate.loadtest.scenarios.synthetic import LONGEST, Write, prompt_writer
+from maxgate.loadtest.scenarios.scenario import RecordedWorkload, Turn, read_messages, told
+from maxgate.loadtest.scenarios.synthetic import MAX_PROMPT_TOKENS, Write, prompt_writer
 
 _BLOCK: Final = 512
 _OWN: Final = frozenset({"timestamp", "input_length", "output_length", "hash_ids", "prompt", "id"})
@@ -25,7 +25,7 @@ _OWN: Final = frozenset({"timestamp", "input_length", "output_length", "hash_ids
 class _Asked(BaseModel):
     """One record that has only lengths."""
 
-    input_length: int = Field(ge=1, le=LONGEST)
+    input_length: int = Field(ge=1, le=MAX_PROMPT_TOKENS)
     output_length: int | None = Field(default=None, ge=1)
     hash_ids: list[int | str] = Field(default_factory=list)
 
@@ -37,7 +37,7 @@ class _Lengths:
     records: Sequence[_Asked]
     write: Write
     arrivals: Sequence[float] | None
-    live_answers: bool = False
+    live_responses: bool = False
 
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
         """See Scenario."""
@@ -53,9 +53,9 @@ class _Lengths:
         return [Turn([{"role": "user", "content": " ".join(parts)}], fields)]
 
 
-def trace_of(
+def parse_recorded_workload(
     records: Sequence[Mapping[str, Any]], path: Path, tokenizer: str | None
-) -> "Recorded | _Lengths":
+) -> "RecordedWorkload | _Lengths":
     """In order of time; the first request leaves at once.
 
     Raises ConfigurationError for a record that is neither of the kinds above.
@@ -72,7 +72,7 @@ def trace_of(
     if all("input_length" in record for record in ordered):
         asked = [_asked(record, path) for record in ordered]
         return _Lengths(asked, prompt_writer(tokenizer), arrivals)
-    return Recorded([[_turn(record, path)] for record in ordered], arrivals=arrivals)
+    return RecordedWorkload([[_turn(record, path)] for record in ordered], arrivals=arrivals)
 
 
 def _are_milliseconds(records: Sequence[Mapping[str, Any]]) -> bool:
@@ -93,6 +93,6 @@ def _turn(record: Mapping[str, Any], path: Path) -> Turn:
     where = f"--scenario {path}: the record of {record['timestamp']}"
     if not record.keys() & {"messages", "prompt"}:
         raise ConfigurationError(f"{where}: a record without messages, prompt or lengths")
-    messages = messages_of(record, where)
+    messages = read_messages(record, where)
     fields = {k: v for k, v in record.items() if k not in _OWN | {"messages"}}
     return Turn(messages, fields)
