@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.loadtest.results import write_part
 from maxgate.loadtest.analysis.comparison import paired_change
 from maxgate.loadtest.arrivals import choose_side_order
-from maxgate.results.changes import confidence_of
+from maxgate.results.changes import bonferroni_confidence
 from tests.unit.loadtest.analysis.test_changes import compare
 from tests.unit.results.test_statistics import autoregressive
 
@@ -50,7 +50,7 @@ def paired_alarms(rho: float, runs: int) -> int:
                 metric="latency",
                 statistic=statistic,
                 level="x",
-                confidence=confidence_of(4),
+                confidence=bonferroni_confidence(4),
                 rng=rng,
             )
             for statistic in ("mean", "p50", "p95", "p99")

@@ -90,7 +90,7 @@ def merge_client_errors(
     one: Mapping[str, ClientError], other: Mapping[str, ClientError]
 ) -> dict[str, ClientError]:
     """Number by number, of two measurements; a metric that only one of them has is its own."""
-    both = {metric: one[metric].or_larger(other[metric]) for metric in one if metric in other}
+    both = {metric: one[metric].elementwise_max(other[metric]) for metric in one if metric in other}
     return {**one, **other, **both}
 
 

@@ -18,7 +18,7 @@ Verdict = Literal["same", "better", "worse", "unclear"]
 _ALONE: Final = 0.05
 
 
-def confidence_of(comparisons: int) -> float:
+def bonferroni_confidence(comparisons: int) -> float:
     """Of each interval, when there are so many."""
     return 1 - _ALONE / max(1, comparisons)
 
@@ -28,14 +28,14 @@ def rate_change(
 ) -> Change:
     """The change of a share of failures, each as (failed, attempted); Newcombe 1998."""
     if not before[1] or not after[1]:
-        return unclear("error_rate", "rate", level, "share", "no requests")
+        return unclear_change("error_rate", "rate", level, "share", "no requests")
     old, new = before[0] / before[1], after[0] / after[1]
     low_old, high_old = wilson(*before, confidence)
     low_new, high_new = wilson(*after, confidence)
     low = (new - old) - math.hypot(new - low_new, high_old - old)
     high = (new - old) + math.hypot(high_new - new, old - low_old)
     interval = Interval(low=low, high=high, confidence=confidence)
-    return judged("error_rate", "rate", level, "share", old, new, interval)
+    return judge_change("error_rate", "rate", level, "share", old, new, interval)
 
 
 def wilson(count: int, total: int, confidence: float) -> tuple[float, float]:
@@ -61,7 +61,7 @@ def interval_change(
     """The change of two numbers of which only the intervals are known; unclear without them."""
     (old, old_interval), (new, new_interval) = before, after
     interval = difference(old, old_interval, new, new_interval, confidence=confidence)
-    return judged(metric, statistic, level, unit, old, new, interval, better=better)
+    return judge_change(metric, statistic, level, unit, old, new, interval, better=better)
 
 
 def difference(
@@ -95,7 +95,7 @@ def _reach(value: float, interval: Interval, confidence: float) -> tuple[float, 
     return stretch * (value - interval.low), stretch * (interval.high - value)
 
 
-def judged(
+def judge_change(
     metric: str,
     statistic: str,
     level: str,
@@ -108,7 +108,7 @@ def judged(
 ) -> Change:
     """Better or worse when the interval leaves out 0."""
     if interval is None:
-        return unclear(metric, statistic, level, unit, "too few values for an interval")
+        return unclear_change(metric, statistic, level, unit, "too few values for an interval")
     verdict: Verdict = "same"
     if interval.low > 0:
         verdict = "worse" if better == "lower" else "better"
@@ -129,7 +129,7 @@ def judged(
     )
 
 
-def unclear(metric: str, statistic: str, level: str, unit: str, reason: str) -> Change:
+def unclear_change(metric: str, statistic: str, level: str, unit: str, reason: str) -> Change:
     """No verdict, and why."""
     nothing: Mapping[str, None] = dict.fromkeys(("before", "after", "difference", "interval"))
     return Change(

@@ -53,7 +53,7 @@ class ClientError(Part):
     """By percentile: how far off it may be because the client, busy with other answers, stamped
     late. Empty in reports of older programs."""
 
-    def or_larger(self, other: "ClientError") -> "ClientError":
+    def elementwise_max(self, other: "ClientError") -> "ClientError":
         """Number by number, of two machines that loaded together or of two measurements."""
         return ClientError(
             bias=max(self.bias, other.bias),

@@ -55,7 +55,7 @@ class Records:
 
     columns: dict[str, Column]
     stamps: NDArray[np.float64]
-    held: NDArray[np.float64]
+    arrival_uncertainty: NDArray[np.float64]
     errors: Sequence[str]
     """Kinds of error; the first is the empty text for success."""
 
@@ -69,7 +69,7 @@ class Records:
         """The rows where the mask is true."""
         kept = np.repeat(mask, self.columns["chunks"])
         columns = {name: column[mask] for name, column in self.columns.items()}
-        return Records(columns, self.stamps[kept], self.held[kept], self.errors)
+        return Records(columns, self.stamps[kept], self.arrival_uncertainty[kept], self.errors)
 
 
 def join(parts: Sequence[Records]) -> Records:
@@ -85,7 +85,7 @@ def join(parts: Sequence[Records]) -> Records:
         ]
     )
     stamps = np.concatenate([part.stamps for part in parts])
-    held = np.concatenate([part.held for part in parts])
+    held = np.concatenate([part.arrival_uncertainty for part in parts])
     order = np.argsort(columns["sent"], kind="stable")
     ends = np.cumsum(columns["chunks"])
     starts = ends - columns["chunks"]
@@ -100,7 +100,10 @@ def write_records(levels: Sequence[Records], path: Path) -> None:
     arrays: dict[str, Column] = {}
     for number, level in enumerate(levels):
         arrays |= {f"{number}/{name}": column for name, column in level.columns.items()}
-        arrays[f"{number}/stamps"], arrays[f"{number}/held"] = level.stamps, level.held
+        arrays[f"{number}/stamps"], arrays[f"{number}/held"] = (
+            level.stamps,
+            level.arrival_uncertainty,
+        )
         arrays[f"{number}/errors"] = np.array(level.errors, dtype=np.str_)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")

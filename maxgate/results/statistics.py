@@ -19,11 +19,11 @@ Values = NDArray[np.float64]
 Statistic = Callable[[Values], Values]
 
 RESAMPLES: Final = 400
-_AT_MOST: Final = 20_000  # values in one resample; see `resampled`
+_AT_MOST: Final = 20_000  # values in one resample; see `bootstrap`
 _IN_MEMORY: Final = 500_000  # values of the resamples that are drawn together
 
 
-def enough_for(percent: float) -> int:
+def min_sample_size(percent: float) -> int:
     """How many values a percentile needs before it says anything: one beyond it on average."""
     return 1 if percent <= 50 else math.ceil(1 / (1 - percent / 100) - 1e-9)
 
@@ -39,7 +39,9 @@ def percentile(ordered: Values, percent: float) -> float | None:
 def percentiles(ordered: Values) -> dict[str, float | None]:
     """All that are published; None where the sample is too small for one."""
     return {
-        key: percentile(ordered, float(key)) if len(ordered) >= enough_for(float(key)) else None
+        key: percentile(ordered, float(key))
+        if len(ordered) >= min_sample_size(float(key))
+        else None
         for key in PERCENTILES
     }
 
@@ -49,7 +51,7 @@ def percentiles_including_failures(ordered: Values, failures: int) -> dict[str, 
     return {
         key: _or_none(percentile(with_failures(ordered, failures), float(key)))
         for key in PERCENTILES
-        if len(ordered) + failures >= enough_for(float(key))
+        if len(ordered) + failures >= min_sample_size(float(key))
     }
 
 
@@ -87,7 +89,7 @@ def block_length(values: Values) -> int:
     return max(1, min(count // 8, round(float(count ** (1 / 3)) * (1 + rho) / (1 - rho))))
 
 
-def resampled(
+def bootstrap(
     values: Values, statistic: Statistic, rng: np.random.Generator, count: int = RESAMPLES
 ) -> Values:
     """The statistic of `count` block resamples of these values, which are in order of time.
@@ -113,7 +115,7 @@ def resampled(
     return scaled
 
 
-def at_percentile(percent: float) -> Statistic:
+def row_percentile(percent: float) -> Statistic:
     """The nearest-rank percentile of each row."""
 
     def of(rows: Values) -> Values:
@@ -136,13 +138,13 @@ def mean_and_percentiles(percents: Sequence[float]) -> Statistic:
     return of
 
 
-def mean_of(rows: Values) -> Values:
+def row_means(rows: Values) -> Values:
     """The mean of each row."""
     means: Values = rows.mean(axis=1)
     return means
 
 
-def interval_of(draws: Values, confidence: float = 0.95) -> Interval | None:
+def bootstrap_interval(draws: Values, confidence: float = 0.95) -> Interval | None:
     """The middle part of the draws; None where they are not all finite."""
     if not len(draws) or not np.isfinite(draws).all():
         return None

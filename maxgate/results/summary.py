@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from maxgate.results.distribution import ClientError, Distribution, Histogram, Interval
 from maxgate.results.metrics import DEFINITIONS, PERCENTILES
 from maxgate.results.statistics import (
+    bootstrap,
+    bootstrap_interval,
     curve,
-    enough_for,
-    interval_of,
     mean_and_percentiles,
+    min_sample_size,
     percentiles,
     percentiles_including_failures,
-    resampled,
 )
 
 STEPS_PER_OCTAVE: Final = 16
@@ -58,7 +58,7 @@ def add_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
     )
 
 
-def summarise(
+def summarize(
     metric: str,
     values: Values,
     *,
@@ -109,7 +109,7 @@ def _above(error: ClientError | None, found: dict[str, float | None]) -> dict[st
 def _intervals(values: Values, rng: np.random.Generator) -> dict[str, Interval]:
     if len(values) < 10:
         return {}
-    keys = [key for key in PERCENTILES if len(values) >= 2 * enough_for(float(key))]
-    draws = resampled(values, mean_and_percentiles([float(key) for key in keys]), rng)
-    found = {name: interval_of(draws[:, k]) for k, name in enumerate(["mean", *keys])}
+    keys = [key for key in PERCENTILES if len(values) >= 2 * min_sample_size(float(key))]
+    draws = bootstrap(values, mean_and_percentiles([float(key) for key in keys]), rng)
+    found = {name: bootstrap_interval(draws[:, k]) for k, name in enumerate(["mean", *keys])}
     return {name: interval for name, interval in found.items() if interval is not None}

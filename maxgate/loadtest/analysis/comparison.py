@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.metrics import PER_REQUEST, succeeded
 from maxgate.results.changes import (
-    confidence_of,
+    bonferroni_confidence,
     interval_change,
-    judged,
+    judge_change,
     rate_change,
-    unclear,
+    unclear_change,
 )
 from maxgate.results.records import Records
 from maxgate.results.report import Change, Level, LoadKind, Report
 from maxgate.results.statistics import (
     Statistic,
-    at_percentile,
-    enough_for,
-    interval_of,
-    mean_of,
-    resampled,
+    bootstrap,
+    bootstrap_interval,
+    min_sample_size,
+    row_means,
+    row_percentile,
 )
 
 Values = NDArray[np.float64]
@@ -43,15 +43,17 @@ def latency_change(
 ) -> Change:
     """The change of one statistic of two independent samples, each in order of time."""
     percent = float(statistic[1:]) if statistic != "mean" else 50.0
-    of: Statistic = mean_of if statistic == "mean" else at_percentile(percent)
+    of: Statistic = row_means if statistic == "mean" else row_percentile(percent)
     # An interval of a percentile needs several values beyond it, at both ends of the interval.
-    needed = 10 * enough_for(percent)
+    needed = 10 * min_sample_size(percent)
     if min(len(before), len(after)) < needed:
         why = f"needs {needed} values on each side, has {min(len(before), len(after))}"
-        return unclear(metric, statistic, level, "s", why)
-    draws = resampled(after, of, rng, _RESAMPLES) - resampled(before, of, rng, _RESAMPLES)
+        return unclear_change(metric, statistic, level, "s", why)
+    draws = bootstrap(after, of, rng, _RESAMPLES) - bootstrap(before, of, rng, _RESAMPLES)
     old, new = float(of(before[None, :])[0]), float(of(after[None, :])[0])
-    return judged(metric, statistic, level, "s", old, new, interval_of(draws, confidence))
+    return judge_change(
+        metric, statistic, level, "s", old, new, bootstrap_interval(draws, confidence)
+    )
 
 
 def paired_change(
@@ -73,13 +75,13 @@ def paired_change(
     (a crossover design in two periods; Jones and Kenward 2014, chapter 2).
     """
     percent = float(statistic[1:]) if statistic != "mean" else 50.0
-    of: Statistic = mean_of if statistic == "mean" else at_percentile(percent)
+    of: Statistic = row_means if statistic == "mean" else row_percentile(percent)
     orders = [after_first, ~after_first]
     counts = [int(order.sum()) for order in orders]
-    needed = max(enough_for(percent), 5)
+    needed = max(min_sample_size(percent), 5)
     if min(counts) < needed:
         why = f"needs {needed} pairs in each order, has {counts[0]} and {counts[1]}"
-        return unclear(metric, statistic, level, "s", why)
+        return unclear_change(metric, statistic, level, "s", why)
 
     def difference(rows: Values) -> Values:
         left, right = rows[..., 0], rows[..., 1]
@@ -87,11 +89,11 @@ def paired_change(
 
     # Rows of two, so that a resample keeps the pairs.
     together = [np.stack([before[order], after[order]], axis=1) for order in orders]
-    draws = np.mean([resampled(rows, difference, rng, _RESAMPLES) for rows in together], axis=0)
+    draws = np.mean([bootstrap(rows, difference, rng, _RESAMPLES) for rows in together], axis=0)
     value = float(np.mean([difference(rows[None, :])[0] for rows in together]))
     old = float(of(before[None, :])[0])
-    interval = interval_of(draws, confidence)
-    return judged(metric, statistic, level, "s", old, old + value, interval)
+    interval = bootstrap_interval(draws, confidence)
+    return judge_change(metric, statistic, level, "s", old, old + value, interval)
 
 
 Key = tuple[str, str]
@@ -129,7 +131,7 @@ def compare(
     """The changes of every level that both have; from raw records where both have them."""
     rng = np.random.default_rng([seed, 5])
     pairs = _common(old, new)
-    confidence = confidence_of(len(pairs) * (len(_STATISTICS) + 2))
+    confidence = bonferroni_confidence(len(pairs) * (len(_STATISTICS) + 2))
     found = []
     for before, after in pairs:
         values = _values(old, before, old_records), _values(new, after, new_records)
@@ -203,7 +205,9 @@ def _from_intervals(
     old, new = left.percentiles.get(key), right.percentiles.get(key)
     old_interval, new_interval = left.intervals.get(key), right.intervals.get(key)
     if old is None or new is None or old_interval is None or new_interval is None:
-        return unclear(metric, statistic, named, "s", "one of the reports has no interval for it")
+        return unclear_change(
+            metric, statistic, named, "s", "one of the reports has no interval for it"
+        )
     return interval_change(
         (old, old_interval),
         (new, new_interval),
@@ -222,7 +226,7 @@ def _rates(before: Level, after: Level, confidence: float) -> list[Change]:
     left, right = before.throughput, after.throughput
     if left.requests_interval is None or right.requests_interval is None:
         why = "needs five seconds or more of load"
-        return [unclear("throughput", "rate", named, "requests/s", why), errors]
+        return [unclear_change("throughput", "rate", named, "requests/s", why), errors]
     throughput = interval_change(
         (left.requests, left.requests_interval),
         (right.requests, right.requests_interval),

@@ -1,7 +1,8 @@
 """How far a number may be off because the client was busy when bytes arrived.
 
-Every stamp comes with how much earlier the bytes may have been there (`Records.held`). So every
-value lies between two others, and so does every percentile, which grows with each of its values.
+Every stamp comes with how much earlier the bytes may have been there
+(`Records.arrival_uncertainty`). So every value lies between two others, and so does every
+percentile, which grows with each of its values.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def _last(records: Records) -> Values:
 def _held(records: Records, places: NDArray[np.int64]) -> Values:
     some = records["chunks"] > 0
     held = np.zeros(len(records))
-    held[some] = records.held[places[some]]
+    held[some] = records.arrival_uncertainty[places[some]]
     return held
 
 
@@ -73,4 +74,4 @@ def request_bounds(metric: str, records: Records) -> Bounds:
 def chunk_gap_bounds(records: Records) -> Bounds:
     """Of the values of `chunk_gaps`: both its stamps may be late."""
     inside = within_requests(records)
-    return records.held[1:][inside], records.held[:-1][inside]
+    return records.arrival_uncertainty[1:][inside], records.arrival_uncertainty[:-1][inside]

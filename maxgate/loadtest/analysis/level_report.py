@@ -37,8 +37,8 @@ from maxgate.results.report import (
     Throughput,
     Tokens,
 )
-from maxgate.results.statistics import interval_of, mean_of, percentile, resampled
-from maxgate.results.summary import summarise
+from maxgate.results.statistics import bootstrap, bootstrap_interval, percentile, row_means
+from maxgate.results.summary import summarize
 
 STALL_SECONDS = 0.3
 """A reader notices a pause of this length in running text."""
@@ -100,10 +100,10 @@ def measure_throughput(
     met = good(records, objectives, scheduled=scheduled)
     by_second = _finished_by_second(ok, window)
     rng = np.random.default_rng([seed, 3])
-    draws = resampled(by_second, mean_of, rng) if len(by_second) >= 5 else np.empty(0)
+    draws = bootstrap(by_second, row_means, rng) if len(by_second) >= 5 else np.empty(0)
     return Throughput(
         requests=len(ok) * per,
-        requests_interval=interval_of(draws),
+        requests_interval=bootstrap_interval(draws),
         good_requests=int(met.sum()) * per if objectives else None,
         input_tokens=float(inputs[inputs >= 0].sum()) * per if (inputs >= 0).any() else None,
         output_tokens=float(output_tokens(ok).sum()) * per,
@@ -218,11 +218,11 @@ def _metrics(records: Records, ok: Records, plan: LevelPlan) -> dict[str, Distri
         too_large, too_small = request_bounds(metric, ok)
         missing = failures if metric not in {"connect", "output_length", "input_length"} else 0
         error = _error(plan, metric, values, (too_large[known], too_small[known]))
-        found[metric] = summarise(metric, values, failures=missing, client_error=error, rng=rng)
+        found[metric] = summarize(metric, values, failures=missing, client_error=error, rng=rng)
     if plan.stream:
         gaps = chunk_gaps(ok)
         error = _error(plan, "chunk_gap", gaps, chunk_gap_bounds(ok))
-        found["chunk_gap"] = summarise("chunk_gap", gaps, client_error=error, rng=rng)
+        found["chunk_gap"] = summarize("chunk_gap", gaps, client_error=error, rng=rng)
     return found
 
 

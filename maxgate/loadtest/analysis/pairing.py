@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from maxgate.loadtest.analysis.comparison import paired_change
 from maxgate.loadtest.analysis.metrics import PER_REQUEST, STREAMED, succeeded
-from maxgate.results.changes import confidence_of, rate_change
+from maxgate.results.changes import bonferroni_confidence, rate_change
 from maxgate.results.records import Records
 from maxgate.results.report import Change, Level
 
@@ -36,7 +36,7 @@ def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> 
     """
     measured = records.select(records["warmup"] == 0)
     metrics = [m for m in _METRICS if stream or m not in STREAMED]
-    confidence = confidence_of(len(metrics) * len(_STATISTICS) + 1)
+    confidence = bonferroni_confidence(len(metrics) * len(_STATISTICS) + 1)
     rng = np.random.default_rng([seed, 4])
     target, baseline = _pairs(measured)
     target_first = target["sent"] < baseline["sent"]
@@ -97,7 +97,7 @@ def _side(records: Records, key: NDArray[np.int64], both: NDArray[np.int64], sid
     order = np.argsort(key[mask])
     # The order of stamps does not matter to what is asked of pairs.
     columns = {name: column[order] for name, column in picked.columns.items()}
-    return Records(columns, picked.stamps, picked.held, picked.errors)
+    return Records(columns, picked.stamps, picked.arrival_uncertainty, picked.errors)
 
 
 def _failures(records: Records, side: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from maxgate.loadtest.analysis.metrics import (
 from maxgate.results.distribution import Distribution
 from maxgate.results.records import Records
 from maxgate.results.report import Grade, Level
-from maxgate.results.statistics import enough_for
+from maxgate.results.statistics import min_sample_size
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 _ALIASES = {"e2e": "latency", "e2el": "latency", "itl": "chunk_gap"}
@@ -157,7 +157,7 @@ def _value(level: Level, target: str) -> tuple[float | None, int | None, str]:
         return rate, attempted or None, "share"
     metric, key = _split(target) or ("latency", "50")
     found = _distribution(level, metric)
-    enough = attempted >= enough_for(float(key))
+    enough = attempted >= min_sample_size(float(key))
     if found is None or not enough:
         return None, None, "s"
     return found.including_failures.get(key), attempted, "s"

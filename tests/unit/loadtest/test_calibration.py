@@ -59,7 +59,7 @@ def test_never_woken_is_not_late() -> None:
 def test_two_machines_have_the_larger_error_of_the_two() -> None:
     other = ClientError(bias=-0.1, mean=0.2, p99=0.0003, max=0.5, count=4)
     assert (
-        QUIET.or_larger(other)
-        == other.or_larger(QUIET)
+        QUIET.elementwise_max(other)
+        == other.elementwise_max(QUIET)
         == ClientError(bias=0.0, mean=0.2, p99=0.0004, p999=0.0005, max=0.5, count=1604)
     )

@@ -24,7 +24,7 @@ from maxgate.results.report import (
     Tokens,
     Workload,
 )
-from maxgate.results.summary import summarise
+from maxgate.results.summary import summarize
 
 STARTED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -78,7 +78,7 @@ def level(
             count=count * 20, tokens_per_chunk=1.0, shared_reads=3, stalls=0, stall_seconds=0.2
         ),
         "metrics": {
-            name: summarise(name, numbers, failures=failed, rng=np.random.default_rng(seed))
+            name: summarize(name, numbers, failures=failed, rng=np.random.default_rng(seed))
             for name, numbers in values.items()
         },
         "timeline": [

@@ -2,7 +2,7 @@
 
 from maxgate.report.runs import Run
 from maxgate.report.tables import drift_table, latencies_table, reported_table
-from maxgate.results.changes import judged
+from maxgate.results.changes import judge_change
 from maxgate.results.distribution import ClientError, Interval
 from maxgate.results.report import Drift
 from tests.unit.report.examples import level, report
@@ -10,7 +10,7 @@ from tests.unit.report.examples import level, report
 
 def test_the_confidence_of_intervals_is_theirs_and_not_a_fixed_one() -> None:
     sure = [
-        judged("ttft", "p50", "x", "s", 1.0, 2.0, Interval(low=0.5, high=1.5, confidence=c))
+        judge_change("ttft", "p50", "x", "s", 1.0, 2.0, Interval(low=0.5, high=1.5, confidence=c))
         for c in (0.95, 0.996)
     ]
     notes = [

@@ -20,7 +20,7 @@ def rows(of: Records) -> list[tuple[int, float, str, list[float], list[float]]]:
             float(of["sent"][k]),
             of.errors[of["error"][k]],
             of.stamps[ends[k] - of["chunks"][k] : ends[k]].tolist(),
-            of.held[ends[k] - of["chunks"][k] : ends[k]].tolist(),
+            of.arrival_uncertainty[ends[k] - of["chunks"][k] : ends[k]].tolist(),
         )
         for k in range(len(of))
     ]

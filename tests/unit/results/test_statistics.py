@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxgate.results.statistics import (
-    at_percentile,
+    bootstrap,
+    bootstrap_interval,
     curve,
-    interval_of,
-    mean_of,
     percentile,
     percentiles,
     percentiles_including_failures,
-    resampled,
+    row_means,
+    row_percentile,
 )
 
 TIMES = st.lists(st.floats(0, 1e4), min_size=1, max_size=300)
@@ -67,10 +67,12 @@ def test_intervals_hold_the_truth(rho: float, percent: float) -> None:
     """At least 88 of 100, also where neighbours are alike; a naive bootstrap finds 55 there."""
     rng = np.random.default_rng(7)
     truth = {0: 0.0, 50: 0.0, 95: 1.6449}[int(percent)]
-    statistic = at_percentile(percent) if percent else mean_of
+    statistic = row_percentile(percent) if percent else row_means
     hits = 0
     for _ in range(100):
-        interval = interval_of(resampled(autoregressive(rho, 1000, rng), statistic, rng, 200))
+        interval = bootstrap_interval(
+            bootstrap(autoregressive(rho, 1000, rng), statistic, rng, 200)
+        )
         assert interval is not None
         hits += interval.low <= truth <= interval.high
     assert hits >= 88
@@ -79,7 +81,7 @@ def test_intervals_hold_the_truth(rho: float, percent: float) -> None:
 def test_very_many_values_make_no_wider_interval() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(size=80_000)
-    draws = resampled(values, mean_of, rng, 200)
+    draws = bootstrap(values, row_means, rng, 200)
     assert draws.std() == pytest.approx(1 / np.sqrt(80_000), rel=0.2)
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from maxgate.loadtest.analysis.comparison import latency_change, paired_change
-from maxgate.results.changes import confidence_of
+from maxgate.results.changes import bonferroni_confidence
 from maxgate.results.report import Change
 from tests.unit.results.test_statistics import autoregressive
 
-CONFIDENCE = confidence_of(5)
+CONFIDENCE = bonferroni_confidence(5)
 
 
 def compare(before: np.ndarray, after: np.ndarray, rng: np.random.Generator) -> list[Change]:

@@ -80,4 +80,4 @@ def test_what_was_held_up_was_also_carried() -> None:
 def test_of_several_machines_the_widest_bar_counts() -> None:
     one = ClientError(bias=0, mean=0, p99=0, max=0, count=1, held={"50": 1.0, "90": 2.0})
     other = one.model_copy(update={"held": {"50": 3.0}})
-    assert one.or_larger(other).held == {"50": 3.0, "90": 2.0}
+    assert one.elementwise_max(other).held == {"50": 3.0, "90": 2.0}
