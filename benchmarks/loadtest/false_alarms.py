@@ -19,7 +19,7 @@ from benchmarks.loadtest.results import write_part
 from maxgate.loadtest.analysis.comparison import paired_change
 from maxgate.loadtest.arrivals import choose_side_order
 from maxgate.results.changes import bonferroni_confidence
-from tests.unit.loadtest.analysis.test_changes import compare
+from tests.unit.loadtest.analysis.test_comparison import latency_changes
 from tests.unit.results.test_statistics import autoregressive
 
 
@@ -29,7 +29,7 @@ def alarms(rho: float, runs: int) -> int:
     found = 0
     for _ in range(runs):
         before, after = (np.exp(0.4 * autoregressive(rho, 1200, rng)) for _ in range(2))
-        found += any(change.verdict != "same" for change in compare(before, after, rng))
+        found += any(change.verdict != "same" for change in latency_changes(before, after, rng))
     return found
 
 

@@ -1,9 +1,7 @@
-"""Raw records of load tests, made up."""
+"""Made-up records of load tests."""
 
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from maxgate.loadtest.client.request_record import RequestRecord, build_records
 from maxgate.results.records import Records
@@ -17,7 +15,7 @@ def request_record(
     late: float = 0.0,
     **fields: Any,
 ) -> RequestRecord:
-    """One that was answered, unless `fields` say otherwise; stamps of a clock that is at `sent`."""
+    """A successful request sent at `sent`, with these fields replaced."""
     made = RequestRecord(index, stream=True, scheduled=sent - late)
     made.sent = sent
     made.first_byte = made.first_event = outputs[0] if outputs else sent
@@ -34,12 +32,12 @@ def request_record(
 
 
 def records(*request_records: RequestRecord, start: float = 0.0, worker: int = 0) -> Records:
-    """These, as one process notes them."""
+    """The records of these requests."""
     return build_records(request_records, start=start, worker=worker)
 
 
 def steady(latencies: Sequence[float], *, every: float = 0.1, failed: int = 0) -> Records:
-    """One request every so often; the last `failed` of them are refused at once."""
+    """One request every `every` seconds; the last `failed` are refused at once."""
     made = []
     for number, latency in enumerate(latencies):
         sent = 1.0 + number * every
@@ -53,8 +51,3 @@ def steady(latencies: Sequence[float], *, every: float = 0.1, failed: int = 0) -
         )
         one.ended = one.sent + 0.001
     return records(*made)
-
-
-def rng() -> np.random.Generator:
-    """Chance that is the same every time."""
-    return np.random.default_rng(0)

@@ -50,7 +50,7 @@ class Client:
                 self._idle.append(await self._connect())
         except OSError as error:
             reason = error.strerror or str(error) or "connection refused"
-            raise ServerUnreachable(f"{self._address.url} does not answer: {reason}") from error
+            raise ServerUnreachable(f"cannot reach {self._address.url}: {reason}") from error
 
     def send(self, record: RequestRecord, body: bytes, on_finished: OnFinished) -> None:
         """Send a request now; `on_finished` is called once, later, however the request ends."""

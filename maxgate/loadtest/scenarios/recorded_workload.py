@@ -1,8 +1,8 @@
-"""RecordedWorkload traces: JSONL with `timestamp` and either messages, a prompt, or only lengths.
+"""Recorded workloads: JSONL with `timestamp` and either messages, a prompt, or only lengths.
 
-Timestamps are seconds, or milliseconds where they are large whole numbers (as in Mooncake's
-traces). Lengths are `input_length` and `output_length`; `hash_ids` name blocks of 512 tokens that
-requests share from the front, so that a prefix cache finds what it found then.
+Timestamps are seconds, or milliseconds if they are large integers (as in the Mooncake traces).
+Lengths are `input_length` and `output_length`. `hash_ids` identify blocks of 512 tokens; requests
+that start with the same IDs share a prefix, so prefix cache hits are reproduced.
 """
 
 import math
@@ -13,17 +13,26 @@ from random import Random
 from typing import Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
+from typing_extensions import override
 
 from maxgate.errors import ConfigurationError
-from maxgate.loadtest.scenarios.scenario import RecordedWorkload, Turn, read_messages, told
+from maxgate.loadtest.scenarios.scenario import (
+    RecordedWorkload,
+    Scenario,
+    Turn,
+    describe_validation_error,
+    read_messages,
+)
 from maxgate.loadtest.scenarios.synthetic import MAX_PROMPT_TOKENS, Write, prompt_writer
 
-_BLOCK: Final = 512
-_OWN: Final = frozenset({"timestamp", "input_length", "output_length", "hash_ids", "prompt", "id"})
+_BLOCK_TOKENS: Final = 512
+_RESERVED_FIELDS: Final = frozenset(
+    {"timestamp", "input_length", "output_length", "hash_ids", "prompt", "id"}
+)
 
 
-class _Asked(BaseModel):
-    """One record that has only lengths."""
+class _LengthRecord(BaseModel):
+    """A record that has only lengths."""
 
     input_length: int = Field(ge=1, le=MAX_PROMPT_TOKENS)
     output_length: int | None = Field(default=None, ge=1)
@@ -31,48 +40,50 @@ class _Asked(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Lengths:
-    """Synthetic prompts with the lengths and shared prefixes of a trace."""
+class _LengthWorkload(Scenario):
+    """Synthetic prompts with the recorded lengths and shared prefixes."""
 
-    records: Sequence[_Asked]
+    records: Sequence[_LengthRecord]
     write: Write
-    arrivals: Sequence[float] | None
+    arrivals: Sequence[float] | None = None
     live_responses: bool = False
 
+    @override
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
-        """See Scenario."""
         record = self.records[index % len(self.records)]
         length, parts = record.input_length, []
-        for block in record.hash_ids[: length // _BLOCK]:
-            parts.append(self.write(_BLOCK, Random(f"block/{block}")))  # noqa: S311
-            length -= _BLOCK
+        for block in record.hash_ids[: length // _BLOCK_TOKENS]:
+            parts.append(self.write(_BLOCK_TOKENS, Random(f"block/{block}")))  # noqa: S311
+            length -= _BLOCK_TOKENS
         if length or not parts:
             parts.append(self.write(length, rng))
-        asked = record.output_length
-        fields = {} if asked is None else {"max_tokens": asked}
+        max_tokens = record.output_length
+        fields = {} if max_tokens is None else {"max_tokens": max_tokens}
         return [Turn([{"role": "user", "content": " ".join(parts)}], fields)]
 
 
 def parse_recorded_workload(
     records: Sequence[Mapping[str, Any]], path: Path, tokenizer: str | None
-) -> "RecordedWorkload | _Lengths":
-    """In order of time; the first request leaves at once.
+) -> Scenario:
+    """The workload in order of time; the first request leaves at offset 0.
 
-    Raises ConfigurationError for a record that is neither of the kinds above.
+    Raises ConfigurationError for an invalid record.
     """
     try:
         ordered = sorted(records, key=lambda record: float(record["timestamp"]))
         stamps = [float(record["timestamp"]) for record in ordered]
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"--scenario {path}: a record without a timestamp") from error
+        raise ConfigurationError(
+            f"--scenario {path}: every record needs a numeric timestamp"
+        ) from error
     if not all(map(math.isfinite, stamps)):
-        raise ConfigurationError(f"--scenario {path}: a timestamp that is no time")
+        raise ConfigurationError(f"--scenario {path}: timestamps must be finite")
     unit = 1e-3 if _are_milliseconds(records) else 1.0
     arrivals = [(stamp - stamps[0]) * unit for stamp in stamps]
     if all("input_length" in record for record in ordered):
-        asked = [_asked(record, path) for record in ordered]
-        return _Lengths(asked, prompt_writer(tokenizer), arrivals)
-    return RecordedWorkload([[_turn(record, path)] for record in ordered], arrivals=arrivals)
+        lengths = [_parse_lengths(record, path) for record in ordered]
+        return _LengthWorkload(lengths, prompt_writer(tokenizer), arrivals)
+    return RecordedWorkload([[_parse_turn(record, path)] for record in ordered], arrivals=arrivals)
 
 
 def _are_milliseconds(records: Sequence[Mapping[str, Any]]) -> bool:
@@ -80,19 +91,18 @@ def _are_milliseconds(records: Sequence[Mapping[str, Any]]) -> bool:
     return all(isinstance(stamp, int) for stamp in stamps) and max(stamps) >= 1000
 
 
-def _asked(record: Mapping[str, Any], path: Path) -> _Asked:
+def _parse_lengths(record: Mapping[str, Any], path: Path) -> _LengthRecord:
     try:
-        return _Asked.model_validate(record)
+        return _LengthRecord.model_validate(record)
     except ValidationError as error:
-        raise ConfigurationError(
-            f"--scenario {path}: the record of {record['timestamp']}: {told(error)}"
-        ) from error
+        where = f"--scenario {path}: the record at {record['timestamp']}"
+        raise ConfigurationError(f"{where}: {describe_validation_error(error)}") from error
 
 
-def _turn(record: Mapping[str, Any], path: Path) -> Turn:
-    where = f"--scenario {path}: the record of {record['timestamp']}"
+def _parse_turn(record: Mapping[str, Any], path: Path) -> Turn:
+    where = f"--scenario {path}: the record at {record['timestamp']}"
     if not record.keys() & {"messages", "prompt"}:
-        raise ConfigurationError(f"{where}: a record without messages, prompt or lengths")
+        raise ConfigurationError(f"{where}: expected messages, prompt or input_length")
     messages = read_messages(record, where)
-    fields = {k: v for k, v in record.items() if k not in _OWN | {"messages"}}
+    fields = {k: v for k, v in record.items() if k not in _RESERVED_FIELDS | {"messages"}}
     return Turn(messages, fields)

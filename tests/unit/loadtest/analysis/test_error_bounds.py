@@ -1,4 +1,4 @@
-"""The true number lies within the bar of what was held up, whatever it was."""
+"""Error bounds of values that arrived while the client was busy."""
 
 import numpy as np
 import pytest
@@ -19,9 +19,10 @@ ANSWERS = st.lists(
 
 
 @given(ANSWERS)
-def test_every_percentile_is_within_its_bar(
+def test_percentiles_within_bounds(
     answers: list[list[tuple[float, float, float]]],
 ) -> None:
+    """True percentiles lie within the bounds, wherever the data really arrived."""
     measured, true = [], []
     for index, pieces in enumerate(answers):
         times = (1.0 + np.cumsum([gap for gap, _, _ in pieces])).tolist()
@@ -56,8 +57,8 @@ def check(measured: np.ndarray, true: np.ndarray, found: dict[str, float]) -> No
         assert abs(measured.mean() - true.mean()) <= found["50"] + 1e-9
 
 
-def test_a_burst_widens_the_bars_of_the_percentiles_that_it_decides() -> None:
-    """Ninety answers are stamped at once; ten wait up to 10 ms for each other."""
+def test_burst_widens_only_its_percentiles() -> None:
+    """Ten simultaneous outputs of a hundred widen only the bounds from P95 on."""
     quiet = [request_record(i, outputs=(1.05,)) for i in range(90)]
     burst = [request_record(90 + i, outputs=(3.0 + i / 1000,)) for i in range(10)]
     for i, one in enumerate(burst):
@@ -70,14 +71,16 @@ def test_a_burst_widens_the_bars_of_the_percentiles_that_it_decides() -> None:
     assert by_percentile["99"] == pytest.approx(0.008)
 
 
-def test_what_was_held_up_was_also_carried() -> None:
+def test_client_error_includes_bounds() -> None:
+    """The error of a percentile is the larger of its bound and the calibrated error."""
     error = ClientError(
         bias=0.0, mean=0.1, p99=0.3, p999=0.5, max=0.6, count=9, held={"50": 0.1, "90": 0.4}
     )
     assert [error.at(key) for key in ("50", "90", "99", "99.9")] == [0.3, 0.5, 0.3, 0.5]
 
 
-def test_of_several_machines_the_widest_bar_counts() -> None:
+def test_bounds_of_several_machines() -> None:
+    """Merging keeps the larger bound of each percentile."""
     one = ClientError(bias=0, mean=0, p99=0, max=0, count=1, held={"50": 1.0, "90": 2.0})
     other = one.model_copy(update={"held": {"50": 3.0}})
     assert one.elementwise_max(other).held == {"50": 3.0, "90": 2.0}

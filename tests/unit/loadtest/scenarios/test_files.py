@@ -1,4 +1,4 @@
-"""The same seed asks the same, from every kind of file."""
+"""Scenarios of every kind, and the requests that they give."""
 
 import json
 from pathlib import Path
@@ -16,38 +16,40 @@ from maxgate.loadtest.scenarios.requests import RequestSource
 
 
 def source(scenario: Path | str, **fields: Any) -> RequestSource:
-    """Its requests."""
+    """The requests of a scenario."""
     given = {"scenario": str(scenario), "seed": 1, "stream": True, "max_tokens": 8}
     shape = RequestShape(**(given | fields))
     return RequestSource(shape, load_scenario(shape))
 
 
-def bodies(of: RequestSource, index: int, answers: tuple[str, ...] = ()) -> list[Any]:
-    """The JSON of every turn of one conversation."""
+def bodies(of: RequestSource, index: int, responses: tuple[str, ...] = ()) -> list[Any]:
+    """The bodies of all turns of one conversation."""
     turns = of.conversation(index)
-    return [orjson.loads(of.body(turn, index, model="m", responses=answers)) for turn in turns]
+    return [orjson.loads(of.body(turn, index, model="m", responses=responses)) for turn in turns]
 
 
 def file(tmp_path: Path, name: str, *lines: Any) -> Path:
-    """A file with one JSON value per line."""
+    """Write a file with one JSON value per line."""
     path = tmp_path / name
     path.write_text("\n".join(json.dumps(line) for line in lines))
     return path
 
 
 def user(text: str) -> dict[str, str]:
-    """A message."""
+    """A user message."""
     return {"role": "user", "content": text}
 
 
 @pytest.mark.parametrize("name", ["short", "medium", "long", "mixed"])
-def test_the_same_seed_and_index_are_the_same_bytes(name: str) -> None:
+def test_same_seed(name: str) -> None:
+    """The same seed and index give the same bytes."""
     first, again, other = source(name), source(name), source(name, seed=2)
     assert [bodies(first, k) for k in range(50)] == [bodies(again, k) for k in range(50)]
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
 
 
-def test_built_in_prompts_are_about_as_long_as_they_say(small_model: Path) -> None:
+def test_builtin_lengths(small_model: Path) -> None:
+    """Built-in prompts have about 10, 30 and 100 tokens."""
     tokenizer = Tokenizer.from_file(str(small_model / "tokenizer.json"))
     lengths = {
         name: [
@@ -65,7 +67,8 @@ def test_built_in_prompts_are_about_as_long_as_they_say(small_model: Path) -> No
     assert 85 <= means["long"] <= 125
 
 
-def test_a_request_asks_for_usage_and_has_the_fields_of_the_run() -> None:
+def test_request_fields() -> None:
+    """A request has the fields of the run and asks for usage."""
     (body,) = bodies(source("short", extra={"ignore_eos": True}), 0)
     assert {k: v for k, v in body.items() if k != "messages"} == {
         "model": "m",
@@ -77,8 +80,8 @@ def test_a_request_asks_for_usage_and_has_the_fields_of_the_run() -> None:
     }
 
 
-def test_a_cold_run_starts_every_prompt_differently() -> None:
-    """The first words differ by run and by index; the workload is still the same one."""
+def test_nonce() -> None:
+    """A nonce makes prompts unique per run and index, but keeps the fingerprint."""
     cold, again, warm = source("medium", nonce="a"), source("medium", nonce="b"), source("medium")
     starts = {
         bodies(of, k)[0]["messages"][0]["content"][:7] for of in (cold, again) for k in (0, 1)
@@ -87,8 +90,8 @@ def test_a_cold_run_starts_every_prompt_differently() -> None:
     assert cold.fingerprint() == again.fingerprint() == warm.fingerprint()
 
 
-def test_the_two_sides_of_a_cold_pair_share_no_prefix() -> None:
-    """They may be two ways to one engine."""
+def test_nonce_of_a_pair() -> None:
+    """The two sides of a pair get different nonces, because they may share an engine."""
     cold = source("short", nonce="a")
     (turn,) = cold.conversation(0)
     mine, other = (
@@ -99,7 +102,8 @@ def test_the_two_sides_of_a_cold_pair_share_no_prefix() -> None:
     assert mine[8:] == other[8:]
 
 
-def test_a_jsonl_of_messages_is_asked_in_order(tmp_path: Path) -> None:
+def test_jsonl(tmp_path: Path) -> None:
+    """A JSONL file of messages is sent in order, then again."""
     path = file(
         tmp_path,
         "a.jsonl",
@@ -113,19 +117,21 @@ def test_a_jsonl_of_messages_is_asked_in_order(tmp_path: Path) -> None:
     assert [body["max_tokens"] for body in found] == [3, 8, 8, 3]
 
 
-def test_sharegpt_is_a_request_for_every_question(tmp_path: Path) -> None:
-    said = [("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d")]
-    record = {"id": "x", "conversations": [{"from": who, "value": what} for who, what in said]}
+def test_sharegpt(tmp_path: Path) -> None:
+    """Every user message of a ShareGPT conversation becomes a request."""
+    parts = [("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d")]
+    record = {"id": "x", "conversations": [{"from": who, "value": what} for who, what in parts]}
     path = tmp_path / "s.json"
     path.write_text(json.dumps([record]))
-    answer = {"role": "assistant", "content": "b"}
+    response = {"role": "assistant", "content": "b"}
     assert [body["messages"] for body in bodies(source(path), 0)] == [
         [user("a")],
-        [user("a"), answer, user("c")],
+        [user("a"), response, user("c")],
     ]
 
 
-def test_a_trace_leaves_at_its_own_times(tmp_path: Path) -> None:
+def test_recorded_workload(tmp_path: Path) -> None:
+    """A recorded workload keeps its times, lengths and shared prefixes."""
     path = file(
         tmp_path,
         "t.jsonl",
@@ -143,9 +149,8 @@ def test_a_trace_leaves_at_its_own_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 17, 300])
-def test_a_synthetic_prompt_has_exactly_its_length(
-    tmp_path: Path, small_model: Path, tokens: int
-) -> None:
+def test_synthetic_length(tmp_path: Path, small_model: Path, tokens: int) -> None:
+    """With a tokenizer, synthetic prompts have exactly the given length."""
     path = tmp_path / "s.yaml"
     path.write_text(yaml.safe_dump({"requests": [{"synthetic": tokens}]}))
     file_ = str(small_model / "tokenizer.json")
@@ -154,7 +159,8 @@ def test_a_synthetic_prompt_has_exactly_its_length(
     assert len(Tokenizer.from_file(file_).encode(text, add_special_tokens=False).ids) == tokens
 
 
-def test_shared_prefixes_are_shared(tmp_path: Path) -> None:
+def test_shared_prefixes(tmp_path: Path) -> None:
+    """Prompts share one of the given number of prefixes."""
     path = tmp_path / "s.yaml"
     part = {"synthetic": {"low": 5, "high": 9}, "shared_prefix": 20, "prefixes": 2}
     path.write_text(yaml.safe_dump({"requests": [part]}))
@@ -163,54 +169,64 @@ def test_shared_prefixes_are_shared(tmp_path: Path) -> None:
     assert len({messages[1]["content"] for messages in found}) == 20
 
 
-def test_a_conversation_carries_the_models_own_answers(tmp_path: Path) -> None:
+def test_live_responses(tmp_path: Path) -> None:
+    """Later turns contain the model's own responses."""
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({"requests": [{"system": "s", "turns": ["a", "b"]}]}))
     of = source(path)
     assert of.live_responses
-    assert bodies(of, 0, ("said",))[1]["messages"] == [
+    assert bodies(of, 0, ("reply",))[1]["messages"] == [
         {"role": "system", "content": "s"},
         user("a"),
-        {"role": "assistant", "content": "said"},
+        {"role": "assistant", "content": "reply"},
         user("b"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("a.jsonl", "", "there is no request in it"),
+        ("a.jsonl", "", "the file contains no request"),
         ("a.jsonl", "{", ":1: "),
-        ("a.jsonl", "1", "record 1 is no object"),
+        ("a.jsonl", "1", "record 1 is not an object"),
         ("a.jsonl", '{"x": 1}', "record 1: expected messages, prompt or conversations"),
-        ("a.jsonl", '{"timestamp": 1}', "a record without messages, prompt or lengths"),
+        (
+            "a.jsonl",
+            '{"timestamp": 1}',
+            "record at 1: expected messages, prompt or input_length",
+        ),
         ("a.jsonl", '{"messages": [{"content": "x"}]}', "record 1: message 1 has no role"),
-        ("a.jsonl", '{"timestamp": 1, "prompt": 2}', "the record of 1: expected messages, prompt"),
-        ("a.jsonl", '{"timestamp": "nan", "input_length": 2}', "a timestamp that is no time"),
-        ("a.jsonl", '{"timestamp": 1, "input_length": "x"}', "the record of 1: input_length: "),
-        ("a.jsonl", '{"timestamp": 1, "input_length": 0}', "the record of 1: input_length: "),
-        ("a.jsonl", '{"timestamp": 1, "input_length": 9, "hash_ids": 7}', "of 1: hash_ids: "),
+        ("a.jsonl", '{"timestamp": 1, "prompt": 2}', "the record at 1: expected messages, prompt"),
+        ("a.jsonl", '{"timestamp": "nan", "input_length": 2}', "timestamps must be finite"),
+        ("a.jsonl", '{"timestamp": 1, "input_length": "x"}', "the record at 1: input_length: "),
+        ("a.jsonl", '{"timestamp": 1, "input_length": 0}', "the record at 1: input_length: "),
+        ("a.jsonl", '{"timestamp": 1, "input_length": 9, "hash_ids": 7}', "at 1: hash_ids: "),
         ("a.json", '[{"conversations": 5}]', "record 1: conversations: expected a list"),
         ("a.json", '[{"conversations": ["x"]}]', "record 1: conversations: expected a list"),
-        ("a.json", '[{"conversations": [{"from": "human", "value": 5}]}]', "a value that is no"),
+        (
+            "a.json",
+            '[{"conversations": [{"from": "human", "value": 5}]}]',
+            "value must be a string",
+        ),
         ("a.yaml", "requests: [{messages: []}]", "requests.0: expected messages"),
         ("a.yaml", "requests: [{messages: [{}]}]", "requests.0: message 1 has no role"),
         ("a.yaml", "requests: [{turns: []}]", "requests.0.turns: list should have at least 1"),
-        ("a.yaml", "requests: [{synthetic: {low: 9, high: 3}}]", "low is above high"),
+        ("a.yaml", "requests: [{synthetic: {low: 9, high: 3}}]", "low must not be above high"),
         ("a.yaml", "requests: [{synthetic: 99999999999}]", "less than or equal to 2000000"),
         ("a.yaml", "requests: [{synthetic: 1, weight: .inf}]", "requests.0.weight: "),
-        ("a.yaml", "[", "not YAML"),
+        ("a.yaml", "[", "invalid YAML"),
         ("a.yaml", "- 1", "expected a mapping"),
         ("a.yaml", "requests: []", "requests: list should have at least 1 item"),
-        ("a.yaml", "requests: [{weight: 1}]", "each of requests has one of"),
+        ("a.yaml", "requests: [{weight: 1}]", "expected exactly one of"),
         ("a.yaml", "requests: [{synthetic: 1, typo: 2}]", "requests.0.typo: extra inputs"),
     ],
 )
-def test_a_broken_file_gets_one_line(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_invalid_file(tmp_path: Path, name: str, content: str, message: str) -> None:
+    """An invalid file gives a one-line message that names the file."""
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(ConfigurationError) as caught:
         source(path)
     assert str(caught.value).startswith(f"--scenario {path}")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
