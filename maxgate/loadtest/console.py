@@ -149,7 +149,7 @@ def print_changes(title: str, changes: list[Change], console: Console) -> None:
     """Print a table, unless there are no changes."""
     if not changes:
         return
-    table = Table(title=title, box=None, title_justify="left", title_style="bold")
+    table = Table(title=f"\n{title}", box=None, title_justify="left", title_style="bold")
     for column in _CHANGE_COLUMNS:
         table.add_column(column, justify="left")
     for change in changes:
@@ -171,7 +171,7 @@ def print_grades(report: Report, console: Console) -> None:
     """Print a table, unless there are no targets."""
     if not report.grades:
         return
-    table = Table(title="Targets", box=None, title_justify="left", title_style="bold")
+    table = Table(title="\nTargets", box=None, title_justify="left", title_style="bold")
     for column in ("level", "target", "verdict", "reason"):
         table.add_column(column)
     for grade in report.grades:
@@ -191,15 +191,13 @@ def print_report(report: Report, console: Console) -> None:
     print_changes("Compared with the earlier report", report.comparison, console)
     if report.saturation is not None:
         found = "saturated" if report.saturation.found else "not saturated"
-        console.print(f"Sweep: {found}; {report.saturation.reason}", highlight=False)
+        console.print(f"\nSweep: {found}; {report.saturation.reason}", highlight=False)
     for drift in report.drift:
-        share = drift.relative_per_hour or 0.0
-        console.print(
-            f"Drift, {drift.level}: {drift.metric} {drift.verdict}, {share:+.1%} per hour"
-        )
+        trend = f"{drift.metric} {drift.verdict}, {drift.relative_per_hour or 0.0:+.1%} per hour"
+        console.print(f"Drift, {drift.level}: {trend}")
     print_grades(report, console)
     for warning in report.warnings:
-        console.print(f"ServerTimestamps: {warning}", style="yellow", highlight=False)
+        console.print(f"Warning: {warning}", style="yellow", highlight=False)
 
 
 def _print_definitions(report: Report, console: Console) -> None:

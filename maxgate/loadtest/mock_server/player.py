@@ -1,4 +1,4 @@
-"""Play the script: a queue of packets in order of time, and the timestamps of what was sent."""
+"""Play the script: send packets when they are due, and record when each was sent."""
 
 import asyncio
 import threading
