@@ -1,4 +1,4 @@
-"""The load test against the mock server, which records what it really did."""
+"""The load test against the mock server, whose timestamps are the true values."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from maxgate.loadtest.analysis.metrics import count_in_flight
 from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Target
 from maxgate.loadtest.mock_server.script import Script
 from maxgate.loadtest.mock_server.server import start_mock_server
@@ -140,16 +141,14 @@ def _ignore(progress: Progress) -> None:
 @pytest.mark.parametrize(("concurrency", "processes"), [(7, 3), (500, 1)])
 async def test_concurrency(concurrency: int, processes: int) -> None:
     """The number in flight equals the configured concurrency."""
-    from maxgate.loadtest.analysis.metrics import count_in_flight
-
     slow = Script(first=0.3, chunks=2, gap=0.2)
     shape = LoadShape(kind="closed", concurrency=concurrency, duration=1.5)
     async with load(slow, shape, processes) as records:
-        flight = count_in_flight(records["sent"], records["ended"])
-    assert flight.maximum() == concurrency
+        in_flight = count_in_flight(records["sent"], records["ended"])
+    assert in_flight.maximum() == concurrency
     # All slots are busy between the first wave and the last departure.
     begin, end = np.sort(records["sent"])[[concurrency - 1, -1]]
-    assert flight.mean(begin, end) == pytest.approx(concurrency, rel=0.04)
+    assert in_flight.mean(begin, end) == pytest.approx(concurrency, rel=0.04)
 
 
 async def test_processes_share_one_schedule() -> None:

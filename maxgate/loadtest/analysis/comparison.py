@@ -45,8 +45,8 @@ def latency_change(
     # Both ends of a percentile's interval need several values beyond them.
     needed = 10 * min_sample_size(percent)
     if min(len(before), len(after)) < needed:
-        why = f"needs {needed} values in each run, has {min(len(before), len(after))}"
-        return unclear_change(metric, statistic, level, "s", why)
+        reason = f"needs {needed} values in each run, has {min(len(before), len(after))}"
+        return unclear_change(metric, statistic, level, "s", reason)
     draws = bootstrap(after, of, rng, _RESAMPLES) - bootstrap(before, of, rng, _RESAMPLES)
     old, new = float(of(before[None, :])[0]), float(of(after[None, :])[0])
     return judge_change(
@@ -77,8 +77,8 @@ def paired_change(
     counts = [int(order.sum()) for order in orders]
     needed = max(min_sample_size(percent), 5)
     if min(counts) < needed:
-        why = f"needs {needed} pairs in each order, has {counts[0]} and {counts[1]}"
-        return unclear_change(metric, statistic, level, "s", why)
+        reason = f"needs {needed} pairs in each order, has {counts[0]} and {counts[1]}"
+        return unclear_change(metric, statistic, level, "s", reason)
 
     def difference(rows: Values) -> Values:
         left, right = rows[..., 0], rows[..., 1]
@@ -222,8 +222,8 @@ def _compare_rates(before: Level, after: Level, confidence: float) -> list[Chang
     errors = rate_change(counts[0], counts[1], level=title, confidence=confidence)
     left, right = before.throughput, after.throughput
     if left.requests_interval is None or right.requests_interval is None:
-        why = "needs at least 5 s of load"
-        return [unclear_change("throughput", "rate", title, "requests/s", why), errors]
+        reason = "needs at least 5 s of load"
+        return [unclear_change("throughput", "rate", title, "requests/s", reason), errors]
     throughput = interval_change(
         (left.requests, left.requests_interval),
         (right.requests, right.requests_interval),

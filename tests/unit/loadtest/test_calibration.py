@@ -1,4 +1,4 @@
-"""The client's error error_bounds hold what the client adds, in the tail too."""
+"""The load generator's own error."""
 
 import pytest
 
@@ -13,9 +13,9 @@ QUIET = ClientError(bias=0.0, mean=0.0001, p99=0.0004, p999=0.0005, max=0.0006, 
 def test_tail_error() -> None:
     """Twenty late wake-ups in 10,000 raise the error of P99.9 but not of P99."""
     late = [0.0001] * 9980 + [0.003] * 20
-    bar = widen_by_lag({"chunk_gap": QUIET}, summarize_lag(late), 9)["chunk_gap"]
-    assert (bar.at("50"), bar.at("99")) == (0.0004, 0.0004)
-    assert (bar.at("99.9"), bar.max) == (0.003, 0.003)
+    error = widen_by_lag({"chunk_gap": QUIET}, summarize_lag(late), 9)["chunk_gap"]
+    assert (error.at("50"), error.at("99")) == (0.0004, 0.0004)
+    assert (error.at("99.9"), error.max) == (0.003, 0.003)
 
 
 def test_both_ends_may_be_late() -> None:
@@ -28,8 +28,8 @@ def test_lag_per_token() -> None:
     """Metrics per token divide the lag by the tokens of a response."""
     late = summarize_lag([0.02] * 100)
     found = widen_by_lag({"tpot": QUIET, "normalized_latency": QUIET}, late, 11)
-    error_bounds = (found["tpot"].at("50"), found["normalized_latency"].at("50"))
-    assert error_bounds == pytest.approx((0.002, 0.02 / 11))
+    errors = (found["tpot"].at("50"), found["normalized_latency"].at("50"))
+    assert errors == pytest.approx((0.002, 0.02 / 11))
     assert widen_by_lag({"tpot": QUIET}, late, 0)["tpot"].at("50") == 0.02
 
 

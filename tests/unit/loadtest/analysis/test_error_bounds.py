@@ -1,5 +1,7 @@
 """Error bounds of values that arrived while the client was busy."""
 
+from array import array
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,48 +15,41 @@ from tests.fakes.load_records import records, request_record
 
 SECONDS = st.floats(0, 10)
 SHARE = st.floats(0, 1)
-ANSWERS = st.lists(
+RESPONSES = st.lists(
     st.lists(st.tuples(st.floats(0.001, 10), SECONDS, SHARE), min_size=1, max_size=4), min_size=1
 )
 
 
-@given(ANSWERS)
-def test_percentiles_within_bounds(
-    answers: list[list[tuple[float, float, float]]],
-) -> None:
+@given(RESPONSES)
+def test_percentiles_within_bounds(responses: list[list[tuple[float, float, float]]]) -> None:
     """True percentiles lie within the bounds, wherever the data really arrived."""
-    measured, true = [], []
-    for index, pieces in enumerate(answers):
-        times = (1.0 + np.cumsum([gap for gap, _, _ in pieces])).tolist()
-        held = np.array([held for _, held, _ in pieces])
-        came = [at - held * share for at, (_, held, share) in zip(times, pieces, strict=True)]
-        one, other = request_record(index, outputs=times), request_record(index, outputs=came)
-        one.arrival_uncertainty[:] = type(one.arrival_uncertainty)("d", held.tolist())
-        measured.append(one)
-        true.append(other)
-    found, right = records(*measured), records(*true)
+    requests, true_requests = [], []
+    for index, outputs in enumerate(responses):
+        stamps = 1.0 + np.cumsum([gap for gap, _, _ in outputs])
+        uncertainty = np.array([seconds for _, seconds, _ in outputs])
+        arrivals = stamps - uncertainty * [share for _, _, share in outputs]
+        request = request_record(index, outputs=stamps.tolist())
+        request.arrival_uncertainty = array("d", uncertainty.tolist())
+        requests.append(request)
+        true_requests.append(request_record(index, outputs=arrivals.tolist()))
+    measured, true = records(*requests), records(*true_requests)
     for metric in ("ttft", "latency", "tpot", "normalized_latency"):
-        values, wanted = PER_REQUEST[metric](found), PER_REQUEST[metric](right)
+        values, true_values = PER_REQUEST[metric](measured), PER_REQUEST[metric](true)
         known = ~np.isnan(values)
-        too_large, too_small = request_bounds(metric, found)
-        check(
-            values[known],
-            wanted[known],
-            error_bounds(values[known], (too_large[known], too_small[known])),
-        )
-    check(
-        chunk_gaps(found),
-        chunk_gaps(right),
-        error_bounds(chunk_gaps(found), chunk_gap_bounds(found)),
-    )
+        too_large, too_small = (bound[known] for bound in request_bounds(metric, measured))
+        bounds = error_bounds(values[known], (too_large, too_small))
+        assert_within(bounds, values[known], true_values[known])
+    gaps = chunk_gaps(measured)
+    assert_within(error_bounds(gaps, chunk_gap_bounds(measured)), gaps, chunk_gaps(true))
 
 
-def check(measured: np.ndarray, true: np.ndarray, found: dict[str, float]) -> None:
-    for key, bar in found.items():
-        there, right = (percentile(np.sort(v), float(key)) for v in (measured, true))
-        assert abs((there or 0.0) - (right or 0.0)) <= bar + 1e-9
+def assert_within(bounds: dict[str, float], measured: np.ndarray, true: np.ndarray) -> None:
+    """Assert that percentiles and mean differ by no more than their bound."""
+    for key, bound in bounds.items():
+        value, true_value = (percentile(np.sort(v), float(key)) or 0.0 for v in (measured, true))
+        assert abs(value - true_value) <= bound + 1e-9
     if len(measured):
-        assert abs(measured.mean() - true.mean()) <= found["50"] + 1e-9
+        assert abs(measured.mean() - true.mean()) <= bounds["50"] + 1e-9
 
 
 def test_burst_widens_only_its_percentiles() -> None:
