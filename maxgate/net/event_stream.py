@@ -30,13 +30,18 @@ class EventStreamDecoder:
         if buffer.find(b"\n") == len(buffer) - 2 and buffer[:6] == _DATA and buffer[-1] == _LF:
             self._rest = b""
             return [buffer[6:-2]]
-        *events, self._rest = buffer.split(b"\n\n")
-        return [data for event in events if (data := _extract_data(event)) is not None]
+        events = buffer.split(b"\n\n")
+        self._rest = events.pop()
+        found = []
+        for event in events:
+            if event[:6] == _DATA and _LF not in event:
+                found.append(event[6:])
+            elif (data := _extract_data(event)) is not None:
+                found.append(data)
+        return found
 
 
 def _extract_data(event: bytes) -> bytes | None:
-    if event.startswith(_DATA) and _LF not in event:
-        return event[6:]
     lines = []
     for line in event.split(b"\n"):
         name, _, value = line.partition(b":")

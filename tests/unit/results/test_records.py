@@ -8,7 +8,7 @@ import pytest
 
 from maxgate.results.files import ReportError
 from maxgate.results.records import Records, join, read_records, write_records
-from tests.fakes.load_records import exchange, records
+from tests.fakes.load_records import records, request_record
 
 
 def rows(of: Records) -> list[tuple[int, float, str, list[float], list[float]]]:
@@ -27,12 +27,12 @@ def rows(of: Records) -> list[tuple[int, float, str, list[float], list[float]]]:
 
 
 FIRST = records(
-    exchange(0, sent=1.0, outputs=(1.1, 1.2), held=array("d", (0, 0.01))),
-    exchange(2, sent=3.0, outputs=(), error="timeout"),
+    request_record(0, sent=1.0, outputs=(1.1, 1.2), arrival_uncertainty=array("d", (0, 0.01))),
+    request_record(2, sent=3.0, outputs=(), error="timeout"),
 )
 SECOND = records(
-    exchange(1, sent=2.0, outputs=(2.5,), held=array("d", (0.02,))),
-    exchange(3, sent=4.0, outputs=(), error="http_503"),
+    request_record(1, sent=2.0, outputs=(2.5,), arrival_uncertainty=array("d", (0.02,))),
+    request_record(3, sent=4.0, outputs=(), error="http_503"),
 )
 ALL = [
     (0, 1.0, "", [1.1, 1.2], [0.0, 0.01]),
