@@ -29,7 +29,7 @@
     │   └── _StatusError 500  api.error_handlers
     ├── Interrupted  cli.run
     ├── ModelFileError
-    ├── ServerAway  loadtest.client.client
+    ├── ServerUnreachable  loadtest.client.client
     └── WorkerDied  loadtest.worker_pool
 
 Only `api/errors.py` renders a GatewayError as a response; adapters translate foreign exceptions
