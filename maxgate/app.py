@@ -56,9 +56,9 @@ def create_app(
     """
     clock = clock or SystemClock()
     cards = load_cards(settings.cards)
-    replicas = [Replica(url) for url in settings.engine_urls]
+    replicas = [Replica(engine.url) for engine in settings.engines]
     transport = transport or EngineTransport(settings.upstream)
-    files = ModelFiles.of(settings.data_dir)
+    files = ModelFiles.locate(settings.cache_dir)
     formats, embedding_formats = PromptFormats(cards, files), EmbeddingFormats(cards, files)
     catalog = LiveCatalog(cards, replicas, formats.has)
     calls = ReplicaPool(replicas, transport, settings.upstream)
@@ -66,10 +66,11 @@ def create_app(
     backend = build_pipeline(around, UpstreamBackend(calls))
     around_embeddings = embedding_layers(format_of=embedding_formats.of, upstream=settings.upstream)
     embedder = build_embedding_pipeline(around_embeddings, UpstreamEmbedder(calls))
-    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
-    streams = EventStreams(clock, settings.keep_alive_interval)
+    server = settings.server
+    bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
+    streams = EventStreams(clock, server.keep_alive_interval)
     engines = partial(_health, replicas)
-    store = MetricsStore(clock, settings.metrics_dir)
+    store = MetricsStore(clock, settings.telemetry.metrics_dir)
     client = probe_client(transport, settings.upstream.probe_timeout)
     monitor = HealthMonitor(
         replicas,

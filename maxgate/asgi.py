@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
 
     try:
         settings = load_settings()
-        configure_logging(settings.log_format)
+        configure_logging(settings.telemetry.log_format)
         _end_with_parent()
         app = create_app(settings)
     except ConfigurationError as error:

@@ -35,7 +35,7 @@ class UpstreamEmbedder:
 
 
 class BatchingLayer:
-    """Splits requests with more than `embedding_batch` inputs.
+    """Splits requests with more than `embedding_batch_size` inputs.
 
     At most `embedding_concurrency` calls of a request run at once; one that fails ends the others
     before its error is passed on. Inputs of like length go together: an engine fills a batch up to
@@ -44,7 +44,7 @@ class BatchingLayer:
 
     def __init__(self, inner: Embedder, settings: UpstreamSettings) -> None:
         self._inner = inner
-        self._size = settings.embedding_batch
+        self._size = settings.embedding_batch_size
         self._concurrency = settings.embedding_concurrency
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:

@@ -60,7 +60,9 @@ class HealthMonitor:
     async def _watch(self, replica: Replica) -> None:
         while True:
             well = replica.state == "healthy"
-            pause = self._settings.probe_interval if well else self._settings.probe_interval_down
+            pause = (
+                self._settings.probe_interval if well else self._settings.unhealthy_probe_interval
+            )
             await asyncio.sleep(pause)
             await self.probe(replica)
 

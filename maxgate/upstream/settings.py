@@ -1,34 +1,64 @@
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class ReplicaSettings(BaseModel):
+    """One item of `engines`; a plain string is its URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    """Base URL of the engine."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            is_http = parts.scheme in {"http", "https"} and parts.port != 0
+        except ValueError:  # an invalid port
+            is_http = False
+        if not is_http or not parts.hostname or any(character.isspace() for character in url):
+            raise ValueError(f"{url!r} is not a URL; write http://host:port")
+        return url
 
 
 class UpstreamSettings(BaseModel):
-    """How engines are talked to; times in seconds."""
+    """Settings of the connections to engines; times in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     connect_timeout: float = Field(default=5, gt=0)
-    """An engine on the same network that takes longer to accept is not there."""
+    """Timeout for connecting to an engine."""
     first_token_timeout: float = Field(default=300, gt=0)
-    """Silence before a stream's first token; it covers the time a request queues in MAX."""
+    """Timeout for the first token of a stream, including the time the request is queued in MAX."""
     idle_timeout: float = Field(default=60, gt=0)
-    """Silence between two tokens of a stream."""
+    """Timeout between two tokens of a stream."""
     response_timeout: float = Field(default=600, gt=0)
-    """The whole of an answer that is not streamed; the OpenAI SDK gives up at the same time."""
+    """Timeout for a response that is not streamed; the OpenAI SDK has the same default."""
     cancel_grace: float = Field(default=1, ge=0)
-    """Seconds that a request stays at MAX at least when its client leaves before it answers."""
+    """After a client disconnects, keep the connection to MAX open at least this long, so that MAX
+    notices the cancellation."""
     keepalive_expiry: float = Field(default=60, gt=0, lt=120)
-    """Idle connections are closed before MAX does it, after 120 s."""
+    """Seconds before an idle connection is closed; MAX closes it after 120."""
     max_connections: int = Field(default=4096, ge=1)
-    """Per engine, in one worker process."""
+    """Maximum number of connections per engine and worker process."""
     probe_interval: float = Field(default=5, gt=0)
-    """Between two looks at an engine that is well."""
-    probe_interval_down: float = Field(default=1, gt=0)
-    """Between two looks at an engine that is not."""
+    """Seconds between health checks of a healthy engine."""
+    unhealthy_probe_interval: float = Field(default=1, gt=0)
+    """Seconds between health checks of an unhealthy engine."""
     probe_timeout: float = Field(default=3, gt=0)
-    """An engine that takes longer to list its models is not well."""
+    """Timeout of a health check."""
     capability_probe_timeout: float = Field(default=15, gt=0)
-    """For each question by which an engine that has come up is asked what it can do."""
-    embedding_batch: int = Field(default=32, ge=1, le=2048)
-    """Inputs of an embeddings request that go to an engine in one call."""
+    """Timeout of each capability probe sent to a newly healthy engine."""
+    embedding_batch_size: int = Field(default=32, ge=1, le=2048)
+    """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
-    """Calls of one embeddings request that run at once."""
+    """Maximum number of concurrent engine calls per embeddings request."""

@@ -125,5 +125,7 @@ def test_buckets_tell_what_lies_between_two_readings() -> None:
 
 def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"setting metrics_dir: .*file/m: Not a directory"):
+    with pytest.raises(
+        ConfigurationError, match=r"setting telemetry\.metrics_dir: .*file/m: Not a directory"
+    ):
         MetricsStore(FakeClock(), tmp_path / "file" / "m")

@@ -20,7 +20,7 @@ def request(lengths: Sequence[int]) -> EmbeddingRequest:
 
 
 def layer(inner: FakeEmbedder, *, concurrency: int = 2) -> BatchingLayer:
-    settings = UpstreamSettings(embedding_batch=3, embedding_concurrency=concurrency)
+    settings = UpstreamSettings(embedding_batch_size=3, embedding_concurrency=concurrency)
     return BatchingLayer(inner, settings)
 
 
