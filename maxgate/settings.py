@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxgate.engine.settings import EngineSettings
@@ -49,9 +49,9 @@ class Settings(BaseModel):
     """The HTTP server."""
     engine: EngineSettings = EngineSettings()
     """Starting MAX."""
-    engines: Annotated[
-        list[ReplicaSettings], NoDecode, BeforeValidator(_split), Field(min_length=1)
-    ] = [ReplicaSettings(url="http://localhost:8080")]
+    engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(_split)] = [
+        ReplicaSettings(url="http://localhost:8080")
+    ]
     """Engines to send requests to, each a URL or `{url: ...}`; comma-separated in variables."""
     cards: Annotated[list[Path], NoDecode, BeforeValidator(_split)] = []
     """Model cards or folders of them, comma-separated in variables; by default the bundled ones."""
@@ -63,6 +63,13 @@ class Settings(BaseModel):
     """Connections to engines."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
+
+    @field_validator("engines")
+    @classmethod
+    def _check_engines(cls, engines: list[ReplicaSettings]) -> list[ReplicaSettings]:
+        if not engines:
+            raise ValueError("the list is empty; write http://host:port")
+        return engines
 
 
 class _Schema(BaseSettings, Settings):
