@@ -20,7 +20,7 @@ from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
-from maxgate.settings_sources import read_sources
+from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
 
@@ -94,16 +94,18 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
     setting and the rule it breaks.
     """
     names = SettingNames(setting_names(), warn)
-    values = read_sources(_Schema, names)
+    sources = read_sources(_Schema, names)
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate(merge_sources(sources))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
+        paths = [source.path for source in sources if source.has(details["loc"])]
+        prefix = f"{paths[-1]}: " if paths and paths[-1] else ""
         name = _format_location(details["loc"])
         if details["type"] == "extra_forbidden":
-            raise ConfigurationError(names.describe_unknown(name)) from error
+            raise ConfigurationError(prefix + names.describe_unknown(name)) from error
         message = details["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"setting {name}: {message}") from error
+        raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:

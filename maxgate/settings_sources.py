@@ -4,12 +4,16 @@ The sources are those of pydantic-settings; the classes here add the check of na
 that name file and line.
 """
 
+import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic_settings import (
     BaseSettings,
@@ -34,22 +38,43 @@ _DEFAULT_ENV_FILE: Final = ".env"
 _DEFAULT_SECRETS_DIR: Final = "/run/secrets"
 
 
-def read_sources(schema: type[BaseSettings], names: SettingNames) -> dict[str, Any]:
-    """Return the settings of all sources as nested dictionaries, by precedence.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The settings in one source, nested by section; `path` is empty for the environment."""
+
+    path: str
+    values: dict[str, Any]
+
+    def has(self, location: Sequence[int | str]) -> bool:
+        """Return whether the setting at a location of pydantic's is in this source."""
+        section, *rest = map(str, location)
+        if section not in self.values:
+            return False
+        value = self.values[section]
+        return not (rest and isinstance(value, dict)) or rest[0] in value
+
+
+def read_sources(schema: type[BaseSettings], names: SettingNames) -> list[Source]:
+    """Read all sources, the one with the highest precedence last.
 
     Raises ConfigurationError for unknown names and for files that cannot be read.
     """
     config = _locate(CONFIG_VARIABLE, _DEFAULT_CONFIG, Path.is_file)
     env_file = _locate(ENV_FILE_VARIABLE, _DEFAULT_ENV_FILE, Path.is_file)
     secrets_dir = _locate(SECRETS_DIR_VARIABLE, _DEFAULT_SECRETS_DIR, Path.is_dir)
-    values: dict[str, Any] = {}
+    sources = []
     if config is not None:
-        values = _YamlSource(schema, names, config)()
+        sources.append(Source(str(config), _YamlSource(schema, names, config)()))
     if env_file is not None:
-        values = _merge(values, _DotEnvSource(schema, names, env_file)())
+        sources.append(Source(str(env_file), _DotEnvSource(schema, names, env_file)()))
     if secrets_dir is not None:
-        values = _merge(values, _SecretsSource(schema, names, secrets_dir)())
-    return _merge(values, _EnvironmentSource(schema, names)())
+        sources.append(Source(str(secrets_dir), _SecretsSource(schema, names, secrets_dir)()))
+    return [*sources, Source("", _EnvironmentSource(schema, names)())]
+
+
+def merge_sources(sources: Sequence[Source]) -> dict[str, Any]:
+    """Merge the sources setting by setting; lists are replaced as a whole."""
+    return reduce(_merge, [source.values for source in sources])
 
 
 def _locate(variable: str, default: str, exists: Callable[[Path], bool]) -> Path | None:
@@ -70,6 +95,15 @@ def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: not UTF-8 text") from error
+
+
 class _EnvironmentSource(EnvSettingsSource):
     def __init__(self, schema: type[BaseSettings], names: SettingNames) -> None:
         self._names = names
@@ -88,24 +122,16 @@ class _DotEnvSource(DotEnvSettingsSource):
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        self._check_syntax()
-        return self._names.resolve_variables(super()._load_env_vars(), str(self._file))
-
-    def _check_syntax(self) -> None:
+        text = _read_text(self._file)
         # python-dotenv logs invalid lines and goes on without them.
-        try:
-            with self._file.open(encoding="utf-8") as file:
-                bindings = list(parse_stream(file))
-        except OSError as error:
-            raise ConfigurationError(f"{self._file}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(f"{self._file}: not UTF-8 text") from error
-        for binding in bindings:
+        for binding in parse_stream(io.StringIO(text)):
             is_own = binding.key is not None and binding.key.upper().startswith(PREFIX)
             if binding.error or (is_own and binding.value is None):
                 raise ConfigurationError(
                     f"{self._file}, line {binding.original.line}: write NAME=value"
                 )
+        variables = dotenv_values(stream=io.StringIO(text))
+        return self._names.resolve_variables(variables, str(self._file))
 
 
 class _SecretsSource(NestedSecretsSettingsSource):
@@ -124,40 +150,37 @@ class _SecretsSource(NestedSecretsSettingsSource):
     @override
     def load_secrets(cls, path: Path) -> dict[str, str]:
         # Files of other programs are not even opened.
-        own = [f for f in path.iterdir() if f.name.upper().startswith(PREFIX) and f.is_file()]
-        secrets = {}
-        for file in own:
-            try:
-                secrets[file.name] = file.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ConfigurationError(f"{file}: {error.strerror}") from error
-            except UnicodeDecodeError as error:
-                raise ConfigurationError(f"{file}: not UTF-8 text") from error
-        return secrets
+        try:
+            own = [f for f in path.iterdir() if f.name.upper().startswith(PREFIX) and f.is_file()]
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path}: {error.strerror}; an empty {SECRETS_DIR_VARIABLE} turns secrets off"
+            ) from error
+        return {file.name: _read_text(file).strip() for file in own}
 
 
 class _YamlSource(YamlConfigSettingsSource):
     def __init__(self, schema: type[BaseSettings], names: SettingNames, file: Path) -> None:
         self._names = names
-        if not file.exists():  # the base class ignores missing files
-            raise ConfigurationError(f"config file {file}: No such file or directory")
         super().__init__(schema, file)
+
+    @override
+    def _read_files(self, files: Any, deep_merge: bool = False) -> dict[str, Any]:
+        return self._read_file(files)  # the base class ignores a file that does not exist
 
     @override
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
-            content = yaml.load(file_path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506  # a SafeLoader
-        except OSError as error:
-            raise ConfigurationError(f"config file {file_path}: {error.strerror}") from error
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            content = yaml.load(_read_text(file_path), _UniqueKeyLoader)  # noqa: S506  # a SafeLoader
+        except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             rule = getattr(error, "rule", "not valid YAML")
-            raise ConfigurationError(f"config file {file_path}{line}: {rule}") from error
+            raise ConfigurationError(f"{file_path}{line}: {rule}") from error
         if content is None:
             return {}
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-            raise ConfigurationError(f"config file {file_path}: must hold `setting: value` lines")
+            raise ConfigurationError(f"{file_path}: must hold `setting: value` lines")
         return self._names.resolve_file(content, str(file_path))
 
 

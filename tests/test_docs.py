@@ -63,9 +63,7 @@ def read_table(name: str) -> list[list[str]]:
     text = (ROOT / "docs" / "settings.md").read_text()
     table = re.search(rf"<!-- {name}:.*?-->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
     assert table is not None
-    return [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()[2:]
-    ]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()[2:]]
 
 
 def test_settings() -> None:

@@ -181,7 +181,7 @@ async def test_usage_errors(flags: list[str], environment: dict[str, str], messa
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("maxgate.yaml", "server: {port: [", "config file maxgate.yaml, line 1: not valid YAML"),
+        ("maxgate.yaml", "server: {port: [", "maxgate.yaml, line 1: not valid YAML"),
         (".env", "MAXGATE_SERVER__PORT", ".env, line 1: write NAME=value"),
     ],
 )

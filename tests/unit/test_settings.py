@@ -171,7 +171,8 @@ def test_locations(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         ),
         ("CONFIGS", "1", "unknown setting MAXGATE_CONFIGS; did you mean MAXGATE_CONFIG?"),
         ("XYZ", "1", "unknown setting MAXGATE_XYZ"),
-        ("CONFIG", "missing.yaml", "config file missing.yaml: No such file or directory"),
+        ("CONFIG", "missing.yaml", "missing.yaml: No such file or directory"),
+        ("CONFIG", "secrets", "secrets: Is a directory"),
         ("ENV_FILE", "missing.env", "missing.env: No such file or directory"),
         ("SECRETS_DIR", "missing", "MAXGATE_SECRETS_DIR: missing is not a directory"),
     ],
@@ -187,28 +188,28 @@ def test_invalid_variables(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prot: 1", "unknown setting prot; did you mean server.port?"),
-        ("prot:", "unknown setting prot; did you mean server.port?"),
-        ("max: {}", "unknown setting max"),
+        ("prot: 1", "maxgate.yaml: unknown setting prot; did you mean server.port?"),
+        ("prot:", "maxgate.yaml: unknown setting prot; did you mean server.port?"),
+        ("max: {}", "maxgate.yaml: unknown setting max"),
         (
             "upstream: {idle: 1}",
-            "unknown setting upstream.idle; did you mean upstream.idle_timeout?",
+            "maxgate.yaml: unknown setting upstream.idle; did you mean upstream.idle_timeout?",
         ),
-        ("server: [", "config file maxgate.yaml, line 1: not valid YAML"),
+        ("server: [", "maxgate.yaml, line 1: not valid YAML"),
         (
             "server: {port: 1}\nserver: {}",
-            "config file maxgate.yaml, line 2: the same setting twice",
+            "maxgate.yaml, line 2: the same setting twice",
         ),
         (
             "server:\n  port: 1\n  port: 2",
-            "config file maxgate.yaml, line 3: the same setting twice",
+            "maxgate.yaml, line 3: the same setting twice",
         ),
-        ("- port", "config file maxgate.yaml: must hold `setting: value` lines"),
-        ("1: 2", "config file maxgate.yaml: must hold `setting: value` lines"),
-        ("server: {port: x}", "setting server.port: Input should be a valid integer"),
-        ("server: 1", "setting server: Input should be a valid dictionary"),
+        ("- port", "maxgate.yaml: must hold `setting: value` lines"),
+        ("1: 2", "maxgate.yaml: must hold `setting: value` lines"),
+        ("server: {port: x}", "maxgate.yaml: setting server.port: Input should be a valid integer"),
+        ("server: 1", "maxgate.yaml: setting server: Input should be a valid dictionary"),
         ("server: 1\nport: 1", "maxgate.yaml: setting server must hold settings"),
-        ("engines: []", "setting engines: the list is empty; write http://host:port"),
+        ("engines: []", "maxgate.yaml: setting engines: the list is empty; write http://host:port"),
     ],
 )
 def test_invalid_file(folder: Path, text: str, message: str) -> None:
@@ -226,7 +227,7 @@ def test_invalid_file(folder: Path, text: str, message: str) -> None:
         ),
         ("A=1\nMAXGATE_SERVER__PORT", ".env, line 2: write NAME=value"),
         ("A=1\nB='", ".env, line 2: write NAME=value"),
-        ("MAXGATE_SERVER__PORT=x", "setting server.port: Input should be a valid integer"),
+        ("MAXGATE_SERVER__PORT=x", ".env: setting server.port: Input should be a valid integer"),
         ("MAXGATE_CONFIG=x", ".env: MAXGATE_CONFIG is read from the environment only"),
     ],
 )
@@ -234,6 +235,15 @@ def test_invalid_dotenv(folder: Path, text: str, message: str) -> None:
     """The error names the file and line, or the setting."""
     (folder / ".env").write_text(text)
     assert read_error().startswith(message)
+
+
+@pytest.mark.parametrize(("high", "low"), list(combinations(SOURCES[:-1], 2)))
+def test_origin(high: str, low: str, set_port: Callable[[str, int], None], folder: Path) -> None:
+    """An invalid value is reported with the file that it comes from."""
+    origins = {"secrets": f"{folder}/secrets: ", "dotenv": ".env: ", "file": "maxgate.yaml: "}
+    set_port(low, 1)
+    set_port(high, -1)
+    assert read_error().startswith(f"{origins.get(high, '')}setting server.port: Input should be")
 
 
 def test_invalid_secret(folder: Path) -> None:
@@ -245,7 +255,7 @@ def test_invalid_secret(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("maxgate.yaml", "config file maxgate.yaml: not valid YAML"),
+        ("maxgate.yaml", "maxgate.yaml: not UTF-8 text"),
         (".env", ".env: not UTF-8 text"),
         ("secrets/MAXGATE_CARDS", "/MAXGATE_CARDS: not UTF-8 text"),
     ],
