@@ -91,8 +91,10 @@ def _check_port(port: int) -> None:
 
 
 def _check_memory(needed_gb: float | None) -> None:
-    import psutil  # noqa: PLC0415  # in the extra `local`, which the container launcher lacks
-
+    try:
+        import psutil  # noqa: PLC0415  # an extra, not part of the base install
+    except ImportError:  # without the check, MAX itself fails, only later
+        return
     available = psutil.virtual_memory().available / 1e9
     if needed_gb is not None and available < needed_gb:
         raise EngineError(
