@@ -64,7 +64,7 @@ def prepare(
         )
     except ImportError as error:
         raise ConfigurationError(
-            "preparing models needs the extra 'prepare'; run: pip install 'maxgate[prepare]'"
+            "preparing models needs an extra; run: pip install 'maxgate[prepare]'"
         ) from error
     signal.signal(signal.SIGTERM, _exit)
     export_flags({"cards": card})

@@ -14,7 +14,7 @@ try:
     from numpy.typing import NDArray
 except ImportError as error:  # an extra, not part of the base install
     raise ConfigurationError(
-        "reading GGUF files needs the extra 'prepare'; run: pip install 'maxgate[prepare]'"
+        "reading GGUF files needs an extra; run: pip install 'maxgate[prepare]'"
     ) from error
 
 

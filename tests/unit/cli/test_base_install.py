@@ -37,7 +37,7 @@ def test_prepare() -> None:
 
     assert (result.returncode, result.stderr) == (
         2,
-        "maxgate: preparing models needs the extra 'prepare'; run: pip install 'maxgate[prepare]'\n",
+        "maxgate: preparing models needs an extra; run: pip install 'maxgate[prepare]'\n",
     )
 
 
@@ -48,5 +48,5 @@ def test_gguf_tokenizer() -> None:
         "load_tokenizer(Path('m.gguf'))"
     )
 
-    message = "reading GGUF files needs the extra 'prepare'; run: pip install 'maxgate[prepare]'"
+    message = "reading GGUF files needs an extra; run: pip install 'maxgate[prepare]'"
     assert result.stderr.splitlines()[-1] == f"maxgate.errors.ConfigurationError: {message}"
