@@ -58,7 +58,7 @@ def create_app(
     cards = load_cards(settings.cards)
     formats = build_formats(settings, cards)
     upstream = build_upstream(settings, cards, formats, transport)
-    metrics = MetricsStore(clock, settings.metrics_dir)
+    metrics = MetricsStore(clock, settings.telemetry.metrics_dir)
 
     app = Gateway(
         sinks=[metrics, RequestLog()], clock=clock, lifespan=build_lifespan(upstream, on_startup)
@@ -67,8 +67,9 @@ def create_app(
     app.state.engines = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
 
-    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
-    streams = EventStreams(clock, settings.keep_alive_interval)
+    server = settings.server
+    bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
+    streams = EventStreams(clock, server.keep_alive_interval)
     backend = build_backend(settings, clock, formats, upstream)
     embedder = build_embedder(settings, formats, upstream)
     catalog = upstream.catalog
@@ -107,7 +108,7 @@ class Upstream:
 
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
     """Build the prompt formats; tokenizers are loaded when an engine first lists their model."""
-    files = ModelFiles.of(settings.data_dir)
+    files = ModelFiles.locate(settings.cache_dir)
     return Formats(PromptFormats(cards, files), EmbeddingFormats(cards, files))
 
 
@@ -121,7 +122,7 @@ def build_upstream(
     client: EngineClient = (
         HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
     )
-    replicas = [Replica(url) for url in settings.engine_urls]
+    replicas = [Replica(engine.url) for engine in settings.engines]
     catalog = LiveCatalog(cards, replicas, formats.prompts.has)
     monitor = HealthMonitor(
         replicas,

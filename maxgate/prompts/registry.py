@@ -8,8 +8,9 @@ from typing import Protocol
 import structlog
 from tokenizers import Tokenizer
 
-from maxgate.errors import ConfigurationError, ModelFileError, UpstreamUnavailable
+from maxgate.errors import ConfigurationError, UpstreamUnavailable
 from maxgate.generation.catalog import ServedModel
+from maxgate.gguf.errors import ModelFileError
 from maxgate.model_cards.card import ModelCard
 from maxgate.prompts.chat_format import ChatFormat
 from maxgate.prompts.chatml import ChatMLFormat

@@ -21,7 +21,7 @@ from tests.fakes.requests import request_context, served_model
 
 LENGTHS = (2, 1, 3)
 VECTORS = tuple(array("f", [length]) for length in LENGTHS)
-ONE_BY_ONE = UpstreamSettings(embedding_batch=1, embedding_concurrency=1)
+ONE_BY_ONE = UpstreamSettings(embedding_batch_size=1, embedding_concurrency=1)
 
 
 class IdsFormat:
@@ -57,7 +57,7 @@ LAYERS = embedding_layers(format_of=ids_format, upstream=ONE_BY_ONE)
 CASES = {
     "telemetry": Case(EmbeddingTelemetryLayer),
     "prompts": Case(partial(EmbeddingPromptLayer, format_of=ids_format)),
-    "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch=8))),
+    "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch_size=8))),
     "a batch for each input": Case(partial(BatchingLayer, settings=ONE_BY_ONE), calls=3, tokens=0),
     "whole pipeline": Case(partial(build_embedding_pipeline, LAYERS), calls=3),
 }

@@ -176,7 +176,7 @@ async def test_an_engine_that_is_silent_times_out(
 
 
 async def test_an_engine_that_is_down_is_unavailable(start_gateway: StartGateway) -> None:
-    async with start_gateway(engine_urls=["http://127.0.0.1:9"]) as gateway:
+    async with start_gateway(engines=["http://127.0.0.1:9"]) as gateway:
         for fields in ({}, {"model": "smollm2"}, {"stream": True}):
             response = await gateway.chat(**fields)
             assert response.status_code == 503
@@ -186,7 +186,7 @@ async def test_an_engine_that_is_down_is_unavailable(start_gateway: StartGateway
 
 async def test_silence_is_filled_with_comments(start_gateway: StartGateway) -> None:
     engine = FakeMax(scripts=[Script(silent_after=3)])
-    async with start_gateway(engine, keep_alive_interval=0.02) as gateway:
+    async with start_gateway(engine, server={"keep_alive_interval": 0.02}) as gateway:
         body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
         async with gateway.client.stream("POST", "/v1/chat/completions", json=body) as response:
             lines = []
@@ -201,7 +201,7 @@ async def test_silence_is_filled_with_comments(start_gateway: StartGateway) -> N
 
 async def test_an_error_after_a_comment_is_part_of_the_stream(start_gateway: StartGateway) -> None:
     engine = FakeMax(scripts=[Script(silent_after=0)])
-    settings = {"keep_alive_interval": 0.02, "upstream": {"first_token_timeout": 0.1}}
+    settings = {"server": {"keep_alive_interval": 0.02}, "upstream": {"first_token_timeout": 0.1}}
     async with start_gateway(engine, **settings) as gateway:
         response = await gateway.chat(stream=True)
     assert (response.status_code, response.text[:14]) == (200, ": keep-alive\n\n")

@@ -201,7 +201,7 @@ async def test_without_a_model_for_embeddings_it_is_said(gateway: Gateway) -> No
 
 
 async def test_without_the_tokenizer_nothing_is_guessed(tmp_path: Any) -> None:
-    async with start_with_embeddings(data_dir=tmp_path) as gateway:
+    async with start_with_embeddings(cache_dir=tmp_path) as gateway:
         response = await gateway.embed("Hello")
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
     assert gateway.engine.requests == []

@@ -66,14 +66,14 @@ async def test_health_tells_of_each_engine(start_gateway: StartGateway) -> None:
             "models": ["smollm2-135m-instruct"],
         }
         two = [url, "http://127.0.0.1:9"]
-        async with start_gateway(engine_urls=two) as other:
+        async with start_gateway(engines=two) as other:
             degraded = await other.client.get("/health")
             assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
             assert (await other.client.get("/health/ready")).status_code == 200
 
 
 async def test_without_an_engine_it_lives_but_is_not_ready(start_gateway: StartGateway) -> None:
-    async with start_gateway(engine_urls=["http://127.0.0.1:9"]) as gateway:
+    async with start_gateway(engines=["http://127.0.0.1:9"]) as gateway:
         statuses = {
             path: (await gateway.client.get(path)).status_code
             for path in ("/health", "/health/live", "/health/ready")
@@ -195,7 +195,7 @@ async def test_what_is_not_http_is_answered_in_the_same_shape(
     ],
 )
 async def test_a_request_that_does_not_arrive_is_given_up(sent: bytes) -> None:
-    app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
+    app = create_app(Settings(engines=["http://127.0.0.1:9"]))
     async with serving(app, request_read_timeout=0.05) as url:
         host, port = url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -207,7 +207,7 @@ async def test_a_request_that_does_not_arrive_is_given_up(sent: bytes) -> None:
 
 
 async def test_a_connection_may_be_idle_between_requests() -> None:
-    app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
+    app = create_app(Settings(engines=["http://127.0.0.1:9"]))
     async with (
         serving(app, request_read_timeout=0.05) as url,
         httpx.AsyncClient(base_url=url) as client,
@@ -218,7 +218,7 @@ async def test_a_connection_may_be_idle_between_requests() -> None:
 
 
 async def test_bodies_over_the_limit_are_refused(start_gateway: StartGateway) -> None:
-    async with start_gateway(max_body_bytes=1000) as gateway:
+    async with start_gateway(server={"max_body_bytes": 1000}) as gateway:
         response = await gateway.chat(user="x" * 1000)
 
         async def pieces():
