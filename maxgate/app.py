@@ -62,9 +62,11 @@ def create_app(
     formats, embedding_formats = PromptFormats(cards, files), EmbeddingFormats(cards, files)
     catalog = LiveCatalog(cards, replicas, formats.has)
     calls = ReplicaPool(replicas, transport, settings.upstream)
-    around = layers(clock=clock, format_of=formats.of)
+    around = layers(clock=clock, formats=formats.by_engine_name)
     backend = build_pipeline(around, UpstreamBackend(calls))
-    around_embeddings = embedding_layers(format_of=embedding_formats.of, upstream=settings.upstream)
+    around_embeddings = embedding_layers(
+        find_format=embedding_formats.find, upstream=settings.upstream
+    )
     embedder = build_embedding_pipeline(around_embeddings, UpstreamEmbedder(calls))
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     streams = EventStreams(clock, settings.keep_alive_interval)

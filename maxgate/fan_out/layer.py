@@ -1,29 +1,63 @@
-"""The choices layer: several answers to one request, which MAX does not give itself."""
+"""The fan-out layer: `n` choices for one request, which MAX does not generate itself."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import reduce
+from typing import Final
 
 from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
 
-_WAITING_CHUNKS = 16
+_MAX_WAITING_CHUNKS: Final = 16
 _Queue = asyncio.Queue[tuple[int, Chunk] | None]
 
 
-async def merged(streams: Sequence[AsyncGenerator[Chunk]]) -> AsyncGenerator[tuple[int, Chunk]]:
-    """The chunks of all streams as they come, each with the number of its stream.
+class FanOutLayer:
+    """Sends one request per choice, all at once, and merges their chunks as they arrive.
 
-    Those of one stream are in order. The first stream that fails ends them all, and so does
-    leaving this one; its error is raised after what came before it.
+    Each choice has its own seed, derived from the request's. If one choice fails, all are
+    cancelled; closing the stream cancels all. Usage is summed, with the prompt counted once.
     """
-    chunks: _Queue = asyncio.Queue(_WAITING_CHUNKS)
-    pumping = asyncio.create_task(_pump_all(streams, chunks))
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        """Stream the chunks of all choices; those of one choice are in order."""
+        if request.n == 1:
+            return self._inner.stream(request)
+        return self._stream_all(request)
+
+    async def _stream_all(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        singles = [
+            request._replace(n=1, sampling=request.sampling.with_seed_offset(choice))
+            for choice in range(request.n)
+        ]
+        usages: dict[int, Usage] = {}
+        async with aclosing(merge_streams([self._inner.stream(one) for one in singles])) as merged:
+            async for choice, chunk in merged:
+                usage = chunk.usage
+                if usage is not None:
+                    usages[choice] = usage
+                    usage = reduce(Usage.with_attempt, usages.values())
+                yield replace(chunk, choice=choice, usage=usage)
+
+
+async def merge_streams(
+    streams: Sequence[AsyncGenerator[Chunk]],
+) -> AsyncGenerator[tuple[int, Chunk]]:
+    """Yield the chunks of all streams as they arrive, each with the index of its stream.
+
+    Chunks of one stream are in order. The first stream that fails cancels the others, and its
+    error is raised after the chunks before it; closing this stream cancels all.
+    """
+    queue: _Queue = asyncio.Queue(_MAX_WAITING_CHUNKS)
+    pumping = asyncio.create_task(_pump_all(streams, queue))
     try:
-        while (item := await chunks.get()) is not None:
+        while (item := await queue.get()) is not None:
             yield item
         await pumping
     finally:
@@ -31,9 +65,9 @@ async def merged(streams: Sequence[AsyncGenerator[Chunk]]) -> AsyncGenerator[tup
         await asyncio.wait([pumping])
 
 
-async def _pump_all(streams: Sequence[AsyncGenerator[Chunk]], chunks: _Queue) -> None:
+async def _pump_all(streams: Sequence[AsyncGenerator[Chunk]], queue: _Queue) -> None:
     pumps = [
-        asyncio.create_task(_pump(stream, number, chunks)) for number, stream in enumerate(streams)
+        asyncio.create_task(_pump(stream, index, queue)) for index, stream in enumerate(streams)
     ]
     done: set[asyncio.Task[None]] = set()
     try:
@@ -42,48 +76,13 @@ async def _pump_all(streams: Sequence[AsyncGenerator[Chunk]], chunks: _Queue) ->
         for pump in pumps:
             pump.cancel()
         await asyncio.wait(pumps)
-    await chunks.put(None)
+    await queue.put(None)
     for pump in done:
         pump.result()
 
 
-async def _pump(stream: AsyncGenerator[Chunk], number: int, chunks: _Queue) -> None:
+async def _pump(stream: AsyncGenerator[Chunk], index: int, queue: _Queue) -> None:
     async with aclosing(stream):
         async for chunk in stream:
-            # What comes next may belong to another stream, so that nobody may wait for it.
-            await chunks.put((number, replace(chunk, has_more=False)))
-
-
-class FanOutLayer:
-    """Asks once for each answer, all at the same time, and passes their chunks on as they come.
-
-    Each answer has a seed of its own, derived from the request's. The first one that fails ends
-    them all; so does leaving the stream. Usage is summed, with the prompt counted once.
-    """
-
-    def __init__(self, inner: Backend) -> None:
-        self._inner = inner
-
-    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The chunks of all answers; those of one answer are in order."""
-        if request.n == 1:
-            return self._inner.stream(request)
-        return self._all(request)
-
-    async def _all(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        streams = [self._inner.stream(one) for one in _single_requests(request)]
-        counted: dict[int, Usage] = {}
-        async with aclosing(merged(streams)) as numbered:
-            async for number, chunk in numbered:
-                usage = chunk.usage
-                if usage is not None:
-                    counted[number] = usage
-                    usage = reduce(Usage.with_attempt, counted.values())
-                yield replace(chunk, choice=number, usage=usage)
-
-
-def _single_requests(request: GenerationRequest) -> list[GenerationRequest]:
-    return [
-        request._replace(n=1, sampling=request.sampling.with_seed_offset(number))
-        for number in range(request.n)
-    ]
+            # The next chunk may belong to another stream, so this one must not wait for it.
+            await queue.put((index, replace(chunk, has_more=False)))

@@ -152,7 +152,7 @@ async def test_the_limit_of_the_context_is_named(embedding_gateway: Gateway) -> 
     error = (await embedding_gateway.embed(["a", "word " * 255])).json()["error"]
     assert error["message"] == (
         "This model's maximum context length is 256 tokens. However, input[1] has 257 tokens, "
-        "special tokens included. Please split it into shorter texts."
+        "special tokens included. Split it into shorter texts."
     )
     assert (await embedding_gateway.embed("word " * 254)).status_code == 200
 

@@ -19,7 +19,7 @@ from maxgate.api.event_stream import DONE, event
 from maxgate.api.schemas import completion_usage
 from maxgate.clock import Clock
 from maxgate.errors import UpstreamError
-from maxgate.fan_out.layer import merged
+from maxgate.fan_out.layer import merge_streams
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog
 from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
@@ -119,7 +119,7 @@ class _Texts:
         per_prompt = self.requests[0].n
         counted: dict[int, Usage] = {}
         streams = [self.backend.stream(one) for one in self.requests]
-        async with aclosing(merged(streams)) as numbered:
+        async with aclosing(merge_streams(streams)) as numbered:
             async for number, chunk in numbered:
                 usage = chunk.usage
                 if usage is not None:
