@@ -1,4 +1,4 @@
-"""Schemas come from strangers: what they cost is bounded, and they are refused by name."""
+"""Schemas come from clients: their cost is bounded, and errors name the reason."""
 
 import time
 from typing import Any
@@ -6,13 +6,19 @@ from typing import Any
 import pytest
 
 from maxgate.errors import InvalidRequest
-from maxgate.structured_output.schema import Checker
+from maxgate.generation.json_schema import JsonValidator, certain_prefix
 
 
 def doubling(times: int, *, word: str = "allOf") -> dict[str, Any]:
-    """A schema that a value is checked against 2 to the power of `times` times."""
+    """Make a schema that checks a value against 2 to the power of `times` subschemas."""
     steps = {f"s{n}": {word: [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(times)}
     return {"$ref": "#/$defs/s0", "$defs": {**steps, f"s{times}": {"type": "object"}}}
+
+
+def make_validator(schema: dict[str, Any]) -> JsonValidator:
+    return JsonValidator(
+        schema, subject="response_format", param="response_format.json_schema.schema"
+    )
 
 
 def patterns(number: int, pattern: str) -> dict[str, Any]:
@@ -33,18 +39,19 @@ def patterns(number: int, pattern: str) -> dict[str, Any]:
          "at most 64 patterns"),
         (doubling(40), "at most 5000 schemas"),
         (doubling(40, word="anyOf"), "at most 5000 schemas"),
-        ({"$ref": "#a", "$defs": {"b": {"$anchor": "a"}}}, "only references such as"),
-        ({"$dynamicRef": "#"}, "is not served"),
-        ({"properties": {"a": {"$id": "x", "$ref": "#/b"}}}, "is not served"),
+        ({"$ref": "#a", "$defs": {"b": {"$anchor": "a"}}}, "must be a pointer such as"),
+        ({"$dynamicRef": "#"}, "is not supported"),
+        ({"properties": {"a": {"$id": "x", "$ref": "#/b"}}}, "is not supported"),
         ({"$ref": "#/$defs/s0", "$defs": {f"s{n}": {"$ref": f"#/$defs/s{n + 1}"}
           for n in range(9000)}}, "recursion"),
         (patterns(1, "a" * 1_000_000), "at most 10000 characters"),
     ],
 )  # fmt: skip
-def test_what_is_refused_at_once(schema: dict[str, Any], reason: str) -> None:
+def test_rejected_schemas(schema: dict[str, Any], reason: str) -> None:
+    """Invalid and expensive schemas are rejected within half a second."""
     began = time.perf_counter()
     with pytest.raises(InvalidRequest, match=reason) as caught:
-        Checker(schema)
+        make_validator(schema)
     assert time.perf_counter() - began < 0.5
     assert (caught.value.param, caught.value.code) == (
         "response_format.json_schema.schema",
@@ -53,68 +60,62 @@ def test_what_is_refused_at_once(schema: dict[str, Any], reason: str) -> None:
     assert len(caught.value.message) < 300
 
 
-def test_a_language_of_nested_types_is_no_doubling() -> None:
+def test_nested_types() -> None:
+    """Many types that refer to each other are not mistaken for doubling."""
     types = [f"t{n}" for n in range(40)]
     either = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in types]}
     pair = {"type": "object", "properties": {"left": either, "right": either}}
-    checker = Checker({**pair, "$id": "http://x.test/tree", "$defs": dict.fromkeys(types, pair)})
-    assert checker.accepts('{"left": {"right": {}}}')
-    assert not checker.accepts('{"left": {"right": 1}}')
+    validator = make_validator(
+        {**pair, "$id": "http://x.test/tree", "$defs": dict.fromkeys(types, pair)}
+    )
+    assert validator.matches('{"left": {"right": {}}}')
+    assert not validator.matches('{"left": {"right": 1}}')
 
 
-def test_references_may_point_anywhere_within() -> None:
-    checker = Checker(
+def test_references() -> None:
+    """References may be any JSON pointer within the schema."""
+    validator = make_validator(
         {"properties": {"a/b~c d": {"type": "integer"}, "e": {"$ref": "#/properties/a~1b~0c%20d"}}}
     )
-    assert checker.accepts('{"e": 1}')
-    assert not checker.accepts('{"e": "x"}')
-    assert checker.instruction.endswith('{"a/b~c d":0,"e":0}')
+    assert validator.matches('{"e": 1}')
+    assert not validator.matches('{"e": "x"}')
 
 
-def test_fields_may_be_called_pattern() -> None:
+def test_property_named_pattern() -> None:
+    """A property may be named like a keyword."""
     schema = {"properties": {"pattern": {"type": "string"}}, "required": ["pattern"]}
-    assert Checker(schema).accepts('{"pattern": "a"}')
-    assert not Checker(schema).accepts('{"pattern": 1}')
+    assert make_validator(schema).matches('{"pattern": "a"}')
+    assert not make_validator(schema).matches('{"pattern": 1}')
 
 
-def test_a_pattern_that_backtracks_without_end_is_given_up() -> None:
-    checker = Checker({"properties": {"a": {"pattern": r"^(?:(a+)+)(?=b)c$"}}})
+def test_backtracking() -> None:
+    """A pattern that backtracks without end does not match, within half a second."""
+    validator = make_validator({"properties": {"a": {"pattern": r"^(?:(a+)+)(?=b)c$"}}})
     began = time.perf_counter()
-    assert not checker.accepts('{"a": "' + "a" * 50 + '"}')
+    assert not validator.matches('{"a": "' + "a" * 50 + '"}')
     assert time.perf_counter() - began < 0.5
 
 
 @pytest.mark.parametrize(
     "schema", [{"$ref": "#"}, {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}]
 )
-def test_references_in_circles_end(schema: dict[str, Any]) -> None:
-    checker = Checker(schema)
-    assert checker.instruction
-    checker.accepts('{"a": 1}')
+def test_circular_references(schema: dict[str, Any]) -> None:
+    """Circular references end."""
+    validator = make_validator(schema)
+    validator.matches('{"a": 1}')
 
 
-def test_an_example_of_what_refers_to_itself_is_bounded() -> None:
-    fields = {f"f{n}": {"$ref": "#/$defs/a"} for n in range(500)}
-    schema = {
-        "properties": {"x": {"$ref": "#/$defs/a"}},
-        "$defs": {"a": {"properties": fields}},
-    }
-    began = time.perf_counter()
-    assert len(Checker(schema).instruction) < 20_000
-    assert time.perf_counter() - began < 0.5
-
-
-def test_an_example_has_the_shape_of_the_schema() -> None:
-    schema = {
-        "properties": {
-            "name": {"type": "string"},
-            "kind": {"enum": ["a", "b"]},
-            "tags": {"type": "array", "items": {"type": "integer"}},
-            "next": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}]},
-        },
-        "$defs": {"n": {"properties": {"ok": {"type": "boolean"}}}},
-    }
-    shape = '{"name":"...","kind":"a","tags":[0],"next":{"ok":true}}'
-    assert Checker(schema).instruction == (
-        f"Answer with one JSON object and nothing else, such as {shape}"
-    )
+@pytest.mark.parametrize(
+    ("schema", "prefix"),
+    [
+        ({}, "{"),
+        ({"type": "array"}, ""),
+        ({"type": "object", "properties": {"a": {"type": "string"}}}, "{"),
+        ({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}, '{"a": "'),
+        ({"type": "object", "properties": {"a": {"enum": ["x"]}}, "required": ["a"]}, '{"a": '),
+        ({"type": "object", "properties": {"a": {}, "b": {}}, "required": ["b"]}, "{"),
+    ],
+)
+def test_certain_prefix(schema: dict[str, Any], prefix: str) -> None:
+    """The prefix reaches into the first property if it is required."""
+    assert certain_prefix(schema) == prefix

@@ -63,6 +63,8 @@ SCHEMA = {
         ("count", True, True),
         ("count", "1e400", "1e400"),
         ("ratio", "0.5", 0.5),
+        *[("ratio", text, text) for text in ("1e400", "-1e400", "9" * 5000, "NaN")],
+        ("ratio", '{"a": 1e400}', '{"a": 1e400}'),
         ("ratio", 1, 1),
         ("exact", "true", True),
         ("exact", "True", True),
