@@ -23,9 +23,9 @@ class WrongModelForTask(InvalidRequest):
 
     default_code = "unsupported_value"
 
-    def __init__(self, name: str, *, does: str, asked: str) -> None:
+    def __init__(self, name: str, *, task: str, requested: str) -> None:
         super().__init__(
-            f"The model {name!r} is for {does} and does not support {asked}. "
+            f"The model {name!r} is for {task} and does not support {requested}. "
             "GET /v1/models lists the models.",
             param="model",
         )

@@ -35,8 +35,11 @@ class PromptLayer:
         """Stream the response up to the first stop string."""
         model = request.model
         chat_format = None if model.prompt == "engine" else self._formats.get(model.engine_name)
-        if request.sampling.stop or chat_format is None:
+        if request.sampling.stop:
             return self._stream(request, chat_format)
+        if chat_format is None:
+            check_engine_can_format(request)
+            return self._inner.stream(request)
         # Most requests: a short dialogue is encoded at once, and the response passes unchanged.
         if request.raw_prompt is None and not request.prefix:
             characters = sum([len(part) for m in request.messages for part in m.parts])

@@ -1,7 +1,7 @@
 """The contract of every layer: end as the wrapped stream ends, and release all of it at once."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -93,6 +93,22 @@ def test_every_layer_has_a_case() -> None:
     inner = FakeBackend([])
     built = {type(layer(inner)) for layer in layers(clock=FakeClock(), formats={})}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
+
+
+@pytest.mark.parametrize(
+    "layer", [FanOutLayer, tool_calling, StructuredOutputLayer, tool_parser, prompts]
+)
+async def test_nothing_to_do(layer: Callable[[Backend], Backend]) -> None:
+    """A layer that takes no part in a request returns the inner stream, at no cost per chunk."""
+    stream = FakeBackend([]).stream(PLAIN)
+
+    class FixedStream(Backend):
+        def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+            assert request is PLAIN
+            return stream
+
+    assert layer(FixedStream()).stream(PLAIN) is stream
+    await stream.aclose()
 
 
 async def test_finish(case: Case) -> None:

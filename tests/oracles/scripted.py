@@ -1,4 +1,4 @@
-"""What the load test should have found, from the scripted server's own notes."""
+"""The true timings of a load test, from the mock server's own notes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Run:
-    """One level against the scripted server, and what that server noted."""
+    """One level against the mock server, and the server's notes."""
 
     level: Level
     records: Records
@@ -40,7 +40,7 @@ class Run:
 
 
 async def run_scripted(script: Script, options: Options) -> Run:
-    """The first level of these options, through the whole of the load test."""
+    """Run the first level of these options through the whole load test."""
     async with responding(script) as url, fleet_of(options.processes) as fleet:
         session = Session(options, [Peer(url=url, model="scripted")], fleet, Silent())
         await session.run()
@@ -49,10 +49,10 @@ async def run_scripted(script: Script, options: Options) -> Run:
 
 
 def truth(run: Run, *, from_departure: bool = False) -> dict[str, Values]:
-    """By metric, the server's own times of the requests that were measured and answered.
+    """Return the server's own timings of the measured and completed requests, by metric.
 
-    `from_departure` counts from when the client sent and not from when the server read, for a
-    server that stands still and does not read.
+    `from_departure` counts from when the client sent instead of when the server received, for a
+    server that stalls and does not read.
     """
     records = run.records
     chosen = (records["error"] == 0) & (records["warmup"] == 0)
@@ -73,9 +73,10 @@ def truth(run: Run, *, from_departure: bool = False) -> dict[str, Values]:
 
 
 def _clock_offset(run: Run) -> float:
-    """The start of the level in the machine's monotonic clock.
+    """Return the start of the level on the machine's monotonic clock.
 
-    The smallest way from client to server is taken to be no way at all: right to some 50 us.
+    The fastest transfer from client to server counts as instantaneous, which is right to about
+    50 us.
     """
     records = run.records
     ways = [
@@ -88,7 +89,7 @@ def _clock_offset(run: Run) -> float:
 
 @dataclass(frozen=True)
 class Finding:
-    """One number of the report beside the truth, in seconds."""
+    """A number of the report beside the true value, in seconds."""
 
     metric: str
     statistic: str
@@ -98,17 +99,17 @@ class Finding:
 
     @property
     def within_error_bar(self) -> bool:
-        """Whether it is off by no more than what is printed beside it."""
+        """Whether the error is within the error bar printed beside it."""
         return abs(self.measured - self.true) <= self.error_bar
 
     @property
     def within_limits(self) -> bool:
-        """Whether it is off by no more than 1 % or 0.5 ms."""
+        """Whether the error is at most 1 % or 0.5 ms."""
         return abs(self.measured - self.true) <= max(0.0005, 0.01 * abs(self.true))
 
 
 def findings(run: Run, true: Mapping[str, Values]) -> list[Finding]:
-    """Mean and percentiles of every metric that the truth has."""
+    """Compare mean and percentiles of every metric with a true value."""
     made = []
     for metric, values in true.items():
         distribution = run.level.metrics.get(metric)
