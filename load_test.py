@@ -1,4 +1,4 @@
-"""Load a server, measure it, judge it: `python load_test.py --help`."""
+"""Load-test an OpenAI-compatible server: `python load_test.py --help`."""
 
 if __name__ == "__main__":
     from maxgate.loadtest.cli import main

@@ -1,4 +1,4 @@
-"""Watch a gateway, its engines and its machine: `python monitor.py --help`."""
+"""Monitor a gateway, its engines and the host: `python monitor.py --help`."""
 
 if __name__ == "__main__":
     from maxgate.monitor.cli import main

@@ -1,4 +1,4 @@
-"""Charts, grades and advice from reports: `python visualize_results.py --help`."""
+"""Show charts, grades and advice from load test reports; see `--help`."""
 
 if __name__ == "__main__":
     from maxgate.report.cli import main

@@ -1,42 +1,40 @@
-"""The composition root: every object is built here, once, and handed to those who need it."""
+"""The composition root: builds every object once and hands it to those that use it."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
 
 import httpx
+from starlette.types import Lifespan
 
-from maxgate.api.chat.routes import chat_routes
+from maxgate.api.app import Gateway
+from maxgate.api.chat.routes import chat_route
 from maxgate.api.chat.service import ChatService
-from maxgate.api.completions.routes import completion_routes
+from maxgate.api.completions.routes import completion_route
 from maxgate.api.completions.service import CompletionService
-from maxgate.api.embeddings.routes import embedding_routes
+from maxgate.api.embeddings.routes import embedding_route
 from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.event_stream import EventStreams
-from maxgate.api.health import EngineHealth, health_routes
-from maxgate.api.metrics import metrics_routes
-from maxgate.api.middleware import HttpApp, Lifespan
-from maxgate.api.models.routes import model_routes
+from maxgate.api.health import router as health_router
+from maxgate.api.metrics import router as metrics_router
+from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
 from maxgate.clock import Clock, SystemClock
+from maxgate.generation.backend import Backend, Embedder
+from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles, load_cards
-from maxgate.pipeline import (
-    build_embedding_pipeline,
-    build_pipeline,
-    embedding_layers,
-    layers,
-)
+from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings
-from maxgate.telemetry.layer import Recorder
 from maxgate.telemetry.logging import RequestLog
 from maxgate.telemetry.metrics_store import MetricsStore
+from maxgate.telemetry.prometheus import MetricsReader
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
+from maxgate.upstream.client import EngineClient, HttpxEngineClient
 from maxgate.upstream.embedder import UpstreamEmbedder
-from maxgate.upstream.health import BeforeServing, HealthMonitor, probe_client
+from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
@@ -47,90 +45,135 @@ def create_app(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
-) -> HttpApp:
-    """The gateway as an ASGI application.
+    on_startup: Callable[[], None] | None = None,
+) -> Gateway:
+    """Build the gateway as a FastAPI application.
 
-    `transport` stands in for the engines and `clock` for time in tests.
+    `transport` replaces the engines and `clock` the time, in tests. `on_startup` runs on the event
+    loop before anything else does.
 
-    Raises ConfigurationError for cards that cannot be read.
+    Raises ConfigurationError for model cards that cannot be read.
     """
     clock = clock or SystemClock()
     cards = load_cards(settings.cards)
-    replicas = [Replica(url) for url in settings.engine_urls]
-    transport = transport or EngineTransport(settings.upstream)
-    files = ModelFiles.of(settings.data_dir)
-    formats, embedding_formats = PromptFormats(cards, files), EmbeddingFormats(cards, files)
-    catalog = LiveCatalog(cards, replicas, formats.has)
-    calls = ReplicaPool(replicas, transport, settings.upstream)
-    around = layers(clock=clock, formats=formats.by_engine_name)
-    backend = build_pipeline(around, UpstreamBackend(calls))
-    around_embeddings = embedding_layers(
-        find_format=embedding_formats.find, upstream=settings.upstream
+    formats = build_formats(settings, cards)
+    upstream = build_upstream(settings, cards, formats, transport)
+    metrics = MetricsStore(clock, settings.metrics_dir)
+
+    app = Gateway(
+        sinks=[metrics, RequestLog()], clock=clock, lifespan=build_lifespan(upstream, on_startup)
     )
-    embedder = build_embedding_pipeline(around_embeddings, UpstreamEmbedder(calls))
+    app.state.catalog = upstream.catalog
+    app.state.engines = upstream.replicas
+    app.state.metrics = MetricsReader(metrics)
+
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     streams = EventStreams(clock, settings.keep_alive_interval)
-    engines = partial(_health, replicas)
-    store = MetricsStore(clock, settings.metrics_dir)
-    client = probe_client(transport, settings.upstream.probe_timeout)
+    backend = build_backend(settings, clock, formats, upstream)
+    embedder = build_embedder(settings, formats, upstream)
+    catalog = upstream.catalog
+    app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
+    app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
+    app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
+    app.include_router(models_router)
+    app.include_router(health_router)
+    app.include_router(metrics_router)
+    return app
+
+
+@dataclass(frozen=True)
+class Formats:
+    """How prompts and embedding inputs become token ids, per model."""
+
+    prompts: PromptFormats
+    embeddings: EmbeddingFormats
+
+    async def prepare(self, names: Collection[str]) -> None:
+        """Load what the models of an engine need, before it serves them."""
+        await self.embeddings.prepare(names)
+        await self.prompts.prepare(self.embeddings.others(names))
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Everything that talks to engines."""
+
+    replicas: list[Replica]
+    pool: ReplicaPool
+    catalog: LiveCatalog
+    monitor: HealthMonitor
+    client: EngineClient
+
+
+def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
+    """Build the prompt formats; tokenizers are loaded when an engine first lists their model."""
+    files = ModelFiles.of(settings.data_dir)
+    return Formats(PromptFormats(cards, files), EmbeddingFormats(cards, files))
+
+
+def build_upstream(
+    settings: Settings,
+    cards: list[ModelCard],
+    formats: Formats,
+    transport: httpx.AsyncBaseTransport | None,
+) -> Upstream:
+    """Build everything that talks to engines."""
+    client: EngineClient = (
+        HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
+    )
+    replicas = [Replica(url) for url in settings.engine_urls]
+    catalog = LiveCatalog(cards, replicas, formats.prompts.has)
     monitor = HealthMonitor(
         replicas,
         client,
         settings.upstream,
-        _preparation(formats, embedding_formats),
+        formats.prepare,
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
-    routes = [
-        *chat_routes(ChatService(backend, catalog, clock), bodies, streams),
-        *completion_routes(CompletionService(backend, catalog, clock), bodies, streams),
-        *embedding_routes(EmbeddingService(embedder, catalog), bodies),
-        *model_routes(catalog),
-        *health_routes(engines, catalog),
-        *metrics_routes(store, engines),
-    ]
-    recorder = Recorder([store, RequestLog()])
-    lifespan = _lifespan(client, monitor)
-    return HttpApp(routes, recorder=recorder, clock=clock, lifespan=lifespan)
+    pool = ReplicaPool(replicas, client, settings.upstream)
+    return Upstream(replicas, pool, catalog, monitor, client)
 
 
-def _preparation(prompts: PromptFormats, embeddings: EmbeddingFormats) -> BeforeServing:
-    async def prepare(names: Collection[str]) -> None:
-        await embeddings.prepare(names)
-        await prompts.prepare(embeddings.others(names))
-
-    return prepare
-
-
-def _health(replicas: Sequence[Replica]) -> Sequence[EngineHealth]:
-    return [
-        EngineHealth(
-            url=r.url,
-            state=r.state,
-            models=sorted(r.models),
-            in_flight=r.in_flight,
-            error=r.error,
-            capabilities=dict(r.capabilities),
-            abilities=dict(r.capabilities),
-        )
-        for r in replicas
-    ]
+def build_backend(
+    settings: Settings,  # noqa: ARG001  # guards will be built from it
+    clock: Clock,
+    formats: Formats,
+    upstream: Upstream,
+) -> Backend:
+    """Build the pipeline of chat and text completions."""
+    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
+    return build_pipeline(around, UpstreamBackend(upstream.pool))
 
 
-def _lifespan(client: httpx.AsyncClient, monitor: HealthMonitor) -> Lifespan:
+def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> Embedder:
+    """Build the pipeline of embeddings."""
+    around = embedding_layers(find_format=formats.embeddings.find, upstream=settings.upstream)
+    return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))
+
+
+def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) -> Lifespan[Gateway]:
+    """Build the lifespan: opens every resource in order and closes them in reverse."""
+
     @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
-        # asyncio notes every generator, to close at its end those that were left open. Here each is
-        # closed by whoever opened it, and the notes cost more than the generators.
-        sys.set_asyncgen_hooks(firstiter=None)
-        # Every engine was looked at before the first request comes.
-        async with client:
-            await monitor.probe_all()
-            watching = asyncio.create_task(monitor.run())
-            try:
-                yield
-            finally:
-                watching.cancel()
-                await asyncio.wait([watching])
+    async def lifespan(_: Gateway) -> AsyncIterator[None]:
+        if on_startup is not None:
+            on_startup()
+        async with AsyncExitStack() as resources:
+            await resources.enter_async_context(aclosing(upstream.client))
+            # Probe every engine before the first request arrives.
+            await upstream.monitor.probe_all()
+            await resources.enter_async_context(_running(upstream.monitor))
+            yield
 
     return lifespan
+
+
+@asynccontextmanager
+async def _running(monitor: HealthMonitor) -> AsyncIterator[None]:
+    task = asyncio.create_task(monitor.run(), name="health-monitor")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -24,11 +24,12 @@
     │   │       └── ToolCallFailed 502  tool_calling.strict
     │   ├── UpstreamOverloaded 503
     │   ├── UpstreamTimeout 504
-    │   └── UpstreamUnavailable 503
-    │       └── EngineUnreachable 503  upstream.errors
+    │   ├── UpstreamUnavailable 503
+    │   │   └── EngineUnreachable 503  upstream.errors
+    │   └── _StatusError 500  api.error_handlers
     ├── Interrupted  cli.run
     ├── ModelFileError
-    ├── ServerAway  loadtest.client.client
+    ├── ServerUnreachable  loadtest.client.client
     └── WorkerDied  loadtest.worker_pool
 
 Only `api/errors.py` renders a GatewayError as a response; adapters translate foreign exceptions

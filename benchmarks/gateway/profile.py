@@ -1,9 +1,9 @@
-"""Where the time of a chat request goes that is not streamed.
+"""Profile a chat request that is not streamed, by part of the gateway.
 
     python -m benchmarks.gateway.profile [--seconds 5]
 
-The gateway runs under cProfile while wrk asks as fast as it is answered. The profiler takes time
-for every call, so that only shares mean something; what C code takes is its caller's.
+The gateway runs under cProfile while wrk sends requests as fast as it gets responses. The profiler
+adds time to every call, so only shares are meaningful; time in C code counts for its caller.
 """
 
 import argparse
@@ -22,35 +22,33 @@ from benchmarks.gateway.stack import running, stand_in
 from benchmarks.gateway.subject import Bodies
 from benchmarks.gateway.table import OWN, markdown
 
-# The first that fits; paths as they stand below the project or site-packages.
+# The first match counts; paths are relative to the project or site-packages.
 _PARTS = {
-    "sockets: what a turn wrote": ("maxgate/writes",),
-    "HTTP/1.1: the request read, the answer written": (
-        "uvicorn/", "maxgate/api/protocol", "maxgate/api/exchange", "maxgate/api/joined_writes",
-        "maxgate/api/head", "maxgate/deadline",
+    "sockets: batched writes": ("maxgate/net/write_buffer",),
+    "HTTP/1.1: parse the request, write the response": (
+        "uvicorn/", "maxgate/server/", "maxgate/net/idle_timer",
     ),
-    "the body read and validated": ("maxgate/api/body", "maxgate/api/structure", "pydantic/"),
-    "OpenAI's request as ours": (
-        "maxgate/api/chat/asked", "maxgate/api/chat/dialogue", "maxgate/api/chat/wire",
-        "maxgate/api/sampling", "maxgate/api/abilities", "maxgate/upstream/catalog",
+    "read and validate the body": ("maxgate/api/request_body", "pydantic/"),
+    "convert OpenAI's request": (
+        "maxgate/api/chat/converters", "maxgate/api/chat/schemas", "maxgate/api/sampling",
+        "maxgate/upstream/catalog",
     ),
     "messages to token ids": ("maxgate/prompts/",),
-    "asking the engine: pool, request, response": ("maxgate/upstream/",),
-    "OpenAI's answer": (
-        "maxgate/api/chat/", "maxgate/api/responses", "maxgate/api/usage", "maxgate/ids",
-        "maxgate/generation/collect",
+    "call the engine: pool, request, response": ("maxgate/upstream/",),
+    "build OpenAI's response": (
+        "maxgate/api/chat/", "maxgate/api/schemas", "maxgate/ids", "maxgate/generation/collect",
     ),
-    "counting and logging": ("maxgate/telemetry/", "maxgate/clock"),
-    "from layer to layer": ("maxgate/", "contextlib"),
+    "metrics and logging": ("maxgate/telemetry/", "maxgate/clock"),
+    "dispatch between layers": ("maxgate/", "contextlib"),
 }  # fmt: skip
-_REST = "the rest"
+_REST = "other"
 
 
 def parts_of(stats: dict[Any, Any], requests: int) -> tuple[Counter[str], float]:
-    """Seconds of each part, and the calls that a request makes.
+    """Return the seconds spent in each part, and the calls per request.
 
-    Of what pstats knows of every function and its callers, that counts which was called in most
-    requests; the rest is the start.
+    `stats` is from pstats. Functions called in fewer than half of the requests belong to the start
+    of the gateway and are ignored.
     """
     seconds: Counter[str] = Counter()
     calls = 0
@@ -78,7 +76,7 @@ def _profiled(own: Gateway, out: Path) -> Gateway:
 
 
 def main() -> None:
-    """Run, print."""
+    """Run the profile and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=5)
     arguments = parser.parse_args()

@@ -1,71 +1,76 @@
-"""How much one core of each tool sustains."""
+"""Search for the highest load that one core of each tool sustains accurately."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from benchmarks.loadtest.others import Tool
-from benchmarks.loadtest.steps import Step, step
+from benchmarks.loadtest.steps import Step, run_step
 from maxgate.loadtest.mock_server.script import Script
 
-_AT_MOST = 2048
-_NEAR = 1.15  # of two neighbouring steps, when the search ends
+_MAX_CONCURRENCY: Final = 2048
+_MAX_RATIO: Final = 1.15  # of the two steps around the limit, when the search ends
 
 
-def ladder(tool: Tool, script: Script, first: int, seconds: float) -> Iterator[Step]:
-    """Twice as many at a time until it is off, then the middle of what is left, until it is small.
+def search_limit(tool: Tool, script: Script, first: int, seconds: float) -> Iterator[Step]:
+    """The steps of the search: double the concurrency until inaccurate, then bisect.
 
-    Who is off at the first step goes down to half as many, to the least of one.
+    If the first step is inaccurate, halve the concurrency instead, down to 1.
     """
-    whole = script.output_times()[-1]
-    fine, off = 0, 0
+    response_seconds = script.output_times()[-1]
+    accurate, inaccurate = 0, 0
     concurrency = first
-    while 1 <= concurrency <= _AT_MOST:
-        done = step(tool, script, concurrency, max(16, round(concurrency * seconds / whole)))
-        yield done
-        if done.fine:
-            fine = concurrency
+    while 1 <= concurrency <= _MAX_CONCURRENCY:
+        result = run_step(
+            tool, script, concurrency, max(16, round(concurrency * seconds / response_seconds))
+        )
+        yield result
+        if result.accurate:
+            accurate = concurrency
         else:
-            off = concurrency
-        if not off:
+            inaccurate = concurrency
+        if not inaccurate:
             concurrency *= 2
-        elif not fine:
+        elif not accurate:
             concurrency //= 2
-        elif off / fine <= _NEAR or off - fine == 1:
+        elif inaccurate / accurate <= _MAX_RATIO or inaccurate - accurate == 1:
             return
         else:
-            concurrency = round((fine + off) / 2)
+            concurrency = round((accurate + inaccurate) / 2)
 
 
-def capacity(chosen: list[Tool], script: Script, first: int, seconds: float) -> Iterator[str]:
-    """A table: the most that was less than 1 % off, and the most at all."""
-    yield "| tool | at a time | requests/s | chunks/s | off | next step | most, however late |"
+def measure_capacity(
+    chosen: list[Tool], script: Script, first: int, seconds: float
+) -> Iterator[str]:
+    """A table: the highest accurate load, and the highest load at any accuracy."""
+    columns = ("tool", "concurrency", "requests/s", "chunks/s", "error", "next step")
+    yield f"| {' | '.join(columns)} | maximum at any accuracy |"
     yield "|---|---|---|---|---|---|---|"
     for tool in chosen:
-        steps = list(ladder(tool, script, first, seconds))
-        yield f"| {tool.name} | {_best(steps)} | {_next(steps)} | {_most(steps, script)} |"
+        steps = list(search_limit(tool, script, first, seconds))
+        yield f"| {tool.name} | {_best(steps)} | {_next(steps)} | {_maximum(steps, script)} |"
 
 
 def _best(steps: list[Step]) -> str:
-    fine = [one for one in steps if one.fine]
-    if not fine:
-        return "none | | | "
-    best = max(fine, key=lambda one: one.concurrency)
-    if best.true is None:  # pragma: no cover - a step that is fine has it
-        return "none | | | "
-    return (
-        f"{best.concurrency} | {best.true.requests:.0f} | {best.true.chunks:.0f} | {best.off:.2%}"
+    """The accurate step with the highest load."""
+    best = max(
+        (one for one in steps if one.accurate), key=lambda one: one.concurrency, default=None
     )
+    if best is None or best.true is None:
+        return "none | | | "
+    rates = f"{best.true.requests:.0f} | {best.true.chunks:.0f}"
+    return f"{best.concurrency} | {rates} | {best.error:.2%}"
 
 
 def _next(steps: list[Step]) -> str:
-    """The least load that was off."""
-    off = [one for one in steps if not one.fine]
-    if not off:
+    """The inaccurate step with the lowest load."""
+    inaccurate = [one for one in steps if not one.accurate]
+    if not inaccurate:
         return "-"
-    least = min(off, key=lambda one: one.concurrency)
-    return f"{least.concurrency}: {least.problem or f'{least.off or 0:.2%}'}"
+    lowest = min(inaccurate, key=lambda one: one.concurrency)
+    return f"{lowest.concurrency}: {lowest.problem or f'{lowest.error or 0:.2%}'}"
 
 
-def _most(steps: list[Step], script: Script) -> str:
+def _maximum(steps: list[Step], script: Script) -> str:
     rates = [one.true.requests for one in steps if one.true is not None]
     if not rates:
         return "-"

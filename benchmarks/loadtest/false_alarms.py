@@ -1,14 +1,14 @@
-"""How often a comparison of two runs of the same thing sees a change.
+"""How often a comparison of two equal runs reports a change.
 
     python -m benchmarks.loadtest.false_alarms [--runs 300]
 
-A comparison is P50, P95 and P99 of 1,200 latencies on each side; it counts as a false alarm when
-any of the three is flagged. Latencies are log-normal, independent or correlated from one to the
-next as those of a busy server are.
+A comparison covers P50, P95 and P99 of 1,200 latencies in each run and is a false alarm if any of
+the three is not `same`. Latencies are log-normal, and either independent or correlated with their
+neighbours, as on a busy server.
 
-A paired run is the mean, P50, P95 and P99 of the differences of 600 pairs between two ways to one
-server. The second of a pair finds the first one's prefix in the server's cache, which is worth half
-of the latency; the noise of neighbours is correlated as above.
+A paired run covers the mean, P50, P95 and P99 of the differences of 600 pairs between two paths to
+one server. The second request of a pair hits the prefix cache, which halves its latency; noise is
+correlated as above.
 """
 
 import argparse
@@ -17,26 +17,26 @@ import numpy as np
 
 from benchmarks.loadtest.results import write_part
 from maxgate.loadtest.analysis.comparison import paired_change
-from maxgate.loadtest.arrivals import order_of_sides
-from maxgate.results.changes import confidence_of
-from tests.unit.loadtest.analysis.test_changes import compare
+from maxgate.loadtest.arrivals import choose_side_order
+from maxgate.results.changes import bonferroni_confidence
+from tests.unit.loadtest.analysis.test_comparison import latency_changes
 from tests.unit.results.test_statistics import autoregressive
 
 
 def alarms(rho: float, runs: int) -> int:
-    """Comparisons with at least one number flagged."""
+    """The number of comparisons with at least one change."""
     rng = np.random.default_rng(99)
     found = 0
     for _ in range(runs):
         before, after = (np.exp(0.4 * autoregressive(rho, 1200, rng)) for _ in range(2))
-        found += any(change.verdict != "same" for change in compare(before, after, rng))
+        found += any(change.verdict != "same" for change in latency_changes(before, after, rng))
     return found
 
 
 def paired_alarms(rho: float, runs: int) -> int:
-    """The same of paired runs."""
+    """The number of paired runs with at least one change."""
     rng = np.random.default_rng(98)
-    first = np.array([order_of_sides(index, 2, seed=0)[0] == 0 for index in range(600)])
+    first = np.array([choose_side_order(index, 2, seed=0)[0] == 0 for index in range(600)])
     found = 0
     for _ in range(runs):
         noise = np.exp(0.4 * autoregressive(rho, 1200, rng)).reshape(600, 2)
@@ -50,7 +50,7 @@ def paired_alarms(rho: float, runs: int) -> int:
                 metric="latency",
                 statistic=statistic,
                 level="x",
-                confidence=confidence_of(4),
+                confidence=bonferroni_confidence(4),
                 rng=rng,
             )
             for statistic in ("mean", "p50", "p95", "p99")
@@ -60,7 +60,7 @@ def paired_alarms(rho: float, runs: int) -> int:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Run the comparisons, print them and write them to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=300)
     runs = parser.parse_args().runs

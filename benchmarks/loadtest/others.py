@@ -1,4 +1,4 @@
-"""The field's load generators, each in an environment of its own under .bench/, one call each."""
+"""Other load generators, each in its own environment under .bench/, and ours."""
 
 import contextlib
 import json
@@ -10,17 +10,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / ".bench"
-_AT_MOST = 90  # seconds of one run, with the tool's own start
+_MAX_SECONDS: Final = 90  # of one run, including the start of the tool
 TOKENIZER = Path("~/.cache/maxgate/models/smollm2-135m-instruct").expanduser()
 
 
 @dataclass(frozen=True)
 class Reported:
-    """What a tool said; milliseconds and per second."""
+    """Values reported by a tool; milliseconds, and per second."""
 
     ttft_p50: float | None
     tpot_mean: float | None
@@ -32,7 +32,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Tool:
-    """One load generator: its command line, and how to read what it writes."""
+    """A load generator: its command line, and a reader of its report."""
 
     name: str
     program: Path
@@ -40,26 +40,26 @@ class Tool:
     read: Callable[[Path], Reported]
 
     def version(self) -> str | None:
-        """None where it is not installed."""
+        """The installed version, or None."""
         if not self.program.exists():
             return None
         package = {"max benchmark": "max", "ours": "maxgate"}.get(self.name, self.name)
         python = self.program.parent / "python"
         code = f"import importlib.metadata as m; print(m.version({package!r}))"
-        asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-        return asked.stdout.strip() or "?"
+        process = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+        return process.stdout.strip() or "?"
 
     def run(
-        self, url: str, concurrency: int, requests: int, tokens: int, within: Sequence[str]
+        self, url: str, concurrency: int, requests: int, tokens: int, command_prefix: Sequence[str]
     ) -> Reported:
-        """Load this URL; `within` is a command that starts another, such as taskset.
+        """Send load to the URL; `command_prefix` is a command that starts another one.
 
-        Raises CalledProcessError and TimeoutExpired; no process of the tool outlives the call.
+        Raises CalledProcessError and TimeoutExpired. All processes of the tool end with the call.
         """
         with tempfile.TemporaryDirectory() as folder:
             flags = self.flags(url, concurrency, requests, tokens, Path(folder))
             process = subprocess.Popen(
-                [*within, str(self.program), *flags],
+                [*command_prefix, str(self.program), *flags],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT)} if self.name == "ours" else None,
                 stdout=subprocess.DEVNULL,
@@ -67,7 +67,7 @@ class Tool:
                 start_new_session=True,
             )
             try:
-                code = process.wait(timeout=_AT_MOST)
+                code = process.wait(timeout=_MAX_SECONDS)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -92,16 +92,16 @@ def _guidellm(url: str, concurrency: int, requests: int, tokens: int, out: Path)
 def _read_guidellm(out: Path) -> Reported:
     found = json.loads((out / "out.json").read_text())["benchmarks"][0]["metrics"]
 
-    def of(metric: str) -> Any:
+    def read(metric: str) -> Any:
         return found[metric]["successful"]
 
     return Reported(
-        ttft_p50=of("time_to_first_token_ms")["median"],
-        tpot_mean=of("inter_token_latency_ms")["mean"],
+        ttft_p50=read("time_to_first_token_ms")["median"],
+        tpot_mean=read("inter_token_latency_ms")["mean"],
         gap_p50=None,
-        latency_p50=of("request_latency")["median"] * 1000,
-        latency_p99=of("request_latency")["percentiles"]["p99"] * 1000,
-        requests_per_second=of("requests_per_second")["mean"],
+        latency_p50=read("request_latency")["median"] * 1000,
+        latency_p99=read("request_latency")["percentiles"]["p99"] * 1000,
+        requests_per_second=read("requests_per_second")["mean"],
     )
 
 
@@ -118,17 +118,17 @@ def _aiperf(url: str, concurrency: int, requests: int, tokens: int, out: Path) -
 def _read_aiperf(out: Path) -> Reported:
     found = json.loads((out / "out" / "profile_export_aiperf.json").read_text())
 
-    def of(metric: str, statistic: str) -> float | None:
+    def read(metric: str, statistic: str) -> float | None:
         value: float | None = found.get(metric, {}).get(statistic)
         return value
 
     return Reported(
-        ttft_p50=of("time_to_first_token", "p50"),
-        tpot_mean=of("inter_token_latency", "avg"),
-        gap_p50=of("inter_chunk_latency", "p50"),
-        latency_p50=of("request_latency", "p50"),
-        latency_p99=of("request_latency", "p99"),
-        requests_per_second=of("request_throughput", "avg"),
+        ttft_p50=read("time_to_first_token", "p50"),
+        tpot_mean=read("inter_token_latency", "avg"),
+        gap_p50=read("inter_chunk_latency", "p50"),
+        latency_p50=read("request_latency", "p50"),
+        latency_p99=read("request_latency", "p99"),
+        requests_per_second=read("request_throughput", "avg"),
     )
 
 
@@ -171,23 +171,23 @@ def _read_ours(out: Path) -> Reported:
     (level,) = json.loads((out / "out.json").read_text())["levels"]
     metrics = level["metrics"]
 
-    def of(metric: str, key: str) -> float | None:
+    def read(metric: str, key: str) -> float | None:
         value = metrics[metric]["percentiles"].get(key) if metric in metrics else None
         return None if value is None else value * 1000
 
     mean = metrics["tpot"]["mean"]
     return Reported(
-        ttft_p50=of("ttft", "50"),
+        ttft_p50=read("ttft", "50"),
         tpot_mean=None if mean is None else mean * 1000,
-        gap_p50=of("chunk_gap", "50"),
-        latency_p50=of("latency", "50"),
-        latency_p99=of("latency", "99"),
+        gap_p50=read("chunk_gap", "50"),
+        latency_p50=read("latency", "50"),
+        latency_p99=read("latency", "99"),
         requests_per_second=level["throughput"]["requests"],
     )
 
 
 def tools() -> list[Tool]:
-    """Ours last."""
+    """All tools, ours last."""
     return [
         Tool("guidellm", BENCH / "guidellm/bin/guidellm", _guidellm, _read_guidellm),
         Tool("aiperf", BENCH / "aiperf/bin/aiperf", _aiperf, _read_aiperf),

@@ -1,4 +1,4 @@
-"""RESULTS.md: one part per measurement, each replaced by its last run."""
+"""Write RESULTS.md: one part per measurement, replaced by each run."""
 
 import os
 import platform
@@ -10,8 +10,8 @@ FILE = Path(__file__).parent / "RESULTS.md"
 
 
 def write_part(title: str, command: str, text: str) -> None:
-    """Put this in the place of the part with the same title, or at the end."""
-    head = "# What the load test measures, measured\n"
+    """Write the part with this title; the parts are sorted by title."""
+    head = "# Benchmarks of the load test\n"
     before = FILE.read_text() if FILE.exists() else head
     parts = re.split(r"(?m)^(?=## )", before)
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,63 +1,84 @@
-"""Noticing at once that a client has left."""
+"""Detect that the client has disconnected while its request is running."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Final, Protocol, Self
 
-from maxgate.api.request_body import ClientDisconnect, Receive, Scope
+from starlette.types import Receive, Scope
+
+EXTENSION: Final = "maxgate.connection"
+"""ASGI extension of `maxgate serve`: a ClientConnection under `scope["extensions"]`.
+
+A server that offers it reports disconnects without a task per request, checks header limits and
+enforces the time in which a request must arrive. Other servers work without it.
+"""
+CLIENT_CLOSED_REQUEST: Final = 499
+"""Status in the log of a request whose client disconnected; nginx's convention."""
+
+
+class ClientConnection(Protocol):
+    """The connection of one client, as offered by the server."""
+
+    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
+        """Call this once the client disconnects, or now if it has; None cancels the call."""
+        ...
+
+
+class ClientDisconnect(Exception):  # an event, not an error of ours
+    """The client has closed its connection: nobody is left to respond to."""
 
 
 class DisconnectWatch:
-    """Cancels the work inside it when the client leaves, and then raises ClientDisconnect.
+    """Cancels the enclosed work when the client disconnects, then raises ClientDisconnect.
 
-    `beat`, if given, is called every `interval` seconds while the client is there.
+    `keep_alive`, if given, is called every `interval` seconds while the client is connected.
     """
 
     def __init__(
         self,
         scope: Scope,
         receive: Receive,
-        beat: Callable[[], Awaitable[None]] | None = None,
+        keep_alive: Callable[[], Awaitable[None]] | None = None,
         interval: float = 0,
     ) -> None:
-        self._connection = scope.get("maxgate.connection")
+        self._connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
         self._receive = receive
-        self._beat = beat
+        self._keep_alive = keep_alive
         self._interval = interval
-        self._gone = False
+        self._disconnected = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.current_task(self._loop)
-        if self._connection is None:  # a server other than ours has only `receive` to tell
+        if self._connection is None:  # other servers report it through `receive` only
             self._tasks.append(asyncio.create_task(self._wait_for_disconnect()))
         else:
-            self._connection.when_lost(self._client_left)
-        if self._beat is not None:
-            self._timer = self._loop.call_later(self._interval, self._ring)
+            self._connection.on_disconnect(self._cancel_work)
+        if self._keep_alive is not None:
+            self._timer = self._loop.call_later(self._interval, self._start_keep_alive)
         return self
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._client_left()
+        self._cancel_work()
 
-    def _client_left(self) -> None:
-        self._gone = True
+    def _cancel_work(self) -> None:
+        self._disconnected = True
         if self._work is not None:
             self._work.cancel()
 
-    def _ring(self) -> None:
-        self._tasks.append(asyncio.create_task(self._beat_once()))
-        self._timer = self._loop.call_later(self._interval, self._ring)
+    def _start_keep_alive(self) -> None:
+        self._tasks.append(asyncio.create_task(self._send_keep_alive()))
+        self._timer = self._loop.call_later(self._interval, self._start_keep_alive)
 
-    async def _beat_once(self) -> None:
-        if self._beat is not None:
-            await self._beat()
+    async def _send_keep_alive(self) -> None:
+        if self._keep_alive is not None:
+            await self._keep_alive()
 
     async def __aexit__(
         self,
@@ -66,12 +87,12 @@ class DisconnectWatch:
         traceback: TracebackType | None,
     ) -> None:
         if self._connection is not None:
-            self._connection.when_lost(None)
+            self._connection.on_disconnect(None)
         if self._timer is not None:
             self._timer.cancel()
         if self._tasks:
             await self._end_tasks()
-        if self._gone and (kind is None or issubclass(kind, asyncio.CancelledError)):
+        if self._disconnected and (kind is None or issubclass(kind, asyncio.CancelledError)):
             await self._swallow_cancellation()
             raise ClientDisconnect from None
 
@@ -81,15 +102,15 @@ class DisconnectWatch:
         try:
             await asyncio.wait(self._tasks)
         except asyncio.CancelledError:
-            # The work ended just as the client left: its cancellation arrives here instead.
-            if not self._gone:
+            # The work ended just as the client disconnected: its cancellation arrives here.
+            if not self._disconnected:
                 raise
         for task in self._tasks:
             if task.done() and not task.cancelled():
                 task.result()
 
     async def _swallow_cancellation(self) -> None:
-        # Where the work had ended already, its cancellation is still to come.
+        # If the work had ended already, its cancellation is still pending.
         work = self._work
         if work is not None and work.cancelling():
             with suppress(asyncio.CancelledError):

@@ -1,18 +1,19 @@
-"""The one place where errors become bytes, in OpenAI's shape, all four keys always present."""
+"""Render errors as OpenAI's error objects; all four keys are always present."""
 
 from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
+from starlette.types import Message
 
 from maxgate.errors import GatewayError, InvalidRequest
-from maxgate.generation.request_record import Outcome
+from maxgate.generation.request_record import Outcome, RequestRecord
 
 
 class ErrorBody(BaseModel):
-    """What went wrong; `param` is the path of the field at fault."""
+    """An error; `param` is the path of the request field at fault."""
 
     message: str
     type: str
@@ -21,13 +22,13 @@ class ErrorBody(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """The body of every answer whose status is 400 or above."""
+    """Body of every response with a status of 400 or above."""
 
     error: ErrorBody
 
 
-def error_json(error: GatewayError) -> bytes:
-    """The body of an error answer, or the data of an error event in a stream."""
+def encode_error(error: GatewayError) -> bytes:
+    """Encode the body of an error response, or the data of an error event in a stream."""
     return orjson.dumps(
         {
             "error": {
@@ -41,30 +42,44 @@ def error_json(error: GatewayError) -> bytes:
 
 
 def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
-    """The headers that go with it; they tell an OpenAI SDK when to try again."""
-    given = {"content-type": "application/json", **error.headers()}
-    return [(name.encode(), value.encode()) for name, value in given.items()]
+    """Return the headers of an error response; they tell OpenAI's SDKs whether to retry."""
+    headers = {"content-type": "application/json", **error.headers()}
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def error_response(error: GatewayError) -> list[Message]:
+    """Return the ASGI messages of an error response."""
+    body = encode_error(error)
+    headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
+    return [
+        {"type": "http.response.start", "status": error.status, "headers": headers},
+        {"type": "http.response.body", "body": body, "more_body": False},
+    ]
+
+
+def record_error(record: RequestRecord, error: GatewayError) -> None:
+    """Note the outcome and the error code of a failed request."""
+    record.outcome = classify_error(error)
+    record.error_code = error.code
 
 
 def classify_error(error: GatewayError) -> Outcome:
-    """How the error is counted."""
+    """Return the outcome that the error counts as."""
     if error.status < 500:
         return "client_error"
     by_status: dict[int, Outcome] = {502: "upstream_error", 503: "unavailable", 504: "timeout"}
     return by_status.get(error.status, "internal_error")
 
 
-def invalid_body(error: ValidationError) -> InvalidRequest:
-    """What is wrong with a body, in OpenAI's words and codes; the first thing, if several are."""
-    # Where a field may have one of several types there is an error for each; the one deepest
-    # inside belongs to the type that was meant.
-    all_details = error.errors(include_url=False, include_context=True, include_input=True)
+def describe_validation_error(all_details: Sequence[ErrorDetails]) -> InvalidRequest:
+    """Turn pydantic's error details into OpenAI's message and code, for the most specific one."""
+    # A union yields an error per type; the deepest one belongs to the type that was meant.
     details = max(all_details, key=lambda d: (len(d["loc"]), not d["type"].endswith("_type")))
     if details["type"] == "json_invalid":
-        return InvalidRequest("The body of the request could not be parsed as JSON.")
+        return InvalidRequest("The request body could not be parsed as JSON.")
     param = _param(details["loc"])
     if not param:
-        return InvalidRequest("The body of the request must be a JSON object.", code="invalid_type")
+        return InvalidRequest("The request body must be a JSON object.", code="invalid_type")
     code, message = _describe(details, param)
     return InvalidRequest(message, param=param, code=code)
 
@@ -91,16 +106,16 @@ _EXPECTED: Final = {
     "finite_number": "a finite number",
 }
 _AS_JSON: Final = {"False": "false", "True": "true"}
-# pydantic's error type -> OpenAI's code and the words for it.
+# pydantic's error type -> OpenAI's code and message.
 _WORDS: Final = {
     "missing": ("missing_required_parameter", "Missing required parameter: '{param}'."),
     "extra_forbidden": ("unknown_parameter", "Unknown parameter: '{param}'."),
     "none_required": (
         "unsupported_parameter",
-        "Unsupported parameter: '{param}' is not served here.",
+        "Unsupported parameter: '{param}' is not supported by this gateway.",
     ),
 }
-# The same for bounds; {limit} is the bound.
+# The same for limits.
 _BOUNDS: Final = {
     "greater_than": ("below_min_value", "must be greater than {limit}"),
     "greater_than_equal": ("below_min_value", "must be at least {limit}"),
@@ -144,9 +159,9 @@ def _bound(kind: str, context: dict[str, Any], given: object, param: str) -> tup
     return code, f"Invalid value for '{param}': it {words.format(limit=f'{limit:g}')}."
 
 
-# pydantic puts the name of the type that it tried into the path.
+# pydantic puts the name of the attempted type into the location.
 _TYPE_NAMES: Final = {"str", "int"}
-# The same for the `type` of an object that may be one of several.
+# The same for the tag of a discriminated union.
 _TAGS: Final = {"text", "refusal", "json_object", "json_schema"}
 
 

@@ -1,25 +1,24 @@
 """GET /health, /health/live, /health/ready."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import orjson
+from fastapi import APIRouter, Response
 
 from maxgate import __version__
-from maxgate.api.request_body import Receive, Scope, Send
-from maxgate.api.routing import Route, send_json
-from maxgate.generation.catalog import Capabilities, ModelCatalog
+from maxgate.api.dependencies import Catalog, Engines
+from maxgate.generation.catalog import Capabilities, EngineHealth
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 @dataclass(frozen=True, slots=True)
-class EngineHealth:
-    """One engine; `in_flight` counts the requests that this worker has sent to it.
+class EngineStatus:
+    """One engine. `in_flight` counts the requests that this worker has sent to it.
 
-    `capabilities` tells, for each model, what its engine can do; null where that is not known.
-    `abilities` is the same under its old name, which goes away in the next version.
+    `capabilities` holds the engine's capabilities per model; null means not known yet.
+    `abilities` is their old name, kept for one version.
     """
 
     url: str
@@ -33,54 +32,65 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True)
 class HealthResponse:
-    """`healthy` with all engines, `degraded` with some, `unhealthy` (and 503) with none."""
+    """`healthy` with all engines, `degraded` with some, `unhealthy` (status 503) with none."""
 
     status: Status
     version: str
-    engines: list[EngineHealth]
+    engines: list[EngineStatus]
     models: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResponse:
-    """The answer to a probe that only looks at the status code."""
+    """Response to a probe, which only reads the status code."""
 
     status: Literal["ok", "not ready"]
 
 
-def health_routes(
-    engines: Callable[[], Sequence[EngineHealth]], catalog: ModelCatalog
-) -> list[Route]:
-    """The routes that say how the gateway is."""
+router = APIRouter(tags=["operation"])
 
-    async def health(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        """Say how the gateway and each of its engines are."""
-        states = engines()
-        status = _status(states)
-        body = HealthResponse(
-            status, __version__, list(states), [model.name for model in catalog.list()]
-        )
-        await send_json(send, orjson.dumps(body), status=503 if status == "unhealthy" else 200)
 
-    async def live(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        """Answer as long as the process runs."""
-        await send_json(send, orjson.dumps(ProbeResponse("ok")))
+@router.get("/health", operation_id="health")
+async def health(engines: Engines, catalog: Catalog, response: Response) -> HealthResponse:
+    """Report the state of the gateway and of each engine."""
+    status = _summarize(engines)
+    response.status_code = 503 if status == "unhealthy" else 200
+    models = [model.name for model in catalog.list()]
+    return HealthResponse(status, __version__, describe_engines(engines), models)
 
-    async def ready(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        """Answer 200 while at least one engine can be asked, 503 otherwise."""
-        if _status(engines()) == "unhealthy":
-            await send_json(send, orjson.dumps(ProbeResponse("not ready")), status=503)
-        else:
-            await send_json(send, orjson.dumps(ProbeResponse("ok")))
 
+@router.get("/health/live", operation_id="live")
+async def live() -> ProbeResponse:
+    """Respond as long as the process runs."""
+    return ProbeResponse("ok")
+
+
+@router.get("/health/ready", operation_id="ready")
+async def ready(engines: Engines, response: Response) -> ProbeResponse:
+    """Respond with 200 while at least one engine is healthy, otherwise with 503."""
+    if _summarize(engines) == "unhealthy":
+        response.status_code = 503
+        return ProbeResponse("not ready")
+    return ProbeResponse("ok")
+
+
+def describe_engines(engines: Sequence[EngineHealth]) -> list[EngineStatus]:
+    """Convert engine states to their JSON shape."""
     return [
-        Route("GET", "/health", health, tag="operation", response=HealthResponse),
-        Route("GET", "/health/live", live, tag="operation", response=ProbeResponse),
-        Route("GET", "/health/ready", ready, tag="operation", response=ProbeResponse),
+        EngineStatus(
+            url=engine.url,
+            state=engine.state,
+            models=sorted(engine.models),
+            in_flight=engine.in_flight,
+            error=engine.error,
+            capabilities=dict(engine.capabilities),
+            abilities=dict(engine.capabilities),
+        )
+        for engine in engines
     ]
 
 
-def _status(engines: Sequence[EngineHealth]) -> Status:
+def _summarize(engines: Sequence[EngineHealth]) -> Status:
     healthy = sum(engine.state == "healthy" for engine in engines)
     if healthy == 0:
         return "unhealthy"

@@ -1,56 +1,37 @@
 """GET /metrics: JSON for people, Prometheus text for Prometheus."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-from urllib.parse import parse_qs
+from typing import Any, Final
 
 import orjson
+from fastapi import APIRouter, Request, Response
 
-from maxgate.api.health import EngineHealth
-from maxgate.api.request_body import Receive, Scope, Send
-from maxgate.api.routing import Route, send_json
-from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.prometheus import exposition
+from maxgate.api.dependencies import Engines, Metrics
+from maxgate.api.health import describe_engines
 
-_PROMETHEUS_TYPES = ("text/plain", "application/openmetrics-text")
+_PROMETHEUS_TYPES: Final = ("text/plain", "application/openmetrics-text")
 
-
-def metrics_routes(
-    store: MetricsStore, engines: Callable[[], Sequence[EngineHealth]]
-) -> list[Route]:
-    """The route that says what has been counted, by all workers together."""
-
-    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        """Show requests, latencies and tokens since the start.
-
-        JSON, or Prometheus text where the `Accept` header asks for it. Latencies are in seconds,
-        percentiles within 2.2 %; only requests that went well are timed. With `?buckets=true` the
-        histograms come with their buckets, so that what lies between two readings can be told.
-        """
-        accept = _accept(scope)
-        snapshot = store.snapshot()
-        states = engines()
-        if any(kind in accept for kind in _PROMETHEUS_TYPES):
-            up = [(e.url, e.state == "healthy", e.in_flight) for e in states]
-            body, content_type = exposition(snapshot, up, accept)
-            await send_json(send, body, content_type=content_type.encode())
-            return
-        buckets = parse_qs(scope["query_string"]).get(b"buckets") == [b"true"]
-        description = {**snapshot.describe(buckets=buckets), "engines": states}
-        await send_json(send, orjson.dumps(description, option=orjson.OPT_INDENT_2))
-
-    return [
-        Route(
-            "GET",
-            "/metrics",
-            metrics,
-            tag="operation",
-            response=dict[str, Any],
-            also=_PROMETHEUS_TYPES,
-        )
-    ]
+router = APIRouter(tags=["operation"])
 
 
-def _accept(scope: Scope) -> str:
-    values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
-    return ", ".join(values)
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_model=dict[str, Any],
+    responses={200: {"content": {kind: {} for kind in _PROMETHEUS_TYPES}}},
+)
+async def metrics(
+    request: Request, store: Metrics, engines: Engines, *, buckets: bool = False
+) -> Response:
+    """Report requests, latencies and tokens since the start, summed over all workers.
+
+    JSON, or Prometheus text if the `Accept` header asks for it. Latencies are in seconds, with
+    percentiles accurate to 2.2 %, and cover successful requests only. `buckets=true` adds the
+    histograms' buckets, from which percentiles between two readings can be computed.
+    """
+    accept = ", ".join(request.headers.getlist("accept"))
+    if any(kind in accept for kind in _PROMETHEUS_TYPES):
+        up = [(engine.url, engine.state == "healthy", engine.in_flight) for engine in engines]
+        body, content_type = store.expose(up, accept)
+        return Response(body, media_type=content_type)
+    report = {**store.describe(buckets=buckets), "engines": describe_engines(engines)}
+    return Response(orjson.dumps(report, option=orjson.OPT_INDENT_2), media_type="application/json")

@@ -1,139 +1,148 @@
-"""The HTTP application: every request gets an id and a trace, is answered, and is recorded once."""
+"""ASGI middleware around every request: context, request id, header limits, record, errors."""
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from functools import cached_property
+from collections.abc import Awaitable, MutableMapping, Sequence
 from typing import Any, Final
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from maxgate import __version__, ids
-from maxgate.api.errors import classify_error, error_headers, error_json
-from maxgate.api.request_body import ClientDisconnect, Receive, Scope, Send
-from maxgate.api.routing import Route, RouteTable
+from maxgate import ids
+from maxgate.api.disconnect import CLIENT_CLOSED_REQUEST, EXTENSION, ClientDisconnect
+from maxgate.api.error_handlers import allowed_methods
+from maxgate.api.errors import error_response, record_error
+from maxgate.api.header_limits import check_headers
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError
 from maxgate.generation.context import RequestContext
-from maxgate.generation.request_record import Outcome, RequestRecord
-from maxgate.telemetry.layer import Recorder
+from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
 
-Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
-
-# Asked every few seconds, by probes and dashboards.
-_UNRECORDED: Final = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
-_PAGES: Final = frozenset({"/docs", "/openapi.json"})
+# Probes and dashboards poll these every few seconds.
+_UNRECORDED: Final = frozenset(
+    {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
+)
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
-_CLIENT_CLOSED_REQUEST: Final = 499
 
 _log = structlog.get_logger()
 
 
-class HttpApp:
-    """An ASGI application that serves these routes, and documents them at /docs.
+class RequestContextMiddleware:
+    """Gives each request a RequestContext and records it exactly once.
 
-    Puts a RequestContext into `scope["state"]["context"]`, returns `X-Request-ID`, and answers
-    GatewayErrors. A client's own `X-Request-ID` is kept if it is short and plain.
+    A client's `X-Request-ID` is kept if it is short and plain, otherwise a new one is made; the
+    response carries it. Exceptions that nothing else handled become error responses here.
     """
 
-    def __init__(
-        self, routes: Sequence[Route], *, recorder: Recorder, clock: Clock, lifespan: Lifespan
-    ) -> None:
-        self._table = RouteTable(routes)
-        self._recorder = recorder
+    def __init__(self, app: ASGIApp, sinks: Sequence[RequestSink], clock: Clock) -> None:
+        self._app = app
+        self._sinks = sinks
         self._clock = clock
-        self._routes = routes
-        self._lifespan = APIRouter(lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
-            await self._lifespan(scope, receive, send)
+            await self._app(scope, receive, send)
             return
-        if scope["path"] in _PAGES and scope["method"] == "GET":
-            await self._pages(scope, receive, send)
+        request_id = _choose_request_id(scope["headers"])
+        record = RequestRecord(request_id, scope["method"], "other", self._clock.monotonic())
+        context = RequestContext(record)
+        scope.setdefault("state", {})["context"] = context
+        response = _RecordedResponse(send, record)
+        if get_route_path(scope) in _UNRECORDED:
+            await self._respond(scope, receive, response)
             return
-        started_at = self._clock.monotonic()
-        trace = RequestRecord(_request_id(scope["headers"]), scope["method"], "other", started_at)
-        scope.setdefault("state", {})["context"] = RequestContext(trace)
-        response = _Response(send, trace)
-        if scope["path"] in _UNRECORDED:
-            await self._answer(scope, receive, response)
-            return
-        self._recorder.request_started()
+        for sink in self._sinks:
+            sink.request_started()
         try:
-            await self._answer(scope, receive, response)
+            await self._respond(scope, receive, response)
         finally:
-            trace.finished_at = self._clock.monotonic()
-            trace.outcome = trace.outcome or _outcome(trace.status)
-            self._recorder.request_finished(trace)
+            if (route := scope.get("route")) is not None:
+                record.route = route.path_format
+            record.finished_at = self._clock.monotonic()
+            record.retries = context.retries.taken
+            record.outcome = record.outcome or _classify_status(record.status)
+            for sink in self._sinks:
+                sink.request_finished(record)
 
-    @cached_property
-    def _pages(self) -> FastAPI:
-        """Made when somebody reads them: they take longer than the rest of the start."""
-        return _documentation(self._routes)
-
-    async def _answer(self, scope: Scope, receive: Receive, response: "_Response") -> None:
-        trace = response.trace
+    async def _respond(self, scope: Scope, receive: Receive, response: "_RecordedResponse") -> None:
+        record = response.record
         try:
-            route = self._table.find(scope)
-            trace.route = route.path
-            await route.handler(scope, receive, response.send)
+            # Our own server has checked them while it parsed them.
+            if EXTENSION not in scope.get("extensions", ()):
+                check_headers(scope)
+            await self._app(scope, receive, response.send)
         except ClientDisconnect:
-            trace.outcome = "client_gone"
-            trace.status = trace.status or _CLIENT_CLOSED_REQUEST
+            record.outcome = "client_gone"
+            record.status = record.status or CLIENT_CLOSED_REQUEST
         except GatewayError as error:
             await response.fail(error)
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
-            _log.error("request failed", request_id=trace.request_id, exc_info=error)
+            _log.error("request failed", request_id=record.request_id, exc_info=error)
             await response.fail(InternalError())
 
 
-class _Response:
-    """What has been sent to the client."""
+class _RecordedResponse:
+    """The response of one request; notes its status and adds the request id."""
 
-    def __init__(self, send: Send, trace: RequestRecord) -> None:
+    def __init__(self, send: Send, record: RequestRecord) -> None:
         self._send = send
-        self.trace = trace
+        self.record = record
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            self.trace.status = message["status"]
-            request_id = (b"x-request-id", self.trace.request_id.encode())
+            self.record.status = message["status"]
+            request_id = (b"x-request-id", self.record.request_id.encode())
             message["headers"] = [*message["headers"], request_id]
         return self._send(message)
 
     async def fail(self, error: GatewayError) -> None:
-        self.trace.outcome = classify_error(error)
-        self.trace.error_code = error.code
-        if self.trace.status:  # too late for another answer; the connection ends unfinished
+        record_error(self.record, error)
+        if self.record.status:  # too late for an error response: the connection ends unfinished
             return
-        body = error_json(error)
-        headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
-        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        for message in error_response(error):
+            await self.send(message)
 
 
-def _documentation(routes: Sequence[Route]) -> FastAPI:
-    app = FastAPI(
-        title="maxgate",
-        version=__version__,
-        description="OpenAI-compatible gateway in front of MAX Serve.",
-        redoc_url=None,
-    )
-    app.router.routes.extend(route.documented() for route in routes)
-    return app
+class HeadMiddleware:
+    """Serves HEAD as GET without the body, unless the router has a HEAD route of its own."""
+
+    def __init__(self, app: ASGIApp, router: Router) -> None:
+        self._app = app
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope.get("method") != "HEAD" or "HEAD" in allowed_methods(scope, self._router):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        as_get = {**scope, "method": "GET"}
+        await self._app(as_get, receive, send_head)
+        if "route" in as_get:
+            scope["route"] = as_get["route"]
 
 
-def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
+def get_route_path(scope: Scope) -> str:
+    """Return the path below the prefix at which the application is mounted."""
+    path: str = scope["path"]
+    root_path = scope.get("root_path")
+    return path.removeprefix(root_path) if root_path else path
+
+
+def _choose_request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
     given = [value for name, value in headers if name == b"x-request-id"]
     if len(given) == 1 and _SAFE_REQUEST_ID.fullmatch(given[0]):
         return str(given[0].decode("ascii"))
     return ids.request_id()
 
 
-def _outcome(status: int) -> Outcome:
+def _classify_status(status: int) -> Outcome:
     if status == 0:
         return "client_gone"
     if status < 400:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
@@ -23,7 +23,6 @@ from maxgate.generation.catalog import Capabilities
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.settings import Settings, load_settings
 from maxgate.upstream.capabilities import probe_capabilities
-from maxgate.upstream.health import probe_client
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.max_api.models import ModelListError, list_models
 from maxgate.upstream.replica import ReplicaState
@@ -80,22 +79,22 @@ def show(
 
 async def look_at(settings: Settings, embedding_models: Collection[str]) -> list[SeenEngine]:
     """The engines in the order of their URLs; models for embeddings are not tried."""
-    transport = EngineTransport(settings.upstream)
     upstream = settings.upstream
+    client = EngineTransport(upstream)
 
     async def one(url: str) -> SeenEngine:
         try:
-            models = await list_models(client, url, seconds=upstream.probe_timeout)
+            models = await list_models(client, url, read_timeout=upstream.probe_timeout)
         except ModelListError as error:
             return SeenEngine(url, "unreachable", [], str(error), {})
         names = sorted(models)
         tried = [name for name in names if name not in embedding_models]
         capabilities = await probe_capabilities(
-            client, url, tried, seconds=upstream.capability_probe_timeout
+            client, url, tried, read_timeout=upstream.capability_probe_timeout
         )
         return SeenEngine(url, "healthy", names, None, capabilities)
 
-    async with probe_client(transport, upstream.probe_timeout) as client:
+    async with aclosing(client):
         return await asyncio.gather(*[one(url.rstrip("/")) for url in settings.engine_urls])
 
 

@@ -93,7 +93,7 @@ class _Server:
             workers=settings.workers,
             loop="uvloop",
             http=partial(  # type: ignore[arg-type]  # uvicorn only calls it
-                GatewayProtocol, writes=WriteBuffer(), arrival_timeout=settings.body_timeout
+                GatewayProtocol, writes=WriteBuffer(), request_read_timeout=settings.body_timeout
             ),
             proxy_headers=False,  # nothing here asks who the client is
             ws="none",

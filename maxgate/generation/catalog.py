@@ -1,6 +1,6 @@
 """The models served, and their capabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,40 @@ class ServedModel:
     tool_style: ToolStyle = "json"
     task: Task = "chat"
     dimensions: int = 0
+
+
+class EngineHealth(Protocol):
+    """The state of one engine, as reported by `/health` and `/metrics`."""
+
+    @property
+    def url(self) -> str:
+        """Base URL."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """`unknown`, `healthy` or `unreachable`."""
+        ...
+
+    @property
+    def models(self) -> Collection[str]:
+        """Names of the models it serves."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that this worker has sent to it and that have not finished."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Cause of the state `unreachable`."""
+        ...
+
+    @property
+    def capabilities(self) -> Mapping[str, Capabilities]:
+        """Capabilities by model."""
+        ...
 
 
 class ModelCatalog(Protocol):

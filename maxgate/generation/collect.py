@@ -1,5 +1,6 @@
 """Collect a stream into a complete response."""
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,9 +44,14 @@ async def collect(backend: Backend, request: GenerationRequest) -> Completion:
     Raises what the backend raises, and UpstreamError if the stream ends without a finish reason:
     a truncated response is never returned as a complete one.
     """
-    partial = [_PartialChoice() for _ in range(request.n)]
+    return await collect_stream(backend.stream(request), request.n)
+
+
+async def collect_stream(stream: AsyncGenerator[Chunk], n: int) -> Completion:
+    """Read a stream of `n` choices to its end; raises as `collect` does."""
+    partial = [_PartialChoice() for _ in range(n)]
     usage: Usage | None = None
-    async with aclosing(backend.stream(request)) as chunks:
+    async with aclosing(stream) as chunks:
         async for chunk in chunks:
             partial[chunk.choice].add(chunk)
             usage = chunk.usage or usage

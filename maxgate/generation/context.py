@@ -29,16 +29,18 @@ class RetryAllowance:
     retries at different layers add up and never multiply.
     """
 
-    __slots__ = ("remaining",)
+    __slots__ = ("remaining", "taken")
 
     def __init__(self, retries: int = MAX_RETRIES) -> None:
         self.remaining = retries
+        self.taken = 0
 
     def take(self) -> bool:
         """Take one retry; False if none is left."""
         if self.remaining <= 0:
             return False
         self.remaining -= 1
+        self.taken += 1
         return True
 
 

@@ -1,7 +1,7 @@
 """The record of one client request: the source of its metrics and its log line."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Outcome = Literal[
     "ok",
@@ -21,7 +21,8 @@ class RequestRecord:
 
     Times are readings of the monotonic clock, in seconds. For several choices, tokens are summed
     and `first_token_at` is the earliest. `engine_calls` counts calls to engines, retries
-    included; `engine` is the URL of the last one.
+    included; `engine` is the URL of the last one. `retries` counts what was taken from the
+    request's retry allowance.
     """
 
     request_id: str
@@ -41,6 +42,7 @@ class RequestRecord:
     cached_tokens: int = 0
     engine: str | None = None
     engine_calls: int = 0
+    retries: int = 0
 
     @property
     def duration(self) -> float:
@@ -60,3 +62,15 @@ class RequestRecord:
         if self.first_token_at is None or self.last_token_at is None or self.completion_tokens < 2:
             return None
         return (self.last_token_at - self.first_token_at) / (self.completion_tokens - 1)
+
+
+class RequestSink(Protocol):
+    """Receives every request, such as a metrics store or a request log."""
+
+    def request_started(self) -> None:
+        """Note that a request has arrived."""
+        ...
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Take the finished record; called exactly once per started request."""
+        ...

@@ -1,1 +1,1 @@
-"""Loading an OpenAI-compatible server and measuring it over HTTP."""
+"""The load test: worker processes send requests, and the analysis turns records into a report."""

@@ -1,7 +1,7 @@
-"""When requests leave, computed up front from the seed.
+"""Departure times of requests, computed up front from the seed.
 
-Every process computes the whole schedule and takes its share, every N-th departure: nothing has to
-be agreed on while the load runs.
+Every process computes the whole schedule and takes every N-th departure, so the processes need no
+coordination while the load runs.
 """
 
 import math
@@ -15,13 +15,13 @@ Offsets = NDArray[np.float64]
 Arrivals = Literal["constant", "poisson", "ramp"]
 
 
-def departures(
+def plan_departures(
     kind: Arrivals, rate: float, *, count: int | None, duration: float | None, seed: int
 ) -> Offsets:
-    """Seconds from the start of each departure, rising.
+    """Seconds from the start to each departure, ascending.
 
-    `rate` is per second; a ramp goes from a tenth of it to all of it within `duration`. Ends with
-    whichever of `count` and `duration` is reached first; at least one has to be given.
+    `rate` is per second; a ramp rises from a tenth of it to all of it within `duration`. The
+    schedule ends at `count` or `duration`, whichever comes first; at least one must be given.
     """
     if count is None:
         count = math.ceil(rate * (duration or 0.0) * 1.2 + 10 * math.sqrt(rate) + 100)
@@ -29,16 +29,16 @@ def departures(
         rng = np.random.default_rng([seed, 1])
         offsets = np.cumsum(rng.exponential(1 / rate, count))
     elif kind == "ramp":
-        offsets = ramp(rate / 10, rate, duration or 1.8 * count / rate, count)
+        offsets = plan_ramp(rate / 10, rate, duration or 1.8 * count / rate, count)
     else:
         offsets = np.arange(count) / rate
     return offsets if duration is None else offsets[offsets < duration]
 
 
-def ramp(first: float, last: float, duration: float, count: int) -> Offsets:
-    """Departures of a rate that rises evenly from `first` to `last`, and stays there.
+def plan_ramp(first: float, last: float, duration: float, count: int) -> Offsets:
+    """Departures at a rate that rises linearly from `first` to `last`, then stays constant.
 
-    The k-th leaves when the integral of the rate reaches k.
+    Departure k is the time at which the integral of the rate reaches k.
     """
     slope = (last - first) / duration
     k = np.arange(count, dtype=np.float64)
@@ -47,16 +47,16 @@ def ramp(first: float, last: float, duration: float, count: int) -> Offsets:
     return np.where(k <= reached, rising, duration + (k - reached) / last)
 
 
-def share_of(total: int, shard: int, shards: int) -> int:
-    """How many of `total` fall to this shard; the shares add up, the first ones take the rest."""
+def split_evenly(total: int, shard: int, shards: int) -> int:
+    """The part of `total` for this shard; the first shards take the remainder."""
     return total // shards + (shard < total % shards)
 
 
-def order_of_sides(index: int, sides: int, *, seed: int) -> list[int]:
-    """Which server gets the request with this index first, second, and so on.
+def choose_side_order(index: int, sides: int, *, seed: int) -> list[int]:
+    """The order in which the servers get the request with this index.
 
-    Whoever is second may find caches warm. Of each two neighbours one goes either way, and which
-    one is drawn: nothing that the requests repeat can fall in with it.
+    The second server may find warm caches. Each pair of requests uses both orders, in random
+    sequence, so order cannot correlate with periodic workloads.
     """
     order = list(range(sides))
     if sides == 1:

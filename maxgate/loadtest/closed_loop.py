@@ -1,60 +1,64 @@
-"""So many at a time."""
+"""Closed loop: a fixed number of conversations, each followed by the next one."""
 
 from collections import deque
 
-from maxgate.loadtest.arrivals import order_of_sides, share_of
-from maxgate.loadtest.load_generator import Conversation, Runner
+from typing_extensions import override
+
+from maxgate.loadtest.arrivals import choose_side_order, split_evenly
+from maxgate.loadtest.load_generator import Conversation, LoadGenerator
 
 
-class ClosedLoop(Runner):
-    """So many conversations at a time: the next one starts when one ends.
+class ClosedLoop(LoadGenerator):
+    """Keeps this shard's part of `concurrency` conversations running.
 
-    As many are kept prepared: when a whole wave of answers comes at once, making the next requests
-    would hold up those behind them.
+    It holds as many prepared in advance: when a wave of responses arrives at once, building the
+    next requests would delay the timestamps of those behind.
     """
 
     def prepare(self) -> None:
-        """Prepare the first wave; before the start."""
-        job = self.job
+        """Prepare the first wave, before the start."""
+        load = self.job.load
         self._prepared: deque[Conversation] = deque()
-        self._filling = False
-        self._next_index = job.shard
-        self._left = None if job.load.requests is None else job.load.requests + job.load.warmup
-        self._slots = share_of(job.load.concurrency, job.shard, job.shards)
+        self._refilling = False
+        self._next_index = self.job.shard
+        self._total = None if load.requests is None else load.requests + load.warmup
+        self._slots = split_evenly(load.concurrency, self.job.shard, self.job.shards)
         while len(self._prepared) < self._slots and self._prepare_one():
             pass
 
+    @override
     def _begin(self) -> None:
         for _ in range(self._slots):
-            self._next(self._monotonic())
+            self._start_next(self._monotonic())
         if self._active == 0:
             self.stop()
 
-    def _next(self, due: float) -> None:
+    @override
+    def _after_conversation(self, ended: float) -> None:
+        self._start_next(ended)
+
+    def _start_next(self, due: float) -> None:
         if self._stopped or not (self._prepared or self._prepare_one()):
             self._stopped = True
             return
-        self._begin_conversation(self._prepared.popleft(), due)
-        if not self._filling:
-            self._filling = True
-            self._loop.call_soon(self._fill)
+        self._start_conversation(self._prepared.popleft(), due)
+        if not self._refilling:
+            self._refilling = True
+            self._loop.call_soon(self._refill)
 
-    def _fill(self) -> None:
-        # One a turn of the loop, so that what arrives meanwhile is stamped in time.
-        self._filling = len(self._prepared) < self._slots and self._prepare_one()
-        if self._filling and not self._stopped:
-            self._loop.call_soon(self._fill)
+    def _refill(self) -> None:
+        # One per turn of the event loop, so that data arriving in between is stamped in time.
+        self._refilling = len(self._prepared) < self._slots and self._prepare_one()
+        if self._refilling and not self._stopped:
+            self._loop.call_soon(self._refill)
 
     def _prepare_one(self) -> bool:
-        index = self._next_index
-        if self._left is not None and index >= self._left:
+        index, job = self._next_index, self.job
+        if self._total is not None and index >= self._total:
             return False
-        self._next_index += self.job.shards
-        sides = order_of_sides(index, len(self._clients), seed=self.job.requests.seed)
-        made = self._conversation(index, sides, warmup=index < self.job.load.warmup)
-        made.prepare([peer.model for peer in self.job.peers])
-        self._prepared.append(made)
+        self._next_index += job.shards
+        sides = choose_side_order(index, len(self._clients), seed=job.requests.seed)
+        conversation = self._create_conversation(index, sides, warmup=index < job.load.warmup)
+        conversation.prepare([target.model for target in job.targets])
+        self._prepared.append(conversation)
         return True
-
-    def _conversation_over(self, ended: float) -> None:
-        self._next(ended)

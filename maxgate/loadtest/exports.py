@@ -1,19 +1,20 @@
-"""The report for other programs: CSV, and Prometheus text for CI artefacts."""
+"""Export the report as CSV and as Prometheus text."""
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from maxgate.results.metrics import PERCENTILES
 from maxgate.results.report import Level, Report
 
-_LABELS = ("scenario", "level", "side")
+_LABELS: Final = ("scenario", "level", "side")
 
 
 def write_csv(report: Report, path: Path) -> None:
-    """One row per level and metric; times in seconds, empty for what is not known."""
+    """One row per level and metric; times in seconds, unknown values empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -43,7 +44,7 @@ def _totals(level: Level) -> Iterator[tuple[str, float | None, str]]:
 
 
 def write_prometheus(report: Report, path: Path) -> None:
-    """Gauges with the scenario, level and side as labels."""
+    """Gauges labelled with scenario, level and side."""
     path.parent.mkdir(parents=True, exist_ok=True)
     registry = CollectorRegistry()
     seconds = Gauge(
@@ -71,7 +72,9 @@ def _write_totals(report: Report, registry: CollectorRegistry) -> None:
                 gauges[name] = Gauge(f"loadtest_{name}", name, _LABELS, registry=registry)
             if value is not None:
                 gauges[name].labels(level.scenario, level.name, level.side).set(value)
-    passed = Gauge("loadtest_target_met", "1 when met", ("level", "target"), registry=registry)
+    passed = Gauge(
+        "loadtest_target_met", "1 if the target was met", ("level", "target"), registry=registry
+    )
     for grade in report.grades:
         if grade.verdict != "unclear":
             passed.labels(grade.level, grade.target).set(grade.verdict == "pass")

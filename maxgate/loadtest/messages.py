@@ -1,4 +1,4 @@
-"""What one process is asked to do: one level of load. It travels as JSON."""
+"""The messages between the load test and its worker processes, sent as one JSON line each."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from maxgate.loadtest.arrivals import Arrivals
 
 
-class Peer(BaseModel):
-    """One server: the target, or the baseline."""
+class Target(BaseModel):
+    """A server under test: the target itself or the baseline."""
 
     url: str
     model: str | None
@@ -17,21 +17,21 @@ class Peer(BaseModel):
 
 
 class RequestShape(BaseModel):
-    """Everything that decides the bytes of the request with a given index."""
+    """Determines, together with an index, every byte of a request."""
 
     scenario: str
-    """The name of a built-in one, or the path of a file."""
+    """Name of a built-in scenario, or path of a file."""
     seed: int
     stream: bool
     max_tokens: int | None
     extra: dict[str, Any] = Field(default_factory=dict)
     nonce: str | None = None
-    """Put before each prompt, with the index, so that no prefix cache can know it."""
+    """Prefix of every prompt, with the index, so that no prefix cache hits."""
     tokenizer: str | None = None
 
 
 class LoadShape(BaseModel):
-    """How many at a time, or how many a second."""
+    """How many requests to send, at what concurrency or rate."""
 
     kind: Literal["closed", "open", "replay"]
     concurrency: int = 1
@@ -41,41 +41,41 @@ class LoadShape(BaseModel):
     requests: int | None = None
     duration: float | None = None
     warmup: int = 0
-    """The first so many are not measured; they come on top of `requests`."""
+    """Number of first requests that are not measured; not included in `requests`."""
 
 
 class Job(BaseModel):
-    """One level for one process, which is number `shard` of `shards`."""
+    """One level of load for worker `shard` of `shards`."""
 
     run_id: str
-    peers: list[Peer]
+    targets: list[Target]
     requests: RequestShape
     load: LoadShape
     timeout: float
     grace: float
-    """Seconds that what is under way gets after the last departure."""
+    """Seconds that unfinished requests get after the last departure."""
     shard: int
     shards: int
     start: float = 0.0
-    """Time of the machine's monotonic clock; told when all processes are ready."""
+    """Time of the monotonic clock; set once all workers are ready."""
     records: str
-    """The file to write."""
+    """Path of the file for the raw records."""
 
 
 class Ready(BaseModel):
-    """The first thing that a process says about a job: connections are open."""
+    """A worker's first reply to a job: its connections are open."""
 
     ready: Literal[True] = True
 
 
 class Start(BaseModel):
-    """The answer to it."""
+    """The reply to Ready."""
 
     start: float
 
 
 class Progress(BaseModel):
-    """What a process says twice a second."""
+    """Counts so far, sent by a worker twice a second."""
 
     started: int = 0
     succeeded: int = 0
@@ -84,8 +84,15 @@ class Progress(BaseModel):
     chunks: int = 0
 
 
+def sum_progress(parts: Sequence[Progress]) -> Progress:
+    """The counts of all workers together."""
+    return Progress(
+        **{name: sum(getattr(part, name) for part in parts) for name in Progress.model_fields}
+    )
+
+
 class Lag(BaseModel):
-    """How late a process was woken; seconds."""
+    """How late a worker process woke up, in seconds."""
 
     mean: float = 0.0
     p99: float = 0.0
@@ -94,18 +101,18 @@ class Lag(BaseModel):
     max: float = 0.0
 
 
-def worst(lags: Sequence[Lag]) -> Lag:
-    """Of several processes, number by number."""
-    return Lag(**{name: max(getattr(lag, name) for lag in lags) for name in Lag.model_fields})
+def max_lag(parts: Sequence[Lag]) -> Lag:
+    """The maximum of each statistic over all workers."""
+    return Lag(**{name: max(getattr(part, name) for part in parts) for name in Lag.model_fields})
 
 
 class JobDone(BaseModel):
-    """The last thing that a process says about a job."""
+    """A worker's last reply to a job."""
 
     done: Literal[True] = True
     cpu: float
-    """Of one core."""
+    """Share of one core."""
     server: str | None
     lag: Lag = Field(default_factory=Lag)
     failure: str | None = None
-    """Why nothing was sent."""
+    """Why the job could not start."""

@@ -1,39 +1,36 @@
-"""So many a second."""
+"""Open loop: requests leave on schedule, however slowly the server responds."""
 
-import asyncio
-import time
 from collections.abc import Sequence
 
-from maxgate.loadtest.arrivals import departures, order_of_sides
-from maxgate.loadtest.client.client import Client
-from maxgate.loadtest.client.timing import alarm
-from maxgate.loadtest.closed_loop import ClosedLoop
-from maxgate.loadtest.load_generator import Runner
-from maxgate.loadtest.messages import Job
-from maxgate.loadtest.scenarios.requests import RequestSource
+from typing_extensions import override
+
+from maxgate.loadtest.arrivals import choose_side_order
+from maxgate.loadtest.client.timing import create_alarm
+from maxgate.loadtest.load_generator import LoadGenerator
 
 
-class OpenLoop(Runner):
-    """Departures at set times, whatever the server does."""
+class OpenLoop(LoadGenerator):
+    """Starts conversations at the times given to `schedule`."""
 
-    def plan(self, offsets: Sequence[float]) -> None:
-        """The departures of all processes, in seconds from the start, rising."""
+    def schedule(self, offsets: Sequence[float]) -> None:
+        """Set the departures of all processes, in seconds from the start, ascending."""
         self._offsets = offsets
         self._position = self.job.shard
-        self._alarm = alarm(self._loop, self._depart, self._monotonic)
+        self._alarm = create_alarm(self._loop, self._depart, self._monotonic)
 
+    @override
     def _begin(self) -> None:
         self._set_alarm()
 
+    @override
     def stop(self, grace: float | None = None) -> None:
-        """See Runner."""
         self._alarm.close()
         super().stop(grace)
 
-    def cut(self) -> None:
-        """See Runner."""
+    @override
+    def abort(self) -> None:
         self._alarm.close()
-        super().cut()
+        super().abort()
 
     def _set_alarm(self) -> None:
         if self._position < len(self._offsets):
@@ -42,45 +39,16 @@ class OpenLoop(Runner):
             self.stop()
 
     def _depart(self) -> None:
-        now = self._monotonic()
+        now, job = self._monotonic(), self.job
         while self._position < len(self._offsets):
-            due = self.job.start + self._offsets[self._position]
+            due = job.start + self._offsets[self._position]
             if due > now:
                 break
-            index, place = divmod(self._position, len(self._clients))
-            sides = order_of_sides(index, len(self._clients), seed=self.job.requests.seed)
-            self._converse(index, [sides[place]], due, warmup=self._position < self.job.load.warmup)
-            self._position += self.job.shards
+            # With two servers, neighbouring departures are the two halves of a pair.
+            index, half = divmod(self._position, len(self._clients))
+            sides = choose_side_order(index, len(self._clients), seed=job.requests.seed)
+            warmup = self._position < job.load.warmup
+            conversation = self._create_conversation(index, [sides[half]], warmup=warmup)
+            self._start_conversation(conversation, due)
+            self._position += job.shards
         self._set_alarm()
-
-    def _conversation_over(self, ended: float) -> None:
-        """Nothing follows from an answer."""
-
-
-def loop_of(
-    job: Job,
-    clients: list[Client],
-    source: RequestSource,
-    arrivals: Sequence[float] | None,
-    loop: asyncio.AbstractEventLoop,
-) -> Runner:
-    """Ready to run; `arrivals` are the times of a trace."""
-    if job.load.kind == "closed":
-        closed = ClosedLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
-        closed.prepare()
-        return closed
-    runner = OpenLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
-    load, sides = job.load, len(clients)
-    if load.kind == "replay":
-        offsets = [offset / load.speed for offset in arrivals or () for _ in range(sides)]
-    else:
-        count = None if load.requests is None else (load.requests + load.warmup) * sides
-        offsets = departures(
-            load.arrivals,
-            load.rate * sides,
-            count=count,
-            duration=load.duration,
-            seed=job.requests.seed,
-        ).tolist()
-    runner.plan(offsets)
-    return runner

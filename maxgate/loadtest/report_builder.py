@@ -1,49 +1,84 @@
-"""Findings to the report."""
+"""Build the report from the results of a run."""
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 import psutil
 
-from maxgate.loadtest.analysis.drift import drift
-from maxgate.loadtest.analysis.pairing import paired_levels, second_of_a_pair
+from maxgate.loadtest.analysis.drift import detect_drift
+from maxgate.loadtest.analysis.pairing import compare_paired_levels, describe_order_effect
 from maxgate.loadtest.analysis.targets import grade
 from maxgate.loadtest.client.address import parse_address
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.session import Findings
+from maxgate.loadtest.session import RunResults
 from maxgate.results.metrics import DEFINITIONS
 from maxgate.results.records import Records
-from maxgate.results.report import Change, Level, Load, Machine, Report, Server, Workload
+from maxgate.results.report import Level, Load, Machine, Report, Server, Workload
 
-_PACKAGES = ("maxgate", "httptools", "uvloop", "numpy", "orjson", "pydantic")
+_PACKAGES: Final = ("maxgate", "httptools", "uvloop", "numpy", "orjson", "pydantic")
 
 
-def this_machine() -> Machine:
-    """What the client runs on."""
+def build_report(
+    options: Options,
+    results: RunResults,
+    *,
+    command: Sequence[str],
+    models: Sequence[str | None],
+    fingerprint: str,
+) -> Report:
+    """The report without the comparison with an earlier one."""
+    levels = [level for level in results.levels if level.side == "target"]
+    baseline, paired, warnings = None, [], [*_find_warnings(options, levels)]
+    if options.baseline is not None:
+        baseline = Server(url=parse_address(options.baseline).url, model=models[1])
+        paired = compare_paired_levels(
+            levels, results.records, stream=options.stream, seed=options.seed
+        )
+        warnings += _find_order_effects(options, levels, results.records)
+    return Report(
+        created_at=datetime.now(UTC),
+        command=[part if part != options.api_key else "***" for part in command],
+        seed=options.seed,
+        interrupted=results.interrupted,
+        server=Server(url=parse_address(options.url).url, model=models[0], software=results.server),
+        baseline=baseline,
+        machine=describe_machine(),
+        versions=list_versions(),
+        workload=Workload(
+            scenarios=list(options.scenarios),
+            stream=options.stream,
+            max_tokens=options.max_tokens,
+            cold=options.cold,
+            fingerprint=fingerprint,
+        ),
+        load=_describe_load(options, levels),
+        objectives=options.objectives,
+        definitions=DEFINITIONS,
+        levels=results.levels,
+        grades=[one for level in levels for one in grade(level, options.targets)],
+        paired=paired,
+        saturation=results.saturation,
+        drift=[one for level in levels for one in detect_drift(level)] if options.soak else [],
+        warnings=warnings,
+    )
+
+
+def describe_machine() -> Machine:
+    """The machine of the load generator."""
     return Machine(
         system=f"{platform.system()} {platform.release()}",
-        processor=_processor(),
+        processor=_processor_name(),
         cores=os.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
         python=platform.python_version(),
     )
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that numbers depend on; those that are not installed are left out."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  # not a file on disk
             for line in file:
@@ -54,68 +89,18 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def assemble(
-    options: Options,
-    findings: Findings,
-    *,
-    command: Sequence[str],
-    models: Sequence[str | None],
-    fingerprint: str,
-) -> Report:
-    """Everything but the comparison with an old report."""
-    targets = [level for level in findings.levels if level.side == "target"]
-    server = Server(url=parse_address(options.url).url, model=models[0], software=findings.server)
-    baseline = None
-    if options.baseline is not None:
-        baseline = Server(url=parse_address(options.baseline).url, model=models[1])
-    return Report(
-        created_at=datetime.now(UTC),
-        command=[part if part != options.api_key else "***" for part in command],
-        seed=options.seed,
-        interrupted=findings.interrupted,
-        server=server,
-        baseline=baseline,
-        machine=this_machine(),
-        versions=versions(),
-        workload=Workload(
-            scenarios=list(options.scenarios),
-            stream=options.stream,
-            max_tokens=options.max_tokens,
-            cold=options.cold,
-            fingerprint=fingerprint,
-        ),
-        load=_load(options, targets),
-        objectives=options.objectives,
-        definitions=DEFINITIONS,
-        levels=findings.levels,
-        grades=[one for level in targets for one in grade(level, options.targets)],
-        paired=_paired(options, targets, findings.records),
-        saturation=findings.saturation,
-        drift=[one for level in targets for one in drift(level)] if options.soak else [],
-        warnings=warnings(options, targets) + _order_warnings(options, targets, findings.records),
-    )
+def list_versions() -> dict[str, str]:
+    """Versions of the installed packages that affect the results."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
-def warnings(options: Options, levels: Sequence[Level]) -> list[str]:
-    """What a reader has to know before believing the numbers."""
-    found = []
-    if not options.calibration:
-        found.append("the client's own error was not measured (--no-calibrate)")
-    for level in levels:
-        named = f"{level.scenario}, {level.name}"
-        if not level.requests.attempted:
-            found.append(f"{named}: nothing was measured; all was warm-up or unfinished")
-        if level.client.limited:
-            found.append(f"{named}: the client was the limit: {level.client.reason}")
-        if level.tokens.counted_by != "usage" and level.requests.succeeded:
-            found.append(f"{named}: tokens were counted by {level.tokens.counted_by}, not by usage")
-        if level.tokens.cached and not options.cold:
-            share = level.tokens.cached / max(1, level.tokens.input or 1)
-            found.append(f"{named}: {share:.0%} of the input came from the prefix cache (--cold)")
-    return found
-
-
-def _load(options: Options, levels: Sequence[Level]) -> Load:
+def _describe_load(options: Options, levels: Sequence[Level]) -> Load:
     shard = None if options.shard[1] == 1 else f"{options.shard[0]}/{options.shard[1]}"
     return Load(
         kind=options.kind,
@@ -130,21 +115,33 @@ def _load(options: Options, levels: Sequence[Level]) -> Load:
     )
 
 
-def _paired(options: Options, levels: Sequence[Level], records: Sequence[Records]) -> list[Change]:
-    if options.baseline is None:
-        return []
-    return paired_levels(levels, records, stream=options.stream, seed=options.seed)
+def _find_warnings(options: Options, levels: Sequence[Level]) -> Iterator[str]:
+    """Reasons not to trust some of the numbers."""
+    if not options.calibration:
+        yield "the load generator's own timing error is unknown (--no-calibrate)"
+    for level in levels:
+        title = f"{level.scenario}, {level.name}"
+        if not level.requests.attempted:
+            yield f"{title}: no request was measured; all were warm-up or unfinished"
+        if level.client.limited:
+            yield f"{title}: the load generator was the bottleneck: {level.client.reason}"
+        counted_by = level.tokens.counted_by
+        if counted_by != "usage" and level.requests.succeeded:
+            source = "chunks" if counted_by == "chunks" else "usage for some responses only"
+            yield f"{title}: tokens were counted by {source}; the server sent no usage"
+        if level.tokens.cached and not options.cold:
+            share = level.tokens.cached / max(1, level.tokens.input or 1)
+            yield f"{title}: {share:.0%} of the input tokens came from the prefix cache (--cold)"
 
 
-def _order_warnings(
+def _find_order_effects(
     options: Options, levels: Sequence[Level], records: Sequence[Records]
-) -> list[str]:
-    """Where it mattered which server was asked first."""
-    if options.baseline is None:
-        return []
-    return [
-        f"{level.scenario}, {level.name}: {said}; the paired differences allow for it"
-        + ("" if options.cold else ", and --cold keeps a shared prefix cache out of it")
-        for level, of_level in zip(levels, records, strict=True)
-        if (said := second_of_a_pair(of_level, stream=options.stream, seed=options.seed))
-    ]
+) -> Iterator[str]:
+    for level, level_records in zip(levels, records, strict=True):
+        effect = describe_order_effect(level_records, stream=options.stream, seed=options.seed)
+        if effect is not None:
+            hint = "" if options.cold else "; --cold avoids a shared prefix cache"
+            yield (
+                f"{level.scenario}, {level.name}: {effect}; the paired differences correct for it"
+                + hint
+            )

@@ -1,4 +1,4 @@
-"""One call of load_test.py: run, report, judge."""
+"""One run of load_test.py: run the levels, write the report, and decide the exit code."""
 
 import asyncio
 import signal
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import httpx
 import orjson
@@ -15,101 +16,60 @@ from rich.console import Console
 from maxgate.cli.run import Interrupted
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.comparison import check_comparable, compare
-from maxgate.loadtest.analysis.saturation import first_levels
 from maxgate.loadtest.client.address import parse_address
-from maxgate.loadtest.client.client import ServerAway
+from maxgate.loadtest.client.client import ServerUnreachable
 from maxgate.loadtest.console import LiveScreen, print_report
 from maxgate.loadtest.exports import write_csv, write_prometheus
-from maxgate.loadtest.messages import Peer, RequestShape
+from maxgate.loadtest.levels import plan_levels
+from maxgate.loadtest.messages import RequestShape, Target
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.report_builder import assemble
+from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
-from maxgate.loadtest.session import Findings, Session
-from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.loadtest.session import RunResults, Session
+from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_writable, read_report, write_report
 from maxgate.results.records import Records, read_records, write_records
 from maxgate.results.report import Report
 
-
-@contextmanager
-def interruptible(session: Session) -> Iterator[None]:
-    """Ctrl-C ends the session in good order; a second one at once."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-    def on_signal() -> None:
-        if session.findings.interrupted and task is not None:
-            task.cancel()
-        session.interrupt()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+_MIN_CONSOLE_WIDTH: Final = 118
+"""Columns that the table of a level needs; a narrower terminal wraps lines."""
 
 
-def first_model(url: str, headers: Mapping[str, str]) -> str | None:
-    """The first model of `GET /v1/models`; None where the server does not list any.
+def run_load_test(options: Options, command: Sequence[str]) -> int:
+    """Run everything and return the exit code.
 
-    Raises ServerAway where nobody answers, and ConfigurationError where a key is asked for.
+    Raises Interrupted if interrupted before the first result, and ConfigurationError.
     """
-    base = parse_address(url).url
-    try:
-        with httpx.Client(trust_env=False, timeout=10, headers=dict(headers)) as client:
-            answer = client.get(f"{base}/v1/models")
-    except httpx.HTTPError as error:
-        raise ServerAway(
-            f"{base} does not answer: {error}; is the server up? `make run` starts one"
-        ) from error
-    if answer.status_code in {401, 403}:
-        raise ConfigurationError(f"{base} asks for a key; give --api-key")
-    try:
-        listed = answer.json()["data"]
-        return str(listed[0]["id"]) if listed else None
-    except (ValueError, KeyError, TypeError, IndexError):
-        return None
-
-
-_WIDTH = 118  # what the table of a level needs; a narrower terminal wraps
-
-
-def load_test(options: Options, command: Sequence[str]) -> int:
-    """Run it all and return the exit code: 0 or 1 by targets and comparison."""
     options.check()
     old = read_report(options.compare) if options.compare is not None else None
-    fingerprint = fingerprint_of(options)
-    old_records = None if old is None else _comparable_records(old, options, fingerprint)
-    for path in (
-        options.output or _default_path(datetime.now(UTC)),
-        options.csv,
-        options.prometheus,
-    ):
-        if path is not None:
-            check_writable(path)
-    peers = _peers(options)
+    fingerprint = compute_fingerprint(options)
+    old_records = None if old is None else _read_comparable_records(old, options, fingerprint)
+    path = options.output or _default_path(datetime.now(UTC))
+    for file in (path, options.csv, options.prometheus):
+        if file is not None:
+            check_writable(file)
+    targets = _resolve_targets(options)
     console = Console(stderr=True)
     with LiveScreen(console, quiet=options.quiet) as screen:
-        findings = asyncio.run(_run(options, peers, screen))
-    if not findings.levels:
-        raise Interrupted("interrupted before anything was measured")
-    models = [peer.model for peer in peers]
-    report = assemble(options, findings, command=command, models=models, fingerprint=fingerprint)
+        results = asyncio.run(_run_session(options, targets, screen))
+    if not results.levels:
+        raise Interrupted("interrupted before the first result")
+    models = [target.model for target in targets]
+    report = build_report(options, results, command=command, models=models, fingerprint=fingerprint)
     if old is not None:
-        changes = compare(old, report, old_records, findings.records, options.seed)
+        changes = compare(old, report, old_records, results.records, options.seed)
         report = report.model_copy(update={"comparison": changes})
-    publish(report, findings.records, options)
-    return exit_code(report)
+    publish(report, results.records, options)
+    return decide_exit_code(report)
 
 
-def fingerprint_of(options: Options) -> str:
-    """Of all scenarios together.
+def compute_fingerprint(options: Options) -> str:
+    """A hash of all scenarios.
 
-    Raises ConfigurationError for those that do not exist, or cannot be replayed as was asked.
+    Raises ConfigurationError if a scenario does not exist or cannot be replayed.
     """
-    found = []
+    fingerprints = []
     for scenario in options.scenarios:
         shape = RequestShape(
             scenario=scenario,
@@ -122,19 +82,43 @@ def fingerprint_of(options: Options) -> str:
         loaded = load_scenario(shape)
         if options.replay and loaded.arrivals is None:
             raise ConfigurationError(
-                f"--replay: scenario {scenario} has no times of its own; give a trace"
+                f"--replay: scenario {scenario} has no timestamps; use a recorded workload"
             )
-        found.append(RequestSource(shape, loaded).fingerprint())
-    return found[0] if len(found) == 1 else "+".join(one[:32] for one in found)
+        fingerprints.append(RequestSource(shape, loaded).fingerprint())
+    if len(fingerprints) == 1:
+        return fingerprints[0]
+    return "+".join(one[:32] for one in fingerprints)
+
+
+def fetch_first_model(url: str, headers: Mapping[str, str]) -> str | None:
+    """The first model of `GET /v1/models`; None if the server lists none.
+
+    Raises ServerUnreachable, and ConfigurationError if the server requires an API key.
+    """
+    base = parse_address(url).url
+    try:
+        with httpx.Client(trust_env=False, timeout=10, headers=dict(headers)) as client:
+            response = client.get(f"{base}/v1/models")
+    except httpx.HTTPError as error:
+        raise ServerUnreachable(
+            f"cannot reach {base}: {error} (`make run` starts a server)"
+        ) from error
+    if response.status_code in {401, 403}:
+        raise ConfigurationError(f"{base} requires an API key; set --api-key or OPENAI_API_KEY")
+    try:
+        models = response.json()["data"]
+        return str(models[0]["id"]) if models else None
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 def publish(report: Report, records: Sequence[Records], options: Options) -> None:
     """Write the files and print the summary."""
     path = options.output or _default_path(report.created_at)
     if options.records:
-        beside = path.with_suffix(".records.npz")
-        write_records(records, beside)
-        report = report.model_copy(update={"records": beside.name})
+        records_path = path.with_suffix(".records.npz")
+        write_records(records, records_path)
+        report = report.model_copy(update={"records": records_path.name})
     write_report(report, path)
     if options.csv is not None:
         write_csv(report, options.csv)
@@ -143,16 +127,17 @@ def publish(report: Report, records: Sequence[Records], options: Options) -> Non
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(report.model_dump(mode="json")) + b"\n")
     elif not options.quiet:
-        print_report(report, Console(width=max(_WIDTH, Console().width)))
+        print_report(report, Console(width=max(_MIN_CONSOLE_WIDTH, Console().width)))
     if not options.quiet:
-        print(f"written to {path}", file=sys.stderr)
+        print(f"Report: {path}", file=sys.stderr)
 
 
-def exit_code(report: Report) -> int:
-    """1 when a target was missed, or something got worse, or the client was the limit.
+def decide_exit_code(report: Report) -> int:
+    """1 if the run failed, otherwise 0.
 
-    Also when nothing at all succeeded at a level, unless it was interrupted. A percentile for which
-    there were too few requests fails nothing.
+    It fails if a target was missed, a comparison found a regression, no request of a level
+    succeeded (unless interrupted), or the load generator was the bottleneck while targets are set.
+    Targets without a verdict do not count.
     """
     nothing = any(not level.requests.succeeded for level in report.levels)
     limited = any(level.client.limited for level in report.levels)
@@ -163,39 +148,61 @@ def exit_code(report: Report) -> int:
     )
 
 
-async def _run(options: Options, peers: list[Peer], screen: LiveScreen) -> Findings:
-    async with fleet_of(options.processes) as fleet:
-        session = Session(options, peers, fleet, screen)
-        with interruptible(session):
+async def _run_session(options: Options, targets: list[Target], screen: LiveScreen) -> RunResults:
+    async with start_worker_pool(options.processes) as pool:
+        session = Session(options, targets, pool, screen)
+        with _handle_signals(session):
             await session.run()
-        return session.findings
+        return session.results
 
 
-def _peers(options: Options) -> list[Peer]:
+@contextmanager
+def _handle_signals(session: Session) -> Iterator[None]:
+    """Interrupt the session on the first Ctrl-C or SIGTERM, cancel it on the second."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def on_signal() -> None:
+        if session.results.interrupted and task is not None:
+            task.cancel()
+        session.interrupt()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _resolve_targets(options: Options) -> list[Target]:
     headers = dict(options.headers)
     if options.api_key:
         headers["authorization"] = f"Bearer {options.api_key}"
-    model = options.model or first_model(options.url, headers)
-    peers = [Peer(url=options.url, model=model, headers=headers)]
+    model = options.model or fetch_first_model(options.url, headers)
+    targets = [Target(url=options.url, model=model, headers=headers)]
     if options.baseline is not None:
-        other = options.baseline_model or options.model or first_model(options.baseline, headers)
-        peers.append(Peer(url=options.baseline, model=other, headers=headers))
-    return peers
+        model = options.baseline_model or options.model
+        model = model or fetch_first_model(options.baseline, headers)
+        targets.append(Target(url=options.baseline, model=model, headers=headers))
+    return targets
 
 
-def _comparable_records(old: Report, options: Options, fingerprint: str) -> list[Records] | None:
-    """The old report's, where it has some; raises ConfigurationError for another workload."""
+def _read_comparable_records(
+    old: Report, options: Options, fingerprint: str
+) -> list[Records] | None:
+    """The raw records of the old report, if kept; raises ConfigurationError for other work."""
     check_comparable(
         old,
         fingerprint=fingerprint,
         stream=options.stream,
         kind=options.kind,
-        levels=[(spec.scenario, spec.name) for spec in first_levels(options)],
+        levels=[(spec.scenario, spec.name) for spec in plan_levels(options)],
     )
     if options.compare is None or old.records is None:
         return None
-    beside = options.compare.with_name(old.records)
-    return read_records(beside) if beside.exists() else None
+    path = options.compare.with_name(old.records)
+    return read_records(path) if path.exists() else None
 
 
 def _default_path(created_at: datetime) -> Path:

@@ -1,46 +1,61 @@
-"""One run, from the first question to the last level."""
+"""Run the levels of a load test, with calibration around each."""
 
 import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from maxgate.errors import ConfigurationError
-from maxgate.loadtest.analysis.level_report import LevelPlan, level_report
-from maxgate.loadtest.analysis.saturation import next_step, saturation
+from maxgate.loadtest.analysis.level_report import LevelPlan, build_level
+from maxgate.loadtest.analysis.saturation import detect_saturation
 from maxgate.loadtest.calibration import (
     Cadence,
-    cadence_of,
-    client_errors,
-    larger,
-    tokens_of_an_answer,
-    widened,
+    compute_client_errors,
+    measure_cadence,
+    median_output_tokens,
+    merge_client_errors,
+    widen_by_lag,
 )
-from maxgate.loadtest.messages import Job, LoadShape, Peer, Progress, RequestShape
-from maxgate.loadtest.mock_server.server import notes_of, responding
-from maxgate.loadtest.options import LevelSpec, Options, levels_of
-from maxgate.loadtest.worker_pool import Fleet, Outcome
+from maxgate.loadtest.levels import LevelSpec, plan_levels, plan_sweep_step
+from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Target
+from maxgate.loadtest.mock_server.server import fetch_timestamps, start_mock_server
+from maxgate.loadtest.options import Options
+from maxgate.loadtest.worker_pool import Outcome, ProgressCallback
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
 from maxgate.results.report import Level, Saturation
 
 
 class Screen(Protocol):
-    """Who is told how it goes."""
+    """Displays progress."""
 
     def phase(self, text: str, seconds: float | None) -> None:
-        """Something begins that takes this long, as far as one knows."""
+        """Show that a phase begins, and its maximum duration if known."""
         ...
 
     def progress(self, progress: Progress) -> None:
-        """How far it is."""
+        """Show the counts of the current phase."""
+        ...
+
+
+class Pool(Protocol):
+    """Runs jobs; see WorkerPool."""
+
+    async def run(
+        self, job: Job, on_progress: ProgressCallback, *, start: float | None = None
+    ) -> Outcome:
+        """Run one level."""
+        ...
+
+    def stop(self) -> None:
+        """End the current level gracefully."""
         ...
 
 
 @dataclass
-class Findings:
-    """What a run has brought so far."""
+class RunResults:
+    """The results of a run so far."""
 
     levels: list[Level] = field(default_factory=list)
     records: list[Records] = field(default_factory=list)
@@ -49,67 +64,72 @@ class Findings:
     interrupted: bool = False
 
 
-_PROBES = 3
-_BETWEEN_SHARDED_LEVELS = 8.0
+_PROBE_REQUESTS: Final = 3
+_PAUSE_BETWEEN_SHARDED_LEVELS: Final = 8.0
 
 
 class Session:
-    """Runs the levels of these options on the fleet; `interrupt` ends it in good order."""
+    """Runs all levels of the options on a pool and collects the results."""
 
-    def __init__(self, options: Options, peers: list[Peer], fleet: Fleet, screen: Screen) -> None:
-        self._options, self._peers, self._fleet, self._screen = options, peers, fleet, screen
+    def __init__(self, options: Options, targets: list[Target], pool: Pool, screen: Screen) -> None:
+        self._options, self._targets, self._pool, self._screen = options, targets, pool, screen
         self._cadences: dict[str, Cadence] = {}
         self._run_id = f"load-{secrets.token_hex(4)}"
-        self.findings = Findings()
+        self.results = RunResults()
 
     def interrupt(self) -> None:
-        """Finish the present level early and begin no other."""
-        self.findings.interrupted = True
-        self._fleet.stop()
+        """End the current level early and start no other."""
+        self.results.interrupted = True
+        self._pool.stop()
 
     async def run(self) -> None:
-        """All levels. Raises ServerAway and ConfigurationError before anything was sent."""
+        """Run all levels.
+
+        Raises ServerUnreachable, and ConfigurationError if the start time has passed.
+        """
         if self._options.sweep:
             for scenario in self._options.scenarios:
-                await self._sweep(scenario)
+                await self._run_sweep(scenario)
         else:
-            for number, spec in enumerate(levels_of(self._options)):
-                await self._level(spec, number)
+            for number, spec in enumerate(plan_levels(self._options)):
+                await self._run_level(spec, number)
 
-    async def _sweep(self, scenario: str) -> None:
+    async def _run_sweep(self, scenario: str) -> None:
         steps: list[Level] = []
-        verdict = saturation(steps)
-        while not verdict.found and not self.findings.interrupted:
-            spec = next_step(self._options, scenario, len(steps))
+        verdict = detect_saturation(steps)
+        while not verdict.found and not self.results.interrupted:
+            spec = plan_sweep_step(self._options, scenario, len(steps))
             if spec is None:
                 break
-            await self._level(spec, len(steps))
-            steps += [level for level in self.findings.levels[-1:] if level.side == "target"]
-            verdict = saturation(steps)
-        self.findings.saturation = verdict
+            await self._run_level(spec, len(steps))
+            steps += [level for level in self.results.levels[-1:] if level.side == "target"]
+            verdict = detect_saturation(steps)
+        self.results.saturation = verdict
 
-    async def _level(self, spec: LevelSpec, number: int) -> None:
-        if self.findings.interrupted:
+    async def _run_level(self, spec: LevelSpec, number: int) -> None:
+        if self.results.interrupted:
             return
         if spec.scenario not in self._cadences:
             self._cadences[spec.scenario] = await self._probe(spec)
-        self._screen.phase(f"{spec.scenario}, {spec.name}: measuring the client itself", None)
-        errors = await self._calibrate(spec)
-        if self.findings.interrupted:
+        title = f"{spec.scenario}, {spec.name}"
+        errors = await self._calibrate(spec, f"{title}: calibrating the load generator")
+        if self.results.interrupted:
             return
-        self._screen.phase(f"{spec.scenario}, {spec.name}", spec.load.duration)
+        self._screen.phase(title, spec.load.duration)
         started_at = datetime.now(UTC)
-        outcome = await self._fleet.run(
-            self._job(spec, self._peers), self._screen.progress, start=self._start(number)
+        outcome = await self._pool.run(
+            self._create_job(spec, self._targets),
+            self._screen.progress,
+            start=self._start_time(number),
         )
-        if not self.findings.interrupted:
-            # The machine may have become slower meanwhile.
-            self._screen.phase(f"{spec.scenario}, {spec.name}: and once more", None)
-            errors = larger(errors, await self._calibrate(spec))
-        if len(outcome.records) or not self.findings.interrupted:
-            self._keep(spec, outcome, started_at, errors)
+        if not self.results.interrupted:
+            # The machine may have slowed down in the meantime: keep the larger error.
+            again = await self._calibrate(spec, f"{title}: calibrating again")
+            errors = merge_client_errors(errors, again)
+        if len(outcome.records) or not self.results.interrupted:
+            self._add_level(spec, outcome, started_at, errors)
 
-    def _keep(
+    def _add_level(
         self,
         spec: LevelSpec,
         outcome: Outcome,
@@ -117,10 +137,10 @@ class Session:
         errors: dict[str, ClientError],
     ) -> None:
         options, load = self._options, spec.load
-        known = widened(errors, outcome.lag, tokens_of_an_answer(outcome.records))
-        self.findings.records.append(outcome.records)
-        self.findings.server = self.findings.server or outcome.server
-        for side in ("baseline", "target") if len(self._peers) > 1 else ("target",):
+        errors = widen_by_lag(errors, outcome.lag, median_output_tokens(outcome.records))
+        self.results.records.append(outcome.records)
+        self.results.server = self.results.server or outcome.server
+        for side in ("baseline", "target") if len(self._targets) > 1 else ("target",):
             plan = LevelPlan(
                 name=spec.name,
                 scenario=spec.scenario,
@@ -134,34 +154,34 @@ class Session:
                 concurrency=load.concurrency if load.kind == "closed" else None,
                 rate=load.rate if load.kind == "open" else None,
                 objectives=options.objectives,
-                client_errors=known,
+                client_errors=errors,
                 seed=options.seed,
             )
-            self.findings.levels.append(level_report(plan, outcome.records))
+            self.results.levels.append(build_level(plan, outcome.records))
 
     async def _probe(self, spec: LevelSpec) -> Cadence:
-        """A few requests, to know the cadence and to have everything warm."""
+        """Warm up with a few requests and measure the cadence of the responses."""
         self._screen.phase(f"{spec.scenario}: warming up", None)
-        load = LoadShape(kind="closed", concurrency=1, requests=_PROBES)
-        job = self._job(LevelSpec(spec.scenario, load), self._peers)
-        outcome = await self._fleet.run(job.model_copy(update={"shards": 1, "shard": 0}), _ignore)
-        records = outcome.records
-        return cadence_of(records.select(records["side"] == 0))
+        load = LoadShape(kind="closed", concurrency=1, requests=_PROBE_REQUESTS)
+        job = self._create_job(LevelSpec(spec.scenario, load), self._targets)
+        job = job.model_copy(update={"shards": 1, "shard": 0})
+        records = (await self._pool.run(job, _ignore_progress)).records
+        return measure_cadence(records.select(records["side"] == 0))
 
-    async def _calibrate(self, spec: LevelSpec) -> dict[str, ClientError]:
+    async def _calibrate(self, spec: LevelSpec, phase: str) -> dict[str, ClientError]:
         if not self._options.calibration:
             return {}
+        self._screen.phase(phase, None)
         cadence = self._cadences[spec.scenario]
-        async with responding(cadence.script()) as url:
-            calibrated = LevelSpec(
-                spec.scenario, cadence.load(spec.load, self._options.calibration / 2)
-            )
-            job = self._job(calibrated, [Peer(url=url, model="scripted")])
-            outcome = await self._fleet.run(job, _ignore)
-            notes = await notes_of(url)
-        return client_errors(outcome.records, notes, streamed=self._options.stream)
+        load = cadence.adapt_load(spec.load, self._options.calibration / 2)
+        async with start_mock_server(cadence.script()) as url:
+            target = Target(url=url, model="scripted")
+            job = self._create_job(LevelSpec(spec.scenario, load), [target])
+            outcome = await self._pool.run(job, _ignore_progress)
+            timestamps = await fetch_timestamps(url)
+        return compute_client_errors(outcome.records, timestamps, streamed=self._options.stream)
 
-    def _job(self, spec: LevelSpec, peers: list[Peer]) -> Job:
+    def _create_job(self, spec: LevelSpec, targets: list[Target]) -> Job:
         options = self._options
         shape = RequestShape(
             scenario=spec.scenario,
@@ -169,13 +189,13 @@ class Session:
             stream=options.stream,
             max_tokens=options.max_tokens,
             extra=options.extra,
-            # Anew for each level: it asks what the one before it asked.
+            # A new nonce for each level, because every level sends the same prompts.
             nonce=secrets.token_hex(4) if options.cold else None,
             tokenizer=options.tokenizer,
         )
         return Job(
             run_id=self._run_id,
-            peers=peers,
+            targets=targets,
             requests=shape,
             load=spec.load,
             timeout=options.timeout,
@@ -185,20 +205,20 @@ class Session:
             records="",
         )
 
-    def _start(self, number: int) -> float | None:
-        """For several machines, the moment at which all of them begin this level."""
+    def _start_time(self, number: int) -> float | None:
+        """Common start of this level on all machines; None without `--start-at`."""
         options = self._options
         if options.start_at is None:
             return None
-        each = (options.duration or 0.0) + options.grace + _BETWEEN_SHARDED_LEVELS
-        ahead = options.start_at + number * each - time.time()
+        level = (options.duration or 0.0) + options.grace + _PAUSE_BETWEEN_SHARDED_LEVELS
+        ahead = options.start_at + number * level - time.time()
         if number == 0 and ahead < 0:
             raise ConfigurationError(
-                f"--start-at: the moment was {-ahead:.1f} s ago when this machine was ready; "
-                "leave more time to warm up and to measure the client"
+                f"--start-at: this machine became ready {-ahead:.1f} s after the start time; "
+                "choose a later time to allow for warm-up and calibration"
             )
         return time.perf_counter() + ahead
 
 
-def _ignore(progress: Progress) -> None:
-    """Of what is not measured nothing is shown."""
+def _ignore_progress(progress: Progress) -> None:
+    """Probes and calibration show no progress."""

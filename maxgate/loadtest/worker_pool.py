@@ -1,7 +1,7 @@
-"""The processes that load: started once, given one level after another.
+"""The pool of worker processes, which run one level of load after another.
 
-The load is never made in the process that draws progress and adds up results: that would be
-measured as the server's slowness.
+The process that draws progress and computes results generates no load itself: its work would be
+measured as the server's latency.
 """
 
 import asyncio
@@ -11,161 +11,167 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import orjson
 
 from maxgate.errors import MaxgateError
-from maxgate.loadtest.client.client import ServerAway
-from maxgate.loadtest.messages import Job, JobDone, Lag, Progress, Start, worst
+from maxgate.loadtest.client.client import ServerUnreachable
+from maxgate.loadtest.messages import Job, JobDone, Lag, Progress, Start, max_lag, sum_progress
 from maxgate.results.records import Records, join, read_records
 
-Watch = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 
 class WorkerDied(MaxgateError):
-    """A process of the load ended by itself; its own words are above."""
+    """A worker process ended unexpectedly; its own error output is above the message."""
 
 
-def tell(worker: asyncio.subprocess.Process, line: str) -> None:
-    """One line to the process."""
-    assert worker.stdin is not None  # noqa: S101  # it was asked for
-    worker.stdin.write(line.encode() + b"\n")
+class Worker:
+    """One worker process and the lines exchanged with it; see worker.py for the other side."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None  # noqa: S101  # it is a pipe
+        assert process.stdout is not None  # noqa: S101  # it is a pipe
+        self._process, self._stdin, self._stdout = process, process.stdin, process.stdout
+
+    @classmethod
+    async def start(cls) -> "Worker":
+        """Start the process; it also ends when this process dies, because its input closes."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "maxgate.loadtest.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        return cls(process)
+
+    def send(self, line: str) -> None:
+        """Send one line."""
+        self._stdin.write(line.encode() + b"\n")
+
+    async def receive(self) -> bytes:
+        """The next line. Raises WorkerDied."""
+        line = await self._stdout.readline()
+        if not line:
+            raise WorkerDied("a worker process of the load test died; see its output above")
+        return line
+
+    async def start_job(self, job: Job) -> JobDone | None:
+        """Send the job; None if the worker is ready, otherwise the reason why it is not."""
+        self.send(job.model_dump_json())
+        line = await self.receive()
+        return None if b'"ready"' in line else JobDone.model_validate_json(line)
+
+    async def wait(self, on_progress: ProgressCallback) -> JobDone:
+        """Report progress until the job is done."""
+        while True:
+            message = orjson.loads(await self.receive())
+            if "done" in message:
+                return JobDone.model_validate(message)
+            on_progress(Progress.model_validate(message))
+
+    async def close(self) -> None:
+        """Close the worker's input and wait until the process has ended."""
+        self._stdin.close()
+        await self._process.wait()
 
 
-async def _hear(worker: asyncio.subprocess.Process) -> bytes:
-    assert worker.stdout is not None  # noqa: S101  # it was asked for
-    line = await worker.stdout.readline()
-    if not line:
-        raise WorkerDied("a process of the load has died")
-    return line
-
-
-async def order(worker: asyncio.subprocess.Process, job: Job) -> JobDone | None:
-    """None when it is ready; else why it cannot be."""
-    tell(worker, job.model_dump_json())
-    line = await _hear(worker)
-    return None if b'"ready"' in line else JobDone.model_validate_json(line)
-
-
-async def listen(
-    worker: asyncio.subprocess.Process, latest: list[Progress], number: int, watch: Watch
-) -> JobDone:
-    """Keep its latest progress, and tell `watch` of all together, until it is done."""
-    while True:
-        said = orjson.loads(await _hear(worker))
-        if "done" in said:
-            return JobDone.model_validate(said)
-        latest[number] = Progress.model_validate(said)
-        watch(total(latest))
-
-
-def total(progress: Sequence[Progress]) -> Progress:
-    """All processes together."""
-    return Progress(
-        started=sum(one.started for one in progress),
-        succeeded=sum(one.succeeded for one in progress),
-        failed=sum(one.failed for one in progress),
-        in_flight=sum(one.in_flight for one in progress),
-        chunks=sum(one.chunks for one in progress),
-    )
-
-
-_HEAD_START = 0.05  # seconds from the order to the first departure, for all to have it
+_START_DELAY: Final = 0.05  # seconds from the start message to the first departure
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one level brought."""
+    """The result of one level."""
 
     records: Records
     cpu: float
-    """Of one core, the busiest process."""
+    """Share of one core used by the busiest worker."""
     server: str | None
     wall: float
     lag: Lag
-    """The latest process's."""
+    """The largest lag of any worker."""
 
 
-class Fleet:
-    """So many processes; `run` gives each its share of one level."""
+class WorkerPool:
+    """Splits each level over its workers."""
 
-    def __init__(self, workers: Sequence[asyncio.subprocess.Process], folder: Path) -> None:
+    def __init__(self, workers: Sequence[Worker], folder: Path) -> None:
         self._workers, self._folder = workers, folder
         self._running = False
 
-    async def run(self, job: Job, watch: Watch, *, start: float | None = None) -> Outcome:
-        """One level; `shard`, `shards`, `start` and `records` of the job are filled in here.
+    async def run(
+        self, job: Job, on_progress: ProgressCallback, *, start: float | None = None
+    ) -> Outcome:
+        """Run one level; fills in `shard`, `shards`, `start` and `records` of the job.
 
-        The job's own shard is kept when there is more than one machine: each process then takes
-        its part of that part. Raises ServerAway where nobody answers.
+        With several machines, the job's shard is this machine's part, which is split further.
+        Raises ServerUnreachable.
         """
-        count = len(self._workers)
         began = time.perf_counter()
-        latest: list[Progress] = [Progress() for _ in self._workers]
-        jobs = [
-            job.model_copy(
-                update={
-                    "shard": job.shard + job.shards * number,
-                    "shards": job.shards * count,
-                    "records": str(self._folder / f"{number}.npz"),
-                }
-            )
-            for number in range(count)
-        ]
+        jobs = [self._split(job, number) for number in range(len(self._workers))]
         self._running = True
         try:
-            ready = await asyncio.gather(*map(order, self._workers, jobs))
-            self._start(ready, start)
-            done = await asyncio.gather(
-                *(
-                    listen(worker, latest, number, watch)
-                    for number, worker in enumerate(self._workers)
-                )
+            replies = await asyncio.gather(
+                *(worker.start_job(one) for worker, one in zip(self._workers, jobs, strict=True))
             )
+            self._start(replies, start)
+            done = await self._wait(on_progress)
         finally:
             self._running = False
-        parts = [read_records(Path(mine.records))[0] for mine in jobs]
-        server = next((one.server for one in done if one.server), None)
-        wall = time.perf_counter() - began
-        lag = worst([one.lag for one in done])
-        return Outcome(join(parts), max(one.cpu for one in done), server, wall, lag)
+        return Outcome(
+            records=join([read_records(Path(one.records))[0] for one in jobs]),
+            cpu=max(one.cpu for one in done),
+            server=next((one.server for one in done if one.server), None),
+            wall=time.perf_counter() - began,
+            lag=max_lag([one.lag for one in done]),
+        )
 
     def stop(self) -> None:
-        """End the present level in good order."""
-        for worker in self._workers:
-            if self._running and worker.stdin is not None:
-                worker.stdin.write(b"stop\n")
+        """End the current level gracefully."""
+        if self._running:
+            for worker in self._workers:
+                worker.send("stop")
 
-    def _start(self, ready: Sequence[JobDone | None], start: float | None) -> None:
-        when = Start(start=time.perf_counter() + _HEAD_START if start is None else start)
-        for worker, done in zip(self._workers, ready, strict=True):
-            if done is None:
-                tell(worker, when.model_dump_json())
-        failure = next((done.failure for done in ready if done is not None), None)
+    def _split(self, job: Job, number: int) -> Job:
+        return job.model_copy(
+            update={
+                "shard": job.shard + job.shards * number,
+                "shards": job.shards * len(self._workers),
+                "records": str(self._folder / f"{number}.npz"),
+            }
+        )
+
+    def _start(self, replies: Sequence[JobDone | None], start: float | None) -> None:
+        message = Start(start=time.perf_counter() + _START_DELAY if start is None else start)
+        for worker, reply in zip(self._workers, replies, strict=True):
+            if reply is None:
+                worker.send(message.model_dump_json())
+        failure = next((reply.failure for reply in replies if reply is not None), None)
         if failure is not None:
-            raise ServerAway(failure)
+            raise ServerUnreachable(failure)
+
+    async def _wait(self, on_progress: ProgressCallback) -> list[JobDone]:
+        latest = [Progress() for _ in self._workers]
+
+        def update(number: int, progress: Progress) -> None:
+            latest[number] = progress
+            on_progress(sum_progress(latest))
+
+        return await asyncio.gather(
+            *(worker.wait(partial(update, number)) for number, worker in enumerate(self._workers))
+        )
 
 
 @asynccontextmanager
-async def fleet_of(count: int) -> AsyncIterator[Fleet]:
-    """So many processes; they end with the block, and also when this process dies."""
+async def start_worker_pool(count: int) -> AsyncIterator[WorkerPool]:
+    """Run `count` worker processes for the duration of the block."""
     with tempfile.TemporaryDirectory(prefix="load-test-") as folder:
-        workers = [await _start() for _ in range(count)]
+        workers = [await Worker.start() for _ in range(count)]
         try:
-            yield Fleet(workers, Path(folder))
+            yield WorkerPool(workers, Path(folder))
         finally:
-            for worker in workers:
-                if worker.stdin is not None:
-                    worker.stdin.close()
-            await asyncio.gather(*(worker.wait() for worker in workers))
-
-
-async def _start() -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "maxgate.loadtest.worker",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
+            await asyncio.gather(*(worker.close() for worker in workers))

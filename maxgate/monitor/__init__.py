@@ -1,1 +1,1 @@
-"""A live view of a gateway, its engines and its machine."""
+"""Live view of a gateway, its engines and the host: the program `monitor.py`."""

@@ -1,78 +1,78 @@
-"""From counters to what happened in a stretch of time."""
+"""Increases of cumulative counters between two snapshots."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
-from maxgate.monitor.histogram import Histogram
+from maxgate.monitor.histogram import Histogram, merge
 from maxgate.monitor.snapshot import EngineReading, GatewayReading, Snapshot
 
 T = TypeVar("T")
 
-# Two clocks are read, here and in the gateway, and an answer takes its time.
-_SAME_START_SECONDS: Final = 2.0
-_NOTHING: Final = GatewayReading(0, 0, 0, {}, {})
+# The start time is computed from two clocks, the monitor's and the gateway's, and includes the
+# response time of `/metrics`.
+_START_TIME_TOLERANCE: Final = 2.0
+_ZERO_GATEWAY: Final = GatewayReading(0, 0, 0, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
-class Span(Generic[T]):
-    """Two readings of one source; `seconds` is 0 where there is only one."""
+class Delta(Generic[T]):
+    """Two readings of one source, `seconds` apart; 0 seconds if there is only one reading."""
 
     seconds: float
     first: T
     last: T
 
     def rate(self, count: float) -> float | None:
-        """Per second; None without any time to count in."""
+        """The count per second; None if no time passed."""
         return count / self.seconds if self.seconds > 0 else None
 
 
-def gateway_span(snapshots: Sequence[Snapshot]) -> Span[GatewayReading] | None:
-    """The longest span up to the last snapshot; None where the gateway could not be asked then.
+def gateway_delta(snapshots: Sequence[Snapshot]) -> Delta[GatewayReading] | None:
+    """The change from the first reading to the last; None if the last snapshot has no reading.
 
-    A gateway that has started anew within it has counted everything since, so that nothing it did
-    is lost; times in which it was away are part of the span.
+    Outages in between are part of the interval. After a restart of the gateway, the interval
+    starts at the restart, with all counters at zero.
     """
     if not snapshots or snapshots[-1].gateway is None:
         return None
     end, last = snapshots[-1].elapsed, snapshots[-1].gateway
     started = end - last.uptime
     readings = [(s.elapsed, s.gateway) for s in snapshots if s.gateway is not None]
-    at, first = readings[0]
-    if abs(at - first.uptime - started) > _SAME_START_SECONDS:
-        return Span(last.uptime, _NOTHING, last)
-    return Span(end - at, first, last)
+    begin, first = readings[0]
+    if abs(begin - first.uptime - started) > _START_TIME_TOLERANCE:
+        return Delta(last.uptime, _ZERO_GATEWAY, last)
+    return Delta(end - begin, first, last)
 
 
-def engine_span(snapshots: Sequence[Snapshot], url: str) -> Span[EngineReading] | None:
-    """The same for an engine; after a restart, what it has counted since."""
+def engine_delta(snapshots: Sequence[Snapshot], url: str) -> Delta[EngineReading] | None:
+    """The change of one engine; None if its last reading failed.
+
+    After a restart, the interval starts at the last reading before it, with all counters at zero.
+    """
     readings = [(s.elapsed, e) for s in snapshots for e in s.engines if e.url == url]
     if not readings or readings[-1][1].error is not None:
         return None
-    known = [(at, reading) for at, reading in readings if reading.error is None]
-    (at, first), (end, last) = known[0], known[-1]
-    for (before_at, before), (_, after) in pairwise(known):
-        if _went_back(before, after):
-            at, first = before_at, EngineReading(url)
-    return Span(end - at, first, last)
+    successful = [(at, reading) for at, reading in readings if reading.error is None]
+    (begin, first), (end, last) = successful[0], successful[-1]
+    for (before_at, before), (_, after) in pairwise(successful):
+        if any(after.counters.get(name, 0) < value for name, value in before.counters.items()):
+            begin, first = before_at, EngineReading(url)
+    return Delta(end - begin, first, last)
 
 
-def _went_back(before: EngineReading, after: EngineReading) -> bool:
-    return any(after.counters.get(name, 0) < value for name, value in before.counters.items())
-
-
-def counted(span: Span[EngineReading], name: str) -> float | None:
-    """What a counter went up by; None where it is not published."""
-    if name not in span.last.counters:
+def counter_increase(delta: Delta[EngineReading], name: str) -> float | None:
+    """The increase of a counter; None if the engine does not publish it."""
+    if name not in delta.last.counters:
         return None
-    return max(span.last.counters[name] - span.first.counters.get(name, 0), 0.0)
+    return max(delta.last.counters[name] - delta.first.counters.get(name, 0), 0.0)
 
 
-def recorded(spans: Iterable[Span[EngineReading]], name: str) -> list[Histogram]:
-    """What each engine's histogram took in."""
-    return [
-        span.last.histograms[name].since(span.first.histograms.get(name, Histogram()))
-        for span in spans
-        if name in span.last.histograms
-    ]
+def histogram_increase(deltas: Iterable[Delta[EngineReading]], name: str) -> Histogram:
+    """The values recorded by all engines, merged; empty if no engine publishes the histogram."""
+    return merge(
+        delta.last.histograms[name].since(delta.first.histograms.get(name, Histogram()))
+        for delta in deltas
+        if name in delta.last.histograms
+    )

@@ -1,28 +1,29 @@
-"""Where snapshots come from: a gateway, or a file."""
+"""Streams of snapshots: sampled from a live gateway, or replayed from a recording."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from maxgate.clock import SystemClock
+from maxgate.clock import Clock, SystemClock
 from maxgate.errors import ConfigurationError
-from maxgate.monitor.alerts import Alert, Alerts, Rule
-from maxgate.monitor.diagnosis import Diagnosis, diagnose
-from maxgate.monitor.history import History
-from maxgate.monitor.host_sources import ContainerSource, GpuSource
+from maxgate.monitor.host_sources import ContainerSource, GpuSource, read_host
 from maxgate.monitor.http_sources import EngineSource, GatewaySource
-from maxgate.monitor.metrics import Numbers, outcomes
-from maxgate.monitor.recording import Recorder, Recording, replay
-from maxgate.monitor.sampler import Sampler, live
+from maxgate.monitor.recording import Recorder, Recording
 from maxgate.monitor.snapshot import Snapshot
+
+Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is watched: `recording` if there is one, else the servers."""
+class FeedOptions:
+    """The source of the snapshots: `recording` if it is set, else the gateway at `url`.
+
+    `interval` is the seconds between samples; `speed` is the replay speed, 1 for real time.
+    """
 
     url: str
     interval: float
@@ -33,110 +34,112 @@ class Target:
     speed: float = 1.0
 
     @property
-    def shown_url(self) -> str:
-        """The gateway's address; of a recording, the one it was made at."""
+    def display_url(self) -> str:
+        """The gateway's URL, marked as recorded in a replay."""
         return self.url if self.recording is None else f"{self.recording.url} (recorded)"
 
 
+def validate_url(url: str) -> str:
+    """Return the URL without a trailing slash; raise ConfigurationError if it is not HTTP(S)."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"{url!r} is not a valid URL: {error}") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ConfigurationError(
+            f"{url!r} is not an HTTP URL; write it as in http://localhost:8000"
+        )
+    return url.rstrip("/")
+
+
 @asynccontextmanager
-async def open_feed(target: Target) -> AsyncIterator[AsyncGenerator[Snapshot]]:
-    """The snapshots of a target, recorded on their way if that is wanted."""
-    if target.recording is not None:
-        yield replay(target.recording, target.speed)
+async def open_feed(options: FeedOptions) -> AsyncIterator[AsyncGenerator[Snapshot]]:
+    """Open the snapshot stream; with `record`, each snapshot is written before it is yielded."""
+    if options.recording is not None:
+        yield replay(options.recording, options.speed)
         return
-    headers = {"authorization": f"Bearer {target.api_key}"} if target.api_key else {}
+    headers = {"authorization": f"Bearer {options.api_key}"} if options.api_key else {}
     clock = SystemClock()
-    # The key is the gateway's; engines do not get to see it.
+    # The API key belongs to the gateway and is not sent to engines.
     async with httpx.AsyncClient(headers=headers) as client, httpx.AsyncClient() as keyless:
         sampler = Sampler(
-            GatewaySource(client, target.url),
-            EngineSource(keyless, target.metrics_urls),
+            GatewaySource(client, options.url),
+            EngineSource(keyless, options.metrics_urls),
             GpuSource(),
             ContainerSource(),
             clock,
         )
-        feed = live(sampler, target.interval, clock)
-        if target.record is None:
+        feed = sample_periodically(sampler, options.interval, clock)
+        if options.record is None:
             yield feed
             return
-        with Recorder(target.record, target.url) as recorder:
-            yield recorded(feed, recorder)
+        with Recorder(options.record, options.url) as recorder:
+            yield record(feed, recorder)
 
 
-async def recorded(feed: AsyncGenerator[Snapshot], recorder: Recorder) -> AsyncGenerator[Snapshot]:
-    """The same snapshots, each written down before anybody sees it."""
+class Sampler:
+    """Reads all sources into a snapshot."""
+
+    def __init__(
+        self,
+        gateway: GatewaySource,
+        engines: EngineSource,
+        gpus: GpuSource,
+        containers: ContainerSource,
+        clock: Clock,
+    ) -> None:
+        self._gateway = gateway
+        self._engines = engines
+        self._gpus = gpus
+        self._containers = containers
+        self._clock = clock
+        self._started = clock.monotonic()
+
+    async def sample(self) -> Snapshot:
+        """Take a snapshot, timestamped when the request to the gateway starts."""
+        at, elapsed = self._clock.wall(), self._clock.monotonic() - self._started
+        reading, error = await self._gateway.read(elapsed)
+        engines, containers = await asyncio.gather(
+            self._engines.read(elapsed, reading),
+            asyncio.to_thread(self._containers.read, elapsed),
+        )
+        return Snapshot(
+            at=at,
+            elapsed=elapsed,
+            gateway=reading,
+            gateway_error=error,
+            engines=engines,
+            host=read_host(Path.cwd()),
+            gpus=self._gpus.read(),
+            containers=containers,
+        )
+
+
+async def sample_periodically(
+    sampler: Sampler, interval: float, clock: Clock, sleep: Sleep = asyncio.sleep
+) -> AsyncGenerator[Snapshot]:
+    """Yield a snapshot per interval, forever; a slow sample delays only the next one."""
+    due = clock.monotonic()
+    while True:
+        yield await sampler.sample()
+        due = max(due + interval, clock.monotonic())
+        await sleep(due - clock.monotonic())
+
+
+async def record(feed: AsyncGenerator[Snapshot], recorder: Recorder) -> AsyncGenerator[Snapshot]:
+    """Write each snapshot before yielding it."""
     async with aclosing(feed) as snapshots:
         async for snapshot in snapshots:
             recorder.write(snapshot)
             yield snapshot
 
 
-def checked_url(url: str) -> str:
-    """The address; raises ConfigurationError for one that is not of HTTP."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ConfigurationError(f"{url!r} is not an address: {error}") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ConfigurationError(f"{url!r} is not an address; give one like http://localhost:8000")
-    return url.rstrip("/")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Everything that is shown at one time.
-
-    `history` goes on; `numbers` are those of this time. `away_since` is the `elapsed` at which the
-    gateway was first found away; None while it is there. `endings` are the outcomes other than
-    `ok`: within the window, and ever.
-    """
-
-    url: str
-    snapshot: Snapshot
-    numbers: Numbers
-    history: History
-    diagnosis: Diagnosis
-    alerts: Sequence[Alert]
-    endings: Mapping[str, tuple[int, int]]
-    away_since: float | None
-
-    @property
-    def state(self) -> str:
-        """In a few words."""
-        if self.away_since is not None:
-            away = self.snapshot.elapsed - self.away_since
-            return f"away for {away:.0f} s ({self.snapshot.gateway_error}), trying again"
-        gateway = self.snapshot.gateway
-        states = [engine.state for engine in gateway.engines] if gateway else []
-        healthy = states.count("healthy")
-        if not healthy:
-            return "up, no engine can be asked"
-        return "healthy" if healthy == len(states) else f"{healthy} of {len(states)} engines"
-
-
-class Watch:
-    """Sees snapshots in their order."""
-
-    def __init__(self, url: str, rules: Sequence[Rule], window: float) -> None:
-        self._url = url
-        self._alerts = Alerts(rules)
-        self._away_since: float | None = None
-        self.history = History(window)
-
-    def see(self, snapshot: Snapshot) -> View:
-        """Take in the next snapshot."""
-        self.history.add(snapshot)
-        if snapshot.gateway is not None:
-            self._away_since = None
-        elif self._away_since is None:
-            self._away_since = snapshot.elapsed
-        return View(
-            url=self._url,
-            snapshot=snapshot,
-            numbers=self.history.numbers,
-            history=self.history,
-            diagnosis=diagnose(self.history),
-            alerts=self._alerts.update(snapshot.elapsed, self.history.numbers),
-            endings=outcomes(self.history.snapshots),
-            away_since=self._away_since,
-        )
+async def replay(
+    recording: Recording, speed: float, sleep: Sleep = asyncio.sleep
+) -> AsyncGenerator[Snapshot]:
+    """Yield the recorded snapshots at their original intervals, divided by `speed`."""
+    previous = recording.snapshots[0].elapsed
+    for snapshot in recording.snapshots:
+        await sleep(max(snapshot.elapsed - previous, 0) / speed)
+        previous = snapshot.elapsed
+        yield snapshot

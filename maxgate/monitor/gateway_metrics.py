@@ -1,18 +1,17 @@
-"""The gateway's `/metrics?buckets=true` as a GatewayReading."""
+"""Parses the gateway's `/metrics?buckets=true`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from maxgate.monitor.histogram import Bucket, Histogram, merged
+from maxgate.monitor.histogram import Bucket, Histogram, merge
 from maxgate.monitor.snapshot import EngineState, GatewayReading
 
 
-def read_gateway(metrics: Any) -> GatewayReading:
-    """The reading of the gateway's JSON.
+def parse_gateway_metrics(metrics: Any) -> GatewayReading:
+    """Parse the JSON document; histograms are merged over all models.
 
-    Only answers of models are timed; a list of models takes no time that anybody waits for.
-    Raises ValueError for what is not the gateway's.
+    Raises ValueError if the document is not the gateway's.
     """
     try:
         models: Sequence[Mapping[str, Any]] = list(metrics["models"].values())
@@ -23,19 +22,19 @@ def read_gateway(metrics: Any) -> GatewayReading:
             in_flight=int(metrics["requests"]["in_flight"]),
             outcomes=dict(metrics["requests"]["by_outcome"]),
             tokens={kind: metrics["tokens"][kind] for kind in ("prompt", "completion", "cached")},
-            latency=_histogram(models, "latency_seconds"),
-            time_to_first_token=_histogram(models, "time_to_first_token_seconds"),
-            time_per_output_token=_histogram(models, "time_per_output_token_seconds"),
+            latency=_merge_models(models, "latency_seconds"),
+            time_to_first_token=_merge_models(models, "time_to_first_token_seconds"),
+            time_per_output_token=_merge_models(models, "time_per_output_token_seconds"),
             cpu_seconds=processes.get("cpu_seconds"),
             resident_bytes=processes.get("resident_bytes"),
-            engines=tuple(_engine(engine) for engine in metrics["engines"]),
+            engines=tuple(_parse_engine(engine) for engine in metrics["engines"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError("it answers, but not as maxgate does") from error
+        raise ValueError("not a maxgate gateway") from error
 
 
-def _histogram(models: Sequence[Mapping[str, Any]], name: str) -> Histogram:
-    return merged(
+def _merge_models(models: Sequence[Mapping[str, Any]], name: str) -> Histogram:
+    return merge(
         Histogram(
             tuple(Bucket(*bucket) for bucket in model[name].get("buckets", ())),
             (model[name]["mean"] or 0.0) * model[name]["count"],
@@ -44,9 +43,9 @@ def _histogram(models: Sequence[Mapping[str, Any]], name: str) -> Histogram:
     )
 
 
-def _engine(engine: Mapping[str, Any]) -> EngineState:
+def _parse_engine(engine: Mapping[str, Any]) -> EngineState:
     url: str = engine["url"]
-    _ = urlsplit(url).port  # raises ValueError for an address that could not be asked
+    _ = urlsplit(url).port  # raises ValueError if the port is not a number
     return EngineState(
         url,
         engine["state"],

@@ -1,4 +1,4 @@
-"""Durations counted in buckets, as gateways and engines publish them."""
+"""Bucketed histograms, as published by the gateway and by engines."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Bucket(NamedTuple):
-    """How many lie above `low` and at or below `high`; `high` is None for no bound."""
+    """The number of values in `(low, high]`; `high` is None if the bucket has no upper bound."""
 
     low: float
     high: float | None
@@ -17,25 +17,26 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Buckets in rising order, and the sum of what was counted, in its unit."""
+    """Buckets in ascending order, and the sum of all values."""
 
     buckets: tuple[Bucket, ...] = ()
     total: float = 0.0
 
     @property
     def count(self) -> float:
-        """How many were counted."""
+        """The number of values."""
         return sum(bucket.n for bucket in self.buckets)
 
     @property
     def mean(self) -> float | None:
-        """None without any."""
+        """The exact mean; None if the histogram is empty."""
         return self.total / self.count if self.count else None
 
     def since(self, earlier: "Histogram") -> "Histogram":
-        """What was counted after an earlier reading.
+        """The values recorded after an earlier reading.
 
-        Counters that went back have started anew, so then it is everything (Prometheus's rule).
+        A decreased count means that the process restarted; then all values are returned, as
+        Prometheus's `increase()` does.
         """
         before = {(bucket.low, bucket.high): bucket.n for bucket in earlier.buckets}
         rest = [b._replace(n=b.n - before.pop((b.low, b.high), 0)) for b in self.buckets]
@@ -44,11 +45,10 @@ class Histogram:
         return Histogram(tuple(b for b in rest if b.n), max(self.total - earlier.total, 0.0))
 
     def percentile(self, percent: float) -> float | None:
-        """The value that `percent` of all stay at or below; None without any.
+        """The nearest-rank percentile, interpolated linearly within its bucket.
 
-        By nearest rank, and inside its bucket by straight line, as Prometheus's
-        `histogram_quantile`; in a bucket without an upper bound it is the lower one. So it is off
-        by no more than the bucket is wide.
+        As in Prometheus's `histogram_quantile`, an unbounded bucket yields its lower bound. The
+        error is at most the width of the bucket. None if the histogram is empty.
         """
         if not self.count:
             return None
@@ -57,11 +57,11 @@ class Histogram:
             if below + n >= rank:
                 return low if high is None else min(low + (high - low) * (rank - below) / n, high)
             below += n
-        return self.buckets[-1].high  # fractional counts that did not add up to the rank
+        return self.buckets[-1].high  # fractional counts may sum to slightly less than the rank
 
 
-def merged(histograms: Iterable[Histogram]) -> Histogram:
-    """All of them together."""
+def merge(histograms: Iterable[Histogram]) -> Histogram:
+    """Add up the histograms bucket by bucket."""
     counts: dict[tuple[float, float | None], float] = {}
     total = 0.0
     for histogram in histograms:
@@ -75,7 +75,7 @@ def merged(histograms: Iterable[Histogram]) -> Histogram:
 def from_cumulative(
     bounds: Sequence[tuple[float, float]], total: float, *, scale: float = 1.0
 ) -> Histogram:
-    """A Prometheus histogram: per `le` how many are at or below it; values are times `scale`."""
+    """Convert a Prometheus histogram: pairs of `le` and cumulative count; scale values."""
     ordered = [(0.0, 0.0), *sorted(bounds)]
     buckets = [
         Bucket(low * scale, None if math.isinf(high) else high * scale, up_to - before)

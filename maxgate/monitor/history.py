@@ -1,4 +1,4 @@
-"""What has been seen so far, as long as it matters."""
+"""The snapshots in the window, and the metrics of the last hour."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,72 +6,67 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from maxgate.monitor.metrics import Numbers, numbers
+from maxgate.monitor.metrics import Metrics, compute_metrics
 from maxgate.monitor.snapshot import Snapshot
 
-_POINTS: Final = 3600
+_MAX_POINTS: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The numbers at one time."""
+    """The metrics at one time."""
 
     elapsed: float
-    numbers: Numbers
+    metrics: Metrics
 
 
 class History:
-    """Snapshots of the last `window` seconds, and the numbers of the last 3,600 points.
+    """Snapshots of the last `window` seconds, and the metrics of the last 3,600 snapshots.
 
-    Percentiles and rates are over the window, so that one slow answer does not make a trend.
+    Metrics cover the window rather than one sample, so that one slow response makes no trend.
     """
 
     def __init__(self, window: float) -> None:
         self.window = window
-        self.points: deque[Point] = deque(maxlen=_POINTS)
+        self._points: deque[Point] = deque(maxlen=_MAX_POINTS)
         self._snapshots: deque[Snapshot] = deque()
 
     @property
-    def latest(self) -> Snapshot | None:
-        """None before the first."""
-        return self._snapshots[-1] if self._snapshots else None
-
-    @property
-    def numbers(self) -> Numbers:
-        """The numbers now; empty before the first snapshot."""
-        return self.points[-1].numbers if self.points else {}
+    def metrics(self) -> Metrics:
+        """The current metrics; empty before the first snapshot."""
+        return self._points[-1].metrics if self._points else {}
 
     @property
     def snapshots(self) -> Sequence[Snapshot]:
-        """Those in the window, and the last one before it."""
+        """The snapshots in the window, and the last one before it."""
         return tuple(self._snapshots)
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take in the next one."""
+        """Append a snapshot and compute its metrics."""
         self._snapshots.append(snapshot)
-        # The last one before the window is where its counters start from.
+        # The last snapshot before the window is the baseline of the counters.
         while len(self._snapshots) > 1 and (
             self._snapshots[1].elapsed <= snapshot.elapsed - self.window
         ):
             self._snapshots.popleft()
-        self.points.append(Point(snapshot.elapsed, numbers(self._snapshots)))
+        self._points.append(Point(snapshot.elapsed, compute_metrics(self._snapshots)))
 
     def trend(self, name: str, length: int) -> list[float | None]:
-        """The last values of a number, oldest first; None where it could not be told."""
-        recent = list(self.points)[-length:]
-        return [point.numbers.get(name) for point in recent]
+        """The last `length` values of a metric, oldest first; None where unknown."""
+        recent = list(self._points)[-length:]
+        return [point.metrics.get(name) for point in recent]
 
-    def usual(self, name: str) -> float | None:
-        """The median of a number before the window began; None without three such points.
+    def usual_value(self, name: str) -> float | None:
+        """The median of a metric before the window; None with fewer than three values.
 
-        Half of a short history would be the slow-down itself.
+        Values inside the window are excluded: in a short history, a slowdown would dominate them.
         """
-        if not self.points:
+        if not self._points:
             return None
-        begin = self.points[-1].elapsed - self.window
+        begin = self._points[-1].elapsed - self.window
         values = [
-            point.numbers[name]
-            for point in self.points
-            if point.elapsed <= begin and name in point.numbers
+            point.metrics[name]
+            for point in self._points
+            if point.elapsed <= begin and name in point.metrics
         ]
         return median(values) if len(values) >= 3 else None

@@ -1,4 +1,4 @@
-"""The machine that the monitor runs on: processor, memory and disk."""
+"""Sources on the monitor's own host: CPU, memory and disk, GPUs, containers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,21 +11,21 @@ import pynvml
 from docker.errors import DockerException
 from requests import RequestException
 
-from maxgate.monitor.http_sources import Pauses
+from maxgate.monitor.http_sources import Backoff
 from maxgate.monitor.snapshot import ContainerReading, GpuReading, HostReading
 
 
 def read_host(disk: Path) -> HostReading:
-    """What the machine has and uses; `disk` is any path on the disk that matters."""
+    """Read the host's CPU times, memory, and the file system that contains the path `disk`."""
     times = psutil.cpu_times()
-    # Guests are part of the user's time already (proc(5)).
-    whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    # User time already includes guest time, see proc(5).
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
     memory, space = psutil.virtual_memory(), psutil.disk_usage(str(disk))
     return HostReading(
         cores=psutil.cpu_count() or 1,
-        cpu_busy_seconds=whole - times.idle - getattr(times, "iowait", 0.0),
-        cpu_seconds=whole,
-        # What can be had at once is not used: caches are given back.
+        cpu_busy_seconds=total - times.idle - getattr(times, "iowait", 0.0),
+        cpu_seconds=total,
+        # Reclaimable caches are available, so they do not count as used.
         memory_used=memory.total - memory.available,
         memory_total=memory.total,
         disk_used=space.used,
@@ -33,7 +33,7 @@ def read_host(disk: Path) -> HostReading:
     )
 
 
-_SLOWED_BY: Final[Mapping[int, str]] = {
+_SLOWDOWN_REASONS: Final[Mapping[int, str]] = {
     pynvml.nvmlClocksThrottleReasonSwPowerCap: "power limit",
     pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake",
     pynvml.nvmlClocksThrottleReasonSwThermalSlowdown: "heat",
@@ -43,10 +43,7 @@ _SLOWED_BY: Final[Mapping[int, str]] = {
 
 
 class GpuSource:
-    """Reads every GPU; none where there is no NVIDIA driver.
-
-    `nvml` is pynvml's interface.
-    """
+    """Reads all NVIDIA GPUs through NVML; none without a driver."""
 
     def __init__(self, nvml: Any = pynvml) -> None:
         self._nvml = nvml
@@ -60,18 +57,18 @@ class GpuSource:
             self._handles = []
 
     def read(self) -> tuple[GpuReading, ...]:
-        """The GPUs; one that has fallen off the bus is left out."""
-        found = (
-            self._known(partial(self._gpu, index, handle))
+        """One reading per GPU; a GPU that fails is left out."""
+        readings = (
+            self._read_optional(partial(self._read_gpu, index, handle))
             for index, handle in enumerate(self._handles)
         )
-        return tuple(gpu for gpu in found if gpu is not None)
+        return tuple(reading for reading in readings if reading is not None)
 
-    def _gpu(self, index: int, handle: Any) -> GpuReading:
-        nvml = self._nvml
+    def _read_gpu(self, index: int, handle: Any) -> GpuReading:
+        nvml, optional = self._nvml, self._read_optional
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        milliwatts = self._known(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
-        reasons = self._known(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)) or 0
+        milliwatts = optional(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        reasons = optional(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)) or 0
         return GpuReading(
             index=index,
             name=nvml.nvmlDeviceGetName(handle),
@@ -79,13 +76,15 @@ class GpuSource:
             memory_used=memory.used,
             memory_total=memory.total,
             power_watts=None if milliwatts is None else milliwatts / 1000,
-            temperature_celsius=self._known(lambda: nvml.nvmlDeviceGetTemperature(handle, 0)),
-            slowed_by=tuple(dict.fromkeys(t for bit, t in _SLOWED_BY.items() if reasons & bit)),
+            temperature_celsius=optional(lambda: nvml.nvmlDeviceGetTemperature(handle, 0)),
+            slowed_by=tuple(
+                dict.fromkeys(name for bit, name in _SLOWDOWN_REASONS.items() if reasons & bit)
+            ),
         )
 
     @staticmethod
-    def _known(read: Callable[[], Any]) -> Any:
-        # Not every GPU tells everything, and virtual ones tell little.
+    def _read_optional(read: Callable[[], Any]) -> Any:
+        # Some GPUs, virtual ones above all, do not support every query.
         try:
             return read()
         except pynvml.NVMLError:
@@ -98,54 +97,47 @@ _SERVICES: Final = frozenset({"gateway", "max"})
 
 
 class ContainerSource:
-    """Reads the engine's container, however it was started, and the gateway's.
+    """Reads the containers labelled by maxgate and the Compose services `gateway` and `max`.
 
-    Those are the ones that maxgate labelled, and Compose's services `gateway` and `max`. None
-    without a Docker Engine. `connect` is `docker.from_env`.
+    Finds none without a Docker Engine, which is retried with backoff. `connect` has the signature
+    of `docker.from_env`.
     """
 
     def __init__(self, connect: Any = docker.from_env) -> None:
         self._connect = connect
         self._client: Any = None
-        self._pauses = Pauses()
+        self._backoff = Backoff()
 
     def read(self, elapsed: float) -> tuple[ContainerReading, ...]:
-        """The containers; blocks while Docker answers."""
-        if not self._pauses.over(elapsed):
+        """One reading per container, sorted by name; blocks until Docker responds."""
+        if not self._backoff.is_due(elapsed):
             return ()
         try:
             self._client = self._client or self._connect(timeout=3)
-            ours = [c for c in self._client.containers.list(all=True) if _is_ours(c.labels)]
-            found = tuple(sorted((_read(c) for c in ours), key=lambda reading: reading.name))
+            containers = self._client.containers.list(all=True)
+            readings = [_read_container(c) for c in containers if _is_maxgate(c.labels)]
         except (DockerException, RequestException):
-            self._pauses.failed(elapsed)
+            self._backoff.record_failure(elapsed)
             return ()
-        self._pauses.succeeded()
-        return found
+        self._backoff.reset()
+        return tuple(sorted(readings, key=lambda reading: reading.name))
 
 
-def _is_ours(labels: Mapping[str, str]) -> bool:
+def _is_maxgate(labels: Mapping[str, str]) -> bool:
     return _ENGINE_LABEL in labels or labels.get(_SERVICE_LABEL) in _SERVICES
 
 
-def _read(container: Any) -> ContainerReading:
+def _read_container(container: Any) -> ContainerReading:
     if container.status != "running":
         return ContainerReading(container.name, container.status)
-    # One shot: otherwise Docker waits a second for a second sample.
+    # Without one_shot, Docker takes a second sample, which takes a second.
     stats = container.stats(stream=False, one_shot=True)
-    return read_stats(container.name, stats)
-
-
-def read_stats(name: str, stats: Mapping[str, Any]) -> ContainerReading:
-    """A running container from the Docker Engine's statistics.
-
-    As `docker stats` does, memory that is only a cache of files is not counted as used.
-    """
     cpu, memory = stats.get("cpu_stats", {}), stats.get("memory_stats", {})
-    throttling, detail = cpu.get("throttling_data", {}), memory.get("stats", {})
-    cache = detail.get("inactive_file", detail.get("total_inactive_file", 0))
+    throttling, details = cpu.get("throttling_data", {}), memory.get("stats", {})
+    # Like `docker stats`, do not count inactive page cache as used memory.
+    cache = details.get("inactive_file", details.get("total_inactive_file", 0))
     return ContainerReading(
-        name=name,
+        name=container.name,
         status="running",
         cpu_seconds=cpu.get("cpu_usage", {}).get("total_usage", 0) / 1e9,
         memory_used=max(memory.get("usage", 0) - cache, 0),

@@ -1,4 +1,4 @@
-"""Who is asked over HTTP: the gateway, and each engine for its own metrics."""
+"""Sources read over HTTP: the gateway, and the metrics of each engine."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,106 +7,113 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from maxgate.monitor.gateway_metrics import read_gateway
-from maxgate.monitor.max_metrics import read_engine
+from maxgate.monitor.gateway_metrics import parse_gateway_metrics
+from maxgate.monitor.max_metrics import parse_max_metrics
 from maxgate.monitor.snapshot import EngineReading, GatewayReading
 
-_FIRST: Final = 1.0
-_LONGEST: Final = 10.0
+_TIMEOUT: Final = 3.0
+_MIN_DELAY: Final = 1.0
+_MAX_DELAY: Final = 10.0
 
 
-class Pauses:
-    """One second after the first failure, twice as long after each further one, up to ten."""
+class Backoff:
+    """Exponential backoff: 1 s after the first failure, doubled per further failure up to 10 s."""
 
     def __init__(self) -> None:
-        self._pause = 0.0
-        self._until = float("-inf")
+        self._delay = 0.0
+        self._retry_at = float("-inf")
 
-    def over(self, now: float) -> bool:
-        """Whether it may be asked again."""
-        return now >= self._until
+    def is_due(self, now: float) -> bool:
+        """Whether the next attempt may start."""
+        return now >= self._retry_at
 
-    def failed(self, now: float) -> None:
-        """It did not answer."""
-        self._pause = min(self._pause * 2, _LONGEST) if self._pause else _FIRST
-        self._until = now + self._pause
+    def record_failure(self, now: float) -> None:
+        """Increase the delay and start it now."""
+        self._delay = min(self._delay * 2, _MAX_DELAY) if self._delay else _MIN_DELAY
+        self._retry_at = now + self._delay
 
-    def succeeded(self) -> None:
-        """It answered."""
-        self._pause, self._until = 0.0, float("-inf")
-
-
-_TIMEOUT: Final = 3.0
+    def reset(self) -> None:
+        """Clear the delay after a success."""
+        self._delay, self._retry_at = 0.0, float("-inf")
 
 
 class GatewaySource:
-    """Reads the gateway; while it cannot be asked, with longer and longer pauses."""
+    """Reads the gateway's metrics, with backoff while they cannot be read."""
 
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         self._client = client
         self._url = url.rstrip("/")
-        self._pauses = Pauses()
+        self._backoff = Backoff()
         self._error: str | None = None
 
     async def read(self, elapsed: float) -> tuple[GatewayReading | None, str | None]:
-        """The reading, or None and why there is none."""
-        if not self._pauses.over(elapsed):
+        """The reading and None, or None and the error."""
+        if not self._backoff.is_due(elapsed):
             return None, self._error
         try:
             response = await self._client.get(
                 f"{self._url}/metrics", params={"buckets": "true"}, timeout=_TIMEOUT
             )
-            reading = read_gateway(_json(response))
+            reading = parse_gateway_metrics(_parse_json(response))
         except (httpx.HTTPError, ValueError) as error:
-            self._pauses.failed(elapsed)
-            self._error = reason(error)
+            self._backoff.record_failure(elapsed)
+            self._error = describe_error(error)
             return None, self._error
-        self._pauses.succeeded()
+        self._backoff.reset()
         return reading, None
 
 
+def _parse_json(response: httpx.Response) -> object:
+    response.raise_for_status()
+    try:
+        document: object = response.json()
+    except ValueError as error:
+        raise ValueError("not a maxgate gateway") from error
+    return document
+
+
 class EngineSource:
-    """Reads the metrics of engines, all at once."""
+    """Reads the metrics of all engines concurrently, with backoff per engine."""
 
     def __init__(self, client: httpx.AsyncClient, urls: Sequence[str] = ()) -> None:
         self._client = client
-        self._given = tuple(urls)
-        self._found: tuple[str, ...] = ()
-        self._pauses: dict[str, Pauses] = {}
+        self._configured_urls = tuple(urls)
+        self._discovered_urls: tuple[str, ...] = ()
+        self._backoffs: dict[str, Backoff] = {}
         self._errors: dict[str, str] = {}
 
     async def read(
         self, elapsed: float, gateway: GatewayReading | None
     ) -> tuple[EngineReading, ...]:
-        """A reading per engine; those of the gateway where no addresses were given.
+        """One reading per engine: the configured ones or, if none are, those of the gateway.
 
-        Engines that were known stay known while the gateway is away.
+        While the gateway is unreachable, the last discovered engines are read.
         """
         if gateway is not None:
-            self._found = tuple(metrics_url(engine.url) for engine in gateway.engines)
-        urls = self._given or self._found
-        return tuple(await asyncio.gather(*(self._read(url, elapsed) for url in urls)))
+            self._discovered_urls = tuple(metrics_url(engine.url) for engine in gateway.engines)
+        urls = self._configured_urls or self._discovered_urls
+        return tuple(await asyncio.gather(*(self._read_engine(url, elapsed) for url in urls)))
 
-    async def _read(self, url: str, elapsed: float) -> EngineReading:
-        pauses = self._pauses.setdefault(url, Pauses())
-        if not pauses.over(elapsed):
+    async def _read_engine(self, url: str, elapsed: float) -> EngineReading:
+        backoff = self._backoffs.setdefault(url, Backoff())
+        if not backoff.is_due(elapsed):
             return EngineReading(url, error=self._errors[url])
         try:
             response = await self._client.get(url, timeout=_TIMEOUT)
             response.raise_for_status()
-            reading = read_engine(url, response.text)
+            reading = parse_max_metrics(url, response.text)
         except (httpx.HTTPError, ValueError) as error:
-            pauses.failed(elapsed)
-            self._errors[url] = reason(error)
+            backoff.record_failure(elapsed)
+            self._errors[url] = describe_error(error)
             return EngineReading(url, error=self._errors[url])
-        pauses.succeeded()
+        backoff.reset()
         return reading
 
 
 def metrics_url(engine_url: str) -> str:
-    """Where MAX has its metrics: on the port after its own, as the gateway starts it.
+    """The URL of MAX's metrics: the port after the engine's, as the gateway starts MAX.
 
-    MAX by itself has them on 8001, which is the same for an engine on 8000.
+    MAX's own default, 8001, matches an engine on port 8000.
     """
     parts = urlsplit(engine_url)
     port = (parts.port or (443 if parts.scheme == "https" else 80)) + 1
@@ -114,27 +121,18 @@ def metrics_url(engine_url: str) -> str:
     return urlunsplit((parts.scheme, f"{host}:{port}", "/metrics", "", ""))
 
 
-def reason(error: Exception) -> str:
-    """Why something could not be read, in a few words."""
+def describe_error(error: Exception) -> str:
+    """Describe in a few words why a source could not be read."""
     match error:
         case httpx.HTTPStatusError() if error.response.status_code in {401, 403}:
-            return f"answered {error.response.status_code}; give a key with --api-key"
+            return f"HTTP {error.response.status_code}, set --api-key"
         case httpx.HTTPStatusError():
-            return f"answered {error.response.status_code}"
+            return f"HTTP {error.response.status_code}"
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return "no connection"
+            return "connection failed"
         case httpx.TimeoutException():
-            return f"no answer within {_TIMEOUT:.0f} s"
+            return f"no response within {_TIMEOUT:.0f} s"
         case httpx.HTTPError():
-            return "hung up"
+            return "connection closed"
         case _:
             return str(error)
-
-
-def _json(response: httpx.Response) -> object:
-    response.raise_for_status()
-    try:
-        parsed: object = response.json()
-    except ValueError as error:
-        raise ValueError("it answers, but not as maxgate does") from error
-    return parsed

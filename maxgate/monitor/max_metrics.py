@@ -1,7 +1,7 @@
-"""MAX's Prometheus text as an EngineReading.
+"""Parses MAX's Prometheus metrics.
 
-Names are those of MAX 26.7 on its metrics port. Each is looked for and may be missing: MAX
-publishes a family only once it has something to say, and versions differ.
+The names are those of MAX 26.7. Every metric is optional: MAX publishes a family only after its
+first value, and names differ between versions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,56 +40,56 @@ _HISTOGRAMS: Final = {
     "maxserve_batch_execution_time_milliseconds": ("batch_time", _MILLISECONDS),
     "maxserve_cache_used_kv_pct_percent": ("kv_used_share", 0.01),
 }
-# CE is context encoding, TG token generation.
-_BATCH_KINDS: Final = {"CE": "_prefill", "TG": "_decode"}
+# CE: context encoding (prefill). TG: token generation (decode).
+_BATCH_SUFFIXES: Final = {"CE": "_prefill", "TG": "_decode"}
 
 
-def read_engine(url: str, text: str) -> EngineReading:
-    """The reading of one engine.
+def parse_max_metrics(url: str, text: str) -> EngineReading:
+    """Parse the metrics of one engine, with durations converted to seconds.
 
-    Raises ValueError for text that is not Prometheus's or has nothing of MAX's.
+    Raises ValueError if the text is not in Prometheus format or has no metrics of MAX.
     """
     families = list(text_string_to_metric_families(text))
     if not any(family.name.startswith("maxserve_") for family in families):
-        raise ValueError("no metrics of MAX there")
+        raise ValueError("no MAX metrics")
     samples = [sample for family in families for sample in family.samples]
     histograms: dict[str, Histogram] = {}
     for family in families:
         if family.name in _HISTOGRAMS:
-            histograms |= _histograms(family)
+            histograms |= _parse_histograms(family)
     return EngineReading(
         url,
-        gauges=_sums(samples, _GAUGES),
-        counters=_sums(samples, _COUNTERS),
+        gauges=_sum_samples(samples, _GAUGES),
+        counters=_sum_samples(samples, _COUNTERS),
         histograms=histograms,
     )
 
 
-def _sums(samples: Iterable[Sample], names: Mapping[str, str]) -> dict[str, float]:
+def _sum_samples(samples: Iterable[Sample], names: Mapping[str, str]) -> dict[str, float]:
     labelled: dict[str, float] = {}
-    plain: dict[str, float] = {}
+    unlabelled: dict[str, float] = {}
     for sample in samples:
         name = names.get(sample.name)
         if name is not None:
-            target = labelled if sample.labels else plain
+            target = labelled if sample.labels else unlabelled
             target[name] = target.get(name, 0.0) + sample.value
-    # Where MAX publishes a sum beside its parts, the sum is the one without labels.
-    return labelled | plain
+    # If MAX publishes a total next to its parts, the total has no labels and takes precedence.
+    return labelled | unlabelled
 
 
-def _histograms(family: Metric) -> dict[str, Histogram]:
+def _parse_histograms(family: Metric) -> dict[str, Histogram]:
     name, scale = _HISTOGRAMS[family.name]
     bounds: dict[str, dict[float, float]] = {}
     totals: dict[str, float] = {}
     for sample in family.samples:
-        key = name + _BATCH_KINDS.get(sample.labels.get("batch_type", ""), "")
+        key = name + _BATCH_SUFFIXES.get(sample.labels.get("batch_type", ""), "")
         if sample.name.endswith("_bucket"):
-            up_to = bounds.setdefault(key, {})
+            counts = bounds.setdefault(key, {})
             bound = float(sample.labels["le"])
-            up_to[bound] = up_to.get(bound, 0.0) + sample.value
+            counts[bound] = counts.get(bound, 0.0) + sample.value
         elif sample.name.endswith("_sum"):
             totals[key] = totals.get(key, 0.0) + sample.value
     return {
-        key: from_cumulative(list(up_to.items()), totals.get(key, 0.0), scale=scale)
-        for key, up_to in bounds.items()
+        key: from_cumulative(list(counts.items()), totals.get(key, 0.0), scale=scale)
+        for key, counts in bounds.items()
     }

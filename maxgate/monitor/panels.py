@@ -1,34 +1,55 @@
-"""What stands in each panel of the dashboard."""
+"""Contents of the dashboard's panels, as Rich tables and texts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
 from rich.table import Table
 from rich.text import Text
 
-from maxgate.monitor.catalogue import show, show_bytes
-from maxgate.monitor.feed import View
+from maxgate.monitor.catalogue import format_bytes, format_value
 from maxgate.monitor.http_sources import metrics_url
-from maxgate.monitor.metrics import kv_used
+from maxgate.monitor.metrics import CLIENT_OUTCOMES, kv_cache_usage
 from maxgate.monitor.snapshot import EngineReading
-from maxgate.monitor.text_output import say_alert, say_evidence, say_span
+from maxgate.monitor.text_output import format_alert, format_duration, format_evidence
+from maxgate.monitor.view import View
+
+UNKNOWN: Final = "-"
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
+_TREND_POINTS: Final = 300  # five minutes at one sample per second
+_LATENCIES: Final = {
+    "request": "gateway.latency",
+    "first token": "gateway.ttft",
+    "per token": "gateway.tpot",
+    "MAX: first token": "max.ttft",
+    "MAX: per token": "max.tpot",
+}
+_TRAFFIC: Final = {
+    "requests": "gateway.requests",
+    "output tokens": "gateway.output_tokens",
+    "prompt tokens": "gateway.prompt_tokens",
+    "in flight": "gateway.in_flight",
+    "queued in MAX": "max.queued",
+    "failed": "gateway.error_share",
+}
+_ENGINE_COLUMNS: Final = ("running", "queued", "waiting", "decode batch", "KV", "hits", "evicted")
+_NARROW_ENGINE_COLUMNS: Final = ("running", "queued", "KV", "evicted")
+_MIN_WIDTH_OF_ALL_COLUMNS: Final = 100
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """One block per value, higher for more, from zero to the largest; a gap where there is none.
+    """Draw one block per value, scaled from zero to the maximum; blank for None.
 
-    Fewer values than `width` have blanks before them; of more, neighbours share a block, which
-    shows the largest of them, so that no peak is lost.
+    Fewer values than `width` are padded on the left. More values share blocks, each of which shows
+    the maximum of its values, so that peaks stay visible.
     """
-    shown = _squeezed(values, max(width, 0))
+    shown = _downsample(values, max(width, 0))
     top = max((value for value in shown if value is not None), default=0.0)
-    return "".join(_block(value, top) for value in shown).rjust(max(width, 0))
+    return "".join(_draw_block(value, top) for value in shown).rjust(max(width, 0))
 
 
-def _squeezed(values: Sequence[float | None], width: int) -> list[float | None]:
+def _downsample(values: Sequence[float | None], width: int) -> list[float | None]:
     if len(values) <= width:
         return list(values)
     edges = [index * len(values) // width for index in range(width + 1)] if width else []
@@ -36,7 +57,7 @@ def _squeezed(values: Sequence[float | None], width: int) -> list[float | None]:
     return [max((v for v in group if v is not None), default=None) for group in groups]
 
 
-def _block(value: float | None, top: float) -> str:
+def _draw_block(value: float | None, top: float) -> str:
     if value is None:
         return " "
     if top <= 0:
@@ -45,16 +66,29 @@ def _block(value: float | None, top: float) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """A share of 1 as a bar of this many characters."""
+    """Draw a share between 0 and 1 as a bar of `width` characters."""
     full = round(min(max(share, 0.0), 1.0) * width)
     return "━" * full + "╌" * (width - full)
 
 
-NOT_KNOWN: Final = "-"
+def _coloured_bar(share: float, width: int, *, full_is_bad: bool = True) -> Text:
+    if not full_is_bad:
+        return Text(bar(share, width), style="cyan")
+    style = "red" if share >= 0.95 else "yellow" if share >= 0.8 else "green"
+    return Text(bar(share, width), style=style)
 
 
-def new_table(*columns: str) -> Table:
-    """A table without lines; numbers are set to the right."""
+def _metric_text(view: View, name: str) -> Text:
+    """The current value, coloured if an alert on this metric is firing."""
+    value = view.metrics.get(name)
+    if value is None:
+        return Text(UNKNOWN, style="dim")
+    severities = [alert.rule.severity for alert in view.alerts if alert.rule.metric == name]
+    style = {"critical": "bold red", "warning": "bold yellow"}.get(min(severities, default=""), "")
+    return Text(format_value(name, value), style=style)
+
+
+def _new_table(*columns: str) -> Table:
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
     for index, column in enumerate(columns):
         left = index == 0 or column.startswith(("trend", "state"))
@@ -62,214 +96,24 @@ def new_table(*columns: str) -> Table:
     return table
 
 
-def value_of(view: View, name: str) -> Text:
-    """The number now, coloured where a rule is broken."""
-    value = view.numbers.get(name)
-    if value is None:
-        return Text(NOT_KNOWN, style="dim")
-    severities = [alert.rule.severity for alert in view.alerts if alert.rule.number == name]
-    style = {"critical": "bold red", "warning": "bold yellow"}.get(min(severities, default=""), "")
-    return Text(show(name, value), style=style)
-
-
-def bar_of(share: float, width: int, *, full_is_bad: bool = True) -> Text:
-    """A share as a bar, coloured by how full it is where full is bad."""
-    if not full_is_bad:
-        return Text(bar(share, width), style="cyan")
-    style = "red" if share >= 0.95 else "yellow" if share >= 0.8 else "green"
-    return Text(bar(share, width), style=style)
-
-
-_COLUMNS: Final = ("running", "queued", "waiting", "decode batch", "KV", "hits", "evicted")
-_NARROW: Final = ("running", "queued", "KV", "evicted")
-_ROOM_FOR_ALL: Final = 100
-
-
-def engines(view: View, width: int) -> Table:
-    """Each engine's state as the gateway sees it, and MAX's own numbers."""
-    columns = _COLUMNS if width >= _ROOM_FOR_ALL else _NARROW
-    table = new_table("engine", "state", *columns)
-    readings = {engine.url: engine for engine in view.snapshot.engines}
-    gateway = view.snapshot.gateway
-    for state in gateway.engines if gateway else ():
-        reading = readings.pop(metrics_url(state.url), None)
-        style = "green" if state.state == "healthy" else "bold red"
-        said = state.state if state.error is None else f"{state.state}: {state.error}"
-        table.add_row(state.url, Text(said, style=style), *_cells(reading, columns))
-    for url, reading in readings.items():
-        said = reading.error or "metrics only"
-        table.add_row(url, Text(said, style="dim"), *_cells(reading, columns))
-    return table
-
-
-def _cells(reading: EngineReading | None, columns: Sequence[str]) -> list[str]:
-    if reading is None:
-        return [NOT_KNOWN] * len(columns)
-    if reading.error is not None:
-        return [f"no metrics: {reading.error}"]
-    told = _told(reading)
-    return [told[column] for column in columns]
-
-
-def _told(reading: EngineReading) -> dict[str, str]:
-    gauges, counters = reading.gauges, reading.counters
-    batch = reading.histograms.get("batch_size_decode")
-    hits = counters.get("cache_hit_tokens", 0)
-    prompts = hits + counters.get("cache_miss_tokens", 0)
-    used = kv_used(reading)
-    return {
-        "running": _count(gauges.get("running")),
-        "queued": _count(gauges.get("queued")),
-        "waiting": _count(gauges.get("awaiting_admission")),
-        "decode batch": NOT_KNOWN if batch is None or batch.mean is None else f"{batch.mean:.1f}",
-        "KV": NOT_KNOWN if used is None else f"{used:.0%}",
-        "hits": f"{hits / prompts:.0%}" if prompts else NOT_KNOWN,
-        "evicted": _count(counters.get("preemptions")),
-    }
-
-
-def _count(value: float | None) -> str:
-    return NOT_KNOWN if value is None else f"{value:,.0f}"
-
-
-def machine(view: View, width: int) -> Table:
-    """Processor, memory and disk of gateway, machine, GPUs and containers."""
-    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    size = max(width - 42, 6)
-    for title, name, detail in _shares(view):
-        share = view.numbers.get(name)
-        if share is not None:
-            table.add_row(title, bar_of(share, size), f"{show(name, share)}{detail}")
-    for gpu in view.snapshot.gpus:
-        slowed = f", slowed by {', '.join(gpu.slowed_by)}" if gpu.slowed_by else ""
-        watts = "" if gpu.power_watts is None else f" {gpu.power_watts:.0f} W"
-        detail = f"{gpu.utilisation:.0%}{watts}{slowed}"
-        table.add_row(
-            f"GPU {gpu.index} {gpu.name}", bar_of(gpu.utilisation, size, full_is_bad=False), detail
-        )
-        memory = gpu.memory_used / gpu.memory_total
-        table.add_row("  memory", bar_of(memory, size), show_bytes(gpu.memory_used))
-    for container in view.snapshot.containers:
-        share = container.memory_used / container.memory_limit if container.memory_limit else 0.0
-        detail = f"{container.status} {show_bytes(container.memory_used)}"
-        table.add_row(f"container {container.name}", bar_of(share, size), detail)
-    return table
-
-
-def _shares(view: View) -> list[tuple[str, str, str]]:
-    gateway, host = view.snapshot.gateway, view.snapshot.host
-    memory = gateway.resident_bytes if gateway else None
-    workers = gateway.workers if gateway else 0
-    per = f" x {workers}, {show_bytes(memory)}" if memory is not None else ""
-    return [
-        ("gateway CPU/worker", "gateway.cpu_per_worker", per),
-        ("this machine CPU", "host.cpu", f" of {host.cores}" if host else ""),
-        ("  memory", "host.memory", f" of {show_bytes(host.memory_total)}" if host else ""),
-        ("  disk", "host.disk", f" of {show_bytes(host.disk_total)}" if host else ""),
-    ]
-
-
-_POINTS: Final = 300  # five minutes at a look a second
-_TIMINGS: Final = {
-    "whole answer": "gateway.latency",
-    "first token": "gateway.ttft",
-    "per token": "gateway.tpot",
-    "MAX: first token": "max.ttft",
-    "MAX: per token": "max.tpot",
-}
-_TRAFFIC: Final = {
-    "requests": "gateway.requests",
-    "tokens out": "gateway.output_tokens",
-    "tokens in": "gateway.prompt_tokens",
-    "in flight": "gateway.in_flight",
-    "queued in MAX": "max.queued",
-    "failed": "gateway.error_share",
-}
-
-
-def _growth(view: View, name: str) -> Text:
-    now, usual = view.numbers.get(name), view.history.usual(name)
-    if now is None or not usual:
-        return Text("")
-    if 2 / 3 < now / usual < 1.5:
-        return Text("→", style="dim")
-    rising = now > usual
-    return Text(
-        f"{'▲' if rising else '▼'}{now / usual:.1f}x", style="yellow" if rising else "green"
-    )
-
-
-def latency(view: View, width: int) -> Table:
-    """Percentiles over the window, their trend, and P95 against its usual value."""
-    table = new_table("", "P50", "P95", "P99", "trend of P95", "")
-    for title, name in _TIMINGS.items():
-        trend = sparkline(view.history.trend(f"{name}_p95", _POINTS), max(width - 52, 8))
-        table.add_row(
-            title,
-            *(value_of(view, f"{name}_p{p}") for p in (50, 95, 99)),
-            Text(trend, style="cyan"),
-            _growth(view, f"{name}_p95"),
-        )
-    return table
-
-
-def traffic(view: View, width: int) -> Table:
-    """Rates and depths."""
-    table = new_table("", "now", "trend")
-    for title, name in _TRAFFIC.items():
-        trend = sparkline(view.history.trend(name, _POINTS), max(width - 26, 8))
-        table.add_row(title, value_of(view, name), Text(trend, style="cyan"))
-    return table
-
-
-def diagnosis(view: View, width: int) -> Text:  # noqa: ARG001  # wraps
-    """What is slower, why, and what to do."""
-    found, text = view.diagnosis, Text()
-    for evidence in found.slower:
-        text.append(f"slower: {evidence}\n", style="yellow")
-    if not found.causes:
-        said = "the numbers name no cause" if found.slower else "nothing is wrong"
-        return text.append(said, style="yellow" if found.slower else "green")
-    for index, cause in enumerate(found.causes):
-        text.append(f"{cause.name}\n", style="bold red" if index == 0 else "yellow")
-        text.append(f"{say_evidence(cause)}\n")
-        text.append(f"→ {cause.advice}\n", style="italic")
-    return text
-
-
-def errors(view: View, width: int) -> Table | Text:  # noqa: ARG001  # narrow by nature
-    """Requests that did not end well, by kind."""
-    if not view.endings:
-        return Text("none", style="green")
-    table = new_table("kind", f"last {view.history.window:.0f} s", "ever")
-    for outcome, (recent, ever) in view.endings.items():
-        own = outcome in {"client_error", "client_gone"}
-        style = "dim" if own or not recent else "bold red"
-        table.add_row(outcome, Text(f"{recent:,}", style=style), f"{ever:,}")
-    return table
-
-
 def headline(view: View, width: int) -> Text:  # noqa: ARG001  # one line
-    """Who is watched, how it is, and since when."""
+    """The gateway's URL, state, uptime and workers."""
     gateway = view.snapshot.gateway
-    well = view.away_since is None and view.state == "healthy"
+    healthy = view.down_since is None and view.state == "healthy"
     text = Text.assemble(
-        (view.url, "bold"), "  ", (view.state, "bold green" if well else "bold red")
+        (view.url, "bold"), "  ", (view.state, "bold green" if healthy else "bold red")
     )
     if gateway is not None:
         workers = f"{gateway.workers} worker{'s' if gateway.workers != 1 else ''}"
-        text.append(f"  up {say_span(gateway.uptime)}, {workers}", style="dim")
+        text.append(f"  up {format_duration(gateway.uptime)}, {workers}", style="dim")
     return text
 
 
 def alerts(view: View, width: int) -> Text:  # noqa: ARG001  # wraps
-    """One line per alert; empty without any."""
+    """One line per firing alert."""
     lines = [
         Text(
-            f" {alert.rule.severity}: {say_alert(alert, view.snapshot.elapsed)}",
+            f" {alert.rule.severity}: {format_alert(alert, view.snapshot.elapsed)}",
             style="bold white on red" if alert.rule.severity == "critical" else "black on yellow",
         )
         for alert in view.alerts
@@ -277,15 +121,163 @@ def alerts(view: View, width: int) -> Text:  # noqa: ARG001  # wraps
     return Text("\n").join(lines)
 
 
+def latency(view: View, width: int) -> Table:
+    """Percentiles over the window, the trend of P95, and P95 compared with its usual value."""
+    table = _new_table("", "P50", "P95", "P99", "trend of P95", "")
+    for title, name in _LATENCIES.items():
+        trend = sparkline(view.history.trend(f"{name}_p95", _TREND_POINTS), max(width - 52, 8))
+        table.add_row(
+            title,
+            *(_metric_text(view, f"{name}_p{p}") for p in (50, 95, 99)),
+            Text(trend, style="cyan"),
+            _growth_text(view, f"{name}_p95"),
+        )
+    return table
+
+
+def _growth_text(view: View, name: str) -> Text:
+    value, usual = view.metrics.get(name), view.history.usual_value(name)
+    if value is None or not usual:
+        return Text("")
+    if 2 / 3 < value / usual < 1.5:
+        return Text("→", style="dim")
+    arrow, style = ("▲", "yellow") if value > usual else ("▼", "green")
+    return Text(f"{arrow}{value / usual:.1f}x", style=style)
+
+
+def traffic(view: View, width: int) -> Table:
+    """Rates and queue lengths, with their trends."""
+    table = _new_table("", "now", "trend")
+    for title, name in _TRAFFIC.items():
+        trend = sparkline(view.history.trend(name, _TREND_POINTS), max(width - 26, 8))
+        table.add_row(title, _metric_text(view, name), Text(trend, style="cyan"))
+    return table
+
+
+def engines(view: View, width: int) -> Table:
+    """Each engine's state in the gateway, and its own metrics."""
+    columns = _ENGINE_COLUMNS if width >= _MIN_WIDTH_OF_ALL_COLUMNS else _NARROW_ENGINE_COLUMNS
+    table = _new_table("engine", "state", *columns)
+    readings = {engine.url: engine for engine in view.snapshot.engines}
+    gateway = view.snapshot.gateway
+    for engine in gateway.engines if gateway else ():
+        reading = readings.pop(metrics_url(engine.url), None)
+        style = "green" if engine.state == "healthy" else "bold red"
+        state = engine.state if engine.error is None else f"{engine.state}: {engine.error}"
+        table.add_row(engine.url, Text(state, style=style), *_engine_cells(reading, columns))
+    for url, reading in readings.items():
+        state = reading.error or "metrics only"
+        table.add_row(url, Text(state, style="dim"), *_engine_cells(reading, columns))
+    return table
+
+
+def _engine_cells(reading: EngineReading | None, columns: Sequence[str]) -> list[str]:
+    if reading is None:
+        return [UNKNOWN] * len(columns)
+    if reading.error is not None:
+        return [f"no metrics: {reading.error}"]
+    gauges, counters = reading.gauges, reading.counters
+    batch = reading.histograms.get("batch_size_decode")
+    hits = counters.get("cache_hit_tokens", 0)
+    prompt_tokens = hits + counters.get("cache_miss_tokens", 0)
+    usage = kv_cache_usage(reading)
+    cells = {
+        "running": _format_count(gauges.get("running")),
+        "queued": _format_count(gauges.get("queued")),
+        "waiting": _format_count(gauges.get("awaiting_admission")),
+        "decode batch": UNKNOWN if batch is None or batch.mean is None else f"{batch.mean:.1f}",
+        "KV": UNKNOWN if usage is None else f"{usage:.0%}",
+        "hits": f"{hits / prompt_tokens:.0%}" if prompt_tokens else UNKNOWN,
+        "evicted": _format_count(counters.get("preemptions")),
+    }
+    return [cells[column] for column in columns]
+
+
+def _format_count(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def diagnosis(view: View, width: int) -> Text:  # noqa: ARG001  # wraps
+    """Latencies slower than usual, and causes with their evidence and advice."""
+    slower, causes = view.diagnosis.slower, view.diagnosis.causes
+    text = Text()
+    for evidence in slower:
+        text.append(f"slower: {evidence}\n", style="yellow")
+    if not causes:
+        message = "no cause found" if slower else "no problems found"
+        return text.append(message, style="yellow" if slower else "green")
+    for index, cause in enumerate(causes):
+        text.append(f"{cause.name}\n", style="bold red" if index == 0 else "yellow")
+        text.append(f"{format_evidence(cause)}\n")
+        text.append(f"→ {cause.advice}\n", style="italic")
+    return text
+
+
+def host(view: View, width: int) -> Table:
+    """Resource usage of the gateway, the host, GPUs and containers."""
+    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    bar_width = max(width - 42, 6)
+    for title, name, details in _host_rows(view):
+        share = view.metrics.get(name)
+        if share is not None:
+            value = f"{format_value(name, share)}{details}"
+            table.add_row(title, _coloured_bar(share, bar_width), value)
+    for title, share, details, full_is_bad in _device_rows(view):
+        table.add_row(title, _coloured_bar(share, bar_width, full_is_bad=full_is_bad), details)
+    return table
+
+
+def _host_rows(view: View) -> list[tuple[str, str, str]]:
+    """Title, metric, and details after its value."""
+    gateway, host = view.snapshot.gateway, view.snapshot.host
+    memory = gateway.resident_bytes if gateway else None
+    workers = gateway.workers if gateway else 0
+    per_worker = f" x {workers}, {format_bytes(memory)}" if memory is not None else ""
+    return [
+        ("gateway CPU/worker", "gateway.cpu_per_worker", per_worker),
+        ("host CPU", "host.cpu", f" of {host.cores}" if host else ""),
+        ("  memory", "host.memory", f" of {format_bytes(host.memory_total)}" if host else ""),
+        ("  disk", "host.disk", f" of {format_bytes(host.disk_total)}" if host else ""),
+    ]
+
+
+def _device_rows(view: View) -> Iterator[tuple[str, float, str, bool]]:
+    """Title, share, details, and whether a full bar is bad."""
+    for gpu in view.snapshot.gpus:
+        throttled = f", throttled: {', '.join(gpu.slowed_by)}" if gpu.slowed_by else ""
+        watts = "" if gpu.power_watts is None else f" {gpu.power_watts:.0f} W"
+        details = f"{gpu.utilisation:.0%}{watts}{throttled}"
+        yield f"GPU {gpu.index} {gpu.name}", gpu.utilisation, details, False
+        yield "  memory", gpu.memory_used / gpu.memory_total, format_bytes(gpu.memory_used), True
+    for container in view.snapshot.containers:
+        share = container.memory_used / container.memory_limit if container.memory_limit else 0.0
+        details = f"{container.status} {format_bytes(container.memory_used)}"
+        yield f"container {container.name}", share, details, True
+
+
+def errors(view: View, width: int) -> Table | Text:  # noqa: ARG001  # narrow by nature
+    """Unsuccessful requests by outcome."""
+    if not view.outcomes:
+        return Text("none", style="green")
+    table = _new_table("outcome", f"last {view.history.window:.0f} s", "total")
+    for outcome, (recent, total) in view.outcomes.items():
+        style = "dim" if outcome in CLIENT_OUTCOMES or not recent else "bold red"
+        table.add_row(outcome, Text(f"{recent:,}", style=style), f"{total:,}")
+    return table
+
+
 Panel = Callable[[View, int], Table | Text]
-"""What to show in so many columns."""
+"""Renders a view for a width in columns."""
 
 PANELS: Final[Mapping[str, tuple[str, Panel]]] = {
     "latency": ("Latency", latency),
     "traffic": ("Traffic", traffic),
     "engines": ("Engines", engines),
     "diagnosis": ("Diagnosis", diagnosis),
-    "machine": ("Machine", machine),
+    "host": ("Host", host),
     "errors": ("Errors", errors),
 }
-"""By the widget's id: title and content."""
+"""Title and renderer by widget ID."""

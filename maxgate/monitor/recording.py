@@ -1,11 +1,10 @@
-"""Snapshots in a file, one JSON object a line, and back again at their own pace.
+"""Files of snapshots: a header line, then one JSON object per line.
 
-The first line says what the file is. A line is written whole as soon as its snapshot is there, so
-that a recording that was cut off is good up to its last line.
+Each line is flushed as soon as its snapshot is taken, so an interrupted recording is complete up to
+its last full line.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self, TextIO
 
@@ -13,7 +12,6 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from maxgate.errors import ConfigurationError, MaxgateError
-from maxgate.monitor.sampler import Sleep
 from maxgate.monitor.snapshot import Snapshot
 
 FORMAT: Final = "maxgate-monitor"
@@ -22,7 +20,10 @@ _SNAPSHOT: Final = TypeAdapter(Snapshot)
 
 
 class Recorder:
-    """Writes snapshots to a file; a context manager."""
+    """Writes snapshots to a file; a context manager.
+
+    Raises ConfigurationError if the file cannot be created.
+    """
 
     def __init__(self, path: Path, url: str) -> None:
         try:
@@ -39,17 +40,17 @@ class Recorder:
         self._file.close()
 
     def write(self, snapshot: Snapshot) -> None:
-        """One line; raises MaxgateError where the disk takes no more."""
+        """Append a line; raises MaxgateError if that fails, for example on a full disk."""
         try:
             self._file.write(_SNAPSHOT.dump_json(snapshot).decode() + "\n")
         except OSError as error:
-            raise MaxgateError(f"the recording ends here: {error.strerror}") from error
+            raise MaxgateError(f"recording stopped: {error.strerror}") from error
 
 
 class Recording:
-    """A file of snapshots; `url` is the gateway's and `damaged` counts lines that are not whole.
+    """A recorded file: `url` of the gateway, `snapshots`, and the number of `damaged` lines.
 
-    Raises ConfigurationError for a file that is no recording, or one of another version.
+    Raises ConfigurationError if the file is not a recording, or has another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,14 +58,13 @@ class Recording:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-        header = _header(path, lines)
-        self.url: str = header.get("url", "")
+        self.url: str = _parse_header(path, lines).get("url", "")
         self.damaged = 0
-        self.snapshots = tuple(self._read(lines[1:]))
+        self.snapshots = tuple(self._parse_snapshots(lines[1:]))
         if not self.snapshots:
-            raise ConfigurationError(f"{path}: the recording is empty")
+            raise ConfigurationError(f"{path}: the recording has no snapshots")
 
-    def _read(self, lines: list[bytes]) -> Iterator[Snapshot]:
+    def _parse_snapshots(self, lines: list[bytes]) -> Iterator[Snapshot]:
         for line in lines:
             try:
                 yield _SNAPSHOT.validate_json(line)
@@ -72,7 +72,7 @@ class Recording:
                 self.damaged += 1
 
 
-def _header(path: Path, lines: list[bytes]) -> dict[str, str]:
+def _parse_header(path: Path, lines: list[bytes]) -> dict[str, str]:
     if not lines:
         raise ConfigurationError(f"{path}: the file is empty")
     try:
@@ -81,20 +81,9 @@ def _header(path: Path, lines: list[bytes]) -> dict[str, str]:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ConfigurationError(f"{path}: not a recording of monitor.py")
-    if header.get("version") != VERSION:
-        version = header.get("version")
+    version = header.get("version")
+    if version != VERSION:
         raise ConfigurationError(
-            f"{path}: version {version!r} of a recording; this program reads {VERSION}"
+            f"{path}: recording version {version!r} is not supported, only version {VERSION}"
         )
     return header
-
-
-async def replay(
-    recording: Recording, speed: float, sleep: Sleep = asyncio.sleep
-) -> AsyncGenerator[Snapshot]:
-    """The snapshots with their own pauses, `speed` times as fast."""
-    before = recording.snapshots[0].elapsed
-    for snapshot in recording.snapshots:
-        await sleep(max(snapshot.elapsed - before, 0) / speed)
-        before = snapshot.elapsed
-        yield snapshot

@@ -1,8 +1,10 @@
-"""Everything that was read at one moment.
+"""One sample of every source, as published.
 
-Counters are as they were published, since the start of whoever counts; what happened between two
-snapshots is worked out later, in spans.py. So a recording of snapshots loses nothing, and a pause
-in which nobody could be asked hides nothing either.
+Counters are cumulative since the start of their process; deltas.py computes increases between two
+snapshots. A recording of snapshots is therefore lossless, and nothing is lost while a source is
+unreachable.
+
+The field names of these classes are keys in recorded files and in `--json`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from maxgate.monitor.histogram import Histogram
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """An engine as the gateway sees it."""
+    """An engine as the gateway reports it."""
 
     url: str
     state: str
@@ -24,9 +26,9 @@ class EngineState:
 
 @dataclass(frozen=True, slots=True)
 class GatewayReading:
-    """The gateway's `/metrics`, all workers together; times in seconds.
+    """The gateway's `/metrics`, summed over all workers; times in seconds.
 
-    `cpu_seconds` and `resident_bytes` are None where its system does not tell.
+    `cpu_seconds` and `resident_bytes` are None if the gateway does not report them.
     """
 
     uptime: float
@@ -44,9 +46,9 @@ class GatewayReading:
 
 @dataclass(frozen=True, slots=True)
 class EngineReading:
-    """MAX's own metrics by the names of max_metrics.py; what it does not publish is not there.
+    """MAX's own metrics under the names in max_metrics.py; unpublished metrics are missing.
 
-    Durations are in seconds. `error` says why nothing could be read.
+    Durations are in seconds. `error` is set if the metrics could not be read.
     """
 
     url: str
@@ -58,7 +60,7 @@ class EngineReading:
 
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """The machine that the monitor runs on; processor times in seconds over all cores."""
+    """The host that runs the monitor; CPU times in seconds, summed over all cores."""
 
     cores: int
     cpu_busy_seconds: float
@@ -71,7 +73,7 @@ class HostReading:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One NVIDIA GPU; `slowed_by` names why its clocks are held down."""
+    """One NVIDIA GPU; `slowed_by` lists the reasons for reduced clocks."""
 
     index: int
     name: str
@@ -85,7 +87,7 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True)
 class ContainerReading:
-    """One container; `throttled_periods` of `periods` scheduling periods hit its CPU limit."""
+    """One container; it hit its CPU limit in `throttled_periods` of `periods` CFS periods."""
 
     name: str
     status: str
@@ -98,10 +100,10 @@ class ContainerReading:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One look at everything.
+    """Readings of all sources, taken together.
 
-    `at` is seconds since 1970 for people, `elapsed` seconds of a monotonic clock for differences.
-    `gateway` is None while it cannot be asked, and `gateway_error` says why.
+    `at` is Unix time in seconds, for display; `elapsed` is seconds on a monotonic clock, for
+    differences. If the gateway is unreachable, `gateway` is None and `gateway_error` says why.
     """
 
     at: float

@@ -1,43 +1,47 @@
-"""Reading an event stream.
+"""Decode server-sent events.
 
-The rules are those of the HTML standard, section 9.2.6: lines end with LF, CRLF or CR, an empty
-line ends an event, `data` lines of one event are joined with LF, comments and other fields are
-passed over.
+HTML standard, section 9.2.6: lines end with LF, CRLF or CR, an empty line ends an event, the `data`
+lines of one event are joined with LF, comments and other fields are ignored.
 """
 
 from typing import Final
 
-# As numbers: looking for b"\r" with `in`, bytes raise an error inside and take it back.
+# Integers, because `b"\r" in data` raises and catches an exception internally on every call.
 _LF: Final = 10
 _CR: Final = 13
 _DATA: Final = b"data: "
 
 
 class EventStreamDecoder:
-    """Takes bytes as they arrive and gives back the `data` of every event that is complete."""
+    """Turns received bytes into the `data` of complete events."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, received: bytes) -> list[bytes]:
-        """The events that these bytes complete, in order."""
+        """Return the events that these bytes complete, in order."""
         buffer = self._rest + received if self._rest else received
         if _CR in buffer:
             # A CR at the end may be the first half of a CRLF.
             held = b"\r" if buffer.endswith(b"\r") else b""
             whole = buffer[: len(buffer) - len(held)]
             buffer = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
-        # Most of what arrives is one event of one line.
+        # Fast path: most reads contain exactly one event with one line.
         if buffer.find(b"\n") == len(buffer) - 2 and buffer[:6] == _DATA and buffer[-1] == _LF:
             self._rest = b""
             return [buffer[6:-2]]
-        *events, self._rest = buffer.split(b"\n\n")
-        return [data for event in events if (data := _data(event)) is not None]
+        events = buffer.split(b"\n\n")
+        self._rest = events.pop()
+        found = []
+        for event in events:
+            if event[:6] == _DATA and _LF not in event:
+                found.append(event[6:])
+            elif (data := _extract_data(event)) is not None:
+                found.append(data)
+        return found
 
 
-def _data(event: bytes) -> bytes | None:
-    if event.startswith(_DATA) and _LF not in event:
-        return event[6:]
+def _extract_data(event: bytes) -> bytes | None:
     lines = []
     for line in event.split(b"\n"):
         name, _, value = line.partition(b":")

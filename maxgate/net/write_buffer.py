@@ -1,41 +1,42 @@
-"""Writes to sockets, those of one turn of the event loop together."""
+"""Socket writes, batched per iteration of the event loop."""
 
 import asyncio
 from typing import Any
 
+from typing_extensions import override
+
 
 class WriteBuffer:
-    """Holds what is written until the event loop's turn ends.
+    """Holds writes until the current iteration of the event loop ends.
 
-    What goes to one socket is joined to a single write. And writing wakes up whoever waits at the
-    other end, which takes longer than the write itself: where many writes follow each other
-    closely, most find it awake.
+    Writes to one socket are joined into a single system call. A write also wakes the peer, which
+    costs more than the write; batching writes means most of them find it already awake.
     """
 
     def __init__(self) -> None:
-        self._held: dict[asyncio.WriteTransport, bytes] = {}
+        self._pending: dict[asyncio.WriteTransport, bytes] = {}
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
-        """Write this at the end of the turn, in order; never if the transport is closed by then."""
-        held = self._held
-        if not held:
+        """Queue `data` in order; it is dropped if the transport closes before the flush."""
+        pending = self._pending
+        if not pending:
             asyncio.get_running_loop().call_soon(self.flush)
-        before = held.get(transport)
-        held[transport] = data if before is None else before + data
+        before = pending.get(transport)
+        pending[transport] = data if before is None else before + data
 
     def flush(self) -> None:
-        """Write all that is held, now."""
-        held, self._held = self._held, {}
-        for transport, data in held.items():
+        """Write everything that is pending now."""
+        pending, self._pending = self._pending, {}
+        for transport, data in pending.items():
             if not transport.is_closing():
                 transport.write(data)
 
 
 class BufferedTransport(asyncio.Transport):
-    """A transport whose writes wait for the end of the event loop's turn.
+    """A transport whose writes go through a WriteBuffer.
 
-    uvicorn writes the head of an answer, its body and the end of its body apart; together they are
-    one system call and one packet.
+    uvicorn writes the head of a response, its body and the end of its body separately; buffered,
+    they are one system call and one packet.
     """
 
     def __init__(self, transport: asyncio.Transport, writes: WriteBuffer) -> None:
@@ -43,32 +44,32 @@ class BufferedTransport(asyncio.Transport):
         self._transport = transport
         self._writes = writes
 
+    @override
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See asyncio."""
         if data:
             self._writes.write(self._transport, bytes(data))
 
+    @override
     def close(self) -> None:
-        """See asyncio; what was written is sent first."""
-        self._writes.flush()
+        self._writes.flush()  # pending data must leave before the socket closes
         self._transport.close()
 
+    @override
     def is_closing(self) -> bool:
-        """See asyncio."""
         return self._transport.is_closing()
 
+    @override
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """See asyncio."""
         return self._transport.get_extra_info(name, default)
 
+    @override
     def pause_reading(self) -> None:
-        """See asyncio."""
         self._transport.pause_reading()
 
+    @override
     def resume_reading(self) -> None:
-        """See asyncio."""
         self._transport.resume_reading()
 
+    @override
     def abort(self) -> None:
-        """See asyncio."""
         self._transport.abort()

@@ -1,1 +1,1 @@
-"""Reports of load tests as charts, grades and advice."""
+"""visualize_results.py: charts, grades and advice from load test reports."""

@@ -1,269 +1,280 @@
-"""What to do about it: which knob, why, and the numbers that say so.
+"""Advice: what to change, derived from the results, with the evidence for it.
 
-Each rule looks at one run and speaks only where its numbers are there. Rules about the measurement
-come first: a number that is not to be believed is no reason to turn a knob.
+Each rule reads one report and stays silent if the numbers it needs are missing. Rules about the
+validity of the measurement come first, because invalid results are no reason to tune a server.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from maxgate.report.formatting import format_value
 from maxgate.report.runs import Run
-from maxgate.report.units import show
 from maxgate.results.report import Level, Report
+
+NO_ADVICE: Final = "These results suggest no change."
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to do, and the evidence."""
+    """A suggested change and the evidence for it."""
 
     text: str
     evidence: str
 
 
-Rule = Callable[[Report], Iterator[Advice]]
+def advise(run: Run) -> list[Advice]:
+    """Apply all rules to the run, in order of importance."""
+    return [advice for rule in RULES for advice in rule(run.report)]
 
 
-def percentile(level: Level, metric: str, percent: str) -> float | None:
-    """None where it is not known."""
+def _target_levels(report: Report) -> list[Level]:
+    return [level for level in report.levels if level.side == "target"]
+
+
+def _percentile(level: Level, metric: str, percent: str) -> float | None:
     found = level.metrics.get(metric)
     return found.percentiles.get(percent) if found else None
 
 
-def targets(report: Report) -> list[Level]:
-    """The levels, without those of a baseline."""
-    return [level for level in report.levels if level.side == "target"]
-
-
-def lightest_and_heaviest(report: Report) -> tuple[Level, Level] | None:
-    """Of the first scenario, by requests in flight; None with fewer than two levels."""
-    levels = [level for level in targets(report) if level.requests.succeeded]
-    by_scenario = [one for one in levels if levels and one.scenario == levels[0].scenario]
-    ordered = sorted(by_scenario, key=lambda level: level.in_flight.mean)
+def _lightest_and_heaviest(report: Report) -> tuple[Level, Level] | None:
+    """Levels of the first scenario with the fewest and most requests in flight, if they differ."""
+    levels = [level for level in _target_levels(report) if level.requests.succeeded]
+    same_scenario = [level for level in levels if level.scenario == levels[0].scenario]
+    ordered = sorted(same_scenario, key=lambda level: level.in_flight.mean)
     return (ordered[0], ordered[-1]) if len(ordered) >= 2 else None
 
 
-_ERROR_KNOBS: Final = {
-    "http_429": "the server limits the rate: raise the limit of this key, or send less",
-    "http_503": "no engine had room: add a replica (another --engine-url), or raise MAX's "
-    "--max-batch-size",
-    "http_502": "the engine failed: its log (maxgate: logs/engine-PORT.log) says why",
-    "http_504": "the engine was silent for too long: see its queue with monitor.py, or raise "
-    "upstream.first_token_timeout",
-    "http_401": "give a key with --api-key",
-    "timeout": "answers take longer than the client waits: fewer at a time, or a higher --timeout",
-    "connect": "connections were refused: more --workers, and see `ulimit -n` on both sides",
-    "disconnected": "the server hung up: its log says why; a proxy between may have a time limit",
-    "stream_error": "the engine broke off answers: see its log, and preemptions in monitor.py",
-}
+# Validity of the measurement
 
 
-def errors(report: Report) -> Iterator[Advice]:
-    """Failures, the most frequent kind first."""
-    kinds: dict[str, int] = {}
-    for level in targets(report):
-        for kind, count in level.requests.errors.items():
-            kinds[kind] = kinds.get(kind, 0) + count
-    attempted = sum(level.requests.attempted for level in targets(report))
-    for kind, count in sorted(kinds.items(), key=lambda item: -item[1]):
-        text = _ERROR_KNOBS.get(kind, "the server's log at that time says more")
-        yield Advice(
-            f"{kind}: {text}", f"{count:,} of {attempted:,} requests, {count / attempted:.2%}"
-        )
-
-
-def knee(report: Report) -> Iterator[Advice]:
-    """Where more load gives no more throughput."""
-    if (found := report.saturation) is not None and found.found and found.level:
-        yield Advice(
-            f"keep the load at {found.level}: more gives longer waits and no more throughput; "
-            "beyond it, add a replica",
-            found.reason,
-        )
-        return
-    pair = lightest_and_heaviest(report)
-    if pair is None:
-        return
-    light, heavy = pair
-    levels = [one for one in targets(report) if one.scenario == light.scenario]
-    most = max(level.throughput.requests for level in levels)
-    # The lightest level that gives nearly all there is to have.
-    knee = min(
-        (one for one in levels if one.throughput.requests >= 0.95 * most),
-        key=lambda level: level.in_flight.mean,
-    )
-    if heavy.in_flight.mean >= 1.5 * knee.in_flight.mean:
-        yield Advice(
-            f"keep the load at {knee.name}: more only waits; beyond it, add a replica",
-            f"{show(knee.throughput.requests, '/s')} at {knee.name}, "
-            f"{show(heavy.throughput.requests, '/s')} at {heavy.name}",
-        )
-
-
-def queueing(report: Report) -> Iterator[Advice]:
-    """Standing in line against slow tokens."""
-    pair = lightest_and_heaviest(report)
-    if pair is None:
-        return
-    light, heavy = pair
-    first = percentile(light, "ttft", "50"), percentile(heavy, "ttft", "50")
-    token = percentile(light, "tpot", "50"), percentile(heavy, "tpot", "50")
-    if None in first or None in token:
-        return
-    ttft = (first[1] or 0.0) / (first[0] or 1.0)
-    tpot = (token[1] or 0.0) / (token[0] or 1.0)
-    evidence = (
-        f"from {light.name} to {heavy.name}: first token {show(first[0], 's')} to "
-        f"{show(first[1], 's')} (x{ttft:.1f}), per token {show(token[0], 's')} to "
-        f"{show(token[1], 's')} (x{tpot:.1f})"
-    )
-    if ttft >= 3 and ttft >= 2 * tpot:
-        yield Advice(
-            "the wait for the first token grows faster than the time per token: requests stand in "
-            "line. Raise MAX's --max-batch-size if monitor.py shows a queue and free memory, else "
-            "add a replica",
-            evidence,
-        )
-    elif tpot >= 2:
-        yield Advice(
-            "every token is slower in a fuller batch, so the device itself is the limit: a faster "
-            "one, a smaller encoding, or a replica; a smaller --max-batch-size trades throughput "
-            "for time per token",
-            evidence,
-        )
-
-
-def tail(report: Report) -> Iterator[Advice]:
-    """Few answers that are far slower."""
-    for level in targets(report):
-        middle, tail = percentile(level, "latency", "50"), percentile(level, "latency", "99")
-        if middle and tail and tail > 5 * middle:
-            stalls = level.chunks.stalls if level.chunks else 0
-            yield Advice(
-                "a few answers are far slower than the rest: see in the time line whether they "
-                "come together (a compile, a preemption, another job) or all along (long prompts)",
-                f"{level.name}: P99 {show(tail, 's')} against P50 {show(middle, 's')}, "
-                f"{stalls} stalls",
-            )
-
-
-def gateway_cost(report: Report) -> Iterator[Advice]:
-    """What the gateway itself costs."""
-    worse = [change for change in report.paired if change.verdict == "worse"]
-    later = {change.level for change in worse if change.metric == "latency"}
-    for change in worse:
-        # An earlier first token leaves more time between the others, at the same end.
-        if change.metric == "tpot" and change.level not in later:
-            continue
-        if change.difference and change.before:
-            share = change.difference / change.before
-            if share >= 0.05:
-                yield Advice(
-                    "the gateway is felt: give it more --workers, or a core of its own",
-                    f"{change.level}, {change.metric} {change.statistic}: "
-                    f"{show(change.before, change.unit)} without, "
-                    f"{show(change.after, change.unit)} with it ({share:+.0%})",
-                )
-                return
-
-
-def drift(report: Report) -> Iterator[Advice]:
-    """What grows in a soak."""
-    for drift in report.drift:
-        if drift.verdict == "growing":
-            yield Advice(
-                f"{drift.metric} grows all through the run: look for what is never freed, memory "
-                "and KV cache first (monitor.py --record)",
-                f"{drift.level}: {show(drift.per_hour, 's')} per hour",
-            )
-
-
-def client_was_the_limit(report: Report) -> Iterator[Advice]:
-    """Numbers of a client at its limit."""
+def advise_on_limited_client(report: Report) -> Iterator[Advice]:
+    """Results that show the client's limit instead of the server's."""
     limited = [level for level in report.levels if level.client.limited]
     if limited:
         yield Advice(
-            "measure again with more --processes, or from another machine: these numbers are the "
-            "client's, not the server's",
+            "repeat the measurement with more --processes or from another machine: the client, not "
+            "the server, limited these results",
             "; ".join(f"{one.name}: {one.client.reason or 'limited'}" for one in limited),
         )
 
 
-def too_few(report: Report) -> Iterator[Advice]:
-    """Too few answers for a tail."""
+def advise_on_few_requests(report: Report) -> Iterator[Advice]:
+    """Too few requests for tail percentiles."""
     few = [
         level
-        for level in targets(report)
-        if level.requests.succeeded and percentile(level, "latency", "99") is None
+        for level in _target_levels(report)
+        if level.requests.succeeded and _percentile(level, "latency", "99") is None
     ]
     if few:
         yield Advice(
-            "run longer: a P99 needs 100 answers, and an interval around it 200",
+            "run longer: P99 needs 100 successful requests, and its interval needs 200",
             "; ".join(
-                f"{one.scenario} {one.name}: {one.requests.succeeded} answers" for one in few
+                f"{one.scenario} {one.name}: {one.requests.succeeded} requests" for one in few
             ),
         )
 
 
-def warm_cache(report: Report) -> Iterator[Advice]:
-    """Prompts that the engine knew."""
-    for level in targets(report):
+def advise_on_warm_cache(report: Report) -> Iterator[Advice]:
+    """Results that a warm prefix cache makes look faster."""
+    for level in _target_levels(report):
         tokens = level.tokens
         if report.workload.cold or not tokens.cached or not tokens.input:
             continue
         if (share := tokens.cached / tokens.input) >= 0.3:
             yield Advice(
-                "for what a first-time prompt costs, measure with a cold cache (--cold): here the "
-                "engine knew much of the prompts already",
-                f"{level.name}: {share:.0%} of the prompt tokens came from the prefix cache",
+                "use a cold cache (--cold) to measure first-time prompts: the engine had cached "
+                "many of these prompt tokens",
+                f"{level.name}: {share:.0%} of prompt tokens came from the prefix cache",
             )
             return
 
 
-def late_schedule(report: Report) -> Iterator[Advice]:
-    """A rate that was not kept."""
-    for level in targets(report):
-        served, felt = (
-            percentile(level, "latency", "95"),
-            percentile(level, "response_latency", "95"),
+# Errors
+
+_ERROR_REMEDIES: Final = {
+    "http_429": "the server limits the rate; raise the limit of this API key or send less",
+    "http_503": "no engine had capacity; add a replica (another --engine-url) or raise MAX's "
+    "--max-batch-size",
+    "http_502": "the engine failed; see its log (maxgate: logs/engine-PORT.log)",
+    "http_504": "the engine timed out; check its queue with monitor.py or raise "
+    "upstream.first_token_timeout",
+    "http_401": "pass an API key with --api-key",
+    "timeout": "responses take longer than the client timeout; lower the concurrency or raise "
+    "--timeout",
+    "connect": "connections were refused; add --workers and check `ulimit -n` on both machines",
+    "disconnected": "the server closed the connection; see its log, and check the timeouts of any "
+    "proxy in between",
+    "stream_error": "the engine aborted responses; see its log, and preemptions in monitor.py",
+}
+
+
+def advise_on_errors(report: Report) -> Iterator[Advice]:
+    """Remedies for failures, most frequent kind first."""
+    kinds: dict[str, int] = {}
+    for level in _target_levels(report):
+        for kind, count in level.requests.errors.items():
+            kinds[kind] = kinds.get(kind, 0) + count
+    attempted = sum(level.requests.attempted for level in _target_levels(report))
+    for kind, count in sorted(kinds.items(), key=lambda item: -item[1]):
+        text = _ERROR_REMEDIES.get(kind, "see the server's log for the time of the run")
+        yield Advice(
+            f"{kind}: {text}", f"{count:,} of {attempted:,} requests, {count / attempted:.2%}"
         )
-        if level.rate is not None and served and felt and felt > 1.5 * served:
+
+
+# Capacity and latency
+
+
+def advise_on_saturation(report: Report) -> Iterator[Advice]:
+    """The load beyond which throughput no longer grows."""
+    if (found := report.saturation) is not None and found.found and found.level:
+        yield _limit_load(found.level, found.reason)
+        return
+    pair = _lightest_and_heaviest(report)
+    if pair is None:
+        return
+    light, heavy = pair
+    levels = [level for level in _target_levels(report) if level.scenario == light.scenario]
+    peak = max(level.throughput.requests for level in levels)
+    knee = min(
+        (level for level in levels if level.throughput.requests >= 0.95 * peak),
+        key=lambda level: level.in_flight.mean,
+    )
+    if heavy.in_flight.mean >= 1.5 * knee.in_flight.mean:
+        yield _limit_load(
+            knee.name,
+            f"{format_value(knee.throughput.requests, '/s')} at {knee.name}, "
+            f"{format_value(heavy.throughput.requests, '/s')} at {heavy.name}",
+        )
+
+
+def _limit_load(level: str, evidence: str) -> Advice:
+    return Advice(
+        f"limit the load to {level}: more load adds waiting time but no throughput; add a replica "
+        "to serve more",
+        evidence,
+    )
+
+
+def advise_on_queueing(report: Report) -> Iterator[Advice]:
+    """Growing latency, caused by queueing or by slower tokens in larger batches."""
+    pair = _lightest_and_heaviest(report)
+    if pair is None:
+        return
+    light, heavy = pair
+    first = _percentile(light, "ttft", "50"), _percentile(heavy, "ttft", "50")
+    token = _percentile(light, "tpot", "50"), _percentile(heavy, "tpot", "50")
+    if None in first or None in token:
+        return
+    ttft = (first[1] or 0.0) / (first[0] or 1.0)
+    tpot = (token[1] or 0.0) / (token[0] or 1.0)
+    evidence = (
+        f"from {light.name} to {heavy.name}: time to first token {format_value(first[0], 's')} to "
+        f"{format_value(first[1], 's')} (x{ttft:.1f}), time per token "
+        f"{format_value(token[0], 's')} to {format_value(token[1], 's')} (x{tpot:.1f})"
+    )
+    if ttft >= 3 and ttft >= 2 * tpot:
+        yield Advice(
+            "requests are queueing, because time to first token grows faster than time per token: "
+            "raise MAX's --max-batch-size if monitor.py shows a queue and free memory, otherwise "
+            "add a replica",
+            evidence,
+        )
+    elif tpot >= 2:
+        yield Advice(
+            "the device is the limit, because time per token grows with the batch size: use a "
+            "faster device, a smaller encoding or a replica; a smaller --max-batch-size trades "
+            "throughput for time per token",
+            evidence,
+        )
+
+
+def advise_on_unsustained_rate(report: Report) -> Iterator[Advice]:
+    """A request rate above the server's capacity."""
+    for level in _target_levels(report):
+        sent = _percentile(level, "latency", "95")
+        scheduled = _percentile(level, "response_latency", "95")
+        if level.rate is not None and sent and scheduled and scheduled > 1.5 * sent:
             yield Advice(
-                "the server cannot take this rate: look at latency from schedule, which is what "
-                "users would feel; latency from departure hides the wait",
-                f"{level.name}: P95 {show(served, 's')} from departure, {show(felt, 's')} from "
-                "schedule",
+                "the server cannot sustain this rate: use latency from schedule, which includes "
+                "the wait that users experience before a request is sent",
+                f"{level.name}: P95 {format_value(sent, 's')} from sending, "
+                f"{format_value(scheduled, 's')} from schedule",
             )
 
 
-def bundled_tokens(report: Report) -> Iterator[Advice]:
+def advise_on_slow_tail(report: Report) -> Iterator[Advice]:
+    """A few responses that are much slower than the median."""
+    for level in _target_levels(report):
+        p50, p99 = _percentile(level, "latency", "50"), _percentile(level, "latency", "99")
+        if p50 and p99 and p99 > 5 * p50:
+            stalls = level.chunks.stalls if level.chunks else 0
+            yield Advice(
+                "a few responses are much slower than the rest: check in the timeline whether they "
+                "occur together (compilation, preemption, another job) or throughout the run (long "
+                "prompts)",
+                f"{level.name}: P99 {format_value(p99, 's')}, P50 {format_value(p50, 's')}, "
+                f"{stalls} stalls",
+            )
+
+
+def advise_on_multi_token_chunks(report: Report) -> Iterator[Advice]:
     """Chunk gaps that are not token gaps."""
-    for level in targets(report):
+    for level in _target_levels(report):
         per_chunk = level.chunks.tokens_per_chunk if level.chunks else None
         if per_chunk is not None and per_chunk >= 2:
             yield Advice(
-                "several tokens come in one chunk: read time per output token, not the chunk gap; "
-                "where monitor.py shows answers buffered in MAX, its API process is behind",
+                "chunks hold several tokens: use time per output token instead of chunk gap; if "
+                "monitor.py shows responses buffered in MAX, its API process is the bottleneck",
                 f"{level.name}: {per_chunk:.1f} tokens per chunk",
             )
             return
 
 
-RULES: Final[Sequence[Rule]] = (
-    client_was_the_limit,
-    too_few,
-    warm_cache,
-    errors,
-    knee,
-    queueing,
-    late_schedule,
-    tail,
-    bundled_tokens,
-    gateway_cost,
-    drift,
+def advise_on_gateway_overhead(report: Report) -> Iterator[Advice]:
+    """Latency that the gateway adds over the baseline."""
+    worse = [change for change in report.paired if change.verdict == "worse"]
+    slower_levels = {change.level for change in worse if change.metric == "latency"}
+    for change in worse:
+        # With equal latency, an earlier first token alone raises the time per output token.
+        if change.metric == "tpot" and change.level not in slower_levels:
+            continue
+        if change.difference and change.before:
+            share = change.difference / change.before
+            if share >= 0.05:
+                yield Advice(
+                    "the gateway adds noticeable overhead: give it more --workers or a dedicated "
+                    "core",
+                    f"{change.level}, {change.metric} {change.statistic}: "
+                    f"{format_value(change.before, change.unit)} without the gateway, "
+                    f"{format_value(change.after, change.unit)} with it ({share:+.0%})",
+                )
+                return
+
+
+def advise_on_drift(report: Report) -> Iterator[Advice]:
+    """Latency that grows or throughput that falls during a soak test."""
+    for one in report.drift:
+        is_rate = one.metric == "throughput"
+        if one.verdict == ("falling" if is_rate else "growing"):
+            yield Advice(
+                f"{one.metric} is {one.verdict} throughout the run: look for a leak, first in "
+                "memory and KV cache (monitor.py --record)",
+                f"{one.level}: {format_value(one.per_hour, '/s' if is_rate else 's')} per hour",
+            )
+
+
+RULES: Final[tuple[Callable[[Report], Iterator[Advice]], ...]] = (
+    advise_on_limited_client,
+    advise_on_few_requests,
+    advise_on_warm_cache,
+    advise_on_errors,
+    advise_on_saturation,
+    advise_on_queueing,
+    advise_on_unsustained_rate,
+    advise_on_slow_tail,
+    advise_on_multi_token_chunks,
+    advise_on_gateway_overhead,
+    advise_on_drift,
 )
-
-
-def advise(run: Run) -> list[Advice]:
-    """What the run's numbers ask for, the most important first."""
-    return [advice for rule in RULES for advice in rule(run.report)]

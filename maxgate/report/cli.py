@@ -1,9 +1,9 @@
-"""The command `visualize_results.py`."""
+"""Command line of visualize_results.py."""
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,51 +11,54 @@ from rich.console import Console
 from maxgate.cli.run import run
 from maxgate.errors import ConfigurationError
 from maxgate.report.runs import Run, read_runs
-from maxgate.report.terminal import show_on
+from maxgate.report.terminal import print_runs
 
-_PLAIN_WIDTH = 160  # into a file or a pipe
+_REDIRECTED_WIDTH: Final = 160  # columns when stdout is a file or a pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run it, with this process's arguments if none are given, and exit."""
+    """Run the command with these arguments (default: `sys.argv`) and exit."""
     run(visualize_results, "visualize_results.py", arguments)
 
 
 def visualize_results(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(help="Reports of load_test.py; others are compared with the oldest."),
+        typer.Argument(help="Reports of load_test.py; the oldest is the reference."),
     ] = None,
     *,
-    html: Annotated[Path | None, typer.Option(help="Write one page that works offline.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write the charts as a picture.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the charts as a PNG image.")] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write tables and advice for a pull request.")
+        Path | None, typer.Option(help="Write tables and advice as Markdown, for a pull request.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the terminal.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no results to the terminal.")
+    ] = False,
 ) -> int:
-    """Charts, grades and advice from reports; without any, from the newest in results/.
+    """Show charts, grades and advice from load test reports.
 
-    Exit code 1 if a file could not be read, with the others still shown, and 2 if none could.
+    Without arguments, show the newest report in results/.
+
+    Exit code: 1 if a file could not be read (the others are still shown), 2 if none could.
     """
-    paths = list(results or ()) or _newest(Path("results"))
+    paths = list(results or ()) or [_find_newest(Path("results"))]
     runs, unread = read_runs(paths)
     for line in unread:
         print(f"visualize_results.py: {line}", file=sys.stderr)
     if not runs:
         return 2
     if not quiet:
-        is_terminal = sys.stdout.isatty()
-        show_on(Console(width=None if is_terminal else _PLAIN_WIDTH), runs)
+        print_runs(Console(width=None if sys.stdout.isatty() else _REDIRECTED_WIDTH), runs)
     _write_files(runs, unread, html, png, markdown)
     return 1 if unread else 0
 
 
-def _newest(folder: Path) -> list[Path]:
+def _find_newest(folder: Path) -> Path:
     found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ConfigurationError("give reports of load_test.py; there are none in results/")
-    return found[-1:]
+        raise ConfigurationError("no reports in results/: pass the path of a load_test.py report")
+    return found[-1]
 
 
 def _write_files(
@@ -65,25 +68,25 @@ def _write_files(
     png: Path | None,
     markdown: Path | None,
 ) -> None:
-    # Imported where they are wanted: altair and Vega take longer than everything else together.
+    # Imported on demand: altair and Vega take longer to import than everything else together.
     if html is not None:
-        from maxgate.report.html import page  # noqa: PLC0415
+        from maxgate.report.html import render_html  # noqa: PLC0415
 
-        _write(html, lambda: page(runs, unread).encode())
+        _write(html, lambda: render_html(runs, unread).encode())
     if png is not None:
-        from maxgate.report.charts import picture  # noqa: PLC0415
+        from maxgate.report.charts import render_png  # noqa: PLC0415
 
-        _write(png, lambda: picture(runs))
+        _write(png, lambda: render_png(runs))
     if markdown is not None:
-        from maxgate.report.markdown import markdown as written  # noqa: PLC0415
+        from maxgate.report.markdown import render_markdown  # noqa: PLC0415
 
-        _write(markdown, lambda: written(runs, unread).encode())
+        _write(markdown, lambda: render_markdown(runs, unread).encode())
 
 
-def _write(path: Path, content: Callable[[], bytes]) -> None:
-    made = content()
+def _write(path: Path, render: Callable[[], bytes]) -> None:
+    content = render()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(made)
+        path.write_bytes(content)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error

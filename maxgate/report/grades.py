@@ -1,45 +1,48 @@
-"""A letter per metric against its target, with the reason."""
+"""Grade each metric against its target with a letter and a reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from maxgate.report.formatting import format_interval, format_value
 from maxgate.report.runs import Run
-from maxgate.report.units import show, show_interval
 from maxgate.results.distribution import Interval
 from maxgate.results.report import Grade, Level
 
 Letter = Literal["A", "B", "C", "D", "F", "?"]
 
-RULE: Final = (
-    "A: twice as good as the target; B: meets it; C: misses it by up to a quarter; "
-    "D: by up to twice; F: by more; ?: no grade, for the reason given"
+LETTERS: Final = (
+    "A: at least twice as good as the target; B: meets the target; C: misses it by a factor of up "
+    "to 1.25; D: of up to 2; F: of more; ?: no grade, for the reason given"
 )
-# The targets of the original design.
-_PERCENTILES: Final = {"50": 0.4, "95": 0.8, "99": 1.2}
-_RATE: Final = 25.0
-_ERRORS: Final = 0.001
+# Targets from the original design, in seconds, requests/s and as a share.
+_LATENCY_TARGETS: Final = {"50": 0.4, "95": 0.8, "99": 1.2}
+_THROUGHPUT_TARGET: Final = 25.0
+_ERROR_RATE_TARGET: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A grade of one run as it is shown."""
+class LetterGrade:
+    """A grade of a run with its letter."""
 
     run: str
     letter: Letter
     grade: Grade
 
 
-def marks(run: Run) -> list[Mark]:
-    """The report's own grades, or where it has none, those against the design's targets."""
+def grade_run(run: Run) -> list[LetterGrade]:
+    """Return the grades in the report, or grade it against the default targets if it has none."""
     grades = run.report.grades or [
-        grade for level in run.report.levels if level.side == "target" for grade in _grades(level)
+        grade
+        for level in run.report.levels
+        if level.side == "target"
+        for grade in _grade_level(level)
     ]
-    return [Mark(run.name, letter(grade), grade) for grade in grades]
+    return [LetterGrade(run.name, choose_letter(grade), grade) for grade in grades]
 
 
-def letter(grade: Grade) -> Letter:
-    """See RULE."""
+def choose_letter(grade: Grade) -> Letter:
+    """Apply the rules in `LETTERS`."""
     if grade.verdict == "unclear":
         return "?"
     if grade.value is None or grade.limit <= 0:
@@ -52,27 +55,28 @@ def letter(grade: Grade) -> Letter:
     return "C" if ratio <= 1.25 else "D" if ratio <= 2 else "F"
 
 
-def _grades(level: Level) -> Iterator[Grade]:
-    asked, through = level.requests, level.throughput
-    for percent, limit in _PERCENTILES.items():
-        yield _latency_grade(level, percent, limit)
+def _grade_level(level: Level) -> Iterator[Grade]:
+    requests, throughput = level.requests, level.throughput
+    for percent, limit in _LATENCY_TARGETS.items():
+        yield _grade_latency(level, percent, limit)
     yield _grade(
-        "throughput", level, _RATE, through.requests, "/s", asked.succeeded,
-        through.requests_interval, better="higher",
+        "throughput", level, _THROUGHPUT_TARGET, throughput.requests, "/s", requests.succeeded,
+        throughput.requests_interval, better="higher",
     )  # fmt: skip
-    share = asked.failed / asked.attempted if asked.attempted else None
-    yield _grade("error_rate", level, _ERRORS, share, "share", asked.attempted, None)
+    share = requests.failed / requests.attempted if requests.attempted else None
+    yield _grade("error_rate", level, _ERROR_RATE_TARGET, share, "share", requests.attempted, None)
 
 
-def _latency_grade(level: Level, percent: str, limit: float) -> Grade:
-    latency, asked = level.metrics.get("latency"), level.requests
-    # A failed request has missed its target; leaving it out would make refusing look fast.
+def _grade_latency(level: Level, percent: str, limit: float) -> Grade:
+    latency, requests = level.metrics.get("latency"), level.requests
+    # Failed requests count as slowest; otherwise a server that rejects requests would look fast.
     value = latency.including_failures.get(percent) if latency else None
-    interval = latency.intervals.get(percent) if latency and not asked.failed else None
-    grade = _grade(f"p{percent}", level, limit, value, "s", asked.attempted, interval)
-    if value is None and asked.failed > asked.attempted * (1 - float(percent) / 100):
+    interval = latency.intervals.get(percent) if latency and not requests.failed else None
+    grade = _grade(f"p{percent}", level, limit, value, "s", requests.attempted, interval)
+    if value is None and requests.failed > requests.attempted * (1 - float(percent) / 100):
         reason = (
-            f"{asked.failed:,} of {asked.attempted:,} requests failed: P{percent} is one of them"
+            f"{requests.failed:,} of {requests.attempted:,} requests failed, so P{percent} is a "
+            "failed request"
         )
         return grade.model_copy(update={"verdict": "fail", "reason": reason})
     return grade
@@ -89,7 +93,9 @@ def _grade(
     better: Literal["lower", "higher"] = "lower",
 ) -> Grade:
     passed = value is not None and (value <= limit if better == "lower" else value >= limit)
-    unclear = _why_unclear(level, value, limit, interval)
+    unclear = _explain_unclear(level, value, limit, interval)
+    bound = "at most" if better == "lower" else "at least"
+    measured = f"{format_value(value, unit)} {format_interval(interval, unit)}".strip()
     return Grade(
         target=target,
         level=level.name,
@@ -99,30 +105,18 @@ def _grade(
         unit=unit,
         count=count,
         verdict="unclear" if unclear else "pass" if passed else "fail",
-        reason=unclear or _reason(value, limit, unit, count, interval, better),
+        reason=unclear
+        or f"{measured} over {count:,} requests, target {bound} {format_value(limit, unit)}",
     )
 
 
-def _why_unclear(
+def _explain_unclear(
     level: Level, value: float | None, limit: float, interval: Interval | None
 ) -> str | None:
     if level.client.limited:
-        return f"the client was the limit: {level.client.reason or 'it could not keep up'}"
+        return f"limited by the client: {level.client.reason or 'it could not keep up'}"
     if value is None:
-        return f"too few to tell: {level.requests.attempted:,} requests"
+        return f"too few requests: {level.requests.attempted:,}"
     if interval is not None and interval.low <= limit <= interval.high:
-        return "the interval holds the target: more requests would tell"
+        return "the interval includes the target: measure more requests"
     return None
-
-
-def _reason(
-    value: float | None,
-    limit: float,
-    unit: str,
-    count: int,
-    interval: Interval | None,
-    better: Literal["lower", "higher"],
-) -> str:
-    wanted = "at most" if better == "lower" else "at least"
-    shown = f"{show(value, unit)} {show_interval(interval, unit)}".strip()
-    return f"{shown} of {count:,} requests, {wanted} {show(limit, unit)} wanted"

@@ -1,22 +1,34 @@
-"""The numbers as tables, the same for the terminal, for Markdown and for HTML."""
+"""Tables of results, shared by the terminal, Markdown and HTML output."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from maxgate.report.comparison import changes
-from maxgate.report.grades import RULE, Mark, marks
-from maxgate.report.runs import Run
-from maxgate.report.units import NOT_KNOWN, show, show_interval, show_percent
+from maxgate.report.formatting import (
+    UNKNOWN,
+    format_interval,
+    format_relative_change,
+    format_value,
+)
+from maxgate.report.grades import LETTERS, LetterGrade, grade_run
+from maxgate.report.runs import Run, compare_runs
 from maxgate.results.distribution import Distribution
 from maxgate.results.report import Change, Level
 
 Tone = Literal["", "good", "bad", "unsure"]
 
+_LATENCY_METRICS: Final = (
+    "latency", "response_latency", "ttft", "response_ttft", "tpot", "chunk_gap",
+)  # fmt: skip
+_CLIENT_ERROR_NOTE: Final = (
+    "client ±: the load generator's own timing error (99th percentile). Values below it, or from "
+    f"too few requests, are shown as {UNKNOWN}."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text; `tones` says of each row whether it is good news."""
+    """A table of text, with an optional tone per row."""
 
     title: str
     columns: Sequence[str]
@@ -25,220 +37,218 @@ class Table:
     note: str = ""
 
     def tone(self, row: int) -> Tone:
-        """Of one row."""
+        """Tone of this row; empty if the table has no tones."""
         return self.tones[row] if self.tones else ""
 
 
-def grade_card(runs: Sequence[Run]) -> Table:
-    """A row per run and level, a letter with its value per target."""
-    given = [mark for run in runs for mark in marks(run)]
-    targets = list(dict.fromkeys(mark.grade.target for mark in given))
-    levels: dict[tuple[str, str], dict[str, Mark]] = {}
-    for mark in given:
-        levels.setdefault((mark.run, mark.grade.level), {})[mark.grade.target] = mark
-    rows = [
-        [f"{run}: {level}", *(_letter(found.get(target)) for target in targets)]
-        for (run, level), found in levels.items()
+def build_tables(runs: Sequence[Run]) -> list[Table]:
+    """Build every table that has rows, grades first."""
+    every = [
+        grades_table(runs),
+        runs_table(runs),
+        throughput_table(runs),
+        latency_table(runs),
+        errors_table(runs),
+        grade_reasons_table(runs),
+        changes_table(runs),
+        reported_changes_table(runs, "paired"),
+        reported_changes_table(runs, "comparison"),
+        drift_table(runs),
     ]
-    tones = [_worst(found.values()) for found in levels.values()]
-    return Table("Grades", ["level", *targets], rows, tones, RULE)
-
-
-def _letter(mark: Mark | None) -> str:
-    return "" if mark is None else f"{mark.letter}  {show(mark.grade.value, mark.grade.unit)}"
-
-
-def _worst(marks: Iterable[Mark]) -> Tone:
-    verdicts = {mark.grade.verdict for mark in marks}
-    return "bad" if "fail" in verdicts else "unsure" if "unclear" in verdicts else "good"
+    return [table for table in every if table.rows]
 
 
 def grades_table(runs: Sequence[Run]) -> Table:
-    """Every target of every run."""
-    given = [mark for run in runs for mark in marks(run)]
+    """One row per run and level, with a letter and value per target."""
+    grades = [grade for run in runs for grade in grade_run(run)]
+    targets = list(dict.fromkeys(one.grade.target for one in grades))
+    levels: dict[tuple[str, str], dict[str, LetterGrade]] = {}
+    for one in grades:
+        levels.setdefault((one.run, one.grade.level), {})[one.grade.target] = one
+    rows: list[list[str]] = []
+    tones: list[Tone] = []
+    for (run, level), found in levels.items():
+        cells = [
+            f"{one.letter}  {format_value(one.grade.value, one.grade.unit)}" if one else ""
+            for one in map(found.get, targets)
+        ]
+        rows.append([f"{run}: {level}", *cells])
+        verdicts = {one.grade.verdict for one in found.values()}
+        tones.append("bad" if "fail" in verdicts else "unsure" if "unclear" in verdicts else "good")
+    return Table("Grades", ["level", *targets], rows, tones, LETTERS)
+
+
+def grade_reasons_table(runs: Sequence[Run]) -> Table:
+    """One row per grade, with its reason."""
+    grades = [grade for run in runs for grade in grade_run(run)]
     tones: dict[str, Tone] = {"pass": "good", "fail": "bad", "unclear": "unsure"}
     rows = [
-        [m.letter, m.grade.target, m.grade.level, m.run, show(m.grade.value, m.grade.unit),
-         m.grade.reason]
-        for m in given
+        [one.letter, one.grade.target, one.grade.level, one.run,
+         format_value(one.grade.value, one.grade.unit), one.grade.reason]
+        for one in grades
     ]  # fmt: skip
     columns = ["grade", "target", "level", "run", "value", "reason"]
-    return Table("Why these grades", columns, rows, [tones[m.grade.verdict] for m in given])
-
-
-def changes_table(runs: Sequence[Run]) -> Table:
-    """The later runs against the first."""
-    found = changes(runs)
-    title = f"Changes against {runs[0].name}" if runs else "Changes"
-    return _change_table(title, found)
-
-
-def reported_table(runs: Sequence[Run], kind: Literal["paired", "comparison"]) -> Table:
-    """Changes that the load test itself has worked out."""
-    found = [
-        (run.name, change)
-        for run in runs
-        for change in (run.report.paired if kind == "paired" else run.report.comparison)
-    ]
-    titles = {
-        "paired": "Paired: what stands between baseline and target costs",
-        "comparison": "Changes against the older report that load_test.py was given",
-    }
-    return _change_table(titles[kind], found)
-
-
-def _change_table(title: str, found: Sequence[tuple[str, Change]]) -> Table:
-    tones: dict[str, Tone] = {"better": "good", "worse": "bad", "unclear": "unsure"}
-    rows = [[name, *_change(change)] for name, change in found]
-    columns = ["run", "level", "metric", "before", "after", "change", "", "interval", "verdict"]
-    return Table(title, columns, rows, [tones.get(c.verdict, "") for _, c in found], _note(found))
-
-
-def _note(found: Sequence[tuple[str, Change]]) -> str:
-    sure = sorted({c.interval.confidence for _, c in found if c.interval is not None})
-    sizes = " to ".join(f"{one * 100:.3g}" for one in dict.fromkeys([*sure[:1], *sure[-1:]]))
-    of = f"Intervals are {sizes} % of the difference; " if sure else ""
-    return f"{of}a change is called one where its interval does not hold 0."
-
-
-def _change(change: Change) -> list[str]:
-    share = change.difference / change.before if change.difference and change.before else None
-    return [
-        change.level,
-        f"{change.metric} {change.statistic}",
-        show(change.before, change.unit),
-        show(change.after, change.unit),
-        show(change.difference, change.unit),
-        show_percent(share),
-        show_interval(change.interval, change.unit),
-        change.verdict,
-    ]
-
-
-def drift_table(runs: Sequence[Run]) -> Table:
-    """What grew or fell in a soak."""
-    rows = [
-        [run.name, one.level, one.metric, show(one.per_hour, unit),
-         show_interval(one.interval, unit), one.verdict]
-        for run in runs
-        for one in run.report.drift
-        for unit in ["requests/s" if one.metric == "throughput" else "s"]
-    ]  # fmt: skip
-    return Table("Drift", ["run", "level", "metric", "per hour", "interval", "verdict"], rows)
+    return Table("Grade reasons", columns, rows, [tones[one.grade.verdict] for one in grades])
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
-    """Who was asked what, when and from where."""
+    """One row per run: server, load, workload and client machine."""
     rows = [
         [
             run.name + (" (interrupted)" if run.report.interrupted else ""),
             run.report.created_at.strftime("%Y-%m-%d %H:%M"),
             run.report.server.url,
-            run.report.server.model or NOT_KNOWN,
+            run.report.server.model or UNKNOWN,
             f"{run.report.load.kind}, {', '.join(run.report.workload.scenarios)}",
             run.report.workload.fingerprint[:8],
             f"{run.report.machine.cores} cores, {run.report.machine.system}",
         ]
         for run in runs
     ]
-    columns = ["run", "when", "server", "model", "load", "workload", "client's machine"]
+    columns = ["run", "date", "server", "model", "load", "workload", "client machine"]
     return Table("Runs", columns, rows)
 
 
-def levels_table(runs: Sequence[Run]) -> Table:
-    """How much was answered, and whether the client kept up."""
+def throughput_table(runs: Sequence[Run]) -> Table:
+    """One row per level: requests, throughput, and whether the client kept up."""
     rows = []
-    for name, level in _series(runs):
-        through, asked = level.throughput, level.requests
-        rate = show(through.requests, "/s")
+    for name, level in _name_levels(runs):
+        throughput, requests = level.throughput, level.requests
+        rate = format_value(throughput.requests, "/s")
         rows.append(
             [
                 name,
-                f"{asked.succeeded:,} of {asked.attempted:,}",
-                f"{level.in_flight.mean:.1f} of {level.in_flight.configured or NOT_KNOWN}",
-                f"{rate} {show_interval(through.requests_interval, '/s')}".strip(),
-                show(through.output_tokens, "/s"),
-                NOT_KNOWN if asked.good is None else f"{asked.good:,}",
-                _client(level),
+                f"{requests.succeeded:,} of {requests.attempted:,}",
+                f"{level.in_flight.mean:.1f} of {level.in_flight.configured or UNKNOWN}",
+                f"{rate} {format_interval(throughput.requests_interval, '/s')}".strip(),
+                format_value(throughput.output_tokens, "/s"),
+                UNKNOWN if requests.good is None else f"{requests.good:,}",
+                _format_client(level),
             ]
         )
-    columns = ["level", "answered", "in flight", "requests", "tokens out", "good", "client"]
+    columns = [
+        "level", "successful", "in flight", "requests", "output tokens", "met SLO", "client",
+    ]  # fmt: skip
     return Table("Throughput", columns, rows)
 
 
-def _client(level: Level) -> str:
+def _name_levels(runs: Sequence[Run]) -> Iterator[tuple[str, Level]]:
+    for run in runs:
+        yield from run.name_levels()
+
+
+def _format_client(level: Level) -> str:
     if level.client.limited:
-        return f"LIMIT: {level.client.reason or 'it could not keep up'}"
-    late = level.client.late_p99
-    return "kept up" if late is None else f"kept up, late P99 {show(late, 's')}"
+        return f"LIMITED: {level.client.reason or 'it could not keep up'}"
+    delay = level.client.late_p99
+    return "kept up" if delay is None else f"kept up, send delay P99 {format_value(delay, 's')}"
 
 
-def latencies_table(runs: Sequence[Run]) -> Table:
-    """Percentiles of every metric, each with what the client itself adds."""
+def latency_table(runs: Sequence[Run]) -> Table:
+    """One row per level and metric: percentiles and the client error."""
     rows = []
-    for name, level in _series(runs):
-        for metric in ("latency", "response_latency", "ttft", "response_ttft", "tpot", "chunk_gap"):
+    for name, level in _name_levels(runs):
+        for metric in _LATENCY_METRICS:
             found = level.metrics.get(metric)
             if found is None or not found.count:
                 continue
             if found.below_client_error:
-                told = ["below the client's own error", *[""] * 6]
+                values = ["below the client error", *[""] * 6]
             else:
-                told = [
-                    show(found.percentiles.get(p), "s") for p in ("50", "90", "95", "99", "99.9")
-                ]
-                told += [show_interval(found.intervals.get("95"), "s"), show(found.max, "s")]
-            rows.append([name, metric, f"{found.count:,}", *told, _error_bar(found)])
+                keys = ("50", "90", "95", "99", "99.9")
+                values = [format_value(found.percentiles.get(key), "s") for key in keys]
+                values.append(format_interval(found.intervals.get("95"), "s"))
+                values.append(format_value(found.max, "s"))
+            rows.append([name, metric, f"{found.count:,}", *values, _format_client_error(found)])
     columns = [
-        "level", "metric", "n", "P50", "P90", "P95", "P99", "P99.9", "interval of P95", "max",
+        "level", "metric", "n", "P50", "P90", "P95", "P99", "P99.9", "P95 interval", "max",
         "client ±",
     ]  # fmt: skip
-    return Table("Latency", columns, rows, note=_definitions(runs))
+    definitions = {name: one for run in runs for name, one in run.report.definitions.items()}
+    defined = [f"{key}: {definitions[key].text}" for key in _LATENCY_METRICS if key in definitions]
+    return Table("Latency", columns, rows, note=f"{'; '.join(defined)}. {_CLIENT_ERROR_NOTE}")
 
 
-def _error_bar(found: Distribution) -> str:
-    """What the client adds, as the load test prints it; P99.9 has a bar of its own."""
+def _format_client_error(found: Distribution) -> str:
+    """Format the P99 error, and the P99.9 error if that percentile is shown."""
     error = found.client_error
     if error is None:
-        return NOT_KNOWN
-    tail = found.percentiles.get("99.9") is not None
-    bar = show(error.at("99"), "s")
-    return f"{bar} (P99.9 {show(error.at('99.9'), 's')})" if tail else bar
-
-
-def _definitions(runs: Sequence[Run]) -> str:
-    known = {name: one for run in runs for name, one in run.report.definitions.items()}
-    shown = ("latency", "response_latency", "ttft", "response_ttft", "tpot", "chunk_gap")
-    return "; ".join(f"{name}: {known[name].text}" for name in shown if name in known)
+        return UNKNOWN
+    bar = format_value(error.at("99"), "s")
+    if found.percentiles.get("99.9") is None:
+        return bar
+    return f"{bar} (P99.9 {format_value(error.at('99.9'), 's')})"
 
 
 def errors_table(runs: Sequence[Run]) -> Table:
-    """Failures by kind."""
+    """One row per level and kind of failure."""
     rows = [
         [name, kind, f"{count:,}", f"{count / level.requests.attempted:.2%}"]
-        for name, level in _series(runs)
+        for name, level in _name_levels(runs)
         for kind, count in level.requests.errors.items()
     ]
     return Table("Errors", ["level", "kind", "requests", "share"], rows, ["bad"] * len(rows))
 
 
-def _series(runs: Sequence[Run]) -> Iterator[tuple[str, Level]]:
-    for run in runs:
-        yield from run.series()
+def changes_table(runs: Sequence[Run]) -> Table:
+    """Compare the later runs with the first."""
+    title = f"Changes against {runs[0].name}" if runs else "Changes"
+    return _build_changes_table(title, compare_runs(runs))
 
 
-def tables(runs: Sequence[Run]) -> list[Table]:
-    """Everything that is known of these runs, grades first; tables without rows are left out."""
-    every = [
-        grade_card(runs),
-        runs_table(runs),
-        levels_table(runs),
-        latencies_table(runs),
-        errors_table(runs),
-        grades_table(runs),
-        changes_table(runs),
-        reported_table(runs, "paired"),
-        reported_table(runs, "comparison"),
-        drift_table(runs),
+def reported_changes_table(runs: Sequence[Run], kind: Literal["paired", "comparison"]) -> Table:
+    """Changes that load_test.py computed: `--baseline` (paired) or `--compare` (comparison)."""
+    changes = [
+        (run.name, change)
+        for run in runs
+        for change in (run.report.paired if kind == "paired" else run.report.comparison)
     ]
-    return [table for table in every if table.rows]
+    titles = {
+        "paired": "Target against baseline, paired",
+        "comparison": "Changes against the report given to load_test.py --compare",
+    }
+    return _build_changes_table(titles[kind], changes)
+
+
+def _build_changes_table(title: str, changes: Sequence[tuple[str, Change]]) -> Table:
+    tones: dict[str, Tone] = {"better": "good", "worse": "bad", "unclear": "unsure"}
+    rows = [[name, *_format_change(change)] for name, change in changes]
+    columns = [
+        "run", "level", "metric", "before", "after", "difference", "relative", "interval",
+        "verdict",
+    ]  # fmt: skip
+    row_tones = [tones.get(change.verdict, "") for _, change in changes]
+    return Table(title, columns, rows, row_tones, _explain_intervals(changes))
+
+
+def _format_change(change: Change) -> list[str]:
+    share = change.difference / change.before if change.difference and change.before else None
+    return [
+        change.level,
+        f"{change.metric} {change.statistic}",
+        format_value(change.before, change.unit),
+        format_value(change.after, change.unit),
+        format_value(change.difference, change.unit),
+        format_relative_change(share),
+        format_interval(change.interval, change.unit),
+        change.verdict,
+    ]
+
+
+def _explain_intervals(changes: Sequence[tuple[str, Change]]) -> str:
+    levels = sorted({one.interval.confidence for _, one in changes if one.interval is not None})
+    ends = " to ".join(f"{one * 100:.3g}" for one in dict.fromkeys([*levels[:1], *levels[-1:]]))
+    confidence = f"Intervals of the difference have {ends} % confidence. " if levels else ""
+    return f"{confidence}A value is better or worse only if its interval excludes 0."
+
+
+def drift_table(runs: Sequence[Run]) -> Table:
+    """One row per metric that was checked for drift in a soak test."""
+    rows = [
+        [run.name, one.level, one.metric, format_value(one.per_hour, unit),
+         format_interval(one.interval, unit), one.verdict]
+        for run in runs
+        for one in run.report.drift
+        for unit in ["requests/s" if one.metric == "throughput" else "s"]
+    ]  # fmt: skip
+    return Table("Drift", ["run", "level", "metric", "per hour", "interval", "verdict"], rows)

@@ -1,1 +1,1 @@
-"""The report of a load test: its published schema, its files, and the statistics behind it."""
+"""Load test results: report models, files and statistics."""

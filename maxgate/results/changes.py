@@ -1,7 +1,7 @@
-"""Whether one number is better or worse than another, from the interval of their difference.
+"""Compare two values by the confidence interval of their difference.
 
-Each interval is wide enough that all of a comparison's together miss once in twenty times
-(Bonferroni): two runs of the same thing are told apart by mistake in at most 5 % of comparisons.
+With the Bonferroni correction, at most 5 % of comparisons of two identical servers report any
+change at all.
 """
 
 import math
@@ -15,31 +15,31 @@ from maxgate.results.report import Change
 Better = Literal["lower", "higher"]
 Verdict = Literal["same", "better", "worse", "unclear"]
 
-_ALONE: Final = 0.05
+_FAMILY_WISE_ERROR: Final = 0.05
 
 
-def confidence_of(comparisons: int) -> float:
-    """Of each interval, when there are so many."""
-    return 1 - _ALONE / max(1, comparisons)
+def bonferroni_confidence(comparisons: int) -> float:
+    """Confidence that each of this many intervals needs."""
+    return 1 - _FAMILY_WISE_ERROR / max(1, comparisons)
 
 
 def rate_change(
     before: tuple[int, int], after: tuple[int, int], *, level: str, confidence: float
 ) -> Change:
-    """The change of a share of failures, each as (failed, attempted); Newcombe 1998."""
+    """Compare two error rates, each given as (failed, attempted); Newcombe 1998, method 10."""
     if not before[1] or not after[1]:
-        return unclear("error_rate", "rate", level, "share", "no requests")
+        return unclear_change("error_rate", "rate", level, "share", "no requests")
     old, new = before[0] / before[1], after[0] / after[1]
-    low_old, high_old = wilson(*before, confidence)
-    low_new, high_new = wilson(*after, confidence)
+    low_old, high_old = wilson_interval(*before, confidence)
+    low_new, high_new = wilson_interval(*after, confidence)
     low = (new - old) - math.hypot(new - low_new, high_old - old)
     high = (new - old) + math.hypot(high_new - new, old - low_old)
     interval = Interval(low=low, high=high, confidence=confidence)
-    return judged("error_rate", "rate", level, "share", old, new, interval)
+    return judge_change("error_rate", "rate", level, "share", old, new, interval)
 
 
-def wilson(count: int, total: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval of a share."""
+def wilson_interval(count: int, total: int, confidence: float) -> tuple[float, float]:
+    """Wilson score interval of the proportion `count / total`."""
     z = _normal_quantile(confidence)
     share = count / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
@@ -58,13 +58,13 @@ def interval_change(
     confidence: float,
     better: Better = "lower",
 ) -> Change:
-    """The change of two numbers of which only the intervals are known; unclear without them."""
+    """Compare two values by their intervals; unclear if either has none."""
     (old, old_interval), (new, new_interval) = before, after
-    interval = difference(old, old_interval, new, new_interval, confidence=confidence)
-    return judged(metric, statistic, level, unit, old, new, interval, better=better)
+    interval = difference_interval(old, old_interval, new, new_interval, confidence=confidence)
+    return judge_change(metric, statistic, level, unit, old, new, interval, better=better)
 
 
-def difference(
+def difference_interval(
     old: float,
     old_interval: Interval | None,
     new: float,
@@ -72,16 +72,15 @@ def difference(
     *,
     confidence: float,
 ) -> Interval | None:
-    """The interval of `new - old` at this confidence; None where one of the two has none.
+    """Interval of `new - old` at this confidence; None if either value has no interval.
 
-    The method of variance estimates recovery (Zou and Donner 2008): it takes over the asymmetry of
-    the two, which tails have. Where they are of another confidence they are stretched as a normal
-    distribution's would be.
+    Uses the method of variance estimates recovery (Zou and Donner 2008), which keeps the asymmetry
+    of tail percentiles. Intervals of another confidence are scaled as for a normal distribution.
     """
     if old_interval is None or new_interval is None:
         return None
-    below, above = _reach(old, old_interval, confidence)
-    new_below, new_above = _reach(new, new_interval, confidence)
+    below, above = _margins(old, old_interval, confidence)
+    new_below, new_above = _margins(new, new_interval, confidence)
     return Interval(
         low=new - old - math.hypot(new_below, above),
         high=new - old + math.hypot(new_above, below),
@@ -89,13 +88,13 @@ def difference(
     )
 
 
-def _reach(value: float, interval: Interval, confidence: float) -> tuple[float, float]:
-    """How far the interval goes below and above the value."""
-    stretch = _normal_quantile(confidence) / _normal_quantile(interval.confidence)
-    return stretch * (value - interval.low), stretch * (interval.high - value)
+def _margins(value: float, interval: Interval, confidence: float) -> tuple[float, float]:
+    """Distances from the value to both ends of the interval, scaled to this confidence."""
+    scale = _normal_quantile(confidence) / _normal_quantile(interval.confidence)
+    return scale * (value - interval.low), scale * (interval.high - value)
 
 
-def judged(
+def judge_change(
     metric: str,
     statistic: str,
     level: str,
@@ -106,15 +105,15 @@ def judged(
     *,
     better: Better = "lower",
 ) -> Change:
-    """Better or worse when the interval leaves out 0."""
+    """Build a change: better or worse if the interval excludes 0, otherwise the same."""
     if interval is None:
-        return unclear(metric, statistic, level, unit, "too few values for an interval")
+        return unclear_change(metric, statistic, level, unit, "too few values for an interval")
     verdict: Verdict = "same"
     if interval.low > 0:
         verdict = "worse" if better == "lower" else "better"
     elif interval.high < 0:
         verdict = "better" if better == "lower" else "worse"
-    reason = "the interval leaves out 0" if verdict != "same" else "the interval holds 0"
+    reason = "the interval excludes 0" if verdict != "same" else "the interval includes 0"
     return Change(
         metric=metric,
         statistic=statistic,
@@ -129,9 +128,9 @@ def judged(
     )
 
 
-def unclear(metric: str, statistic: str, level: str, unit: str, reason: str) -> Change:
-    """No verdict, and why."""
-    nothing: Mapping[str, None] = dict.fromkeys(("before", "after", "difference", "interval"))
+def unclear_change(metric: str, statistic: str, level: str, unit: str, reason: str) -> Change:
+    """Build a change without a verdict, for this reason."""
+    empty: Mapping[str, None] = dict.fromkeys(("before", "after", "difference", "interval"))
     return Change(
         metric=metric,
         statistic=statistic,
@@ -139,10 +138,10 @@ def unclear(metric: str, statistic: str, level: str, unit: str, reason: str) -> 
         unit=unit,
         verdict="unclear",
         reason=reason,
-        **nothing,
+        **empty,
     )
 
 
 def _normal_quantile(confidence: float) -> float:
-    """How many deviations to each side hold this share of a normal distribution."""
+    """Two-sided z value: standard deviations on each side that cover this confidence."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)

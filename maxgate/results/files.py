@@ -1,4 +1,4 @@
-"""Reports on disk."""
+"""Read and write report files."""
 
 from pathlib import Path
 
@@ -10,17 +10,22 @@ from maxgate.results.report import FORMAT, VERSION, Report
 
 
 class ReportError(ConfigurationError):
-    """A file that is no report that can be read here; the text says which, why and what to do."""
+    """A file is not a readable report; the message is one line that starts with the path."""
+
+
+def draft_path(path: Path) -> Path:
+    """Where to write a file before renaming it to `path`, so that it appears complete or never."""
+    return path.with_name(f".{path.name}.part")
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder and try, so that hours of load do not end in a file that cannot be.
+    """Check before a run that its results can be written; create missing folders.
 
-    Raises ConfigurationError with why it cannot be written; leaves nothing behind.
+    Raises ConfigurationError with the reason.
     """
     if path.is_dir():
         raise ConfigurationError(f"cannot write {path}: it is a folder")
-    draft = _draft_of(path)
+    draft = draft_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.touch()
@@ -29,40 +34,33 @@ def check_writable(path: Path) -> None:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _draft_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
 def write_report(report: Report, path: Path) -> None:
-    """Write it whole or not at all; missing folders are made."""
+    """Write the report atomically; create missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft_of(path)
+    draft = draft_path(path)
     draft.write_bytes(orjson.dumps(report.model_dump(mode="json")))
     draft.replace(path)
 
 
 def read_report(path: Path) -> Report:
-    """The report in this file.
-
-    Raises ReportError with one line that starts with the path.
-    """
+    """Read and validate a report. Raises ReportError."""
     try:
         data = orjson.loads(path.read_bytes())
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror or error}") from error
     except orjson.JSONDecodeError as error:
         empty = path.stat().st_size == 0
-        why = "the file is empty" if empty else f"not JSON, or cut off ({error})"
-        raise ReportError(f"{path}: {why}") from error
+        reason = "the file is empty" if empty else f"invalid or truncated JSON ({error})"
+        raise ReportError(f"{path}: {reason}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ReportError(f"{path}: not a report of load_test.py")
     if data.get("version") != VERSION:
         raise ReportError(
-            f"{path}: version {data.get('version')!r} of the report; this program reads {VERSION}"
+            f"{path}: report version {data.get('version')!r} is not supported, only {VERSION}"
         )
     try:
         return Report.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ReportError(f"{path}: {where}: {first['msg'].lower()}") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise ReportError(f"{path}: {field}: {first['msg'].lower()}") from error

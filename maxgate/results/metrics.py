@@ -1,7 +1,7 @@
-"""What is measured, and exactly how: the words that are printed with each number.
+"""Definitions of all metrics, as printed beside their values.
 
-Names and formulae are those that most of the field uses (vLLM, MAX, inference-perf); the gap
-between pieces is called chunk gap, because one piece may hold several tokens.
+Names and formulas follow vLLM, MAX and inference-perf, except that the time between two chunks is
+called chunk gap rather than inter-token latency, because one chunk may hold several tokens.
 """
 
 from typing import Final
@@ -18,42 +18,43 @@ def _seconds(title: str, text: str) -> Definition:
 DEFINITIONS: Final[dict[str, Definition]] = {
     "latency": _seconds(
         "Latency (end to end)",
-        "from when the client starts to send until the last non-empty output has arrived",
+        "from the start of sending to the last non-empty output",
     ),
     "response_latency": _seconds(
         "Latency from schedule",
-        "from when the request should have left until the last non-empty output has arrived",
+        "from the scheduled start to the last non-empty output",
     ),
     "ttft": _seconds(
         "Time to first token",
-        "from when the client starts to send until the first non-empty output: text, reasoning or "
-        "tool call; a chunk with only a role does not count",
+        "from the start of sending to the first non-empty output: text, reasoning or tool call; a "
+        "chunk with only a role does not count",
     ),
     "response_ttft": _seconds(
         "Time to first token from schedule",
-        "from when the request should have left until the first non-empty output",
+        "from the scheduled start to the first non-empty output",
     ),
     "tpot": _seconds(
         "Time per output token",
-        "(latency - time to first token) / (output tokens - 1); undefined below two tokens",
+        "(latency - time to first token) / (output tokens - 1); undefined below 2 tokens",
     ),
     "chunk_gap": _seconds(
         "Chunk gap",
-        "between neighbouring pieces of output, pooled over all requests; a piece may hold several "
-        "tokens, and pieces of one read have a gap of 0",
+        "between consecutive chunks, pooled over all requests; a chunk may hold several tokens, "
+        "and chunks that arrive in one read have a gap of 0",
     ),
-    "normalized_latency": _seconds("Normalised latency", "latency / output tokens"),
+    "normalized_latency": _seconds("Normalized latency", "latency / output tokens"),
     "ttfb": _seconds(
-        "Time to first byte", "from when the client starts to send until any byte of the answer"
+        "Time to first byte", "from the start of sending to the first byte of the response"
     ),
-    "late": _seconds(
-        "Lateness of the client", "from when the request should have left until it left"
-    ),
-    "connect": _seconds("Time to connect", "of requests that had to open a connection"),
+    "late": _seconds("Send delay", "from the scheduled start to the actual start of sending"),
+    "connect": _seconds("Time to connect", "only for requests that opened a connection"),
     "output_length": Definition(
-        title="Output length", unit="tokens", better="higher", text="output tokens of a request"
+        title="Output length", unit="tokens", better="higher", text="output tokens per request"
     ),
     "input_length": Definition(
-        title="Input length", unit="tokens", better="higher", text="input tokens, by the usage"
+        title="Input length",
+        unit="tokens",
+        better="higher",
+        text="input tokens per request, from usage",
     ),
 }

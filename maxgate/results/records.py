@@ -1,8 +1,9 @@
-"""Raw records: one row per request, and the arrival of every piece of output.
+"""Raw records: one row per request, and the arrival time of every chunk.
 
-They are columns in one compressed file (`.npz`), so that every number of a report can be computed
-again, and those of several processes or machines can be joined exactly. Times are seconds from the
-start of the level; nan is never. No stamps of two clocks are ever subtracted.
+Stored as columns in one compressed `.npz` file, from which every number of a report can be
+recomputed. Records of several processes or machines can be joined without loss, because times are
+relative to the start of the level: timestamps of two clocks are never subtracted. Times are in
+seconds; nan means that the event never happened.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.results.files import ReportError
+from maxgate.results.files import ReportError, draft_path
 
 TIMES: Final = (
     "scheduled",
@@ -40,7 +41,7 @@ COUNTS: Final = (
     "shared",
     "error",
 )
-"""Tokens are -1 where the server did not say; `error` is a place in `Records.errors`, or 0."""
+"""Integer columns. Token counts are -1 if unreported; `error` is an index into `Records.errors`."""
 
 Column = NDArray[Any]
 
@@ -49,15 +50,16 @@ Column = NDArray[Any]
 class Records:
     """The requests of one level.
 
-    `stamps` holds `chunks` arrivals of each row, in order of rows; `held` says how many seconds
-    earlier each may have been there, while the client was busy.
+    `stamps` holds the arrival times of all chunks, row after row; the column `chunks` has the
+    number per row. `arrival_uncertainty` says how many seconds earlier each chunk may have arrived
+    while the client was busy.
     """
 
     columns: dict[str, Column]
     stamps: NDArray[np.float64]
-    held: NDArray[np.float64]
+    arrival_uncertainty: NDArray[np.float64]
     errors: Sequence[str]
-    """Kinds of error; the first is the empty text for success."""
+    """Error kinds; the first is the empty string, for success."""
 
     def __len__(self) -> int:
         return len(self.columns["sent"])
@@ -66,14 +68,14 @@ class Records:
         return self.columns[column]
 
     def select(self, mask: NDArray[np.bool_]) -> "Records":
-        """The rows where the mask is true."""
+        """Return the rows where the mask is true."""
         kept = np.repeat(mask, self.columns["chunks"])
         columns = {name: column[mask] for name, column in self.columns.items()}
-        return Records(columns, self.stamps[kept], self.held[kept], self.errors)
+        return Records(columns, self.stamps[kept], self.arrival_uncertainty[kept], self.errors)
 
 
 def join(parts: Sequence[Records]) -> Records:
-    """All rows, in order of departure."""
+    """Concatenate all rows and sort them by send time."""
     kinds = ["", *sorted({kind for part in parts for kind in part.errors if kind})]
     columns = {
         name: np.concatenate([part.columns[name] for part in parts]) for name in (*TIMES, *COUNTS)
@@ -85,46 +87,47 @@ def join(parts: Sequence[Records]) -> Records:
         ]
     )
     stamps = np.concatenate([part.stamps for part in parts])
-    held = np.concatenate([part.held for part in parts])
+    uncertainty = np.concatenate([part.arrival_uncertainty for part in parts])
     order = np.argsort(columns["sent"], kind="stable")
     ends = np.cumsum(columns["chunks"])
     starts = ends - columns["chunks"]
-    pieces = [np.arange(starts[row], ends[row]) for row in order]
-    picked = np.concatenate([np.empty(0, np.int64), *pieces])
+    ranges = [np.arange(starts[row], ends[row]) for row in order]
+    picked = np.concatenate([np.empty(0, np.int64), *ranges])
     sorted_columns = {name: column[order] for name, column in columns.items()}
-    return Records(sorted_columns, stamps[picked], held[picked], kinds)
+    return Records(sorted_columns, stamps[picked], uncertainty[picked], kinds)
 
 
 def write_records(levels: Sequence[Records], path: Path) -> None:
-    """All levels of a run into one file, whole or not at all."""
+    """Write all levels of a run to one file, atomically; create missing folders."""
     arrays: dict[str, Column] = {}
     for number, level in enumerate(levels):
         arrays |= {f"{number}/{name}": column for name, column in level.columns.items()}
-        arrays[f"{number}/stamps"], arrays[f"{number}/held"] = level.stamps, level.held
+        arrays[f"{number}/stamps"] = level.stamps
+        arrays[f"{number}/held"] = level.arrival_uncertainty
         arrays[f"{number}/errors"] = np.array(level.errors, dtype=np.str_)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
+    draft = draft_path(path)
     with draft.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     draft.replace(path)
 
 
 def read_records(path: Path) -> list[Records]:
-    """The levels in this file. Raises ReportError with one line that starts with the path."""
+    """Read the records of all levels. Raises ReportError."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             count = 1 + max(int(name.split("/")[0]) for name in file.files)
-            return [_level(file, number) for number in range(count)]
+            return [_read_level(file, number) for number in range(count)]
     except (OSError, BadZipFile, KeyError, ValueError, EOFError) as error:
         raise ReportError(f"{path}: not the raw records of a load test ({error})") from error
 
 
-def _level(file: Any, number: int) -> Records:
+def _read_level(file: Any, number: int) -> Records:
     columns = {name: file[f"{number}/{name}"] for name in (*TIMES, *COUNTS)}
     stamps = file[f"{number}/stamps"].astype(np.float64)
     name = f"{number}/held"
-    # Older programs did not record it.
-    held = file[name].astype(np.float64) if name in file.files else np.zeros_like(stamps)
-    if not len(stamps) == len(held) == columns["chunks"].sum():
-        raise ValueError("its arrivals do not match its requests")
-    return Records(columns, stamps, held, file[f"{number}/errors"].tolist())
+    # Files of older versions have no such array.
+    uncertainty = file[name].astype(np.float64) if name in file.files else np.zeros_like(stamps)
+    if not len(stamps) == len(uncertainty) == columns["chunks"].sum():
+        raise ValueError("the number of arrival times does not match the requests")
+    return Records(columns, stamps, uncertainty, file[f"{number}/errors"].tolist())

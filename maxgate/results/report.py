@@ -1,17 +1,17 @@
-"""The whole report. Its JSON Schema is published as docs/load-test-report.schema.json."""
+"""The report of a load test, with its JSON Schema in docs/load-test-report.schema.json."""
 
 from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import Field
 
-from maxgate.results.distribution import Distribution, Interval, Part
+from maxgate.results.distribution import Distribution, Interval, ReportModel
 
 LoadKind = Literal["closed", "constant", "poisson", "ramp", "sweep", "soak", "replay"]
 
 
-class Machine(Part):
-    """The machine that the client ran on."""
+class Machine(ReportModel):
+    """The machine that ran the load generator."""
 
     system: str
     processor: str
@@ -20,28 +20,28 @@ class Machine(Part):
     python: str
 
 
-class Server(Part):
-    """Who was asked; user info and query are left out of the URL."""
+class Server(ReportModel):
+    """The server under test. `url` omits user info and query."""
 
     url: str
     model: str | None
     software: str | None = None
-    """Its `server` header, where it sends one."""
+    """Value of the `server` response header, if sent."""
 
 
-class Workload(Part):
-    """What was asked. Two runs are comparable when `fingerprint` is the same."""
+class Workload(ReportModel):
+    """The requests sent. Runs with the same `fingerprint` are comparable."""
 
     scenarios: list[str]
     stream: bool
     max_tokens: int | None
     cold: bool
     fingerprint: str
-    """SHA-256 over the requests of the first 1,000 indices, without model name and nonce."""
+    """SHA-256 of the first 1,000 requests, without model name and nonce."""
 
 
-class Load(Part):
-    """How it was asked."""
+class Load(ReportModel):
+    """The load profile: arrivals, concurrency and duration."""
 
     kind: LoadKind
     concurrency: list[int] = Field(default_factory=list)
@@ -55,8 +55,8 @@ class Load(Part):
     shard: str | None = None
 
 
-class Definition(Part):
-    """What a metric means, to be printed beside its number."""
+class Definition(ReportModel):
+    """Definition of a metric, printed beside its values."""
 
     title: str
     unit: str
@@ -67,11 +67,11 @@ class Definition(Part):
 Side = Literal["target", "baseline"]
 
 
-class Requests(Part):
-    """What became of the requests; warm-up is left out.
+class Requests(ReportModel):
+    """Request counts without warm-up.
 
-    `attempted` = `succeeded` + `failed`; those that were cut off by the end of the run or by
-    Ctrl-C are `unfinished` and in neither. `good` met every objective of `--slo`.
+    `attempted` = `succeeded` + `failed`. Requests cut off by the end of the run or by Ctrl-C count
+    only as `unfinished`. `good` requests met every objective of `--slo`.
     """
 
     attempted: int
@@ -80,21 +80,21 @@ class Requests(Part):
     unfinished: int = 0
     good: int | None = None
     errors: dict[str, int] = Field(default_factory=dict)
-    """Failures by kind: `http_503`, `timeout`, `connect`, `disconnected`, `stream_error`, ..."""
+    """Failures by kind, such as `http_503`, `timeout`, `connect`, `disconnected`."""
 
 
-class Tokens(Part):
+class Tokens(ReportModel):
     """Tokens of the successful requests."""
 
     input: int | None
     cached: int | None = None
     output: int
     counted_by: Literal["usage", "chunks", "mixed"]
-    """`usage` is the server's own count; `chunks` counts pieces of output, for want of it."""
+    """`usage`: reported by the server; `chunks`: number of chunks, if no usage was reported."""
 
 
-class Throughput(Part):
-    """Per second of the measured window; nulls where there was nothing."""
+class Throughput(ReportModel):
+    """Rates per second of the measured window."""
 
     requests: float
     requests_interval: Interval | None = None
@@ -104,41 +104,41 @@ class Throughput(Part):
     chunks: float
 
 
-class Chunks(Part):
-    """How the streamed output was cut into pieces, and how those met the network."""
+class Chunks(ReportModel):
+    """Statistics of streamed chunks."""
 
     count: int
     tokens_per_chunk: float | None
     shared_reads: int
-    """Pieces that arrived in one read with the piece before them: their gap is 0 by necessity."""
+    """Chunks that arrived in the same read as the previous chunk, with a gap of 0."""
     stalls: int
-    """Gaps that were longer than `stall_seconds`."""
+    """Chunk gaps longer than `stall_seconds`."""
     stall_seconds: float
 
 
-class InFlight(Part):
-    """Requests under way, weighted by time."""
+class InFlight(ReportModel):
+    """Concurrent requests; `mean` is weighted by time."""
 
     configured: int | None
     mean: float
     max: int
 
 
-class Client(Part):
-    """Whether the client kept up."""
+class Client(ReportModel):
+    """Load of the client, and whether it limited the measurement."""
 
     cpu: float | None
-    """Of one core, the busiest process."""
+    """CPU share of one core used by the busiest process."""
     late_p99: float | None
-    """Seconds between when a request was to leave and when it left."""
+    """Delay from scheduled to actual send time."""
     lag_p99: float | None = None
-    """Seconds from when the busiest process asked to be woken until it was."""
+    """Delay from requested to actual wake-up of the busiest process."""
     limited: bool = False
     reason: str | None = None
 
 
-class Second(Part):
-    """One second of the run; `offset` is the first one's distance from the level's start."""
+class Second(ReportModel):
+    """One second of a level; `offset` is in seconds from the level's start."""
 
     offset: int
     started: int
@@ -152,21 +152,21 @@ class Second(Part):
     ttft_p95: float | None = None
 
 
-class Level(Part):
-    """One level of load on one server."""
+class Level(ReportModel):
+    """Results of one load level on one server."""
 
     name: str
-    """As people call it: `concurrency 8`, `25 requests/s`."""
+    """Display name, such as `concurrency 8` or `25 requests/s`."""
     scenario: str
     side: Side = "target"
     concurrency: int | None = None
     rate: float | None = None
-    """Requests per second that were planned."""
+    """Scheduled requests per second."""
     started_at: datetime
     wall_seconds: float
-    """From the first request to the last answer, warm-up included."""
+    """From the first request to the last response, warm-up included."""
     window_seconds: float
-    """What `throughput` divides by: from the first measured departure to the last measured end."""
+    """From the first measured send to the last measured end; divisor of `throughput`."""
     requests: Requests
     in_flight: InFlight
     tokens: Tokens
@@ -180,11 +180,11 @@ class Level(Part):
 Verdict = Literal["pass", "fail", "unclear"]
 
 
-class Grade(Part):
-    """One target and whether it was met."""
+class Grade(ReportModel):
+    """Result of checking one target."""
 
     target: str
-    """`p50`, `p95`, `p99`, `throughput`, `error_rate`, or an objective's metric."""
+    """`p50`, `p95`, `p99`, `throughput`, `error_rate`, or the metric of an objective."""
     level: str
     limit: float
     better: Literal["lower", "higher"]
@@ -193,11 +193,11 @@ class Grade(Part):
     count: int
     verdict: Verdict
     reason: str
-    """One sentence; for `unclear`, why no verdict is given."""
+    """One sentence; for `unclear`, why there is no verdict."""
 
 
-class Change(Part):
-    """One number against another, with the interval of the difference `after - before`."""
+class Change(ReportModel):
+    """Change of one value, with the interval of the difference `after - before`."""
 
     metric: str
     statistic: str
@@ -212,17 +212,17 @@ class Change(Part):
     reason: str
 
 
-class Saturation(Part):
-    """Where more load gave no more throughput."""
+class Saturation(ReportModel):
+    """The load beyond which throughput no longer grows."""
 
     found: bool
     level: str | None
-    """The last level that still kept up."""
+    """The highest level that the server sustained."""
     reason: str
 
 
-class Drift(Part):
-    """The slope of one metric over a soak, by Theil and Sen, with its interval."""
+class Drift(ReportModel):
+    """Theil-Sen slope of one metric over a soak test, with its interval."""
 
     metric: str
     level: str
@@ -234,11 +234,11 @@ class Drift(Part):
 
 FORMAT: Final = "maxgate-load-test"
 VERSION: Final = 1
-"""Goes up when a reader of the old version would misread the new one."""
+"""Incremented for changes that readers of the previous version would misinterpret."""
 
 
-class Report(Part):
-    """One run of load_test.py."""
+class Report(ReportModel):
+    """Results of one run of load_test.py."""
 
     format: Literal["maxgate-load-test"] = FORMAT
     version: Literal[1] = VERSION
@@ -253,16 +253,16 @@ class Report(Part):
     workload: Workload
     load: Load
     objectives: dict[str, float] = Field(default_factory=dict)
-    """`--slo`: seconds by metric."""
+    """Limits of `--slo` in seconds, by metric."""
     definitions: dict[str, Definition]
     levels: list[Level]
     grades: list[Grade] = Field(default_factory=list)
     paired: list[Change] = Field(default_factory=list)
-    """`--baseline`: `before` is the baseline, `after` the target."""
+    """Results of `--baseline`: `before` is the baseline, `after` the target."""
     comparison: list[Change] = Field(default_factory=list)
-    """`--compare`: `before` is the old report."""
+    """Results of `--compare`: `before` is the old report."""
     saturation: Saturation | None = None
     drift: list[Drift] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     records: str | None = None
-    """File name, beside the report, of the raw records (see records.py)."""
+    """Name of the file with raw records (see records.py), in the folder of the report."""

@@ -1,8 +1,8 @@
-"""Percentiles and intervals.
+"""Percentiles and bootstrap intervals.
 
-Percentiles are nearest-rank: always a value that was measured. Intervals come from a moving block
-bootstrap (Künsch 1989), because neighbouring requests share the server's state: resampling them one
-by one would make intervals that are too narrow.
+Percentiles are nearest-rank, so each is a measured value. Intervals come from a moving block
+bootstrap (Künsch 1989), because consecutive requests share the server's state: resampling them
+independently would make the intervals too narrow.
 """
 
 import math
@@ -19,17 +19,17 @@ Values = NDArray[np.float64]
 Statistic = Callable[[Values], Values]
 
 RESAMPLES: Final = 400
-_AT_MOST: Final = 20_000  # values in one resample; see `resampled`
-_IN_MEMORY: Final = 500_000  # values of the resamples that are drawn together
+_MAX_RESAMPLE_SIZE: Final = 20_000
+_MAX_BATCH_VALUES: Final = 500_000  # bounds the memory used at a time
 
 
-def enough_for(percent: float) -> int:
-    """How many values a percentile needs before it says anything: one beyond it on average."""
+def min_sample_size(percent: float) -> int:
+    """Smallest sample for a percentile: large enough to expect one value beyond it."""
     return 1 if percent <= 50 else math.ceil(1 / (1 - percent / 100) - 1e-9)
 
 
 def percentile(ordered: Values, percent: float) -> float | None:
-    """The value that `percent` of all stay at or below, by nearest rank; None without any."""
+    """Nearest-rank percentile of sorted values; None if there are no values."""
     if not len(ordered):
         return None
     rank = max(1, math.ceil(len(ordered) * percent / 100 - 1e-9))
@@ -37,33 +37,32 @@ def percentile(ordered: Values, percent: float) -> float | None:
 
 
 def percentiles(ordered: Values) -> dict[str, float | None]:
-    """All that are published; None where the sample is too small for one."""
+    """All published percentiles by key; None where the sample is too small."""
     return {
-        key: percentile(ordered, float(key)) if len(ordered) >= enough_for(float(key)) else None
+        key: percentile(ordered, float(key))
+        if len(ordered) >= min_sample_size(float(key))
+        else None
         for key in PERCENTILES
     }
 
 
 def percentiles_including_failures(ordered: Values, failures: int) -> dict[str, float | None]:
-    """As `percentiles`, each failure taken as slower than everything; None where it is one."""
-    return {
-        key: _or_none(percentile(with_failures(ordered, failures), float(key)))
-        for key in PERCENTILES
-        if len(ordered) + failures >= enough_for(float(key))
-    }
+    """Percentiles with every failure counted as infinitely slow; None where one is a failure.
 
-
-def with_failures(ordered: Values, failures: int) -> Values:
-    """The values with an infinite one for each failure."""
-    return np.concatenate([ordered, np.full(failures, np.inf)])
-
-
-def _or_none(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    Percentiles for which the sample is too small are left out.
+    """
+    total = len(ordered) + failures
+    ranked = np.concatenate([ordered, np.full(failures, np.inf)])
+    found: dict[str, float | None] = {}
+    for key in PERCENTILES:
+        if total >= min_sample_size(float(key)):
+            value = percentile(ranked, float(key))
+            found[key] = value if value is not None and math.isfinite(value) else None
+    return found
 
 
 def curve(ordered: Values, points: int = 60) -> list[tuple[float, float]]:
-    """Percent and value, evenly spaced in the number of nines, as far as the sample allows."""
+    """(percent, value) pairs, evenly spaced in nines, as far as the sample allows."""
     if not len(ordered):
         return []
     nines = np.linspace(0.0, math.log10(max(len(ordered), 2)), points)
@@ -72,9 +71,9 @@ def curve(ordered: Values, points: int = 60) -> list[tuple[float, float]]:
 
 
 def block_length(values: Values) -> int:
-    """How many neighbours are drawn together, from the correlation of neighbours.
+    """Block length of the bootstrap: n ** (1/3) * (1 + rho) / (1 - rho), rho the lag-1 correlation.
 
-    The rule is n ** (1/3), stretched by (1 + rho) / (1 - rho).
+    It is 1 if the correlation is not significant, and at most an eighth of the values.
     """
     count = len(values)
     if count < 8 or float(np.ptp(values)) == 0:
@@ -83,24 +82,24 @@ def block_length(values: Values) -> int:
     rho = float(np.dot(centred[1:], centred[:-1]) / np.dot(centred, centred))
     rho = min(max(rho, 0.0), 0.9)
     if rho < 2 / math.sqrt(count):
-        return 1  # no more than chance would show
+        return 1  # not significant
     return max(1, min(count // 8, round(float(count ** (1 / 3)) * (1 + rho) / (1 - rho))))
 
 
-def resampled(
+def bootstrap(
     values: Values, statistic: Statistic, rng: np.random.Generator, count: int = RESAMPLES
 ) -> Values:
-    """The statistic of `count` block resamples of these values, which are in order of time.
+    """Compute the statistic of `count` block resamples of values in time order.
 
-    Pairs have two columns. `statistic` takes one resample a row and gives one row for each. Of
-    very many values a resample takes fewer, and its deviation is scaled down by the root of the
-    ratio (m out of n bootstrap).
+    `values` has shape (n,), or (n, 2) for pairs. `statistic` maps an array of resamples, one per
+    row, to one result row each. Resamples of large samples are smaller than the sample; their
+    deviation is scaled down by the square root of the ratio (m out of n bootstrap).
     """
     size = len(values)
     length = block_length(values if values.ndim == 1 else values[:, 1] - values[:, 0])
-    blocks = math.ceil(min(size, _AT_MOST) / length)
+    blocks = math.ceil(min(size, _MAX_RESAMPLE_SIZE) / length)
     drawn = []
-    batch = max(1, _IN_MEMORY // (blocks * length))
+    batch = max(1, _MAX_BATCH_VALUES // (blocks * length))
     for row in range(0, count, batch):
         starts = rng.integers(0, size, (min(batch, count - row), blocks))
         picked = (starts[:, :, None] + np.arange(length)).reshape(len(starts), -1) % size
@@ -113,37 +112,37 @@ def resampled(
     return scaled
 
 
-def at_percentile(percent: float) -> Statistic:
-    """The nearest-rank percentile of each row."""
+def row_percentile(percent: float) -> Statistic:
+    """Statistic: nearest-rank percentile of each row."""
 
-    def of(rows: Values) -> Values:
+    def compute(rows: Values) -> Values:
         rank = max(1, math.ceil(rows.shape[1] * percent / 100 - 1e-9)) - 1
         chosen: Values = np.partition(rows, rank, axis=1)[:, rank]
         return chosen
 
-    return of
+    return compute
 
 
-def mean_and_percentiles(percents: Sequence[float]) -> Statistic:
-    """The mean and these nearest-rank percentiles of each row, a column each."""
+def row_means_and_percentiles(percents: Sequence[float]) -> Statistic:
+    """Statistic: mean and nearest-rank percentiles of each row, one column each."""
 
-    def of(rows: Values) -> Values:
+    def compute(rows: Values) -> Values:
         size = rows.shape[1]
         ranks = [max(1, math.ceil(size * percent / 100 - 1e-9)) - 1 for percent in percents]
         chosen = np.partition(rows, ranks, axis=1)[:, ranks]
         return np.concatenate([rows.mean(axis=1, keepdims=True), chosen], axis=1)
 
-    return of
+    return compute
 
 
-def mean_of(rows: Values) -> Values:
-    """The mean of each row."""
+def row_means(rows: Values) -> Values:
+    """Statistic: mean of each row."""
     means: Values = rows.mean(axis=1)
     return means
 
 
-def interval_of(draws: Values, confidence: float = 0.95) -> Interval | None:
-    """The middle part of the draws; None where they are not all finite."""
+def bootstrap_interval(draws: Values, confidence: float = 0.95) -> Interval | None:
+    """Percentile interval of bootstrap draws; None if there are none or any is not finite."""
     if not len(draws) or not np.isfinite(draws).all():
         return None
     tail = (1 - confidence) / 2

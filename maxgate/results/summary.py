@@ -1,4 +1,4 @@
-"""Values to a Distribution."""
+"""Summarize measured values as a Distribution with a histogram."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from maxgate.results.distribution import ClientError, Distribution, Histogram, Interval
 from maxgate.results.metrics import DEFINITIONS, PERCENTILES
 from maxgate.results.statistics import (
+    bootstrap,
+    bootstrap_interval,
     curve,
-    enough_for,
-    interval_of,
-    mean_and_percentiles,
+    min_sample_size,
     percentiles,
     percentiles_including_failures,
-    resampled,
+    row_means_and_percentiles,
 )
 
 STEPS_PER_OCTAVE: Final = 16
@@ -24,13 +24,13 @@ _UNIT: Final = 1e-6
 Values = NDArray[np.float64]
 
 
-def bound(step: int) -> float:
-    """The bound number `step`: 2 ** (step / 16) microseconds."""
+def histogram_bound(step: int) -> float:
+    """Histogram bound 2 ** (step / 16) microseconds, in seconds."""
     return float(_UNIT * 2.0 ** (step / STEPS_PER_OCTAVE))
 
 
 def histogram(values: Values) -> Histogram | None:
-    """The counts from the smallest to the largest bucket that is used; None without values."""
+    """Histogram from the lowest to the highest non-empty bucket; None if there are no values."""
     if not len(values):
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -38,12 +38,12 @@ def histogram(values: Values) -> Histogram | None:
     upper = steps.astype(np.int64)
     lowest = int(upper.min())
     counts = np.bincount(upper - lowest)
-    bounds = [bound(lowest - 1 + k) for k in range(len(counts) + 1)]
+    bounds = [histogram_bound(lowest - 1 + k) for k in range(len(counts) + 1)]
     return Histogram(bounds=bounds, counts=counts.tolist())
 
 
 def add_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
-    """All of them as one; None without any."""
+    """Sum histograms; None if there are none."""
     counts: dict[int, int] = {}
     for one in histograms:
         lowest = round(np.log2(one.bounds[1] / _UNIT) * STEPS_PER_OCTAVE)
@@ -53,12 +53,12 @@ def add_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
         return None
     low, high = min(counts), max(counts)
     return Histogram(
-        bounds=[bound(step) for step in range(low - 1, high + 1)],
+        bounds=[histogram_bound(step) for step in range(low - 1, high + 1)],
         counts=[counts.get(step, 0) for step in range(low, high + 1)],
     )
 
 
-def summarise(
+def summarize(
     metric: str,
     values: Values,
     *,
@@ -66,7 +66,7 @@ def summarise(
     client_error: ClientError | None = None,
     rng: np.random.Generator,
 ) -> Distribution:
-    """The distribution of these values, which are in order of time and hold no nan."""
+    """Summarize values in time order, without nan; `failures` counts requests without a value."""
     unit = DEFINITIONS[metric].unit
     if not len(values):
         return Distribution(metric=metric, unit=unit, count=0, client_error=client_error)
@@ -87,8 +87,8 @@ def summarise(
         max=float(ordered[-1]),
         mean=float(values.mean()),
         standard_deviation=float(values.std(ddof=1)) if len(values) > 1 else None,
-        percentiles=_above(client_error, percentiles(ordered)),
-        intervals=_intervals(values, rng),
+        percentiles=_blank_below_error(client_error, percentiles(ordered)),
+        intervals=_bootstrap_intervals(values, rng),
         including_failures=percentiles_including_failures(ordered, failures),
         curve=curve(ordered),
         histogram=histogram(values) if unit == "s" else None,
@@ -96,20 +96,22 @@ def summarise(
     )
 
 
-def _above(error: ClientError | None, found: dict[str, float | None]) -> dict[str, float | None]:
-    """Without those of the tail that are smaller than their own error bar."""
+def _blank_below_error(
+    error: ClientError | None, found: dict[str, float | None]
+) -> dict[str, float | None]:
+    """Blank percentiles above the median that are smaller than their error bar."""
+    if error is None:
+        return found
     return {
-        key: value
-        if value is None or error is None or key == "50" or value >= error.at(key)
-        else None
+        key: None if value is not None and key != "50" and value < error.at(key) else value
         for key, value in found.items()
     }
 
 
-def _intervals(values: Values, rng: np.random.Generator) -> dict[str, Interval]:
+def _bootstrap_intervals(values: Values, rng: np.random.Generator) -> dict[str, Interval]:
     if len(values) < 10:
         return {}
-    keys = [key for key in PERCENTILES if len(values) >= 2 * enough_for(float(key))]
-    draws = resampled(values, mean_and_percentiles([float(key) for key in keys]), rng)
-    found = {name: interval_of(draws[:, k]) for k, name in enumerate(["mean", *keys])}
+    keys = [key for key in PERCENTILES if len(values) >= 2 * min_sample_size(float(key))]
+    draws = bootstrap(values, row_means_and_percentiles([float(key) for key in keys]), rng)
+    found = {name: bootstrap_interval(draws[:, k]) for k, name in enumerate(["mean", *keys])}
     return {name: interval for name, interval in found.items() if interval is not None}

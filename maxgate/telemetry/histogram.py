@@ -1,12 +1,13 @@
-"""Latency histograms in fixed memory.
+"""Latency histograms of fixed size.
 
-Bucket bounds grow by a sixteenth of an octave, so that a percentile is off by at most 2.2 %. Every
-sixteenth bound is one that OpenTelemetry's GenAI conventions ask for (0.01 s, 0.02 s, 0.04 s, ...).
+Bucket bounds grow by a sixteenth of an octave, which keeps percentiles within 2.2 %. Every
+sixteenth bound is a bound of OpenTelemetry's GenAI conventions (0.01 s, 0.02 s, 0.04 s, ...).
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
@@ -14,32 +15,31 @@ STEPS_PER_OCTAVE: Final = 16
 _OCTAVES: Final = 24
 _LOWEST: Final = 0.01 / 2**7
 BUCKETS: Final = _OCTAVES * STEPS_PER_OCTAVE + 1
-"""The last one holds everything above the highest bound."""
+"""Number of buckets. The last one holds everything above the highest bound."""
 
 # log2(seconds / _LOWEST) * STEPS_PER_OCTAVE, with its constant part computed once.
 _OFFSET: Final = -math.log2(_LOWEST) * STEPS_PER_OCTAVE
 
 
 def upper_bound(bucket: int) -> float:
-    """The largest number of seconds that the bucket holds; infinite for the last one."""
+    """Inclusive upper bound of the bucket in seconds; infinite for the last one."""
     if bucket >= BUCKETS - 1:
         return math.inf
     return float(_LOWEST * 2 ** (bucket / STEPS_PER_OCTAVE))
 
 
 def find_bucket(seconds: float) -> int:
-    """The bucket that holds a duration."""
+    """Index of the bucket for a duration."""
     if seconds <= _LOWEST:
         return 0
-    # A duration that is a bound belongs below it; the subtraction forgives rounding.
+    # Bounds are inclusive; the subtraction absorbs rounding errors.
     return min(math.ceil(math.log2(seconds) * STEPS_PER_OCTAVE + _OFFSET - 1e-9), BUCKETS - 1)
 
 
 def percentile(counts: Sequence[int], percent: float) -> float | None:
-    """The duration that `percent` of all stay at or below, by nearest rank; None without any.
+    """Nearest-rank percentile in seconds; None if nothing was counted.
 
-    It is the geometric middle of the bucket that holds it, and for the open last bucket its
-    lower bound.
+    Returns the geometric middle of the bucket, or the lower bound of the open last bucket.
     """
     total = sum(counts)
     if total == 0:
@@ -50,3 +50,44 @@ def percentile(counts: Sequence[int], percent: float) -> float | None:
         return upper_bound(0)
     low, high = upper_bound(bucket - 1), upper_bound(bucket)
     return low if math.isinf(high) else math.sqrt(low * high)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Number of durations in each bucket, and the sum of all durations in seconds."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    total: float = 0.0
+
+    def add(self, other: "Histogram") -> None:
+        """Add the counts of another histogram."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+    def describe(self, *, buckets: bool) -> dict[str, object]:
+        """Count, mean and percentiles in seconds, null if nothing was counted."""
+        count = sum(self.counts)
+        summary: dict[str, object] = {
+            "count": count,
+            "mean": self.total / count if count else None,
+            "p50": percentile(self.counts, 50),
+            "p95": percentile(self.counts, 95),
+            "p99": percentile(self.counts, 99),
+        }
+        return {**summary, "buckets": self.list_buckets()} if buckets else summary
+
+    def list_buckets(self) -> list[tuple[float, float | None, int]]:
+        """Lower bound, upper bound (both in seconds) and count of each bucket that is not empty.
+
+        The last bucket has no upper bound. The difference between two readings is the histogram
+        of the time between them.
+        """
+        return [
+            (
+                0.0 if bucket == 0 else upper_bound(bucket - 1),
+                None if bucket == BUCKETS - 1 else upper_bound(bucket),
+                count,
+            )
+            for bucket, count in enumerate(self.counts)
+            if count
+        ]

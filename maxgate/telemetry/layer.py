@@ -1,25 +1,23 @@
-"""The telemetry layers: what an answer takes and gives, onto the request's record."""
+"""Telemetry layers fill in the request record; sinks receive it when the request has finished."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol
 
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend, Embedder, EmbeddingRequest, Embeddings
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest
-from maxgate.generation.request_record import RequestRecord
 
 
 class TelemetryLayer:
-    """Times the stream and counts its tokens, however it ends."""
+    """Records times and token counts of a stream, however it ends."""
 
     def __init__(self, inner: Backend, clock: Clock) -> None:
         self._inner = inner
         self._clock = clock
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The inner stream, unchanged."""
+        """Stream from the inner backend, unchanged."""
         record = request.context.record
         record.model = request.model.name
         usage: Usage | None = None
@@ -37,50 +35,21 @@ class TelemetryLayer:
         finally:
             if usage is not None:
                 record.prompt_tokens += usage.prompt
-                # A stream that was left early was last counted earlier; a piece is a token or more.
+                # The usage of a stream closed early may lag behind; each piece is at least a token.
                 record.completion_tokens += max(usage.completion, pieces)
                 record.cached_tokens += usage.cached
 
 
 class EmbeddingTelemetryLayer:
-    """Counts the tokens of what is embedded."""
+    """Records the token count of embedded inputs."""
 
     def __init__(self, inner: Embedder) -> None:
         self._inner = inner
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        """The inner answer, unchanged."""
+        """Call the inner embedder."""
         record = request.context.record
         record.model = request.model.name
-        answer = await self._inner.embed(request)
-        record.prompt_tokens += answer.prompt_tokens
-        return answer
-
-
-class Sink(Protocol):
-    """Someone who wants to know of requests."""
-
-    def request_started(self) -> None:
-        """A request has arrived."""
-        ...
-
-    def request_finished(self, record: RequestRecord) -> None:
-        """A request is over; called once for each that was started."""
-        ...
-
-
-class Recorder:
-    """Tells every sink."""
-
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = sinks
-
-    def request_started(self) -> None:
-        """See Sink."""
-        for sink in self._sinks:
-            sink.request_started()
-
-    def request_finished(self, record: RequestRecord) -> None:
-        """See Sink."""
-        for sink in self._sinks:
-            sink.request_finished(record)
+        embeddings = await self._inner.embed(request)
+        record.prompt_tokens += embeddings.prompt_tokens
+        return embeddings

@@ -1,6 +1,6 @@
-"""Logs: one JSON object a line, or text for a terminal; one line per request.
+"""Logging as one JSON object per line, or as text on a terminal, with one line per request.
 
-Prompts, answers and keys are never handed to a logger.
+Prompts, responses and keys are never passed to a logger.
 """
 
 import asyncio
@@ -12,56 +12,58 @@ from typing import Any, BinaryIO, Final, Literal, TextIO
 
 import orjson
 import structlog
+from typing_extensions import override
 
-from maxgate.generation.request_record import RequestRecord
+from maxgate.generation.request_record import RequestRecord, RequestSink
 
-_HELD_AT_MOST: Final = 256
+LogFormat = Literal["json", "text"]
+
+_MAX_BUFFERED_LINES: Final = 256
+_REQUEST_COMPLETED: Final = "request completed"
 
 
 class LogLines:
-    """Writes one JSON object a line; structlog may use it as the logger that it wraps.
+    """Writes JSON objects, one per line; structlog can wrap it as a logger.
 
-    What is written with `soon` in one turn of the event loop goes out at its end with a single
-    system call, so that a busy gateway does not make one per request. Nothing is held longer: a
-    loop that ends takes its turn to the end.
+    Lines from `write_soon` are buffered until the current iteration of the event loop ends, so
+    that a busy gateway makes one system call for many requests. A loop that stops still finishes
+    its iteration, so no line is lost.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._held: list[bytes] = []
+        self._buffered: list[bytes] = []
 
-    def soon(self, fields: dict[str, Any]) -> None:
-        """Write these fields when the loop's turn ends; at once where no loop is running."""
-        self._held.append(orjson.dumps(fields, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
-        if len(self._held) == 1:
+    def write_soon(self, fields: dict[str, Any]) -> None:
+        """Write these fields at the end of the loop's iteration; at once without a loop."""
+        options = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+        self._buffered.append(orjson.dumps(fields, option=options))
+        if len(self._buffered) == 1:
             try:
                 asyncio.get_running_loop().call_soon(self._flush)
             except RuntimeError:
                 self._flush()
-        elif len(self._held) > _HELD_AT_MOST:
+        elif len(self._buffered) > _MAX_BUFFERED_LINES:
             self._flush()
 
     def msg(self, line: bytes) -> None:
-        """Write this line at once, after what is held."""
-        self._held.append(line + b"\n")
+        """Write this line at once, after the buffered lines."""
+        self._buffered.append(line + b"\n")
         self._flush()
 
-    # The names by which structlog calls it.
+    # structlog calls the method named after the level.
     log = debug = info = warning = error = critical = exception = msg
 
     def _flush(self) -> None:
-        held, self._held = self._held, []
-        self._stream.write(b"".join(held))
+        lines, self._buffered = self._buffered, []
+        self._stream.write(b"".join(lines))
         self._stream.flush()
 
 
-LogFormat = Literal["json", "text"]
-
-
 def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None) -> None:
-    """Set up structlog and send the standard library's loggers the same way.
+    """Configure structlog, and the standard library's loggers to write in the same format.
 
-    None chooses text where the stream is a terminal and JSON elsewhere.
+    None selects text if the stream is a terminal, JSON otherwise.
     """
     stream = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
@@ -90,7 +92,7 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
 
 class _Factory:
     def __init__(self, stream: TextIO, *, as_text: bool) -> None:
-        # One for all, so that what they write stays in order.
+        # All loggers share one writer, which keeps their lines in order.
         self._logger: structlog.typing.WrappedLogger = (
             structlog.WriteLogger(stream) if as_text else LogLines(stream.buffer)
         )
@@ -103,7 +105,7 @@ def _renderers(
     *, as_text: bool, colors: bool, to_text: bool = False
 ) -> list[structlog.typing.Processor]:
     if as_text:
-        # Its own way to show an exception has the variables of every frame, and prompts in them.
+        # The default formatter prints the variables of each frame, which may contain prompts.
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     dumps = _dumps_text if to_text else orjson.dumps
@@ -118,10 +120,10 @@ def _dumps_text(value: Any, **options: Any) -> str:
     return orjson.dumps(value, **options).decode()
 
 
-class RequestLog:
-    """A sink that writes one line per request.
+class RequestLog(RequestSink):
+    """Writes one line per request.
 
-    As JSON it goes past structlog's processors, whose work takes longer than writing the line.
+    JSON lines bypass structlog's processors, which take longer than writing the line.
     """
 
     def __init__(self) -> None:
@@ -130,11 +132,12 @@ class RequestLog:
         if isinstance(lines, LogLines):
             self._write = _json_writer(lines)
 
+    @override
     def request_started(self) -> None:
-        """See Sink."""
+        """Log nothing."""
 
+    @override
     def request_finished(self, record: RequestRecord) -> None:
-        """See Sink."""
         first = record.time_to_first_token
         self._write(
             {
@@ -143,10 +146,14 @@ class RequestLog:
                 "route": record.route,
                 "status": record.status,
                 "outcome": record.outcome,
-                "code": record.error_code,
+                "error_code": record.error_code,
                 "model": record.model,
+                "engine": record.engine,
+                "engine_calls": record.engine_calls,
+                "retries": record.retries,
                 "stream": record.stream,
                 "prompt_tokens": record.prompt_tokens,
+                "cached_tokens": record.cached_tokens,
                 "completion_tokens": record.completion_tokens,
                 "time_to_first_token_ms": None if first is None else round(first * 1000, 3),
                 "duration_ms": round(record.duration * 1000, 3),
@@ -155,14 +162,14 @@ class RequestLog:
 
 
 def _write_text(fields: dict[str, Any]) -> None:
-    structlog.get_logger().info("request", **fields)
+    structlog.get_logger().info(_REQUEST_COMPLETED, **fields)
 
 
 def _json_writer(lines: LogLines) -> Callable[[dict[str, Any]], None]:
     def write(fields: dict[str, Any]) -> None:
         fields["level"] = "info"
         fields["timestamp"] = datetime.now(UTC)
-        fields["message"] = "request"
-        lines.soon(fields)
+        fields["message"] = _REQUEST_COMPLETED
+        lines.write_soon(fields)
 
     return write

@@ -1,48 +1,59 @@
-"""The counts as Prometheus reads them.
+"""Exposition of a snapshot in the text formats of Prometheus and OpenMetrics.
 
-Names are `maxgate_` and base units; labels come from fixed sets. Histogram bounds are those of
-OpenTelemetry's GenAI conventions, 0.01 s doubling to 81.92 s.
+Histogram bounds are 0.00125 s, doubling up to 81.92 s. They include those of OpenTelemetry's GenAI
+conventions, which start at 0.01 s.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
+import prometheus_client.core as prometheus
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector, CollectorRegistry
+from typing_extensions import override
+
+from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, Histogram, upper_bound
+from maxgate.telemetry.metrics_store import MetricsStore
+from maxgate.telemetry.registry import (
+    ENGINE_REQUESTS_IN_FLIGHT,
+    ENGINE_UP,
+    METRICS,
+    PROCESS_CPU_SECONDS,
+    PROCESS_RESIDENT_MEMORY,
+    WORKERS,
+    LabelValues,
     Metric,
 )
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
-
-from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, upper_bound
-from maxgate.telemetry.snapshot import Histogram, Snapshot
+from maxgate.telemetry.snapshot import Snapshot
 
 _BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
-_LABELS: Final = ("route", "model")
-_HELP: Final = {
-    "duration": ("request_duration_seconds", "From arrival to the last byte of the answer."),
-    "time_to_first_token": (
-        "time_to_first_token_seconds",
-        "From arrival to the first token of a stream.",
-    ),
-    "time_per_output_token": (
-        "time_per_output_token_seconds",
-        "Mean time of a token after the first, per streamed answer.",
-    ),
-}
 
-EngineStates = Callable[[], Sequence[tuple[str, bool, int]]]
-"""Per engine: its address, whether it is healthy, and its requests in flight from this worker."""
+_Samples = Mapping[LabelValues, float]
+
+
+class MetricsReader:
+    """Renders the metrics of all workers as JSON or as Prometheus text."""
+
+    def __init__(self, store: MetricsStore) -> None:
+        self._store = store
+
+    def describe(self, *, buckets: bool) -> dict[str, Any]:
+        """Return the JSON report, with histogram buckets if asked for."""
+        return self._store.snapshot().describe(buckets=buckets)
+
+    def expose(self, engines: Sequence[tuple[str, bool, int]], accept: str) -> tuple[bytes, str]:
+        """Return the Prometheus text and its content type, as `exposition` does."""
+        return exposition(self._store.snapshot(), engines, accept)
 
 
 def exposition(
     snapshot: Snapshot, engines: Sequence[tuple[str, bool, int]], accept: str
 ) -> tuple[bytes, str]:
-    """Text and content type, in the format that the `Accept` header asks for."""
+    """Text and content type, in the format that the `Accept` header prefers.
+
+    `engines` has the URL of each engine, whether it is healthy, and its requests in flight.
+    """
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry()
     registry.register(_SnapshotCollector(snapshot, engines))
@@ -52,78 +63,56 @@ def exposition(
 class _SnapshotCollector(Collector):
     def __init__(self, snapshot: Snapshot, engines: Sequence[tuple[str, bool, int]]) -> None:
         self._snapshot = snapshot
-        self._engines = engines
+        self._computed = _compute_samples(snapshot, engines)
 
-    def collect(self) -> Iterable[Metric]:
-        yield self._gauge("requests_in_flight", "Being answered now.", self._snapshot.in_flight)
-        yield self._gauge("workers", "Worker processes running.", self._snapshot.workers)
-        yield from self._process_usage()
-        yield from self._engine_gauges()
-        yield self._requests()
-        yield self._tokens()
-        for timing in _HELP:
-            yield self._histogram(timing)
-
-    @staticmethod
-    def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"maxgate_{name}", text, value=value)
-
-    def _process_usage(self) -> Iterable[Metric]:
-        usage = self._snapshot.processes
-        if usage is not None:
-            yield CounterMetricFamily(
-                "maxgate_process_cpu_seconds",
-                "Processor time of the running workers.",
-                value=usage.cpu_seconds,
-            )
-            yield self._gauge(
-                "process_resident_memory_bytes", "Memory of the workers.", usage.resident_bytes
-            )
-
-    def _engine_gauges(self) -> Iterable[Metric]:
-        up = GaugeMetricFamily(
-            "maxgate_engine_up", "1 if the engine is healthy.", labels=["engine"]
-        )
-        in_flight = GaugeMetricFamily(
-            "maxgate_engine_requests_in_flight",
-            "Sent to the engine by the worker that was asked, and not answered yet.",
-            labels=["engine"],
-        )
-        for url, healthy, running in self._engines:
-            up.add_metric([url], float(healthy))
-            in_flight.add_metric([url], running)
-        return up, in_flight
-
-    def _requests(self) -> CounterMetricFamily:
-        family = CounterMetricFamily(
-            "maxgate_requests", "Requests that are over.", labels=[*_LABELS, "outcome"]
-        )
-        for series in self._snapshot.series:
-            for outcome, count in series.outcomes.items():
-                if count:
-                    family.add_metric([series.route, series.model, outcome], count)
-        return family
-
-    def _tokens(self) -> CounterMetricFamily:
-        family = CounterMetricFamily("maxgate_tokens", "Tokens.", labels=[*_LABELS, "type"])
-        for series in self._snapshot.series:
-            for kind, count in series.tokens.items():
-                family.add_metric([series.route, series.model, kind], count)
-        return family
-
-    def _histogram(self, timing: str) -> HistogramMetricFamily:
-        name, text = _HELP[timing]
-        family = HistogramMetricFamily(f"maxgate_{name}", text, labels=_LABELS)
-        for series in self._snapshot.series:
-            histogram = series.timings[timing]
-            if any(histogram.counts):
-                family.add_metric(
-                    [series.route, series.model], _cumulative(histogram), histogram.total
-                )
-        return family
+    @override
+    def collect(self) -> Iterable[prometheus.Metric]:
+        for metric in METRICS:
+            if metric.kind == "histogram":
+                yield _build_histogram(metric, self._snapshot.histograms[metric])
+            elif metric.stored:
+                yield _build_family(metric, self._snapshot.counts[metric])
+            elif metric in self._computed:
+                yield _build_family(metric, self._computed[metric])
 
 
-def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
-    up_to = list(accumulate(histogram.counts))
-    buckets = [(f"{upper_bound(bucket):.12g}", float(up_to[bucket])) for bucket in _BOUNDS]
-    return [*buckets, ("+Inf", float(up_to[BUCKETS - 1]))]
+def _compute_samples(
+    snapshot: Snapshot, engines: Sequence[tuple[str, bool, int]]
+) -> Mapping[Metric, _Samples]:
+    """Values of the metrics that workers do not store."""
+    samples: dict[Metric, _Samples] = {
+        WORKERS: {(): snapshot.workers},
+        ENGINE_UP: {(url,): float(healthy) for url, healthy, _ in engines},
+        ENGINE_REQUESTS_IN_FLIGHT: {(url,): in_flight for url, _, in_flight in engines},
+    }
+    if snapshot.processes is not None:
+        samples[PROCESS_CPU_SECONDS] = {(): snapshot.processes.cpu_seconds}
+        samples[PROCESS_RESIDENT_MEMORY] = {(): snapshot.processes.resident_bytes}
+    return samples
+
+
+def _build_family(metric: Metric, samples: _Samples) -> prometheus.Metric:
+    names = [label.name for label in metric.labels]
+    family: prometheus.CounterMetricFamily | prometheus.GaugeMetricFamily
+    if metric.kind == "counter":
+        family = prometheus.CounterMetricFamily(metric.name, metric.help, labels=names)
+    else:
+        family = prometheus.GaugeMetricFamily(metric.name, metric.help, labels=names)
+    for values, value in sorted(samples.items()):
+        if value or not metric.sparse:
+            family.add_metric(values, value)
+    return family
+
+
+def _build_histogram(
+    metric: Metric, samples: Mapping[LabelValues, Histogram]
+) -> prometheus.HistogramMetricFamily:
+    names = [label.name for label in metric.labels]
+    family = prometheus.HistogramMetricFamily(metric.name, metric.help, labels=names)
+    for values, histogram in sorted(samples.items(), key=lambda sample: sample[0]):
+        if any(histogram.counts):
+            up_to = list(accumulate(histogram.counts))
+            buckets = [(f"{upper_bound(bucket):.12g}", float(up_to[bucket])) for bucket in _BOUNDS]
+            buckets.append(("+Inf", float(up_to[BUCKETS - 1])))
+            family.add_metric(values, buckets, histogram.total)
+    return family

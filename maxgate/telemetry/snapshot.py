@@ -1,146 +1,116 @@
-"""The counts of all workers at one moment, and what follows from them."""
+"""Counts of all workers at one moment, and their JSON form."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from maxgate.generation.request_record import Outcome
-from maxgate.telemetry.histogram import BUCKETS, percentile, upper_bound
+from maxgate.telemetry.histogram import Histogram
+from maxgate.telemetry.registry import (
+    MODEL,
+    OUTCOME,
+    REQUEST_DURATION,
+    REQUESTS,
+    REQUESTS_IN_FLIGHT,
+    TIME_PER_OUTPUT_TOKEN,
+    TIME_TO_FIRST_TOKEN,
+    TOKEN_TYPE,
+    TOKENS,
+    Label,
+    LabelValues,
+    Metric,
+)
 
-OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
-# A client that errs or leaves is not an error of the server's.
-_FAILURES: Final[frozenset[Outcome]] = frozenset(OUTCOMES) - {"ok", "client_error", "client_gone"}
-TIMINGS: Final = ("duration", "time_to_first_token", "time_per_output_token")
-TOKENS: Final = ("prompt", "completion", "cached")
-_TIMING_NAMES: Final = {
-    "duration": "latency_seconds",
-    "time_to_first_token": "time_to_first_token_seconds",
-    "time_per_output_token": "time_per_output_token_seconds",
+# Invalid requests and clients that disconnect do not count as errors of the gateway.
+_NOT_AN_ERROR: Final = frozenset({"ok", "client_error", "client_gone"})
+_HISTOGRAMS: Final = {
+    "latency_seconds": REQUEST_DURATION,
+    "time_to_first_token_seconds": TIME_TO_FIRST_TOKEN,
+    "time_per_output_token_seconds": TIME_PER_OUTPUT_TOKEN,
 }
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Durations by bucket (see percentiles.py), and their sum in seconds."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-    total: float = 0.0
-
-    def add(self, counts: Sequence[int], total: float) -> None:
-        """Take in another one's counts."""
-        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
-        self.total += total
-
-    def summary(self) -> dict[str, float | int | None]:
-        """Count, mean and percentiles in seconds; null where nothing was counted."""
-        count = sum(self.counts)
-        return {
-            "count": count,
-            "mean": self.total / count if count else None,
-            "p50": percentile(self.counts, 50),
-            "p95": percentile(self.counts, 95),
-            "p99": percentile(self.counts, 99),
-        }
-
-    def buckets(self) -> list[tuple[float, float | None, int]]:
-        """Lower and upper bound in seconds and count of each bucket that holds any.
-
-        The last bucket has no upper bound. One reading of the counts taken from a later one leaves
-        what came in between.
-        """
-        return [
-            (0.0 if bucket == 0 else upper_bound(bucket - 1), _finite(upper_bound(bucket)), count)
-            for bucket, count in enumerate(self.counts)
-            if count
-        ]
-
-
-def _finite(bound: float) -> float | None:
-    return None if math.isinf(bound) else bound
-
-
-@dataclass(slots=True)
-class Series:
-    """Counts of one route and model."""
-
-    route: str
-    model: str
-    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
-    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
-    timings: dict[str, Histogram] = field(
-        default_factory=lambda: {name: Histogram() for name in TIMINGS}
-    )
-
-    def add(self, other: "Series") -> None:
-        """Take in another one's counts."""
-        for outcome, count in other.outcomes.items():
-            self.outcomes[outcome] += count
-        for kind, count in other.tokens.items():
-            self.tokens[kind] += count
-        for name, histogram in other.timings.items():
-            self.timings[name].add(histogram.counts, histogram.total)
-
-    def describe(self, *, buckets: bool = False) -> dict[str, Any]:
-        """As `/metrics` shows it; the histograms with their buckets where they are asked for."""
-        count = sum(self.outcomes.values())
-        errors = sum(n for outcome, n in self.outcomes.items() if outcome in _FAILURES)
-        return {
-            "requests": {
-                "count": count,
-                "errors": errors,
-                "error_rate": errors / count if count else 0.0,
-                "by_outcome": {name: n for name, n in self.outcomes.items() if n},
-            },
-            **{
-                _TIMING_NAMES[name]: histogram.summary()
-                | ({"buckets": histogram.buckets()} if buckets else {})
-                for name, histogram in self.timings.items()
-            },
-            "tokens": {**self.tokens, "total": self.tokens["prompt"] + self.tokens["completion"]},
-        }
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What the running workers have taken; a worker that has died is no longer counted."""
+    """CPU time and memory of the running workers."""
 
     cpu_seconds: float
     resident_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Snapshot:
-    """All workers together; `processes` is None where the system does not tell."""
+    """Sums over all workers, by metric and label values.
 
-    series: Sequence[Series]
-    in_flight: int
-    workers: int
-    uptime_seconds: float
+    `processes` is None if the operating system does not report it.
+    """
+
+    counts: defaultdict[Metric, dict[LabelValues, int]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    histograms: defaultdict[Metric, dict[LabelValues, Histogram]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    workers: int = 0
+    uptime_seconds: float = 0.0
     processes: ProcessUsage | None = None
 
-    def total(self, series: Iterable[Series] | None = None) -> Series:
-        """The sum of these series, or of all."""
-        whole = Series("", "")
-        for one in self.series if series is None else series:
-            whole.add(one)
-        return whole
+    def add_count(self, metric: Metric, labels: LabelValues, count: int) -> None:
+        """Add the count of one worker."""
+        counts = self.counts[metric]
+        counts[labels] = counts.get(labels, 0) + count
+
+    def add_histogram(self, metric: Metric, labels: LabelValues, histogram: Histogram) -> None:
+        """Add the histogram of one worker."""
+        self.histograms[metric].setdefault(labels, Histogram()).add(histogram)
+
+    def sum_counts(self, metric: Metric, by: Label, model: str | None = None) -> dict[str, int]:
+        """Sum a counter by one label, over all models or for one of them."""
+        position = metric.labels.index(by)
+        sums = dict.fromkeys(by.values or (), 0)
+        for labels, count in self.counts[metric].items():
+            if model is None or labels[metric.labels.index(MODEL)] == model:
+                sums[labels[position]] = sums.get(labels[position], 0) + count
+        return sums
+
+    def sum_histograms(self, metric: Metric, model: str | None = None) -> Histogram:
+        """Sum a histogram over all models or for one of them."""
+        total = Histogram()
+        for labels, histogram in self.histograms[metric].items():
+            if model is None or labels[metric.labels.index(MODEL)] == model:
+                total.add(histogram)
+        return total
 
     def describe(self, *, buckets: bool = False) -> dict[str, Any]:
-        """The JSON of `/metrics`: everything, then the same by model."""
-        by_model: dict[str, list[Series]] = {}
-        for one in self.series:
-            if one.model:
-                by_model.setdefault(one.model, []).append(one)
-        whole = self.total().describe(buckets=buckets)
-        whole["requests"]["in_flight"] = self.in_flight
-        models: Mapping[str, Any] = {
-            name: self.total(series).describe(buckets=buckets) for name, series in by_model.items()
-        }
+        """Build the JSON of `/metrics`: totals, then the same for each model.
+
+        The keys are explained in docs/metrics.md. `buckets` adds the buckets of the histograms.
+        """
+        totals = self._describe(None, buckets=buckets)
+        totals["requests"]["in_flight"] = self.counts[REQUESTS_IN_FLIGHT].get((), 0)
+        models = sorted(self.sum_counts(REQUESTS, MODEL))
         return {
-            **whole,
-            "models": models,
+            **totals,
+            "models": {name: self._describe(name, buckets=buckets) for name in models if name},
             "workers": self.workers,
             "processes": self.processes,
             "uptime_seconds": round(self.uptime_seconds, 3),
+        }
+
+    def _describe(self, model: str | None, *, buckets: bool) -> dict[str, Any]:
+        outcomes = self.sum_counts(REQUESTS, OUTCOME, model)
+        tokens = self.sum_counts(TOKENS, TOKEN_TYPE, model)
+        count = sum(outcomes.values())
+        errors = sum(n for outcome, n in outcomes.items() if outcome not in _NOT_AN_ERROR)
+        return {
+            "requests": {
+                "count": count,
+                "errors": errors,
+                "error_rate": errors / count if count else 0.0,
+                "by_outcome": {outcome: n for outcome, n in outcomes.items() if n},
+            },
+            **{
+                name: self.sum_histograms(metric, model).describe(buckets=buckets)
+                for name, metric in _HISTOGRAMS.items()
+            },
+            "tokens": {**tokens, "total": tokens["prompt"] + tokens["completion"]},
         }

@@ -1,47 +1,49 @@
-"""The innermost backend: one request to one engine, its answer as chunks."""
+"""The innermost backend: one call to an engine, its response as chunks."""
 
 from collections.abc import AsyncGenerator
 
-from maxgate.errors import UpstreamError
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest
 from maxgate.net.event_stream import EventStreamDecoder
-from maxgate.upstream.max_api import generation as engine_wire
-from maxgate.upstream.pool import ReplicaPool
-from maxgate.upstream.replica import EngineCall
+from maxgate.upstream.errors import response_cut_off
+from maxgate.upstream.max_api.generation import (
+    ChunkReader,
+    parse_response,
+    select_path,
+    serialize_request,
+)
+from maxgate.upstream.pool import EngineCall, ReplicaPool
 
 
 class UpstreamBackend:
-    """Sends requests to engines over HTTP.
+    """Sends requests to the engines of a pool.
 
-    Nothing is tried again after an answer has begun. Raises what `ReplicaPool.ask` does, and
-    UpstreamError where an answer is cut off.
+    Nothing is retried once a response has begun. Raises the errors of `ReplicaPool.send`, and
+    UpstreamError if a response is incomplete or invalid.
     """
 
-    def __init__(self, engines: ReplicaPool) -> None:
-        self._engines = engines
+    def __init__(self, pool: ReplicaPool) -> None:
+        self._pool = pool
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The answer of the first engine that gives one."""
-        async with await self._engines.ask(_call(request)) as answer:
+        """Yield the chunks of a streamed response, or one chunk otherwise; see Backend."""
+        call = EngineCall(
+            request.model.engine_name,
+            select_path(request),
+            serialize_request(request),
+            request.context,
+            request.stream,
+        )
+        async with await self._pool.send(call) as response:
             if not request.stream:
-                yield engine_wire.read_answer(await answer.content(), request)
+                yield parse_response(await response.read(), request)
                 return
-            decoder, reader = EventStreamDecoder(), engine_wire.ChunkReader(request)
-            # To the end, past [DONE]: only then the connection can be used again.
-            async for data in answer:
-                for chunk in reader.chunks(decoder.feed(data)):
+            decoder, reader = EventStreamDecoder(), ChunkReader(request)
+            # Read past [DONE] to the end, or the connection cannot be reused.
+            async for data in response:
+                for chunk in reader.parse_events(decoder.feed(data)):
                     yield chunk
         if not reader.finished:
-            raise UpstreamError("The engine's answer was cut off.")
-        if not reader.was_counted:
-            yield Chunk(usage=reader.counted)
-
-
-def _call(request: GenerationRequest) -> EngineCall:
-    return EngineCall(
-        request.model.engine_name,
-        engine_wire.path(request),
-        engine_wire.body(request),
-        request.stream,
-    )
+            raise response_cut_off()
+        if not reader.usage_reported:
+            yield Chunk(usage=reader.usage_so_far)

@@ -1,19 +1,21 @@
-"""Finding out what an engine can do: its flags cannot be read from outside.
+"""Probe what an engine can do; its start flags cannot be read from outside.
 
-MAX refuses a grammar and logprobs clearly where they are switched off. Penalties it accepts and
-ignores, so that only the answer tells: repeating itself, or not.
+MAX rejects a grammar or logprobs clearly if they are disabled. It accepts and ignores penalties, so
+only the generated text shows whether they work: the model repeats itself, or not.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import httpx
 import orjson
 
+from maxgate.errors import GatewayError
 from maxgate.generation.catalog import Capabilities
+from maxgate.upstream.client import EngineClient
+from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 
-# MAX ignores it; it tells whoever reads an engine's log where these requests come from.
+# MAX ignores `user`; it shows readers of an engine's log where these requests come from.
 PROBE_USER: Final = "maxgate-probe"
 _REPEATING: Final = "a a a a a a a a a a a a a a a a"
 _CHAT: Final[Mapping[str, Any]] = {
@@ -23,58 +25,61 @@ _CHAT: Final[Mapping[str, Any]] = {
 
 
 async def probe_capabilities(
-    client: httpx.AsyncClient, url: str, models: Collection[str], *, seconds: float
+    client: EngineClient, url: str, models: Collection[str], *, read_timeout: float
 ) -> dict[str, Capabilities]:
-    """What each of these models can do on the engine; `seconds` is for each question.
+    """Return the capabilities of each model on the engine at `url`.
 
-    A question that is not answered in time leaves its answer None.
+    `read_timeout`, in seconds, applies to each probe. A capability whose probe fails is None.
     """
-    engine = _Engine(client, url, seconds)
-    return {model: await engine.capabilities(model) for model in models}
+    probe = _CapabilityProbe(client, url, read_timeout)
+    return {model: await probe.run(model) for model in models}
 
 
-class _Engine:
-    def __init__(self, client: httpx.AsyncClient, url: str, timeout: float) -> None:
+class _Response(NamedTuple):
+    status: int
+    content: bytes
+
+
+class _CapabilityProbe:
+    def __init__(self, client: EngineClient, url: str, timeout: float) -> None:
         self._client = client
         self._url = url
         self._timeout = timeout
 
-    async def capabilities(self, model: str) -> Capabilities:
+    async def run(self, model: str) -> Capabilities:
         grammar, logprobs, penalties = await asyncio.gather(
-            self._accepts(model, {"response_format": {"type": "json_object"}}),
-            self._accepts(model, {"logprobs": True, "top_logprobs": 1}),
-            self._penalises(model),
+            self._is_accepted(model, {"response_format": {"type": "json_object"}}),
+            self._is_accepted(model, {"logprobs": True, "top_logprobs": 1}),
+            self._applies_penalties(model),
         )
         return Capabilities(grammar, logprobs, penalties)
 
-    async def _accepts(self, model: str, fields: Mapping[str, Any]) -> bool | None:
-        answer = await self._ask("/v1/chat/completions", model, {**_CHAT, **fields})
-        return None if answer is None else answer.status_code == 200
+    async def _is_accepted(self, model: str, fields: Mapping[str, Any]) -> bool | None:
+        response = await self._send("/v1/chat/completions", model, {**_CHAT, **fields})
+        return None if response is None else response.status == 200
 
-    async def _penalises(self, model: str) -> bool | None:
+    async def _applies_penalties(self, model: str) -> bool | None:
         fields = {"prompt": _REPEATING, "max_tokens": 12, "temperature": 0, "ignore_eos": True}
         penalties = {"frequency_penalty": 2, "presence_penalty": 2}
-        plain = await self._ask("/v1/completions", model, fields)
-        penalised = await self._ask("/v1/completions", model, {**fields, **penalties})
+        plain = await self._send("/v1/completions", model, fields)
+        penalised = await self._send("/v1/completions", model, {**fields, **penalties})
         if plain is None or penalised is None:
             return None
-        return _text(plain) != _text(penalised)
+        return _extract_text(plain.content) != _extract_text(penalised.content)
 
-    async def _ask(self, path: str, model: str, fields: Mapping[str, Any]) -> httpx.Response | None:
+    async def _send(self, path: str, model: str, fields: Mapping[str, Any]) -> _Response | None:
         body = orjson.dumps({"model": model, "user": PROBE_USER, **fields})
+        route, timeout = resolve_route(self._url, path), self._timeout
         try:
-            return await self._client.post(
-                self._url + path,
-                content=body,
-                headers={"content-type": "application/json"},
-                timeout=self._timeout,
-            )
-        except httpx.HTTPError:
+            request = EngineRequest(route, body, timeout, timeout, timeout)
+            async with await self._client.send(request) as response:
+                return _Response(response.status, await response.read())
+        except GatewayError:
             return None
 
 
-def _text(response: httpx.Response) -> str:
+def _extract_text(content: bytes) -> str:
     try:
-        return str(orjson.loads(response.content)["choices"][0]["text"])
+        return str(orjson.loads(content)["choices"][0]["text"])
     except (ValueError, KeyError, IndexError, TypeError):
         return ""

@@ -1,35 +1,34 @@
-"""The innermost embedder: one request to one engine, its answer as vectors."""
+"""The innermost embedder, and the layer that splits large requests into small calls."""
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Embeddings, Vector
-from maxgate.upstream.max_api import embeddings as embedding_wire
-from maxgate.upstream.pool import ReplicaPool
-from maxgate.upstream.replica import EngineCall
+from maxgate.upstream.max_api import embeddings as max_embeddings
+from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.settings import UpstreamSettings
 
 
 class UpstreamEmbedder:
-    """Sends prompts to engines over HTTP, all in one call.
+    """Sends all prompts of a request to an engine in one call.
 
-    Does not count tokens, since MAX does not. Raises what `ReplicaPool.ask` raises, and
+    Does not count tokens, since MAX does not. Raises the errors of `ReplicaPool.send`, and
     UpstreamError if the response does not contain the requested vectors.
     """
 
-    def __init__(self, engines: ReplicaPool) -> None:
-        self._engines = engines
+    def __init__(self, pool: ReplicaPool) -> None:
+        self._pool = pool
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        """The vectors of the first engine that answers."""
-        model = request.model
-        content = embedding_wire.body(model.engine_name, request.prompts)
-        call = EngineCall(model.engine_name, embedding_wire.PATH, content)
-        async with await self._engines.ask(call) as answer:
-            data = await answer.content()
-        vectors = embedding_wire.read_answer(
-            data, count=len(request.prompts), dimensions=model.dimensions
+        """Return the vectors of all prompts; see Embedder."""
+        name, prompts = request.model.engine_name, request.prompts
+        body = max_embeddings.serialize_request(name, prompts)
+        call = EngineCall(name, max_embeddings.PATH, body, request.context)
+        async with await self._pool.send(call) as response:
+            content = await response.read()
+        vectors = max_embeddings.parse_response(
+            content, count=len(prompts), dimensions=request.model.dimensions
         )
         return Embeddings(vectors, prompt_tokens=0)
 
@@ -37,9 +36,9 @@ class UpstreamEmbedder:
 class BatchingLayer:
     """Splits requests with more than `embedding_batch` inputs.
 
-    At most `embedding_concurrency` calls of a request run at once; one that fails ends the others
-    before its error is passed on. Inputs of like length go together: an engine fills a batch up to
-    its longest input, and works on what it fills up with.
+    At most `embedding_concurrency` calls of a request run at once; one that fails cancels the
+    others before its error is raised. Inputs of similar length share a call, because an engine pads
+    a batch to its longest input.
     """
 
     def __init__(self, inner: Embedder, settings: UpstreamSettings) -> None:
@@ -48,7 +47,7 @@ class BatchingLayer:
         self._concurrency = settings.embedding_concurrency
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        """The inner vectors, in the order of the inputs."""
+        """Return the inner embedder's vectors in the order of the inputs."""
         prompts = request.prompts
         if len(prompts) <= self._size:
             return await self._inner.embed(request)
@@ -58,12 +57,12 @@ class BatchingLayer:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._concurrency):
-                    group.create_task(self._work(request, batches, vectors))
+                    group.create_task(self._send_batches(request, batches, vectors))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return Embeddings(tuple([vectors[i] for i in range(len(prompts))]), prompt_tokens=0)
 
-    async def _work(
+    async def _send_batches(
         self, request: EmbeddingRequest, batches: Iterator[list[int]], vectors: dict[int, Vector]
     ) -> None:
         for batch in batches:
@@ -72,5 +71,5 @@ class BatchingLayer:
                 inputs=[request.inputs[index] for index in batch],
                 prompts=tuple([request.prompts[index] for index in batch]),
             )
-            answer = await self._inner.embed(part)
-            vectors.update(zip(batch, answer.vectors, strict=True))
+            result = await self._inner.embed(part)
+            vectors.update(zip(batch, result.vectors, strict=True))

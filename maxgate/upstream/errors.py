@@ -1,10 +1,10 @@
-"""What went wrong with an engine, in our words: httpx's exceptions and MAX's error answers.
+"""Errors of engines, translated from httpx's exceptions and MAX's error responses.
 
-MAX's own texts do not reach clients: some of them say nothing ("Value error."), others name
-internals.
+MAX's own messages never reach clients: some say nothing ("Value error."), others name internals.
 """
 
 import re
+from typing import Final, Literal
 
 import httpx
 import orjson
@@ -19,65 +19,86 @@ from maxgate.errors import (
 )
 from maxgate.generation.errors import ContextLengthExceeded
 
-RETRY_AFTER_SECONDS = 2
+RETRY_AFTER_SECONDS: Final = 2
 _TOO_LONG = re.compile(r"(\d+) tokens exceeds the configured maximum context length of (\d+)")
+
+Failure = Literal[
+    "refused",  # no connection could be opened
+    "connect_timeout",  # the engine did not accept the connection in time
+    "disconnect",  # the engine closed the connection before it responded
+    "stale",  # as "disconnect", on a reused connection: the engine may not have seen the request
+]
 
 
 class EngineUnreachable(UpstreamUnavailable):
-    """The engine could not be reached or hung up before it sent anything; another may be tried.
+    """The engine did not respond at all, so the request may be sent again."""
 
-    `refused` says that there was no connection at all, so the same engine need not be tried.
-    """
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(
+            "The engine cannot be reached."
+            if self.is_connect_failure
+            else "The engine closed the connection before it responded.",
+            retry_after=RETRY_AFTER_SECONDS,
+        )
 
-    def __init__(self, message: str, *, refused: bool) -> None:
-        super().__init__(message, retry_after=RETRY_AFTER_SECONDS)
-        self.refused = refused
+    @property
+    def is_connect_failure(self) -> bool:
+        """Whether there was no connection at all."""
+        return self.failure in {"refused", "connect_timeout"}
 
 
-def unavailable() -> UpstreamUnavailable:
-    """No engine is there to be asked."""
+def no_engine_ready() -> UpstreamUnavailable:
+    """Return the error for a model that no engine serves at the moment."""
     return UpstreamUnavailable(
         "No engine is ready to serve this model. It may be starting; try again shortly.",
         retry_after=RETRY_AFTER_SECONDS,
     )
 
 
-def map_httpx_error(error: httpx.HTTPError, *, answering: bool) -> GatewayError:
-    """Httpx's exception as ours.
+def engine_overloaded(message: str) -> UpstreamOverloaded:
+    """Return the error for an engine, or the pool of connections to it, without capacity."""
+    return UpstreamOverloaded(message, retry_after=RETRY_AFTER_SECONDS)
 
-    `answering` says that the engine has begun to answer, so that nothing may be tried again.
-    """
+
+def engine_timeout() -> UpstreamTimeout:
+    """Return the error for an engine that sent nothing until the timeout."""
+    return UpstreamTimeout("The engine did not send anything within the timeout.")
+
+
+def response_cut_off() -> UpstreamError:
+    """Return the error for a response that ended before it was complete."""
+    return UpstreamError("The engine's response was cut off.")
+
+
+def map_httpx_error(error: httpx.HTTPError, *, responding: bool) -> GatewayError:
+    """Translate an exception of httpx; `responding` means that the response has begun."""
     match error:
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            return EngineUnreachable("The engine cannot be reached.", refused=True)
+        case httpx.ConnectError():
+            return EngineUnreachable("refused")
+        case httpx.ConnectTimeout():
+            return EngineUnreachable("connect_timeout")
         case httpx.PoolTimeout():
-            return UpstreamOverloaded(
-                "Too many requests are being answered.", retry_after=RETRY_AFTER_SECONDS
-            )
+            return engine_overloaded("Too many requests to the engine are in progress.")
         case httpx.TimeoutException():
-            return UpstreamTimeout("The engine was silent for too long.")
-        case _ if answering:
-            return UpstreamError("The engine's answer was cut off.")
+            return engine_timeout()
         case _:
-            return EngineUnreachable("The engine hung up before it answered.", refused=False)
+            return response_cut_off() if responding else EngineUnreachable("disconnect")
 
 
-def error_answer(status: int, content: bytes) -> GatewayError:
-    """What a client is told of an answer that is not 200."""
-    message = _message(content)
+def map_error_response(status: int, content: bytes) -> GatewayError:
+    """Translate a response of MAX with a status other than 200."""
     if status == 429:
-        return UpstreamOverloaded(
-            "The engine is at capacity. Try again shortly.", retry_after=RETRY_AFTER_SECONDS
-        )
-    if too_long := _TOO_LONG.search(message):
+        return engine_overloaded("The engine is at capacity. Try again shortly.")
+    if too_long := _TOO_LONG.search(_extract_message(content)):
         tokens, limit = map(int, too_long.groups())
         return ContextLengthExceeded(limit=limit, prompt_tokens=tokens, max_tokens=None)
     if status in {400, 422}:
         return InvalidRequest("The engine cannot serve this request.", code="invalid_value")
-    return UpstreamError("The engine failed to answer.")
+    return UpstreamError("The engine failed to respond.")
 
 
-def _message(content: bytes) -> str:
+def _extract_message(content: bytes) -> str:
     try:
         return str(orjson.loads(content)["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,87 +1,81 @@
-"""Looking after engines: which are there, and what they serve."""
+"""Health checks: probe engines for their models and capabilities."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-import httpx
 import structlog
 
+from maxgate.generation.catalog import Capabilities
 from maxgate.upstream.capabilities import probe_capabilities
+from maxgate.upstream.client import EngineClient
 from maxgate.upstream.max_api.models import ModelListError, list_models
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
 
-BeforeServing = Callable[[Collection[str]], Awaitable[None]]
-
-# An engine under load may be slow to list its models; one that refuses connections is gone.
-_SLOW_PROBES_BEFORE_DOWN = 3
+PrepareModels = Callable[[Collection[str]], Awaitable[None]]
 
 _log = structlog.get_logger()
 
 
 class HealthMonitor:
-    """Asks every engine for its models, again and again.
+    """Lists the models of every engine at an interval and updates the replicas.
 
-    An engine counts as healthy once `before_serving` has been through with the names of the
-    models it lists, and was asked what they can do, but for `embedding_models`. `changed` is
-    called when it has been noted as such.
+    A replica becomes healthy after `prepare_models` has run for its models and their capabilities
+    were probed (models in `embedding_models` are not probed). Then `on_change` is called.
     """
 
     def __init__(
         self,
         replicas: Sequence[Replica],
-        client: httpx.AsyncClient,
+        client: EngineClient,
         settings: UpstreamSettings,
-        before_serving: BeforeServing,
-        changed: Callable[[], None],
+        prepare_models: PrepareModels,
+        on_change: Callable[[], None],
         embedding_models: Collection[str] = (),
     ) -> None:
-        self._endpoints = replicas
+        self._replicas = replicas
         self._client = client
         self._settings = settings
-        self._before_serving = before_serving
-        self._changed = changed
+        self._prepare_models = prepare_models
+        self._on_change = on_change
         self._embedding_models = embedding_models
-        self._failures: Counter[Replica] = Counter()
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Probe all replicas at their intervals until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for replica in self._endpoints:
+            for replica in self._replicas:
                 tasks.create_task(self._watch(replica))
 
     async def probe_all(self) -> None:
-        """Look at every engine once."""
+        """Probe every replica once, concurrently."""
         async with asyncio.TaskGroup() as tasks:
-            for replica in self._endpoints:
+            for replica in self._replicas:
                 tasks.create_task(self.probe(replica))
 
     async def _watch(self, replica: Replica) -> None:
+        settings = self._settings
         while True:
-            well = replica.state == "healthy"
-            pause = self._settings.probe_interval if well else self._settings.probe_interval_down
-            await asyncio.sleep(pause)
+            is_healthy = replica.state == "healthy"
+            interval = settings.probe_interval if is_healthy else settings.probe_interval_down
+            await asyncio.sleep(interval)
             await self.probe(replica)
 
     async def probe(self, replica: Replica) -> None:
-        """Look at one engine, and note what is seen."""
+        """Probe one replica and update its state."""
         before = replica.state
         try:
             models = await list_models(
-                self._client, replica.url, seconds=self._settings.probe_timeout
+                self._client, replica.url, read_timeout=self._settings.probe_timeout
             )
         except ModelListError as error:
-            self._note_failure(replica, error)
+            replica.mark_probe_failed(str(error), refused=error.refused)
         else:
-            await self._before_serving(models)
-            await self._probe_capabilities(replica, models)
-            self._failures[replica] = 0
-            replica.mark_healthy(models)
-            self._changed()
+            await self._prepare_models(models)
+            replica.mark_healthy(models, await self._probe_capabilities(replica, models))
+            self._on_change()
         if replica.state != before:
             _log.info(
-                "engine is " + replica.state,
+                f"engine is {replica.state}",
                 engine=replica.url,
                 models=sorted(replica.models),
                 error=replica.error,
@@ -89,26 +83,15 @@ class HealthMonitor:
 
     async def _probe_capabilities(
         self, replica: Replica, models: Mapping[str, EngineModel]
-    ) -> None:
-        # An engine that comes back may have been started with other flags.
-        again = replica.state != "healthy"
-        unknown = [
+    ) -> Mapping[str, Capabilities]:
+        # An engine that returns may have been restarted with other flags.
+        probe_again = replica.state != "healthy"
+        names = [
             name
             for name in models
-            if name not in self._embedding_models and (again or name not in replica.capabilities)
+            if name not in self._embedding_models
+            and (probe_again or name not in replica.capabilities)
         ]
-        if unknown:
-            replica.capabilities |= await probe_capabilities(
-                self._client, replica.url, unknown, seconds=self._settings.capability_probe_timeout
-            )
-
-    def _note_failure(self, replica: Replica, error: ModelListError) -> None:
-        self._failures[replica] += 1
-        patience = 1 if error.refused else _SLOW_PROBES_BEFORE_DOWN
-        if replica.state != "healthy" or self._failures[replica] >= patience:
-            replica.mark_unreachable(str(error))
-
-
-def probe_client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncClient:
-    """A client over the transport that requests use, too."""
-    return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+        return await probe_capabilities(
+            self._client, replica.url, names, read_timeout=self._settings.capability_probe_timeout
+        )

@@ -1,76 +1,108 @@
-"""All engines together: one of them is asked, another one if that one does not answer."""
+"""The pool of replicas: choose one, send it the call, fail over to another."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
+from typing import NamedTuple
 
-import httpx
-
-from maxgate.upstream.errors import EngineUnreachable, unavailable
-from maxgate.upstream.replica import EngineAnswer, EngineCall, Replica, ask
+from maxgate.generation.context import RequestContext
+from maxgate.upstream.client import EngineClient
+from maxgate.upstream.errors import EngineUnreachable, map_error_response, no_engine_ready
+from maxgate.upstream.http1.connection import EngineResponse
+from maxgate.upstream.http1.messages import EngineRequest, resolve_route
+from maxgate.upstream.replica import Replica
 from maxgate.upstream.settings import UpstreamSettings
 
 
-def least_loaded(
-    replicas: Sequence[Replica], model: str, *, avoid: Collection[Replica] = ()
-) -> Replica | None:
-    """The engine with the fewest requests in flight among those that serve the model.
+class EngineCall(NamedTuple):
+    """A request to any replica that serves `model`; `stream` selects the timeouts."""
 
-    Healthy ones come first; one that has not been looked at yet may be tried. Those in `avoid` are
-    left out; None where nothing remains.
+    model: str
+    path: str
+    body: bytes
+    context: RequestContext
+    stream: bool = False
+
+
+def choose_replica(
+    replicas: Sequence[Replica], model: str, *, exclude: Collection[Replica] = ()
+) -> Replica | None:
+    """Return the replica that serves the model with the fewest requests in flight, or None.
+
+    Healthy replicas are preferred to those that have not been probed yet.
     """
     usable = [
-        e
-        for e in replicas
-        if e.state != "unreachable" and (model in e.models or e.state == "unknown")
-        if e not in avoid
+        replica
+        for replica in replicas
+        if replica.state != "unreachable"
+        and (model in replica.models or replica.state == "unknown")
+        and replica not in exclude
     ]
     if len(usable) == 1:
         return usable[0]
-    return min(usable, key=lambda e: (e.state != "healthy", e.in_flight), default=None)
-
-
-_ATTEMPTS = 2
+    return min(usable, key=lambda r: (r.state != "healthy", r.in_flight), default=None)
 
 
 class ReplicaPool:
-    """Sends calls to engines over HTTP.
+    """Sends calls to replicas over HTTP.
 
-    A call that an engine did not begin to answer is tried once more, on another engine if there
-    is one.
-
-    Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError, and
-    InvalidRequest for what only the engine could find.
+    A call that got no response at all is sent again, to another replica if there is one, while the
+    request's retry allowance lasts.
     """
 
     def __init__(
-        self,
-        replicas: Sequence[Replica],
-        transport: httpx.AsyncBaseTransport,
-        settings: UpstreamSettings,
+        self, replicas: Sequence[Replica], client: EngineClient, settings: UpstreamSettings
     ) -> None:
-        self._endpoints = replicas
-        self._transport = transport
+        self._replicas = replicas
+        self._client = client
         self._settings = settings
 
-    async def ask(self, call: EngineCall) -> EngineAnswer:
-        """The answer of the first engine that gives one; it has to be closed."""
-        avoid: list[Replica] = []
+    async def send(self, call: EngineCall) -> EngineResponse:
+        """Return the response, with status 200, of the first replica that responds; close it.
+
+        Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError, and
+        InvalidRequest for errors that only the engine could detect.
+        """
+        exclude: list[Replica] = []
         failure: EngineUnreachable | None = None
-        for _ in range(_ATTEMPTS):
-            replica = least_loaded(self._endpoints, call.model, avoid=avoid)
-            if replica is None:
+        while replica := choose_replica(self._replicas, call.model, exclude=exclude):
+            if failure is not None and not call.context.retries.take():
                 break
             try:
-                return await ask(replica, self._transport, call, self._settings)
+                return await self._send_to(replica, call)
             except EngineUnreachable as error:
                 failure = error
-                self._note_failure(replica, error, avoid)
-        raise failure or unavailable()
+                if error.is_connect_failure:
+                    replica.mark_unreachable(error.message)
+                # Stale connections say nothing about the replica. With no other replica, an engine
+                # that restarts gets another chance.
+                elif error.failure != "stale" and len(self._replicas) > 1:
+                    exclude.append(replica)
+        raise failure or no_engine_ready()
 
-    def _note_failure(
-        self, replica: Replica, error: EngineUnreachable, avoid: list[Replica]
-    ) -> None:
-        if error.refused:
-            replica.mark_unreachable(error.message)
-        # An engine that restarts hangs up; with no other engine, the same one gets a second chance.
-        if error.refused or len(self._endpoints) > 1:
-            avoid.append(replica)
+    async def _send_to(self, replica: Replica, call: EngineCall) -> EngineResponse:
+        settings, record = self._settings, call.context.record
+        record.engine = replica.url
+        record.engine_calls += 1
+        if call.stream:
+            head_timeout, read_timeout = settings.first_token_timeout, settings.idle_timeout
+        else:
+            head_timeout = read_timeout = settings.response_timeout
+        route = resolve_route(replica.url, call.path)
+        request = EngineRequest(
+            route, call.body, settings.connect_timeout, head_timeout, read_timeout
+        )
+        replica.in_flight += 1
+        try:
+            response = await self._client.send(request)
+        except BaseException:
+            replica.in_flight -= 1
+            raise
+        response.on_close = partial(_end_call, replica)
+        if response.status != 200:
+            async with response:
+                raise map_error_response(response.status, await response.read())
+        return response
+
+
+def _end_call(replica: Replica) -> None:
+    replica.in_flight -= 1

@@ -1,23 +1,20 @@
-"""One MAX server: its address and what is known of it."""
+"""The state of one MAX server, as requests and probes have observed it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, cast
-
-import httpx
+from typing import Final, Literal
 
 from maxgate.generation.catalog import Capabilities
-from maxgate.upstream.errors import error_answer, map_httpx_error
-from maxgate.upstream.http1.messages import EngineRequest, resolve_address
-from maxgate.upstream.settings import UpstreamSettings
 
 ReplicaState = Literal["unknown", "healthy", "unreachable"]
+
+# An engine under load may be slow to list its models; one that refuses connections is gone.
+MAX_FAILED_PROBES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class EngineModel:
-    """A model as an engine lists it; `context_length` is None where it does not say."""
+    """A model as an engine lists it; `context_length` is None if the engine does not report it."""
 
     name: str
     created: int
@@ -25,102 +22,38 @@ class EngineModel:
 
 
 class Replica:
-    """What requests and probes have learned about one engine.
+    """One engine. Its state changes only through its methods; `in_flight` belongs to the pool.
 
-    `models` is what it listed last, also while it is away: it is expected to come back with them.
-    `capabilities` is what was found out about each of them. `in_flight` counts the requests that it
-    has not answered to the end.
+    `models` keeps the last list while the engine is unreachable: it is expected to return with the
+    same models. `capabilities` are by model. `in_flight` counts requests whose response is not
+    closed yet.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self.state: ReplicaState = "unknown"
         self.models: Mapping[str, EngineModel] = {}
+        self.capabilities: dict[str, Capabilities] = {}
         self.error: str | None = None
         self.in_flight = 0
-        self.capabilities: dict[str, Capabilities] = {}
+        self._failed_probes = 0
 
-    def mark_healthy(self, models: Mapping[str, EngineModel]) -> None:
-        """It has listed its models."""
+    def mark_healthy(
+        self,
+        models: Mapping[str, EngineModel],
+        capabilities: Mapping[str, Capabilities] | None = None,
+    ) -> None:
+        """Record a successful probe; `capabilities` are those that were probed."""
+        self.capabilities |= capabilities or {}
         self.state, self.models, self.error = "healthy", models, None
+        self._failed_probes = 0
+
+    def mark_probe_failed(self, error: str, *, refused: bool) -> None:
+        """Record a failed probe; a healthy replica tolerates slow ones, but no refused one."""
+        self._failed_probes += 1
+        if refused or self.state != "healthy" or self._failed_probes >= MAX_FAILED_PROBES:
+            self.mark_unreachable(error)
 
     def mark_unreachable(self, error: str) -> None:
-        """A connection to it failed."""
+        """Take the replica out of service until a probe succeeds."""
         self.state, self.error = "unreachable", error
-
-
-class EngineCall(NamedTuple):
-    """What is sent to an engine, whichever it is; `stream` says how its answer is waited for."""
-
-    model: str
-    path: str
-    body: bytes
-    stream: bool = False
-
-
-async def ask(
-    replica: Replica,
-    transport: httpx.AsyncBaseTransport,
-    call: EngineCall,
-    settings: UpstreamSettings,
-) -> "EngineAnswer":
-    """Send the call; the answer has begun when this returns, and has to be closed.
-
-    Raises EngineUnreachable where nothing came back, and what the engine's error answer means.
-    """
-    silence = settings.first_token_timeout if call.stream else settings.response_timeout
-    limits = {"connect": settings.connect_timeout, "read": silence}
-    message = EngineRequest(resolve_address(replica.url, call.path), call.body, limits)
-    replica.in_flight += 1
-    try:
-        response = await transport.handle_async_request(message)
-    except httpx.HTTPError as error:
-        replica.in_flight -= 1
-        raise map_httpx_error(error, answering=False) from error
-    except BaseException:
-        replica.in_flight -= 1
-        raise
-    answer = EngineAnswer(replica, response)
-    if response.status_code != 200:
-        async with answer:
-            raise error_answer(response.status_code, await answer.content())
-    # The transport looks at the limit anew with every read.
-    limits["read"] = settings.idle_timeout if call.stream else silence
-    return answer
-
-
-class EngineAnswer:
-    """Iterating gives the bytes as they arrive; an engine is in use until `async with` ends.
-
-    That raises UpstreamError where the answer is cut off, UpstreamTimeout where the engine is
-    silent. The connection is closed unless the answer was read to its end.
-    """
-
-    def __init__(self, replica: Replica, response: httpx.Response) -> None:
-        self._endpoint = replica
-        self._stream = cast("httpx.AsyncByteStream", response.stream)
-        self._received = aiter(self._stream)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._received
-
-    async def content(self) -> bytes:
-        """The whole body."""
-        return b"".join([data async for data in self._received])
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._endpoint.in_flight -= 1
-        closing: Any = getattr(self._received, "aclose", None)
-        if closing is not None:
-            await closing()
-        await self._stream.aclose()
-        if isinstance(error, httpx.HTTPError):
-            raise map_httpx_error(error, answering=True) from error

@@ -1,34 +1,36 @@
+"""Settings of the connections to engines."""
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class UpstreamSettings(BaseModel):
-    """How engines are talked to; times in seconds."""
+    """Connections to engines, health checks and embedding calls; times in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     connect_timeout: float = Field(default=5, gt=0)
-    """An engine on the same network that takes longer to accept is not there."""
+    """Timeout for opening a connection to an engine."""
     first_token_timeout: float = Field(default=300, gt=0)
-    """Silence before a stream's first token; it covers the time a request queues in MAX."""
+    """Timeout for the first token of a stream, including the time the request queues in MAX."""
     idle_timeout: float = Field(default=60, gt=0)
-    """Silence between two tokens of a stream."""
+    """Timeout between two tokens of a stream."""
     response_timeout: float = Field(default=600, gt=0)
-    """The whole of an answer that is not streamed; the OpenAI SDK gives up at the same time."""
+    """Timeout for a response that is not streamed; the default of the OpenAI SDK is the same."""
     cancel_grace: float = Field(default=1, ge=0)
-    """Seconds that a request stays at MAX at least when its client leaves before it answers."""
+    """Keep a cancelled request's connection open this long after sending, so MAX notices it."""
     keepalive_expiry: float = Field(default=60, gt=0, lt=120)
-    """Idle connections are closed before MAX does it, after 120 s."""
+    """Close idle connections after this time; MAX closes them after 120 s."""
     max_connections: int = Field(default=4096, ge=1)
-    """Per engine, in one worker process."""
+    """Maximum number of connections per engine and worker process."""
     probe_interval: float = Field(default=5, gt=0)
-    """Between two looks at an engine that is well."""
+    """Seconds between health checks of a healthy engine."""
     probe_interval_down: float = Field(default=1, gt=0)
-    """Between two looks at an engine that is not."""
+    """Seconds between health checks of an unhealthy engine."""
     probe_timeout: float = Field(default=3, gt=0)
-    """An engine that takes longer to list its models is not well."""
+    """Timeout of each health check."""
     capability_probe_timeout: float = Field(default=15, gt=0)
-    """For each question by which an engine that has come up is asked what it can do."""
+    """Timeout of each capability probe sent to a newly healthy engine."""
     embedding_batch: int = Field(default=32, ge=1, le=2048)
-    """Inputs of an embeddings request that go to an engine in one call."""
+    """Maximum number of embedding inputs per engine call."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
-    """Calls of one embeddings request that run at once."""
+    """Maximum number of concurrent engine calls per embeddings request."""

@@ -85,7 +85,7 @@ async def test_vercel_truncated_stream(
     start_gateway: StartGateway,
 ) -> None:
     """The Vercel AI SDK reports a stream that the engine breaks off."""
-    message = "The engine's answer was cut off."
+    message = "The engine's response was cut off."
     async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
         assert await results_of("vercel.mjs", gateway.url, "isCutOff") == {
             "isCutOff": {"text": "The capital of", "messages": [message]}

@@ -1,28 +1,26 @@
-"""Raw records of load tests, made up."""
+"""Made-up records of load tests."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from maxgate.loadtest.client.request_record import Exchange, records_of
+from maxgate.loadtest.client.request_record import RequestRecord, build_records
 from maxgate.results.records import Records
 
 
-def exchange(
+def request_record(
     index: int = 0,
     *,
     sent: float = 1.0,
     outputs: Sequence[float] = (1.5,),
     late: float = 0.0,
     **fields: Any,
-) -> Exchange:
-    """One that was answered, unless `fields` say otherwise; stamps of a clock that is at `sent`."""
-    made = Exchange(index, stream=True, scheduled=sent - late)
+) -> RequestRecord:
+    """A successful request sent at `sent`, with these fields replaced."""
+    made = RequestRecord(index, stream=True, scheduled=sent - late)
     made.sent = sent
     made.first_byte = made.first_event = outputs[0] if outputs else sent
     made.outputs.extend(outputs)
-    made.held.extend([0.0] * len(outputs))
+    made.arrival_uncertainty.extend([0.0] * len(outputs))
     made.chunks = len(outputs)
     made.ended = outputs[-1] if outputs else sent
     made.status = 200
@@ -33,25 +31,23 @@ def exchange(
     return made
 
 
-def records(*exchanges: Exchange, start: float = 0.0, worker: int = 0) -> Records:
-    """These, as one process notes them."""
-    return records_of(exchanges, start=start, worker=worker)
+def records(*request_records: RequestRecord, start: float = 0.0, worker: int = 0) -> Records:
+    """The records of these requests."""
+    return build_records(request_records, start=start, worker=worker)
 
 
 def steady(latencies: Sequence[float], *, every: float = 0.1, failed: int = 0) -> Records:
-    """One request every so often; the last `failed` of them are refused at once."""
+    """One request every `every` seconds; the last `failed` are refused at once."""
     made = []
     for number, latency in enumerate(latencies):
         sent = 1.0 + number * every
         first = sent + latency / 2
-        made.append(exchange(number, sent=sent, outputs=(first, sent + latency)))
+        made.append(request_record(number, sent=sent, outputs=(first, sent + latency)))
     for one in made[len(made) - failed :] if failed else ():
         one.error, one.status, one.chunks = "http_503", 503, 0
-        one.outputs, one.held = type(one.outputs)("d"), type(one.held)("d")
+        one.outputs, one.arrival_uncertainty = (
+            type(one.outputs)("d"),
+            type(one.arrival_uncertainty)("d"),
+        )
         one.ended = one.sent + 0.001
     return records(*made)
-
-
-def rng() -> np.random.Generator:
-    """Chance that is the same every time."""
-    return np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""A stand-in for MAX: the same routes and shapes, with answers, pauses and failures on order.
+"""A fake MAX with the same routes and formats, and scripted responses, pauses and failures.
 
-Shapes were taken from a live MAX 26.7. JSON is compact, as MAX writes it.
+Formats were recorded from a live MAX 26.7. JSON is compact, as MAX writes it.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ PROBE_USER = "maxgate-probe"
 ANSWER = ("The", " capital", " of", " France", " is", " Paris", ".")
 
 
-class Cut(Exception):  # ends a connection, as a crash of MAX does
-    """Raised inside the application, so that its server drops the connection."""
+class Cut(Exception):
+    """Raised in the application so that its server drops the connection, as in a crash of MAX."""
 
 
 @dataclass
 class Script:
-    """What is said to one request.
+    """The response to one request.
 
-    With `status` other than 200, `error` is the whole answer. The stream stops without another
-    byte after `silent_after` chunks, is cut off after `cut_after`, and carries an error after
-    `error_after`. Nothing is said before `begins`, if there is one, is set.
+    With a `status` other than 200, `error` is the whole body. A stream goes silent after
+    `silent_after` chunks, is cut off after `cut_after`, and sends an error event after
+    `error_after`. The response starts once `begins`, if given, is set.
     """
 
     tokens: Sequence[str] = ANSWER
@@ -41,7 +41,7 @@ class Script:
 
 @dataclass
 class FakeMax:
-    """One engine; `scripts` are used up in order, then every answer is the default one."""
+    """One engine; `scripts` are used in order, then every response is the default one."""
 
     models: Sequence[str] = ("smollm2-135m-instruct",)
     context_length: int = 8192
@@ -57,7 +57,7 @@ class FakeMax:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
+        """Serve one ASGI connection scope."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -66,7 +66,7 @@ class FakeMax:
             return
         body = orjson.loads(await _read(receive))
         if body.get("user") == PROBE_USER:
-            await self._answer_probe(body, send)
+            await self._respond_to_probe(body, send)
             return
         self.requests.append(body)
         self.paths.append(scope["path"])
@@ -74,19 +74,19 @@ class FakeMax:
         self.idle.clear()
         self.arrived.set()
         try:
-            await self._answer(scope["path"], body, receive, send)
+            await self._respond(scope["path"], body, receive, send)
         finally:
             self.running -= 1
             if self.running == 0:
                 self.idle.set()
 
-    async def _answer_probe(self, body: dict[str, Any], send: Any) -> None:
+    async def _respond_to_probe(self, body: dict[str, Any], send: Any) -> None:
         refused = ("response_format" in body and not self.grammar) or (
             "logprobs" in body and not self.logprobs
         )
         penalised = self.penalties and "frequency_penalty" in body
-        answer = {"choices": [{"text": "b" if penalised else "a"}]}
-        await _send_json(send, 400 if refused else 200, orjson.dumps(answer))
+        response = {"choices": [{"text": "b" if penalised else "a"}]}
+        await _send_json(send, 400 if refused else 200, orjson.dumps(response))
 
     def _model_list(self) -> dict[str, Any]:
         cards = [
@@ -95,20 +95,20 @@ class FakeMax:
         ]
         return {"object": "list", "data": cards}
 
-    async def _answer(self, path: str, body: dict[str, Any], receive: Any, send: Any) -> None:
+    async def _respond(self, path: str, body: dict[str, Any], receive: Any, send: Any) -> None:
         script = self.scripts.pop(0) if self.scripts else Script()
         if script.begins is not None:
             await script.begins.wait()
         if script.status != 200:
             await _send_json(send, script.status, script.error)
         elif script.silent_after == 0:
-            await self._until_abandoned(receive)
+            await self._wait_for_disconnect(receive)
         elif path == "/v1/embeddings":
-            await _send_json(send, 200, orjson.dumps(_embeddings(body)))
+            await _send_json(send, 200, orjson.dumps(_build_embeddings(body)))
         elif body.get("stream"):
             await self._stream(path, body, script, receive, send)
         else:
-            await _send_json(send, 200, orjson.dumps(_whole(path, body, script)))
+            await _send_json(send, 200, orjson.dumps(_build_response(path, body, script)))
 
     async def _stream(
         self, path: str, body: dict[str, Any], script: Script, receive: Any, send: Any
@@ -119,22 +119,22 @@ class FakeMax:
             if number == script.cut_after:
                 raise Cut
             if number == script.error_after:
-                await _event(send, {"error": {"message": "boom", "type": "", "code": "500"}})
+                await _send_event(send, {"error": {"message": "boom", "type": "", "code": "500"}})
                 await send({"type": "http.response.body", "body": b""})
                 return
             if number == script.silent_after:
-                await self._until_abandoned(receive)
+                await self._wait_for_disconnect(receive)
                 return
             last = number == len(script.tokens) - 1
             reason = script.finish_reason if last else None
-            await _event(send, _chunk(path, body, number, token, reason))
+            await _send_event(send, _build_chunk(path, body, number, token, reason))
         if script.with_usage:
-            await _event(send, {"choices": [], "usage": _usage(script)})
+            await _send_event(send, {"choices": [], "usage": _usage(script)})
         if script.with_done:
-            await _event(send, None)
+            await _send_event(send, None)
         await send({"type": "http.response.body", "body": b""})
 
-    async def _until_abandoned(self, receive: Any) -> None:
+    async def _wait_for_disconnect(self, receive: Any) -> None:
         message = await receive()
         assert message["type"] == "http.disconnect"
         self.aborted += 1
@@ -143,21 +143,21 @@ class FakeMax:
 DIMENSIONS = 384
 
 
-def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
+def _build_embeddings(body: dict[str, Any]) -> dict[str, Any]:
     data = [
-        {"object": "embedding", "index": index, "embedding": embedding_of(ids)}
+        {"object": "embedding", "index": index, "embedding": create_embedding(ids)}
         for index, ids in enumerate(body["input"])
     ]
     usage = {"prompt_tokens": 0, "total_tokens": 0}
     return {"object": "list", "data": data[::-1], "model": body["model"], "usage": usage}
 
 
-def embedding_of(ids: Sequence[int]) -> list[float]:
-    """What is answered to these ids: not of length 1, and another one for other ids."""
+def create_embedding(ids: Sequence[int]) -> list[float]:
+    """Return the embedding of these ids: not normalized, and different for different ids."""
     return [float(ids[place % len(ids)] % 97) - place % 5 + 0.5 for place in range(DIMENSIONS)]
 
 
-def _whole(path: str, body: dict[str, Any], script: Script) -> dict[str, Any]:
+def _build_response(path: str, body: dict[str, Any], script: Script) -> dict[str, Any]:
     text = "".join(script.tokens)
     choice: dict[str, Any] = {"index": 0, "finish_reason": script.finish_reason}
     if path.endswith("/chat/completions"):
@@ -167,7 +167,7 @@ def _whole(path: str, body: dict[str, Any], script: Script) -> dict[str, Any]:
     return {"id": "0", "choices": [choice], "usage": _usage(script), "model": body["model"]}
 
 
-def _chunk(
+def _build_chunk(
     path: str, body: dict[str, Any], number: int, token: str, reason: str | None
 ) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
@@ -192,7 +192,7 @@ def _usage(script: Script) -> dict[str, Any]:
     }
 
 
-async def _event(send: Any, data: dict[str, Any] | None) -> None:
+async def _send_event(send: Any, data: dict[str, Any] | None) -> None:
     body = b"data: %b\n\n" % (b"[DONE]" if data is None else orjson.dumps(data))
     await send({"type": "http.response.body", "body": body, "more_body": True})
 

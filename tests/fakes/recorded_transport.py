@@ -1,10 +1,10 @@
-"""A transport that remembers what was written to it."""
+"""A transport that records what is written to it."""
 
 import asyncio
 
 
 class RecordedTransport(asyncio.Transport):
-    """Every write is kept in `written`, and so is that it was closed, for which `closed` is set."""
+    """Appends writes to `written`, and `b"closed"` when it is closed; then `closed` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,10 +26,10 @@ class RecordedTransport(asyncio.Transport):
         return self.closed.is_set()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Nothing is read here."""
+        """Ignore the protocol: this transport never reads."""
 
     def pause_reading(self) -> None:
-        """Nothing is read here."""
+        """Do nothing: this transport never reads."""
 
     def resume_reading(self) -> None:
-        """Nothing is read here."""
+        """Do nothing: this transport never reads."""

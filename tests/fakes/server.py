@@ -46,16 +46,23 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any, *, arrival_timeout: float = 30) -> AsyncIterator[str]:
-    """The application's address while it is up."""
+async def serving(
+    app: Any, *, request_read_timeout: float = 30, own_protocol: bool = True, **options: Any
+) -> AsyncIterator[str]:
+    """Serve the application and yield its address; `options` go to uvicorn."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # failures are ordered here
     config = uvicorn.Config(
         app,
-        http=partial(GatewayProtocol, arrival_timeout=arrival_timeout),
+        http=(
+            partial(GatewayProtocol, request_read_timeout=request_read_timeout)
+            if own_protocol
+            else "httptools"
+        ),
         ws="none",
         lifespan="on",
         log_config=None,
         timeout_graceful_shutdown=1,
+        **options,
     )
     server = _Server(config)
     with listening_socket("127.0.0.1", 0) as listener:

@@ -99,6 +99,8 @@ class Attacked:
             headers = {name.lower(): value for name, _, value in lines}
             if "content-length" in headers:
                 body = await reader.readexactly(int(headers["content-length"]))
+            elif head.startswith("HTTP/1.1 204"):
+                body = b""
             else:
                 body = await reader.readuntil(b"\r\n0\r\n\r\n")
             if headers.get("connection") == "close":

@@ -36,7 +36,7 @@ async def leave(gateway: Gateway, *, stream: bool, after: int) -> float:
 async def test_the_engine_is_let_go_within_100_ms(
     start_gateway: StartGateway, *, stream: bool, after: int, grace: float
 ) -> None:
-    """What an engine gets before, tests/unit/upstream/test_abandoned.py says."""
+    """What an engine gets before, tests/unit/upstream/http1/test_transport.py says."""
     engine = FakeMax(scripts=[Script(silent_after=after)])
     async with start_gateway(engine, upstream={"cancel_grace": grace}) as gateway:
         seconds = await leave(gateway, stream=stream, after=after)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import EMBEDDING_MODEL, Gateway, start_with_embeddings
-from tests.fakes.max_server import FakeMax, Script, embedding_of
+from tests.fakes.max_server import FakeMax, Script, create_embedding
 from tests.fakes.waiting import until
 
 CLS, HELLO, WORLD, SEP = 101, 7592, 2088, 102
 
 
 def normalised(ids: list[int]) -> list[float]:
-    values = embedding_of(ids)
+    values = create_embedding(ids)
     length = math.hypot(*values)
     return array("f", [value / length for value in values]).tolist()
 

@@ -162,7 +162,7 @@ async def test_what_is_not_there_is_said_in_openais_shape(
 
 async def test_the_methods_that_there_are_are_named(gateway: Gateway) -> None:
     response = await gateway.client.delete("/v1/models")
-    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["allow"] == "GET, HEAD, POST"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ async def test_what_is_not_http_is_answered_in_the_same_shape(
 )
 async def test_a_request_that_does_not_arrive_is_given_up(sent: bytes) -> None:
     app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
-    async with serving(app, arrival_timeout=0.05) as url:
+    async with serving(app, request_read_timeout=0.05) as url:
         host, port = url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(sent)
@@ -208,7 +208,10 @@ async def test_a_request_that_does_not_arrive_is_given_up(sent: bytes) -> None:
 
 async def test_a_connection_may_be_idle_between_requests() -> None:
     app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
-    async with serving(app, arrival_timeout=0.05) as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving(app, request_read_timeout=0.05) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
         for _ in range(2):
             assert (await client.get("/health/live")).status_code == 200
             await asyncio.sleep(0.1)  # longer than a request may take to arrive
@@ -302,7 +305,9 @@ async def test_large_bodies_are_no_large_heads(gateway: Gateway) -> None:
         assert response.json()["error"]["param"] == "user"
 
 
-async def test_pages_are_only_read(gateway: Gateway) -> None:
+async def test_docs_are_read_only(gateway: Gateway) -> None:
+    """POST on the documentation is not allowed."""
     for path in ("/docs", "/openapi.json"):
         response = await gateway.client.post(path)
-        assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (405, "method_not_supported")

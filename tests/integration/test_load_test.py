@@ -1,4 +1,4 @@
-"""The load test against a scripted server that says what it really did."""
+"""The load test against the mock server, whose timestamps are the true values."""
 
 import asyncio
 import os
@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxgate.loadtest.messages import Job, LoadShape, Peer, Progress, RequestShape
+from maxgate.loadtest.analysis.metrics import count_in_flight
+from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Target
 from maxgate.loadtest.mock_server.script import Script
-from maxgate.loadtest.mock_server.server import responding
+from maxgate.loadtest.mock_server.server import start_mock_server
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import read_report
 from maxgate.results.records import Records, read_records
 from maxgate.results.report import Report
@@ -27,17 +28,17 @@ SHORT = Script(first=0.02, chunks=10, gap=0.004)
 
 
 async def measured(script: Script, **fields: object) -> Run:
-    """A moment of this script."""
+    """Measure this script for 0.6 s."""
     given: dict[str, object] = {"scenarios": ("short",), "concurrency": (4,), "duration": 0.6}
     given["calibration"] = 0.0
     return await run_scripted(script, Options(**(given | fields)))  # type: ignore[arg-type]
 
 
 def close_enough(run: Run, *, from_departure: bool = False) -> None:
-    """Medians are the truth within the error bar that is printed, or a millisecond.
+    """Medians are true within the printed error bar, the limits, or a millisecond.
 
-    The full measurement, with all percentiles, is benchmarks/loadtest/ground_truth.py: on a machine
-    that is shared with the rest of the tests a tail says more about the machine.
+    benchmarks/loadtest/ground_truth.py checks all percentiles; beside other tests, tails would
+    measure the machine.
     """
     for one in findings(run, truth(run, from_departure=from_departure)):
         if one.statistic == "P50":
@@ -45,8 +46,8 @@ def close_enough(run: Run, *, from_departure: bool = False) -> None:
             assert one.within_error_bar or one.within_limits or off < 0.001, one
 
 
-async def test_one_stall_among_a_hundred_chunks_is_found_once_per_request() -> None:
-    """An eager role chunk at 1 ms is no token: the first one comes at 20 ms."""
+async def test_stall_and_role_chunk() -> None:
+    """One stall per request is found, and an early role chunk is not the first token."""
     script = SHORT.model_copy(update={"stall_before": 5, "stall": 0.35, "role_after": 0.001})
     run = await measured(script, warmup=0, calibration=1.0)
     close_enough(run)
@@ -59,7 +60,8 @@ async def test_one_stall_among_a_hundred_chunks_is_found_once_per_request() -> N
     assert first_byte < 0.02
 
 
-async def test_nine_tokens_in_a_chunk_are_nine_tokens() -> None:
+async def test_several_tokens_per_chunk() -> None:
+    """Nine tokens in a chunk count as nine."""
     run = await measured(SHORT.model_copy(update={"tokens_per_chunk": 9}))
     close_enough(run)
     assert run.level.chunks is not None
@@ -67,27 +69,31 @@ async def test_nine_tokens_in_a_chunk_are_nine_tokens() -> None:
     assert run.level.tokens.output == run.level.requests.succeeded * 10 * 9
 
 
-async def test_without_usage_chunks_are_counted_and_it_is_said() -> None:
+async def test_no_usage() -> None:
+    """Without usage the report counts chunks and says so."""
     run = await measured(SHORT.model_copy(update={"usage": False}))
     assert run.level.tokens.counted_by == "chunks"
     assert run.level.tokens.output == run.level.requests.succeeded * 10
 
 
-async def test_two_events_in_a_packet_share_a_read() -> None:
+async def test_two_events_in_a_packet() -> None:
+    """Two events in a packet share a read."""
     run = await measured(SHORT.model_copy(update={"packing": "two_in_a_packet"}))
     close_enough(run)
     assert run.level.chunks is not None
     assert run.level.chunks.shared_reads >= run.level.chunks.count // 2
 
 
-async def test_an_event_in_two_packets_arrives_with_the_second() -> None:
+async def test_event_in_two_packets() -> None:
+    """An event in two packets arrives with the second."""
     run = await measured(SHORT.model_copy(update={"packing": "split"}))
     close_enough(run)
     assert run.level.chunks is not None
     assert run.level.chunks.count == run.level.requests.succeeded * 10
 
 
-async def test_instant_refusals_are_failures_and_not_fast_answers() -> None:
+async def test_refusals() -> None:
+    """Instant refusals are failures, not fast responses."""
     script = SHORT.model_copy(update={"refuse": 0.3})
     run = await measured(script, duration=None, requests=100, warmup=0)
     close_enough(run)
@@ -98,23 +104,23 @@ async def test_instant_refusals_are_failures_and_not_fast_answers() -> None:
     assert latency.including_failures["95"] is None
 
 
-async def test_a_freeze_is_in_the_latency_from_schedule() -> None:
-    """The server stands still for 1 s at 50 requests/s: requests that left into it waited."""
+async def test_freeze() -> None:
+    """Requests scheduled during a freeze of 1 s include the wait in their latency."""
     script = Script(first=0.02, chunks=1, freeze_after=1.0, freeze=1.0)
     run = await measured(script, concurrency=(), rates=(50.0,), duration=3.0, calibration=0.0)
     late = run.level.metrics["response_latency"]
     slow = np.array(run.records["last_output"] - run.records["scheduled"]) > 0.1
-    # Who leaves within the first 0.92 s of it waits longer than 0.1 s: 46, give or take the edges.
+    # 46 requests leave in the first 0.92 s of the freeze and wait longer than 0.1 s.
     assert 43 <= slow.sum() <= 52
     assert late.max == pytest.approx(1.02, abs=0.1)
 
 
 @asynccontextmanager
 async def load(script: Script, shape: LoadShape, processes: int = 1) -> AsyncIterator[Records]:
-    """What these processes record of this load."""
+    """The records of this load from this number of processes."""
     job = Job(
         run_id="test",
-        peers=[],
+        targets=[],
         requests=RequestShape(scenario="short", seed=1, stream=True, max_tokens=5),
         load=shape,
         timeout=10,
@@ -123,9 +129,9 @@ async def load(script: Script, shape: LoadShape, processes: int = 1) -> AsyncIte
         shards=1,
         records="",
     )
-    async with responding(script) as url, fleet_of(processes) as fleet:
-        job = job.model_copy(update={"peers": [Peer(url=url, model="m")]})
-        yield (await fleet.run(job, _ignore)).records
+    async with start_mock_server(script) as url, start_worker_pool(processes) as pool:
+        job = job.model_copy(update={"targets": [Target(url=url, model="m")]})
+        yield (await pool.run(job, _ignore)).records
 
 
 def _ignore(progress: Progress) -> None:
@@ -133,23 +139,20 @@ def _ignore(progress: Progress) -> None:
 
 
 @pytest.mark.parametrize(("concurrency", "processes"), [(7, 3), (500, 1)])
-async def test_in_flight_is_what_was_configured_and_never_more(
-    concurrency: int, processes: int
-) -> None:
-    from maxgate.loadtest.analysis.metrics import flight_of
-
+async def test_concurrency(concurrency: int, processes: int) -> None:
+    """The number in flight equals the configured concurrency."""
     slow = Script(first=0.3, chunks=2, gap=0.2)
     shape = LoadShape(kind="closed", concurrency=concurrency, duration=1.5)
     async with load(slow, shape, processes) as records:
-        flight = flight_of(records["sent"], records["ended"])
-    assert flight.maximum() == concurrency
-    # Between the first wave and the last departure everybody is at work.
+        in_flight = count_in_flight(records["sent"], records["ended"])
+    assert in_flight.maximum() == concurrency
+    # All slots are busy between the first wave and the last departure.
     begin, end = np.sort(records["sent"])[[concurrency - 1, -1]]
-    assert flight.mean(begin, end) == pytest.approx(concurrency, rel=0.04)
+    assert in_flight.mean(begin, end) == pytest.approx(concurrency, rel=0.04)
 
 
 async def test_processes_share_one_schedule() -> None:
-    """Three processes send every request of it once, and at its time."""
+    """Three processes send every request of the schedule once, on time."""
     shape = LoadShape(kind="open", arrivals="poisson", rate=100, duration=1.0)
     async with load(Script(first=0.01, chunks=1), shape, 3) as records:
         pass
@@ -164,9 +167,9 @@ async def test_processes_share_one_schedule() -> None:
 async def load_test(
     *flags: str, interrupt_after: float | None = None, by: signal.Signals = signal.SIGINT
 ) -> tuple[int, str]:
-    """The program; its exit code and everything it said.
+    """Run the program and return its exit code and output.
 
-    The signal goes to all of its processes, as a terminal's Ctrl-C and `timeout` send it.
+    The signal goes to all of its processes, as from a terminal's Ctrl-C or `timeout`.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -180,9 +183,9 @@ async def load_test(
     )
     if interrupt_after is not None:
         assert process.stdout is not None
-        said = b""
-        while b"up to" not in said:
-            said += await process.stdout.readline()
+        head = b""
+        while b"up to" not in head:
+            head += await process.stdout.readline()
         asyncio.get_running_loop().call_later(interrupt_after, os.killpg, process.pid, by)
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
@@ -191,66 +194,73 @@ async def load_test(
 FEW = ("--scenario", "short", "-c", "2", "-n", "30", "--warmup", "2", "--no-calibrate")
 
 
-async def test_targets_decide_the_exit_code(tmp_path: Path) -> None:
+async def test_missed_target(tmp_path: Path) -> None:
+    """A missed target exits with 1 and keeps report and records."""
     flags = (*FEW, "-o", str(tmp_path / "r.json"))
-    async with responding(SHORT) as url:
-        code, said = await load_test("--url", url, *flags, "--target", "throughput=900")
+    async with start_mock_server(SHORT) as url:
+        code, output = await load_test("--url", url, *flags, "--target", "throughput=900")
     assert code == 1
-    assert "throughput  fail" in said
+    assert "throughput  fail" in output
     report = read_report(tmp_path / "r.json")
     assert report.levels[0].requests.attempted == 30
     assert len(read_records(tmp_path / "r.records.npz")[0]) == 32
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-async def test_ctrl_c_keeps_what_was_measured(by: signal.Signals, tmp_path: Path) -> None:
-    async with responding(SHORT) as url:
+async def test_interrupt(by: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end the level early and keep its results."""
+    async with start_mock_server(SHORT) as url:
         flags = ("--url", url, "--scenario", "short,long", "-c", "2", "-d", "60s")
         more = ("--no-calibrate", "--target", "none", "-o", str(tmp_path / "r.json"))
-        code, said = await load_test(*flags, *more, interrupt_after=0.7, by=by)
+        code, output = await load_test(*flags, *more, interrupt_after=0.7, by=by)
     report = read_report(tmp_path / "r.json")
     assert (code, report.interrupted, len(report.levels)) == (0, True, 1)
     assert 4 <= report.levels[0].requests.succeeded <= 60
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
-async def test_who_waits_for_the_moment_to_start_can_be_ended(tmp_path: Path) -> None:
-    async with responding(SHORT) as url:
+async def test_interrupt_before_start(tmp_path: Path) -> None:
+    """Ctrl-C before the start time exits with 130 and writes nothing."""
+    async with start_mock_server(SHORT) as url:
         flags = ("--url", url, "-r", "5", "-d", "1s", "--scenario", "short", "--no-calibrate")
         more = ("--start-at", f"{time.time() + 600:.0f}", "-o", str(tmp_path / "r.json"))
-        code, said = await load_test(*flags, *more, interrupt_after=0.1)
-    assert (code, said.splitlines()[-1]) == (
+        code, output = await load_test(*flags, *more, interrupt_after=0.1)
+    assert (code, output.splitlines()[-1]) == (
         130,
-        "load_test.py: interrupted before anything was measured",
+        "load_test.py: interrupted before the first result",
     )
     assert os.listdir(tmp_path) == []  # noqa: PTH208  # not a blocking call of pathlib
 
 
-async def test_a_moment_to_start_that_has_passed_is_refused(tmp_path: Path) -> None:
-    async with responding(SHORT) as url:
+async def test_start_time_in_the_past(tmp_path: Path) -> None:
+    """A start time in the past exits with 2."""
+    async with start_mock_server(SHORT) as url:
         flags = ("--url", url, "-r", "5", "-d", "1s", "--scenario", "short", "--no-calibrate")
         more = ("--start-at", "2020-01-01T00:00:00Z", "-o", str(tmp_path / "r.json"))
-        code, said = await load_test(*flags, *more)
+        code, output = await load_test(*flags, *more)
     assert code == 2
-    assert said.splitlines()[-1].startswith("load_test.py: --start-at: the moment was ")
+    assert output.splitlines()[-1].startswith(
+        "load_test.py: --start-at: this machine became ready "
+    )
 
 
-async def test_a_comparison_with_other_work_is_refused_before_anything_is_sent(
+async def test_compare_with_different_workload(
     tmp_path: Path,
 ) -> None:
+    """A comparison with another workload is rejected before any request."""
     old = tmp_path / "old.json"
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         await load_test("--url", url, *FEW, "--target", "none", "-q", "-o", str(old))
         flags = ("--url", url, *FEW, "--seed", "7", "--compare", str(old))
-        code, said = await load_test(*flags, "-o", str(tmp_path / "new.json"))
-    assert (code, said.count("\n")) == (2, 1)
-    assert said.startswith("load_test.py: --compare: different workloads: the workload's finger")
+        code, output = await load_test(*flags, "-o", str(tmp_path / "new.json"))
+    assert (code, output.count("\n")) == (2, 1)
+    assert output.startswith("load_test.py: --compare: the workloads differ: workload finger")
 
 
-async def test_shards_merged_are_one_run(tmp_path: Path) -> None:
-    """Two machines, here two programs, then `merge`: every request once, exact percentiles."""
+async def test_merge_shards(tmp_path: Path) -> None:
+    """Two shards, merged, hold every request once and exact percentiles."""
     files = [str(tmp_path / f"{number}.json") for number in (0, 1)]
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         start = f"{time.time() + 3:.3f}"
         common = ("--url", url, "--scenario", "short", "-r", "40", "-d", "1s", "--warmup", "0")
         common = (*common, "--start-at", start, "--no-calibrate", "--target", "none", "-q")
@@ -259,8 +269,8 @@ async def test_shards_merged_are_one_run(tmp_path: Path) -> None:
         )
     assert [code for code, _ in codes] == [0, 0]
     whole = str(tmp_path / "whole.json")
-    code, said = await load_test("merge", *files, "-o", whole, "--target", "none", "-q")
-    assert (code, said) == (0, "")
+    code, output = await load_test("merge", *files, "-o", whole, "--target", "none", "-q")
+    assert (code, output) == (0, "")
     (records,) = read_records(tmp_path / "whole.records.npz")
     level = read_report(Path(whole)).levels[0]
     latency = np.sort(records["last_output"] - records["sent"])
@@ -269,11 +279,11 @@ async def test_shards_merged_are_one_run(tmp_path: Path) -> None:
     assert level.metrics["latency"].percentiles["95"] == latency[37]
 
 
-async def test_the_gateways_price_is_found_in_pairs(tmp_path: Path) -> None:
-    """The same script, once with a first token that is 3 ms later."""
+async def test_baseline(tmp_path: Path) -> None:
+    """Pairs find that the first token of one server is 3 ms later."""
     slower = SHORT.model_copy(update={"first": SHORT.first + 0.003})
     path = tmp_path / "r.json"
-    async with responding(slower) as target, responding(SHORT) as baseline:
+    async with start_mock_server(slower) as target, start_mock_server(SHORT) as baseline:
         flags = ("--url", target, "--baseline", baseline, "--target", "none", "-q")
         await load_test(*flags, *FEW[:-3], "--no-calibrate", "-o", str(path))
     report = read_report(path)
@@ -283,24 +293,25 @@ async def test_the_gateways_price_is_found_in_pairs(tmp_path: Path) -> None:
     assert [level.side for level in report.levels] == ["baseline", "target"]
 
 
-async def test_a_regression_fails_the_comparison(tmp_path: Path) -> None:
+async def test_regression(tmp_path: Path) -> None:
+    """A regression against an earlier report exits with 1."""
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     flags = ("--scenario", "short", "-c", "16", "-n", "220", "--warmup", "16", "--no-calibrate")
     flags = (*flags, "--target", "none", "-q")
-    async with responding(SHORT) as url:
+    async with start_mock_server(SHORT) as url:
         await load_test("--url", url, *flags, "-o", str(old))
     slower = SHORT.model_copy(update={"first": 0.05})
-    async with responding(slower) as url:
-        code, said = await load_test("--url", url, *flags, "-o", str(new), "--compare", str(old))
-    assert new.exists(), said
+    async with start_mock_server(slower) as url:
+        code, output = await load_test("--url", url, *flags, "-o", str(new), "--compare", str(old))
+    assert new.exists(), output
     changes = {(c.metric, c.statistic): c.verdict for c in read_report(new).comparison}
-    assert (code, changes["latency", "p50"]) == (1, "worse"), said
+    assert (code, changes["latency", "p50"]) == (1, "worse"), output
 
 
-async def test_a_sweep_stops_where_more_brings_no_more(tmp_path: Path) -> None:
-    """The scripted server has no limit; errors are one: a third of requests fails at once."""
+async def test_sweep_stops_at_errors(tmp_path: Path) -> None:
+    """A sweep stops when a third of the requests fails."""
     path = tmp_path / "r.json"
-    async with responding(SHORT.model_copy(update={"refuse": 0.3})) as url:
+    async with start_mock_server(SHORT.model_copy(update={"refuse": 0.3})) as url:
         flags = ("--url", url, "--sweep", "--scenario", "short", "-n", "20", "--no-calibrate")
         await load_test(*flags, "--target", "none", "-q", "-o", str(path))
     report: Report = read_report(path)
@@ -308,7 +319,8 @@ async def test_a_sweep_stops_where_more_brings_no_more(tmp_path: Path) -> None:
     assert (report.saturation.found, len(report.levels)) == (True, 1)
 
 
-async def test_a_server_that_is_away_gets_one_line() -> None:
+async def test_unreachable_server() -> None:
+    """An unreachable server exits with 1 and a one-line message."""
     code, output = await load_test("--url", "http://127.0.0.1:9")
     assert (code, output.count("\n")) == (1, 1)
-    assert output.startswith("load_test.py: http://127.0.0.1:9 does not answer: ")
+    assert output.startswith("load_test.py: cannot reach http://127.0.0.1:9: ")

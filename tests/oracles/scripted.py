@@ -1,17 +1,22 @@
-"""The true timings of a load test, from the mock server's own notes."""
+"""True values of a load test, from the timestamps of the mock server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from maxgate.loadtest.messages import Peer, Progress
+from maxgate.loadtest.messages import Progress, Target
 from maxgate.loadtest.mock_server.script import Script
-from maxgate.loadtest.mock_server.server import Note, notes_of, responding
+from maxgate.loadtest.mock_server.server import (
+    ServerTimestamps,
+    fetch_timestamps,
+    start_mock_server,
+)
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.session import Session
-from maxgate.loadtest.worker_pool import fleet_of
+from maxgate.loadtest.session import Screen, Session
+from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
 from maxgate.results.report import Level
@@ -20,39 +25,41 @@ from maxgate.results.statistics import percentile
 Values = NDArray[np.float64]
 
 
-class Silent:
-    """A screen that shows nothing."""
+class SilentScreen(Screen):
+    """Shows nothing."""
 
+    @override
     def phase(self, text: str, seconds: float | None) -> None:
-        """See Screen."""
+        pass
 
+    @override
     def progress(self, progress: Progress) -> None:
-        """See Screen."""
+        pass
 
 
 @dataclass(frozen=True)
 class Run:
-    """One level against the mock server, and the server's notes."""
+    """One level against the mock server, and the timestamps of that server."""
 
     level: Level
     records: Records
-    notes: Mapping[tuple[int, int], Note]
+    timestamps: Mapping[tuple[int, int], ServerTimestamps]
 
 
 async def run_scripted(script: Script, options: Options) -> Run:
     """Run the first level of these options through the whole load test."""
-    async with responding(script) as url, fleet_of(options.processes) as fleet:
-        session = Session(options, [Peer(url=url, model="scripted")], fleet, Silent())
+    async with start_mock_server(script) as url, start_worker_pool(options.processes) as pool:
+        session = Session(options, [Target(url=url, model="scripted")], pool, SilentScreen())
         await session.run()
-        notes = await notes_of(url)
-    return Run(session.findings.levels[0], session.findings.records[0], notes)
+        timestamps = await fetch_timestamps(url)
+    return Run(session.results.levels[0], session.results.records[0], timestamps)
 
 
 def truth(run: Run, *, from_departure: bool = False) -> dict[str, Values]:
-    """Return the server's own timings of the measured and completed requests, by metric.
+    """True values of the measured, successful requests, by metric.
 
-    `from_departure` counts from when the client sent instead of when the server received, for a
-    server that stalls and does not read.
+    `from_departure` counts from the client's departure instead of the server's read, for a server
+    that freezes and does not read.
     """
     records = run.records
     chosen = (records["error"] == 0) & (records["warmup"] == 0)
@@ -60,9 +67,9 @@ def truth(run: Run, *, from_departure: bool = False) -> dict[str, Values]:
     offset = _clock_offset(run)
     found: dict[str, list[float]] = {m: [] for m in ("ttft", "latency", "tpot", "chunk_gap")}
     for row in range(len(started)):
-        note = run.notes[int(started["index"][row]), int(started["turn"][row])]
-        begin = started["sent"][row] + offset if from_departure else note.received
-        writes = np.array(note.writes)
+        server = run.timestamps[int(started["index"][row]), int(started["turn"][row])]
+        begin = started["sent"][row] + offset if from_departure else server.received
+        writes = np.array(server.writes)
         found["ttft"].append(float(writes[0] - begin))
         found["latency"].append(float(writes[-1] - begin))
         tokens = int(started["output_tokens"][row])
@@ -73,23 +80,22 @@ def truth(run: Run, *, from_departure: bool = False) -> dict[str, Values]:
 
 
 def _clock_offset(run: Run) -> float:
-    """Return the start of the level on the machine's monotonic clock.
+    """The start of the level in the monotonic clock.
 
-    The fastest transfer from client to server counts as instantaneous, which is right to about
-    50 us.
+    Assumes that the fastest request reached the server at once, which is true within about 50 us.
     """
     records = run.records
-    ways = [
-        run.notes[int(i), int(t)].received - sent
+    delays = [
+        run.timestamps[int(i), int(t)].received - sent
         for i, t, sent in zip(records["index"], records["turn"], records["sent"], strict=True)
-        if (int(i), int(t)) in run.notes
+        if (int(i), int(t)) in run.timestamps
     ]
-    return min(ways)
+    return min(delays)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A number of the report beside the true value, in seconds."""
+    """One value of the report and the true value, in seconds."""
 
     metric: str
     statistic: str
@@ -99,12 +105,12 @@ class Finding:
 
     @property
     def within_error_bar(self) -> bool:
-        """Whether the error is within the error bar printed beside it."""
+        """Whether the difference is within the printed error bar."""
         return abs(self.measured - self.true) <= self.error_bar
 
     @property
     def within_limits(self) -> bool:
-        """Whether the error is at most 1 % or 0.5 ms."""
+        """Whether the difference is at most 1% or 0.5 ms."""
         return abs(self.measured - self.true) <= max(0.0005, 0.01 * abs(self.true))
 
 

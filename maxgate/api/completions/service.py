@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 
 import orjson
@@ -15,16 +15,16 @@ from maxgate.api.completions.schemas import (
     TextChoice,
     TextLogprobs,
 )
-from maxgate.api.event_stream import DONE, event
+from maxgate.api.event_stream import DONE, encode_event
 from maxgate.api.schemas import completion_usage
 from maxgate.clock import Clock
 from maxgate.errors import UpstreamError
-from maxgate.fan_out.layer import merge_streams
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog
 from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
-from maxgate.generation.collect import collect
+from maxgate.generation.collect import collect_stream
 from maxgate.generation.context import RequestContext
+from maxgate.generation.merge import merge_streams
 from maxgate.generation.request import GenerationRequest
 
 
@@ -40,56 +40,78 @@ class CompletionService:
         self._clock = clock
 
     async def complete(self, body: CompletionRequest, context: RequestContext) -> bytes:
-        """All texts, as JSON."""
-        requests = self._requests(body, context)
+        """Return the whole response as JSON."""
+        requests = self._convert(body, context)
         first = requests[0]
-        texts = _Texts(self._backend, requests)
-        completion = await collect(texts, first._replace(n=first.n * len(requests)))
+        completion = await collect_stream(self._stream_all(requests), first.n * len(requests))
         choices = [
             TextChoice(
-                text=_echo(body, first, number) + answer.text,
-                index=number,
-                logprobs=None if body.logprobs is None else _logprobs(answer.logprobs, 0),
-                finish_reason=answer.finish_reason,
+                text=_find_echo(body, first, index) + choice.text,
+                index=index,
+                logprobs=None if body.logprobs is None else _convert_logprobs(choice.logprobs, 0),
+                finish_reason=choice.finish_reason,
             )
-            for number, answer in enumerate(completion.choices)
+            for index, choice in enumerate(completion.choices)
         ]
-        envelope = self._envelope(first)
-        return orjson.dumps(
-            replace(envelope, choices=choices, usage=completion_usage(completion.usage))
-        )
+        usage = completion_usage(completion.usage)
+        return orjson.dumps(replace(self._envelope(first), choices=choices, usage=usage))
 
     async def stream(
         self, body: CompletionRequest, context: RequestContext
     ) -> AsyncGenerator[bytes]:
-        """The pieces of all texts as events of a stream, ready to be sent."""
-        requests = self._requests(body, context)
+        """Stream the response as encoded events.
+
+        Raises UpstreamError if a choice ends without a finish reason.
+        """
+        requests = self._convert(body, context)
         first = requests[0]
         envelope, offsets = self._envelope(first), [0] * (first.n * len(requests))
         unfinished, usage = len(offsets), None
-        begun: set[int] = set()
-        texts = _Texts(self._backend, requests)
-        async with aclosing(texts.stream(first)) as chunks:
+        started: set[int] = set()
+        async with aclosing(self._stream_all(requests)) as chunks:
             async for chunk in chunks:
                 usage = chunk.usage or usage
                 unfinished -= chunk.finish_reason is not None
-                if chunk.choice not in begun:
-                    begun.add(chunk.choice)
-                    chunk = replace(chunk, text=_echo(body, first, chunk.choice) + chunk.text)  # noqa: PLW2901
-                if chunk.text or chunk.finish_reason is not None:
-                    choice = _piece(chunk, body, offsets[chunk.choice])
-                    offsets[chunk.choice] += len(chunk.text)
-                    yield event(orjson.dumps(replace(envelope, choices=[choice])))
+                text = chunk.text
+                if chunk.choice not in started:
+                    started.add(chunk.choice)
+                    text = _find_echo(body, first, chunk.choice) + text
+                if text or chunk.finish_reason is not None:
+                    offset = offsets[chunk.choice]
+                    offsets[chunk.choice] += len(text)
+                    logprobs = chunk.logprobs if body.logprobs is not None else None
+                    choice = TextChoice(
+                        text=text,
+                        index=chunk.choice,
+                        logprobs=None if logprobs is None else _convert_logprobs(logprobs, offset),
+                        finish_reason=chunk.finish_reason,
+                    )
+                    yield encode_event(orjson.dumps(replace(envelope, choices=[choice])))
         if unfinished or usage is None:
-            raise UpstreamError("The engine's answer ended before it was complete.")
+            raise UpstreamError("The engine's response ended before it was complete.")
         if body.wants_usage:
-            counted = replace(envelope, usage=completion_usage(usage))
-            yield event(orjson.dumps(counted))
+            final = replace(envelope, usage=completion_usage(usage))
+            yield encode_event(orjson.dumps(final))
         yield DONE
 
-    def _requests(
-        self, body: CompletionRequest, context: RequestContext
-    ) -> list[GenerationRequest]:
+    async def _stream_all(self, requests: Sequence[GenerationRequest]) -> AsyncGenerator[Chunk]:
+        """Stream all prompts at once; choices are numbered by prompt, then by choice."""
+        if len(requests) == 1:
+            async with aclosing(self._backend.stream(requests[0])) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        counted: dict[int, Usage] = {}
+        streams = [self._backend.stream(request) for request in requests]
+        async with aclosing(merge_streams(streams)) as merged:
+            async for index, chunk in merged:
+                usage = chunk.usage
+                if usage is not None:
+                    counted[index] = usage
+                    usage = reduce(Usage.with_prompt, counted.values())
+                yield replace(chunk, choice=index * requests[0].n + chunk.choice, usage=usage)
+
+    def _convert(self, body: CompletionRequest, context: RequestContext) -> list[GenerationRequest]:
         context.record.stream = bool(body.stream)
         return generation_requests(body, self._catalog.find(body.model, "chat"), context)
 
@@ -103,48 +125,14 @@ class CompletionService:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """All prompts at once, as one stream."""
-
-    backend: Backend
-    requests: Sequence[GenerationRequest]
-
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:  # noqa: ARG002
-        if len(self.requests) == 1:
-            async with aclosing(self.backend.stream(self.requests[0])) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-            return
-        per_prompt = self.requests[0].n
-        counted: dict[int, Usage] = {}
-        streams = [self.backend.stream(one) for one in self.requests]
-        async with aclosing(merge_streams(streams)) as numbered:
-            async for number, chunk in numbered:
-                usage = chunk.usage
-                if usage is not None:
-                    counted[number] = usage
-                    usage = reduce(Usage.with_prompt, counted.values())
-                yield replace(chunk, choice=number * per_prompt + chunk.choice, usage=usage)
-
-
-def _echo(body: CompletionRequest, first: GenerationRequest, number: int) -> str:
+def _find_echo(body: CompletionRequest, first: GenerationRequest, number: int) -> str:
     if not body.echo:
         return ""
     prompt = body.prompt
     return prompt if isinstance(prompt, str) else str(prompt[number // first.n])
 
 
-def _piece(chunk: Chunk, body: CompletionRequest, offset: int) -> TextChoice:
-    return TextChoice(
-        text=chunk.text,
-        index=chunk.choice,
-        logprobs=None if body.logprobs is None else _logprobs(chunk.logprobs, offset),
-        finish_reason=chunk.finish_reason,
-    )
-
-
-def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:
+def _convert_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:
     offsets = []
     for token in tokens:
         offsets.append(offset)

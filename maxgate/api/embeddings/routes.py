@@ -1,32 +1,31 @@
 """POST /v1/embeddings."""
 
+from starlette.types import Receive, Scope, Send
+
+from maxgate.api.app import HotRoute, send_json
 from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody, EmbeddingResponse
 from maxgate.api.embeddings.service import EmbeddingService
-from maxgate.api.request_body import BodyReader, Receive, Scope, Send
-from maxgate.api.routing import Route, send_json
+from maxgate.api.request_body import BodyReader
 
 
-def embedding_routes(service: EmbeddingService, bodies: BodyReader) -> list[Route]:
-    """The routes of this resource."""
+def embedding_route(service: EmbeddingService, bodies: BodyReader) -> HotRoute:
+    """Build the route of this resource."""
 
     async def create_embedding(scope: Scope, receive: Receive, send: Send) -> None:
-        """Turn texts into vectors of length 1.
+        """Embed texts as vectors of length 1.
 
-        Inputs that are too long for the model are refused, never cut.
+        Inputs longer than the model's context are refused, never truncated.
         """
         body = await bodies.read(scope, receive, EmbeddingRequestBody)
         async with DisconnectWatch(scope, receive):
-            answer = await service.create(body, scope["state"]["context"])
-        await send_json(send, answer)
+            response = await service.create(body, scope["state"]["context"])
+        await send_json(send, response)
 
-    return [
-        Route(
-            "POST",
-            "/v1/embeddings",
-            create_embedding,
-            tag="embeddings",
-            body=EmbeddingRequestBody,
-            response=EmbeddingResponse,
-        )
-    ]
+    return HotRoute(
+        "/v1/embeddings",
+        create_embedding,
+        body=EmbeddingRequestBody,
+        response=EmbeddingResponse,
+        tag="embeddings",
+    )

@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import orjson
+from fastapi import APIRouter
 
-from maxgate.api.request_body import Receive, Scope, Send
-from maxgate.api.routing import Route, send_json
-from maxgate.generation.catalog import ModelCatalog, ServedModel
+from maxgate.api.dependencies import Catalog
+from maxgate.generation.catalog import ServedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model; `max_model_len` counts prompt and answer, under the name that vLLM and MAX use."""
+    """A model. `max_model_len` bounds prompt and completion, under vLLM's and MAX's name."""
 
     id: str
     created: int
@@ -29,24 +28,21 @@ class ModelList:
     object: Literal["list"] = "list"
 
 
-def model_routes(catalog: ModelCatalog) -> list[Route]:
-    """The routes of this resource."""
-
-    async def list_models(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        """List the models that can be asked for."""
-        await send_json(send, orjson.dumps(ModelList([_model(m) for m in catalog.list()])))
-
-    async def get_model(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        """Describe one model, by its name or an alias."""
-        model = catalog.find(scope["path_params"]["rest"])
-        await send_json(send, orjson.dumps(_model(model)))
-
-    return [
-        Route("GET", "/v1/models", list_models, tag="models", response=ModelList),
-        Route("POST", "/v1/models", list_models, tag="models", response=ModelList),
-        Route("GET", "/v1/models/{model}", get_model, tag="models", response=Model),
-    ]
+router = APIRouter(tags=["models"])
 
 
-def _model(model: ServedModel) -> Model:
+@router.get("/v1/models", operation_id="list_models")
+@router.post("/v1/models", operation_id="list_models_post")
+async def list_models(catalog: Catalog) -> ModelList:
+    """List the models that can be requested."""
+    return ModelList([_convert(model) for model in catalog.list()])
+
+
+@router.get("/v1/models/{model:path}", operation_id="get_model")
+async def get_model(model: str, catalog: Catalog) -> Model:
+    """Describe one model, given its name or an alias."""
+    return _convert(catalog.find(model))
+
+
+def _convert(model: ServedModel) -> Model:
     return Model(model.name, model.created, model.context_length)

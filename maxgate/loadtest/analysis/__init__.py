@@ -1,1 +1,1 @@
-"""From raw records to what the report says."""
+"""Compute the results in a report from raw records."""

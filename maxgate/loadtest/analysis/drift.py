@@ -1,7 +1,7 @@
-"""Whether it gets worse over hours: the slope of Theil and Sen (1968)."""
+"""Detect drift over hours, by the Theil-Sen slope (Sen 1968)."""
 
 from statistics import NormalDist
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,13 @@ from maxgate.results.report import Drift, Level
 
 Values = NDArray[np.float64]
 
-_WINDOWS = 200
-_MATTERS = 0.05  # of the median, in an hour
+_MAX_WINDOWS: Final = 200
+_MIN_RELATIVE_DRIFT: Final = 0.05  # per hour, of the median
+_MIN_POINTS: Final = 30
 
 
 def theil_sen(x: Values, y: Values, confidence: float = 0.95) -> tuple[float, float, float]:
-    """The median of the slopes between all pairs of points, and its interval."""
+    """The median slope between all pairs of points, and the ends of its confidence interval."""
     first, second = np.triu_indices(len(x), 1)
     apart = x[second] - x[first]
     slopes = np.sort((y[second] - y[first])[apart > 0] / apart[apart > 0])
@@ -28,9 +29,9 @@ def theil_sen(x: Values, y: Values, confidence: float = 0.95) -> tuple[float, fl
     return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
 
 
-def drift(level: Level) -> list[Drift]:
-    """Of the second-by-second medians of latency and first token, and of throughput."""
-    seconds = level.timeline[1:-1]  # the first and the last one are not whole
+def detect_drift(level: Level) -> list[Drift]:
+    """Drift of the medians of latency and TTFT per second, and of throughput."""
+    seconds = level.timeline[1:-1]  # the first and the last are incomplete
     found = []
     for metric, values in (
         ("latency", [second.latency_p50 for second in seconds]),
@@ -42,40 +43,37 @@ def drift(level: Level) -> list[Drift]:
             for second, value in zip(seconds, values, strict=True)
             if value is not None
         ]
-        if len(points) >= 30:
-            found.append(_one(metric, level, np.array(points)))
+        if len(points) >= _MIN_POINTS:
+            found.append(_measure_drift(metric, level, np.array(points)))
     return found
 
 
-def _own_error(metric: str, level: Level) -> float:
-    """What the client adds: all that a metric has drifted has to be more."""
-    found = level.metrics.get(metric)
-    return 0.0 if found is None or found.client_error is None else found.client_error.at("99")
-
-
-def _one(metric: str, level: Level, points: Values) -> Drift:
-    per_window = max(1, len(points) // _WINDOWS)
+def _measure_drift(metric: str, level: Level, points: Values) -> Drift:
+    per_window = max(1, len(points) // _MAX_WINDOWS)
     count = len(points) // per_window
     windows = points[: count * per_window].reshape(count, per_window, 2)
     x, y = np.median(windows[:, :, 0], axis=1), np.median(windows[:, :, 1], axis=1)
     slope, low, high = theil_sen(x, y)
-    middle = float(np.median(y))
+    median = float(np.median(y))
+    threshold = _MIN_RELATIVE_DRIFT * median
     verdict: Literal["steady", "growing", "falling", "unclear"] = "steady"
     if low > 0:
-        verdict = "growing" if slope > _MATTERS * middle else "steady"
+        verdict = "growing" if slope > threshold else "steady"
     elif high < 0:
-        verdict = "falling" if -slope > _MATTERS * middle else "steady"
-    elif max(-low, high) > _MATTERS * middle:
+        verdict = "falling" if -slope > threshold else "steady"
+    elif max(-low, high) > threshold:
         verdict = "unclear"
-    if verdict in {"growing", "falling"} and abs(slope) * float(np.ptp(x)) < _own_error(
-        metric, level
-    ):
+    # A drift smaller than the client's own error says nothing about the server.
+    distribution = level.metrics.get(metric)
+    client_error = None if distribution is None else distribution.client_error
+    total = abs(slope) * float(np.ptp(x))
+    if client_error is not None and verdict != "steady" and total < client_error.at("99"):
         verdict = "unclear"
     return Drift(
         metric=metric,
         level=f"{level.scenario}, {level.name}",
         per_hour=slope,
         interval=Interval(low=low, high=high),
-        relative_per_hour=slope / middle if middle else None,
+        relative_per_hour=slope / median if median else None,
         verdict=verdict,
     )

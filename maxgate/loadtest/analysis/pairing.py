@@ -1,4 +1,4 @@
-"""`--baseline`: what one server costs over the other, from the same requests to both."""
+"""`--baseline`: compare two servers by pairs of identical requests."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from maxgate.loadtest.analysis.comparison import paired_change
 from maxgate.loadtest.analysis.metrics import PER_REQUEST, STREAMED, succeeded
-from maxgate.results.changes import confidence_of, rate_change
+from maxgate.results.changes import bonferroni_confidence, rate_change
 from maxgate.results.records import Records
 from maxgate.results.report import Change, Level
 
@@ -15,30 +15,31 @@ _METRICS = ("latency", "ttft", "tpot")
 _STATISTICS = ("mean", "p50", "p95", "p99")
 
 
-def paired_levels(
+def compare_paired_levels(
     levels: Sequence[Level], records: Sequence[Records], *, stream: bool, seed: int
 ) -> list[Change]:
-    """Those of every level, whose target's report is among `levels`, in order of `records`."""
+    """The changes of every level; the target's `levels` are in the order of `records`."""
     targets = [level for level in levels if level.side == "target"]
     return [
         change
-        for level, of_level in zip(targets, records, strict=True)
-        for change in paired_changes(
-            of_level, level=f"{level.scenario}, {level.name}", stream=stream, seed=seed
+        for level, level_records in zip(targets, records, strict=True)
+        for change in compare_pairs(
+            level_records, level=f"{level.scenario}, {level.name}", stream=stream, seed=seed
         )
     ]
 
 
-def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> list[Change]:
-    """`before` is the baseline, `after` the target; pairs where both succeeded.
+def compare_pairs(records: Records, *, level: str, stream: bool, seed: int) -> list[Change]:
+    """The changes from the baseline (`before`) to the target (`after`).
 
-    The median is the median of the differences of pairs.
+    Only pairs in which both requests succeeded count. The change of the median is the median of
+    the differences of the pairs.
     """
     measured = records.select(records["warmup"] == 0)
     metrics = [m for m in _METRICS if stream or m not in STREAMED]
-    confidence = confidence_of(len(metrics) * len(_STATISTICS) + 1)
+    confidence = bonferroni_confidence(len(metrics) * len(_STATISTICS) + 1)
     rng = np.random.default_rng([seed, 4])
-    target, baseline = _pairs(measured)
+    target, baseline = _match_pairs(measured)
     target_first = target["sent"] < baseline["sent"]
     found = []
     for metric in metrics:
@@ -57,13 +58,13 @@ def paired_changes(records: Records, *, level: str, stream: bool, seed: int) -> 
             )
             for statistic in _STATISTICS
         ]
-    counts = [_failures(measured, side) for side in (1, 0)]
-    return [*found, rate_change(*counts, level=level, confidence=confidence)]
+    failures = [_count_failures(measured, side) for side in (1, 0)]
+    return [*found, rate_change(*failures, level=level, confidence=confidence)]
 
 
-def second_of_a_pair(records: Records, *, stream: bool, seed: int) -> str | None:
-    """A sentence where the second request of a pair was faster or slower than the first."""
-    target, baseline = _pairs(records.select(records["warmup"] == 0))
+def describe_order_effect(records: Records, *, stream: bool, seed: int) -> str | None:
+    """A clause if the second request of a pair was faster or slower than the first."""
+    target, baseline = _match_pairs(records.select(records["warmup"] == 0))
     metric = "ttft" if stream else "latency"
     after, before = PER_REQUEST[metric](target), PER_REQUEST[metric](baseline)
     target_first = target["sent"] < baseline["sent"]
@@ -83,23 +84,25 @@ def second_of_a_pair(records: Records, *, stream: bool, seed: int) -> str | None
     return f"the second request of a pair was {size:.3g} ms {word} than the first"
 
 
-def _pairs(records: Records) -> tuple[Records, Records]:
-    """The target's and the baseline's rows of the requests that both answered, in step."""
+def _match_pairs(records: Records) -> tuple[Records, Records]:
+    """The target's and the baseline's rows of the requests that succeeded on both, aligned."""
     ok = records.select(succeeded(records))
     key = ok["index"].astype(np.int64) * 1000 + ok["turn"]
     both = np.intersect1d(key[ok["side"] == 0], key[ok["side"] == 1])
-    return _side(ok, key, both, 0), _side(ok, key, both, 1)
+    return _select_side(ok, key, both, 0), _select_side(ok, key, both, 1)
 
 
-def _side(records: Records, key: NDArray[np.int64], both: NDArray[np.int64], side: int) -> Records:
+def _select_side(
+    records: Records, key: NDArray[np.int64], both: NDArray[np.int64], side: int
+) -> Records:
     mask = (records["side"] == side) & np.isin(key, both)
     picked = records.select(mask)
     order = np.argsort(key[mask])
-    # The order of stamps does not matter to what is asked of pairs.
+    # Stamps keep their order, because no comparison of pairs reads them.
     columns = {name: column[order] for name, column in picked.columns.items()}
-    return Records(columns, picked.stamps, picked.held, picked.errors)
+    return Records(columns, picked.stamps, picked.arrival_uncertainty, picked.errors)
 
 
-def _failures(records: Records, side: int) -> tuple[int, int]:
+def _count_failures(records: Records, side: int) -> tuple[int, int]:
     here = records.select(records["side"] == side)
     return int((~succeeded(here)).sum()), len(here)

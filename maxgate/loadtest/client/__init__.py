@@ -1,1 +1,1 @@
-"""The client: sends, stamps what arrives, and reads it afterwards."""
+"""The HTTP client: sends requests, stamps arriving data, and parses it afterwards."""

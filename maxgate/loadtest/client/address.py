@@ -1,4 +1,4 @@
-"""Where requests go, and what they look like on the wire."""
+"""The address of a server under test, and the head of the requests to it."""
 
 import ssl
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from maxgate.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Address:
-    """One server. `base` is the path that comes before `/v1/...`."""
+    """One server; `base` is the path before `/v1/...`."""
 
     host: str
     port: int
@@ -19,20 +19,23 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The address without user, query and fragment."""
-        shown = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{shown}:{self.port}{self.base}"
+        """The URL without user, query and fragment."""
+        return f"{'https' if self.tls else 'http'}://{self._authority}{self.base}"
 
-    def context(self) -> ssl.SSLContext | None:
-        """For TLS, the system's certificates."""
+    @property
+    def _authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def create_tls_context(self) -> ssl.SSLContext | None:
+        """A context with the system's certificates; None for plain HTTP."""
         return ssl.create_default_context() if self.tls else None
 
-    def head(self, headers: Mapping[str, str], path: str = "/v1/chat/completions") -> bytes:
-        """A POST up to and without the length, `x-request-id` and the empty line."""
-        shown = f"[{self.host}]" if ":" in self.host else self.host
+    def build_head(self, headers: Mapping[str, str], path: str = "/v1/chat/completions") -> bytes:
+        """The head of a POST without `content-length`, `x-request-id` and the empty line."""
         lines = [
             f"POST {self.base}{path} HTTP/1.1",
-            f"host: {shown}:{self.port}",
+            f"host: {self._authority}",
             "content-type: application/json",
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
@@ -40,9 +43,9 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """`http://host:port`, with or without a path that ends in `/v1`.
+    """Parse `http://host:port`, with an optional path that may end in `/v1`.
 
-    Raises ConfigurationError with what is wrong.
+    Raises ConfigurationError for anything else.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:

@@ -1,4 +1,4 @@
-"""Sending to one server over a pool of connections."""
+"""Send requests to one server over a pool of connections."""
 
 import asyncio
 import ssl
@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 from maxgate.errors import MaxgateError
 from maxgate.loadtest.client.address import Address
 from maxgate.loadtest.client.connection import Connection
-from maxgate.loadtest.client.request_record import Exchange
+from maxgate.loadtest.client.request_record import RequestRecord
 from maxgate.loadtest.client.timing import Inbox
 
-Finished = Callable[[Exchange], None]
+OnFinished = Callable[[RequestRecord], None]
 
 
-class ServerAway(MaxgateError):
-    """Nobody answers there."""
+class ServerUnreachable(MaxgateError):
+    """No connection to the server under test."""
 
 
 class Client:
-    """Everything one server is asked by this process.
+    """All requests of this process to one server.
 
-    `in_flight` holds what was sent and is not answered, oldest first.
+    `in_flight` holds the unfinished requests, oldest first; the connection is None while it opens.
     """
 
     def __init__(
@@ -33,60 +33,60 @@ class Client:
         run_id: str,
     ) -> None:
         self._address, self._loop, self._monotonic = address, loop, monotonic
-        self._head = address.head(headers) + b"x-request-id: " + run_id.encode() + b"-"
+        self._head = address.build_head(headers) + b"x-request-id: " + run_id.encode() + b"-"
         self._inbox = Inbox(loop, monotonic)
-        self._tls: ssl.SSLContext | None = address.context()
+        self._tls: ssl.SSLContext | None = address.create_tls_context()
         self._idle: list[Connection] = []
         self._connecting: set[asyncio.Task[None]] = set()
-        self.in_flight: dict[Exchange, Connection | None] = {}
-        self._finished: dict[Exchange, tuple[bytes, Finished]] = {}
+        self.in_flight: dict[RequestRecord, Connection | None] = {}
+        self._pending: dict[RequestRecord, tuple[bytes, OnFinished]] = {}
         self._host = address.host
         self.server: bytes | None = None
 
     async def open(self, count: int) -> None:
-        """Have this many idle connections. Raises ServerAway where the server takes none."""
+        """Open connections until `count` are idle. Raises ServerUnreachable."""
         try:
             for _ in range(count - len(self._idle)):
                 self._idle.append(await self._connect())
         except OSError as error:
             reason = error.strerror or str(error) or "connection refused"
-            raise ServerAway(f"{self._address.url} does not answer: {reason}") from error
+            raise ServerUnreachable(f"cannot reach {self._address.url}: {reason}") from error
 
-    def send(self, exchange: Exchange, body: bytes, finished: Finished) -> None:
-        """Send it now; `finished` is called once, later, however it ends."""
+    def send(self, record: RequestRecord, body: bytes, on_finished: OnFinished) -> None:
+        """Send a request now; `on_finished` is called once, later, however the request ends."""
         request = b"%b%d-%d\r\ncontent-length: %d\r\n\r\n%b" % (
             self._head,
-            exchange.index,
-            exchange.turn,
+            record.index,
+            record.turn,
             len(body),
             body,
         )
-        self._finished[exchange] = (request, finished)
-        exchange.sent = self._monotonic()
+        self._pending[record] = (request, on_finished)
+        record.sent = self._monotonic()
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
-                self.in_flight[exchange] = connection
-                connection.send(request, exchange, self._done)
+                self.in_flight[record] = connection
+                connection.send(request, record, self._on_done)
                 return
-        self._send_on_new(exchange, request)
+        self._send_on_new_connection(record, request)
 
     def expire(self, timeout: float) -> None:
-        """Fail what has been under way for longer than this many seconds."""
+        """Fail the requests that were sent more than `timeout` seconds ago."""
         now = self._monotonic()
-        late = []
-        for exchange, connection in self.in_flight.items():
-            if now - exchange.sent < timeout:
+        expired = []
+        for record, connection in self.in_flight.items():
+            if now - record.sent < timeout:
                 break
-            late.append((exchange, connection))
-        for exchange, connection in late:
+            expired.append((record, connection))
+        for record, connection in expired:
             if connection is not None:
                 connection.fail("timeout", now)
             else:
-                self._over(exchange, "timeout", now)
+                self._fail_unsent(record, "timeout", now)
 
     async def close(self) -> None:
-        """Drop all connections; what is under way is left as it is."""
+        """Close all connections; unfinished requests stay in `in_flight`."""
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
@@ -100,49 +100,49 @@ class Client:
             lambda: Connection(self._inbox), self._host, self._address.port, ssl=self._tls
         )
         if self._tls is None:
-            # Looking the name up again for every connection would be the client's own time.
+            # Resolve the name only once: later look-ups would count as the server's time.
             self._host = transport.get_extra_info("peername")[0]
         return connection
 
-    def _send_on_new(self, exchange: Exchange, request: bytes) -> None:
-        self.in_flight[exchange] = None
-        task = self._loop.create_task(self._connect_and_send(exchange, request))
+    def _send_on_new_connection(self, record: RequestRecord, request: bytes) -> None:
+        self.in_flight[record] = None
+        task = self._loop.create_task(self._connect_and_send(record, request))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect_and_send(self, exchange: Exchange, request: bytes) -> None:
+    async def _connect_and_send(self, record: RequestRecord, request: bytes) -> None:
         began = self._monotonic()
         try:
             connection = await self._connect()
         except OSError:
-            self._over(exchange, "connect", self._monotonic())
+            self._fail_unsent(record, "connect", self._monotonic())
             return
-        exchange.connect = self._monotonic() - began
-        if exchange in self.in_flight:
-            self.in_flight[exchange] = connection
-            connection.send(request, exchange, self._done)
+        record.connect = self._monotonic() - began
+        if record in self.in_flight:
+            self.in_flight[record] = connection
+            connection.send(request, record, self._on_done)
         else:
-            self._idle.append(connection)  # it has timed out meanwhile
+            self._idle.append(connection)  # the request timed out in the meantime
 
-    def _done(self, connection: Connection, exchange: Exchange) -> None:
-        # A kept connection that the server closed just before: any client sends again.
-        gone = exchange.error == "disconnected" and not exchange.first_byte
-        if gone and connection.answered:
-            exchange.start_over()
-            self._send_on_new(exchange, self._finished[exchange][0])
+    def _on_done(self, connection: Connection, record: RequestRecord) -> None:
+        # The server may close a kept-alive connection just as we reuse it; like any client, retry.
+        stale = record.error == "disconnected" and not record.first_byte and connection.completed
+        if stale:
+            record.reset()
+            self._send_on_new_connection(record, self._pending[record][0])
             return
         if connection.usable:
             self._idle.append(connection)
         if connection.server is not None:
             self.server = connection.server
-        self._settle(exchange)
+        self._settle(record)
 
-    def _over(self, exchange: Exchange, kind: str, at: float) -> None:
-        if exchange in self.in_flight:
-            exchange.error, exchange.ended = kind, at
-            self._settle(exchange)
+    def _fail_unsent(self, record: RequestRecord, kind: str, at: float) -> None:
+        if record in self.in_flight:
+            record.error, record.ended = kind, at
+            self._settle(record)
 
-    def _settle(self, exchange: Exchange) -> None:
-        del self.in_flight[exchange]
-        _, finished = self._finished.pop(exchange)
-        finished(exchange)
+    def _settle(self, record: RequestRecord) -> None:
+        del self.in_flight[record]
+        _, on_finished = self._pending.pop(record)
+        on_finished(record)

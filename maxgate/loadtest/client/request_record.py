@@ -1,4 +1,4 @@
-"""One request and what became of it."""
+"""The record of one request, and the conversion of many into columns."""
 
 from array import array
 from collections.abc import Sequence
@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from maxgate.results.records import Records
 
 
-class Exchange:
-    """The stamps and counts of one request; seconds of the monotonic clock, 0 for never.
+class RequestRecord:
+    """Timestamps and counts of one request; monotonic seconds, 0 for an event that did not happen.
 
-    `scheduled` is when it was to leave, `sent` when the client started to send it: a connection
-    that has to be opened first belongs to the server's time. `outputs` are the arrivals of the
-    non-empty pieces of output, `held` how many seconds earlier each of them may have been there.
-    `error` is None for a success.
+    - `scheduled`: planned departure. `sent`: start of sending, before a connection is opened if
+      one is needed, so that connecting counts as the server's time.
+    - `outputs`: arrival of each non-empty output. `arrival_uncertainty`: by how many seconds each
+      of them may have arrived earlier.
+    - `shared`: outputs that arrived in the same read as the one before.
+    - `error`: None for a success.
     """
 
     __slots__ = (
-        "answer_text",
+        "arrival_uncertainty",
         "cached_tokens",
         "chunks",
         "connect",
@@ -28,12 +30,12 @@ class Exchange:
         "finished",
         "first_byte",
         "first_event",
-        "held",
         "index",
         "input_tokens",
         "keep_text",
         "output_tokens",
         "outputs",
+        "response_text",
         "scheduled",
         "sent",
         "shared",
@@ -56,15 +58,15 @@ class Exchange:
         self.keep_text = False
         self.sent = 0.0
         self.connect = 0.0
-        self.start_over()
+        self.reset()
 
-    def start_over(self) -> None:
-        """Forget what has arrived, as before it is sent again; when it was sent stays."""
+    def reset(self) -> None:
+        """Discard what has arrived, before a retry; `sent` stays."""
         self.first_byte = 0.0
         self.first_event = 0.0
         self.ended = 0.0
         self.outputs = array("d")
-        self.held = array("d")
+        self.arrival_uncertainty = array("d")
         self.shared = 0
         self.chunks = 0
         self.status = 0
@@ -73,13 +75,13 @@ class Exchange:
         self.cached_tokens = -1
         self.finished = False
         self.error: str | None = None
-        self.answer_text: list[str] = []
+        self.response_text: list[str] = []
 
 
-def records_of(exchanges: Sequence[Exchange], *, start: float, worker: int) -> Records:
-    """One row per exchange; times are counted from `start`."""
-    kinds = ["", *sorted({e.error for e in exchanges if e.error})]
-    places = {kind: place for place, kind in enumerate(kinds)}
+def build_records(requests: Sequence[RequestRecord], *, start: float, worker: int) -> Records:
+    """One row per request; times become seconds since `start`."""
+    kinds = ["", *sorted({r.error for r in requests if r.error})]
+    codes = {kind: code for code, kind in enumerate(kinds)}
 
     def times(stamps: list[float]) -> NDArray[np.float64]:
         column = np.array(stamps, np.float64)
@@ -89,27 +91,29 @@ def records_of(exchanges: Sequence[Exchange], *, start: float, worker: int) -> R
         return np.array(values, np.int64)
 
     columns = {
-        "scheduled": times([e.scheduled for e in exchanges]),
-        "sent": times([e.sent for e in exchanges]),
-        "first_byte": times([e.first_byte for e in exchanges]),
-        "first_event": times([e.first_event for e in exchanges]),
-        "first_output": times([e.outputs[0] if e.outputs else 0.0 for e in exchanges]),
-        "last_output": times([e.outputs[-1] if e.outputs else 0.0 for e in exchanges]),
-        "ended": times([e.ended for e in exchanges]),
-        "connect": np.array([e.connect or np.nan for e in exchanges], np.float64),
-        "index": counts([e.index for e in exchanges]),
-        "turn": counts([e.turn for e in exchanges]),
-        "side": counts([e.side for e in exchanges]),
-        "worker": np.full(len(exchanges), worker),
-        "warmup": counts([e.warmup for e in exchanges]),
-        "status": counts([e.status for e in exchanges]),
-        "input_tokens": counts([e.input_tokens for e in exchanges]),
-        "output_tokens": counts([e.output_tokens for e in exchanges]),
-        "cached_tokens": counts([e.cached_tokens for e in exchanges]),
-        "chunks": counts([e.chunks for e in exchanges]),
-        "shared": counts([e.shared for e in exchanges]),
-        "error": counts([places[e.error or ""] for e in exchanges]),
+        "scheduled": times([r.scheduled for r in requests]),
+        "sent": times([r.sent for r in requests]),
+        "first_byte": times([r.first_byte for r in requests]),
+        "first_event": times([r.first_event for r in requests]),
+        "first_output": times([r.outputs[0] if r.outputs else 0.0 for r in requests]),
+        "last_output": times([r.outputs[-1] if r.outputs else 0.0 for r in requests]),
+        "ended": times([r.ended for r in requests]),
+        "connect": np.array([r.connect or np.nan for r in requests], np.float64),
+        "index": counts([r.index for r in requests]),
+        "turn": counts([r.turn for r in requests]),
+        "side": counts([r.side for r in requests]),
+        "worker": np.full(len(requests), worker),
+        "warmup": counts([r.warmup for r in requests]),
+        "status": counts([r.status for r in requests]),
+        "input_tokens": counts([r.input_tokens for r in requests]),
+        "output_tokens": counts([r.output_tokens for r in requests]),
+        "cached_tokens": counts([r.cached_tokens for r in requests]),
+        "chunks": counts([r.chunks for r in requests]),
+        "shared": counts([r.shared for r in requests]),
+        "error": counts([codes[r.error or ""] for r in requests]),
     }
-    stamps = np.concatenate([np.empty(0), *(np.array(e.outputs) for e in exchanges)]) - start
-    held = np.concatenate([np.empty(0), *(np.array(e.held) for e in exchanges)])
-    return Records(columns, stamps, held, kinds)
+    stamps = np.concatenate([np.empty(0), *(np.array(r.outputs) for r in requests)]) - start
+    uncertainty = np.concatenate(
+        [np.empty(0), *(np.array(r.arrival_uncertainty) for r in requests)]
+    )
+    return Records(columns, stamps, uncertainty, kinds)

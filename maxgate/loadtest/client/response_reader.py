@@ -1,142 +1,115 @@
-"""Reading an answer's body into its Exchange.
+"""Parse the body of a response into its request record.
 
-The clock was read when the bytes arrived; reading them here may take its time.
+The clock is read when the bytes arrive, so parsing may take its time.
 """
 
 from typing import Any, Final
 
 import orjson
 
-from maxgate.loadtest.client.request_record import Exchange
+from maxgate.loadtest.client.request_record import RequestRecord
+from maxgate.net.event_stream import EventStreamDecoder
 
-_PIECES = ("content", "reasoning_content", "reasoning", "text")
-
-# As numbers: looking for b"\r" with `in`, bytes raise an error inside and take it back.
-_LF: Final = 10
-_CR: Final = 13
+_TEXT_FIELDS: Final = ("content", "reasoning_content", "reasoning", "text")
 
 
-class AnswerReader:
-    """Takes the body of one answer as it arrives.
+class ResponseReader:
+    """Takes the body of one response in pieces.
 
-    Event streams are read by the rules of the HTML standard, section 9.2.6. Whether an event holds
-    output is decided by its content: text, reasoning, or a tool call's name or arguments.
+    A chunk counts as output if it holds text, reasoning, or the name or arguments of a tool call.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._rest = b""
+    def __init__(self, record: RequestRecord) -> None:
+        self._record = record
+        self._decoder = EventStreamDecoder()
         self._last_read = -1.0
-        self._held = 0.0
+        self._uncertainty = 0.0
         self._body: list[bytes] = []
 
-    def feed(self, data: bytes, at: float, held: float = 0.0) -> None:
-        """Take in bytes that were read at this time, and may have been there for `held` seconds."""
-        exchange = self._exchange
-        self._held = held
-        if not exchange.stream or exchange.status != 200:
+    def feed(self, data: bytes, at: float, uncertainty: float = 0.0) -> None:
+        """Parse bytes stamped `at`, which may have arrived `uncertainty` seconds earlier."""
+        record = self._record
+        self._uncertainty = uncertainty
+        if not record.stream or record.status != 200:
             self._body.append(data)
             return
-        buffer = self._rest + data if self._rest else data
-        if _CR in buffer:
-            half = b"\r" if buffer.endswith(b"\r") else b""  # may be half of a CRLF
-            whole = buffer[: len(buffer) - len(half)]
-            buffer = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + half
-        *events, self._rest = buffer.split(b"\n\n")
-        for event in events:
-            self._event(event, at)
+        for event in self._decoder.feed(data):
+            self._read_event(event, at)
 
     def end(self, at: float) -> None:
-        """The body is complete."""
-        exchange = self._exchange
-        if exchange.status != 200:
-            exchange.error = f"http_{exchange.status}"
-        elif exchange.stream:
-            if exchange.error is None and not exchange.finished:
-                exchange.error = "incomplete"
+        """Complete the body; sets `error` if the response was not a complete success."""
+        record = self._record
+        if record.status != 200:
+            record.error = f"http_{record.status}"
+        elif record.stream:
+            if record.error is None and not record.finished:
+                record.error = "incomplete"
         else:
-            self._whole(b"".join(self._body), at)
+            self._read_whole(b"".join(self._body), at)
 
-    def _event(self, event: bytes, at: float) -> None:
-        exchange = self._exchange
-        data = _data(event)
-        if data is None:
-            return
+    def _read_event(self, data: bytes, at: float) -> None:
+        record = self._record
         if data == b"[DONE]":
-            exchange.finished = True
+            record.finished = True
             return
-        if not exchange.first_event:
-            exchange.first_event = at
+        if not record.first_event:
+            record.first_event = at
         try:
             message = orjson.loads(data)
             if message.get("error"):
-                exchange.error = "stream_error"
-            elif self._message(message):
-                self._arrived(at)
+                record.error = "stream_error"
+            elif self._read_chunk(message):
+                self._add_output(at)
         except (orjson.JSONDecodeError, AttributeError, TypeError):
-            exchange.error = "not_json"
+            record.error = "not_json"
 
-    def _message(self, message: dict[str, Any]) -> bool:
-        """Take in one message of the stream, and say whether there is output in it."""
+    def _read_chunk(self, message: dict[str, Any]) -> bool:
+        """Whether the chunk holds output; keeps its usage and finish reason."""
         if message.get("usage"):
-            self._usage(message["usage"])
-        output = False
+            self._read_usage(message["usage"])
+        has_output = False
         for choice in message.get("choices") or ():
-            output |= self._output(choice.get("delta") or choice)
+            has_output |= self._read_delta(choice.get("delta") or choice)
             if choice.get("finish_reason"):
-                self._exchange.finished = True
-        return output
+                self._record.finished = True
+        return has_output
 
-    def _arrived(self, at: float) -> None:
-        exchange = self._exchange
-        exchange.shared += at == self._last_read
-        self._last_read = at
-        exchange.chunks += 1
-        exchange.outputs.append(at)
-        exchange.held.append(self._held)
-
-    def _output(self, delta: dict[str, Any]) -> bool:
-        """Whether there is output in it; its text is kept where a later turn needs it."""
-        found = False
-        for name in _PIECES:
+    def _read_delta(self, delta: dict[str, Any]) -> bool:
+        """Whether the delta holds output; keeps its text if a later turn needs it."""
+        has_output = False
+        for name in _TEXT_FIELDS:
             if delta.get(name):
-                found = True
-                if self._exchange.keep_text and name in {"content", "text"}:
-                    self._exchange.answer_text.append(delta[name])
-        if not found:
-            found = any(
-                (call.get("function") or {}).get("name")
-                or (call.get("function") or {}).get("arguments")
-                for call in delta.get("tool_calls") or ()
-            )
-        return found
+                has_output = True
+                if self._record.keep_text and name in {"content", "text"}:
+                    self._record.response_text.append(delta[name])
+        if not has_output:
+            functions = [call.get("function") or {} for call in delta.get("tool_calls") or ()]
+            has_output = any(one.get("name") or one.get("arguments") for one in functions)
+        return has_output
 
-    def _usage(self, usage: dict[str, Any]) -> None:
-        exchange = self._exchange
-        exchange.input_tokens = usage.get("prompt_tokens", -1)
-        exchange.output_tokens = usage.get("completion_tokens", -1)
-        exchange.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", -1)
+    def _read_usage(self, usage: dict[str, Any]) -> None:
+        record = self._record
+        record.input_tokens = usage.get("prompt_tokens", -1)
+        record.output_tokens = usage.get("completion_tokens", -1)
+        record.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", -1)
 
-    def _whole(self, body: bytes, at: float) -> None:
+    def _read_whole(self, body: bytes, at: float) -> None:
         try:
             message = orjson.loads(body)
             if message.get("usage"):
-                self._usage(message["usage"])
-            outputs = [self._output(c.get("message") or c) for c in message["choices"]]
+                self._read_usage(message["usage"])
+            outputs = [self._read_delta(c.get("message") or c) for c in message["choices"]]
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-            self._exchange.error = "not_json"
+            self._record.error = "not_json"
             return
-        self._exchange.finished = True
+        self._record.finished = True
         if any(outputs):
-            self._arrived(at)
+            self._add_output(at)
 
-
-def _data(event: bytes) -> bytes | None:
-    if event.startswith(b"data: ") and _LF not in event:
-        return event[6:]
-    lines = []
-    for line in event.split(b"\n"):
-        name, _, value = line.partition(b":")
-        if name == b"data":
-            lines.append(value.removeprefix(b" "))
-    return b"\n".join(lines) if lines else None
+    def _add_output(self, at: float) -> None:
+        record = self._record
+        record.shared += at == self._last_read
+        self._last_read = at
+        record.chunks += 1
+        record.outputs.append(at)
+        record.arrival_uncertainty.append(self._uncertainty)

@@ -1,5 +1,5 @@
-"""A scripted server: it says what it is told at set times, and notes when it really did.
+"""A mock server that sends scripted responses at set times and records when it really sent them.
 
-Its notes are in the same clock as the client's stamps (the machine's monotonic one), so that what
-the client adds can be told from what the server or the machine did.
+Its timestamps come from the same monotonic clock as the client's, so the client's own error can be
+separated from delays of the server or the machine.
 """

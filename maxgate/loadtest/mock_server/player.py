@@ -1,101 +1,110 @@
-"""What is still to be said, in order of time, and what was noted of it."""
+"""Play the script: send packets when they are due, and record when each was sent."""
 
 import asyncio
 import threading
 import time
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from maxgate.loadtest.client.connection import ImmediateWriter
-from maxgate.loadtest.client.timing import Alarm, alarm
-from maxgate.loadtest.mock_server.script import Packet, Script, packets, refusal, whole_answer
+from maxgate.loadtest.client.timing import Alarm, create_alarm
+from maxgate.loadtest.mock_server.script import (
+    Packet,
+    Script,
+    build_packets,
+    build_refusal,
+    build_whole_response,
+)
 
 
-class Note:
-    """When a request came and when each of its outputs was written; monotonic seconds."""
+@dataclass(slots=True)
+class ServerTimestamps:
+    """When the mock server received a request and wrote each output; monotonic seconds."""
 
-    __slots__ = ("key", "received", "writes")
-
-    def __init__(self, key: str, received: float) -> None:
-        self.key = key
-        self.received = received
-        self.writes: list[float] = []
+    request_id: str
+    received: float
+    writes: list[float] = field(default_factory=list)
 
 
-class Stage:
-    """The script, and everything that is still to be said, in order of time."""
+class ScriptPlayer:
+    """Sends the packets of all responses when they are due."""
 
     def __init__(self, script: Script) -> None:
-        self.notes: list[Note] = []
-        self._queue: list[tuple[float, int, Answer]] = []
+        self.timestamps: list[ServerTimestamps] = []
+        self._queue: list[tuple[float, int, ScheduledResponse]] = []
         self._sequence = 0
         self._alarm: Alarm | None = None
-        self._began: float | None = None
-        self._ringing = False
+        self._first_request: float | None = None
+        self._sending = False
         self.play(script)
 
     def play(self, script: Script) -> None:
-        """Follow this script from now on."""
-        self.script, self.packets = script, packets(script)
-        self.whole, self.refusal = whole_answer(script), refusal()
+        """Follow this script from the next request on."""
+        self.script, self.packets = script, build_packets(script)
+        self.whole_response, self.refusal = build_whole_response(script), build_refusal()
         self._frozen = script.freeze_after is None
-        self._began = None
+        self._first_request = None
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Use this loop's time."""
-        self._alarm = alarm(loop, self._ring, time.perf_counter)
+        """Use the timers of this event loop."""
+        self._alarm = create_alarm(loop, self._send_due, time.perf_counter)
 
-    def later(self, when: float, answer: "Answer") -> None:
-        """Call the answer at this time."""
+    def schedule(self, when: float, response: "ScheduledResponse") -> None:
+        """Send the next packet of the response at this time."""
         self._sequence += 1
-        heappush(self._queue, (when, self._sequence, answer))
-        if self._queue[0][2] is answer and self._alarm is not None and not self._ringing:
+        heappush(self._queue, (when, self._sequence, response))
+        if self._queue[0][2] is response and self._alarm is not None and not self._sending:
             self._alarm.set(when)
 
     def freeze_if_due(self) -> None:
-        """Stand still, once, when the script says so; `GET` and `PUT` included."""
+        """Block the whole server once, at the time in the script."""
         now = time.perf_counter()
-        if self._began is None:
-            self._began = now
-        if not self._frozen and now - self._began >= (self.script.freeze_after or 0.0):
+        if self._first_request is None:
+            self._first_request = now
+        if not self._frozen and now - self._first_request >= (self.script.freeze_after or 0.0):
             self._frozen = True
             threading.Event().wait(self.script.freeze)
 
-    def _ring(self) -> None:
+    def _send_due(self) -> None:
         self.freeze_if_due()
         queue = self._queue
-        self._ringing = True
+        self._sending = True
         while queue and queue[0][0] <= time.perf_counter():
-            heappop(queue)[2].say()
-        self._ringing = False
+            heappop(queue)[2].send_next()
+        self._sending = False
         if queue and self._alarm is not None:
             self._alarm.set(queue[0][0])
 
 
-class Answer:
-    """One stream that is being said."""
+class ScheduledResponse:
+    """One response on its way; each packet schedules the next one."""
 
-    __slots__ = ("_next", "_note", "_packets", "_stage", "_transport", "_writer")
+    __slots__ = ("_next", "_packets", "_player", "_timestamps", "_transport", "_writer")
 
     def __init__(
-        self, stage: Stage, transport: asyncio.Transport, said: list[Packet], note: Note
+        self,
+        player: ScriptPlayer,
+        transport: asyncio.Transport,
+        packets: list[Packet],
+        timestamps: ServerTimestamps,
     ) -> None:
-        self._stage, self._transport, self._note = stage, transport, note
+        self._player, self._transport, self._timestamps = player, transport, timestamps
         self._writer = ImmediateWriter(transport)
-        self._packets, self._next = said, 0
+        self._packets, self._next = packets, 0
 
     def start(self) -> None:
-        """Wait for the first packet's time, or say it at once."""
-        self._stage.later(self._note.received + self._packets[0].after, self)
+        """Schedule the first packet."""
+        self._player.schedule(self._timestamps.received + self._packets[0].after, self)
 
-    def say(self) -> None:
-        """Say what is due."""
+    def send_next(self) -> None:
+        """Send the next packet, unless the client has disconnected."""
         packet = self._packets[self._next]
         if self._transport.is_closing():
             return
-        writes = self._note.writes
+        # Read the clock before the write, which may already wake the client.
         for _ in range(packet.outputs):
-            writes.append(time.perf_counter())  # mostly one
+            self._timestamps.writes.append(time.perf_counter())
         self._writer.write(packet.data)
         self._next += 1
         if self._next < len(self._packets):
-            self._stage.later(self._note.received + self._packets[self._next].after, self)
+            self._player.schedule(self._timestamps.received + self._packets[self._next].after, self)

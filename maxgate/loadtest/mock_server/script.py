@@ -1,8 +1,8 @@
-"""What the scripted server does with each request; a script becomes packets with their times."""
+"""The script of the mock server, and the timed packets that it turns into."""
 
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 from pydantic import BaseModel
@@ -11,95 +11,100 @@ Packing = Literal["one", "two_in_a_packet", "split"]
 
 
 class Script(BaseModel):
-    """Seconds and counts."""
+    """The response to every request; times in seconds."""
 
     first: float = 0.05
-    """From the request to the first output."""
+    """Time from the request to the first output."""
     chunks: int = 100
     gap: float = 0.01
     tokens_per_chunk: int = 1
     stall_before: int | None = None
-    """The chunk that comes late."""
+    """Index of the first chunk that is delayed by `stall`."""
     stall: float = 0.5
     role_after: float | None = None
-    """Seconds until a chunk without output, as eager gateways send it."""
+    """Time to a role chunk without output, which some gateways send at once."""
     packing: Packing = "one"
     refuse: float = 0.0
-    """The share of requests that is answered with 503 at once."""
+    """Share of requests that get a 503 at once."""
     freeze_after: float | None = None
-    """Seconds after the first request when the whole server stands still."""
+    """Time from the first request to a freeze of the whole server."""
     freeze: float = 2.0
     usage: bool = True
 
     def refuses(self, index: int) -> bool:
-        """Whether this request is one of those; the same ones in every run."""
+        """Whether the request with this index gets a 503; the same in every run."""
         return Random(f"refuse/{index}").random() < self.refuse  # noqa: S311
 
     def output_times(self) -> list[float]:
-        """Seconds from the request to each chunk."""
-        late = self.stall_before if self.stall_before is not None else self.chunks
+        """Time from the request to each chunk."""
+        stalled = self.stall_before if self.stall_before is not None else self.chunks
         return [
-            self.first + self.gap * k + (self.stall if k >= late else 0.0)
+            self.first + self.gap * k + (self.stall if k >= stalled else 0.0)
             for k in range(self.chunks)
         ]
 
 
 @dataclass(frozen=True)
 class Packet:
-    """Bytes that go out together, so long after the request; `outputs` chunks end in them."""
+    """Bytes sent together, `after` seconds after the request; they complete `outputs` chunks."""
 
     after: float
     data: bytes
     outputs: int
 
 
-HEAD = (
+_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nserver: scripted\r\ncontent-type: text/event-stream\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
 
 
-def refusal() -> bytes:
-    """A 503 in OpenAI's shape."""
+def build_refusal() -> bytes:
+    """A 503 response with an OpenAI error."""
     body = b'{"error":{"message":"no room","type":"server_error","param":null,"code":null}}'
-    return _whole(b"503 Service Unavailable", body)
+    return _build_response(b"503 Service Unavailable", body)
 
 
-def whole_answer(script: Script) -> bytes:
-    """The answer to a request that does not stream."""
+def build_whole_response(script: Script) -> bytes:
+    """The response to a request without streaming."""
     choice = {
         "index": 0,
         "finish_reason": "stop",
         "message": {"role": "assistant", "content": "word " * script.chunks},
     }
     body = orjson.dumps({"id": "c", "choices": [choice], "usage": _usage(script)})
-    return _whole(b"200 OK", body)
+    return _build_response(b"200 OK", body)
 
 
-def models() -> bytes:
-    """The answer to GET /v1/models."""
-    body = b'{"object":"list","data":[{"id":"scripted","object":"model","created":1}]}'
-    return _whole(b"200 OK", body)
+def _build_response(status: bytes, body: bytes) -> bytes:
+    return (
+        b"HTTP/1.1 %b\r\nserver: scripted\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%b" % (status, len(body), body)
+    )
 
 
-def packets(script: Script) -> list[Packet]:
-    """The stream, as it goes out."""
-    times = script.output_times()
-    events = [_event(script, k, last=k == script.chunks - 1) for k in range(script.chunks)]
-    found = _packed(script, times, events)
+def build_packets(script: Script) -> list[Packet]:
+    """The packets of a streamed response, in order of time."""
+    last = script.chunks - 1
+    text = " word" * script.tokens_per_chunk
+    events = [
+        _build_event({"content": text}, "stop" if k == last else None, k)
+        for k in range(script.chunks)
+    ]
+    packets = _pack_events(script, script.output_times(), events)
     if script.role_after is not None:
-        role = _chunked(_delta({"role": "assistant", "content": ""}, None))
-        found.insert(0, Packet(script.role_after, role, 0))
+        role = _chunked(_build_event({"role": "assistant", "content": ""}, None))
+        packets.insert(0, Packet(script.role_after, role, 0))
     end = b"data: [DONE]\n\n"
     if script.usage:
         end = b"data: " + orjson.dumps({"choices": [], "usage": _usage(script)}) + b"\n\n" + end
-    last = found[-1]
-    found[-1] = Packet(last.after, last.data + _chunked(end) + b"0\r\n\r\n", last.outputs)
-    found[0] = Packet(found[0].after, HEAD + found[0].data, found[0].outputs)
-    return found
+    final = packets[-1]
+    packets[-1] = Packet(final.after, final.data + _chunked(end) + b"0\r\n\r\n", final.outputs)
+    packets[0] = Packet(packets[0].after, _HEAD + packets[0].data, packets[0].outputs)
+    return packets
 
 
-def _packed(script: Script, times: list[float], events: list[bytes]) -> list[Packet]:
+def _pack_events(script: Script, times: list[float], events: list[bytes]) -> list[Packet]:
     if script.packing == "two_in_a_packet":
         return [
             Packet(times[min(k + 1, len(times) - 1)], _chunked(b"".join(pair)), len(pair))
@@ -113,41 +118,24 @@ def _packed(script: Script, times: list[float], events: list[bytes]) -> list[Pac
             halves.append(Packet(at - script.gap / 2, _chunked(event[:middle]), 0))
             halves.append(Packet(at, _chunked(event[middle:]), 1))
         return halves
-    return [Packet(at, _chunked(e), 1) for at, e in zip(times, events, strict=True)]
+    return [Packet(at, _chunked(event), 1) for at, event in zip(times, events, strict=True)]
 
 
-def _event(script: Script, number: int, *, last: bool) -> bytes:
-    text = " word" * script.tokens_per_chunk
-    return _delta({"content": text}, "stop" if last else None, number)
-
-
-def _delta(delta: dict[str, str], reason: str | None, number: int = 0) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+def _build_event(delta: dict[str, str], finish_reason: str | None, number: int = 0) -> bytes:
     message = {
         "id": f"chatcmpl-{number:08d}",
         "object": "chat.completion.chunk",
         "created": 1,
         "model": "scripted",
-        "choices": [choice],
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
     }
     return b"data: " + orjson.dumps(message) + b"\n\n"
 
 
 def _usage(script: Script) -> dict[str, int]:
     completion = script.chunks * script.tokens_per_chunk
-    return {
-        "prompt_tokens": 10,
-        "completion_tokens": completion,
-        "total_tokens": 10 + completion,
-    }
+    return {"prompt_tokens": 10, "completion_tokens": completion, "total_tokens": 10 + completion}
 
 
 def _chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def _whole(status: bytes, body: bytes) -> bytes:
-    return (
-        b"HTTP/1.1 %b\r\nserver: scripted\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n%b" % (status, len(body), body)
-    )

@@ -1,8 +1,8 @@
-"""`python -m maxgate.loadtest.mock_server.server SCRIPT`: prints its port, serves until killed.
+"""`python -m maxgate.loadtest.mock_server.server SCRIPT` prints its port and serves.
 
-It also ends when its standard input does, so that nothing is left when who started it dies.
-`GET /notes` gives what was noted since the last time and forgets it; `PUT /script` changes the
-script for the requests after it.
+It ends when its standard input closes, so it never outlives the process that started it.
+`GET /timestamps` returns the timestamps recorded since the last call and clears them.
+`PUT /script` replaces the script for later requests.
 """
 
 import asyncio
@@ -13,22 +13,30 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from typing import Final
 
 import httptools
 import httpx
 import orjson
 import uvloop
+from typing_extensions import override
 
-from maxgate.loadtest.mock_server.player import Answer, Note, Stage
-from maxgate.loadtest.mock_server.script import Packet, Script, models
+from maxgate.loadtest.mock_server.player import ScheduledResponse, ScriptPlayer, ServerTimestamps
+from maxgate.loadtest.mock_server.script import Packet, Script
+
+_MODELS: Final = b'{"object":"list","data":[{"id":"scripted","object":"model","created":1}]}'
 
 
 @asynccontextmanager
-async def responding(script: Script, *, within: Sequence[str] = ()) -> AsyncIterator[str]:
-    """Its address while it is up; `within` is a command that starts another, such as taskset."""
+async def start_mock_server(
+    script: Script, *, command_prefix: Sequence[str] = ()
+) -> AsyncIterator[str]:
+    """Run the mock server in a process of its own and yield its URL.
+
+    `command_prefix` is a command that starts another one, such as taskset.
+    """
     process = await asyncio.create_subprocess_exec(
-        *within,
+        *command_prefix,
         sys.executable,
         "-m",
         "maxgate.loadtest.mock_server.server",
@@ -36,8 +44,8 @@ async def responding(script: Script, *, within: Sequence[str] = ()) -> AsyncIter
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdin is not None  # noqa: S101  # it was asked for
-    assert process.stdout is not None  # noqa: S101  # see above
+    assert process.stdin is not None  # noqa: S101  # it is a pipe
+    assert process.stdout is not None  # noqa: S101  # it is a pipe
     try:
         port = int(await process.stdout.readline())
         yield f"http://127.0.0.1:{port}"
@@ -46,102 +54,91 @@ async def responding(script: Script, *, within: Sequence[str] = ()) -> AsyncIter
         await process.wait()
 
 
-@dataclass(frozen=True)
-class ServerTimestamps:
-    """When the scripted server got a request and when it wrote each piece."""
-
-    received: float
-    writes: Sequence[float]
-
-
-async def notes_of(url: str) -> dict[tuple[int, int], ServerTimestamps]:
-    """By index and turn; it forgets them."""
+async def fetch_timestamps(url: str) -> dict[tuple[int, int], ServerTimestamps]:
+    """Timestamps by request index and turn; the server clears them."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-        noted = (await client.get(f"{url}/notes")).json()
+        rows = (await client.get(f"{url}/timestamps")).json()
     found = {}
-    for key, received, writes in noted:
-        index, turn = key.rsplit("-", 2)[-2:]
-        found[int(index), int(turn)] = ServerTimestamps(received, writes)
+    for request_id, received, writes in rows:
+        index, turn = request_id.rsplit("-", 2)[-2:]
+        found[int(index), int(turn)] = ServerTimestamps(request_id, received, writes)
     return found
 
 
-class Speaker(asyncio.Protocol):
-    """Reads requests and has them answered by the stage."""
+class Connection(asyncio.Protocol):
+    """Reads the requests of one client connection and lets the player respond."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, player: ScriptPlayer) -> None:
+        self._player = player
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._reset()
+        self._url, self._request_id, self._body = b"", b"", b""
 
-    def _reset(self) -> None:
-        self._url, self._key, self._body = b"", b"", b""
-
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio."""
         self._transport = transport  # type: ignore[assignment]
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """See asyncio."""
-        self._stage.freeze_if_due()
+        self._player.freeze_if_due()
         self._received = time.perf_counter()
         self._parser.feed_data(data)
 
     def on_url(self, url: bytes) -> None:
-        """See httptools."""
+        """Collect the path; called by httptools."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools."""
+        """Keep the request ID; called by httptools."""
         if name == b"x-request-id":
-            self._key = value
+            self._request_id = value
 
     def on_body(self, body: bytes) -> None:
-        """See httptools."""
+        """Collect the body; called by httptools."""
         self._body += body
 
     def on_message_complete(self) -> None:
-        """See httptools."""
-        transport, stage = self._transport, self._stage
+        """Respond; called by httptools."""
+        transport, player = self._transport, self._player
         if transport is None:
             return
         if self._url.endswith(b"/completions"):
-            self._complete(transport, stage)
-        elif self._url == b"/notes":
-            transport.write(_notes(stage))
+            self._complete(transport, player)
+        elif self._url == b"/timestamps":
+            found, player.timestamps = player.timestamps, []
+            rows = [(one.request_id, one.received, one.writes) for one in found]
+            transport.write(_build_response(orjson.dumps(rows)))
         elif self._url == b"/script":
-            stage.play(Script.model_validate_json(self._body))
-            transport.write(models())
+            player.play(Script.model_validate_json(self._body))
+            transport.write(_build_response(b"{}"))
         else:
-            transport.write(models())
-        self._reset()
+            transport.write(_build_response(_MODELS))
+        self._url, self._request_id, self._body = b"", b"", b""
 
-    def _complete(self, transport: asyncio.Transport, stage: Stage) -> None:
-        note = Note(self._key.decode(), self._received)
-        stage.notes.append(note)
-        index = self._key.rsplit(b"-", 2)[-2] if self._key.count(b"-") > 1 else b"0"
-        if stage.script.refuse and stage.script.refuses(int(index)):
-            transport.write(stage.refusal)
+    def _complete(self, transport: asyncio.Transport, player: ScriptPlayer) -> None:
+        timestamps = ServerTimestamps(self._request_id.decode(), self._received)
+        player.timestamps.append(timestamps)
+        parts = self._request_id.rsplit(b"-", 2)
+        index = int(parts[1]) if len(parts) > 2 else 0
+        if player.script.refuse and player.script.refuses(index):
+            transport.write(player.refusal)
         elif b'"stream":true' in self._body or b'"stream": true' in self._body:
-            Answer(stage, transport, stage.packets, note).start()
+            ScheduledResponse(player, transport, player.packets, timestamps).start()
         else:
-            last = stage.script.output_times()[-1]
-            said = [Packet(last, stage.whole, 1)]
-            Answer(stage, transport, said, note).start()
+            whole = Packet(player.script.output_times()[-1], player.whole_response, 1)
+            ScheduledResponse(player, transport, [whole], timestamps).start()
 
 
-def _notes(stage: Stage) -> bytes:
-    notes, stage.notes = stage.notes, []
-    body = orjson.dumps([(note.key, note.received, note.writes) for note in notes])
+def _build_response(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
 async def serve(script: Script) -> None:
-    """Serve on a free port, whose number is printed, until the input ends."""
+    """Print the number of a free port and serve on it until standard input closes."""
     loop = asyncio.get_running_loop()
-    stage = Stage(script)
-    stage.bind(loop)
-    server = await loop.create_server(lambda: Speaker(stage), "127.0.0.1", 0, backlog=4096)
+    player = ScriptPlayer(script)
+    player.bind(loop)
+    server = await loop.create_server(lambda: Connection(player), "127.0.0.1", 0, backlog=4096)
     os.write(1, b"%d\n" % server.sockets[0].getsockname()[1])
     gc.freeze()
     ended = loop.create_future()
@@ -156,8 +153,9 @@ def _read_input(ended: "asyncio.Future[None]") -> None:
 
 
 def main() -> None:
-    """Serve the script of the command line."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its input
+    """Serve the script given on the command line."""
+    # A terminal's Ctrl-C reaches this process too; only the parent decides when it ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     uvloop.run(serve(Script.model_validate_json(sys.argv[1] if len(sys.argv) > 1 else "{}")))
 

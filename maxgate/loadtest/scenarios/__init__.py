@@ -1,1 +1,1 @@
-"""What is asked: built-in prompts, files, and synthetic prompts."""
+"""The requests of a load test: built-in prompts, files, and synthetic prompts."""

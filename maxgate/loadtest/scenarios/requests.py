@@ -1,22 +1,21 @@
-"""The bytes of every request, from the seed and the index."""
+"""Build the body of every request from the seed and its index."""
 
 import hashlib
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
 import orjson
 
 from maxgate.loadtest.messages import RequestShape
-from maxgate.loadtest.scenarios.scenario import Scenario, Turn
+from maxgate.loadtest.scenarios.scenario import JSON, Scenario, Turn
 
 
 class RequestSource:
-    """The same shape and scenario give the same bytes for the same index, everywhere."""
+    """Builds the same bytes for the same shape, scenario and index, in every process."""
 
     def __init__(self, shape: RequestShape, scenario: Scenario) -> None:
         self._shape, self._scenario = shape, scenario
-        self.live_answers = scenario.live_answers
+        self.live_responses = scenario.live_responses
         self.stream = shape.stream
 
     def conversation(self, index: int) -> Sequence[Turn]:
@@ -30,27 +29,31 @@ class RequestSource:
         *,
         model: str | None,
         side: int = 0,
-        answers: Sequence[str] = (),
+        responses: Sequence[str] = (),
     ) -> bytes:
-        """The JSON of one request; `answers` are those of the turns before, where they are live.
+        """The JSON of one request; `responses` are the model's own to the previous turns.
 
-        Both sides of a pair get the same, but for the nonce: they may share a prefix cache.
+        Both sides of a pair differ only in the nonce, because they may share a prefix cache.
         """
-        messages = _with_answers(turn.messages, answers)
+        messages = _fill_responses(turn.messages, responses)
         if self._shape.nonce is not None:
-            messages = _with_nonce(messages, f"[{self._shape.nonce}-{index}-{side}] ")
-        return orjson.dumps(self._fields(turn) | {"messages": messages} | _model(model))
+            messages = _add_nonce(messages, f"[{self._shape.nonce}-{index}-{side}] ")
+        return orjson.dumps(
+            self._fields(turn)
+            | {"messages": messages}
+            | ({} if model is None else {"model": model})
+        )
 
     def fingerprint(self) -> str:
-        """SHA-256 over the first 1,000 conversations, without model and nonce."""
+        """SHA-256 of the first 1,000 conversations, without model and nonce."""
         digest = hashlib.sha256()
         for index in range(1000):
             for turn in self.conversation(index):
                 digest.update(orjson.dumps(self._fields(turn) | {"messages": turn.messages}))
         return digest.hexdigest()
 
-    def _fields(self, turn: Turn) -> dict[str, Any]:
-        fields: dict[str, Any] = {"temperature": 0}
+    def _fields(self, turn: Turn) -> JSON:
+        fields: JSON = {"temperature": 0}
         if self._shape.max_tokens is not None:
             fields["max_tokens"] = self._shape.max_tokens
         if self._shape.stream:
@@ -58,28 +61,21 @@ class RequestSource:
         return fields | dict(turn.fields) | self._shape.extra
 
 
-def _model(model: str | None) -> dict[str, str]:
-    return {} if model is None else {"model": model}
-
-
-def _with_nonce(messages: Sequence[dict[str, Any]], nonce: str) -> list[dict[str, Any]]:
+def _add_nonce(messages: Sequence[JSON], nonce: str) -> list[JSON]:
     first = messages[0]
     if isinstance(first.get("content"), str):
         return [{**first, "content": nonce + first["content"]}, *messages[1:]]
     return [{"role": "system", "content": nonce}, *messages]
 
 
-def _with_answers(
-    messages: Sequence[dict[str, Any]], answers: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Fill the places that were left for the model's own answers."""
-    left = iter(answers)
+def _fill_responses(messages: Sequence[JSON], responses: Sequence[str]) -> list[JSON]:
+    """Fill the empty assistant messages with the model's own responses."""
+    left = iter(responses)
     return [
-        {**message, "content": next(left, "")} if _awaits_answer(message) else message
+        {**message, "content": next(left, "")}
+        if message["role"] == "assistant"
+        and message.get("content") is None
+        and "tool_calls" not in message
+        else message
         for message in messages
     ]
-
-
-def _awaits_answer(message: dict[str, Any]) -> bool:
-    said = message.get("content") is not None or "tool_calls" in message
-    return message["role"] == "assistant" and not said

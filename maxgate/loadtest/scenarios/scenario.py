@@ -1,4 +1,4 @@
-"""What every scenario offers."""
+"""The interface of a scenario, the built-in scenarios, and checks shared by all file formats."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from maxgate.errors import ConfigurationError
 
@@ -14,54 +15,54 @@ JSON = dict[str, Any]
 
 @dataclass(frozen=True)
 class Turn:
-    """One request: its messages, and fields of its own such as `max_tokens` and `tools`."""
+    """One request: its messages and its own fields, such as `max_tokens` and `tools`."""
 
     messages: Sequence[JSON]
     fields: JSON = field(default_factory=dict)
 
 
 class Scenario(Protocol):
-    """An endless, repeatable source of conversations; most have one turn."""
+    """An endless, reproducible source of conversations; most have one turn."""
 
     @property
-    def live_answers(self) -> bool:
-        """Whether a later turn's messages have to be completed by the answers before it."""
+    def live_responses(self) -> bool:
+        """Whether later turns contain the model's own responses to earlier ones."""
         ...
 
     @property
     def arrivals(self) -> Sequence[float] | None:
-        """Seconds from the start, for a recorded trace."""
+        """Seconds from the start of a recorded workload to each departure; otherwise None."""
         ...
 
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
-        """The turns of this conversation; `rng` belongs to the seed and the index."""
+        """The turns of this conversation; `rng` is seeded with the seed and the index."""
         ...
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """Conversations that are there already, taken in order, again and again."""
+class RecordedWorkload(Scenario):
+    """Given conversations, in order and then from the start again."""
 
     conversations: Sequence[Sequence[Turn]]
-    live_answers: bool = False
+    live_responses: bool = False
     arrivals: Sequence[float] | None = None
 
-    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
-        """See Scenario."""
+    @override
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
         return self.conversations[index % len(self.conversations)]
 
 
 @dataclass(frozen=True)
-class Mixed:
+class Mixture(Scenario):
     """Conversations of several scenarios, drawn by weight."""
 
     parts: Sequence[Scenario]
     weights: Sequence[float]
-    live_answers: bool = False
+    live_responses: bool = False
     arrivals: Sequence[float] | None = None
 
+    @override
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
-        """See Scenario."""
         (part,) = rng.choices(self.parts, self.weights)
         return part.conversation(index, rng)
 
@@ -84,14 +85,15 @@ _LONG: Final = (
 )
 
 
-class _Prompt:
-    live_answers = False
+class _Prompt(Scenario):
+    live_responses = False
     arrivals = None
 
     def __init__(self, write: Callable[[str, str, Random], Turn]) -> None:
         self._write = write
 
-    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:  # noqa: ARG002
+    @override
+    def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
         return [self._write(rng.choice(_TOPICS.split(", ")), rng.choice(_PLACES.split(", ")), rng)]
 
 
@@ -111,23 +113,23 @@ def _long(topic: str, place: str, rng: Random) -> Turn:
 
 
 def builtin_scenarios() -> dict[str, Scenario]:
-    """By name; `mixed` has half short, a third medium and the rest long ones."""
+    """The built-in scenarios by name; `mixed` is 1/2 short, 1/3 medium and 1/6 long."""
     short, medium, long = _Prompt(_short), _Prompt(_medium), _Prompt(_long)
-    mixed = Mixed([short, medium, long], [3, 2, 1])
+    mixed = Mixture([short, medium, long], [3, 2, 1])
     return {"short": short, "medium": medium, "long": long, "mixed": mixed}
 
 
-def told(error: ValidationError) -> str:
-    """What is wrong first, and where."""
+def describe_validation_error(error: ValidationError) -> str:
+    """The field and message of the first error."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return ": ".join(filter(None, (where, first["msg"].lower())))
+    field_path = ".".join(str(part) for part in first["loc"])
+    return ": ".join(filter(None, (field_path, first["msg"].lower())))
 
 
-def messages_of(record: Mapping[str, Any], where: str) -> list[JSON]:
-    """`messages`, each with a role, or `prompt` as a single one.
+def read_messages(record: Mapping[str, Any], where: str) -> list[JSON]:
+    """The `messages` of a record, each with a role, or its `prompt` as a single message.
 
-    Raises ConfigurationError, which begins with `where`, for anything else.
+    Raises ConfigurationError, starting with `where`, if there are none.
     """
     messages = record.get("messages")
     if messages is None and isinstance(record.get("prompt"), str):

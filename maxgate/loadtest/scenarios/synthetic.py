@@ -1,7 +1,7 @@
-"""Prompts of a given length in tokens.
+"""Synthetic prompts of a given length in tokens.
 
-With the model's tokenizer the length is exact and checked. Without it a prompt has one common word
-per token, which is close for most tokenizers; the report has the true lengths from the usage.
+With the model's tokenizer the length is exact. Without it, a prompt has one common word per token,
+which is close for most tokenizers; the report shows the lengths from the usage.
 """
 
 from collections.abc import Callable
@@ -19,33 +19,33 @@ _WORDS: Final = (
     "number night point home water room mother area money story fact month lot right study book "
     "eye job word business issue side kind head house service friend father power hour game line"
 )
-_TRIES: Final = 64
+_MAX_ATTEMPTS: Final = 64
 
-LONGEST: Final = 2_000_000
-"""Tokens of a prompt; more than any model takes."""
+MAX_PROMPT_TOKENS: Final = 2_000_000
+"""Upper limit in tokens, above the context length of any model."""
 
 Write = Callable[[int, Random], str]
 
 
 @lru_cache
 def prompt_writer(tokenizer: str | None) -> Write:
-    """A function of the number of tokens.
+    """A function that writes a prompt of a number of tokens.
 
-    Raises ConfigurationError where the tokenizer cannot be read.
+    Raises ConfigurationError if the tokenizer cannot be loaded.
     """
     words = _WORDS.split()
     if tokenizer is None:
         return lambda tokens, rng: " ".join(rng.choices(words, k=max(1, tokens)))
     try:
         loaded = Tokenizer.from_file(tokenizer)
-    except Exception as error:  # tokenizers raises Exception itself
+    except Exception as error:  # tokenizers raises plain Exception
         raise ConfigurationError(f"--tokenizer {tokenizer}: {error}") from error
-    return lambda tokens, rng: _exact(loaded, words, tokens, rng)
+    return lambda tokens, rng: _write_exact(loaded, words, tokens, rng)
 
 
-def _exact(tokenizer: Tokenizer, words: list[str], tokens: int, rng: Random) -> str:
+def _write_exact(tokenizer: Tokenizer, words: list[str], tokens: int, rng: Random) -> str:
     text = ""
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         drawn = rng.choices(words, k=max(1, tokens))
         while drawn:
             text = " ".join(drawn)
@@ -53,6 +53,8 @@ def _exact(tokenizer: Tokenizer, words: list[str], tokens: int, rng: Random) -> 
             if excess == 0:
                 return text
             if excess < 0:
-                break  # a word of two tokens fell out; draw again
+                break  # removed a word of two tokens; draw again
             del drawn[-max(1, excess // 2) :]
-    raise ConfigurationError(f"no prompt of exactly {tokens} tokens was found; it said {text!r}")
+    raise ConfigurationError(
+        f"--tokenizer: cannot write a prompt of exactly {tokens} tokens; last attempt: {text!r}"
+    )

@@ -1,260 +1,301 @@
-"""One HTTP/1.1 connection to an engine, parsed by httptools.
+"""One HTTP/1.1 connection to an engine, parsed by httptools, and the responses read from it.
 
-A connection carries one request at a time. Bytes are handed on as they were read; when nobody takes
-them, reading pauses, so that a slow client never makes the gateway hold more than a few of them.
+A connection carries one request at a time. Received bytes are passed on as they were read. If the
+consumer falls behind, reading pauses, so a slow client bounds the memory of its response.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Literal, Protocol, Self
 
 import httptools
-import httpx
+from typing_extensions import override
 
+from maxgate.errors import GatewayError
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import WriteBuffer
+from maxgate.upstream.errors import EngineUnreachable, engine_timeout, response_cut_off
+
+MAX_BUFFERED_BYTES: Final = 256 * 1024
 
 
-class LingeringConnection(asyncio.Protocol):
-    """Closes the connection with the first byte of an answer, and at the loop's time `at` at last.
+class ResponseBody(Protocol):
+    """Where an EngineResponse reads from; an async generator is one."""
 
-    MAX reads new requests when a step of its batch begins, cancellations when it ends, and forgets
-    those of requests that it has not read: these are then computed to their last token, for nobody
-    (docs/decisions/0009-cancellations-wait-for-max.md). `on_close` is called with it when
-    it is closed.
+    def __anext__(self) -> Awaitable[bytes]:
+        """Return the next piece; raises StopAsyncIteration at the end."""
+        ...
+
+    async def aclose(self) -> object:
+        """Release the connection, or close it if the body was not read to its end."""
+        ...
+
+
+class EngineResponse:
+    """Status, headers and a body that is read by iterating; close it, best with `async with`.
+
+    Pieces of the body are yielded as they arrive. Raises UpstreamTimeout if the engine is silent
+    for too long and UpstreamError if it closes the connection early. `on_close` is called once.
+    """
+
+    __slots__ = ("_body", "headers", "on_close", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: ResponseBody) -> None:
+        self.status = status
+        self.headers = headers
+        self.on_close: Callable[[], None] | None = None
+        self._body: ResponseBody | None = body
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[bytes]:
+        if self._body is None:
+            raise StopAsyncIteration
+        return self._body.__anext__()
+
+    async def read(self) -> bytes:
+        """Read the whole body."""
+        return b"".join([data async for data in self])
+
+    async def aclose(self) -> None:
+        """Release the connection; nothing is read after that."""
+        body, self._body = self._body, None
+        if body is None:
+            return
+        try:
+            await body.aclose()
+        finally:
+            if self.on_close is not None:
+                self.on_close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Connection(asyncio.Protocol):
+    """A socket to an engine.
+
+    The response returned by `send` reads its body from the connection. Closing the response calls
+    `on_release`; the next request may be sent then, unless the connection is `closed`.
     """
 
     def __init__(
         self,
-        transport: asyncio.Transport,
-        at: float,
-        on_close: "Callable[[LingeringConnection], None]",
+        loop: asyncio.AbstractEventLoop,
+        writes: WriteBuffer,
+        on_release: "Callable[[Connection], None]",
     ) -> None:
-        self._transport = transport
-        self._on_close = on_close
-        self._timer = asyncio.get_running_loop().call_at(at, self.close)
-        transport.set_protocol(self)
-
-    def data_received(self, data: bytes) -> None:  # noqa: ARG002
-        """See asyncio; MAX is at work on it, and will hear of its end."""
-        self.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """See asyncio."""
-        self._timer.cancel()
-        self._on_close(self)
-
-    def close(self) -> None:
-        """Close now."""
-        self._timer.cancel()
-        self._transport.abort()
-
-
-_HOLD_AT_MOST: Final = 256 * 1024
-
-
-class ResponseHead:
-    """Status line and headers of one answer."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-
-
-class Connection(asyncio.Protocol):
-    """Speaks to one socket.
-
-    Errors are httpx's: ReadTimeout for silence, ReadError and RemoteProtocolError for a connection
-    that breaks. `answered` says whether anything came back for the present request; `reusable`
-    says whether another one may be sent.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, writes: WriteBuffer) -> None:
         self._loop = loop
         self._writes = writes
+        self._on_release = on_release
         self._transport: asyncio.Transport | None = None
-        self._head_waiter: asyncio.Future[ResponseHead] | None = None
+        self._head_waiter: asyncio.Future[EngineResponse] | None = None
         self._body_waiter: asyncio.Future[bytes] | None = None
-        self._deadline = IdleTimer(loop, self._was_silent)
-        self._error: Exception | None = None
+        self._read_timer = IdleTimer(loop, self._time_out)
+        self._read_timeout = 0.0
+        self._failure: Literal["disconnect", "timeout"] | None = None
         self._paused = False
+        self._requests_sent = 0
         self.idle_since = 0.0
         self.closed = False
         self._body: list[bytes] = []
-        self.on_body = self._body.append  # httptools calls it with every piece
+        self.on_body = self._body.append  # called by httptools with each piece
         self._parser: Any = httptools.HttpResponseParser(self)
-        self._start_request()
+        self._reset()
 
-    def _start_request(self) -> None:
-        self._head = ResponseHead()
+    def _reset(self) -> None:
+        self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
         self._head_complete = False
         self._body.clear()
-        self._held = 0
+        self._buffered = 0
         self._complete = False
-        self._keeps_alive = False
-        self.answered = False
+        self._keep_alive = False
+        self.has_received = False
 
     # asyncio.Protocol
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio."""
         self._transport = transport  # type: ignore[assignment]
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """See asyncio."""
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        if not self._complete:
-            self._error = self._error or httpx.ReadError("the connection was lost")
-        self._tell()
-        self._let_go()
+        if not self._complete and self._failure is None:
+            self._failure = "disconnect"
+        self._deliver()
+        self.detach()
 
-    def eof_received(self) -> None:
-        """See asyncio; the transport closes itself then."""
+    @override
+    def eof_received(self) -> None:  # the transport closes itself afterwards
         if not self._complete:
-            # MAX says how long its answers are; one that just ends was cut.
-            self._error = httpx.RemoteProtocolError("the engine hung up")
-            self._tell()
+            # MAX always sends a length or chunks, so a response that just ends is incomplete.
+            self._failure = "disconnect"
+            self._deliver()
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """See asyncio."""
-        self.answered = True
+        self.has_received = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._error = httpx.RemoteProtocolError(str(error))
+        except httptools.HttpParserError:
+            self._failure = "disconnect"
             self.abort()
-        self._tell()
+        self._deliver()
         if self._body:
-            self._held += len(data)
-            if self._held > _HOLD_AT_MOST and not self._paused and self._transport is not None:
+            self._buffered += len(data)
+            if (
+                self._buffered > MAX_BUFFERED_BYTES
+                and not self._paused
+                and self._transport is not None
+            ):
                 self._paused = True
                 self._transport.pause_reading()
 
-    # httptools
+    # httptools callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools."""
-        self._head.headers.append((name, value))
+        """Collect one header."""
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """See httptools."""
-        self._head.status = self._parser.get_status_code()
-        self._head_complete = self._head.status >= 200  # 100 Continue is no answer
+        """Note the status; informational responses such as 100 Continue are skipped."""
+        self._status = self._parser.get_status_code()
+        self._head_complete = self._status >= 200
 
     def on_message_complete(self) -> None:
-        """See httptools."""
+        """Note the end of the body."""
         self._complete = self._head_complete
-        self._keeps_alive = bool(self._parser.should_keep_alive())
+        self._keep_alive = bool(self._parser.should_keep_alive())
 
-    # The transport's side
+    # Used by the transport and by EngineResponse
 
     @property
     def reusable(self) -> bool:
-        """Whether the answer was read to its end and the engine keeps the connection open."""
+        """Whether the response was read to its end and the engine keeps the connection open."""
         return (
             not self.closed
-            and self._error is None
+            and self._failure is None
             and self._complete
             and not self._body
-            and self._keeps_alive
+            and self._keep_alive
         )
 
-    def send(self, request: bytes) -> None:
-        """Send a whole request when the loop's turn ends; the answer to it comes next."""
-        self._start_request()
-        assert self._transport is not None  # noqa: S101  # it is connected
-        self._writes.write(self._transport, request)
+    def send(
+        self, request: bytes, *, head_timeout: float, read_timeout: float
+    ) -> asyncio.Future[EngineResponse]:
+        """Send a request at the end of this event loop iteration; wait for the response head.
 
-    def head(self, silence: float | None) -> asyncio.Future[ResponseHead]:
-        """Status and headers, once they are complete."""
-        waiter = self._head_waiter = self._loop.create_future()
-        self._tell_of_head()
-        if silence is not None and self._head_waiter is not None:
-            self._deadline.set(silence)
-        return waiter
-
-    def body(self, silence: float | None) -> asyncio.Future[bytes]:
-        """What has come of the body since the last call, or else what comes next.
-
-        At its end StopAsyncIteration is raised, as `__anext__` does.
+        Raises EngineUnreachable if the connection ends first, and UpstreamTimeout.
         """
-        waiter = self._body_waiter = self._loop.create_future()
-        if self._body or self._complete or self._error is not None:
-            self._tell()
-        elif silence is not None:
-            self._deadline.set(silence)
+        self._reset()
+        self._read_timeout = read_timeout
+        self._requests_sent += 1
+        assert self._transport is not None  # noqa: S101  # connected
+        waiter = self._head_waiter = self._loop.create_future()
+        self._read_timer.reset(head_timeout)
+        self._writes.write(self._transport, request)
         return waiter
+
+    def __anext__(self) -> asyncio.Future[bytes]:
+        """Return what arrived of the body since the last call, or else what arrives next."""
+        waiter = self._body_waiter = self._loop.create_future()
+        if self._body or self._complete or self._failure is not None:
+            self._deliver()
+        else:
+            self._read_timer.reset(self._read_timeout)
+        return waiter
+
+    async def aclose(self) -> None:
+        """Return the connection to the transport; close it first if it cannot be reused."""
+        if not self.reusable:
+            self.abort()
+        self._on_release(self)
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately, dropping unsent data."""
         self.closed = True
-        self._deadline.close()
+        self._read_timer.close()
         if self._transport is not None:
             self._transport.abort()
 
-    def abandon(
-        self, at: float, on_close: Callable[[LingeringConnection], None]
-    ) -> LingeringConnection:
-        """Leave it alone; it closes itself (see LingeringConnection) and can't be used any more."""
+    def detach(self) -> asyncio.Transport | None:
+        """Hand over the socket; the connection is unusable afterwards."""
         self.closed = True
-        transport = self._transport
-        assert transport is not None  # noqa: S101  # it is connected
-        self._let_go()
-        return LingeringConnection(transport, at, on_close)
+        # Both refer back to this object; only the garbage collector would find such a cycle.
+        self._read_timer.close()
+        transport, self._transport, self._parser = self._transport, None, None
+        return transport
 
-    def _let_go(self) -> None:
-        # They know this object, too: only garbage collection would find such a circle.
-        self._deadline.close()
-        self._transport = self._parser = None
+    # Delivery to the two waiters
 
-    def _tell(self) -> None:
-        """Give whoever waits what has come, if it is what they wait for."""
+    def _deliver(self) -> None:
+        """Resolve the pending waiter if there is something for it."""
         waiter = self._body_waiter
         if waiter is None:
-            self._tell_of_head()
+            self._deliver_head()
             return
         if waiter.done():
-            pass  # whoever waited was cancelled
+            pass  # the consumer was cancelled
         elif body := self._body:
             waiter.set_result(body[0] if len(body) == 1 else b"".join(body))
             body.clear()
-            if self._held:
-                self._resume()
+            if self._buffered:
+                self._resume_reading()
         elif self._complete:
             _fail(waiter, StopAsyncIteration())
-        elif self._error is not None:
-            _fail(waiter, self._error)
+        elif self._failure == "timeout":
+            _fail(waiter, engine_timeout())
+        elif self._failure is not None:
+            _fail(waiter, response_cut_off())
         else:
             return
         self._body_waiter = None
 
-    def _tell_of_head(self) -> None:
+    def _deliver_head(self) -> None:
         waiter = self._head_waiter
         if waiter is None:
             return
         if waiter.done():
-            pass  # whoever waited was cancelled
-        elif self._error is not None and not self._body:
-            _fail(waiter, self._error)
+            pass  # the consumer was cancelled
+        elif self._failure is not None and not self._body:
+            _fail(waiter, self._head_error())
         elif self._head_complete:
-            waiter.set_result(self._head)
+            waiter.set_result(EngineResponse(self._status, self._headers, self))
         else:
             return
         self._head_waiter = None
 
-    def _resume(self) -> None:
-        self._held = 0
+    def _head_error(self) -> GatewayError:
+        if self._failure == "timeout":
+            return engine_timeout()
+        stale = self._requests_sent > 1 and not self.has_received
+        return EngineUnreachable("stale" if stale else "disconnect")
+
+    def _resume_reading(self) -> None:
+        self._buffered = 0
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 
-    def _was_silent(self) -> None:
+    def _time_out(self) -> None:
         if self._head_waiter is not None or self._body_waiter is not None:
-            self._error = httpx.ReadTimeout("the engine was silent")
-            self._tell()
+            self._failure = "timeout"
+            self._deliver()
 
 
 def _fail(waiter: asyncio.Future[Any], error: Exception) -> None:
     waiter.set_exception(error)
-    # Whoever waits may be cancelled before they see it; asyncio would log an error that was lost.
+    # asyncio logs exceptions that nobody retrieves, and a cancelled consumer never does.
     waiter.exception()

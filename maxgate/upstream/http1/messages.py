@@ -1,89 +1,48 @@
-"""What is sent to an engine, as a request of httpx's."""
+"""Requests to an engine: what is sent, and how long each part of the response may take."""
 
-from functools import cached_property, lru_cache
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import httpx
-
-from maxgate.upstream.http1.connection import ResponseHead
-
-_PLAIN: Final = "http"
-_POST: Final = "POST"
-_JSON: Final = (b"content-type", b"application/json")
 
 Origin = tuple[str, int]
 
 
-class Address(NamedTuple):
-    """A route of an engine, and what is the same in all requests to it.
+class Route(NamedTuple):
+    """One method and path of an engine, prepared once for all requests to it.
 
-    `origin` is None where a connection needs more than plain TCP. `head` is the request on the wire
-    up to the number of bytes in its body.
+    `origin` is the host and port for plain TCP, None if the URL needs more (HTTPS). `head` is the
+    request as sent, up to the value of Content-Length.
     """
 
+    method: str
     url: httpx.URL
-    host: bytes
     origin: Origin | None
     head: bytes
 
 
 @lru_cache(maxsize=256)
-def resolve_address(engine: str, path: str) -> Address:
-    """The address of a path of the engine with this base URL."""
+def resolve_route(engine: str, path: str, method: str = "POST") -> Route:
+    """Prepare a route of the engine with this base URL."""
     url = httpx.URL(engine + path)
-    head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b: %b\r\ncontent-length: " % (
-        *(_POST.encode(), url.raw_path, url.netloc),
-        *_JSON,
+    head = b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\ncontent-length: " % (
+        method.encode(),
+        url.raw_path,
+        url.netloc,
     )
-    return Address(url, url.netloc, parse_origin(url), head)
+    origin = (url.host, url.port or 80) if url.scheme == "http" else None
+    return Route(method, url, origin, head)
 
 
-def parse_origin(url: httpx.URL) -> Origin | None:
-    """What a plain connection is opened to; None where the URL asks for another kind."""
-    return (url.host, url.port or 80) if url.scheme == _PLAIN else None
+class EngineRequest(NamedTuple):
+    """A JSON body for a route of an engine. Timeouts are in seconds.
 
-
-class EngineRequest(httpx.Request):
-    """A JSON body for an engine; httpx's transports, and what stands in for them, take it too.
-
-    httpx's own constructor copies and checks each time what is known of the address already.
+    `head_timeout` bounds the wait for status and headers, `read_timeout` each wait for more of
+    the body.
     """
 
-    def __init__(self, address: Address, body: bytes, limits: dict[str, Any]) -> None:
-        self.method = _POST
-        self.url = address.url
-        self.stream = httpx.ByteStream(body)
-        self.extensions = {"timeout": limits}
-        self.origin = address.origin
-        self._head = address.head
-        self._host = address.host
-        self._body = body
-
-    @cached_property
-    def headers(self) -> httpx.Headers:  # type: ignore[override]  # only some transports look
-        """As httpx would make them."""
-        length = str(len(self._body)).encode()
-        return httpx.Headers([(b"host", self._host), _JSON, (b"content-length", length)])
-
-    def message(self) -> bytes:
-        """The whole request as it goes on the wire."""
-        return b"%b%d\r\n\r\n%b" % (self._head, len(self._body), self._body)
-
-
-class EngineResponse(httpx.Response):
-    """The answer to an EngineRequest: status, headers and a body that is still to be read.
-
-    httpx's own constructor makes ready for decoding, redirects and cookies, and sorts the headers,
-    which nobody looks at where an engine answers.
-    """
-
-    def __init__(self, head: ResponseHead, stream: httpx.AsyncByteStream) -> None:
-        self.status_code = head.status
-        self.stream = stream
-        self.extensions: dict[str, Any] = {}
-        self._head = head
-
-    @cached_property
-    def headers(self) -> httpx.Headers:  # type: ignore[override]  # made for those who look
-        """As httpx would make them."""
-        return httpx.Headers(self._head.headers)
+    route: Route
+    body: bytes
+    connect_timeout: float
+    head_timeout: float
+    read_timeout: float

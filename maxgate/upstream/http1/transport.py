@@ -1,191 +1,174 @@
-"""The httpx transport for engines: plain HTTP/1.1 on httptools, everything else on httpx's own.
+"""The engine client for plain HTTP: connection pools over httptools and asyncio.
 
-httpx's default stack takes milliseconds per request; this takes tens of microseconds. It does what
-the gateway needs of one: pooled keep-alive connections, exact timeouts and cancellation, bounded
+A request through httpx's default stack takes milliseconds of CPU time; this one takes tens of
+microseconds. It has what the gateway needs: keep-alive, exact timeouts, cancellation and bounded
 buffers.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
 
-import httpx
+from typing_extensions import override
 
 from maxgate.net.write_buffer import WriteBuffer
-from maxgate.upstream.http1.connection import Connection, LingeringConnection, ResponseHead
-from maxgate.upstream.http1.messages import EngineRequest, EngineResponse, Origin, parse_origin
+from maxgate.upstream.client import HttpxEngineClient
+from maxgate.upstream.errors import EngineUnreachable, engine_overloaded
+from maxgate.upstream.http1.connection import Connection, EngineResponse
+from maxgate.upstream.http1.messages import EngineRequest, Origin
 from maxgate.upstream.settings import UpstreamSettings
 
-_ResponseOf = Callable[[ResponseHead, httpx.AsyncByteStream], httpx.Response]
+
+class LingeringConnection(asyncio.Protocol):
+    """Closes the connection on the first response byte, or at loop time `at`, whichever is first.
+
+    MAX reads new requests when a step of its batch begins and cancellations when it ends, and drops
+    cancellations of requests that it has not read: those are computed to their last token
+    (docs/decisions/0009-cancellations-wait-for-max.md). `on_close` is called with this object when
+    the connection is closed.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        at: float,
+        on_close: "Callable[[LingeringConnection], None]",
+    ) -> None:
+        self._transport = transport
+        self._on_close = on_close
+        self._timer = asyncio.get_running_loop().call_at(at, self.close)
+        transport.set_protocol(self)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.close()  # MAX works on the request, so it will notice the cancellation
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._on_close(self)
+
+    def close(self) -> None:
+        """Close immediately."""
+        self._timer.cancel()
+        self._transport.abort()
 
 
-class EngineTransport(httpx.AsyncBaseTransport):
-    """A connection pool per origin.
+class EngineTransport:
+    """An EngineClient with a connection pool per engine; HTTPS requests go through httpx.
 
-    A connection that the engine closed while idle is replaced once, if no response byte had
-    arrived. Closing a response early or cancelling a request closes its connection; a cancelled
-    request's connection first lingers until MAX has read the request (see LingeringConnection).
+    Closing a response early or cancelling a request closes its connection; the connection of a
+    cancelled request first lingers until MAX has read the request (see LingeringConnection).
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        self._keepalive_expiry = settings.keepalive_expiry
-        self._max_connections = settings.max_connections
-        self._cancel_grace = settings.cancel_grace
+        self._settings = settings
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
-        self._abandoned: set[LingeringConnection] = set()
+        self._lingering: set[LingeringConnection] = set()
         self._writes = WriteBuffer()
-        self._other: httpx.AsyncHTTPTransport | None = None
+        self._https: HttpxEngineClient | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """See httpx."""
-        ready = request if isinstance(request, EngineRequest) else None
-        origin = parse_origin(request.url) if ready is None else ready.origin
+    async def send(self, request: EngineRequest) -> EngineResponse:
+        """Send the request and wait for the response head; see EngineClient."""
+        origin = request.route.origin
         if origin is None:
-            return await self._httpx().handle_async_request(request)
-        limits = request.extensions.get("timeout", {})
-        if ready is None:
-            message, response = await _serialized(request), _any_response
-        else:
-            message, response = ready.message(), EngineResponse
-        connection = self._idle_connection(origin)
-        if connection is not None:
-            try:
-                return await self._exchange(origin, connection, message, limits, response)
-            except (httpx.ReadError, httpx.RemoteProtocolError):
-                if connection.answered:
-                    raise
-        connection = await self._connect(origin, limits.get("connect"))
-        return await self._exchange(origin, connection, message, limits, response)
-
-    def _httpx(self) -> httpx.AsyncHTTPTransport:
-        if self._other is None:  # not at the start: reading the certificates takes 25 ms
-            self._other = httpx.AsyncHTTPTransport(trust_env=False)
-        return self._other
-
-    async def _exchange(
-        self,
-        origin: Origin,
-        connection: Connection,
-        message: bytes,
-        limits: dict[str, Any],
-        response: _ResponseOf,
-    ) -> httpx.Response:
-        sent = asyncio.get_running_loop().time()
+            return await self._https_client().send(request)
+        connection = self._take_idle(origin)
+        if connection is None:
+            connection = await self._connect(origin, request.connect_timeout)
+        sent_at = asyncio.get_running_loop().time()
         try:
-            connection.send(message)
-            head = await connection.head(limits.get("read"))
+            return await connection.send(
+                b"%b%d\r\n\r\n%b" % (request.route.head, len(request.body), request.body),
+                head_timeout=request.head_timeout,
+                read_timeout=request.read_timeout,
+            )
         except asyncio.CancelledError:
-            self._abandon(origin, connection, sent + self._cancel_grace)
+            self._linger(origin, connection, until=sent_at + self._settings.cancel_grace)
+            raise
+        except EngineUnreachable as error:
+            self._close(origin, connection)
+            if error.failure == "stale":
+                # The connection used last is taken first, so the engine closed the others, too.
+                self._close_idle(origin)
             raise
         except BaseException:
-            self._release(origin, connection)
+            self._close(origin, connection)
             raise
-        return response(head, _Body(self, origin, connection, limits))
 
-    def _idle_connection(self, origin: Origin) -> Connection | None:
+    def _https_client(self) -> HttpxEngineClient:
+        if self._https is None:  # created when needed: loading the CA certificates takes 25 ms
+            self._https = HttpxEngineClient(settings=self._settings)
+        return self._https
+
+    def _take_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
         now = asyncio.get_running_loop().time()
         while idle:
             connection = idle.pop()
-            if not connection.closed and now - connection.idle_since < self._keepalive_expiry:
+            expires_at = connection.idle_since + self._settings.keepalive_expiry
+            if not connection.closed and now < expires_at:
                 return connection
-            self._drop(origin, connection)
+            self._close(origin, connection)
         return None
 
-    async def _connect(self, origin: Origin, seconds: float | None) -> Connection:
-        if self._open.get(origin, 0) >= self._max_connections:
-            raise httpx.PoolTimeout("all connections to the engine are in use")
+    async def _connect(self, origin: Origin, connect_timeout: float) -> Connection:
+        if self._open.get(origin, 0) >= self._settings.max_connections:
+            raise engine_overloaded("Too many requests to the engine are in progress.")
         loop = asyncio.get_running_loop()
+        on_release = partial(self._release, origin)
         self._open[origin] = self._open.get(origin, 0) + 1
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._writes), *origin
+                    lambda: Connection(loop, self._writes, on_release), *origin
                 )
         except TimeoutError as error:
             self._open[origin] -= 1
-            raise httpx.ConnectTimeout("the engine did not accept in time") from error
+            raise EngineUnreachable("connect_timeout") from error
         except OSError as error:
             self._open[origin] -= 1
-            raise httpx.ConnectError(str(error)) from error
+            raise EngineUnreachable("refused") from error
         except BaseException:
             self._open[origin] -= 1
             raise
         return connection
 
     def _release(self, origin: Origin, connection: Connection) -> None:
-        if connection.reusable:
+        if connection.closed:
+            self._open[origin] -= 1
+        else:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.setdefault(origin, deque()).append(connection)
-        else:
-            self._drop(origin, connection)
 
-    def _drop(self, origin: Origin, connection: Connection) -> None:
+    def _close(self, origin: Origin, connection: Connection) -> None:
         self._open[origin] -= 1
         connection.abort()
 
-    def _abandon(self, origin: Origin, connection: Connection, at: float) -> None:
-        if connection.closed or connection.answered or at <= asyncio.get_running_loop().time():
-            self._release(origin, connection)
-            return
+    def _close_idle(self, origin: Origin) -> None:
+        idle = self._idle.get(origin)
+        while idle:
+            self._close(origin, idle.pop())
 
-        self._abandoned.add(connection.abandon(at, partial(self._forget, origin)))
+    def _linger(self, origin: Origin, connection: Connection, *, until: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if connection.closed or connection.has_received or until <= now:
+            self._close(origin, connection)
+        elif transport := connection.detach():
+            on_close = partial(self._forget, origin)
+            self._lingering.add(LingeringConnection(transport, until, on_close))
 
-    def _forget(self, origin: Origin, abandoned: LingeringConnection) -> None:
+    def _forget(self, origin: Origin, lingering: LingeringConnection) -> None:
         self._open[origin] -= 1
-        self._abandoned.discard(abandoned)
+        self._lingering.discard(lingering)
 
     async def aclose(self) -> None:
-        """Close what is idle or abandoned; what is in use is closed by whoever uses it."""
-        for abandoned in self._abandoned:
-            abandoned.close()
-        for origin, idle in self._idle.items():
-            while idle:
-                self._drop(origin, idle.pop())
-        if self._other is not None:
-            await self._other.aclose()
-
-
-class _Body(httpx.AsyncByteStream):
-    def __init__(
-        self,
-        transport: EngineTransport,
-        origin: Origin,
-        connection: Connection,
-        limits: dict[str, Any],
-    ) -> None:
-        self._transport = transport
-        self._origin = origin
-        self._connection: Connection | None = connection
-        self._limits = limits
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    def __anext__(self) -> Awaitable[bytes]:
-        if self._connection is None:
-            raise StopAsyncIteration
-        # The limit may differ from one read to the next; whoever sent the request owns it.
-        return self._connection.body(self._limits.get("read"))
-
-    async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._transport._release(self._origin, connection)  # noqa: SLF001  # its own body
-
-
-def _any_response(head: ResponseHead, stream: httpx.AsyncByteStream) -> httpx.Response:
-    return httpx.Response(head.status, headers=head.headers, stream=stream)
-
-
-async def _serialized(request: httpx.Request) -> bytes:
-    stream = cast("AsyncIterable[bytes]", request.stream)
-    content = b"".join([piece async for piece in stream])
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
-    if "content-length" not in request.headers:
-        lines.append(b"content-length: %d" % len(content))
-    return b"\r\n".join(lines) + b"\r\n\r\n" + content
+        """Close idle and lingering connections; requests in progress close their own."""
+        for lingering in self._lingering:
+            lingering.close()
+        for origin in self._idle:
+            self._close_idle(origin)
+        if self._https is not None:
+            await self._https.aclose()

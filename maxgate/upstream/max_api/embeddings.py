@@ -1,7 +1,7 @@
-"""MAX's wire format of embeddings.
+"""MAX's format of embedding requests and responses.
 
-MAX counts no tokens, does not normalise the mean over the tokens, and takes ids as they are: no
-special tokens are added.
+MAX counts no tokens, does not normalize the mean over the tokens, and uses ids unchanged, without
+adding special tokens.
 """
 
 import math
@@ -17,29 +17,29 @@ from maxgate.generation.request import TokenIds
 PATH = "/v1/embeddings"
 
 
-def body(model: str, prompts: Sequence[TokenIds]) -> bytes:
-    """The JSON to send."""
+def serialize_request(model: str, prompts: Sequence[TokenIds]) -> bytes:
+    """Return the JSON body for these prompts."""
     inputs = b",".join([b"[%b]" % prompt.json for prompt in prompts])
     return orjson.dumps({"model": model, "input": orjson.Fragment(b"[%b]" % inputs)})
 
 
-def read_answer(data: bytes, *, count: int, dimensions: int) -> tuple[Vector, ...]:
-    """The vectors, in the order of the inputs, each of length 1 as OpenAI's are.
+def parse_response(data: bytes, *, count: int, dimensions: int) -> tuple[Vector, ...]:
+    """Return the vectors in the order of the inputs, normalized to length 1 like OpenAI's.
 
-    Raises UpstreamError where it is not `count` vectors with `dimensions` numbers each.
+    Raises UpstreamError unless there are `count` vectors with `dimensions` numbers each.
     """
     try:
         entries = orjson.loads(data)["data"]
         by_index = {entry["index"]: entry["embedding"] for entry in entries}
-        vectors = tuple([_normalised(by_index[index]) for index in range(count)])
+        vectors = tuple([_normalize(by_index[index]) for index in range(count)])
     except (ValueError, KeyError, TypeError, OverflowError, ZeroDivisionError) as error:
-        raise UpstreamError("The engine's vectors could not be read.") from error
+        raise UpstreamError("The engine's embeddings are invalid.") from error
     if len(entries) != count or any(len(vector) != dimensions for vector in vectors):
-        raise UpstreamError("The engine's vectors are not the ones that were asked for.")
+        raise UpstreamError("The engine returned embeddings of the wrong number or dimensions.")
     return vectors
 
 
-def _normalised(values: list[float]) -> Vector:
+def _normalize(values: list[float]) -> Vector:
     length = math.hypot(*values)
     if not math.isfinite(length):
         raise ValueError("not a finite vector")

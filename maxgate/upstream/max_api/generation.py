@@ -1,9 +1,9 @@
-"""MAX's wire format: request bodies it understands, answers and chunks as events.
+"""MAX's format of generation requests, responses and streamed chunks.
 
-A request whose prompt is token ids goes to `/v1/completions`; one that the engine formats itself
-goes to `/v1/chat/completions`. So do token ids, as `prompt_tokens`, where a grammar or logprobs are
-wanted: only that route has the one, and tells the other token by token. What MAX accepts and
-ignores on each is listed in docs/engine.md.
+Prompts made of token ids go to `/v1/completions`, prompts that the engine formats to
+`/v1/chat/completions`. With a grammar or logprobs, token ids go to `/v1/chat/completions` as
+`prompt_tokens`: only that route supports grammars and reports logprobs per token. docs/engine.md
+lists what MAX accepts and ignores.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,60 +19,60 @@ _KEY: Final = b'"text":'
 
 
 class ChunkFrame(NamedTuple):
-    """What stands before and after the text of a chunk.
+    """The bytes before and after the text of a chunk.
 
-    An engine writes the same around every token, but for the time, once a second. A chunk whose
-    text alone is read takes 1.3 us, one that is read whole 3.4 us (MAX's, on one slow core).
+    Successive chunks differ only in their text, and once a second in `created`. Parsing only the
+    text takes 1.3 us, the whole chunk 3.4 us (MAX's chunks, one slow core).
     """
 
     before: bytes
     after: bytes
 
     @classmethod
-    def around(cls, text: str, data: bytes) -> "ChunkFrame | None":
-        """The frame of this chunk, if its text is its only value of that name."""
-        # In a string the quotes would be escaped: wherever this stands it is a key.
+    def from_chunk(cls, text: str, data: bytes) -> "ChunkFrame | None":
+        """Return the frame of a chunk with this text, or None if it has several `text` keys."""
+        # Inside a string the quotes would be escaped, so this can only be a key.
         before, key, rest = data.partition(_KEY)
         value = orjson.dumps(text)
         if not rest.startswith(value) or rest.find(_KEY) >= 0:
             return None
         return cls(before + key, rest[len(value) :])
 
-    def text_of(self, data: bytes) -> str | None:
-        """The text of a chunk that has this frame; None for any other."""
+    def extract_text(self, data: bytes) -> str | None:
+        """Return the text of a chunk with this frame, or None for any other chunk."""
         before, after = self
         if not (data.startswith(before) and data.endswith(after)):
             return None
         try:
             text = orjson.loads(data[len(before) : -len(after)])
-        except ValueError:  # more than a text stands there
+        except ValueError:  # more than a string
             return None
         return text if isinstance(text, str) else None
 
 
-# MAX takes seed 0 for "no seed"; a fixed number keeps its promise of the same answer again.
-_SEED_FOR_ZERO = 0x5EED
-_SEED_MASK = 2**63 - 1
+# MAX treats seed 0 as "no seed"; a fixed replacement keeps the response reproducible.
+_SEED_FOR_ZERO: Final = 0x5EED
+_SEED_MASK: Final = 2**63 - 1
 _DONE: Final = b"[DONE]"
 _CHAT: Final = "/v1/chat/completions"
-# MAX wants messages also where it is given token ids, and does not look at them.
-_NO_MESSAGES: Final = [{"role": "user", "content": ""}]
-_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+# MAX requires messages next to `prompt_tokens`, and ignores them.
+_IGNORED_MESSAGES: Final = [{"role": "user", "content": ""}]
+_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {"stop": "stop", "length": "length"}
 
 
-def path(request: GenerationRequest) -> str:
-    """The route that takes the request."""
-    return _CHAT if _goes_to_chat(request) else "/v1/completions"
+def select_path(request: GenerationRequest) -> str:
+    """Return the path of the route that serves the request."""
+    return _CHAT if _needs_chat_route(request) else "/v1/completions"
 
 
-def _goes_to_chat(request: GenerationRequest) -> bool:
+def _needs_chat_route(request: GenerationRequest) -> bool:
     if request.prompt_token_ids is None and request.raw_prompt is None:
         return True
     return request.grammar is not None or request.sampling.logprobs is not None
 
 
-def body(request: GenerationRequest) -> bytes:
-    """The JSON to send."""
+def serialize_request(request: GenerationRequest) -> bytes:
+    """Return the JSON body for the request."""
     sampling = request.sampling
     fields: dict[str, Any] = {
         "model": request.model.engine_name,
@@ -83,7 +83,7 @@ def body(request: GenerationRequest) -> bytes:
     if request.stop_token_ids:
         fields["stop_token_ids"] = request.stop_token_ids
     _add_sampling(fields, sampling)
-    if _may_be_left(request):
+    if _needs_running_usage(request):
         fields["return_token_ids"] = True
     if request.grammar is not None:
         fields["response_format"] = _response_format(request.grammar)
@@ -93,8 +93,8 @@ def body(request: GenerationRequest) -> bytes:
     return orjson.dumps(fields)
 
 
-def _may_be_left(request: GenerationRequest) -> bool:
-    """Whether a layer above may leave the stream before its end, and needs it counted there."""
+def _needs_running_usage(request: GenerationRequest) -> bool:
+    """Whether a layer above may close the stream early and needs the usage up to that point."""
     return bool(request.sampling.stop or request.prefix) or request.tool_use is not None
 
 
@@ -104,12 +104,12 @@ def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
         if request.prompt_token_ids is None
         else orjson.Fragment(b"[%b]" % request.prompt_token_ids.json)
     )
-    if not _goes_to_chat(request):
+    if not _needs_chat_route(request):
         fields["prompt"] = request.raw_prompt if prompt is None else prompt
     elif prompt is None:
-        fields["messages"] = [_message(message) for message in request.messages]
+        fields["messages"] = [_convert_message(message) for message in request.messages]
     else:
-        fields["prompt_tokens"], fields["messages"] = prompt, _NO_MESSAGES
+        fields["prompt_tokens"], fields["messages"] = prompt, _IGNORED_MESSAGES
 
 
 def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
@@ -124,12 +124,12 @@ def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
     if sampling.presence_penalty:
         fields["presence_penalty"] = sampling.presence_penalty
     if sampling.logprobs is not None:
-        # Asked for no alternatives, MAX does not tell of the tokens either.
+        # With 0 alternatives MAX does not report the sampled tokens either.
         fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)
 
 
-def _message(message: Message) -> dict[str, str]:
-    # MAX asks for the call that a result belongs to; calls are written out as text here.
+def _convert_message(message: Message) -> dict[str, str]:
+    # MAX requires tool results to reference a call, but calls are sent as text here.
     role = "user" if message.role == "tool" else message.role
     return {"role": role, "content": "".join(message.parts)}
 
@@ -138,37 +138,33 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
-def read_answer(data: bytes, request: GenerationRequest) -> Chunk:
-    """The one event of an answer that was not streamed.
-
-    Raises UpstreamError where it is not an answer.
-    """
+def parse_response(data: bytes, request: GenerationRequest) -> Chunk:
+    """Return a response that was not streamed as one chunk; raises UpstreamError if invalid."""
     try:
-        answer = orjson.loads(data)
-        choice = answer["choices"][0]
+        response = orjson.loads(data)
+        choice = response["choices"][0]
         message = choice.get("message")
         text = choice["text"] if message is None else message["content"]
         return Chunk(
             text or "",
-            _finish_reason(choice),
-            _usage(answer["usage"]),
-            logprobs=_logprobs(choice, request.sampling.logprobs),
+            _parse_finish_reason(choice),
+            _parse_usage(response["usage"]),
+            logprobs=_parse_logprobs(choice, request.sampling.logprobs),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UpstreamError("The engine's answer could not be read.") from error
+        raise UpstreamError("The engine's response is invalid.") from error
 
 
 class ChunkReader:
-    """Reads the chunks of one stream, and counts for engines that do not.
+    """Parses the chunks of one stream and counts tokens for engines that do not.
 
-    The first chunk carries the usage up to it. Where the stream may be left before its end,
-    every chunk does. `finished` says that the answer has ended, `was_counted` that the engine has
-    said how many tokens it took.
+    The first chunk carries the usage so far; every chunk does if a layer above may close the stream
+    early. `finished` is set by a finish reason, `usage_reported` by the engine's own usage.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
         self._keeps_ids = request.tool_use is not None
-        self._always_counted = _may_be_left(request)
+        self._needs_running_usage = _needs_running_usage(request)
         self._alternatives = request.sampling.logprobs
         self._prompt_tokens = (
             0 if request.prompt_token_ids is None else request.prompt_token_ids.length
@@ -176,50 +172,51 @@ class ChunkReader:
         self._completion_tokens = 0
         self._frame: ChunkFrame | None = None
         self.finished = False
-        self.was_counted = False
+        self.usage_reported = False
 
     @property
-    def counted(self) -> Usage:
-        """Tokens so far; a chunk that does not list its tokens counts as one."""
+    def usage_so_far(self) -> Usage:
+        """Tokens so far; a chunk without token ids counts as one."""
         return Usage(self._prompt_tokens, self._completion_tokens)
 
-    def chunks(self, events: list[bytes]) -> Iterator[Chunk]:
-        """What these events say that came together; `[DONE]` says nothing.
+    def parse_events(self, events: list[bytes]) -> Iterator[Chunk]:
+        """Yield the chunks of events that arrived together, without `[DONE]`.
 
-        Raises UpstreamError where one is an error or cannot be read.
+        Raises UpstreamError if an event is an error or invalid.
         """
         while events and events[-1] == _DONE:
             events.pop()
-        left = len(events)
+        remaining = len(events)
         for event in events:
-            left -= 1
-            yield self.read(event, more=left > 0)
+            remaining -= 1
+            yield self.parse_event(event, has_more=remaining > 0)
 
-    def read(self, data: bytes, *, more: bool = False) -> Chunk:
-        """The event in one `data` of the stream; `more` is passed on.
+    def parse_event(self, data: bytes, *, has_more: bool = False) -> Chunk:
+        """Return the chunk in the `data` of one event.
 
-        Raises UpstreamError where it is an error or cannot be read.
+        Raises UpstreamError if it is an error or invalid.
         """
-        text = None if self._frame is None else self._frame.text_of(data)
+        text = None if self._frame is None else self._frame.extract_text(data)
         if text is not None:
             self._completion_tokens += 1
-            return Chunk(text, None, self.counted if self._always_counted else None, more)
+            return Chunk(
+                text, None, self.usage_so_far if self._needs_running_usage else None, has_more
+            )
         try:
             fields = orjson.loads(data)
             choices = fields.get("choices")
             if choices:
-                return self._read_choice(choices[0], data, more)
+                return self._parse_choice(choices[0], data, has_more)
             if "error" in fields:
-                raise UpstreamError("The engine failed in the middle of its answer.")
-            usage = fields.get("usage")
-            if usage is None:
-                return Chunk(has_more=more)
-            self.was_counted = True
-            return Chunk(usage=_usage(usage), has_more=more)
+                raise UpstreamError("The engine failed in the middle of its response.")
+            if (reported := fields.get("usage")) is None:
+                return Chunk(has_more=has_more)
+            self.usage_reported = True
+            return Chunk(usage=_parse_usage(reported), has_more=has_more)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise UpstreamError("A part of the engine's answer could not be read.") from error
+            raise UpstreamError("A chunk of the engine's response is invalid.") from error
 
-    def _read_choice(self, choice: dict[str, Any], data: bytes, more: bool) -> Chunk:
+    def _parse_choice(self, choice: dict[str, Any], data: bytes, has_more: bool) -> Chunk:
         first = self._completion_tokens == 0
         if first and (prompt := choice.get("prompt_token_ids")):
             self._prompt_tokens = len(prompt)
@@ -229,43 +226,41 @@ class ChunkReader:
         text = choice["text"] if delta is None else delta.get("content")
         reason = choice.get("finish_reason")
         if self.finished:
-            # After a stop string MAX goes on for a few tokens; only usage counts now.
-            return Chunk(has_more=more)
-        usage = self.counted if first or self._always_counted else None
+            # After a stop string MAX continues for a few tokens; only their usage matters.
+            return Chunk(has_more=has_more)
+        usage = self.usage_so_far if first or self._needs_running_usage else None
         self._frame = None
         if reason is not None:
             self.finished = True
             reason = _FINISH_REASONS.get(reason, "stop")
         if self._keeps_ids or self._alternatives is not None:
             kept = tuple(ids or ()) if self._keeps_ids else ()
-            logprobs = _logprobs(choice, self._alternatives)
-            return Chunk(text or "", reason, usage, more, (), logprobs, 0, kept)
+            logprobs = _parse_logprobs(choice, self._alternatives)
+            return Chunk(text or "", reason, usage, has_more, (), logprobs, 0, kept)
         if text and ids is None and delta is None and reason is None:
-            self._frame = ChunkFrame.around(text, data)
-        return Chunk(text or "", reason, usage, more)
+            self._frame = ChunkFrame.from_chunk(text, data)
+        return Chunk(text or "", reason, usage, has_more)
 
 
-def _finish_reason(choice: dict[str, Any]) -> FinishReason | None:
+def _parse_finish_reason(choice: dict[str, Any]) -> FinishReason | None:
     reason = choice.get("finish_reason")
     return None if reason is None else _FINISH_REASONS.get(reason, "stop")
 
 
-def _logprobs(choice: dict[str, Any], alternatives: int | None) -> tuple[TokenLogprob, ...]:
+def _parse_logprobs(choice: dict[str, Any], alternatives: int | None) -> tuple[TokenLogprob, ...]:
     if alternatives is None:
         return ()
-    told = (choice.get("logprobs") or {}).get("content") or ()
-    # The token that ends an answer has no text, and is not part of it.
-    return tuple([_token_logprob(token, alternatives) for token in told if token["token"]])
+    tokens = (choice.get("logprobs") or {}).get("content") or ()
+    # The token that ends a response has no text and is not part of it.
+    return tuple([_parse_token_logprob(token, alternatives) for token in tokens if token["token"]])
 
 
-def _token_logprob(token: dict[str, Any], alternatives: int) -> TokenLogprob:
-    top = [
-        Alternative(one["token"], one["logprob"]) for one in token["top_logprobs"][:alternatives]
-    ]
+def _parse_token_logprob(token: dict[str, Any], alternatives: int) -> TokenLogprob:
+    top = [Alternative(t["token"], t["logprob"]) for t in token["top_logprobs"][:alternatives]]
     return TokenLogprob(token["token"], token["logprob"], tuple(top))
 
 
-def _usage(fields: dict[str, Any]) -> Usage:
+def _parse_usage(fields: dict[str, Any]) -> Usage:
     details = fields.get("prompt_tokens_details") or {}
     return Usage(
         fields["prompt_tokens"], fields["completion_tokens"], details.get("cached_tokens") or 0

@@ -1,57 +1,52 @@
-"""Asking an engine which models it serves, and saying in a few words why it did not answer."""
+"""List the models of an engine with MAX's `GET /v1/models`."""
 
 from collections.abc import Mapping
-from typing import Any
 
-import httpx
 import orjson
 
-from maxgate.errors import EngineError
+from maxgate.errors import EngineError, GatewayError, UpstreamTimeout
+from maxgate.upstream.client import EngineClient
+from maxgate.upstream.errors import EngineUnreachable
+from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 from maxgate.upstream.replica import EngineModel
 
 
 class ModelListError(EngineError):
-    """No list came; `refused` says that nothing listens at the address."""
+    """The engine returned no model list; the text is the reason in a few words.
 
-    def __init__(self, reason: str, *, refused: bool) -> None:
+    `refused` means that no connection could be opened.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
         self.refused = refused
 
 
 async def list_models(
-    client: httpx.AsyncClient, url: str, *, seconds: float
+    client: EngineClient, url: str, *, read_timeout: float
 ) -> Mapping[str, EngineModel]:
-    """The models by their names at the engine.
+    """Return the models of the engine at `url` by name. `read_timeout` is in seconds.
 
     Raises ModelListError.
     """
+    route = resolve_route(url, "/v1/models", "GET")
     try:
-        response = await client.get(f"{url}/v1/models", timeout=seconds)
-        return _read(response)
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise ModelListError(
-            _reason(error), refused=isinstance(error, httpx.ConnectError)
-        ) from error
-
-
-def _read(response: httpx.Response) -> Mapping[str, EngineModel]:
-    response.raise_for_status()
-    entries: list[dict[str, Any]] = orjson.loads(response.content)["data"]
-    return {
-        entry["id"]: EngineModel(entry["id"], entry["created"], entry.get("max_model_len"))
-        for entry in entries
-    }
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            return "no connection"
-        case httpx.TimeoutException():
-            return "no answer in time"
-        case httpx.HTTPStatusError():
-            return f"answered {error.response.status_code}"
-        case httpx.HTTPError():
-            return "hung up"
-        case _:
-            return "its list of models could not be read"
+        request = EngineRequest(route, b"", read_timeout, read_timeout, read_timeout)
+        async with await client.send(request) as response:
+            status, content = response.status, await response.read()
+    except EngineUnreachable as error:
+        reason = "no connection" if error.is_connect_failure else "connection closed"
+        raise ModelListError(reason, refused=error.failure == "refused") from error
+    except UpstreamTimeout as error:
+        raise ModelListError("no response in time") from error
+    except GatewayError as error:
+        raise ModelListError("connection closed") from error
+    if status != 200:
+        raise ModelListError(f"responded with {status}")
+    try:
+        return {
+            entry["id"]: EngineModel(entry["id"], entry["created"], entry.get("max_model_len"))
+            for entry in orjson.loads(content)["data"]
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelListError("invalid model list") from error

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from maxgate.api.disconnect import DisconnectWatch
-from maxgate.api.request_body import ClientDisconnect
+from maxgate.api.disconnect import EXTENSION, ClientDisconnect, DisconnectWatch
 
 
 class Client:
@@ -16,9 +15,9 @@ class Client:
         self._messages = list(messages)
         self.leaves = asyncio.Event()
         self._callback: Callable[[], None] | None = None
-        self.scope: dict[str, object] = {"maxgate.connection": self} if own_server else {}
+        self.scope: dict[str, object] = {"extensions": {EXTENSION: self}} if own_server else {}
 
-    def when_lost(self, callback: Callable[[], None] | None) -> None:
+    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         self._callback = callback
         if callback is not None and self.leaves.is_set():
             callback()

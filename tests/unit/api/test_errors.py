@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from maxgate.api.chat.schemas import ChatCompletionRequest
-from maxgate.api.errors import error_headers, error_json, invalid_body
+from maxgate.api.errors import describe_validation_error, encode_error, error_headers
 from maxgate.errors import InternalError, InvalidRequest, UpstreamUnavailable
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -17,7 +17,8 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
     text = body if isinstance(body, str | bytes) else json.dumps(body)
     with pytest.raises(ValidationError) as caught:
         ChatCompletionRequest.model_validate_json(text)
-    error = invalid_body(caught.value)
+    details = caught.value.errors(include_url=False)
+    error = describe_validation_error(details)
     assert error.status == 400
     return error.param, error.code, error.message
 
@@ -36,7 +37,7 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
             {"messages": HELLO, "functions": [{}]},
             "functions",
             "unsupported_parameter",
-            "Unsupported parameter: 'functions' is not served here.",
+            "Unsupported parameter: 'functions' is not supported by this gateway.",
         ),
         (
             {"messages": HELLO, "temperature": "hot"},
@@ -128,7 +129,7 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
             [],
             None,
             "invalid_type",
-            "The body of the request must be a JSON object.",
+            "The request body must be a JSON object.",
         ),
     ],
 )
@@ -154,7 +155,7 @@ def test_what_is_not_json(body: str | bytes) -> None:
     assert refused(body) == (
         None,
         None,
-        "The body of the request could not be parsed as JSON.",
+        "The request body could not be parsed as JSON.",
     )
 
 
@@ -166,10 +167,10 @@ def test_numbers_that_are_none(value: str) -> None:
 
 
 def test_the_shape_has_all_four_keys() -> None:
-    assert json.loads(error_json(InvalidRequest("No.", param="a.b", code="c"))) == {
+    assert json.loads(encode_error(InvalidRequest("No.", param="a.b", code="c"))) == {
         "error": {"message": "No.", "type": "invalid_request_error", "param": "a.b", "code": "c"}
     }
-    assert json.loads(error_json(InternalError())) == {
+    assert json.loads(encode_error(InternalError())) == {
         "error": {
             "message": "The gateway failed to process the request. The logs have the details.",
             "type": "server_error",

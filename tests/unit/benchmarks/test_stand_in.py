@@ -8,7 +8,7 @@ from benchmarks.gateway.pacing import PacingWheel
 from benchmarks.gateway.processes import Stat, family
 from benchmarks.gateway.report import with_section
 from benchmarks.gateway.stand_in import Head
-from maxgate.upstream.max_api.generation import read_answer
+from maxgate.upstream.max_api.generation import parse_response
 from tests.fakes.requests import generation_request
 
 
@@ -44,7 +44,7 @@ def test_a_stream_is_bare_where_nothing_is_asked() -> None:
 
 def test_a_whole_answer_is_one_that_the_gateway_reads() -> None:
     body = max_answers.whole("completions", 2).partition(b"\r\n\r\n")[2]
-    answer = read_answer(body, generation_request())
+    answer = parse_response(body, generation_request())
     assert (answer.text, answer.finish_reason) == (" The capital", "stop")
 
 

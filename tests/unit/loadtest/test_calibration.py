@@ -1,65 +1,51 @@
-"""The client's error bars hold what the client adds, in the tail too."""
+"""The load generator's own error."""
 
 import pytest
 
-from maxgate.loadtest.calibration import widened
-from maxgate.loadtest.client.timing import lag_of, lateness
-from maxgate.loadtest.messages import Lag, worst
+from maxgate.loadtest.calibration import merge_client_errors, widen_by_lag
+from maxgate.loadtest.client.timing import summarize_lag
+from maxgate.loadtest.messages import Lag
 from maxgate.results.distribution import ClientError
 
 QUIET = ClientError(bias=0.0, mean=0.0001, p99=0.0004, p999=0.0005, max=0.0006, count=1600)
 
 
-def test_a_percentile_in_the_tail_has_the_bar_of_errors_as_rare_as_it() -> None:
-    """In 10,000 gaps the last ten decide P99.9; twenty late wake-ups in 10,000 are below P99."""
+def test_tail_error() -> None:
+    """Twenty late wake-ups in 10,000 raise the error of P99.9 but not of P99."""
     late = [0.0001] * 9980 + [0.003] * 20
-    bar = widened({"chunk_gap": QUIET}, lag_of(late), 9)["chunk_gap"]
-    assert (bar.at("50"), bar.at("99")) == (0.0004, 0.0004)
-    assert (bar.at("99.9"), bar.max) == (0.003, 0.003)
+    error = widen_by_lag({"chunk_gap": QUIET}, summarize_lag(late), 9)["chunk_gap"]
+    assert (error.at("50"), error.at("99")) == (0.0004, 0.0004)
+    assert (error.at("99.9"), error.max) == (0.003, 0.003)
 
 
-def test_either_end_of_a_time_may_be_late() -> None:
-    """1 in 160 wake-ups is late: each spoils two gaps, so more than 1 gap in 100 is off by it."""
+def test_both_ends_may_be_late() -> None:
+    """One late wake-up in 160 affects more than 1 interval in 100."""
     late = [0.0001] * 1590 + [0.002] * 10
-    assert widened({"chunk_gap": QUIET}, lag_of(late), 9)["chunk_gap"].at("99") == 0.002
+    assert widen_by_lag({"chunk_gap": QUIET}, summarize_lag(late), 9)["chunk_gap"].at("99") == 0.002
 
 
-def test_a_time_per_token_has_its_share_of_the_lateness() -> None:
-    """An answer of 11 tokens has ten times between them."""
-    late = lag_of([0.02] * 100)
-    found = widened({"tpot": QUIET, "normalized_latency": QUIET}, late, 11)
-    bars = (found["tpot"].at("50"), found["normalized_latency"].at("50"))
-    assert bars == pytest.approx((0.002, 0.02 / 11))
-    assert widened({"tpot": QUIET}, late, 0)["tpot"].at("50") == 0.02
+def test_lag_per_token() -> None:
+    """Metrics per token divide the lag by the tokens of a response."""
+    late = summarize_lag([0.02] * 100)
+    found = widen_by_lag({"tpot": QUIET, "normalized_latency": QUIET}, late, 11)
+    errors = (found["tpot"].at("50"), found["normalized_latency"].at("50"))
+    assert errors == pytest.approx((0.002, 0.02 / 11))
+    assert widen_by_lag({"tpot": QUIET}, late, 0)["tpot"].at("50") == 0.02
 
 
-def test_a_report_without_an_error_of_the_tail_has_the_one_it_has() -> None:
+def test_missing_tail_error() -> None:
+    """Old reports without a P99.9 error fall back to the P99 error."""
     old = QUIET.model_copy(update={"p999": None})
     assert old.at("99.9") == old.p99
-    assert widened({"ttft": old}, Lag(), 9)["ttft"].at("99.9") == old.p99
+    assert widen_by_lag({"ttft": old}, Lag(), 9)["ttft"].at("99.9") == old.p99
 
 
-def test_several_processes_are_as_late_as_the_latest() -> None:
-    one, other = Lag(mean=0.1, p99=0.2, p995=0.3, p9995=0.9, max=1.0), Lag(mean=0.2, p99=0.1)
-    assert worst([one, other]) == one.model_copy(update={"mean": 0.2})
-
-
-def test_a_long_pause_counts_for_every_alarm_that_it_held_up() -> None:
-    """Four were to ring within 2 s that were a single pause."""
-    ringing = lateness(10.0, 12.0, 0.5)
-    assert ringing == [2.0, 1.5, 1.0, 0.5]
-    assert lateness(12.0, 12.1, 0.5) == pytest.approx([0.1])
-    assert lateness(12.0, 12.0, 0.5) == [0.0]
-
-
-def test_never_woken_is_not_late() -> None:
-    assert lag_of([]) == Lag()
-
-
-def test_two_machines_have_the_larger_error_of_the_two() -> None:
+def test_merge_client_errors() -> None:
+    """Merging keeps the larger value of each statistic and adds the counts."""
     other = ClientError(bias=-0.1, mean=0.2, p99=0.0003, max=0.5, count=4)
-    assert (
-        QUIET.or_larger(other)
-        == other.or_larger(QUIET)
-        == ClientError(bias=0.0, mean=0.2, p99=0.0004, p999=0.0005, max=0.5, count=1604)
-    )
+    larger = ClientError(bias=0.0, mean=0.2, p99=0.0004, p999=0.0005, max=0.5, count=1604)
+    assert merge_client_errors({"ttft": QUIET}, {"ttft": other, "tpot": other}) == {
+        "ttft": larger,
+        "tpot": other,
+    }
+    assert merge_client_errors({"ttft": other}, {"ttft": QUIET}) == {"ttft": larger}

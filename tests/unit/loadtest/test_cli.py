@@ -1,4 +1,4 @@
-"""What is asked for in vain is refused before anything is sent."""
+"""Validation of flags before the first request."""
 
 import pytest
 
@@ -6,31 +6,31 @@ from maxgate.loadtest.cli import main
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (("--rate", "x"), "--rate x: expected numbers above 0"),
-        (("--rate", "5", "-c", "5"), "--rate and --concurrency: "),
+        (("--rate", "5", "-c", "5"), "--rate and --concurrency exclude each other: "),
         (("--duration", "soon"), "--duration soon: expected a time"),
         (("--slo", "speed=1"), "--slo speed=1: expected METRIC=TIME"),
         (("--target", "p42=1"), "--target p42=1: expected p50"),
-        (("--scenario", "none.yaml"), "--scenario none.yaml: neither a file nor one of"),
+        (("--scenario", "none.yaml"), "--scenario none.yaml: not a file, nor one of"),
         (("--shard", "2/2"), "--shard 2/2: expected I/N"),
         (("--header", "x"), "--header 'x': expected NAME: VALUE"),
-        (("--body", "[]"), "--body: expected an object"),
+        (("--body", "[]"), "--body: expected a JSON object"),
         (("--url", "ftp://h"), "--url ftp://h: expected http://host:port"),
         (("--start-at", "noon"), "--start-at noon: expected"),
         (("--start-at", "nan"), "--start-at nan: expected"),
         (("--start-at", "1e300"), "--start-at 1e300: expected"),
-        (("--duration", "0"), "--duration, --soak and --timeout: a time above 0"),
-        (("--timeout", "0s"), "--duration, --soak and --timeout: a time above 0"),
+        (("--duration", "0"), "--duration, --soak and --timeout must be above 0"),
+        (("--timeout", "0s"), "--duration, --soak and --timeout must be above 0"),
         (("--soak", ""), "--soak : expected a time"),
         (("--header", "a b: c"), "--header 'a b: c': expected NAME: VALUE"),
         (("--header", "x: \u00e9"), "--header 'x: \u00e9': expected NAME: VALUE"),
         (("--target", "throughput=nan"), "--target throughput=nan: expected a number"),
         (("--target", "p95=soon"), "--target p95=soon: expected a time"),
-        (("--arrivals", "poisson"), "--arrivals poisson: needs a --rate"),
-        (("--speed", "2"), "--speed: needs --replay"),
-        (("--baseline-model", "m"), "--baseline-model: needs a --baseline"),
+        (("--arrivals", "poisson"), "--arrivals poisson needs --rate"),
+        (("--speed", "2"), "--speed needs --replay"),
+        (("--baseline-model", "m"), "--baseline-model needs --baseline"),
         (("--nothing",), "No such option: --nothing"),
         (("--processes", "0"), "Invalid value for '--processes'"),
         (("--output", "/proc/r.json"), "cannot write /proc/r.json: "),
@@ -38,19 +38,20 @@ from maxgate.loadtest.cli import main
         (("--prometheus", "/proc/r.txt"), "cannot write /proc/r.txt: "),
         (("merge",), "Missing argument 'reports'"),
         (("merge", "none.json"), "none.json: No such file"),
-        (("--replay",), "--replay: scenario short has no times of its own"),
+        (("--replay",), "--replay: scenario short has no timestamps"),
     ],
 )
-def test_flags_that_cannot_work_get_one_line(
+def test_invalid_flags(
     flags: tuple[str, ...],
-    said: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Invalid flags exit with 2 and a one-line message."""
     monkeypatch.setattr("sys.argv", ["load_test.py", *flags])
     with pytest.raises(SystemExit) as ended:
         main()
     output = capsys.readouterr().err
     assert ended.value.code == 2
-    assert output.startswith(f"load_test.py: {said}")
+    assert output.startswith(f"load_test.py: {message}")
     assert output.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What the manifests run is there, and takes their flags."""
+"""The Kubernetes manifests of the load test."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,14 @@ FOLDER = ROOT / "deploy" / "kubernetes" / "loadtest"
 
 
 def container(manifest: str) -> Any:
-    """The only one of this job."""
+    """The container of this Job."""
     job = yaml.safe_load((FOLDER / manifest).read_text())
     (found,) = job["spec"]["template"]["spec"]["containers"]
     return found
 
 
-def test_the_flags_of_a_shard_are_understood(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As far as the server, which is away here."""
+def test_job_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The flags of the Job are valid: only the server is missing."""
     values = {
         "http://maxgate:8000": "http://127.0.0.1:9",
         "$(JOB_COMPLETION_INDEX)": "3",
@@ -35,11 +33,12 @@ def test_the_flags_of_a_shard_are_understood(
     with pytest.raises(SystemExit) as ended:
         main(flags)
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith("load_test.py: http://127.0.0.1:9 does not answer: ")
+    assert capsys.readouterr().err.startswith("load_test.py: cannot reach http://127.0.0.1:9: ")
 
 
 @pytest.mark.parametrize("manifest", ["job.yaml", "merge.yaml"])
-def test_the_image_is_one_that_can_be_built(manifest: str) -> None:
+def test_image(manifest: str) -> None:
+    """The image name is the one that the Dockerfile documents."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert f"docker build --target tools -t {container(manifest)['image']} ." in dockerfile
     (copied,) = (line for line in dockerfile.splitlines() if line.startswith("COPY load_test.py"))

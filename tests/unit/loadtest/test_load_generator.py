@@ -1,4 +1,4 @@
-"""When a load begins, and that it need not."""
+"""The start of a load."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
 
 
-def runner(times: Iterator[float]) -> OpenLoop:
-    """An open loop that is to start at 10 s; its clock shows these times one after another."""
+def open_loop(times: Iterator[float]) -> OpenLoop:
+    """An open loop that starts at 10 s; its clock shows these times in sequence."""
     shape = RequestShape(scenario="short", seed=1, stream=True, max_tokens=5)
     job = Job(
         run_id="test",
-        peers=[],
+        targets=[],
         requests=shape,
         load=LoadShape(kind="open", rate=1, duration=1),
         timeout=10,
@@ -26,21 +26,23 @@ def runner(times: Iterator[float]) -> OpenLoop:
     )
     source = RequestSource(shape, load_scenario(shape))
     loop = asyncio.get_running_loop()
-    made = OpenLoop(job, [], source, loop=loop, monotonic=times.__next__)
-    made.plan([0.0])
-    return made
+    generator = OpenLoop(job, [], source, loop=loop, monotonic=times.__next__)
+    generator.schedule([0.0])
+    return generator
 
 
-async def test_nothing_leaves_before_the_start_though_the_event_loop_wakes_early() -> None:
+async def test_wait_for_start() -> None:
+    """Nothing leaves before the start time, even if the event loop wakes up early."""
     times = iter([9.999, 9.9999, 10.0, 11.0])
-    assert await runner(times).reach_start()
+    assert await open_loop(times).wait_for_start()
     assert list(times) == [11.0]
 
 
-async def test_who_waits_for_the_start_can_be_stopped() -> None:
-    waits = runner(iter([0.0, 0.0]))
-    reached = asyncio.create_task(waits.reach_start())
+async def test_stop_before_start() -> None:
+    """The wait for the start time can be stopped."""
+    generator = open_loop(iter([0.0, 0.0]))
+    reached = asyncio.create_task(generator.wait_for_start())
     await asyncio.sleep(0)
-    waits.stop(1.0)
+    generator.stop(1.0)
     assert not await reached
-    assert waits.exchanges == []
+    assert generator.request_records == []

@@ -1,30 +1,30 @@
-"""The parts of one run become the whole, and nothing else does."""
+"""Merging the shards of a run."""
 
 from pathlib import Path
 
 import pytest
 
-from maxgate.loadtest.analysis.level_report import level_report
+from maxgate.loadtest.analysis.level_report import build_level
 from maxgate.loadtest.merge import merge
 from maxgate.results.files import ReportError, write_report
 from maxgate.results.records import write_records
 from maxgate.results.report import Report, Server
-from tests.fakes.load_records import exchange, records
+from tests.fakes.load_records import records, request_record
 from tests.unit.loadtest.analysis.test_level_report import plan
 from tests.unit.results.test_files import report
 
 
 def part(folder: Path, name: str, shard: str | None, *, pairs: int = 8) -> Path:
-    """A report with its raw records: pairs in which the target takes 10 ms longer."""
+    """Write a report with raw records: pairs in which the target takes 10 ms longer."""
     first = 0 if shard is None else int(shard[0])
     both = []
     for index in range(first, 2 * pairs, 2):
         for place, side in enumerate((0, 1) if index % 4 < 2 else (1, 0)):
             sent = 1.0 + index + place / 2
             outputs = (sent + 0.1 - side / 100,)
-            both.append(exchange(index, side=side, sent=sent, outputs=outputs))
+            both.append(request_record(index, side=side, sent=sent, outputs=outputs))
     raw = records(*both)
-    levels = [level_report(plan(side=side), raw) for side in ("baseline", "target")]
+    levels = [build_level(plan(side=side), raw) for side in ("baseline", "target")]
     path = folder / name
     write_records([raw], path.with_suffix(".records.npz"))
     known = report()
@@ -40,8 +40,8 @@ def part(folder: Path, name: str, shard: str | None, *, pairs: int = 8) -> Path:
     return path
 
 
-def test_the_pairs_of_all_machines_are_compared(tmp_path: Path) -> None:
-    """Five pairs in each order are needed, and only together do they have them."""
+def test_merge_pairs(tmp_path: Path) -> None:
+    """Pairs of all machines are compared together: each machine alone has too few."""
     parts = [part(tmp_path, f"{k}.json", f"{k}/2") for k in (0, 1)]
     merged, (raw,) = merge(parts, {})
     (mean,) = (c for c in merged.paired if (c.metric, c.statistic) == ("latency", "mean"))
@@ -50,17 +50,16 @@ def test_the_pairs_of_all_machines_are_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shards", "said"),
+    ("shards", "message"),
     [
-        (("0/2", "0/2"), "1.json: shard 0/2, as is {folder}/0.json"),
-        (("0/3", "2/3"), "0.json: the run has 3 shards; missing 1/3"),
-        ((None,), "0.json: not a part of a run; it was made without --shard"),
+        (("0/2", "0/2"), "1.json: shard 0/2 is already in {folder}/0.json"),
+        (("0/3", "2/3"), "0.json: missing shards: 1/3"),
+        ((None,), "0.json: not part of a sharded run (no --shard)"),
     ],
 )
-def test_what_is_missing_or_there_twice_is_refused(
-    tmp_path: Path, shards: tuple[str | None, ...], said: str
-) -> None:
+def test_invalid_parts(tmp_path: Path, shards: tuple[str | None, ...], message: str) -> None:
+    """A missing, duplicate or unsharded part is an error."""
     parts = [part(tmp_path, f"{k}.json", shard) for k, shard in enumerate(shards)]
     with pytest.raises(ReportError) as caught:
         merge(parts, {})
-    assert str(caught.value).endswith("/" + said.format(folder=tmp_path))
+    assert str(caught.value).endswith("/" + message.format(folder=tmp_path))

@@ -1,50 +1,58 @@
-"""What a session asks of the processes that load."""
+"""The jobs that a session gives to its workers."""
 
 from collections.abc import Sequence
 
-from maxgate.loadtest.messages import Job, Lag, Peer
+from typing_extensions import override
+
+from maxgate.loadtest.messages import Job, Lag, Target
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.session import Session
-from maxgate.loadtest.worker_pool import Outcome, Watch
-from tests.fakes.load_records import exchange, records
-from tests.oracles.scripted import Silent
+from maxgate.loadtest.session import Pool, Session
+from maxgate.loadtest.worker_pool import Outcome, ProgressCallback
+from tests.fakes.load_records import records, request_record
+from tests.oracles.scripted import SilentScreen
 
 
-class OneAnswer:
-    """A fleet that keeps its jobs and brings one answer for each."""
+class FakePool(Pool):
+    """Keeps its jobs and returns one successful request for each."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
 
-    async def run(self, job: Job, watch: Watch, *, start: float | None = None) -> Outcome:
-        """See Fleet."""
+    @override
+    async def run(
+        self, job: Job, on_progress: ProgressCallback, *, start: float | None = None
+    ) -> Outcome:
         self.jobs.append(job)
-        return Outcome(records(exchange()), cpu=0.1, server=None, wall=1.0, lag=Lag())
+        return Outcome(records(request_record()), cpu=0.1, server=None, wall=1.0, lag=Lag())
 
+    @override
     def stop(self) -> None:
-        """See Fleet."""
+        pass
 
 
 async def nonces(*, cold: bool) -> Sequence[str | None]:
-    """Of every job of two levels and the probe before them."""
-    fleet = OneAnswer()
+    """The nonces of the jobs of two levels and the probe before them."""
+    pool = FakePool()
     options = Options(scenarios=("short",), concurrency=(1, 2), cold=cold, calibration=0.0)
-    await Session(options, [Peer(url="http://a", model="m")], fleet, Silent()).run()
-    return [job.requests.nonce for job in fleet.jobs]
+    await Session(options, [Target(url="http://a", model="m")], pool, SilentScreen()).run()
+    return [job.requests.nonce for job in pool.jobs]
 
 
-async def test_no_level_of_a_cold_run_finds_what_another_has_left_in_the_cache() -> None:
+async def test_cold_run() -> None:
+    """Every job of a cold run has a different nonce."""
     found = await nonces(cold=True)
     assert len(set(found)) == len(found) == 3
 
 
-async def test_a_run_that_may_be_warm_has_no_nonce() -> None:
+async def test_warm_run() -> None:
+    """Without --cold there is no nonce."""
     assert await nonces(cold=False) == [None, None, None]
 
 
-async def test_the_client_is_measured_before_a_level_and_after_it() -> None:
-    fleet = OneAnswer()
+async def test_calibration() -> None:
+    """The load generator is calibrated before and after each level."""
+    pool = FakePool()
     options = Options(scenarios=("short",), concurrency=(2,), duration=5.0, calibration=3.0)
-    await Session(options, [Peer(url="http://a", model="m")], fleet, Silent()).run()
-    asked = [(job.peers[0].model, job.load.duration) for job in fleet.jobs]
-    assert asked == [("m", None), ("scripted", 1.5), ("m", 5.0), ("scripted", 1.5)]
+    await Session(options, [Target(url="http://a", model="m")], pool, SilentScreen()).run()
+    jobs = [(job.targets[0].model, job.load.duration) for job in pool.jobs]
+    assert jobs == [("m", None), ("scripted", 1.5), ("m", 5.0), ("scripted", 1.5)]

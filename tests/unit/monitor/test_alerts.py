@@ -1,60 +1,72 @@
-"""Rules tell of a number that stays beyond its bound; a file of them says what is wrong in it."""
+"""Alert rules and files of rules."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from maxgate.errors import ConfigurationError
-from maxgate.monitor.alerts import DEFAULT_RULES, Alert, Alerts, Rule, load_rules
+from maxgate.monitor.alerts import DEFAULT_RULES, Alert, AlertTracker, Rule, load_rules
+from tests.conftest import ROOT
 
-LATE = Rule.model_validate({"number": "gateway.ttft_p95", "above": 0.5, "for": 10})
-AWAY = Rule(number="gateway.up", below=1, severity="critical")
+SLOW = Rule.model_validate({"metric": "gateway.ttft_p95", "above": 0.5, "for": 10})
+DOWN = Rule(metric="gateway.up", below=1, severity="critical")
 
 
-def test_an_alert_comes_after_its_time_and_goes_with_its_reason() -> None:
-    alerts = Alerts([LATE])
-    seen = [
-        alerts.update(at, {"gateway.ttft_p95": value})
+def test_alert_fires_after_its_duration() -> None:
+    """An alert fires after its duration and stops with the first good value."""
+    tracker = AlertTracker([SLOW])
+    alerts = [
+        tracker.update(at, {"gateway.ttft_p95": value})
         for at, value in ((0, 0.9), (9, 0.8), (10, 0.7), (11, 0.5), (12, 0.9))
     ]
-    assert seen == [[], [], [Alert(LATE, 0.7, 0)], [], []]
+    assert alerts == [[], [], [Alert(SLOW, 0.7, 0)], [], []]
 
 
-def test_a_number_that_is_not_known_breaks_no_rule() -> None:
-    assert Alerts([LATE, AWAY]).update(0, {}) == []
+def test_unknown_metric() -> None:
+    """An unknown metric violates no rule."""
+    assert AlertTracker([SLOW, DOWN]).update(0, {}) == []
 
 
-def test_what_is_critical_comes_first() -> None:
-    rules = [LATE.model_copy(update={"seconds": 0}), AWAY]
-    both = Alerts(rules).update(0, {"gateway.ttft_p95": 1, "gateway.up": 0})
-    assert [alert.rule for alert in both] == [AWAY, rules[0]]
+def test_critical_alerts_first() -> None:
+    """Critical alerts are listed before warnings."""
+    rules = [SLOW.model_copy(update={"duration": 0}), DOWN]
+    alerts = AlertTracker(rules).update(0, {"gateway.ttft_p95": 1, "gateway.up": 0})
+    assert [alert.rule for alert in alerts] == [DOWN, rules[0]]
 
 
-def test_a_file_of_rules(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["metric", "number"])
+def test_rules_file(tmp_path: Path, key: str) -> None:
+    """A file of rules is read, also with the old key `number`."""
     path = tmp_path / "rules.yaml"
     path.write_text(
         "rules:\n"
-        "- {number: gateway.ttft_p95, above: 0.5, for: 10}\n"
-        "- {number: gateway.up, below: 1, severity: critical}\n"
+        f"- {{{key}: gateway.ttft_p95, above: 0.5, for: 10}}\n"
+        f"- {{{key}: gateway.up, below: 1, severity: critical}}\n"
     )
-    assert load_rules(path) == (LATE, AWAY)
+    assert load_rules(path) == (SLOW, DOWN)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("rules: [", "is not YAML: "),
-        ("[]", "expected `rules:` with a list under it"),
-        ("", "expected `rules:` with a list under it"),
-        ("rules: [{number: gateway.ttft, above: 1}]", "number: there is no number 'gateway.ttft'"),
-        ("rules: [{number: gateway.up}]", "rule 1: give one of `above` and `below`"),
-        ("rules: [{number: gateway.up, above: 1, below: 2}]", "give one of `above` and `below`"),
-        ("rules: [{number: gateway.up, above: high}]", "rule 1, above: Input should be"),
-        ("rules: [{number: gateway.up, above: 1, fore: 3}]", "rule 1, fore: Extra inputs"),
+        ("rules: [", "is not valid YAML: "),
+        ("[]", "expected a list of rules under `rules:`"),
+        ("", "expected a list of rules under `rules:`"),
+        ("rules: [{above: 1}]", "rule 1, metric: Field required"),
+        ("rules: [{metric: gateway.ttft, above: 1}]", "metric: unknown metric 'gateway.ttft'"),
+        ("rules: [{number: gateway.ttft, above: 1}]", "number: unknown metric 'gateway.ttft'"),
+        ("rules: [{metric: max.up, number: max.up, above: 1}]", "number: Extra inputs"),
+        ("rules: [{metric: gateway.up}]", "rule 1: give either `above` or `below`"),
+        ("rules: [{metric: gateway.up, above: 1, below: 2}]", "give either `above` or `below`"),
+        ("rules: [{metric: gateway.up, above: high}]", "rule 1, above: Input should be"),
+        ("rules: [{metric: gateway.up, above: 1, fore: 3}]", "rule 1, fore: Extra inputs"),
         ("rules: [7]", "rule 1: Input should be"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_one_line(tmp_path: Path, content: str, message: str) -> None:
+def test_invalid_rules_file(tmp_path: Path, content: str, message: str) -> None:
+    """An invalid file is reported in one line with the file, rule and field."""
     path = tmp_path / "rules.yaml"
     path.write_text(content)
     with pytest.raises(ConfigurationError) as caught:
@@ -64,16 +76,28 @@ def test_what_is_wrong_in_a_file_is_one_line(tmp_path: Path, content: str, messa
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_rules_file(tmp_path: Path) -> None:
+    """A missing file is a configuration error."""
     with pytest.raises(ConfigurationError, match="No such file"):
         load_rules(tmp_path / "rules.yaml")
 
 
-def test_the_rules_that_come_along_are_quiet_when_all_is_well() -> None:
-    well = {
+def test_default_rules_on_a_healthy_gateway() -> None:
+    """The default rules raise no alert on a healthy gateway."""
+    healthy = {
         "gateway.up": 1.0,
         "engines.healthy": 1.0,
         "gateway.error_share": 0.0,
         "max.kv_used": 0.5,
     }
-    assert Alerts(DEFAULT_RULES).update(100, well) == []
+    assert AlertTracker(DEFAULT_RULES).update(100, healthy) == []
+
+
+def test_documented_rules(tmp_path: Path) -> None:
+    """The example in docs/monitoring.md is a valid file of rules."""
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    path = tmp_path / "rules.yaml"
+    path.write_text(example[1])
+    assert len(load_rules(path)) == len(yaml.safe_load(example[1])["rules"]) == 2

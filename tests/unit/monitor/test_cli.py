@@ -1,4 +1,4 @@
-"""The command as people and scripts use it: flags, one look, lines, exit codes."""
+"""The command line: options, output modes and exit codes."""
 
 import asyncio
 import sys
@@ -16,17 +16,17 @@ from tests.fakes.gateway import StartGateway
 from tests.unit.monitor.examples import gateway, snapshot
 
 
-async def monitor(*arguments: str) -> tuple[int, str, str]:
+async def run_monitor(*arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `python monitor.py`."""
-    async with started(*arguments) as process:
+    async with start_monitor(*arguments) as process:
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The program while it runs; killed if it still does at the end."""
+async def start_monitor(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start `python monitor.py`, and kill it at the end if it is still running."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(ROOT / "monitor.py"),
@@ -44,57 +44,62 @@ async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--bogus"], "No such option: --bogus"),
         (["--interval", "often"], "Invalid value for '--interval'"),
-        (["--url", "localhost"], "'localhost' is not an address; give one like http://"),
+        (["--url", "localhost"], "'localhost' is not an HTTP URL; write it as in http://"),
         (["--replay", "/nowhere.jsonl"], "cannot read /nowhere.jsonl: No such file or directory"),
         (["--rules", "/nowhere.yaml"], "cannot read /nowhere.yaml: No such file or directory"),
-        (["--json"], "--json goes with --once"),
-        (["--record", "a", "--replay", "b"], "--record and --replay do not go together"),
+        (["--json"], "--json requires --once"),
+        (["--record", "a", "--replay", "b"], "--record and --replay cannot be combined"),
         (["--once", "--record", "/no/a.jsonl"], "cannot write /no/a.jsonl: No such file"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_options(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """An invalid option prints one line and exits with code 2."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     out, err = capsys.readouterr()
     assert (ended.value.code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"monitor.py: {said}")
+    assert err.startswith(f"monitor.py: {message}")
 
 
-async def test_no_traceback_reaches_the_terminal() -> None:
-    code, out, err = await monitor("--interval", "0")
+async def test_no_traceback() -> None:
+    """The program prints no traceback for an invalid option."""
+    code, out, err = await run_monitor("--interval", "0")
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-async def test_one_look_at_a_gateway_as_json(start_gateway: StartGateway, tmp_path: Path) -> None:
+async def test_once_as_json(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """--once --json prints metrics of two samples, which --record writes."""
     path = tmp_path / "a.jsonl"
-    async with start_gateway() as gateway:
-        await gateway.chat()
-        flags = ["--url", gateway.url, "--interval", "0.1", "--record", str(path)]
-        code, out, err = await monitor(*flags, "--once", "--json")
-    answer = orjson.loads(out)
-    assert (code, err, answer["state"]) == (0, "", "healthy")
-    assert answer["numbers"]["engines.healthy"] == 1
-    assert answer["numbers"]["gateway.requests"] == 0
-    assert answer["numbers"]["gateway.memory"] > 1_000_000
-    assert [look.gateway is not None for look in Recording(path).snapshots] == [True, True]
+    async with start_gateway() as running:
+        await running.chat()
+        options = ["--url", running.url, "--interval", "0.1", "--record", str(path)]
+        code, out, err = await run_monitor(*options, "--once", "--json")
+    document = orjson.loads(out)
+    assert (code, err, document["state"]) == (0, "", "healthy")
+    assert document["numbers"]["engines.healthy"] == 1
+    assert document["numbers"]["gateway.requests"] == 0
+    assert document["numbers"]["gateway.memory"] > 1_000_000
+    assert [one.gateway is not None for one in Recording(path).snapshots] == [True, True]
 
 
-async def test_a_gateway_that_is_away_is_exit_code_1() -> None:
-    code, out, err = await monitor("--once", "--url", "http://127.0.0.1:9")
+async def test_unreachable_gateway() -> None:
+    """--once exits with code 1 if the gateway is unreachable."""
+    code, out, err = await run_monitor("--once", "--url", "http://127.0.0.1:9")
     assert (code, err) == (1, "")
-    assert out.startswith("http://127.0.0.1:9: away for 0 s (no connection), trying again")
+    assert out.startswith("http://127.0.0.1:9: unreachable for 0 s (connection failed), retrying")
 
 
-async def test_lines_come_one_by_one_until_it_is_interrupted(start_gateway: StartGateway) -> None:
+async def test_plain_lines(start_gateway: StartGateway) -> None:
+    """--plain prints lines until it is interrupted."""
     async with (
-        start_gateway() as gateway,
-        started("--plain", "--interval", "0.1", "--url", gateway.url) as process,
+        start_gateway() as running,
+        start_monitor("--plain", "--interval", "0.1", "--url", running.url) as process,
     ):
         assert process.stdout is not None
         lines = [await process.stdout.readline() for _ in range(4)]
@@ -104,22 +109,31 @@ async def test_lines_come_one_by_one_until_it_is_interrupted(start_gateway: Star
     assert (process.returncode, err) == (130, b"")
 
 
-async def test_a_replay_ends_with_its_recording(tmp_path: Path) -> None:
+async def test_replay(tmp_path: Path) -> None:
+    """A replay ends with its recording; with --once only the end is printed."""
     path = tmp_path / "a.jsonl"
     with Recorder(path, "http://gateway") as recorder:
         for at in (0, 1, 2):
             recorder.write(snapshot(at, gateway(at, ok=30 * at)))
-    code, out, err = await monitor("--replay", str(path), "--speed", "100")
+    code, out, err = await run_monitor("--replay", str(path), "--speed", "100")
     assert (code, err, len(out.splitlines())) == (0, "", 4)
-    code, out, err = await monitor("--replay", str(path), "--once", "--json")
-    answer = orjson.loads(out)
-    assert (code, answer["url"]) == (0, "http://gateway (recorded)")
-    assert answer["numbers"]["gateway.requests"] == 30
+    code, out, err = await run_monitor("--replay", str(path), "--once", "--json")
+    document = orjson.loads(out)
+    assert (code, document["url"]) == (0, "http://gateway (recorded)")
+    assert document["numbers"]["gateway.requests"] == 30
 
 
-def test_the_numbers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "warning"),
+    [
+        ("--list-metrics", ""),
+        ("--numbers", "monitor.py: --numbers is deprecated, use --list-metrics\n"),
+    ],
+)
+def test_list_metrics(option: str, warning: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--list-metrics lists all metrics, and so does the deprecated --numbers."""
     with pytest.raises(SystemExit) as ended:
-        main(["--numbers"])
-    out, _ = capsys.readouterr()
-    assert ended.value.code == 0
-    assert "gateway.ttft_p95            s       arrival to first token, streams, P95" in out
+        main([option])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, err) == (0, warning)
+    assert "gateway.ttft_p95            s       time to first token, streamed requests, P95" in out

@@ -1,4 +1,4 @@
-"""The dashboard by its keys, and what its panels say."""
+"""The dashboard: keys, layout and contents of the panels."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,15 +9,15 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
 from maxgate.monitor.alerts import DEFAULT_RULES
-from maxgate.monitor.dashboard import Dashboard, Help, NumbersTable
-from maxgate.monitor.feed import Watch
+from maxgate.monitor.dashboard import Dashboard, Help, MetricsTable
 from maxgate.monitor.snapshot import ContainerReading, EngineState, Snapshot
+from maxgate.monitor.view import Monitor
 from tests.unit.monitor.examples import engine, gateway, gpu, host, snapshot
 
-AWAY = snapshot(20)
+DOWN = snapshot(20)
 
 
-def look(at: float) -> Snapshot:
+def busy(at: float) -> Snapshot:
     """A busy gateway with an engine, a GPU and a container."""
     return snapshot(
         at,
@@ -29,32 +29,32 @@ def look(at: float) -> Snapshot:
     )
 
 
-class Running:
-    """A dashboard and the looks that are put into it."""
+class RunningDashboard:
+    """A dashboard whose feed the test controls."""
 
     def __init__(self) -> None:
-        self.looks: asyncio.Queue[Snapshot | None] = asyncio.Queue()
+        self._snapshots: asyncio.Queue[Snapshot | None] = asyncio.Queue()
         self.closed = False
-        self.app = Dashboard(self._feed(), Watch("http://gateway", DEFAULT_RULES, 10))
+        self.app = Dashboard(self._feed(), Monitor("http://gateway", DEFAULT_RULES, 10))
         self.pilot: Pilot[None]
 
     async def _feed(self) -> AsyncGenerator[Snapshot]:
         try:
-            while (one := await self.looks.get()) is not None:
+            while (one := await self._snapshots.get()) is not None:
                 yield one
-                self.looks.task_done()
-            self.looks.task_done()
+                self._snapshots.task_done()
+            self._snapshots.task_done()
         finally:
             self.closed = True
 
-    async def see(self, *looks: Snapshot | None) -> None:
-        """Put looks in and wait until they are taken in."""
-        for one in looks:
-            self.looks.put_nowait(one)
-        await self.looks.join()
+    async def feed(self, *snapshots: Snapshot | None) -> None:
+        """Send snapshots, None for the end, and wait until they are drawn."""
+        for one in snapshots:
+            self._snapshots.put_nowait(one)
+        await self._snapshots.join()
         await self.pilot.pause()
 
-    def says(self, panel: str) -> str:
+    def text(self, panel: str) -> str:
         """The text of one panel."""
         widget = self.app.screen_stack[0].query_one(f"#{panel}", Static)
         return "\n".join(
@@ -63,72 +63,77 @@ class Running:
 
 
 @asynccontextmanager
-async def running(width: int = 130) -> AsyncIterator[Running]:
-    """A dashboard on a screen of this width."""
-    dashboard = Running()
+async def run_dashboard(width: int = 130) -> AsyncIterator[RunningDashboard]:
+    """A dashboard on a terminal of this width."""
+    dashboard = RunningDashboard()
     async with dashboard.app.run_test(size=(width, 40)) as pilot:
         dashboard.pilot = pilot
         yield dashboard
 
 
-async def test_the_panels_say_how_it_is() -> None:
-    async with running() as dashboard:
-        await dashboard.see(look(0), look(10))
-        assert "http://gateway  healthy  up 10 s, 1 worker" in dashboard.says("headline")
-        assert "critical: requests fail: gateway.error_share 3.2 % " in dashboard.says("alerts")
-        rows = [line.split()[:8] for line in dashboard.says("latency").splitlines()]
-        assert rows[2][1:8] == ["whole", "answer", "199", "ms", "200", "ms", "200"]
-        assert "http://127.0.0.1:8000" in dashboard.says("engines")
-        assert "25%" in dashboard.says("engines")
-        assert "waiting in MAX's queue, GPU saturated" in dashboard.says("diagnosis")
-        assert "GPU 0 H200" in dashboard.says("machine")
-        assert "container max" in dashboard.says("machine")
-        errors = [line.strip(" │").split() for line in dashboard.says("errors").splitlines()]
+async def test_panels() -> None:
+    """The panels show the metrics, causes and alerts of the last snapshot."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(busy(0), busy(10))
+        assert "http://gateway  healthy  up 10 s, 1 worker" in dashboard.text("headline")
+        assert "critical: requests fail: gateway.error_share 3.2 % " in dashboard.text("alerts")
+        rows = [line.strip(" │").split() for line in dashboard.text("latency").splitlines()]
+        assert rows[2][:6] == ["request", "199", "ms", "200", "ms", "200"]
+        assert "http://127.0.0.1:8000" in dashboard.text("engines")
+        assert "25%" in dashboard.text("engines")
+        assert "queue in MAX, GPU saturated" in dashboard.text("diagnosis")
+        assert "GPU 0 H200" in dashboard.text("host")
+        assert "container max" in dashboard.text("host")
+        errors = [line.strip(" │").split() for line in dashboard.text("errors").splitlines()]
         assert errors[2:4] == [["timeout", "10", "10"], ["client_error", "0", "1"]]
 
 
-async def test_a_gateway_that_goes_away_is_shown_and_its_past_is_kept() -> None:
-    async with running() as dashboard:
-        await dashboard.see(look(0), look(10), AWAY, replace(AWAY, elapsed=25))
-        assert "away for 5 s (no connection), trying again" in dashboard.says("headline")
-        assert "the gateway cannot be read" in dashboard.says("diagnosis")
-        await dashboard.see(look(30))
-        assert "healthy" in dashboard.says("headline")
+async def test_unreachable_gateway() -> None:
+    """An outage is shown, and the history continues after it."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(busy(0), busy(10), DOWN, replace(DOWN, elapsed=25))
+        assert "unreachable for 5 s (connection failed), retrying" in dashboard.text("headline")
+        assert "gateway unreachable" in dashboard.text("diagnosis")
+        await dashboard.feed(busy(30))
+        assert "healthy" in dashboard.text("headline")
         assert dashboard.app.view is not None
         assert dashboard.app.view.history.trend("gateway.up", 9) == [1, 1, 0, 0, 1]
 
 
-async def test_p_stops_the_picture_and_nothing_else() -> None:
-    async with running() as dashboard:
-        await dashboard.see(look(0), look(10))
+async def test_pause() -> None:
+    """`p` pauses only the display."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(busy(0), busy(10))
         await dashboard.pilot.press("p")
-        before = dashboard.says("machine")
-        await dashboard.see(replace(look(20), gpus=()), replace(look(21), gpus=()))
-        assert dashboard.says("machine") == before
-        assert "PAUSED, 2 behind" in dashboard.says("headline")
+        before = dashboard.text("host")
+        await dashboard.feed(replace(busy(20), gpus=()), replace(busy(21), gpus=()))
+        assert dashboard.text("host") == before
+        assert "PAUSED, 2 behind" in dashboard.text("headline")
         await dashboard.pilot.press("p")
-        assert "GPU" not in dashboard.says("machine")
-        assert "PAUSED" not in dashboard.says("headline")
+        assert "GPU" not in dashboard.text("host")
+        assert "PAUSED" not in dashboard.text("headline")
 
 
-async def test_slash_opens_the_numbers_and_filters_them() -> None:
-    async with running() as dashboard:
+async def test_metrics_table() -> None:
+    """`/` lists the metrics with a filter, once there are any."""
+    async with run_dashboard() as dashboard:
         await dashboard.pilot.press("slash")
-        assert not isinstance(dashboard.app.screen, NumbersTable)  # there are none yet
-        await dashboard.see(look(0), look(10))
+        assert not isinstance(dashboard.app.screen, MetricsTable)
+        await dashboard.feed(busy(0), busy(10))
         await dashboard.pilot.press("slash", *"gpu.m")
         screen = dashboard.app.screen
         assert screen.query_one(Input).value == "gpu.m"
         table = screen.query_one(DataTable)
         assert [str(cell) for cell in table.get_row_at(0)][:2] == ["gpu.memory", "50 %"]
-        await dashboard.see(replace(look(20), gpus=(replace(gpu(), memory_used=140),)))
+        await dashboard.feed(replace(busy(20), gpus=(replace(gpu(), memory_used=140),)))
         assert (table.row_count, str(table.get_row_at(0)[1])) == (1, "100 %")
         await dashboard.pilot.press("escape")
-        assert not isinstance(dashboard.app.screen, NumbersTable)
+        assert not isinstance(dashboard.app.screen, MetricsTable)
 
 
-async def test_question_mark_explains_and_q_quits_and_closes_the_feed() -> None:
-    async with running() as dashboard:
+async def test_help_and_quit() -> None:
+    """`?` shows the help; `q` quits and closes the feed."""
+    async with run_dashboard() as dashboard:
         await dashboard.pilot.press("question_mark")
         assert isinstance(dashboard.app.screen, Help)
         await dashboard.pilot.press("escape")
@@ -138,33 +143,37 @@ async def test_question_mark_explains_and_q_quits_and_closes_the_feed() -> None:
     assert dashboard.app.return_code == 0
 
 
-async def test_the_end_of_a_recording_stays_on_the_screen() -> None:
-    async with running() as dashboard:
-        await dashboard.see(look(0), look(10), None)
-        assert "the recording is over" in dashboard.says("headline")
+async def test_end_of_recording() -> None:
+    """The last snapshot stays on screen after the end of a recording."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(busy(0), busy(10), None)
+        assert "end of recording" in dashboard.text("headline")
+        assert "199 ms" in dashboard.text("latency")
 
 
-async def test_engines_that_are_down_or_have_no_metrics_say_why() -> None:
-    down = (EngineState("http://127.0.0.1:8000", "unreachable", error="no connection"),)
-    silent = replace(engine(), error="no connection")
-    stranger = replace(engine(), url="http://other/metrics", error="answered 404")
-    async with running(180) as dashboard:
-        read = gateway(1, engines=down)
-        await dashboard.see(snapshot(1, read, engines=(silent, stranger)))
-        said = dashboard.says("engines")
-    assert "unreachable: no connection" in said
-    assert "no metrics: no connection" in said
-    assert "answered 404" in said
+async def test_engine_errors() -> None:
+    """Engines that are down or have no metrics are shown with the error."""
+    down = (EngineState("http://127.0.0.1:8000", "unreachable", error="connection failed"),)
+    unreadable = replace(engine(), error="connection failed")
+    unknown = replace(engine(), url="http://other/metrics", error="HTTP 404")
+    async with run_dashboard(180) as dashboard:
+        reading = gateway(1, engines=down)
+        await dashboard.feed(snapshot(1, reading, engines=(unreadable, unknown)))
+        text = dashboard.text("engines")
+    assert "unreachable: connection failed" in text
+    assert "no metrics: connection failed" in text
+    assert "HTTP 404" in text
 
 
-async def test_a_narrow_terminal_has_one_column_and_a_wide_one_two() -> None:
-    async with running(80) as dashboard:
-        await dashboard.see(look(0), look(10))
+async def test_width() -> None:
+    """A narrow terminal has one column of panels and a wide one has two."""
+    async with run_dashboard(80) as dashboard:
+        await dashboard.feed(busy(0), busy(10))
         panels = dashboard.app.query(".panel")
         assert len({panel.region.x for panel in panels}) == 1
-        assert "199 ms" in dashboard.says("latency")
-        assert "decode batch" not in dashboard.says("engines")
+        assert "199 ms" in dashboard.text("latency")
+        assert "decode batch" not in dashboard.text("engines")
         await dashboard.pilot.resize_terminal(140, 40)
         await dashboard.pilot.pause()
         assert len({panel.region.x for panel in panels}) == 2
-        assert "decode batch" in dashboard.says("engines")
+        assert "decode batch" in dashboard.text("engines")

@@ -1,4 +1,4 @@
-"""The deepest cause that the numbers show is named, with those numbers."""
+"""Causes of slowness and their evidence."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,74 +6,83 @@ from typing import Any
 import pytest
 
 from maxgate.monitor.diagnosis import Cause, diagnose
-from maxgate.monitor.histogram import merged
+from maxgate.monitor.histogram import merge
 from maxgate.monitor.history import History
 from maxgate.monitor.snapshot import ContainerReading, EngineState, Snapshot
-from tests.unit.monitor.examples import engine, gateway, gpu, host, snapshot, times
+from tests.unit.monitor.examples import engine, gateway, gpu, histogram, host, snapshot
 
 WINDOW = 10.0
 
 
-def seen(*snapshots: Snapshot) -> History:
-    """A history of these looks."""
+def fill(*snapshots: Snapshot) -> History:
+    """A history of these snapshots."""
     history = History(WINDOW)
     for one in snapshots:
         history.add(one)
     return history
 
 
-def named(history: History) -> list[str]:
+def causes(history: History) -> list[str]:
     """The names of the causes, deepest first."""
     return [cause.name for cause in diagnose(history).causes]
 
 
 def busy(at: float, **engine_gauges: float) -> dict[str, Any]:
-    """An engine with these gauges on a quiet machine."""
+    """An engine with these gauges on an idle host."""
     counters = {"preemptions": engine_gauges.pop("preemptions", 0.0)}
     return {"engines": (engine(engine_gauges, counters),), "host": host(at)}
 
 
-def test_a_quiet_gateway_has_nothing_wrong() -> None:
-    looks = [snapshot(at, gateway(at, ok=int(at)), **busy(at)) for at in range(30)]
-    diagnosis = diagnose(seen(*looks))
+def test_idle_gateway() -> None:
+    """An idle gateway has no causes."""
+    snapshots = [snapshot(at, gateway(at, ok=int(at)), **busy(at)) for at in range(30)]
+    diagnosis = diagnose(fill(*snapshots))
     assert (diagnosis.slower, diagnosis.causes) == ((), ())
 
 
-def test_before_the_first_snapshot_nothing_is_known_to_be_wrong_but_that() -> None:
-    assert named(History(WINDOW)) == ["the gateway cannot be read"]
+def test_empty_history() -> None:
+    """Before the first snapshot, the gateway counts as unreachable."""
+    assert causes(History(WINDOW)) == ["gateway unreachable"]
 
 
 @pytest.mark.parametrize(
-    ("gauges", "gpus", "cpu", "names"),
+    ("gauges", "gpus", "cpu", "expected"),
     [
-        ({"queued": 6}, (gpu(0.97),), 0.2, ["waiting in MAX's queue, GPU saturated"]),
-        ({"queued": 6}, (gpu(0.40),), 0.9, ["waiting in MAX's queue, batch limit reached"]),
-        ({"queued": 6}, (), 0.95, ["waiting in MAX's queue, processor saturated"]),
-        ({"queued": 6}, (), 0.2, ["waiting in MAX's queue, batch limit reached"]),
-        ({"awaiting_admission": 9}, (), 0.2, ["waiting in MAX's queue, batch limit reached"]),
+        ({"queued": 6}, (gpu(0.97),), 0.2, ["queue in MAX, GPU saturated"]),
+        ({"queued": 6}, (gpu(0.40),), 0.9, ["queue in MAX, batch limit reached"]),
+        ({"queued": 6}, (), 0.95, ["queue in MAX, CPU saturated"]),
+        ({"queued": 6}, (), 0.2, ["queue in MAX, batch limit reached"]),
+        ({"awaiting_admission": 9}, (), 0.2, ["queue in MAX, batch limit reached"]),
         ({"queued": 6, "kv_used_blocks": 97}, (gpu(0.97),), 0.2, ["KV cache full"]),
-        ({"responses_buffered": 30}, (gpu(0.97),), 0.2, ["answers pile up in MAX's API process"]),
-        ({}, (gpu(0.97, "heat"),), 0.2, ["the GPU is slowed down by heat or power"]),
+        (
+            {"responses_buffered": 30},
+            (gpu(0.97),),
+            0.2,
+            ["responses accumulate in MAX's API process"],
+        ),
+        ({}, (gpu(0.97, "heat"),), 0.2, ["GPU throttled by heat or power"]),
         ({}, (gpu(0.97),), 0.2, []),
-        ({"running": 4}, (), 0.99, ["MAX has the processor full"]),
+        ({"running": 4}, (), 0.99, ["MAX saturates the CPU"]),
         ({"running": 4}, (gpu(0.97),), 0.99, []),
         ({"running": 1}, (), 0.99, []),
     ],
 )
-def test_the_engine(gauges: Any, gpus: Any, cpu: float, names: list[str]) -> None:
-    looks = [
+def test_engine(gauges: Any, gpus: Any, cpu: float, expected: list[str]) -> None:
+    """Queues, caches and devices of the engine are distinguished."""
+    snapshots = [
         snapshot(at, gateway(at), engines=(engine(gauges),), gpus=gpus, host=host(at, cpu=cpu))
         for at in (0, 5, 10)
     ]
-    assert named(seen(*looks)) == names
+    assert causes(fill(*snapshots)) == expected
 
 
-def test_thrashing_explains_its_queue_and_quotes_its_numbers() -> None:
-    looks = [
+def test_kv_cache_thrashing() -> None:
+    """Thrashing hides the queue that it causes, and quotes it as evidence."""
+    snapshots = [
         snapshot(at, gateway(at), **busy(at, queued=5, kv_used_blocks=99, preemptions=at))
         for at in (0, 5, 10)
     ]
-    (cause,) = diagnose(seen(*looks)).causes
+    (cause,) = diagnose(fill(*snapshots)).causes
     assert isinstance(cause, Cause)
     assert cause.name == "KV cache thrashing"
     assert list(map(str, cause.evidence)) == [
@@ -84,22 +93,25 @@ def test_thrashing_explains_its_queue_and_quotes_its_numbers() -> None:
     ]
 
 
-def test_the_gateways_processor() -> None:
-    looks = [snapshot(at, gateway(at, ok=int(at), cpu_seconds=0.97 * at)) for at in (0, 10)]
-    (cause,) = diagnose(seen(*looks)).causes
-    assert cause.name == "the gateway's processor is saturated"
+def test_gateway_cpu() -> None:
+    """The gateway's CPU counts per worker."""
+    snapshots = [snapshot(at, gateway(at, ok=int(at), cpu_seconds=0.97 * at)) for at in (0, 10)]
+    (cause,) = diagnose(fill(*snapshots)).causes
+    assert cause.name == "gateway CPU saturated"
     assert str(cause.evidence[0]) == "gateway.cpu_per_worker 97 %"
     two = [snapshot(at, gateway(at, cpu_seconds=0.97 * at, workers=2)) for at in (0, 10)]
-    assert named(seen(*two)) == []
+    assert causes(fill(*two)) == []
 
 
-def test_time_that_is_lost_before_the_engine() -> None:
-    def look(at: float, n: int) -> Snapshot:
-        read = gateway(at, ok=n, ttft=times(0.5, n))
-        return snapshot(at, read, engines=(engine(time_to_first_token=times(0.06, n)),))
+def test_delay_before_max() -> None:
+    """A gateway TTFT far above MAX's TTFT is a delay between the two."""
 
-    (cause,) = diagnose(seen(look(0, 1), look(10, 41))).causes
-    assert cause.name == "first tokens are late before MAX has the request"
+    def take(at: float, n: int) -> Snapshot:
+        reading = gateway(at, ok=n, ttft=histogram(0.5, n))
+        return snapshot(at, reading, engines=(engine(time_to_first_token=histogram(0.06, n)),))
+
+    (cause,) = diagnose(fill(take(0, 1), take(10, 41))).causes
+    assert cause.name == "first tokens are delayed before requests reach MAX"
     assert list(map(str, cause.evidence)) == [
         "gateway.ttft_mean 500 ms",
         "max.ttft_mean 60.0 ms",
@@ -107,16 +119,18 @@ def test_time_that_is_lost_before_the_engine() -> None:
     ]
 
 
-def test_no_engine_and_no_gateway() -> None:
-    down = (EngineState("http://127.0.0.1:8000", "unreachable", error="no connection"),)
-    assert named(seen(snapshot(1, gateway(1, engines=down)))) == ["no engine can be asked"]
-    assert named(seen(snapshot(1))) == ["the gateway cannot be read"]
+def test_nothing_reachable() -> None:
+    """A missing gateway and a missing engine are causes of their own."""
+    down = (EngineState("http://127.0.0.1:8000", "unreachable", error="connection failed"),)
+    assert causes(fill(snapshot(1, gateway(1, engines=down)))) == ["no healthy engine"]
+    assert causes(fill(snapshot(1))) == ["gateway unreachable"]
 
 
-def test_a_machine_without_memory_and_a_container_at_its_limit() -> None:
+def test_host_limits() -> None:
+    """Full host memory and a throttled container are reported."""
     full = [snapshot(at, gateway(at), host=host(at, memory=10)) for at in (0, 10)]
-    assert named(seen(*full)) == ["memory or processor of the machine is at its limit"]
-    held = [
+    assert causes(fill(*full)) == ["host memory or container CPU at its limit"]
+    throttled = [
         snapshot(
             at,
             gateway(at),
@@ -124,45 +138,49 @@ def test_a_machine_without_memory_and_a_container_at_its_limit() -> None:
         )
         for at in (0, 10)
     ]
-    assert named(seen(*held)) == ["memory or processor of the machine is at its limit"]
+    assert causes(fill(*throttled)) == ["host memory or container CPU at its limit"]
 
 
-def rising(*, latency: float = 0.2, prompt: int = 100, output: int = 10) -> History:
-    """Half a minute as usual, then twelve seconds in which something is different."""
+def change(*, latency: float = 0.2, prompt: int = 100, output: int = 10) -> History:
+    """30 seconds of usual load, then 12 seconds with other values."""
 
-    def look(at: int) -> Snapshot:
+    def take(at: int) -> Snapshot:
         usual, new = 10 * min(at, 29), 10 * max(at - 29, 0)
-        read = gateway(at, latency=merged([times(0.2, usual), times(latency, new)]))
+        reading = gateway(at, latency=merge([histogram(0.2, usual), histogram(latency, new)]))
         tokens = {
             "prompt": 100 * usual + prompt * new,
             "completion": 10 * usual + output * new,
             "cached": 0,
         }
-        return snapshot(at, replace(read, outcomes={"ok": usual + new}, tokens=tokens))
+        return snapshot(at, replace(reading, outcomes={"ok": usual + new}, tokens=tokens))
 
-    return seen(*map(look, range(42)))
+    return fill(*map(take, range(42)))
 
 
-def test_slower_is_against_what_is_usual() -> None:
-    (slower,) = diagnose(rising(latency=0.9)).slower
+def test_slower() -> None:
+    """A latency is compared with its usual value."""
+    (slower,) = diagnose(change(latency=0.9)).slower
     assert str(slower) == "gateway.latency_p95 900 ms, usually 200 ms"
 
 
 @pytest.mark.parametrize(
-    ("fields", "name"),
+    ("fields", "cause"),
     [
-        ({"prompt": 900}, "prompts have become longer"),
-        ({"output": 90}, "answers have become longer"),
+        ({"prompt": 900}, "prompts are longer than usual"),
+        ({"output": 90}, "responses are longer than usual"),
     ],
 )
-def test_what_clients_ask_may_be_the_cause(fields: dict[str, int], name: str) -> None:
-    assert named(rising(**fields)) == [name]
+def test_changed_requests(fields: dict[str, int], cause: str) -> None:
+    """Longer prompts and responses are causes."""
+    assert causes(change(**fields)) == [cause]
 
 
-def test_a_colder_cache() -> None:
-    def look(at: int) -> Snapshot:
+def test_cache_hit_rate() -> None:
+    """A lower hit rate of MAX's prefix cache is a cause."""
+
+    def take(at: int) -> Snapshot:
         hits = min(at, 30) * 90
         counters = {"cache_hit_tokens": hits, "cache_miss_tokens": 100 * at - hits}
         return snapshot(at, gateway(at), engines=(engine(counters=counters),))
 
-    assert named(seen(*map(look, range(42)))) == ["MAX finds less of the prompts in its cache"]
+    assert causes(fill(*map(take, range(42)))) == ["prefix cache hit rate is lower than usual"]

@@ -1,4 +1,4 @@
-"""The machine, its GPUs and its containers, as far as they tell."""
+"""Readings of the host, its GPUs and its containers."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,8 @@ from maxgate.monitor.host_sources import ContainerSource, GpuSource, read_host
 from maxgate.monitor.snapshot import ContainerReading, GpuReading
 
 
-def test_this_machine() -> None:
+def test_host() -> None:
+    """The host's readings are plausible."""
     host = read_host(Path("/"))
     assert host.cores >= 1
     assert 0 < host.cpu_busy_seconds < host.cpu_seconds
@@ -20,13 +21,12 @@ def test_this_machine() -> None:
 
 
 class FakeNvml:
-    """Two GPUs; the second one tells little, and the driver may be missing."""
+    """Two GPUs, the second without optional queries; or no driver."""
 
     def __init__(self, *, driver: bool = True) -> None:
         self._driver = driver
 
     def nvmlInit(self) -> None:  # noqa: N802  # NVML's names
-        """See NVML."""
         if not self._driver:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
@@ -41,37 +41,36 @@ class FakeNvml:
     )
 
     def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
-        """See NVML."""
-        return self._told(handle, 312_000)
+        return self._optional(handle, 312_000)
 
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:  # noqa: N802
-        """See NVML."""
-        return self._told(handle, 61)
+        return self._optional(handle, 61)
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:  # noqa: N802
-        """See NVML."""
-        return self._told(handle, pynvml.nvmlClocksThrottleReasonSwPowerCap)
+        return self._optional(handle, pynvml.nvmlClocksThrottleReasonSwPowerCap)
 
     @staticmethod
-    def _told(handle: int, value: int) -> int:
+    def _optional(handle: int, value: int) -> int:
         if handle == 1:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return value
 
 
-def test_gpus_tell_what_they_can() -> None:
+def test_gpus() -> None:
+    """Unsupported queries leave their fields empty."""
     assert GpuSource(FakeNvml()).read() == (
         GpuReading(0, "GPU 0", 0.97, 3, 4, 312.0, 61, ("power limit",)),
         GpuReading(1, "GPU 1", 0.97, 3, 4),
     )
 
 
-def test_without_a_driver_there_are_no_gpus() -> None:
+def test_missing_gpu_driver() -> None:
+    """Without a driver there are no GPUs."""
     assert GpuSource(FakeNvml(driver=False)).read() == ()
 
 
 def container(name: str, labels: dict[str, str], status: str = "running") -> Any:
-    """A container as the Docker SDK has it."""
+    """A container of the Docker SDK."""
     stats = {
         "cpu_stats": {
             "cpu_usage": {"total_usage": 4_000_000_000},
@@ -82,28 +81,27 @@ def container(name: str, labels: dict[str, str], status: str = "running") -> Any
     return SimpleNamespace(name=name, labels=labels, status=status, stats=lambda **_: stats)
 
 
-class FakeDocker:
-    """Its `containers` is itself."""
+class FakeDockerClient:
+    """Lists the given containers; without any, the Docker Engine is unreachable."""
 
-    def __init__(self, *found: Any) -> None:
-        self._found = found
+    def __init__(self, *containers: Any) -> None:
+        self._containers = containers
         self.calls = 0
 
     @property
-    def containers(self) -> "FakeDocker":
-        """The collection."""
+    def containers(self) -> "FakeDockerClient":
         return self
 
     def list(self, **_: Any) -> list[Any]:
-        """What there is; nothing given is a Docker Engine that has gone."""
         self.calls += 1
-        if not self._found:
-            raise DockerException("gone")
-        return list(self._found)
+        if not self._containers:
+            raise DockerException("connection refused")
+        return list(self._containers)
 
 
-def test_our_containers_are_read_and_no_others() -> None:
-    docker = FakeDocker(
+def test_containers() -> None:
+    """Only the containers of maxgate and of its Compose services are read."""
+    docker = FakeDockerClient(
         container("stack-max-1", {"com.docker.compose.service": "max"}),
         container("maxgate-engine", {"maxgate.engine": "x"}, status="exited"),
         container("postgres", {"com.docker.compose.service": "db"}),
@@ -114,8 +112,9 @@ def test_our_containers_are_read_and_no_others() -> None:
     )
 
 
-def test_without_a_docker_engine_it_is_asked_less_and_less() -> None:
-    docker = FakeDocker()
+def test_missing_docker_engine() -> None:
+    """A missing Docker Engine is retried with backoff."""
+    docker = FakeDockerClient()
     source = ContainerSource(lambda **_: docker)
     assert [source.read(second) for second in range(6)] == [()] * 6
     assert docker.calls == 3

@@ -1,158 +1,99 @@
-"""Gateway and MAX are asked over HTTP; who does not answer is left alone for a while."""
-
-from contextlib import suppress
+"""Reading of the gateway and of engines over HTTP."""
 
 import httpx
 import pytest
 import respx
-from hypothesis import given
-from hypothesis import strategies as st
 
-from maxgate.monitor.gateway_metrics import read_gateway
+from maxgate.monitor.gateway_metrics import parse_gateway_metrics
 from maxgate.monitor.http_sources import EngineSource, GatewaySource, metrics_url
-from maxgate.monitor.max_metrics import read_engine
-from maxgate.monitor.snapshot import EngineReading, EngineState
-from tests.unit.monitor.examples import gateway
+from maxgate.monitor.max_metrics import parse_max_metrics
+from maxgate.monitor.snapshot import EngineReading
+from tests.fakes.gateway import StartGateway
+from tests.unit.monitor.examples import ENGINE_METRICS_URL, gateway
+from tests.unit.monitor.test_gateway_metrics import METRICS
+from tests.unit.monitor.test_max_metrics import MAX_TEXT
 
 URL = "http://gateway:8000"
-METRICS = {
-    "requests": {"by_outcome": {"ok": 2}, "in_flight": 1},
-    "tokens": {"prompt": 20, "completion": 8, "cached": 0, "total": 28},
-    "models": {
-        name: {
-            "latency_seconds": {"count": 1, "mean": 0.5, "buckets": [[0.4, 0.6, 1]]},
-            "time_to_first_token_seconds": {"count": 0, "mean": None, "buckets": []},
-            "time_per_output_token_seconds": {"count": 0, "mean": None},
-        }
-        for name in ("a", "b")
-    },
-    "engines": [
-        {
-            "url": "http://max:8080",
-            "state": "healthy",
-            "models": ["a"],
-            "in_flight": 1,
-            "error": None,
-        }
-    ],
-    "workers": 2,
-    "processes": {"cpu_seconds": 3.5, "resident_bytes": 1000},
-    "uptime_seconds": 60.0,
-}
-WITHOUT_A_PORT = {**METRICS, "engines": [{"url": "http://max:http"}]}
 
 
-async def test_the_gateways_models_are_read_together(respx_mock: respx.Router) -> None:
+async def test_gateway(respx_mock: respx.Router) -> None:
+    """The gateway's metrics are requested with buckets."""
     route = respx_mock.get(URL + "/metrics", params={"buckets": "true"})
     route.respond(json=METRICS)
     async with httpx.AsyncClient() as client:
-        reading, error = await GatewaySource(client, URL + "/").read(0)
-    assert error is None
-    assert reading is not None
-    assert reading.latency.buckets == ((0.4, 0.6, 2),)
-    assert reading.latency.total == 1.0
-    assert (reading.workers, reading.uptime, reading.cpu_seconds) == (2, 60, 3.5)
-    assert reading.engines == (EngineState("http://max:8080", "healthy", ("a",), 1),)
+        result = await GatewaySource(client, URL + "/").read(0)
+    assert result == (parse_gateway_metrics(METRICS), None)
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("response", "message"),
     [
-        (httpx.ConnectError("refused"), "no connection"),
-        (httpx.ReadTimeout("slow"), "no answer within 3 s"),
-        (httpx.RemoteProtocolError("bye"), "hung up"),
-        (httpx.Response(500), "answered 500"),
-        (httpx.Response(401), "answered 401; give a key with --api-key"),
-        (httpx.Response(200, text="# TYPE a counter"), "it answers, but not as maxgate does"),
-        (httpx.Response(200, json={"requests": 3}), "it answers, but not as maxgate does"),
-        (httpx.Response(200, json=[]), "it answers, but not as maxgate does"),
-        (httpx.Response(200, json=WITHOUT_A_PORT), "it answers, but not as maxgate does"),
+        (httpx.ConnectError("refused"), "connection failed"),
+        (httpx.ReadTimeout("slow"), "no response within 3 s"),
+        (httpx.RemoteProtocolError("bye"), "connection closed"),
+        (httpx.Response(500), "HTTP 500"),
+        (httpx.Response(401), "HTTP 401, set --api-key"),
+        (httpx.Response(200, text="# TYPE a counter"), "not a maxgate gateway"),
+        (httpx.Response(200, json={"requests": 3}), "not a maxgate gateway"),
     ],
 )
-async def test_why_the_gateway_cannot_be_read(
-    respx_mock: respx.Router, answer: httpx.Response | Exception, said: str
+async def test_gateway_errors(
+    respx_mock: respx.Router, response: httpx.Response | Exception, message: str
 ) -> None:
-    respx_mock.get(URL + "/metrics").side_effect = [answer]
+    """A failed read returns a short error."""
+    respx_mock.get(URL + "/metrics").side_effect = [response]
     async with httpx.AsyncClient() as client:
-        assert await GatewaySource(client, URL).read(0) == (None, said)
+        assert await GatewaySource(client, URL).read(0) == (None, message)
 
 
-async def test_a_gateway_that_is_away_is_asked_less_and_less_and_is_back_at_once(
-    respx_mock: respx.Router,
-) -> None:
+async def test_backoff(respx_mock: respx.Router) -> None:
+    """An unreachable gateway is retried after 1, 2, 4, 8 and 10 s, and read again at once."""
     route = respx_mock.get(URL + "/metrics")
     route.side_effect = httpx.ConnectError("refused")
-    asked = []
+    attempts = []
     async with httpx.AsyncClient() as client:
         source = GatewaySource(client, URL)
         for second in range(40):
             before = route.call_count
-            assert await source.read(second) == (None, "no connection")
-            asked += [second] if route.call_count > before else []
+            assert await source.read(second) == (None, "connection failed")
+            attempts += [second] if route.call_count > before else []
         route.side_effect = None
         route.respond(json=METRICS)
-        assert [(await source.read(at))[1] for at in (44, 45, 46)] == ["no connection", None, None]
-    assert asked == [0, 1, 3, 7, 15, 25, 35]
+        errors = [(await source.read(at))[1] for at in (44, 45, 46)]
+    assert attempts == [0, 1, 3, 7, 15, 25, 35]
+    assert errors == ["connection failed", None, None]
 
 
-MAX_TEXT = """\
-# TYPE maxserve_num_requests_running gauge
-maxserve_num_requests_running 3.0
-# TYPE maxserve_request_count_total counter
-maxserve_request_count_total{code="200",path="/v1/completions"} 5.0
-maxserve_request_count_total{code="400",path="/v1/completions"} 2.0
-# TYPE maxserve_cache_hits_tokens_total counter
-maxserve_cache_hits_tokens_total{tier="g0"} 7.0
-maxserve_cache_hits_tokens_total{tier="external"} 1.0
-maxserve_cache_hits_tokens_total 8.0
-# TYPE maxserve_batch_size histogram
-maxserve_batch_size_bucket{batch_type="TG",le="4.0"} 10.0
-maxserve_batch_size_bucket{batch_type="TG",le="+Inf"} 10.0
-maxserve_batch_size_sum{batch_type="TG"} 30.0
-maxserve_batch_size_count{batch_type="TG"} 10.0
-# TYPE maxserve_time_to_first_token_milliseconds histogram
-maxserve_time_to_first_token_milliseconds_bucket{le="50.0"} 4.0
-maxserve_time_to_first_token_milliseconds_bucket{le="100.0"} 6.0
-maxserve_time_to_first_token_milliseconds_bucket{le="+Inf"} 6.0
-maxserve_time_to_first_token_milliseconds_sum 250.0
-# TYPE other gauge
-other 1.0
-"""
-
-
-async def test_max_is_read_on_the_port_after_its_own(respx_mock: respx.Router) -> None:
-    respx_mock.get("http://127.0.0.1:8001/metrics").respond(text=MAX_TEXT)
+async def test_gateway_that_stopped(start_gateway: StartGateway) -> None:
+    """A gateway that stopped is unreachable."""
     async with httpx.AsyncClient() as client:
-        (reading,) = await EngineSource(client).read(0, gateway(1))
-    assert reading.error is None
-    assert reading.gauges == {"running": 3}
-    assert reading.counters == {"requests": 7, "cache_hit_tokens": 8}
-    assert {name: (h.buckets, h.total) for name, h in reading.histograms.items()} == {
-        "batch_size_decode": (((0, 4, 10),), 30),
-        "time_to_first_token": (((0, 0.05, 4), (0.05, 0.1, 2)), 0.25),
-    }
+        async with start_gateway() as running:
+            source = GatewaySource(client, running.url)
+            assert (await source.read(0))[1] is None
+        assert await source.read(1) == (None, "connection failed")
 
 
-async def test_engines_stay_known_while_the_gateway_is_away(respx_mock: respx.Router) -> None:
-    route = respx_mock.get("http://127.0.0.1:8001/metrics")
-    route.respond(text=MAX_TEXT)
+async def test_engines_of_the_gateway(respx_mock: respx.Router) -> None:
+    """Engines are discovered through the gateway, and remembered while it is unreachable."""
+    respx_mock.get(ENGINE_METRICS_URL).respond(text=MAX_TEXT)
+    expected = (parse_max_metrics(ENGINE_METRICS_URL, MAX_TEXT),)
     async with httpx.AsyncClient() as client:
         source = EngineSource(client)
-        await source.read(0, gateway(1))
-        (reading,) = await source.read(1, None)
-    assert reading.gauges == {"running": 3}
+        assert await source.read(0, gateway(1)) == expected
+        assert await source.read(1, None) == expected
 
 
 @pytest.mark.parametrize("text", ["<html>", "", "other 1.0\n"])
-async def test_metrics_of_somebody_else(respx_mock: respx.Router, text: str) -> None:
+async def test_engine_errors(respx_mock: respx.Router, text: str) -> None:
+    """An engine without metrics of MAX has an error, repeated until the next attempt."""
     respx_mock.get("http://max:1/metrics").respond(text=text)
     async with httpx.AsyncClient() as client:
         source = EngineSource(client, ["http://max:1/metrics"])
         (reading,) = await source.read(0, None)
-        (again,) = await source.read(0.5, None)
+        (repeated,) = await source.read(0.5, None)
     assert isinstance(reading, EngineReading)
     assert reading.error is not None
-    assert again == reading
+    assert repeated == reading
 
 
 @pytest.mark.parametrize(
@@ -164,25 +105,6 @@ async def test_metrics_of_somebody_else(respx_mock: respx.Router, text: str) -> 
         ("http://[::1]:8000/", "http://[::1]:8001/metrics"),
     ],
 )
-def test_where_the_metrics_are(engine: str, metrics: str) -> None:
+def test_metrics_url(engine: str, metrics: str) -> None:
+    """MAX's metrics are on the port after the engine's."""
     assert metrics_url(engine) == metrics
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
-    max_leaves=9,
-)
-
-
-@given(st.sampled_from(sorted(METRICS)), json_values)
-def test_whatever_json_comes_is_a_reading_or_a_reason(field: str, value: object) -> None:
-    with suppress(ValueError):
-        metrics_of = read_gateway({**METRICS, field: value}).engines
-        assert all(metrics_url(engine.url) for engine in metrics_of)
-
-
-@given(st.text() | st.text().map(lambda text: MAX_TEXT + text))
-def test_whatever_text_comes_is_a_reading_or_a_reason(text: str) -> None:
-    with suppress(ValueError):
-        assert read_engine("http://max", text).url == "http://max"

@@ -1,29 +1,32 @@
-"""Numbers are about the stretch between snapshots, and only what is known is told."""
+"""Metrics computed from the snapshots in the window."""
 
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
-from maxgate.monitor.catalogue import CATALOGUE, show
-from maxgate.monitor.histogram import merged
-from maxgate.monitor.metrics import numbers
+from maxgate.monitor.histogram import merge
+from maxgate.monitor.http_sources import GatewaySource
+from maxgate.monitor.metrics import compute_metrics, count_outcomes
 from maxgate.monitor.snapshot import ContainerReading, Snapshot
-from tests.unit.monitor.examples import engine, gateway, gpu, host, snapshot, times
+from tests.fakes.gateway import StartGateway
+from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.unit.monitor.examples import engine, gateway, gpu, histogram, host, snapshot
 
 
-def told(*snapshots: Snapshot, prefix: str = "") -> dict[str, Any]:
-    """The numbers after these looks whose names start so."""
-    found = numbers(snapshots)
-    return {name: round(value, 6) for name, value in found.items() if name.startswith(prefix)}
+def compute(*snapshots: Snapshot, prefix: str = "") -> dict[str, Any]:
+    """The metrics whose names start with the prefix, rounded."""
+    metrics = compute_metrics(snapshots)
+    return {name: round(value, 6) for name, value in metrics.items() if name.startswith(prefix)}
 
 
-def test_the_gateways_numbers_over_ten_seconds() -> None:
-    slow = times(5.0, 10)
+def test_gateway_metrics() -> None:
+    """Gateway metrics cover only the interval between the snapshots."""
+    slow = histogram(5.0, 10)
     before = gateway(100, ok=10, latency=slow)
-    after = gateway(110, ok=50, failed=10, latency=merged([slow, times(0.2, 40)]))
-    found = told(snapshot(100, before), snapshot(110, after), prefix="gateway.")
-    assert found == {
+    after = gateway(110, ok=50, failed=10, latency=merge([slow, histogram(0.2, 40)]))
+    assert compute(snapshot(100, before), snapshot(110, after), prefix="gateway.") == {
         "gateway.up": 1,
         "gateway.requests": 5,
         "gateway.errors": 1,
@@ -50,9 +53,9 @@ def test_the_gateways_numbers_over_ten_seconds() -> None:
     }
 
 
-def test_one_look_gives_no_rates() -> None:
-    found = told(snapshot(5, gateway(5, ok=3), host=host(5)))
-    assert found == {
+def test_single_snapshot() -> None:
+    """A single snapshot gives no rates."""
+    assert compute(snapshot(5, gateway(5, ok=3), host=host(5))) == {
         "gateway.up": 1,
         "gateway.in_flight": 2,
         "gateway.memory": 2**27,
@@ -64,43 +67,49 @@ def test_one_look_gives_no_rates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "percentiles"), [(19, ["50"]), (20, ["50", "95"]), (100, ["50", "95", "99"])]
+    ("responses", "percentiles"), [(19, ["50"]), (20, ["50", "95"]), (100, ["50", "95", "99"])]
 )
-def test_a_percentile_needs_answers_beyond_it(answers: int, percentiles: list[str]) -> None:
-    looks = [snapshot(at, gateway(at, ok=n)) for at, n in ((0, 0), (10, answers))]
-    found = told(*looks, prefix="gateway.latency_p")
-    assert [name.removeprefix("gateway.latency_p") for name in found] == percentiles
+def test_percentiles_need_enough_values(responses: int, percentiles: list[str]) -> None:
+    """P95 needs 20 responses and P99 needs 100."""
+    snapshots = [snapshot(at, gateway(at, ok=n)) for at, n in ((0, 0), (10, responses))]
+    metrics = compute(*snapshots, prefix="gateway.latency_p")
+    assert [name.removeprefix("gateway.latency_p") for name in metrics] == percentiles
 
 
-def test_a_queue_that_an_idle_engine_no_longer_publishes_is_empty() -> None:
-    idle = replace(engine(), gauges={"running": 0.0})
-    looks = [snapshot(at, engines=(one,)) for at, one in ((0, engine({"queued": 6})), (10, idle))]
-    assert told(*looks)["max.queued"] == 3
+def test_unreachable_gateway() -> None:
+    """An unreachable gateway has no metrics except `gateway.up`."""
+    assert compute(snapshot(1, gateway(1)), snapshot(2)) == {"gateway.up": 0}
 
 
-def test_while_the_gateway_is_away_nothing_is_said_of_it() -> None:
-    assert told(snapshot(1, gateway(1)), snapshot(2)) == {"gateway.up": 0}
+def test_outage() -> None:
+    """Requests served while the gateway was unreachable are counted."""
+    snapshots = [snapshot(10, gateway(10)), snapshot(15), snapshot(20, gateway(20, ok=30))]
+    assert compute(*snapshots)["gateway.requests"] == 3
 
 
-def test_what_happened_while_nobody_could_ask_is_not_lost() -> None:
-    looks = [snapshot(10, gateway(10)), snapshot(15), snapshot(20, gateway(20, ok=30))]
-    assert told(*looks)["gateway.requests"] == 3
+def test_restarted_gateway() -> None:
+    """After a restart, rates cover the time since the restart."""
+    snapshots = [snapshot(10, gateway(500, ok=900)), snapshot(20, gateway(5, ok=29))]
+    assert compute(*snapshots)["gateway.requests"] == 6  # 29 and one client error in 5 s
 
 
-def test_after_a_restart_all_that_was_counted_since_is_counted() -> None:
-    looks = [snapshot(10, gateway(500, ok=900)), snapshot(20, gateway(5, ok=29))]
-    assert told(*looks)["gateway.requests"] == 6  # 29 and the client's own mistake, in 5 s
+def test_outcomes() -> None:
+    """Unsuccessful requests are counted in the interval and since the gateway's start."""
+    snapshots = [snapshot(at, gateway(at, ok=9 * at, failed=at)) for at in (10, 15)]
+    assert count_outcomes(snapshots) == {"timeout": (5, 15), "client_error": (0, 1)}
+    assert count_outcomes([snapshot(0)]) == {}
 
 
-def test_the_engines_numbers() -> None:
+def test_engine_metrics() -> None:
+    """Engine metrics are rates of counters, means of gauges and means of histograms."""
     before = engine({"queued": 2}, {"output_tokens": 100, "preemptions": 0, "cache_hit_tokens": 0})
     after = engine(
         {"queued": 4, "kv_used_blocks": 90},
         {"output_tokens": 300, "preemptions": 5, "cache_hit_tokens": 30, "cache_miss_tokens": 90},
-        batch_size_decode=times(8.0, 20),
+        batch_size_decode=histogram(8.0, 20),
     )
-    found = told(snapshot(0, engines=(before,)), snapshot(10, engines=(after,)), prefix="max.")
-    assert found == {
+    snapshots = [snapshot(0, engines=(before,)), snapshot(10, engines=(after,))]
+    assert compute(*snapshots, prefix="max.") == {
         "max.up": 1,
         "max.running": 1,
         "max.queued": 3,
@@ -112,18 +121,31 @@ def test_the_engines_numbers() -> None:
     }
 
 
-def test_an_engine_that_started_anew_is_counted_from_zero() -> None:
-    looks = [
+def test_missing_gauge() -> None:
+    """A queue that an idle engine stops publishing counts as empty."""
+    idle = replace(engine(), gauges={"running": 0.0})
+    readings = ((0, engine({"queued": 6})), (10, idle))
+    assert compute(*(snapshot(at, engines=(e,)) for at, e in readings))["max.queued"] == 3
+
+
+def test_restarted_engine() -> None:
+    """After a restart, counters start at zero at the last reading before it."""
+    snapshots = [
         snapshot(at, engines=(engine(counters={"output_tokens": n}),))
         for at, n in ((0, 1000), (10, 50), (20, 250))
     ]
-    assert told(*looks)["max.output_tokens"] == 12.5  # 250 in the 20 s since it was last seen
+    assert compute(*snapshots)["max.output_tokens"] == 12.5  # 250 in 20 s
 
 
-def test_machine_and_gpu() -> None:
-    looks = [snapshot(at, host=host(at, cpu=0.25), gpus=(gpu(0.9, "heat"),)) for at in (0, 10)]
-    assert told(*looks, prefix="host.") == {"host.cpu": 0.25, "host.memory": 0.4, "host.disk": 0.3}
-    assert told(*looks, prefix="gpu.") == {
+def test_host_and_gpu_metrics() -> None:
+    """Host and GPU metrics are shares of their capacity."""
+    snapshots = [snapshot(at, host=host(at, cpu=0.25), gpus=(gpu(0.9, "heat"),)) for at in (0, 10)]
+    assert compute(*snapshots, prefix="host.") == {
+        "host.cpu": 0.25,
+        "host.memory": 0.4,
+        "host.disk": 0.3,
+    }
+    assert compute(*snapshots, prefix="gpu.") == {
         "gpu.utilisation": 0.9,
         "gpu.memory": 0.5,
         "gpu.power": 300,
@@ -132,42 +154,40 @@ def test_machine_and_gpu() -> None:
     }
 
 
-def test_containers() -> None:
+def test_container_metrics() -> None:
+    """Container metrics are cores and shares of the container's limits."""
+
     def container(**fields: Any) -> ContainerReading:
         return ContainerReading("max", "running", memory_used=3, memory_limit=4, **fields)
 
-    looks = [
+    snapshots = [
         snapshot(0, containers=(container(cpu_seconds=1.0),)),
         snapshot(10, containers=(container(cpu_seconds=21.0, periods=100, throttled_periods=40),)),
     ]
-    assert told(*looks, prefix="container.") == {
+    assert compute(*snapshots, prefix="container.") == {
         "container.cpu_cores": 2,
         "container.memory": 0.75,
         "container.throttled": 0.4,
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [
-        ("gateway.ttft_p95", 0.0123, "12.3 ms"),
-        ("gateway.ttft_p95", 0.4123, "412 ms"),
-        ("gateway.ttft_p95", 1.2, "1.20 s"),
-        ("gateway.error_share", 0.0, "0 %"),
-        ("gateway.error_share", 0.0012, "0.1 %"),
-        ("max.kv_used", 0.97, "97 %"),
-        ("gateway.memory", 2**30 * 1.5, "1.5 GiB"),
-        ("gateway.memory", 2**27, "128 MiB"),
-        ("gateway.output_tokens", 1234.5, "1,234/s"),
-        ("gateway.requests", 2.345, "2.35/s"),
-        ("max.running", 8.0, "8"),
-        ("max.queued", 12.34, "12.3"),
-        ("gpu.power", 312.4, "312 W"),
-    ],
-)
-def test_numbers_are_shown_with_their_units(name: str, value: float, shown: str) -> None:
-    assert show(name, value) == shown
-
-
-def test_every_number_is_in_the_catalogue_with_a_text() -> None:
-    assert all(quantity.text for quantity in CATALOGUE.values())
+async def test_real_gateway(start_gateway: StartGateway) -> None:
+    """Two readings of a real gateway give the requests that it served in between."""
+    engine = FakeMax(scripts=[Script(), *[Script()] * 25, Script(status=500)])
+    async with start_gateway(engine) as running, httpx.AsyncClient() as client:
+        source = GatewaySource(client, running.url)
+        await running.chat()
+        before, _ = await source.read(0)
+        for _ in range(25):
+            await running.chat(stream=True)
+        await running.chat()
+        after, _ = await source.read(10)
+    assert before is not None
+    assert after is not None
+    # The test is faster than 10 s, so the gateway's clock gives the interval.
+    interval = after.uptime - before.uptime
+    metrics = compute_metrics([Snapshot(0, 0.0, before), Snapshot(10, interval, after)])
+    assert (metrics["gateway.answers"], metrics["gateway.error_share"]) == (25, 1 / 26)
+    assert metrics["gateway.output_tokens_each"] == len(ANSWER) + 1
+    assert 0 < metrics["gateway.ttft_p95"] <= metrics["gateway.latency_p95"]
+    assert "gateway.latency_p99" not in metrics

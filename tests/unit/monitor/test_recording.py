@@ -1,48 +1,84 @@
-"""What is recorded comes back whole, and a file that is not whole says so."""
+"""Files of recorded snapshots."""
 
 from pathlib import Path
 
 import pytest
 
 from maxgate.errors import ConfigurationError
-from maxgate.monitor.feed import recorded
-from maxgate.monitor.recording import Recorder, Recording, replay
-from maxgate.monitor.snapshot import ContainerReading, Snapshot
-from tests.unit.monitor.examples import engine, gateway, gpu, host, snapshot, times
+from maxgate.monitor.recording import Recorder, Recording
+from maxgate.monitor.snapshot import ContainerReading
+from tests.unit.monitor.examples import engine, gateway, gpu, histogram, host, snapshot
 
-LOOKS = (
+SNAPSHOTS = (
     snapshot(0.5),
     snapshot(
         1.5,
         gateway(1, ok=3, failed=1),
-        engines=(engine({}, {"preemptions": 1}, batch_size=times(3, 2)),),
+        engines=(engine({}, {"preemptions": 1}, batch_size=histogram(3, 2)),),
         host=host(1),
         gpus=(gpu(0.5, "heat"),),
         containers=(ContainerReading("max", "running", 1.0, 2, 3, 4, 5),),
     ),
     snapshot(4.5, gateway(4, ok=3)),
 )
+# Files with these keys exist, so the keys cannot change.
+OLD_FILE = b"""\
+{"format":"maxgate-monitor","version":1,"url":"http://gateway"}
+{"at":1800000001.0,"elapsed":1.0,"gateway":{"uptime":1.0,"workers":1,"in_flight":2,\
+"outcomes":{"ok":1,"timeout":0,"client_error":1},"tokens":{"prompt":100,"completion":10,"cached":0},\
+"latency":{"buckets":[[0.198,0.2,1]],"total":0.2},\
+"time_to_first_token":{"buckets":[[0.0495,0.05,1]],"total":0.05},\
+"time_per_output_token":{"buckets":[[0.0099,0.01,1]],"total":0.01},\
+"cpu_seconds":0.1,"resident_bytes":134217728,"engines":[{"url":"http://127.0.0.1:8000",\
+"state":"healthy","models":["small"],"in_flight":2,"error":null}]},"gateway_error":null,\
+"engines":[{"url":"http://127.0.0.1:8001/metrics","gauges":{"running":1.0,"queued":0.0,\
+"kv_used_blocks":5.0,"kv_total_blocks":100.0},"counters":{},"histograms":{},"error":null}],\
+"host":{"cores":2,"cpu_busy_seconds":0.5,"cpu_seconds":2.0,"memory_used":4,"memory_total":10,\
+"disk_used":3,"disk_total":10},"gpus":[{"index":0,"name":"H200","utilisation":0.5,\
+"memory_used":70,"memory_total":140,"power_watts":300.0,"temperature_celsius":60.0,\
+"slowed_by":["heat"]}],"containers":[{"name":"max","status":"running","cpu_seconds":1.0,\
+"memory_used":2,"memory_limit":3,"periods":4,"throttled_periods":5}]}
+"""
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A recording of three looks."""
+    """A recording of three snapshots."""
     path = tmp_path / "a.jsonl"
     with Recorder(path, "http://gateway") as recorder:
-        for look in LOOKS:
-            recorder.write(look)
+        for one in SNAPSHOTS:
+            recorder.write(one)
     return path
 
 
-def test_a_recording_gives_back_what_was_seen(file: Path) -> None:
+def test_round_trip(file: Path) -> None:
+    """A recording returns the snapshots that were written."""
     recording = Recording(file)
-    assert (recording.url, recording.snapshots, recording.damaged) == ("http://gateway", LOOKS, 0)
+    assert recording.url == "http://gateway"
+    assert (recording.snapshots, recording.damaged) == (SNAPSHOTS, 0)
 
 
-def test_a_recording_that_was_cut_off_is_good_up_to_there(file: Path) -> None:
+def test_truncated_file(file: Path) -> None:
+    """A truncated recording is readable up to its last full line."""
     file.write_bytes(file.read_bytes()[:-40])
     recording = Recording(file)
-    assert (recording.snapshots, recording.damaged) == (LOOKS[:2], 1)
+    assert (recording.snapshots, recording.damaged) == (SNAPSHOTS[:2], 1)
+
+
+def test_old_file(tmp_path: Path) -> None:
+    """A file written by an earlier version is read."""
+    path = tmp_path / "old.jsonl"
+    path.write_bytes(OLD_FILE)
+    assert Recording(path).snapshots == (
+        snapshot(
+            1.0,
+            gateway(1, ok=1),
+            engines=(engine(),),
+            host=host(1),
+            gpus=(gpu(0.5, "heat"),),
+            containers=(ContainerReading("max", "running", 1.0, 2, 3, 4, 5),),
+        ),
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,44 +88,19 @@ def test_a_recording_that_was_cut_off_is_good_up_to_there(file: Path) -> None:
         (b"\x00\xff", "not a recording of monitor.py"),
         (b'{"format":"maxgate-load-test"}', "not a recording of monitor.py"),
         (b"[]", "not a recording of monitor.py"),
-        (b'{"format":"maxgate-monitor","version":0}', "version 0 of a recording"),
-        (b'{"format":"maxgate-monitor","version":1}\n{"a', "the recording is empty"),
+        (b'{"format":"maxgate-monitor","version":0}', "recording version 0 is not supported"),
+        (b'{"format":"maxgate-monitor","version":1}\n{"a', "the recording has no snapshots"),
     ],
 )
-def test_other_files_are_named_for_what_they_are(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_invalid_file(tmp_path: Path, content: bytes, message: str) -> None:
+    """Other files, other versions and empty recordings are rejected."""
     path = tmp_path / "b.jsonl"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=message):
         Recording(path)
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
+    """A file in a missing folder cannot be recorded."""
     with pytest.raises(ConfigurationError, match="cannot write"):
         Recorder(tmp_path / "no" / "a.jsonl", "")
-
-
-async def test_a_replay_has_the_pauses_of_the_recording_at_its_own_speed(file: Path) -> None:
-    pauses = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    seen = [look async for look in replay(Recording(file), 2.0, sleep)]
-    assert (tuple(seen), pauses) == (LOOKS, [0, 0.5, 1.5])
-
-
-async def test_a_snapshot_is_written_before_anybody_sees_it(tmp_path: Path) -> None:
-    path = tmp_path / "c.jsonl"
-
-    async def feed() -> object:
-        for look in LOOKS:
-            yield look
-
-    seen: list[Snapshot] = []
-    with Recorder(path, "") as recorder:
-        async for look in recorded(feed(), recorder):  # type: ignore[arg-type]
-            seen.append(look)
-            assert len(path.read_text().splitlines()) == len(seen) + 1
-    assert tuple(seen) == LOOKS

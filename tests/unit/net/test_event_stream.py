@@ -1,4 +1,4 @@
-"""Events come out the same, however their bytes were split on the way."""
+"""Events are decoded the same, however their bytes are split."""
 
 from itertools import pairwise
 
@@ -16,25 +16,30 @@ EVENTS = [b'{"a": 1}', b"two\nlines", "€".encode(), b"", b"[DONE]"]
 
 
 def decode(pieces: list[bytes]) -> list[bytes]:
+    """Decode the pieces with one decoder."""
     decoder = EventStreamDecoder()
     return [event for piece in pieces for event in decoder.feed(piece)]
 
 
-def test_all_forms_of_the_standard() -> None:
+def test_standard_forms() -> None:
+    """All line endings, comments, other fields and multi-line data are understood."""
     assert decode([STREAM]) == EVENTS
 
 
-def test_byte_by_byte() -> None:
+def test_single_bytes() -> None:
+    """Bytes that arrive one by one give the same events."""
     assert decode([bytes([byte]) for byte in STREAM]) == EVENTS
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20).map(sorted))
-def test_any_split_gives_the_same_events(cuts: list[int]) -> None:
+def test_any_split(cuts: list[int]) -> None:
+    """Every way to split the bytes gives the same events."""
     bounds = [0, *cuts, len(STREAM)]
     pieces = [STREAM[a:b] for a, b in pairwise(bounds)]
     assert decode(pieces) == EVENTS
 
 
 @pytest.mark.parametrize("received", [b"data: half an event\n", b"data: x", b"\n", b":\n"])
-def test_what_is_not_complete_is_no_event(received: bytes) -> None:
+def test_incomplete_event(received: bytes) -> None:
+    """An event without its empty line is not returned."""
     assert decode([received]) == []

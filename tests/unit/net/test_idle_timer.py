@@ -1,58 +1,62 @@
-"""What was set last counts, and one timer serves all."""
+"""The timer fires once, after the last reset, and reuses one event loop timer."""
 
 from maxgate.net.idle_timer import IdleTimer
 from tests.fakes.timer_loop import FakeLoop
 
 
-def test_it_passes_once_when_its_time_is_over() -> None:
-    loop, passed = FakeLoop(), [0]
-    deadline = IdleTimer(loop, lambda: passed.append(1))
-    deadline.set(5)
-    loop.go_to(4.9)
-    assert passed == [0]
-    loop.go_to(20)
-    assert passed == [0, 1]
-
-
-def test_moving_it_on_keeps_the_timer() -> None:
+def start_timer() -> tuple[FakeLoop, IdleTimer, list[float]]:
+    """Return a fake loop, a timer on it and the list of times at which the timer fired."""
     loop = FakeLoop()
-    passed_at: list[float] = []
-    deadline = IdleTimer(loop, lambda: passed_at.append(loop.now))
+    fired_at: list[float] = []
+    return loop, IdleTimer(loop, lambda: fired_at.append(loop.now)), fired_at
+
+
+def test_fires_once() -> None:
+    """The callback runs once, when the timeout has passed."""
+    loop, timer, fired_at = start_timer()
+    timer.reset(5)
+    loop.go_to(4.9)
+    assert fired_at == []
+    loop.go_to(20)
+    assert fired_at == [5]
+
+
+def test_reset_to_later() -> None:
+    """Extending the timeout keeps the event loop timer."""
+    loop, timer, fired_at = start_timer()
     for now in range(4):
         loop.go_to(now)
-        deadline.set(5)
+        timer.reset(5)
     assert len(loop.timers) == 1
     loop.go_to(20)
-    assert passed_at == [8]
+    assert fired_at == [8]
 
 
-def test_moving_it_nearer_counts_too() -> None:
-    loop = FakeLoop()
-    passed_at: list[float] = []
-    deadline = IdleTimer(loop, lambda: passed_at.append(loop.now))
-    deadline.set(50)
-    deadline.set(3)
+def test_reset_to_earlier() -> None:
+    """Shortening the timeout takes effect."""
+    loop, timer, fired_at = start_timer()
+    timer.reset(50)
+    timer.reset(3)
     loop.go_to(60)
-    assert passed_at == [3]
+    assert fired_at == [3]
 
 
-def test_one_that_is_cleared_may_be_set_again() -> None:
-    loop = FakeLoop()
-    passed_at: list[float] = []
-    deadline = IdleTimer(loop, lambda: passed_at.append(loop.now))
-    deadline.set(3)
-    deadline.clear()
+def test_cancel() -> None:
+    """A cancelled timer does not fire until it is reset."""
+    loop, timer, fired_at = start_timer()
+    timer.reset(3)
+    timer.cancel()
     loop.go_to(10)
-    assert passed_at == []
-    deadline.set(3)
+    assert fired_at == []
+    timer.reset(3)
     loop.go_to(20)
-    assert passed_at == [13]
+    assert fired_at == [13]
 
 
-def test_one_that_is_closed_never_passes() -> None:
-    loop, passed = FakeLoop(), [0]
-    deadline = IdleTimer(loop, lambda: passed.append(1))
-    deadline.set(3)
-    deadline.close()
+def test_close() -> None:
+    """A closed timer never fires and leaves no event loop timer behind."""
+    loop, timer, fired_at = start_timer()
+    timer.reset(3)
+    timer.close()
     loop.go_to(10)
-    assert (passed, loop.timers[0].cancelled) == ([0], True)
+    assert (fired_at, loop.timers[0].cancelled) == ([], True)

@@ -1,4 +1,4 @@
-"""Reports for tests, from seeded values and by the load test's own statistics."""
+"""Example reports for tests, from seeded random values and the statistics of the load test."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from maxgate.results.distribution import Interval
+from maxgate.report.runs import Run
+from maxgate.results.distribution import Distribution, Interval
 from maxgate.results.files import write_report
 from maxgate.results.metrics import DEFINITIONS
 from maxgate.results.report import (
+    Change,
     Chunks,
     Client,
     InFlight,
@@ -24,7 +26,7 @@ from maxgate.results.report import (
     Tokens,
     Workload,
 )
-from maxgate.results.summary import summarise
+from maxgate.results.summary import summarize
 
 STARTED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -39,7 +41,7 @@ def level(
     seed: int = 1,
     **fields: Any,
 ) -> Level:
-    """One closed-loop level; latencies are spread by a quarter around their median."""
+    """Build a closed-loop level with log-normal latencies (sigma 0.25) around this median."""
     rng = np.random.default_rng(seed)
     latencies = latency * np.exp(rng.normal(0, 0.25, count))
     firsts = ttft * np.exp(rng.normal(0, 0.25, count))
@@ -78,7 +80,7 @@ def level(
             count=count * 20, tokens_per_chunk=1.0, shared_reads=3, stalls=0, stall_seconds=0.2
         ),
         "metrics": {
-            name: summarise(name, numbers, failures=failed, rng=np.random.default_rng(seed))
+            name: summarize(name, numbers, failures=failed, rng=np.random.default_rng(seed))
             for name, numbers in values.items()
         },
         "timeline": [
@@ -102,7 +104,7 @@ def level(
 
 
 def report(*levels: Level, started: int = 0, fingerprint: str = "f" * 64, **fields: Any) -> Report:
-    """A run with these levels, `started` minutes after noon."""
+    """Build a report of these levels, started this many minutes after noon."""
     settings: dict[str, Any] = {
         "created_at": STARTED + timedelta(minutes=started),
         "command": ["python", "load_test.py", "--concurrency", "8"],
@@ -129,7 +131,39 @@ def report(*levels: Level, started: int = 0, fingerprint: str = "f" * 64, **fiel
     return Report(**(settings | fields))
 
 
-def written(path: Path, *levels: Level, **fields: Any) -> Path:
-    """A report in a file."""
+def write_example(path: Path, *levels: Level, **fields: Any) -> Path:
+    """Write an example report to a file and return its path."""
     write_report(report(*levels, **fields), path)
     return path
+
+
+TWO_RUNS = [
+    Run("before", report(level(1), level(8, failed=20))),
+    Run("after", report(level(1, seed=2), level(8, latency=0.5, seed=3), warnings=["swapping"])),
+]
+# A run that was interrupted before its first response.
+EMPTY_RUN = Run(
+    "empty",
+    report(
+        level(
+            8,
+            metrics={"latency": Distribution(metric="latency", unit="s", count=0)},
+            timeline=[],
+            chunks=None,
+        ),
+        interrupted=True,
+    ),
+)
+MARKUP = "</script><img src=http://evil/x onerror=alert(1)>|`*_"
+
+
+def build_malicious_runs() -> list[Run]:
+    """Build two runs with markup in every free text."""
+    change = Change(
+        metric=MARKUP, statistic="p50", level=MARKUP, unit="s", before=1, after=2, difference=1,
+        interval=None, verdict="worse", reason="",
+    )  # fmt: skip
+    return [
+        Run(MARKUP, report(level(8, name=MARKUP), warnings=[MARKUP], command=[MARKUP])),
+        Run("b", report(level(8), paired=[change])),
+    ]

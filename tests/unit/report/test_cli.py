@@ -1,74 +1,77 @@
-"""The command: what it writes, what it says of bad files, and its exit codes."""
+"""Tests of the command line: output files, error messages and exit codes."""
 
 from pathlib import Path
 
 import pytest
 
 from maxgate.report.cli import main
-from tests.unit.report.examples import written
+from tests.unit.report.examples import write_example
 
 
 def run(*arguments: str | Path) -> int:
-    """The exit code."""
+    """Run the command and return its exit code."""
     with pytest.raises(SystemExit) as ended:
         main(list(map(str, arguments)))
     assert isinstance(ended.value.code, int)
     return ended.value.code
 
 
-def test_it_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path / "a.json")
-    forms = [tmp_path / "out" / name for name in ("a.html", "a.png", "a.md")]
-    code = run(path, "--html", forms[0], "--png", forms[1], "--markdown", forms[2], "--quiet")
+def test_output_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command writes HTML, PNG and Markdown, and is silent with `--quiet`."""
+    path = write_example(tmp_path / "a.json")
+    files = [tmp_path / "out" / name for name in ("a.html", "a.png", "a.md")]
+    code = run(path, "--html", files[0], "--png", files[1], "--markdown", files[2], "--quiet")
     assert (code, *capsys.readouterr()) == (0, "", "")
-    starts = [form.read_bytes()[:4] for form in forms]
+    starts = [file.read_bytes()[:4] for file in files]
     assert starts == [b"<!do", b"\x89PNG", b"## L"]
 
 
-def test_a_broken_file_is_a_line_and_the_others_are_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unreadable file is one line on stderr and exit code 1; the others are shown."""
     (tmp_path / "b.json").write_text("{")
-    code = run(written(tmp_path / "a.json"), tmp_path / "b.json")
+    code = run(write_example(tmp_path / "a.json"), tmp_path / "b.json")
     out, err = capsys.readouterr()
     assert code == 1
-    assert "Latency by percentile" in out
+    assert "Latency percentiles" in out
     assert err.count("\n") == 1
-    assert err.startswith(f"visualize_results.py: {tmp_path / 'b.json'}: not JSON")
+    assert err.startswith(f"visualize_results.py: {tmp_path / 'b.json'}: invalid or truncated JSON")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["/nowhere.json"], "/nowhere.json: No such file or directory"),
         (["--bogus"], "No such option: --bogus"),
-        ([], "give reports of load_test.py; there are none in results/"),
+        ([], "no reports in results/: pass the path of a load_test.py report"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(
+def test_usage_errors(
     arguments: list[str],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A usage error is one line on stderr and exit code 2."""
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith(f"visualize_results.py: {said}")
+    assert err.startswith(f"visualize_results.py: {message}")
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path / "a.json")
+def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output path that cannot be written is exit code 2 with the reason."""
+    path = write_example(tmp_path / "a.json")
     assert run(path, "--quiet", "--markdown", tmp_path) == 2
     assert "Is a directory" in capsys.readouterr().err
 
 
-def test_without_files_the_newest_result_is_shown(
+def test_newest_report_is_default(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without arguments, the newest report in results/ is shown."""
     monkeypatch.chdir(tmp_path)
-    written(tmp_path / "results" / "only.json")
+    write_example(tmp_path / "results" / "only.json")
     assert run() == 0
     assert "only: concurrency 8" in capsys.readouterr().out

@@ -1,29 +1,33 @@
-"""Files that are reports are read, and each other one is one line."""
+"""Tests of reading, naming and comparing runs."""
 
 from pathlib import Path
 
 import orjson
+import pytest
 
-from maxgate.report.runs import read_runs
-from tests.unit.report.examples import level, report, written
+from maxgate.report.runs import Run, compare_runs, explain_incomparable, read_runs
+from tests.unit.report.examples import level, report, write_example
 
 
-def test_the_oldest_comes_first_and_a_run_goes_by_its_file(tmp_path: Path) -> None:
-    new = written(tmp_path / "b.json", started=5)
-    old = written(tmp_path / "c.json")
+def test_oldest_run_comes_first(tmp_path: Path) -> None:
+    """Runs are sorted by date, named after their files, and duplicates are read once."""
+    new = write_example(tmp_path / "b.json", started=5)
+    old = write_example(tmp_path / "c.json")
     runs, unread = read_runs([new, old, new])
     assert ([run.name for run in runs], unread) == (["c", "b"], [])
     assert runs[0].report == report()
 
 
-def test_two_files_of_one_name_go_by_their_paths(tmp_path: Path) -> None:
-    paths = [written(tmp_path / folder / "a.json") for folder in ("x", "y")]
+def test_equal_file_names(tmp_path: Path) -> None:
+    """Runs from files with the same name are named after their paths."""
+    paths = [write_example(tmp_path / folder / "a.json") for folder in ("x", "y")]
     runs, _ = read_runs(paths)
     assert [run.name for run in runs] == [str(tmp_path / "x/a"), str(tmp_path / "y/a")]
 
 
-def test_every_other_file_is_one_line_that_says_what_it_is(tmp_path: Path) -> None:
-    good = written(tmp_path / "good.json")
+def test_unreadable_files(tmp_path: Path) -> None:
+    """Each unreadable file gives one line with the reason, and the others are read."""
+    good = write_example(tmp_path / "good.json")
     whole = good.read_bytes()
     old = orjson.dumps({**orjson.loads(whole), "version": 0})
     odd = orjson.dumps({**orjson.loads(whole), "levels": "many"})
@@ -41,14 +45,14 @@ def test_every_other_file_is_one_line_that_says_what_it_is(tmp_path: Path) -> No
     paths = [tmp_path / f"{name}.json" for name in (*contents, "gone", "good")]
     runs, unread = read_runs([*paths, tmp_path])
     assert [run.name for run in runs] == ["good"]
-    said = [line.removeprefix(f"{tmp_path}").partition(": ")[2] for line in unread]
-    assert [line.partition(" (")[0] for line in said] == [
+    reasons = [line.removeprefix(f"{tmp_path}").partition(": ")[2] for line in unread]
+    assert [reason.partition(" (")[0] for reason in reasons] == [
         "the file is empty",
-        "not JSON, or cut off",
-        "not JSON, or cut off",
+        "invalid or truncated JSON",
+        "invalid or truncated JSON",
         "not a report of load_test.py",
         "not a report of load_test.py",
-        "version 0 of the report; this program reads 1",
+        "report version 0 is not supported, only 1",
         "levels: input should be a valid list",
         "No such file or directory",
         "Is a directory",
@@ -56,7 +60,76 @@ def test_every_other_file_is_one_line_that_says_what_it_is(tmp_path: Path) -> No
     assert all("\n" not in line for line in unread)
 
 
-def test_a_series_is_named_by_run_level_and_side(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.json", level(8), level(8, side="baseline"))
+def test_level_names(tmp_path: Path) -> None:
+    """Levels are named by run, level and side."""
+    path = write_example(tmp_path / "a.json", level(8), level(8, side="baseline"))
     (run,), _ = read_runs([path])
-    assert [name for name, _ in run.series()] == ["a: concurrency 8", "a: concurrency 8 baseline"]
+    names = [name for name, _ in run.name_levels()]
+    assert names == ["a: concurrency 8", "a: concurrency 8 baseline"]
+
+
+def verdicts(before: Run, after: Run) -> dict[str, str]:
+    """Return the verdict by metric and statistic."""
+    return {f"{c.metric} {c.statistic}": c.verdict for _, c in compare_runs([before, after])}
+
+
+def test_slower_run_is_worse() -> None:
+    """A slower run with failures is worse where it differs, and a faster run is better."""
+    before = Run("before", report(level(8)))
+    slower = Run("after", report(level(8, latency=0.4, seed=2, failed=40)))
+    assert verdicts(before, slower) == {
+        "latency p50": "worse",
+        "latency p95": "worse",
+        "latency p99": "worse",
+        "ttft p50": "same",
+        "ttft p95": "same",
+        "tpot p50": "worse",
+        "throughput rate": "worse",
+        "error_rate rate": "worse",
+    }
+    faster = Run("after", report(level(8, latency=0.2, seed=2)))
+    assert verdicts(before, faster)["latency p95"] == "better"
+    assert verdicts(before, faster)["throughput rate"] == "better"
+
+
+def test_change_has_interval() -> None:
+    """A change has the difference and an interval around it."""
+    pair = [Run("a", report(level(8))), Run("b", report(level(8, latency=0.4, seed=2)))]
+    name, change = compare_runs(pair)[0]
+    assert (name, change.metric, change.statistic, change.level) == (
+        "b", "latency", "p50", "concurrency 8",
+    )  # fmt: skip
+    assert change.difference == pytest.approx(0.1, rel=0.15)
+    assert change.interval is not None
+    assert change.interval.low < change.difference < change.interval.high  # type: ignore[operator]
+
+
+def test_few_requests_are_unclear() -> None:
+    """A difference between runs is unclear if one has too few requests."""
+    few = Run("b", report(level(8, count=5, latency=0.9)))
+    assert verdicts(Run("a", report(level(8))), few)["latency p50"] == "unclear"
+
+
+def test_different_workloads_are_not_compared() -> None:
+    """Runs of different workloads have no changes, and a line explains it."""
+    pair = [Run("a", report(level(8))), Run("b", report(level(8), fingerprint="0" * 64))]
+    assert compare_runs(pair) == []
+    assert explain_incomparable(pair) == [
+        "b and a have different workloads: their results are shown side by side but not compared"
+    ]
+    assert (compare_runs([]), explain_incomparable([])) == ([], [])
+
+
+def test_unmatched_levels_are_skipped() -> None:
+    """Levels that only one of the runs has are not compared."""
+    pair = [Run("a", report(level(1))), Run("b", report(level(8)))]
+    assert (compare_runs(pair), explain_incomparable(pair)) == ([], [])
+
+
+def test_false_alarms_are_rare() -> None:
+    """Of 20 runs of the same server, fewer than 6 differ from the first."""
+    first = Run("a", report(level(8, count=120, seed=100)))
+    others = [Run("b", report(level(8, count=120, seed=seed))) for seed in range(20)]
+    found = [verdicts(first, other)["latency p50"] for other in others]
+    # 5 % of 20 is 1, but the deviation of the first run is in every comparison.
+    assert sum(verdict != "same" for verdict in found) < 6

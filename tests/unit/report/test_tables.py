@@ -1,31 +1,33 @@
-"""What the tables of judgements say beside the numbers."""
+"""Tests of the tables' notes and of the cells that depend on the metric."""
 
 from maxgate.report.runs import Run
-from maxgate.report.tables import drift_table, latencies_table, reported_table
-from maxgate.results.changes import judged
+from maxgate.report.tables import drift_table, latency_table, reported_changes_table
+from maxgate.results.changes import judge_change
 from maxgate.results.distribution import ClientError, Interval
 from maxgate.results.report import Drift
 from tests.unit.report.examples import level, report
 
 
-def test_the_confidence_of_intervals_is_theirs_and_not_a_fixed_one() -> None:
-    sure = [
-        judged("ttft", "p50", "x", "s", 1.0, 2.0, Interval(low=0.5, high=1.5, confidence=c))
+def test_note_states_confidence() -> None:
+    """The note states the range of confidence levels of the intervals in the table."""
+    changes = [
+        judge_change("ttft", "p50", "x", "s", 1.0, 2.0, Interval(low=0.5, high=1.5, confidence=c))
         for c in (0.95, 0.996)
     ]
     notes = [
-        reported_table([Run("a", report(level(8), paired=paired))], "paired").note
-        for paired in ([], sure[1:], sure)
+        reported_changes_table([Run("a", report(level(8), paired=paired))], "paired").note
+        for paired in ([], changes[1:], changes)
     ]
-    called = "a change is called one where its interval does not hold 0."
+    rule = "A value is better or worse only if its interval excludes 0."
     assert notes == [
-        called,
-        f"Intervals are 99.6 % of the difference; {called}",
-        f"Intervals are 95 to 99.6 % of the difference; {called}",
+        rule,
+        f"Intervals of the difference have 99.6 % confidence. {rule}",
+        f"Intervals of the difference have 95 to 99.6 % confidence. {rule}",
     ]
 
 
-def test_a_drift_of_throughput_is_in_requests_a_second() -> None:
+def test_drift_units() -> None:
+    """Drift of latency is in seconds and drift of throughput in requests per second."""
     drifts = [
         Drift(
             metric=metric,
@@ -44,7 +46,8 @@ def test_a_drift_of_throughput_is_in_requests_a_second() -> None:
     ]
 
 
-def test_a_number_has_the_error_bar_that_the_load_test_printed() -> None:
+def test_client_error_column() -> None:
+    """The column has the P99 error, and the P99.9 error if P99.9 is shown."""
     error = ClientError(bias=0, mean=0.0001, p99=0.002, p999=0.009, max=1, count=9)
     shown = level(8)
     metrics = {
@@ -57,7 +60,7 @@ def test_a_number_has_the_error_bar_that_the_load_test_printed() -> None:
         )
     }
     one = shown.model_copy(update={"metrics": metrics})
-    rows = latencies_table([Run("a", report(one))]).rows
+    rows = latency_table([Run("a", report(one))]).rows
     assert [(row[1], row[-1]) for row in rows] == [
         ("latency", "2.0 ms"),
         ("ttft", "2.0 ms (P99.9 9.0 ms)"),

@@ -1,11 +1,16 @@
-"""The interval of a difference, and what is concluded from it."""
+"""Tests of the interval of a difference and of the verdict drawn from it."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.results.changes import difference, interval_change, rate_change, wilson
+from maxgate.results.changes import (
+    difference_interval,
+    interval_change,
+    rate_change,
+    wilson_interval,
+)
 from maxgate.results.distribution import Interval
 
 numbers = st.floats(-1e6, 1e6)
@@ -13,10 +18,11 @@ halves = st.floats(0, 1e6)
 
 
 @given(numbers, numbers, halves, halves, halves, halves)
-def test_the_interval_of_a_difference_holds_it(
+def test_interval_contains_difference(
     old: float, new: float, a: float, b: float, c: float, d: float
 ) -> None:
-    found = difference(
+    """The interval of a difference contains the difference itself."""
+    found = difference_interval(
         old,
         Interval(low=old - a, high=old + b),
         new,
@@ -27,23 +33,25 @@ def test_the_interval_of_a_difference_holds_it(
     assert found.low <= new - old <= found.high
 
 
-def test_with_equal_normal_intervals_it_is_the_textbook_one() -> None:
-    found = difference(
+def test_symmetric_intervals() -> None:
+    """Symmetric intervals combine as the root of the sum of squares."""
+    found = difference_interval(
         1.0, Interval(low=0.7, high=1.3), 2.0, Interval(low=1.6, high=2.4), confidence=0.95
     )
     assert found is not None
     assert np.allclose((found.low, found.high), (0.5, 1.5))  # 1 +- sqrt(0.3^2 + 0.4^2)
 
 
-def test_at_a_higher_confidence_it_is_wider() -> None:
-    """By 2.576 / 1.960, the normal distribution's quantiles at 99 and 95 %."""
+def test_higher_confidence_widens_interval() -> None:
+    """From 95 % to 99 % the interval grows by 2.576 / 1.960, the ratio of the z values."""
     around = Interval(low=-1.0, high=1.0)
-    found = difference(0.0, around, 0.0, around, confidence=0.99)
+    found = difference_interval(0.0, around, 0.0, around, confidence=0.99)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((-1.8586, 1.8586), abs=1e-3)
 
 
-def test_without_an_interval_there_is_no_verdict() -> None:
+def test_no_verdict_without_interval() -> None:
+    """A change is unclear if one of the values has no interval."""
     change = interval_change(
         (1.0, None),
         (2.0, Interval(low=1.6, high=2.4)),
@@ -56,14 +64,16 @@ def test_without_an_interval_there_is_no_verdict() -> None:
     assert (change.verdict, change.reason) == ("unclear", "too few values for an interval")
 
 
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    """8 of 10 at 95 %: the textbook's 0.490 to 0.943."""
-    assert wilson(8, 10, 0.95) == pytest.approx((0.490, 0.943), abs=1e-3)
+def test_wilson_interval() -> None:
+    """The 95 % Wilson interval of 8 in 10 is 0.490 to 0.943, as in textbooks."""
+    assert wilson_interval(8, 10, 0.95) == pytest.approx((0.490, 0.943), abs=1e-3)
 
 
-def test_no_errors_in_either_is_no_change() -> None:
+def test_no_errors_is_no_change() -> None:
+    """Two runs without errors have the same error rate."""
     assert rate_change((0, 100), (0, 100), level="x", confidence=0.95).verdict == "same"
 
 
 def test_many_new_errors_are_worse() -> None:
+    """An error rate that rises from 0 to 15 % of 200 requests is worse."""
     assert rate_change((0, 200), (30, 200), level="x", confidence=0.99).verdict == "worse"

@@ -1,4 +1,4 @@
-"""Reports on disk: whole or not at all, and one clear line for everything else."""
+"""Tests of report files: round trips, one-line errors and the published schema."""
 
 import re
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 
 def report() -> Report:
-    """The smallest one."""
+    """Build a minimal report."""
     machine = Machine(system="Linux", processor="x", cores=1, memory_bytes=None, python="3.11")
     workload = Workload(scenarios=["short"], stream=True, max_tokens=1, cold=False, fingerprint="f")
     load = Load(
@@ -33,42 +33,50 @@ def report() -> Report:
     )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
+    """A report reads back equal, from a folder that was created."""
     write_report(report(), tmp_path / "new" / "r.json")
     assert read_report(tmp_path / "new" / "r.json") == report()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b'{"format": "maxgate-load', "not JSON, or cut off"),
+        (b'{"format": "maxgate-load', "invalid or truncated JSON"),
         (b'{"benchmarks": []}', "not a report of load_test.py"),
         (b"[]", "not a report of load_test.py"),
-        (b'{"format": "maxgate-load-test", "version": 7}', "version 7 of the report"),
+        (
+            b'{"format": "maxgate-load-test", "version": 7}',
+            "report version 7 is not supported, only 1",
+        ),
         (b'{"format": "maxgate-load-test", "version": 1}', "created_at: field required"),
     ],
 )
-def test_what_is_no_report_gets_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_invalid_report(tmp_path: Path, content: bytes, reason: str) -> None:
+    """An invalid file raises a one-line error that starts with its path."""
     path = tmp_path / "r.json"
     path.write_bytes(content)
-    with pytest.raises(ReportError, match=re.escape(said)) as caught:
+    with pytest.raises(ReportError, match=re.escape(reason)) as caught:
         read_report(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
+    """A missing file is a ReportError."""
     with pytest.raises(ReportError, match="No such file"):
         read_report(tmp_path / "r.json")
 
 
-def test_fields_of_a_newer_writer_are_passed_over(tmp_path: Path) -> None:
+def test_unknown_fields_are_ignored(tmp_path: Path) -> None:
+    """A report with fields of a newer version is read without them."""
     path = tmp_path / "r.json"
     path.write_bytes(orjson.dumps(report().model_dump(mode="json") | {"added_later": 1}))
     assert read_report(path) == report()
 
 
-def test_the_published_schema_is_the_code() -> None:
+def test_published_schema_is_current() -> None:
+    """docs/load-test-report.schema.json equals the schema of the models."""
     published = orjson.loads((ROOT / "docs" / "load-test-report.schema.json").read_bytes())
     assert published == Report.model_json_schema(mode="serialization")

@@ -1,4 +1,4 @@
-"""Raw records survive the disk, and joining them loses nothing."""
+"""Tests of raw records: joining, selecting, and files of current and older versions."""
 
 from array import array
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 
 from maxgate.results.files import ReportError
 from maxgate.results.records import Records, join, read_records, write_records
-from tests.fakes.load_records import exchange, records
+from tests.fakes.load_records import records, request_record
 
 
 def rows(of: Records) -> list[tuple[int, float, str, list[float], list[float]]]:
-    """Index, departure, error, arrivals and what was held up, of each request."""
+    """Return index, send time, error, arrival times and their uncertainty of each request."""
     ends = np.cumsum(of["chunks"])
     return [
         (
@@ -20,19 +20,19 @@ def rows(of: Records) -> list[tuple[int, float, str, list[float], list[float]]]:
             float(of["sent"][k]),
             of.errors[of["error"][k]],
             of.stamps[ends[k] - of["chunks"][k] : ends[k]].tolist(),
-            of.held[ends[k] - of["chunks"][k] : ends[k]].tolist(),
+            of.arrival_uncertainty[ends[k] - of["chunks"][k] : ends[k]].tolist(),
         )
         for k in range(len(of))
     ]
 
 
 FIRST = records(
-    exchange(0, sent=1.0, outputs=(1.1, 1.2), held=array("d", (0, 0.01))),
-    exchange(2, sent=3.0, outputs=(), error="timeout"),
+    request_record(0, sent=1.0, outputs=(1.1, 1.2), arrival_uncertainty=array("d", (0, 0.01))),
+    request_record(2, sent=3.0, outputs=(), error="timeout"),
 )
 SECOND = records(
-    exchange(1, sent=2.0, outputs=(2.5,), held=array("d", (0.02,))),
-    exchange(3, sent=4.0, outputs=(), error="http_503"),
+    request_record(1, sent=2.0, outputs=(2.5,), arrival_uncertainty=array("d", (0.02,))),
+    request_record(3, sent=4.0, outputs=(), error="http_503"),
 )
 ALL = [
     (0, 1.0, "", [1.1, 1.2], [0.0, 0.01]),
@@ -42,18 +42,21 @@ ALL = [
 ]
 
 
-def test_joined_records_are_in_order_of_departure() -> None:
+def test_join_sorts_by_send_time() -> None:
+    """Joined records are ordered by send time and keep all values."""
     assert rows(join([SECOND, FIRST])) == ALL
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
+    """Written levels read back equal, and no temporary file remains."""
     write_records([FIRST, join([FIRST, SECOND])], tmp_path / "run.records.npz")
     first, both = read_records(tmp_path / "run.records.npz")
     assert (rows(first), rows(both)) == (rows(FIRST), ALL)
     assert [path.name for path in tmp_path.iterdir()] == ["run.records.npz"]
 
 
-def test_records_of_an_older_program_are_read(tmp_path: Path) -> None:
+def test_older_file_without_uncertainty(tmp_path: Path) -> None:
+    """A file without the `held` array reads with an uncertainty of 0."""
     path = tmp_path / "old.records.npz"
     write_records([SECOND], path)
     with np.load(path) as file:
@@ -68,6 +71,7 @@ def test_records_of_an_older_program_are_read(tmp_path: Path) -> None:
 def test_mismatched_arrivals_are_rejected(
     tmp_path: Path, name: str, arrivals: list[float | str]
 ) -> None:
+    """Arrays with a wrong length or type are a ReportError."""
     path = tmp_path / "damaged.records.npz"
     write_records([SECOND], path)
     with np.load(path) as file:
@@ -77,13 +81,15 @@ def test_mismatched_arrivals_are_rejected(
         read_records(path)
 
 
-def test_a_selection_keeps_the_arrivals_of_its_rows() -> None:
+def test_select_keeps_arrivals() -> None:
+    """A selection keeps the arrival times of its rows."""
     both = join([FIRST, SECOND])
     assert rows(both.select(both["index"] == 1)) == [ALL[1]]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"something else"])
-def test_a_file_that_holds_no_records_is_named(tmp_path: Path, content: bytes) -> None:
+def test_invalid_file(tmp_path: Path, content: bytes) -> None:
+    """A file without records raises an error that starts with its path."""
     path = tmp_path / "broken.npz"
     path.write_bytes(content)
     with pytest.raises(ReportError, match=r"broken\.npz: not the raw records"):

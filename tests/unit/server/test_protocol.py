@@ -84,7 +84,7 @@ async def test_several_hosts_are_refused() -> None:
     head, _, body = (await answered(POST + b"host: y\r\n\r\n")).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert json.loads(body)["error"] == {
-        "message": "The Host header is not the name of one host.",
+        "message": "The Host header must name exactly one host.",
         "type": "invalid_request_error",
         "param": None,
         "code": None,

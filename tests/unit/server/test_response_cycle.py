@@ -7,8 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from maxgate.server.protocol import GatewayProtocol
-from maxgate.server.response_cycle import path_and_query
+from maxgate.server.protocol import GatewayProtocol, _parse_target
 from tests.fakes.recorded_transport import RecordedTransport
 
 JSON = (b"content-type", b"application/json")
@@ -103,4 +102,4 @@ async def test_an_answer_that_asks_for_it_closes_the_connection() -> None:
     ],
 )
 def test_a_target_is_a_path_and_a_query(target: bytes, expected: tuple[str, bytes, bytes]) -> None:
-    assert path_and_query(target) == expected
+    assert _parse_target(target) == expected

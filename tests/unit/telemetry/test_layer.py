@@ -1,4 +1,4 @@
-"""What a generation took is on its record, however it ended."""
+"""Telemetry layers fill in the request record, however the generation ends."""
 
 import asyncio
 from contextlib import aclosing
@@ -16,20 +16,22 @@ from tests.fakes.requests import generation_request
 CHUNKS = [Chunk("", usage=Usage(9, 1)), Chunk("a"), Chunk("b", "stop"), Chunk(usage=Usage(9, 4, 3))]
 
 
-async def run(
-    layer: TelemetryLayer, request: GenerationRequest, clock: FakeClock, *, leave_after: int = 99
+async def read_stream(
+    layer: TelemetryLayer, request: GenerationRequest, clock: FakeClock, *, close_after: int = 99
 ) -> None:
+    """Read chunks, one per second."""
     async with aclosing(layer.stream(request)) as chunks:
         async for _ in chunks:
             clock.advance(1)
-            leave_after -= 1
-            if leave_after == 0:
+            close_after -= 1
+            if close_after == 0:
                 return
 
 
-async def test_tokens_and_times_of_a_stream() -> None:
+async def test_stream() -> None:
+    """A stream has its model, token counts and times."""
     clock, request = FakeClock(), generation_request(stream=True)
-    await run(TelemetryLayer(FakeBackend(CHUNKS), clock), request, clock)
+    await read_stream(TelemetryLayer(FakeBackend(CHUNKS), clock), request, clock)
     record = request.context.record
     assert (record.model, record.prompt_tokens, record.completion_tokens, record.cached_tokens) == (
         "small", 9, 4, 3,
@@ -37,57 +39,52 @@ async def test_tokens_and_times_of_a_stream() -> None:
     assert (record.time_to_first_token, record.time_per_output_token) == (1.0, 1 / 3)
 
 
-async def test_a_whole_answer_has_no_first_token() -> None:
+async def test_plain_response() -> None:
+    """A response that is not streamed has no time to first token."""
     clock, request = FakeClock(), generation_request()
     layer = TelemetryLayer(FakeBackend([Chunk("ab", "stop", Usage(9, 3))]), clock)
-    await run(layer, request, clock)
-    assert (
-        request.context.record.time_to_first_token,
-        request.context.record.completion_tokens,
-    ) == (None, 3)
-
-
-async def test_a_stream_that_is_left_early_counts_what_was_seen() -> None:
-    clock, request = FakeClock(), generation_request(stream=True)
-    await run(TelemetryLayer(FakeBackend(CHUNKS), clock), request, clock, leave_after=3)
+    await read_stream(layer, request, clock)
     record = request.context.record
-    assert (record.prompt_tokens, record.completion_tokens) == (
-        9,
-        2,
-    )
+    assert (record.time_to_first_token, record.completion_tokens) == (None, 3)
 
 
-async def test_a_stream_that_fails_too() -> None:
+async def test_closed_stream() -> None:
+    """A stream that is closed early counts at least one token per piece."""
+    clock, request = FakeClock(), generation_request(stream=True)
+    layer = TelemetryLayer(FakeBackend(CHUNKS), clock)
+    await read_stream(layer, request, clock, close_after=3)
+    record = request.context.record
+    assert (record.prompt_tokens, record.completion_tokens) == (9, 2)
+
+
+async def test_failed_stream() -> None:
+    """A stream that fails counts what it had sent."""
     clock, request = FakeClock(), generation_request(stream=True)
     layer = TelemetryLayer(FakeBackend([*CHUNKS[:2], UpstreamError("gone")]), clock)
     with pytest.raises(UpstreamError):
-        await run(layer, request, clock)
+        await read_stream(layer, request, clock)
     record = request.context.record
-    assert (record.prompt_tokens, record.completion_tokens) == (
-        9,
-        1,
-    )
+    assert (record.prompt_tokens, record.completion_tokens) == (9, 1)
 
 
-async def test_several_answers_of_one_request_are_summed() -> None:
+async def test_several_choices() -> None:
+    """Tokens of several choices are summed; the first token is the earliest."""
     clock, request = FakeClock(), generation_request(stream=True)
     layer = TelemetryLayer(FakeBackend(CHUNKS), clock)
-    await run(layer, request, clock)
-    await run(layer, request, clock)
+    await read_stream(layer, request, clock)
+    await read_stream(layer, request, clock)
     record = request.context.record
-    assert (record.prompt_tokens, record.completion_tokens) == (
-        18,
-        8,
-    )
-    assert request.context.record.time_to_first_token == 1.0
+    assert (record.prompt_tokens, record.completion_tokens) == (18, 8)
+    assert record.time_to_first_token == 1.0
 
 
-async def test_cancellation_passes_through() -> None:
+async def test_cancellation() -> None:
+    """A cancelled stream closes its backend and keeps the count so far."""
     backend = FakeBackend([CHUNKS[0], FakeBackend.SILENCE])
     request = generation_request(stream=True)
     clock = FakeClock()
-    work = asyncio.create_task(run(TelemetryLayer(backend, clock), request, clock))
+    task = asyncio.create_task(read_stream(TelemetryLayer(backend, clock), request, clock))
     await backend.waiting.wait()
-    work.cancel()
-    await asyncio.wait([work])
-    assert (work.cancelled(), backend.ended, request.context.record.prompt_tokens) == (True, 1, 9)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (task.cancelled(), backend.ended, request.context.record.prompt_tokens) == (True, 1, 9)

@@ -1,4 +1,4 @@
-"""One JSON line per request, whatever is in it."""
+"""One line per request, in JSON or as text."""
 
 import asyncio
 import io
@@ -10,13 +10,13 @@ import structlog
 
 from maxgate.generation.request_record import RequestRecord
 from maxgate.telemetry.logging import LogFormat, RequestLog, configure_logging
-from tests.unit.telemetry.test_metrics_store import finished
+from tests.fakes.request_records import finished_record
 
 
-class Terminal(io.TextIOWrapper):
-    """A stream that remembers."""
+class FakeStream(io.TextIOWrapper):
+    """A log stream that keeps what is written to it."""
 
-    def __init__(self, *, tty: bool) -> None:
+    def __init__(self, *, tty: bool = False) -> None:
         self.content = io.BytesIO()
         super().__init__(self.content, write_through=True)
         self._tty = tty
@@ -24,38 +24,56 @@ class Terminal(io.TextIOWrapper):
     def isatty(self) -> bool:
         return self._tty
 
+    def read_json(self) -> list[dict[str, object]]:
+        """Parse each line."""
+        return [json.loads(line) for line in self.content.getvalue().splitlines()]
 
-def logged(trace: RequestRecord, log_format: LogFormat | None, *, tty: bool = False) -> str:
-    stream = Terminal(tty=tty)
+
+def configure_json() -> FakeStream:
+    """Log as JSON to a fake stream."""
+    stream = FakeStream()
+    configure_logging("json", stream)
+    return stream
+
+
+def format_record(record: RequestRecord, log_format: LogFormat | None, *, tty: bool = False) -> str:
+    """Write a line for the record and return it."""
+    stream = FakeStream(tty=tty)
     configure_logging(log_format, stream)
-    RequestLog().request_finished(trace)
+    RequestLog().request_finished(record)
     return stream.content.getvalue().decode()
 
 
-def test_a_request_is_one_line_of_json() -> None:
-    line = json.loads(logged(finished(), None))
+def test_fields() -> None:
+    """A request is one JSON object with these fields."""
+    line = json.loads(format_record(finished_record(), None))
     assert line.pop("timestamp")
     assert line == {
         "level": "info",
-        "message": "request",
+        "message": "request completed",
         "request_id": "req_1",
         "method": "POST",
         "route": "/v1/x",
-        "status": 0,
+        "status": 200,
         "outcome": "ok",
-        "code": None,
+        "error_code": None,
         "model": "small",
-        "stream": False,
+        "engine": "http://engine",
+        "engine_calls": 2,
+        "retries": 1,
+        "stream": True,
         "prompt_tokens": 37,
+        "cached_tokens": 2,
         "completion_tokens": 5,
         "time_to_first_token_ms": 100.0,
         "duration_ms": 1000.0,
     }
 
 
-def test_a_name_with_line_breaks_stays_on_its_line() -> None:
+def test_line_breaks_are_escaped() -> None:
+    """Line breaks and control characters in a value cannot start another line."""
     forged = 'x\n{"level":"critical"}\x1b[31m\u2028'
-    text = logged(finished(model=forged), "json")
+    text = format_record(finished_record(model=forged), "json")
     assert text.count("\n") == 1
     assert json.loads(text)["model"] == forged
 
@@ -64,62 +82,63 @@ def test_a_name_with_line_breaks_stays_on_its_line() -> None:
     ("log_format", "tty", "is_json"),
     [(None, True, False), (None, False, True), ("json", True, True), ("text", False, False)],
 )
-def test_text_is_for_terminals(log_format: LogFormat | None, *, tty: bool, is_json: bool) -> None:
-    assert logged(finished(), log_format, tty=tty).startswith("{") == is_json
+def test_default_format(log_format: LogFormat | None, *, tty: bool, is_json: bool) -> None:
+    """The default is text on a terminal and JSON elsewhere; a setting overrides it."""
+    text = format_record(finished_record(), log_format, tty=tty)
+    assert (text.startswith("{"), "request completed" in text) == (is_json, True)
 
 
-async def test_lines_of_one_turn_of_the_loop_are_written_together_at_its_end() -> None:
-    stream = Terminal(tty=False)
-    configure_logging("json", stream)
+async def test_lines_are_buffered() -> None:
+    """Lines of one iteration of the event loop are written together at its end."""
+    stream = configure_json()
     log = RequestLog()
-    log.request_finished(finished(model="one"))
-    log.request_finished(finished(model="two"))
+    log.request_finished(finished_record(model="one"))
+    log.request_finished(finished_record(model="two"))
     assert stream.content.getvalue() == b""
     await asyncio.sleep(0)
-    models = [json.loads(line)["model"] for line in stream.content.getvalue().splitlines()]
-    assert models == ["one", "two"]
+    assert [line["model"] for line in stream.read_json()] == ["one", "two"]
 
 
-def test_a_loop_that_ends_leaves_no_line_unwritten() -> None:
-    stream = Terminal(tty=False)
-    configure_logging("json", stream)
+def test_buffer_is_flushed_at_the_end() -> None:
+    """A loop that ends leaves no line unwritten."""
+    stream = configure_json()
 
-    async def last_request() -> None:
-        RequestLog().request_finished(finished())
+    async def log_request() -> None:
+        RequestLog().request_finished(finished_record())
 
-    asyncio.run(last_request())
-    assert json.loads(stream.content.getvalue())["message"] == "request"
+    asyncio.run(log_request())
+    assert [line["message"] for line in stream.read_json()] == ["request completed"]
 
 
-async def test_what_else_is_said_comes_after_the_requests_before_it() -> None:
-    stream = Terminal(tty=False)
-    configure_logging("json", stream)
-    RequestLog().request_finished(finished())
+async def test_order() -> None:
+    """Other log lines come after the buffered lines of earlier requests."""
+    stream = configure_json()
+    RequestLog().request_finished(finished_record())
     structlog.get_logger().warning("odd")
-    lines = stream.content.getvalue().splitlines()
-    assert [json.loads(line)["message"] for line in lines] == ["request", "odd"]
+    assert [line["message"] for line in stream.read_json()] == ["request completed", "odd"]
 
 
-async def test_a_turn_with_very_many_requests_does_not_hold_them_all() -> None:
-    stream = Terminal(tty=False)
-    configure_logging("json", stream)
+async def test_buffer_size() -> None:
+    """The buffer is bounded."""
+    stream = configure_json()
     log = RequestLog()
     for _ in range(1000):
-        log.request_finished(finished())
+        log.request_finished(finished_record())
     assert stream.content.getvalue().count(b"\n") > 700
 
 
-def test_other_libraries_log_in_the_same_way() -> None:
-    stream = Terminal(tty=False)
-    configure_logging("json", stream)
+def test_other_libraries() -> None:
+    """Loggers of the standard library write the same format."""
+    stream = configure_json()
     logging.getLogger("another.library").warning("something %s", "odd")
-    line = json.loads(stream.content.getvalue())
+    [line] = stream.read_json()
     assert (line["message"], line["level"]) == ("something odd", "warning")
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_an_exception_is_shown_without_the_values_of_variables(log_format: LogFormat) -> None:
-    stream = Terminal(tty=False)
+def test_exceptions(log_format: LogFormat) -> None:
+    """A traceback has no values of variables, which may be prompts."""
+    stream = FakeStream()
     configure_logging(log_format, stream)
 
     def fail(prompt: str) -> None:
@@ -129,6 +148,6 @@ def test_an_exception_is_shown_without_the_values_of_variables(log_format: LogFo
         fail(chr(97) * 9)
     except RuntimeError as error:
         structlog.get_logger().error("request failed", exc_info=error)
-    shown = stream.buffer.getvalue().decode()
-    assert "in fail" in shown
-    assert "a" * 9 not in shown
+    text = stream.content.getvalue().decode()
+    assert "in fail" in text
+    assert "a" * 9 not in text

@@ -1,129 +1,199 @@
 """Counts add up, over requests and over workers."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 
 from maxgate.errors import ConfigurationError
-from maxgate.generation.request_record import RequestRecord
-from maxgate.telemetry.histogram import BUCKETS, upper_bound
-from maxgate.telemetry.metrics_store import MetricsStore
+from maxgate.telemetry.counter_file import CounterFile
+from maxgate.telemetry.histogram import find_bucket
+from maxgate.telemetry.layout import Layout
+from maxgate.telemetry.metrics_store import MetricsStore, read_process_usage
+from maxgate.telemetry.registry import (
+    ENGINE_CALLS,
+    MODEL,
+    OUTCOME,
+    REQUEST_DURATION,
+    REQUESTS,
+    REQUESTS_IN_FLIGHT,
+    TIME_PER_OUTPUT_TOKEN,
+    TIME_TO_FIRST_TOKEN,
+    TOKENS,
+    Metric,
+)
+from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 from tests.fakes.clock import FakeClock
+from tests.fakes.request_records import finished_record, send_records
+
+TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
-def finished(
-    *, model: str = "small", outcome: str = "ok", duration: float = 1.0, route: str = "/v1/x"
-) -> RequestRecord:
-    return RequestRecord(
-        "req_1",
-        "POST",
-        route,
-        started_at=10.0,
-        finished_at=10.0 + duration,
-        outcome=outcome,  # type: ignore[arg-type]
-        model=model,
-        first_token_at=10.1,
-        last_token_at=10.5,
-        prompt_tokens=37,
-        completion_tokens=5,
-        cached_tokens=2,
-    )
+@pytest.fixture
+def store() -> MetricsStore:
+    """A store without other workers."""
+    return MetricsStore(FakeClock())
 
 
-def record(store: MetricsStore, *traces: RequestRecord) -> None:
-    for trace in traces:
-        store.request_started()
-        store.request_finished(trace)
+def list_counts(snapshot: Snapshot, *, zeros: bool = False) -> dict[tuple[str, ...], int]:
+    """Counts by metric name and labels."""
+    return {
+        (metric.name, *labels): count
+        for metric, counts in snapshot.counts.items()
+        for labels, count in counts.items()
+        if count or zeros
+    }
 
 
-def test_the_description_of_what_was_counted() -> None:
+def test_counts_of_a_request(store: MetricsStore) -> None:
+    """A finished request counts for its outcome, its tokens and its engine."""
+    send_records(store, finished_record())
+    assert list_counts(store.snapshot()) == {
+        ("maxgate_requests_total", "/v1/x", "small", "ok"): 1,
+        ("maxgate_tokens_total", "/v1/x", "small", "prompt"): 37,
+        ("maxgate_tokens_total", "/v1/x", "small", "completion"): 5,
+        ("maxgate_tokens_total", "/v1/x", "small", "cached"): 2,
+        ("maxgate_engine_calls_total", "http://engine"): 2,
+        ("maxgate_retries_total", "/v1/x", "small"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("metric", "seconds"),
+    [(REQUEST_DURATION, 1.0), (TIME_TO_FIRST_TOKEN, 0.1), (TIME_PER_OUTPUT_TOKEN, 0.1)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_times_of_a_request(store: MetricsStore, metric: Metric, seconds: float) -> None:
+    """A successful stream counts in all three histograms."""
+    send_records(store, finished_record())
+    [(labels, histogram)] = store.snapshot().histograms[metric].items()
+    assert labels == ("/v1/x", "small")
+    assert histogram.total == pytest.approx(seconds)
+    assert [n for n, count in enumerate(histogram.counts) if count] == [find_bucket(seconds)]
+
+
+def test_failed_requests_are_not_timed(store: MetricsStore) -> None:
+    """Only requests with outcome `ok` count in the histograms."""
+    send_records(store, finished_record(outcome="truncated"))
+    snapshot = store.snapshot()
+    assert snapshot.sum_counts(REQUESTS, OUTCOME)["truncated"] == 1
+    assert sum(snapshot.sum_histograms(REQUEST_DURATION).counts) == 0
+
+
+def test_request_without_model_and_engine(store: MetricsStore) -> None:
+    """Without a model, its label is empty; without an outcome, it is `internal_error`."""
+    send_records(store, finished_record(model=None, engine=None, outcome=None))
+    snapshot = store.snapshot()
+    assert snapshot.counts[REQUESTS]["/v1/x", "", "internal_error"] == 1
+    assert snapshot.counts[ENGINE_CALLS] == {}
+
+
+def test_requests_in_flight(store: MetricsStore) -> None:
+    """A request is in flight from start to end, and the gauge starts at zero."""
+    assert store.snapshot().counts[REQUESTS_IN_FLIGHT] == {(): 0}
+    store.request_started()
+    store.request_started()
+    store.request_finished(finished_record())
+    assert store.snapshot().counts[REQUESTS_IN_FLIGHT] == {(): 1}
+
+
+def test_add(store: MetricsStore) -> None:
+    """Any declared counter can be added to by its labels."""
+    store.add(TOKENS, ("/v1/x", "small", "cached"), 5)
+    store.add(ENGINE_CALLS, ("http://engine",))
+    assert list_counts(store.snapshot()) == {
+        ("maxgate_tokens_total", "/v1/x", "small", "cached"): 5,
+        ("maxgate_engine_calls_total", "http://engine"): 1,
+    }
+
+
+def test_observe(store: MetricsStore) -> None:
+    """Any declared histogram can take a duration."""
+    store.observe(TIME_TO_FIRST_TOKEN, ("/v1/x", "small"), 0.3)
+    histogram = store.snapshot().histograms[TIME_TO_FIRST_TOKEN]["/v1/x", "small"]
+    assert (histogram.counts[find_bucket(0.3)], histogram.total) == (1, 0.3)
+
+
+def test_many_models(store: MetricsStore) -> None:
+    """After 63 combinations of route and model, further ones count as `other`."""
+    send_records(store, *(finished_record(model=f"m{number}") for number in range(200)))
+    models = store.snapshot().sum_counts(REQUESTS, MODEL)
+    assert models == {**{f"m{number}": 1 for number in range(63)}, "other": 137}
+
+
+def test_uptime() -> None:
+    """Uptime counts from the start of the store."""
     clock = FakeClock()
     store = MetricsStore(clock)
-    store.request_started()
-    record(store, finished(), finished(outcome="timeout"), finished(outcome="client_error"))
     clock.advance(5)
-    description = store.snapshot().describe()
-    small = description["models"].pop("small")
-    assert description["requests"] == {
-        "count": 3,
-        "errors": 1,
-        "error_rate": 1 / 3,
-        "by_outcome": {"ok": 1, "client_error": 1, "timeout": 1},
-        "in_flight": 1,
-    }
-    assert description["tokens"] == {
-        "prompt": 111,
-        "completion": 15,
-        "cached": 6,
-        "total": 126,
-    }
-    assert description["latency_seconds"]["count"] == 1
-    assert description["latency_seconds"]["mean"] == 1.0
-    assert abs(description["latency_seconds"]["p50"] - 1) < 0.022
-    assert abs(description["time_to_first_token_seconds"]["p99"] - 0.1) < 0.0022
-    assert abs(description["time_per_output_token_seconds"]["mean"] - 0.1) < 1e-9
-    assert (description["workers"], description["uptime_seconds"]) == (1, 5.0)
-    assert small["tokens"] == description["tokens"]
+    assert store.snapshot().uptime_seconds == 5.0
 
 
-def test_nothing_counted_is_null_and_not_zero() -> None:
-    description = MetricsStore(FakeClock()).snapshot().describe()
-    assert description["latency_seconds"] == {
-        "count": 0,
-        "mean": None,
-        "p50": None,
-        "p95": None,
-        "p99": None,
-    }
-    assert description["requests"]["error_rate"] == 0.0
-
-
-def test_ever_new_models_take_no_more_memory() -> None:
-    store = MetricsStore(FakeClock())
-    record(store, *(finished(model=f"m{number}") for number in range(200)))
-    series = store.snapshot().series
-    assert len(series) == 64
-    assert sum(one.outcomes["ok"] for one in series) == 200
-    assert next(one for one in series if one.model == "other").outcomes["ok"] == 137
-
-
-def _work(folder: Path, requests: int) -> None:
+def count_and_exit(folder: Path, requests: int) -> None:
+    """Count as a worker does; leave one request in flight."""
     store = MetricsStore(FakeClock(), folder)
     store.request_started()
-    record(store, *[finished()] * requests)
+    send_records(store, *[finished_record()] * requests)
 
 
-def test_workers_add_up_and_the_dead_ones_hold_no_requests(tmp_path: Path) -> None:
+def test_workers(tmp_path: Path) -> None:
+    """Counts of dead workers remain; their requests in flight do not."""
     store = MetricsStore(FakeClock(), tmp_path)
-    record(store, finished())
+    send_records(store, finished_record())
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_work, args=(tmp_path, number)) for number in (2, 3)]
+    workers = [context.Process(target=count_and_exit, args=(tmp_path, number)) for number in (2, 3)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     snapshot = store.snapshot()
-    assert snapshot.total().outcomes["ok"] == 6
-    assert (snapshot.workers, snapshot.in_flight) == (1, 0)
+    assert snapshot.sum_counts(REQUESTS, OUTCOME)["ok"] == 6
+    assert sum(snapshot.sum_histograms(REQUEST_DURATION).counts) == 6
+    assert (snapshot.workers, snapshot.counts[REQUESTS_IN_FLIGHT]) == (1, {(): 0})
 
 
-def test_a_file_that_is_being_made_is_passed_over(tmp_path: Path) -> None:
+def test_foreign_files(tmp_path: Path) -> None:
+    """Incomplete files and files of another version are ignored."""
     store = MetricsStore(FakeClock(), tmp_path)
     (tmp_path / "1.metrics").write_bytes(b"")
-    assert store.snapshot().workers == 1
+    layout = Layout([REQUESTS_IN_FLIGHT])
+    other = CounterFile(layout, 0, tmp_path / "2.metrics")
+    other.counts[other.rows[layout.tables[0]][()]] = 7
+    snapshot = store.snapshot()
+    assert (snapshot.workers, list_counts(snapshot)) == (1, {})
 
 
-def test_buckets_tell_what_lies_between_two_readings() -> None:
-    store = MetricsStore(FakeClock())
-    record(store, finished(duration=0.02), finished(duration=0.02), finished(duration=7000.0))
-    small = store.snapshot().describe(buckets=True)["models"]["small"]
-    (low, high, count), last = small["latency_seconds"]["buckets"]
-    assert (low < 0.02 <= high, count) == (True, 2)
-    assert last == (upper_bound(BUCKETS - 2), None, 1)
-
-
-def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created(tmp_path: Path) -> None:
+    """The error names the setting, the folder and the reason."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"setting metrics_dir: .*file/m: Not a directory"):
         MetricsStore(FakeClock(), tmp_path / "file" / "m")
+
+
+def write_stat(folder: Path, name: str, *, user: int = 0, system: int = 0, pages: int = 0) -> None:
+    """Write one process of a fake procfs."""
+    fields = ["S", *["0"] * 10, str(user), str(system), *["0"] * 8, str(pages), "0"]
+    (folder / name).mkdir()
+    (folder / name / "stat").write_text(f"1 (a) name (x) {' '.join(fields)}\n")
+
+
+def test_process_usage(tmp_path: Path) -> None:
+    """Processes add up, and one that has ended is skipped."""
+    write_stat(tmp_path, "self")
+    write_stat(tmp_path, "7", user=3 * TICKS, system=1 * TICKS, pages=10)
+    write_stat(tmp_path, "8", user=2 * TICKS, pages=5)
+    assert read_process_usage([7, 8, 9], tmp_path) == ProcessUsage(6.0, 15 * PAGE)
+
+
+def test_process_usage_without_procfs(tmp_path: Path) -> None:
+    """Without procfs, the usage is unknown."""
+    assert read_process_usage([7], tmp_path) is None
+
+
+def test_process_usage_of_this_process() -> None:
+    """The real procfs has the expected format."""
+    usage = read_process_usage([os.getpid()])
+    assert usage is not None
+    assert usage.cpu_seconds > 0
+    assert usage.resident_bytes > 1_000_000

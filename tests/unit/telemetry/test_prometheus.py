@@ -1,47 +1,92 @@
-"""What Prometheus reads is what was counted, in names and units of its own conventions."""
+"""The exposition has the counts, in the conventions of Prometheus."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import exposition
+from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 from tests.fakes.clock import FakeClock
-from tests.unit.telemetry.test_metrics_store import finished, record
+from tests.fakes.request_records import finished_record, send_records
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
-def samples(accept: str = "text/plain") -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    store = MetricsStore(FakeClock())
-    record(store, finished(duration=0.3), finished(duration=700.0), finished(outcome="timeout"))
-    text, _ = exposition(store.snapshot(), [("http://engine", True, 2)], accept)
+def parse_samples(snapshot: Snapshot) -> dict[Sample, float]:
+    """Values by name and labels."""
+    text, _ = exposition(snapshot, [("http://engine", True, 2), ("http://off", False, 0)], "")
     families = text_string_to_metric_families(text.decode())
-    return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
+    return {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
+
+
+def sample(name: str, **labels: str) -> Sample:
+    return f"maxgate_{name}", frozenset(labels.items())
+
+
+def used_snapshot() -> Snapshot:
+    """The snapshot after three requests."""
+    store = MetricsStore(FakeClock())
+    send_records(
+        store,
+        finished_record(duration=0.3),
+        finished_record(duration=700.0),
+        finished_record(outcome="timeout"),
+    )
+    snapshot = store.snapshot()
+    snapshot.processes = ProcessUsage(2.5, 4096)
+    return snapshot
 
 
 def test_counters_and_gauges() -> None:
-    seen = samples()
-    where = (("model", "small"), ("route", "/v1/x"))
-    assert seen["maxgate_requests_total", (where[0], ("outcome", "ok"), where[1])] == 2
-    assert seen["maxgate_requests_total", (where[0], ("outcome", "timeout"), where[1])] == 1
-    assert seen["maxgate_tokens_total", (*where, ("type", "prompt"))] == 111
-    assert seen["maxgate_requests_in_flight", ()] == 0
-    assert seen["maxgate_workers", ()] == 1
-    assert seen["maxgate_engine_up", (("engine", "http://engine"),)] == 1
-    assert seen["maxgate_engine_requests_in_flight", (("engine", "http://engine"),)] == 2
-
-
-def test_histograms_are_cumulative_over_the_bounds_of_the_conventions() -> None:
-    name = "maxgate_request_duration_seconds"
-    seen = samples()
-    bounds = {
-        dict(labels)["le"]: value for (n, labels), value in seen.items() if n == name + "_bucket"
+    """Every counter and gauge has its value; outcomes that did not occur have no sample."""
+    labels = {"route": "/v1/x", "model": "small"}
+    samples = parse_samples(used_snapshot())
+    assert {key: value for key, value in samples.items() if "le" not in dict(key[1])} == {
+        sample("requests_in_flight"): 0,
+        sample("workers"): 1,
+        sample("process_cpu_seconds_total"): 2.5,
+        sample("process_resident_memory_bytes"): 4096,
+        sample("engine_up", engine="http://engine"): 1,
+        sample("engine_up", engine="http://off"): 0,
+        sample("engine_requests_in_flight", engine="http://engine"): 2,
+        sample("engine_requests_in_flight", engine="http://off"): 0,
+        sample("engine_calls_total", engine="http://engine"): 6,
+        sample("requests_total", outcome="ok", **labels): 2,
+        sample("requests_total", outcome="timeout", **labels): 1,
+        sample("retries_total", **labels): 3,
+        sample("tokens_total", type="prompt", **labels): 111,
+        sample("tokens_total", type="completion", **labels): 15,
+        sample("tokens_total", type="cached", **labels): 6,
+        sample("request_duration_seconds_count", **labels): 2,
+        sample("request_duration_seconds_sum", **labels): 700.3,
+        sample("time_to_first_token_seconds_count", **labels): 2,
+        sample("time_to_first_token_seconds_sum", **labels): 2 * (10.1 - 10.0),
+        sample("time_per_output_token_seconds_count", **labels): 2,
+        sample("time_per_output_token_seconds_sum", **labels): 2 * ((10.5 - 10.1) / 4),
     }
-    assert [float(bound) for bound in list(bounds)[7:10]] == [0.16, 0.32, 0.64]
-    assert (bounds["0.16"], bounds["0.32"], bounds["81.92"], bounds["+Inf"]) == (0, 1, 1, 2)
-    assert seen[name + "_count", (("model", "small"), ("route", "/v1/x"))] == 2
-    assert seen[name + "_sum", (("model", "small"), ("route", "/v1/x"))] == 700.3
 
 
-def test_the_accept_header_chooses_the_format() -> None:
-    snapshot = MetricsStore(FakeClock()).snapshot()
-    assert exposition(snapshot, [], "text/plain")[1].startswith("text/plain")
+def test_histogram_buckets() -> None:
+    """Buckets are cumulative; their bounds double from 0.00125 s to 81.92 s."""
+    bounds = {
+        dict(labels)["le"]: value
+        for (name, labels), value in parse_samples(used_snapshot()).items()
+        if name == "maxgate_request_duration_seconds_bucket"
+    }
+    expected = {f"{0.00125 * 2**n:.12g}": float(n >= 8) for n in range(17)}
+    assert {f"{float(bound):.12g}": value for bound, value in bounds.items()} == {
+        **expected,
+        "inf": 2.0,
+    }
+
+
+def test_unknown_process_usage() -> None:
+    """Metrics of processes are left out if the operating system does not report them."""
+    names = {name for name, _ in parse_samples(Snapshot())}
+    assert not {name for name in names if name.startswith("maxgate_process_")}
+
+
+def test_formats() -> None:
+    """The `Accept` header selects the format."""
     openmetrics = "application/openmetrics-text; version=1.0.0"
-    assert exposition(snapshot, [], openmetrics)[1].startswith("application/openmetrics-text")
+    assert exposition(Snapshot(), [], "text/plain")[1].startswith("text/plain")
+    assert exposition(Snapshot(), [], openmetrics)[1].startswith("application/openmetrics-text")

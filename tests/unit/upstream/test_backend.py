@@ -1,9 +1,10 @@
-"""One request to one engine: what is passed on, what is tried again, and what is closed."""
+"""Responses of an engine become chunks or errors, and every connection is released."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -18,9 +19,11 @@ from maxgate.errors import (
     UpstreamUnavailable,
 )
 from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.context import MAX_RETRIES
 from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
+from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
@@ -35,46 +38,51 @@ ENGINE = "http://engine:8080"
 ROUTE = ENGINE + "/v1/completions"
 
 
-def replica(url: str = ENGINE) -> Replica:
-    one = Replica(url)
-    one.mark_healthy({"small-on-max": EngineModel("small-on-max", 1, 100)})
-    return one
+def create_replica(url: str = ENGINE) -> Replica:
+    """Return a healthy replica."""
+    replica = Replica(url)
+    replica.mark_healthy({"small-on-max": EngineModel("small-on-max", 1, 100)})
+    return replica
 
 
 @asynccontextmanager
-async def backend_for(
-    *replicas: Replica, settings: UpstreamSettings | None = None
-) -> AsyncIterator[UpstreamBackend]:
+async def serve_backend(
+    engine: Any, settings: UpstreamSettings | None = None
+) -> AsyncIterator[tuple[UpstreamBackend, Replica]]:
+    """Serve an ASGI engine; yield a backend over real connections to it, and its replica."""
     settings = settings or UpstreamSettings()
-    async with EngineTransport(settings) as transport:
-        yield UpstreamBackend(ReplicaPool(replicas, transport, settings))
+    async with serving(engine) as url, aclosing(EngineTransport(settings)) as transport:
+        replica = create_replica(url)
+        yield UpstreamBackend(ReplicaPool([replica], transport, settings)), replica
 
 
-def mocked(router: respx.Router) -> UpstreamBackend:
-    """A backend whose engine is respx."""
-    transport = httpx.MockTransport(router.async_handler)
-    return UpstreamBackend(ReplicaPool([replica()], transport, UpstreamSettings()))
+def create_mock_backend(router: respx.Router) -> UpstreamBackend:
+    """Return a backend whose engine is respx, through httpx."""
+    client = HttpxEngineClient(httpx.MockTransport(router.async_handler))
+    return UpstreamBackend(ReplicaPool([create_replica()], client, UpstreamSettings()))
 
 
 async def run(backend: UpstreamBackend, request: GenerationRequest) -> list[Chunk]:
+    """Return all chunks; `has_more` depends on the network and is cleared."""
     async with aclosing(backend.stream(request)) as chunks:
-        # Which chunks come together is the network's affair.
         return [replace(chunk, has_more=False) async for chunk in chunks]
 
 
 def request(*, stream: bool = True, stop: tuple[str, ...] = ()) -> GenerationRequest:
+    """Return a request with a prompt of three tokens."""
     return generation_request(prompt=PROMPT, stream=stream, stop=stop)
 
 
-async def test_a_whole_answer_is_one_chunk() -> None:
-    async with serving(FakeMax()) as url, backend_for(replica(url)) as backend:
+async def test_plain_response() -> None:
+    """A response that is not streamed is one chunk."""
+    async with serve_backend(FakeMax()) as (backend, _):
         assert await run(backend, request(stream=False)) == [
             Chunk("".join(ANSWER), "stop", Usage(37, 8, 5))
         ]
 
 
-async def test_an_engine_behind_another_transport_gets_the_same_request() -> None:
-    # httpx's own transport, which serves https, sends what the headers announce and no more.
+async def test_httpx_request() -> None:
+    """Through httpx an engine gets the same headers, without httpx's own."""
     router = respx.Router()
     route = router.post(ROUTE).respond(
         200,
@@ -83,7 +91,9 @@ async def test_an_engine_behind_another_transport_gets_the_same_request() -> Non
             "usage": {"prompt_tokens": 3, "completion_tokens": 2},
         },
     )
-    assert await run(mocked(router), request(stream=False)) == [Chunk("Paris", "stop", Usage(3, 2))]
+    assert await run(create_mock_backend(router), request(stream=False)) == [
+        Chunk("Paris", "stop", Usage(3, 2))
+    ]
     sent = route.calls.last.request
     assert sent.headers == {
         "host": "engine:8080",
@@ -92,8 +102,9 @@ async def test_an_engine_behind_another_transport_gets_the_same_request() -> Non
     }
 
 
-async def test_a_stream_is_passed_on_chunk_by_chunk() -> None:
-    async with serving(FakeMax()) as url, backend_for(replica(url)) as backend:
+async def test_stream() -> None:
+    """A stream yields one chunk per event; the first one has the usage so far."""
+    async with serve_backend(FakeMax()) as (backend, _):
         assert await run(backend, request()) == [
             Chunk("The", usage=Usage(3, 1)),
             *(Chunk(token) for token in ANSWER[1:-1]),
@@ -102,14 +113,15 @@ async def test_a_stream_is_passed_on_chunk_by_chunk() -> None:
         ]
 
 
-async def test_an_engine_that_does_not_count_is_counted_for() -> None:
+async def test_usage_not_reported() -> None:
+    """Tokens are counted for an engine that does not report usage."""
     engine = FakeMax(scripts=[Script(with_usage=False, with_done=False)])
-    async with serving(engine) as url, backend_for(replica(url)) as backend:
+    async with serve_backend(engine) as (backend, _):
         assert (await run(backend, request()))[-1] == Chunk(usage=Usage(3, 7))
 
 
-async def test_what_comes_after_the_end_is_not_text() -> None:
-    # MAX goes on for a few tokens after a stop string, and says `stop` with each of them.
+async def test_tokens_after_finish_reason() -> None:
+    """Text after the finish reason is dropped: MAX continues for a few tokens after a stop."""
     body = (
         b'data: {"choices":[{"text":"a","finish_reason":null}]}\n\n'
         b'data: {"choices":[{"text":"b","finish_reason":"stop"}]}\n\n'
@@ -119,7 +131,7 @@ async def test_what_comes_after_the_end_is_not_text() -> None:
     )
     router = respx.Router()
     router.post(ROUTE).respond(200, content=body)
-    assert await run(mocked(router), request()) == [
+    assert await run(create_mock_backend(router), request()) == [
         Chunk("a", usage=Usage(3, 1)),
         Chunk("b", "stop"),
         Chunk(),
@@ -131,62 +143,28 @@ async def test_what_comes_after_the_end_is_not_text() -> None:
     "script",
     [Script(cut_after=3), Script(error_after=3), Script(finish_reason=None, with_done=True)],  # type: ignore[arg-type]
 )
-async def test_a_stream_that_does_not_end_well_is_an_error(script: Script) -> None:
-    async with serving(FakeMax(scripts=[script])) as url, backend_for(replica(url)) as backend:
+async def test_incomplete_stream(script: Script) -> None:
+    """A stream that ends early or with an error raises after the chunks that arrived."""
+    async with serve_backend(FakeMax(scripts=[script])) as (backend, _):
         seen: list[Chunk] = []
         with pytest.raises(UpstreamError):
             async with aclosing(backend.stream(request())) as chunks:
                 async for chunk in chunks:
-                    seen.append(chunk)  # noqa: PERF401  # it is the failure that ends it
+                    seen.append(chunk)  # noqa: PERF401  # ended by the error
         assert "".join(chunk.text for chunk in seen) in {"The capital of", "".join(ANSWER)}
 
 
-WHOLE = (
-    b"HTTP/1.1 200 OK\r\ncontent-length: 111\r\n\r\n"
-    b'{"choices":[{"text":"Paris","finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":3,"completion_tokens":2}}        '
-)
-HANGS_UP = b""
-HALF = WHOLE[:80]
+HALF = b'HTTP/1.1 200 OK\r\ncontent-length: 111\r\n\r\n{"choices":[{"text":"Paris","finish_rea'
 
 
-async def test_an_engine_that_hangs_up_is_asked_once_more_on_a_fresh_connection() -> None:
-    server = RawServer([HANGS_UP, WHOLE])
-    async with serving_bytes(server) as url, backend_for(replica(url)) as backend:
-        assert await run(backend, request(stream=False)) == [Chunk("Paris", "stop", Usage(3, 2))]
-    assert server.connections == 2
-
-
-async def test_an_engine_that_hangs_up_again_is_given_up() -> None:
-    server = RawServer([HANGS_UP] * 3)
-    async with serving_bytes(server) as url, backend_for(replica(url)) as backend:
-        with pytest.raises(UpstreamUnavailable) as caught:
-            await run(backend, request())
-    assert (caught.value.retry_after, server.connections) == (2, 2)
-
-
-async def test_half_an_answer_is_an_error_and_not_asked_for_again() -> None:
-    server = RawServer([HALF, WHOLE])
-    async with serving_bytes(server) as url, backend_for(replica(url)) as backend:
-        with pytest.raises(UpstreamError):
+async def test_response_cut_off() -> None:
+    """An incomplete response is an error and not retried."""
+    server, settings = RawServer([HALF, HALF]), UpstreamSettings()
+    async with serving_bytes(server) as url, aclosing(EngineTransport(settings)) as transport:
+        backend = UpstreamBackend(ReplicaPool([create_replica(url)], transport, settings))
+        with pytest.raises(UpstreamError, match="cut off"):
             await run(backend, request(stream=False))
     assert server.connections == 1
-
-
-async def test_another_engine_answers_where_one_refuses() -> None:
-    gone = replica("http://127.0.0.1:9")
-    engine = FakeMax(models=["small-on-max"])
-    async with serving(engine) as url, backend_for(gone, replica(url)) as backend:
-        assert (await run(backend, request(stream=False)))[0].text == "".join(ANSWER)
-    assert (gone.state, gone.error) == ("unreachable", "The engine cannot be reached.")
-
-
-async def test_without_an_engine_it_is_unavailable() -> None:
-    async with backend_for(replica("http://127.0.0.1:9")) as backend:
-        for _ in range(2):  # refused, then known to be away
-            with pytest.raises(UpstreamUnavailable) as caught:
-                await run(backend, request())
-            assert caught.value.retry_after == 2
 
 
 @pytest.mark.parametrize(
@@ -204,13 +182,12 @@ async def test_without_an_engine_it_is_unavailable() -> None:
         ),
     ],
 )
-async def test_error_answers_are_translated_and_not_tried_again(
-    status: int, content: bytes, error: type[GatewayError]
-) -> None:
+async def test_error_response(status: int, content: bytes, error: type[GatewayError]) -> None:
+    """Error responses are translated, without MAX's text, and not retried."""
     router = respx.Router()
     route = router.post(ROUTE).respond(status, content=content)
     with pytest.raises(error) as caught:
-        await run(mocked(router), request())
+        await run(create_mock_backend(router), request())
     assert route.call_count == 1
     assert "Value error" not in caught.value.message
     assert "/root" not in caught.value.message
@@ -222,26 +199,24 @@ async def test_error_answers_are_translated_and_not_tried_again(
         (httpx.ConnectTimeout("x"), UpstreamUnavailable, 1),
         (httpx.ReadTimeout("x"), UpstreamTimeout, 1),
         (httpx.PoolTimeout("x"), UpstreamOverloaded, 1),
-        (httpx.ReadError("x"), UpstreamUnavailable, 2),
+        (httpx.ReadError("x"), UpstreamUnavailable, 1 + MAX_RETRIES),
     ],
 )
-async def test_what_happens_on_the_way_is_translated(
-    raised: Exception, error: type[GatewayError], calls: int
-) -> None:
+async def test_httpx_error(raised: Exception, error: type[GatewayError], calls: int) -> None:
+    """Exceptions of httpx are translated; only a closed connection is retried."""
     router = respx.Router()
     route = router.post(ROUTE).mock(side_effect=raised)
     with pytest.raises(error):
-        await run(mocked(router), request())
+        await run(create_mock_backend(router), request())
     assert route.call_count == calls
 
 
 @pytest.mark.parametrize("silent_after", [0, 3])
-async def test_silence_is_bounded_before_the_first_token_and_between_tokens(
-    silent_after: int,
-) -> None:
+async def test_timeouts(silent_after: int) -> None:
+    """The wait for the first token and between two tokens is bounded."""
     engine = FakeMax(scripts=[Script(silent_after=silent_after)])
     settings = UpstreamSettings(first_token_timeout=0.05, idle_timeout=0.05)
-    async with serving(engine) as url, backend_for(replica(url), settings=settings) as backend:
+    async with serve_backend(engine, settings) as (backend, _):
         with pytest.raises(UpstreamTimeout):
             await run(backend, request())
         await engine.idle.wait()
@@ -250,56 +225,53 @@ async def test_silence_is_bounded_before_the_first_token_and_between_tokens(
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("silent_after", [0, 3])
-async def test_the_engine_is_let_go_when_the_request_is_cancelled(
-    *, stream: bool, silent_after: int
-) -> None:
+async def test_cancelled(*, stream: bool, silent_after: int) -> None:
+    """Cancelling a request ends it in the engine."""
     engine = FakeMax(scripts=[Script(silent_after=silent_after if stream else 0)])
-    one, at_once = None, UpstreamSettings(cancel_grace=0)
-    async with (
-        serving(engine) as url,
-        backend_for(one := replica(url), settings=at_once) as backend,
-    ):
+    async with serve_backend(engine, UpstreamSettings(cancel_grace=0)) as (backend, replica):
         work = asyncio.create_task(run(backend, request(stream=stream)))
         await engine.arrived.wait()
-        assert one.in_flight == 1
+        assert replica.in_flight == 1
         work.cancel()
         await asyncio.wait([work])
         await engine.idle.wait()
-    assert (engine.aborted, one.in_flight) == (1, 0)
+    assert (engine.aborted, replica.in_flight) == (1, 0)
 
 
-async def test_the_engine_is_let_go_when_the_stream_is_closed_early() -> None:
+async def test_closed_early() -> None:
+    """Closing a stream early ends the request in the engine."""
     engine = FakeMax(scripts=[Script(silent_after=2)])
-    one = None
-    async with serving(engine) as url, backend_for(one := replica(url)) as backend:
+    async with serve_backend(engine) as (backend, replica):
         async with aclosing(backend.stream(request())) as chunks:
             await anext(chunks)
-            assert one.in_flight == 1
-        assert one.in_flight == 0
+            assert replica.in_flight == 1
+        assert replica.in_flight == 0
         await engine.idle.wait()
     assert engine.aborted == 1
 
 
-async def test_a_connection_is_used_again_after_a_stream() -> None:
+async def test_connection_reused() -> None:
+    """A connection is reused after plain responses and streams."""
     connections: set[object] = set()
     engine = FakeMax()
 
-    async def noting(scope: dict[str, object], receive: object, send: object) -> None:
+    async def record_client(scope: dict[str, object], receive: object, send: object) -> None:
         connections.add(scope.get("client"))
         await engine(scope, receive, send)
 
-    async with serving(noting) as url, backend_for(replica(url)) as backend:
+    async with serve_backend(record_client) as (backend, _):
         for stream in (True, False, True):
             await run(backend, request(stream=stream))
     assert len(connections - {None}) == 1
 
 
-async def test_chunks_that_came_together_say_so() -> None:
+async def test_has_more() -> None:
+    """All but the last chunk of events that arrived together have `has_more`."""
     chunk = b'data: {"choices":[{"text":"a"}]}\n\n'
     end = b'data: {"choices":[{"text":"b","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     router = respx.Router()
     router.post(ROUTE).respond(200, content=chunk + chunk + end)
-    async with aclosing(mocked(router).stream(request())) as chunks:
+    async with aclosing(create_mock_backend(router).stream(request())) as chunks:
         assert [(chunk.text, chunk.has_more) async for chunk in chunks] == [
             ("a", True),
             ("a", True),

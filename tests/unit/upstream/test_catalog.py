@@ -1,4 +1,4 @@
-"""What can be asked for: cards joined with what the engines list."""
+"""The catalog joins model cards with the models that engines list."""
 
 import pytest
 
@@ -10,6 +10,7 @@ from maxgate.upstream.replica import EngineModel, Replica
 
 
 def card(name: str, *aliases: str, prompt: str = "chatml") -> ModelCard:
+    """Return a card of a chat model."""
     return ModelCard.model_validate(
         {
             "name": name,
@@ -22,6 +23,7 @@ def card(name: str, *aliases: str, prompt: str = "chatml") -> ModelCard:
 
 
 def embedding_card(name: str) -> ModelCard:
+    """Return a card of an embedding model."""
     return ModelCard.model_validate(
         {
             "name": name,
@@ -35,6 +37,7 @@ def embedding_card(name: str) -> ModelCard:
 
 
 def engine(*models: EngineModel, healthy: bool = True) -> Replica:
+    """Return a replica that serves these models, or one that has not been reached."""
     replica = Replica("http://engine")
     if healthy:
         replica.mark_healthy({model.name: model for model in models})
@@ -42,12 +45,14 @@ def engine(*models: EngineModel, healthy: bool = True) -> Replica:
 
 
 def catalog(cards: list[ModelCard], *engines: Replica, formats: bool = True) -> LiveCatalog:
+    """Return the catalog of these cards and engines."""
     live = LiveCatalog(cards, engines, lambda _: formats)
     live.refresh()
     return live
 
 
-def test_models_are_listed_in_the_order_of_the_cards_and_then_those_without() -> None:
+def test_order() -> None:
+    """Models are listed in the order of their cards, then those without a card."""
     live = catalog(
         [card("big"), card("small")],
         engine(EngineModel("stranger", 3, None), EngineModel("small", 2, 500)),
@@ -60,29 +65,34 @@ def test_models_are_listed_in_the_order_of_the_cards_and_then_those_without() ->
     ]
 
 
-def test_a_model_is_found_by_its_name_an_alias_or_no_name() -> None:
+def test_find() -> None:
+    """A model is found by its name, an alias, or without a name."""
     live = catalog([card("small", "tiny")], engine(EngineModel("small", 1, None)))
     assert live.find("small") is live.find("tiny") is live.find(None)
 
 
-def test_until_its_tokenizer_is_here_the_engine_formats_the_prompts() -> None:
+def test_no_prompt_format() -> None:
+    """Without its prompt format, the engine formats a model's prompts."""
     live = catalog([card("small")], engine(EngineModel("small", 1, None)), formats=False)
     assert live.find("small").prompt == "engine"
 
 
-def test_a_name_that_nobody_knows_is_not_found() -> None:
+def test_unknown_name() -> None:
+    """An unknown name is not found."""
     live = catalog([card("small")], engine(EngineModel("small", 1, None)))
     with pytest.raises(ModelNotFound, match="'gpt-4'"):
         live.find("gpt-4")
 
 
-def test_a_card_that_no_engine_serves_is_not_found_once_all_were_asked() -> None:
+def test_card_without_engine() -> None:
+    """A card's model is not found if all engines are healthy and none serves it."""
     live = catalog([card("small"), card("big")], engine(EngineModel("small", 1, None)))
     with pytest.raises(ModelNotFound):
         live.find("big")
 
 
-def test_a_card_whose_engine_is_away_is_unavailable() -> None:
+def test_card_with_unhealthy_engine() -> None:
+    """A card's model is unavailable while an engine is not healthy."""
     live = catalog([card("big")], engine(healthy=False))
     for name in ("big", None):
         with pytest.raises(UpstreamUnavailable) as caught:
@@ -90,7 +100,8 @@ def test_a_card_whose_engine_is_away_is_unavailable() -> None:
         assert caught.value.retry_after == 2
 
 
-def test_a_model_that_is_left_out_is_the_first_one_for_the_task() -> None:
+def test_default_model() -> None:
+    """Without a name, the first model for the task is chosen."""
     live = catalog(
         [embedding_card("vectors"), card("small")],
         engine(EngineModel("vectors", 1, 256), EngineModel("small", 1, None)),
@@ -104,7 +115,8 @@ def test_a_model_that_is_left_out_is_the_first_one_for_the_task() -> None:
     assert (vectors.task, vectors.dimensions, vectors.context_length) == ("embeddings", 384, 256)
 
 
-def test_a_model_that_does_something_else_is_refused() -> None:
+def test_wrong_task() -> None:
+    """A model for another task is refused."""
     live = catalog(
         [embedding_card("vectors"), card("small")],
         engine(EngineModel("vectors", 1, 256), EngineModel("small", 1, None)),
@@ -115,7 +127,8 @@ def test_a_model_that_does_something_else_is_refused() -> None:
         live.find("small", "embeddings")
 
 
-def test_a_task_that_no_model_does_is_said_once_all_engines_were_asked() -> None:
+def test_no_model_for_task() -> None:
+    """A task without a model is not found once all engines are healthy, and unavailable before."""
     small = engine(EngineModel("small", 1, None))
     with pytest.raises(NotFound, match="No model for embeddings is served here"):
         catalog([card("small")], small).find(None, "embeddings")

@@ -1,34 +1,168 @@
-"""The engine with the least to do among those that can."""
+"""The pool chooses the least loaded replica and retries within the request's allowance."""
 
-from maxgate.upstream.pool import least_loaded
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from maxgate.errors import UpstreamUnavailable
+from maxgate.generation.context import MAX_RETRIES, RequestContext
+from maxgate.upstream.http1.transport import EngineTransport
+from maxgate.upstream.pool import EngineCall, ReplicaPool, choose_replica
 from maxgate.upstream.replica import EngineModel, Replica
+from maxgate.upstream.settings import UpstreamSettings
+from tests.fakes.raw_server import RawServer, serving_bytes
+from tests.fakes.requests import request_context
 
 MODELS = {"small": EngineModel("small", 1, 100)}
+CLOSE = b""
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+REFUSING = "http://127.0.0.1:9"
 
 
-def replica(state: str, in_flight: int = 0) -> Replica:
-    one = Replica(f"http://{state}-{in_flight}")
+def create_replica(state: str, in_flight: int = 0) -> Replica:
+    """Return a replica in this state."""
+    replica = Replica(f"http://{state}-{in_flight}")
     if state == "healthy":
-        one.mark_healthy(MODELS)
+        replica.mark_healthy(MODELS)
     elif state == "unreachable":
-        one.mark_unreachable("no connection")
-    one.in_flight = in_flight
-    return one
+        replica.mark_unreachable("no connection")
+    replica.in_flight = in_flight
+    return replica
 
 
-def test_the_least_loaded_healthy_one_is_taken() -> None:
-    idle, busy = replica("healthy", 1), replica("healthy", 2)
-    assert least_loaded([busy, idle], "small") is idle
+def test_least_loaded() -> None:
+    """The healthy replica with the fewest requests in flight is chosen."""
+    idle, busy = create_replica("healthy", 1), create_replica("healthy", 2)
+    assert choose_replica([busy, idle], "small") is idle
 
 
-def test_one_that_was_not_looked_at_yet_comes_last() -> None:
-    unknown, busy = replica("unknown"), replica("healthy", 9)
-    assert least_loaded([unknown, busy], "small") is busy
-    assert least_loaded([unknown], "small") is unknown
+def test_unknown_state() -> None:
+    """A replica that has not been probed is the last choice."""
+    unknown, busy = create_replica("unknown"), create_replica("healthy", 9)
+    assert choose_replica([unknown, busy], "small") is busy
+    assert choose_replica([unknown], "small") is unknown
 
 
-def test_none_is_left() -> None:
-    healthy = replica("healthy")
-    assert least_loaded([healthy], "other") is None
-    assert least_loaded([healthy], "small", avoid=[healthy]) is None
-    assert least_loaded([replica("unreachable")], "small") is None
+def test_no_replica() -> None:
+    """None is chosen if all are unreachable, excluded or without the model."""
+    healthy = create_replica("healthy")
+    assert choose_replica([healthy], "other") is None
+    assert choose_replica([healthy], "small", exclude=[healthy]) is None
+    assert choose_replica([create_replica("unreachable")], "small") is None
+
+
+@asynccontextmanager
+async def create_pool(urls: Sequence[str]) -> AsyncIterator[tuple[ReplicaPool, list[Replica]]]:
+    """Yield a pool over real connections and its healthy replicas."""
+    settings = UpstreamSettings()
+    replicas = [Replica(url) for url in urls]
+    for replica in replicas:
+        replica.mark_healthy(MODELS)
+    async with aclosing(EngineTransport(settings)) as transport:
+        yield ReplicaPool(replicas, transport, settings), replicas
+
+
+async def send(pool: ReplicaPool, context: RequestContext) -> bytes:
+    """Send a call and return the body of its response."""
+    call = EngineCall("small", "/v1/completions", b"{}", context)
+    async with await pool.send(call) as response:
+        return await response.read()
+
+
+async def test_record() -> None:
+    """The request record has the engine and its calls; the replica counts the open response."""
+    server, context = RawServer([OK]), request_context()
+    async with serving_bytes(server) as url, create_pool([url]) as (pool, [replica]):
+        call = EngineCall("small", "/v1/completions", b"{}", context)
+        async with await pool.send(call):
+            assert replica.in_flight == 1
+        assert replica.in_flight == 0
+    assert (context.record.engine, context.record.engine_calls) == (url, 1)
+    assert context.retries.remaining == MAX_RETRIES
+
+
+async def test_retry_same_replica() -> None:
+    """With a single replica, a call that is cut off before its response is sent to it again."""
+    server, context = RawServer([CLOSE, OK]), request_context()
+    async with serving_bytes(server) as url, create_pool([url]) as (pool, _):
+        assert await send(pool, context) == b"{}"
+    assert (server.requests, context.record.engine_calls) == (2, 2)
+    assert context.retries.remaining == MAX_RETRIES - 1
+
+
+async def test_allowance_bounds_calls() -> None:
+    """An engine that always closes the connection is called once plus the allowance, in total."""
+    server, context = RawServer([CLOSE] * 10), request_context()
+    async with serving_bytes(server) as url, create_pool([url]) as (pool, [replica]):
+        for _ in range(2):
+            with pytest.raises(UpstreamUnavailable) as caught:
+                await send(pool, context)
+            assert caught.value.retry_after == 2
+        assert (replica.state, replica.in_flight) == ("healthy", 0)
+    # The second call of the same client request finds the allowance used up.
+    assert server.requests == context.record.engine_calls == 1 + MAX_RETRIES + 1
+
+
+async def test_stale_connection_uses_allowance() -> None:
+    """A stale idle connection costs one retry, on a new connection to the same replica."""
+    server, context = RawServer([OK, CLOSE, OK], keep_alive=True), request_context()
+    async with serving_bytes(server) as url, create_pool([url, REFUSING]) as (pool, replicas):
+        replicas[1].mark_unreachable("no connection")
+        assert [await send(pool, context) for _ in range(2)] == [b"{}"] * 2
+    assert (server.connections, server.requests) == (2, 3)
+    assert context.retries.remaining == MAX_RETRIES - 1
+
+
+async def test_stale_connection_without_allowance() -> None:
+    """With the allowance used up, a stale connection is an error."""
+    server, context = RawServer([OK, CLOSE, OK], keep_alive=True), request_context()
+    context.retries.remaining = 0
+    async with serving_bytes(server) as url, create_pool([url]) as (pool, _):
+        await send(pool, context)
+        with pytest.raises(UpstreamUnavailable):
+            await send(pool, context)
+    assert server.requests == 2
+
+
+async def test_failover_when_disconnected() -> None:
+    """A replica that closes the connection is not tried again if there is another one."""
+    broken, working, context = RawServer([CLOSE] * 5), RawServer([OK]), request_context()
+    async with (
+        serving_bytes(broken) as first,
+        serving_bytes(working) as second,
+        create_pool([first, second]) as (pool, replicas),
+    ):
+        assert await send(pool, context) == b"{}"
+        assert [replica.state for replica in replicas] == ["healthy", "healthy"]
+    assert (broken.requests, working.requests, context.record.engine) == (1, 1, second)
+
+
+async def test_failover_when_all_disconnect() -> None:
+    """Each of several replicas is tried once."""
+    servers, context = (RawServer([CLOSE] * 5), RawServer([CLOSE] * 5)), request_context()
+    async with (
+        serving_bytes(servers[0]) as first,
+        serving_bytes(servers[1]) as second,
+        create_pool([first, second]) as (pool, _),
+    ):
+        with pytest.raises(UpstreamUnavailable):
+            await send(pool, context)
+    assert [server.requests for server in servers] == [1, 1]
+
+
+async def test_failover_when_refused() -> None:
+    """A replica that refuses the connection becomes unreachable, and another one is called."""
+    server, context = RawServer([OK]), request_context()
+    async with serving_bytes(server) as url, create_pool([REFUSING, url]) as (pool, [gone, _]):
+        assert await send(pool, context) == b"{}"
+    assert (gone.state, gone.error) == ("unreachable", "The engine cannot be reached.")
+
+
+async def test_no_replica_left() -> None:
+    """Without a reachable replica the error says when to try again."""
+    async with create_pool([REFUSING]) as (pool, _):
+        for _ in range(2):  # refused, then known to be unreachable
+            with pytest.raises(UpstreamUnavailable) as caught:
+                await send(pool, request_context())
+            assert caught.value.retry_after == 2

@@ -1,4 +1,4 @@
-"""Answers come out the same, however they were cut; only output counts as output."""
+"""Parsing of responses: what counts as output, and how streams may be split."""
 
 import json
 from itertools import pairwise
@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.loadtest.client.request_record import Exchange
-from maxgate.loadtest.client.response_reader import AnswerReader
+from maxgate.loadtest.client.request_record import RequestRecord
+from maxgate.loadtest.client.response_reader import ResponseReader
 
 
 def event(data: Any, end: bytes = b"\n\n") -> bytes:
-    """One event of a stream."""
+    """An event of a stream."""
     text = data if isinstance(data, str) else json.dumps(data)
     return b"data: " + text.encode() + end
 
@@ -39,33 +39,39 @@ USAGE = event(
 DONE = event("[DONE]")
 
 
-def read(*reads: bytes, stream: bool = True, status: int = 200, keep: bool = False) -> Exchange:
-    """The answer that arrived in these reads, at 1 s, 2 s, ..."""
-    exchange = Exchange(0, stream=stream, scheduled=0.0)
-    exchange.status, exchange.keep_text = status, keep
-    reader = AnswerReader(exchange)
+def read(
+    *reads: bytes, stream: bool = True, status: int = 200, keep: bool = False
+) -> RequestRecord:
+    """The record of a response that arrived in these reads, at 1 s, 2 s, ..."""
+    record = RequestRecord(0, stream=stream, scheduled=0.0)
+    record.status, record.keep_text = status, keep
+    reader = ResponseReader(record)
     for at, data in enumerate(reads, 1):
         reader.feed(data, float(at))
     reader.end(float(len(reads)))
-    return exchange
+    return record
 
 
-def test_an_eager_role_is_an_event_and_no_token() -> None:
+def test_role_chunk_is_not_output() -> None:
+    """A chunk with only a role is an event but not output."""
     found = read(ROLE, WORD, WORD, STOP + DONE)
     assert (found.first_event, list(found.outputs), found.error) == (1.0, [2.0, 3.0], None)
 
 
-def test_nine_tokens_in_a_chunk_are_counted_by_the_usage() -> None:
+def test_usage() -> None:
+    """Token counts come from the usage, not from the number of chunks."""
     found = read(WORD, WORD, STOP, USAGE, DONE)
     assert (found.chunks, found.output_tokens) == (2, 18)
     assert (found.input_tokens, found.cached_tokens) == (7, 3)
 
 
-def test_without_usage_the_server_has_said_nothing_about_tokens() -> None:
+def test_no_usage() -> None:
+    """Without usage the token count is unknown."""
     assert read(WORD, STOP, DONE).output_tokens == -1
 
 
-def test_usage_on_every_chunk_counts_once() -> None:
+def test_usage_on_every_chunk() -> None:
+    """The last usage counts."""
     chunks = [
         event({**delta({"content": "x"}), "usage": {"prompt_tokens": 1, "completion_tokens": n}})
         for n in (1, 2, 3)
@@ -73,12 +79,14 @@ def test_usage_on_every_chunk_counts_once() -> None:
     assert read(*chunks, STOP, DONE).output_tokens == 3
 
 
-def test_two_events_in_one_read_share_it() -> None:
+def test_two_events_in_one_read() -> None:
+    """Events in one read share its timestamp and are counted as shared."""
     found = read(WORD + WORD, WORD, STOP + DONE)
     assert (list(found.outputs), found.shared) == ([1.0, 1.0, 2.0], 1)
 
 
-def test_an_event_in_two_reads_arrives_with_the_second() -> None:
+def test_event_in_two_reads() -> None:
+    """An event split over two reads arrives with the second."""
     found = read(WORD[:9], WORD[9:], STOP + DONE)
     assert (list(found.outputs), found.shared) == ([2.0], 0)
 
@@ -92,18 +100,20 @@ def test_an_event_in_two_reads_arrives_with_the_second() -> None:
         {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]},
     ],
 )
-def test_reasoning_and_tool_calls_are_output(fields: dict[str, Any]) -> None:
+def test_other_output(fields: dict[str, Any]) -> None:
+    """Reasoning and tool calls are output."""
     assert list(read(event(delta(fields)), STOP, DONE).outputs) == [1.0]
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=12), st.sampled_from([b"\n\n", b"\r\n\r\n"]))
-def test_the_cuts_change_nothing_but_the_times(cuts: list[int], end: bytes) -> None:
+def test_any_split(cuts: list[int], end: bytes) -> None:
+    """However the stream is split, the chunks, tokens and text are the same."""
     chunk = event(delta({"content": "é"}), end)
     whole = b": ping" + end + chunk * 3 + STOP + USAGE + DONE
     places = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
     found = read(*(whole[a:b] for a, b in pairwise(places)), keep=True)
     assert (found.chunks, found.output_tokens, found.error) == (3, 18, None)
-    assert found.answer_text == ["é"] * 3
+    assert found.response_text == ["é"] * 3
 
 
 @pytest.mark.parametrize(
@@ -117,11 +127,13 @@ def test_the_cuts_change_nothing_but_the_times(cuts: list[int], end: bytes) -> N
         ([], 429, "http_429"),
     ],
 )
-def test_what_went_wrong_has_a_kind(reads: list[bytes], status: int, kind: str) -> None:
+def test_errors(reads: list[bytes], status: int, kind: str) -> None:
+    """Every failure has a kind."""
     assert read(*reads, status=status).error == kind
 
 
-def test_an_answer_in_one_piece_is_one_output() -> None:
+def test_whole_response() -> None:
+    """A response without streaming is one output."""
     body = {
         "choices": [{"message": {"role": "assistant", "content": "Hello."}}],
         "usage": {"prompt_tokens": 5, "completion_tokens": 2},
@@ -131,5 +143,6 @@ def test_an_answer_in_one_piece_is_one_output() -> None:
     assert (list(found.outputs), found.output_tokens, found.error) == ([2.0], 2, None)
 
 
-def test_an_answer_that_is_not_json_is_a_failure() -> None:
+def test_whole_response_not_json() -> None:
+    """A whole response that is not JSON is a failure."""
     assert read(b"<html>", stream=False).error == "not_json"

@@ -1,4 +1,4 @@
-"""MAX's embeddings: what is sent, and answers that are none."""
+"""Embedding requests in MAX's format, and its responses as normalized vectors."""
 
 import json
 import math
@@ -9,23 +9,26 @@ import pytest
 
 from maxgate.errors import UpstreamError
 from maxgate.generation.request import TokenIds
-from maxgate.upstream.max_api import embeddings as embedding_wire
+from maxgate.upstream.max_api.embeddings import parse_response, serialize_request
 
 
-def answer(*vectors: list[Any]) -> bytes:
+def build_response(*vectors: list[Any]) -> bytes:
+    """Return a response with these vectors."""
     data = [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     return json.dumps({"data": data}).encode()
 
 
-def test_prompts_are_sent_as_ids() -> None:
-    sent = embedding_wire.body("m", [TokenIds.of([1, 2]), TokenIds.of([3])])
+def test_request() -> None:
+    """Prompts are sent as token ids."""
+    sent = serialize_request("m", [TokenIds.of([1, 2]), TokenIds.of([3])])
     assert json.loads(sent) == {"model": "m", "input": [[1, 2], [3]]}
 
 
-def test_vectors_have_length_one() -> None:
-    read = embedding_wire.read_answer(answer([3.0, 4.0], [0.0, -2.0]), count=2, dimensions=2)
+def test_normalized() -> None:
+    """Vectors are normalized to length 1, also very long ones."""
+    read = parse_response(build_response([3.0, 4.0], [0.0, -2.0]), count=2, dimensions=2)
     assert read == (array("f", [0.6, 0.8]), array("f", [0.0, -1.0]))
-    [one] = embedding_wire.read_answer(answer([1e30, 1e30]), count=1, dimensions=2)
+    [one] = parse_response(build_response([1e30, 1e30]), count=1, dimensions=2)
     assert math.hypot(*one) == pytest.approx(1)
 
 
@@ -35,16 +38,17 @@ def test_vectors_have_length_one() -> None:
         b"<html>",
         b"[]",
         b'{"data": null}',
-        answer([1.0, 2.0]),
-        answer([1.0, 2.0], [1.0, 2.0], [1.0, 2.0]),
-        answer([1.0], [1.0, 2.0]),
-        answer([0.0, 0.0], [1.0, 2.0]),
-        answer([None, 1.0], [1.0, 2.0]),
-        answer(["a", 1.0], [1.0, 2.0]),
-        answer([math.nan, 1.0], [1.0, 2.0]),
-        answer([math.inf, 1.0], [1.0, 2.0]),
+        build_response([1.0, 2.0]),
+        build_response([1.0, 2.0], [1.0, 2.0], [1.0, 2.0]),
+        build_response([1.0], [1.0, 2.0]),
+        build_response([0.0, 0.0], [1.0, 2.0]),
+        build_response([None, 1.0], [1.0, 2.0]),
+        build_response(["a", 1.0], [1.0, 2.0]),
+        build_response([math.nan, 1.0], [1.0, 2.0]),
+        build_response([math.inf, 1.0], [1.0, 2.0]),
     ],
 )
-def test_what_is_no_answer_is_never_passed_on(data: bytes) -> None:
+def test_invalid_response(data: bytes) -> None:
+    """Invalid responses are errors."""
     with pytest.raises(UpstreamError):
-        embedding_wire.read_answer(data, count=2, dimensions=2)
+        parse_response(data, count=2, dimensions=2)

@@ -1,0 +1,49 @@
+"""Dependencies of the ordinary FastAPI routes, read from the application's state.
+
+Tests and embedding applications replace them with `app.dependency_overrides`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from maxgate.generation.catalog import EngineHealth, ModelCatalog
+
+
+class MetricsReader(Protocol):
+    """Metrics summed over all workers."""
+
+    def describe(self, *, buckets: bool) -> dict[str, Any]:
+        """Return the JSON report, with histogram buckets if asked for."""
+        ...
+
+    def expose(self, engines: Sequence[tuple[str, bool, int]], accept: str) -> tuple[bytes, str]:
+        """Return the Prometheus text and its content type.
+
+        `engines` lists each engine's URL, whether it is healthy, and its requests in flight.
+        """
+        ...
+
+
+def get_catalog(request: Request) -> ModelCatalog:
+    """Return the catalog of served models."""
+    catalog: ModelCatalog = request.app.state.catalog
+    return catalog
+
+
+def get_engines(request: Request) -> Sequence[EngineHealth]:
+    """Return the state of every engine."""
+    engines: Sequence[EngineHealth] = request.app.state.engines
+    return engines
+
+
+def get_metrics(request: Request) -> MetricsReader:
+    """Return the metrics of all workers."""
+    metrics: MetricsReader = request.app.state.metrics
+    return metrics
+
+
+Catalog = Annotated[ModelCatalog, Depends(get_catalog)]
+Engines = Annotated[Sequence[EngineHealth], Depends(get_engines)]
+Metrics = Annotated[MetricsReader, Depends(get_metrics)]

@@ -1,0 +1,197 @@
+"""Declarations of all metrics.
+
+A declaration determines where workers keep the metric (layout.py), its Prometheus exposition
+(prometheus.py) and its entry in docs/metrics.md (reference.py). To add a counter, declare it
+here and call `MetricsStore.add`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+Unit = Literal["bytes", "calls", "processes", "requests", "seconds", "tokens", "boolean"]
+LabelValues = tuple[str, ...]
+"""One value for each label of a metric, in the order of its declaration."""
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A label, compared by identity.
+
+    `values` has the meaning of each value, or is None if the values are only known at run time.
+    """
+
+    name: str
+    help: str
+    values: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A metric, compared by identity.
+
+    Labels with values known only at run time come first. `stored` metrics are counted by workers;
+    the others are computed for each scrape. `sparse` metrics omit samples that are zero.
+    """
+
+    name: str
+    kind: Kind
+    unit: Unit
+    help: str
+    labels: tuple[Label, ...] = ()
+    stored: bool = True
+    sparse: bool = False
+
+    @property
+    def open_labels(self) -> tuple[Label, ...]:
+        """The labels whose values are only known at run time."""
+        return tuple(label for label in self.labels if label.values is None)
+
+    @property
+    def closed_values(self) -> tuple[tuple[str, ...], ...]:
+        """The values of each label whose values are declared."""
+        return tuple(tuple(label.values) for label in self.labels if label.values is not None)
+
+
+METRICS: Final[list[Metric]] = []
+"""All metrics, in the order of their exposition."""
+
+
+def _declare(metric: Metric) -> Metric:
+    METRICS.append(metric)
+    return metric
+
+
+_OUTCOMES: Final = {
+    "ok": "completed",
+    "client_error": "invalid request",
+    "client_gone": "the client disconnected before the end",
+    "unavailable": "no engine, or none with capacity",
+    "timeout": "the engine exceeded a timeout",
+    "upstream_error": "the engine failed before its first token",
+    "truncated": "the engine failed after its first token; the client got an error event",
+    "internal_error": "error in the gateway",
+}
+ROUTE: Final = Label("route", "Path of the route, or `other` for unknown paths.")
+MODEL: Final = Label("model", "Served model name; empty if the request did not reach a model.")
+ENGINE: Final = Label("engine", "Base URL of the engine.")
+OUTCOME: Final = Label("outcome", "Result of the request.", _OUTCOMES)
+TOKEN_TYPE: Final = Label(
+    "type",
+    "Kind of token.",
+    {
+        "prompt": "input tokens, cached ones included",
+        "completion": "generated tokens",
+        "cached": "the part of `prompt` that came from the engine's prefix cache",
+    },
+)
+
+REQUESTS_IN_FLIGHT: Final = _declare(
+    Metric("maxgate_requests_in_flight", "gauge", "requests", "Requests in progress.")
+)
+WORKERS: Final = _declare(
+    Metric("maxgate_workers", "gauge", "processes", "Running worker processes.", stored=False)
+)
+PROCESS_CPU_SECONDS: Final = _declare(
+    Metric(
+        "maxgate_process_cpu_seconds_total",
+        "counter",
+        "seconds",
+        "CPU time of the running workers, user and system.",
+        stored=False,
+    )
+)
+PROCESS_RESIDENT_MEMORY: Final = _declare(
+    Metric(
+        "maxgate_process_resident_memory_bytes",
+        "gauge",
+        "bytes",
+        "Resident memory of the running workers.",
+        stored=False,
+    )
+)
+ENGINE_UP: Final = _declare(
+    Metric(
+        "maxgate_engine_up",
+        "gauge",
+        "boolean",
+        "1 if the engine is healthy, 0 otherwise.",
+        (ENGINE,),
+        stored=False,
+    )
+)
+ENGINE_REQUESTS_IN_FLIGHT: Final = _declare(
+    Metric(
+        "maxgate_engine_requests_in_flight",
+        "gauge",
+        "requests",
+        "Requests in progress at the engine, sent by the worker that answers the scrape.",
+        (ENGINE,),
+        stored=False,
+    )
+)
+ENGINE_CALLS: Final = _declare(
+    Metric(
+        "maxgate_engine_calls_total",
+        "counter",
+        "calls",
+        "Calls to engines, retries included. All calls of a request count for its last engine.",
+        (ENGINE,),
+    )
+)
+REQUESTS: Final = _declare(
+    Metric(
+        "maxgate_requests_total",
+        "counter",
+        "requests",
+        "Finished requests.",
+        (ROUTE, MODEL, OUTCOME),
+        sparse=True,
+    )
+)
+RETRIES: Final = _declare(
+    Metric(
+        "maxgate_retries_total",
+        "counter",
+        "calls",
+        "Retries of finished requests: fail-over, stale connections and failed validation.",
+        (ROUTE, MODEL),
+    )
+)
+TOKENS: Final = _declare(
+    Metric(
+        "maxgate_tokens_total",
+        "counter",
+        "tokens",
+        "Tokens of finished requests.",
+        (ROUTE, MODEL, TOKEN_TYPE),
+    )
+)
+REQUEST_DURATION: Final = _declare(
+    Metric(
+        "maxgate_request_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time from arrival to the last response byte, for requests with outcome `ok`.",
+        (ROUTE, MODEL),
+    )
+)
+TIME_TO_FIRST_TOKEN: Final = _declare(
+    Metric(
+        "maxgate_time_to_first_token_seconds",
+        "histogram",
+        "seconds",
+        "Time from arrival to the first token, for streams with outcome `ok`.",
+        (ROUTE, MODEL),
+    )
+)
+TIME_PER_OUTPUT_TOKEN: Final = _declare(
+    Metric(
+        "maxgate_time_per_output_token_seconds",
+        "histogram",
+        "seconds",
+        "Mean time per token after the first, for streams with outcome `ok`.",
+        (ROUTE, MODEL),
+    )
+)

@@ -1,0 +1,91 @@
+"""The interface of clients for engines, and the one that uses httpx."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Protocol, cast
+
+import httpx
+
+from maxgate.upstream.errors import engine_timeout, map_httpx_error
+from maxgate.upstream.http1.connection import EngineResponse
+from maxgate.upstream.http1.messages import EngineRequest
+from maxgate.upstream.settings import UpstreamSettings
+
+
+class EngineClient(Protocol):
+    """Sends requests to engines, each exactly once; retries are the caller's."""
+
+    async def send(self, request: EngineRequest) -> EngineResponse:
+        """Send the request and wait for the response head; any status is returned.
+
+        Raises EngineUnreachable if the engine did not respond, UpstreamTimeout, and
+        UpstreamOverloaded if all connections are in use.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections that are not in use."""
+        ...
+
+
+class HttpxEngineClient:
+    """An EngineClient over httpx: for HTTPS, and for tests that hand in a transport."""
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        settings: UpstreamSettings | None = None,
+    ) -> None:
+        settings = settings or UpstreamSettings()
+        limits = httpx.Limits(
+            max_connections=settings.max_connections, keepalive_expiry=settings.keepalive_expiry
+        )
+        self._client = httpx.AsyncClient(transport=transport, limits=limits, trust_env=False)
+
+    async def send(self, request: EngineRequest) -> EngineResponse:
+        """Send the request through httpx; see EngineClient."""
+        # The timeout of the body is another one, so httpx's own read timeout is not used.
+        timeout = httpx.Timeout(None, connect=request.connect_timeout, pool=request.connect_timeout)
+        message = httpx.Request(
+            request.route.method,
+            request.route.url,
+            headers={"content-type": "application/json"},
+            content=request.body,
+            extensions={"timeout": timeout.as_dict()},
+        )
+        try:
+            async with asyncio.timeout(request.head_timeout):
+                response = await self._client.send(message, stream=True)
+        except TimeoutError as error:
+            raise engine_timeout() from error
+        except httpx.HTTPError as error:
+            raise map_httpx_error(error, responding=False) from error
+        body = _HttpxBody(response, request.read_timeout)
+        return EngineResponse(response.status_code, response.headers.raw, body)
+
+    async def aclose(self) -> None:
+        """Close the httpx client."""
+        await self._client.aclose()
+
+
+class _HttpxBody:
+    """The body of an httpx response as a ResponseBody."""
+
+    def __init__(self, response: httpx.Response, timeout: float) -> None:
+        self._response = response
+        self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
+        self._timeout = timeout
+
+    async def __anext__(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await anext(self._pieces)
+        except TimeoutError as error:
+            raise engine_timeout() from error
+        except httpx.HTTPError as error:
+            raise map_httpx_error(error, responding=True) from error
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
+        await self._response.aclose()

@@ -1,0 +1,24 @@
+"""What a process of the gateway does before it serves."""
+
+import json
+import subprocess
+import sys
+
+_REPORT = """
+import gc, json
+from maxgate.server import run
+before = len(gc.get_objects())
+run.tune_process()
+print(json.dumps([before, gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()]))
+"""
+
+
+def test_what_is_there_before_the_first_request_is_never_looked_at_again() -> None:
+    # In a process of its own: it cannot be undone for the tests that come after.
+    done = subprocess.run(
+        [sys.executable, "-c", _REPORT], capture_output=True, text=True, check=True
+    )
+    before, frozen, left, (young, *older) = json.loads(done.stdout)
+    assert frozen > before * 0.8
+    assert left < 100
+    assert (young, older) == (20_000, [10, 10])

@@ -1,0 +1,218 @@
+"""Requests in MAX's format, and MAX's responses and chunks as ours."""
+
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxgate.errors import UpstreamError
+from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.request import TokenIds
+from maxgate.upstream.max_api.generation import (
+    ChunkFrame,
+    ChunkReader,
+    parse_response,
+    select_path,
+    serialize_request,
+)
+from tests.fakes.max_server import ANSWER, FakeMax
+from tests.fakes.requests import generation_request
+
+PROMPT = TokenIds.of([1, 2, 3])
+
+
+def test_token_ids() -> None:
+    """Token ids go to the completions route."""
+    request = generation_request(prompt=PROMPT, stream=True, stop=("#",), max_tokens=7, seed=5)
+    assert select_path(request) == "/v1/completions"
+    assert orjson.loads(serialize_request(request)) == {
+        "model": "small-on-max",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "prompt": [1, 2, 3],
+        "max_tokens": 7,
+        "seed": 5,
+        "stop": ["#"],
+        "return_token_ids": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_messages() -> None:
+    """Messages go to the chat route."""
+    request = generation_request("Hello", "again")
+    assert select_path(request) == "/v1/chat/completions"
+    assert orjson.loads(serialize_request(request)) == {
+        "model": "small-on-max",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "messages": [
+            {"role": "user", "content": "Hello"},
+            {"role": "user", "content": "again"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("seed", "sent"), [(0, 0x5EED), (1, 1), (-1, 2**63 - 1), (-(2**63), 0x5EED)]
+)
+def test_seed(seed: int, sent: int) -> None:
+    """Every seed is sent as a value that MAX does not treat as unset."""
+    assert orjson.loads(serialize_request(generation_request(seed=seed)))["seed"] == sent
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"text": "Hi", "finish_reason": "stop"},
+        {"message": {"content": "Hi"}, "finish_reason": "stop"},
+    ],
+)
+def test_plain_response(choice: dict[str, object]) -> None:
+    """Responses of both routes become one chunk."""
+    usage = {
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "prompt_tokens_details": {"cached_tokens": 1},
+    }
+    response = orjson.dumps({"choices": [choice], "usage": usage})
+    assert parse_response(response, generation_request()) == Chunk("Hi", "stop", Usage(3, 2, 1))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [b"", b"<html>", b"[]", b"{}", b'{"choices":[]}', b'{"choices":[{"text":"a"}]}', b"null"],
+)
+def test_invalid_response(response: bytes) -> None:
+    """Invalid responses are errors."""
+    with pytest.raises(UpstreamError):
+        parse_response(response, generation_request())
+
+
+def test_chunks() -> None:
+    """Chunks of both routes are counted; the first one carries the usage so far."""
+    for text in ({"text": "a"}, {"delta": {"content": "a"}}):
+        reader = ChunkReader(generation_request(prompt=PROMPT, stream=True))
+        chunk = orjson.dumps({"choices": [{**text, "finish_reason": None}]})
+        assert [reader.parse_event(chunk), reader.parse_event(chunk)] == [
+            Chunk("a", usage=Usage(3, 1)),
+            Chunk("a"),
+        ]
+        assert reader.usage_so_far == Usage(3, 2)
+
+
+def test_running_usage() -> None:
+    """With stop strings every chunk carries the usage so far, counted by its token ids."""
+    reader = ChunkReader(generation_request(stream=True, stop=("#",)))
+    first = {"text": "a", "token_ids": [7], "prompt_token_ids": [1, 2, 3, 4]}
+    second = {"text": "b", "token_ids": [8, 9], "finish_reason": "length"}
+    read = [reader.parse_event(orjson.dumps({"choices": [choice]})) for choice in (first, second)]
+    assert read == [Chunk("a", usage=Usage(4, 1)), Chunk("b", "length", Usage(4, 3))]
+
+
+def test_error_in_stream() -> None:
+    """An error event is raised."""
+    reader = ChunkReader(generation_request(stream=True))
+    with pytest.raises(UpstreamError, match="in the middle"):
+        reader.parse_event(b'{"error":{"message":"boom","type":"","code":"500"}}')
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b'{"choices":[1]}', b'{"choices":[{}]}'])
+def test_invalid_chunk(data: bytes) -> None:
+    """Invalid chunks are errors."""
+    reader = ChunkReader(generation_request(stream=True))
+    with pytest.raises(UpstreamError):
+        reader.parse_event(data)
+
+
+TEXTS = st.text() | st.sampled_from(
+    ["", '"', '\\"text":', '"text":"a"', "\\", "é", "\u2028", "}]}"]
+)
+CHUNKS = st.fixed_dictionaries(
+    {"id": st.just("a"), "created": st.integers(1, 2)},
+    optional={"object": TEXTS, "usage": st.none(), "text": TEXTS},
+)
+
+
+def build_chunk(rest: dict[str, Any], text: str, *, first: bool) -> bytes:
+    """Return a chunk whose choices come before or after the other fields."""
+    choice = {"index": 0, "text": text, "finish_reason": None}
+    fields = {"choices": [choice], **rest} if first else {**rest, "choices": [choice]}
+    return orjson.dumps(fields)
+
+
+@given(st.lists(st.tuples(CHUNKS, TEXTS, st.booleans())))
+def test_successive_chunks(
+    sent: list[tuple[dict[str, Any], str, bool]],
+) -> None:
+    """Chunks parsed with the previous frame give the same text as chunks parsed whole."""
+    reader = ChunkReader(generation_request(stream=True))
+    chunks = [
+        reader.parse_event(build_chunk(rest, text, first=first)) for rest, text, first in sent
+    ]
+    assert [replace(chunk, usage=None) for chunk in chunks] == [Chunk(text) for _, text, _ in sent]
+    assert reader.usage_so_far.completion == len(sent)
+
+
+@given(st.text(min_size=1), TEXTS)
+def test_frame(last: str, text: str) -> None:
+    """The next text is found in the frame of the previous chunk."""
+    frame = ChunkFrame.from_chunk(last, build_chunk({"id": "a"}, last, first=False))
+    assert frame is not None
+    assert frame.extract_text(build_chunk({"id": "a"}, text, first=False)) == text
+
+
+async def test_frames_of_fake_max() -> None:
+    """All text between the first and the last chunk of the fake MAX takes the fast path."""
+    request = generation_request(stream=True, prompt=TokenIds.of([1, 2]))
+    transport = httpx.ASGITransport(FakeMax())
+    async with httpx.AsyncClient(transport=transport, base_url="http://max") as client:
+        response = await client.post(select_path(request), content=serialize_request(request))
+    first, *others = [event.removeprefix(b"data: ") for event in response.content.split(b"\n\n")]
+    frame = ChunkFrame.from_chunk(ANSWER[0], first)
+    assert frame is not None
+    texts = [frame.extract_text(event) for event in others]
+    assert texts[: len(ANSWER) - 2] == list(ANSWER[1:-1])
+
+
+FRAME = ChunkFrame(b'{"text":', b',"id":1}')
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b'{"text":"a","id":2}',
+        b'{"text":1,"id":1}',
+        b'{"text":null,"id":1}',
+        b'{"text":"a","id":0,"id":1}',
+        b'{"text":"a","text":"b","id":1}',
+        b'{"text":,"id":1}',
+        b'{"text":"a,"id":1}',
+        b'{"text":',
+    ],
+)
+def test_other_frame(data: bytes) -> None:
+    """A chunk with another frame has no text."""
+    assert FRAME.extract_text(data) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"text":"a","text":"a"}',
+        b'{"text":"a","x":{"text":"b"}}',
+        b'{"x":{"text":"b"},"text":"a"}',
+        b'{"text" :"a"}',
+        b'{"tex\\u0074":"a"}',
+        b'{"text":"\\u0061"}',
+    ],
+)
+def test_ambiguous_frame(data: bytes) -> None:
+    """A chunk whose text cannot be located reliably has no frame."""
+    assert ChunkFrame.from_chunk("a", data) is None

@@ -1,0 +1,42 @@
+"""Capabilities are probed with small requests."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from maxgate.generation.catalog import Capabilities
+from maxgate.upstream.capabilities import probe_capabilities
+from maxgate.upstream.client import HttpxEngineClient
+from tests.fakes.max_server import FakeMax
+
+
+async def probe(transport: httpx.AsyncBaseTransport) -> Capabilities:
+    """Return the capabilities of one model of the engine behind the transport."""
+    client = HttpxEngineClient(transport)
+    found = await probe_capabilities(client, "http://engine", ["small"], read_timeout=0.05)
+    return found["small"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_probes(*, enabled: bool) -> None:
+    """Each capability is reported as the engine was started."""
+    engine = FakeMax(grammar=enabled, logprobs=enabled, penalties=enabled)
+    found = await probe(httpx.ASGITransport(engine))
+    assert found == Capabilities(grammar=enabled, logprobs=enabled, penalties=enabled)
+
+
+async def test_no_response() -> None:
+    """Capabilities whose probes get no response are unknown."""
+
+    async def wait(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert await probe(httpx.MockTransport(wait)) == Capabilities(None, None, None)
+
+
+async def test_invalid_response() -> None:
+    """Text that cannot be read does not differ, so penalties count as ignored."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>"))
+    assert await probe(transport) == Capabilities(grammar=True, logprobs=True, penalties=False)
