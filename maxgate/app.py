@@ -143,13 +143,13 @@ def build_backend(
     upstream: Upstream,
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
-    around = layers(clock=clock, format_of=formats.prompts.of)
+    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
     return build_pipeline(around, UpstreamBackend(upstream.pool))
 
 
 def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> Embedder:
     """Build the pipeline of embeddings."""
-    around = embedding_layers(format_of=formats.embeddings.of, upstream=settings.upstream)
+    around = embedding_layers(find_format=formats.embeddings.find, upstream=settings.upstream)
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))
 
 

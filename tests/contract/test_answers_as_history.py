@@ -1,4 +1,4 @@
-"""What clients read, handed back as history: they add fields that no request has."""
+"""Responses sent back as history: SDKs add fields that requests do not have."""
 
 from typing import Any
 
@@ -34,7 +34,8 @@ async def streamed(client: openai.AsyncOpenAI) -> Any:
 
 
 @pytest.mark.parametrize("read", [created, dumped, parsed, streamed])
-async def test_openai_for_python_may_hand_back_what_it_read(gateway: Gateway, read: Any) -> None:
+async def test_openai_python(gateway: Gateway, read: Any) -> None:
+    """A response as the Python SDK returns it gives the same prompt as a plain message."""
     url = gateway.url + "/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         for answer in (await read(client), SPOKEN):
@@ -44,7 +45,8 @@ async def test_openai_for_python_may_hand_back_what_it_read(gateway: Gateway, re
     assert handed_back["prompt"] == plain["prompt"]
 
 
-async def test_openai_for_node_may_hand_back_what_it_read(gateway: Gateway) -> None:
+async def test_openai_node(gateway: Gateway) -> None:
+    """A response as the Node SDK returns it gives the same prompt as a plain message."""
     results = await results_of("openai_history.mjs", gateway.url)
     assert results == dict.fromkeys(("created", "parsed", "streamed", "plain"), "".join(ANSWER))
     prompts = [request["prompt"] for request in gateway.engine.requests[1::2]]

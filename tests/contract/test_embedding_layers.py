@@ -25,10 +25,10 @@ ONE_BY_ONE = UpstreamSettings(embedding_batch_size=1, embedding_concurrency=1)
 
 
 class IdsFormat:
-    """A prompt format for inputs that are token ids already."""
+    """Accepts inputs that are token ids already."""
 
-    def take(self, ids: Sequence[int], index: int) -> TokenIds:
-        """See EmbeddingFormat."""
+    def check(self, ids: Sequence[int], index: int) -> TokenIds:
+        """Return the ids as they are."""
         return TokenIds.of(list(ids))
 
 
@@ -53,10 +53,10 @@ class Case(NamedTuple):
     tokens: int = sum(LENGTHS)
 
 
-LAYERS = embedding_layers(format_of=ids_format, upstream=ONE_BY_ONE)
+LAYERS = embedding_layers(find_format=ids_format, upstream=ONE_BY_ONE)
 CASES = {
     "telemetry": Case(EmbeddingTelemetryLayer),
-    "prompts": Case(partial(EmbeddingPromptLayer, format_of=ids_format)),
+    "prompts": Case(partial(EmbeddingPromptLayer, find_format=ids_format)),
     "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch_size=8))),
     "a batch for each input": Case(partial(BatchingLayer, settings=ONE_BY_ONE), calls=3, tokens=0),
     "whole pipeline": Case(partial(build_embedding_pipeline, LAYERS), calls=3),
@@ -76,7 +76,7 @@ def test_every_layer_has_a_case() -> None:
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
-async def test_it_finishes(case: Case) -> None:
+async def test_finish(case: Case) -> None:
     """The vectors come back in the order of the inputs."""
     inner = FakeEmbedder()
     response = await case.layer(inner).embed(embedding_request())
@@ -85,7 +85,7 @@ async def test_it_finishes(case: Case) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-async def test_it_fails(case: Case, number: int) -> None:
+async def test_failure(case: Case, number: int) -> None:
     """The error of any inner call is raised, and no further call is made."""
     inner = FakeEmbedder(fails=min(number, case.calls))
     with pytest.raises(UpstreamError, match="boom"):
@@ -93,7 +93,7 @@ async def test_it_fails(case: Case, number: int) -> None:
     assert (inner.ended, inner.running) == (min(number, case.calls), 0)
 
 
-async def test_it_is_cancelled(case: Case) -> None:
+async def test_cancellation(case: Case) -> None:
     """Cancelling the caller cancels the inner call."""
     inner = FakeEmbedder(hang=True)
     task = asyncio.create_task(case.layer(inner).embed(embedding_request()))

@@ -1,4 +1,4 @@
-"""`langchain-openai`, against the whole gateway in front of a stand-in for MAX."""
+"""`langchain-openai` against the whole gateway in front of a fake MAX."""
 
 import asyncio
 from contextlib import aclosing
@@ -15,6 +15,7 @@ TEXT = "".join(ANSWER)
 
 
 async def test_ainvoke(gateway: Gateway) -> None:
+    """Content, finish reason and usage arrive."""
     async with chat_model(gateway.url) as model:
         answer = await model.ainvoke("Hello")
     assert (answer.content, answer.response_metadata["finish_reason"]) == (TEXT, "stop")
@@ -28,12 +29,14 @@ async def test_ainvoke(gateway: Gateway) -> None:
 
 
 async def test_invoke(gateway: Gateway) -> None:
+    """The synchronous client works."""
     async with chat_model(gateway.url) as model:
         answer = await asyncio.to_thread(model.invoke, "Hello")
     assert answer.content == TEXT
 
 
 async def test_astream(gateway: Gateway) -> None:
+    """Streamed pieces add up to the response, with usage."""
     async with chat_model(gateway.url, stream_usage=True) as model:
         pieces = [piece async for piece in model.astream("Hello")]
     whole = sum(pieces[1:], pieces[0])
@@ -43,7 +46,8 @@ async def test_astream(gateway: Gateway) -> None:
     assert whole.usage_metadata["total_tokens"] == 45
 
 
-async def test_errors_are_those_of_the_openai_sdk(gateway: Gateway) -> None:
+async def test_errors(gateway: Gateway) -> None:
+    """Errors are the OpenAI SDK's own classes."""
     async with chat_model(gateway.url, "gpt-4") as unknown:
         with pytest.raises(openai.NotFoundError) as not_found:
             await unknown.ainvoke("Hello")
@@ -54,9 +58,10 @@ async def test_errors_are_those_of_the_openai_sdk(gateway: Gateway) -> None:
     assert (bad.value.code, bad.value.param) == ("decimal_above_max_value", "temperature")
 
 
-async def test_a_stream_that_is_closed_early_leaves_the_engine_too(
+async def test_early_close(
     start_gateway: StartGateway,
 ) -> None:
+    """Closing the stream early cancels the request in the engine."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
     async with start_gateway(engine) as gateway, chat_model(gateway.url) as model:
         async with aclosing(model.astream("Hello")) as stream:

@@ -1,4 +1,4 @@
-"""Clients for Node, against the whole gateway in front of a stand-in for MAX."""
+"""Node clients against the whole gateway in front of a fake MAX."""
 
 import asyncio
 
@@ -24,7 +24,8 @@ INVALID_TEMPERATURE = {
 PROGRAMS = pytest.mark.parametrize("program", ["openai.mjs", "vercel.mjs"])
 
 
-async def test_openai_for_node_reads_answers(gateway: Gateway) -> None:
+async def test_openai(gateway: Gateway) -> None:
+    """The OpenAI SDK reads responses, streams and models."""
     checks = ("create", "stream", "streamHelper", "rawResponse", "models")
     assert await results_of("openai.mjs", gateway.url, *checks) == {
         "create": ANSWERED,
@@ -35,21 +36,24 @@ async def test_openai_for_node_reads_answers(gateway: Gateway) -> None:
     }
 
 
-async def test_errors_are_the_classes_of_openai_for_node(gateway: Gateway) -> None:
+async def test_openai_errors(gateway: Gateway) -> None:
+    """Errors are the OpenAI SDK's own classes."""
     assert await results_of("openai.mjs", gateway.url, "unknownModel", "invalidTemperature") == {
         "unknownModel": {"class": "NotFoundError", **UNKNOWN_MODEL},
         "invalidTemperature": {"class": "BadRequestError", **INVALID_TEMPERATURE},
     }
 
 
-async def test_the_vercel_ai_sdk_reads_answers(gateway: Gateway) -> None:
+async def test_vercel(gateway: Gateway) -> None:
+    """The Vercel AI SDK reads responses and streams."""
     assert await results_of("vercel.mjs", gateway.url, "generateText", "streamText") == {
         "generateText": ANSWERED,
         "streamText": ANSWERED,
     }
 
 
-async def test_the_vercel_ai_sdk_knows_which_errors_are_final(gateway: Gateway) -> None:
+async def test_vercel_errors(gateway: Gateway) -> None:
+    """The Vercel AI SDK does not retry client errors."""
     failed = {"class": "AI_APICallError", "retry": False}
     assert await results_of("vercel.mjs", gateway.url, "unknownModel", "invalidTemperature") == {
         "unknownModel": {**failed, **UNKNOWN_MODEL},
@@ -58,9 +62,8 @@ async def test_the_vercel_ai_sdk_knows_which_errors_are_final(gateway: Gateway) 
 
 
 @PROGRAMS
-async def test_a_client_that_leaves_leaves_the_engine_too(
-    start_gateway: StartGateway, program: str
-) -> None:
+async def test_disconnect(start_gateway: StartGateway, program: str) -> None:
+    """Disconnecting cancels the request in the engine."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
     async with start_gateway(engine) as gateway:
         results = await results_of(program, gateway.url, "leaves")
@@ -68,18 +71,20 @@ async def test_a_client_that_leaves_leaves_the_engine_too(
     assert (results, engine.aborted) == ({"leaves": {"aborted": True}}, 1)
 
 
-async def test_openai_for_node_raises_where_a_stream_is_cut_off(
+async def test_openai_truncated_stream(
     start_gateway: StartGateway,
 ) -> None:
+    """The OpenAI SDK raises if the engine breaks a stream off."""
     async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
         assert await results_of("openai.mjs", gateway.url, "isCutOff") == {
             "isCutOff": {"text": "The capital of", "class": "APIError", "code": "upstream_error"}
         }
 
 
-async def test_the_vercel_ai_sdk_reports_a_stream_that_is_cut_off(
+async def test_vercel_truncated_stream(
     start_gateway: StartGateway,
 ) -> None:
+    """The Vercel AI SDK reports a stream that the engine breaks off."""
     message = "The engine's response was cut off."
     async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
         assert await results_of("vercel.mjs", gateway.url, "isCutOff") == {

@@ -1,4 +1,4 @@
-"""The official client for Python asks for embeddings, of a stand-in for MAX."""
+"""Embeddings with the official Python client against a fake MAX."""
 
 import asyncio
 import base64
@@ -12,12 +12,12 @@ from tests.fakes.gateway import EMBEDDING_MODEL, Gateway
 
 @pytest.fixture
 def client(embedding_gateway: Gateway) -> openai.AsyncOpenAI:
-    """The SDK, without tries of its own; closed by whoever uses it."""
+    """The SDK without retries; the test closes it."""
     return openai.AsyncOpenAI(base_url=embedding_gateway.url + "/v1", api_key="none", max_retries=0)
 
 
 async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) -> None:
-    """The SDK asks for base64 and decodes it itself, unless a format is named."""
+    """The SDK requests and decodes base64 unless a format is given."""
     async with client:
         answer = await client.embeddings.create(model=EMBEDDING_MODEL, input=["hello", "world"])
         numbers = await client.embeddings.create(
@@ -35,7 +35,9 @@ async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) ->
     assert len(embedding_gateway.engine.requests) == 3
 
 
-async def test_the_synchronous_client_and_token_arrays(embedding_gateway: Gateway) -> None:
+async def test_synchronous_client(embedding_gateway: Gateway) -> None:
+    """Texts, token ids and token arrays give the same vector."""
+
     def ask() -> list[list[float]]:
         with openai.OpenAI(base_url=embedding_gateway.url + "/v1", api_key="none") as client:
             given = ("hello", [7592], [[7592]])
@@ -46,7 +48,8 @@ async def test_the_synchronous_client_and_token_arrays(embedding_gateway: Gatewa
     assert text == ids == arrays
 
 
-async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
+async def test_errors(client: openai.AsyncOpenAI) -> None:
+    """Errors are the SDK's own class, with param and code."""
     async with client:
         with pytest.raises(openai.BadRequestError) as dimensions:
             await client.embeddings.create(model=EMBEDDING_MODEL, input="a", dimensions=256)

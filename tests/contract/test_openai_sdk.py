@@ -1,4 +1,4 @@
-"""The official client for Python, against the whole gateway in front of a stand-in for MAX."""
+"""The official Python client against the whole gateway in front of a fake MAX."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,6 +22,7 @@ async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def test_create(client: openai.AsyncOpenAI) -> None:
+    """Content, finish reason, usage and request id arrive."""
     answer = await client.chat.completions.create(model="smollm2", messages=HELLO)
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (TEXT, "stop")
     assert answer.usage is not None
@@ -31,6 +32,7 @@ async def test_create(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_stream(client: openai.AsyncOpenAI) -> None:
+    """A stream ends with usage if asked to."""
     stream = await client.chat.completions.create(
         model="smollm2",
         messages=HELLO,
@@ -42,13 +44,16 @@ async def test_stream(client: openai.AsyncOpenAI) -> None:
     assert (text, chunks[-1].usage and chunks[-1].usage.total_tokens) == (TEXT, 45)
 
 
-async def test_the_stream_helper(client: openai.AsyncOpenAI) -> None:
+async def test_stream_helper(client: openai.AsyncOpenAI) -> None:
+    """The stream helper collects the final completion."""
     async with client.chat.completions.stream(model="smollm2", messages=HELLO) as stream:
         final = await stream.get_final_completion()
     assert final.choices[0].message.content == TEXT
 
 
-async def test_the_synchronous_client(gateway: Gateway) -> None:
+async def test_synchronous_client(gateway: Gateway) -> None:
+    """The synchronous client works, streamed or not."""
+
     def ask() -> tuple[str | None, str]:
         with openai.OpenAI(base_url=gateway.url + "/v1", api_key="none") as client:
             whole = client.chat.completions.create(model="smollm2", messages=HELLO)
@@ -60,17 +65,20 @@ async def test_the_synchronous_client(gateway: Gateway) -> None:
 
 
 async def test_models(client: openai.AsyncOpenAI) -> None:
+    """Models are listed and retrieved by alias."""
     assert [model.id async for model in client.models.list()] == ["smollm2-135m-instruct"]
     assert (await client.models.retrieve("smollm2")).id == "smollm2-135m-instruct"
 
 
 async def test_raw_response(client: openai.AsyncOpenAI) -> None:
+    """Raw responses have the request id header."""
     raw = await client.chat.completions.with_raw_response.create(model="smollm2", messages=HELLO)
     assert raw.headers["x-request-id"].startswith("req_")
     assert raw.parse().choices[0].message.content == TEXT
 
 
-async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
+async def test_errors(client: openai.AsyncOpenAI) -> None:
+    """Errors are the SDK's own classes, with code and param."""
     with pytest.raises(openai.NotFoundError) as not_found:
         await client.chat.completions.create(model="gpt-4", messages=HELLO)
     assert (not_found.value.code, not_found.value.param) == ("model_not_found", "model")
@@ -79,9 +87,10 @@ async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
     assert (bad.value.code, bad.value.param) == ("decimal_above_max_value", "temperature")
 
 
-async def test_an_engine_that_is_down_is_tried_again_by_the_sdk(
+async def test_retry(
     start_gateway: StartGateway,
 ) -> None:
+    """The SDK retries when the engine is overloaded."""
     engine = FakeMax(scripts=[Script(status=429)])
     async with (
         start_gateway(engine) as gateway,
@@ -92,7 +101,8 @@ async def test_an_engine_that_is_down_is_tried_again_by_the_sdk(
     assert len(engine.requests) == 2
 
 
-async def test_a_stream_that_is_cut_raises(start_gateway: StartGateway) -> None:
+async def test_truncated_stream(start_gateway: StartGateway) -> None:
+    """The SDK raises if the engine breaks a stream off."""
     engine = FakeMax(scripts=[Script(cut_after=3)])
     async with (
         start_gateway(engine) as gateway,
@@ -102,5 +112,5 @@ async def test_a_stream_that_is_cut_raises(start_gateway: StartGateway) -> None:
         pieces: list[str] = []
         with pytest.raises(openai.APIError, match="cut off"):
             async for chunk in stream:
-                pieces.append(chunk.choices[0].delta.content or "")  # noqa: PERF401  # it is the failure that ends it
+                pieces.append(chunk.choices[0].delta.content or "")  # noqa: PERF401  # a comprehension would lose them
     assert "".join(pieces) == "The capital of"

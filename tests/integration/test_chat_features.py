@@ -1,4 +1,4 @@
-"""Tools, JSON output, several answers, logprobs and penalties, as an OpenAI client sees them."""
+"""Tools, structured output, choices, logprobs and penalties over HTTP."""
 
 import json
 from typing import Any
@@ -35,18 +35,17 @@ SHAPE = {
 }
 
 
-def prompt_of(asked: dict[str, Any], tokenizer: PromptTokenizer) -> str:
+def read_prompt(asked: dict[str, Any], tokenizer: PromptTokenizer) -> str:
     return tokenizer.decode(asked["prompt"])
 
 
-def deltas(text: str) -> list[dict[str, Any]]:
+def read_choices(text: str) -> list[dict[str, Any]]:
     events = [line[6:] for line in text.splitlines() if line.startswith("data: {")]
     return [choice for event in events for choice in json.loads(event)["choices"]]
 
 
-async def test_a_call_is_found_in_the_answer(
-    start_gateway: StartGateway, small_tokenizer: PromptTokenizer
-) -> None:
+async def test_tool_call(start_gateway: StartGateway, small_tokenizer: PromptTokenizer) -> None:
+    """A call in the text becomes a tool call; the tools are in the prompt."""
     text = ('{"name": "get_', 'weather", "parameters": {"city": ', '"Paris"}}')
     engine = FakeMax(scripts=[Script(tokens=text)])
     async with start_gateway(engine) as gateway:
@@ -63,16 +62,17 @@ async def test_a_call_is_found_in_the_answer(
         "logprobs": None,
         "finish_reason": "tool_calls",
     }
-    assert '"name": "get_weather"' in prompt_of(engine.requests[0], small_tokenizer)
+    assert '"name": "get_weather"' in read_prompt(engine.requests[0], small_tokenizer)
 
 
-async def test_a_streamed_call_has_its_name_first(start_gateway: StartGateway) -> None:
+async def test_streamed_tool_call(start_gateway: StartGateway) -> None:
+    """A streamed call sends its name first, then pieces of its arguments."""
     text = ('{"name": "get_', 'weather", "parameters": {"city": "Par', 'is"}}')
     engine = FakeMax(scripts=[Script(tokens=text)])
     async with start_gateway(engine) as gateway:
-        chunks = deltas((await gateway.chat(tools=[WEATHER], stream=True)).text)
-    opening, first, *rest, last = chunks
-    assert opening["delta"] == {"role": "assistant", "content": None, "refusal": None}
+        chunks = read_choices((await gateway.chat(tools=[WEATHER], stream=True)).text)
+    prefix, first, *rest, last = chunks
+    assert prefix["delta"] == {"role": "assistant", "content": None, "refusal": None}
     [call] = first["delta"]["tool_calls"]
     assert call.pop("id").startswith("call_")
     named = {"name": "get_weather", "arguments": ""}
@@ -82,9 +82,8 @@ async def test_a_streamed_call_has_its_name_first(start_gateway: StartGateway) -
     assert (last["delta"], last["finish_reason"]) == ({}, "tool_calls")
 
 
-async def test_a_named_tool_is_called_also_without_a_grammar(
-    start_gateway: StartGateway, small_tokenizer: PromptTokenizer
-) -> None:
+async def test_named_tool(start_gateway: StartGateway, small_tokenizer: PromptTokenizer) -> None:
+    """Without a grammar, the prompt ends with the start of the call."""
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}}', " and more"))])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
@@ -92,26 +91,26 @@ async def test_a_named_tool_is_called_also_without_a_grammar(
         await engine.idle.wait()
     [called] = answer["choices"][0]["message"]["tool_calls"]
     assert called["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
-    opening = '{"name": "get_weather", "parameters": {"city": "'
-    assert prompt_of(engine.requests[0], small_tokenizer).endswith(opening)
+    prefix = '{"name": "get_weather", "parameters": {"city": "'
+    assert read_prompt(engine.requests[0], small_tokenizer).endswith(prefix)
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
-async def test_a_call_that_the_last_piece_completes_ends_the_stream_once(
-    start_gateway: StartGateway, finish_reason: str
-) -> None:
+async def test_single_finish_reason(start_gateway: StartGateway, finish_reason: str) -> None:
+    """A call completed by the last chunk ends the stream once."""
     engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
         answer = await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)
-    reasons = [c["finish_reason"] for c in deltas(answer.text) if c["finish_reason"]]
+    reasons = [c["finish_reason"] for c in read_choices(answer.text) if c["finish_reason"]]
     assert len(reasons) == 1
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-async def test_a_required_call_goes_to_the_tool_that_the_model_prefers(
+async def test_required_tool(
     start_gateway: StartGateway,
 ) -> None:
+    """The model chooses among several tools in a request of its own, which is counted."""
     engine = FakeMax(scripts=[Script(tokens=("sea",)), Script(tokens=("}}",))])
     async with start_gateway(engine) as gateway:
         answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
@@ -123,7 +122,8 @@ async def test_a_required_call_goes_to_the_tool_that_the_model_prefers(
     assert for_the_name == len(("sea", "the end of it"))
 
 
-async def test_with_a_grammar_a_forced_call_is_the_engines(start_gateway: StartGateway) -> None:
+async def test_forced_call_by_grammar(start_gateway: StartGateway) -> None:
+    """An engine with a grammar gets the schema of the call."""
     text = '{"name":"get_weather","parameters":{"city":"Rome"}}'
     engine = FakeMax(grammar=True, scripts=[Script(tokens=(text,))])
     async with start_gateway(engine) as gateway:
@@ -137,9 +137,8 @@ async def test_with_a_grammar_a_forced_call_is_the_engines(start_gateway: StartG
     assert schema["properties"]["name"] == {"const": "get_weather"}
 
 
-async def test_results_and_earlier_calls_are_part_of_the_prompt(
-    gateway: Gateway, small_tokenizer: PromptTokenizer
-) -> None:
+async def test_earlier_calls(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """Earlier calls, their results and names of users are in the prompt."""
     call = {
         "id": "call_1",
         "type": "function",
@@ -151,15 +150,16 @@ async def test_results_and_earlier_calls_are_part_of_the_prompt(
         {"role": "tool", "tool_call_id": "call_1", "content": "Sunny"},
     ]
     assert (await gateway.chat(messages=messages)).status_code == 200
-    text = prompt_of(gateway.engine.requests[0], small_tokenizer)
+    text = read_prompt(gateway.engine.requests[0], small_tokenizer)
     assert "Ada: Weather?" in text
     assert '{"name": "get_weather", "parameters": {"city": "Rome"}}' in text
     assert "Sunny" in text
 
 
-async def test_an_earlier_call_without_arguments_is_one_with_none(
+async def test_earlier_call_without_arguments(
     gateway: Gateway, small_tokenizer: PromptTokenizer
 ) -> None:
+    """An earlier call with empty arguments is written as a call without any."""
     call = {"id": "a", "type": "function", "function": {"name": "search", "arguments": ""}}
     messages = [
         {"role": "user", "content": "Go on."},
@@ -167,13 +167,14 @@ async def test_an_earlier_call_without_arguments_is_one_with_none(
         {"role": "tool", "tool_call_id": "a", "content": "Nothing."},
     ]
     await gateway.chat(messages=messages)
-    text = prompt_of(gateway.engine.requests[0], small_tokenizer)
+    text = read_prompt(gateway.engine.requests[0], small_tokenizer)
     assert '{"name": "search", "parameters": {}}' in text
 
 
-async def test_json_that_fits_is_passed_on_without_what_follows(
+async def test_structured_output(
     start_gateway: StartGateway,
 ) -> None:
+    """Valid JSON is returned without the text after it."""
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}', " There!"))])
     async with start_gateway(engine) as gateway:
         answer = (await gateway.chat(response_format=SHAPE)).json()
@@ -181,9 +182,10 @@ async def test_json_that_fits_is_passed_on_without_what_follows(
     assert (choice["message"]["content"], choice["finish_reason"]) == ('{"city": "Rome"}', "stop")
 
 
-async def test_json_that_does_not_fit_is_asked_for_again_and_never_passed_on(
+async def test_structured_output_failure(
     start_gateway: StartGateway,
 ) -> None:
+    """Invalid JSON is retried and never returned."""
     wrong = Script(tokens=('", "city": 5}',))
     engine = FakeMax(scripts=[wrong, wrong, wrong])
     async with start_gateway(engine) as gateway:
@@ -194,7 +196,8 @@ async def test_json_that_does_not_fit_is_asked_for_again_and_never_passed_on(
     assert len(engine.requests) == 3
 
 
-async def test_with_a_grammar_the_schema_is_the_engines(start_gateway: StartGateway) -> None:
+async def test_structured_output_by_grammar(start_gateway: StartGateway) -> None:
+    """An engine with a grammar gets the schema."""
     engine = FakeMax(grammar=True, scripts=[Script(tokens=('{"city":"Rome"}',))])
     async with start_gateway(engine) as gateway:
         answer = (await gateway.chat(response_format=SHAPE)).json()
@@ -203,7 +206,8 @@ async def test_with_a_grammar_the_schema_is_the_engines(start_gateway: StartGate
     assert schema == SHAPE["json_schema"]["schema"]  # type: ignore[index]
 
 
-async def test_several_answers_are_numbered_and_counted_together(gateway: Gateway) -> None:
+async def test_choices(gateway: Gateway) -> None:
+    """Choices have indices and seeds of their own, and their usage is summed."""
     answer = (await gateway.chat(n=3, seed=5)).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
     assert sorted(asked["seed"] for asked in gateway.engine.requests) == [5, 6, 7]
@@ -211,10 +215,11 @@ async def test_several_answers_are_numbered_and_counted_together(gateway: Gatewa
     assert answer["usage"]["completion_tokens"] == 24
 
 
-async def test_several_streamed_answers_each_begin_and_end(gateway: Gateway) -> None:
+async def test_streamed_choices(gateway: Gateway) -> None:
+    """Each choice has its own first and last event."""
     options = {"include_usage": True}
     text = (await gateway.chat(n=2, stream=True, stream_options=options)).text
-    chunks = deltas(text)
+    chunks = read_choices(text)
     for number in (0, 1):
         own = [chunk for chunk in chunks if chunk["index"] == number]
         assert own[0]["delta"]["role"] == "assistant"
@@ -222,7 +227,8 @@ async def test_several_streamed_answers_each_begin_and_end(gateway: Gateway) -> 
     assert text.endswith("data: [DONE]\n\n")
 
 
-async def test_when_one_of_several_answers_fails_all_are_left(start_gateway: StartGateway) -> None:
+async def test_failing_choice(start_gateway: StartGateway) -> None:
+    """If one choice fails, the others are cancelled."""
     engine = FakeMax(scripts=[Script(silent_after=0), Script(status=500)])
     async with start_gateway(engine) as gateway:
         response = await gateway.chat(n=2)
@@ -253,9 +259,10 @@ async def test_when_one_of_several_answers_fails_all_are_left(start_gateway: Sta
         ),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
+async def test_rejected(
     start_gateway: StartGateway, engine: FakeMax, fields: dict[str, Any], param: str
 ) -> None:
+    """Unsupported and invalid parameters are named, and the engine is not called."""
     async with start_gateway(engine) as gateway:
         response = await gateway.chat(**fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
@@ -273,9 +280,8 @@ async def test_what_cannot_be_done_is_refused_by_name(
         '{"name": "search", "parameters": {"query": 1e400, "limit": 1e400}}',
     ],
 )
-async def test_calls_that_json_can_hardly_hold_are_passed_on(
-    start_gateway: StartGateway, text: str, *, stream: bool
-) -> None:
+async def test_unusual_arguments(start_gateway: StartGateway, text: str, *, stream: bool) -> None:
+    """Lone surrogates and huge numbers in arguments do not break the response."""
     async with start_gateway(FakeMax(scripts=[Script(tokens=[text])])) as gateway:
         response = await gateway.chat(tools=[SEARCH], stream=stream)
     assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""POST /v1/completions, as a client without an SDK sees it."""
+"""POST /v1/completions without an SDK."""
 
 import json
 from typing import Any
@@ -16,7 +16,8 @@ async def ask(gateway: Gateway, **fields: Any) -> Any:
     return await gateway.client.post("/v1/completions", json=fields)
 
 
-async def test_a_text_is_continued(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+async def test_text(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """A text is completed; special tokens in it are encoded as text."""
     answer = (await ask(gateway, prompt="Once <|im_end|> upon")).json()
     assert answer.pop("id").startswith("cmpl-")
     assert isinstance(answer.pop("created"), int)
@@ -38,22 +39,23 @@ async def test_a_text_is_continued(gateway: Gateway, small_tokenizer: PromptToke
     assert asked["max_tokens"] == 16
 
 
-async def test_token_ids_go_to_the_engine_as_they_are(gateway: Gateway) -> None:
+async def test_token_ids(gateway: Gateway) -> None:
+    """Token ids are sent unchanged."""
     assert (await ask(gateway, prompt=[5, 6, 7])).status_code == 200
     assert gateway.engine.requests[0]["prompt"] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("prompt", [[49152], [[1], [2, 2**31 - 1]]])
-async def test_an_id_that_is_no_token_never_reaches_the_engine(
-    gateway: Gateway, prompt: Any
-) -> None:
+async def test_invalid_token_id(gateway: Gateway, prompt: Any) -> None:
+    """Ids outside the vocabulary are rejected."""
     response = await ask(gateway, prompt=prompt)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, "prompt")
     assert "below 49152" in error["message"]
 
 
-async def test_several_prompts_and_choices_are_numbered_by_prompt(gateway: Gateway) -> None:
+async def test_several_prompts(gateway: Gateway) -> None:
+    """Choices are numbered by prompt, and usage is summed."""
     answer = (await ask(gateway, prompt=["one", "two"], n=2, echo=True)).json()
     assert [(c["index"], c["text"]) for c in answer["choices"]] == [
         (0, "one" + TEXT),
@@ -65,7 +67,8 @@ async def test_several_prompts_and_choices_are_numbered_by_prompt(gateway: Gatew
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (74, 32)
 
 
-async def test_several_prompts_are_streamed_together(gateway: Gateway) -> None:
+async def test_streamed_prompts(gateway: Gateway) -> None:
+    """Several prompts are streamed together."""
     options = {"include_usage": True}
     response = await ask(gateway, prompt=["a", "b"], stream=True, stream_options=options)
     *events, done = [line[6:] for line in response.text.splitlines() if line]
@@ -93,9 +96,8 @@ async def test_several_prompts_are_streamed_together(gateway: Gateway) -> None:
         ({"prompt": "a", "stream_options": {}}, "stream_options"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
-    gateway: Gateway, fields: dict[str, Any], param: str
-) -> None:
+async def test_rejected(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
+    """Unsupported and invalid parameters are named, and the engine is not called."""
     response = await ask(gateway, **fields)
     found = response.json()["error"]["param"]
     assert (response.status_code, found.partition("[")[0].partition(".")[0]) == (400, param)

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, as a client without an SDK sees it."""
+"""POST /v1/embeddings without an SDK."""
 
 import asyncio
 import base64
@@ -22,7 +22,8 @@ def normalised(ids: list[int]) -> list[float]:
     return array("f", [value / length for value in values]).tolist()
 
 
-async def test_a_text(embedding_gateway: Gateway) -> None:
+async def test_text(embedding_gateway: Gateway) -> None:
+    """A text gives one normalised vector and its usage."""
     response = await embedding_gateway.embed("Hello", model=EMBEDDING_MODEL, user="u")
     assert response.json() == {
         "object": "list",
@@ -49,10 +50,8 @@ async def test_a_text(embedding_gateway: Gateway) -> None:
         (" ", [[CLS, SEP]]),
     ],
 )
-async def test_every_kind_of_input(
-    embedding_gateway: Gateway, given: Any, seen: list[list[int]]
-) -> None:
-    """Text cannot spell the model's special tokens; token arrays may have them around or not."""
+async def test_input_kinds(embedding_gateway: Gateway, given: Any, seen: list[list[int]]) -> None:
+    """Special tokens are added to every kind of input, and text cannot spell them."""
     answer = (await embedding_gateway.embed(given)).json()
     [sent] = embedding_gateway.engine.requests
     assert sent["input"] == seen
@@ -61,14 +60,16 @@ async def test_every_kind_of_input(
     assert answer["usage"]["total_tokens"] == sum(map(len, seen))
 
 
-async def test_base64_is_the_same_vector(embedding_gateway: Gateway) -> None:
+async def test_base64(embedding_gateway: Gateway) -> None:
+    """Base64 holds the same vector."""
     answer = (await embedding_gateway.embed("Hello", encoding_format="base64")).json()
     vector = array("f", base64.b64decode(answer["data"][0]["embedding"]))
     assert vector.tolist() == normalised([CLS, HELLO, SEP])
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-6)
 
 
-async def test_nulls_and_the_models_own_dimensions_are_accepted(embedding_gateway: Gateway) -> None:
+async def test_accepted(embedding_gateway: Gateway) -> None:
+    """Nulls and the model's own dimensions are accepted."""
     fields = {"model": None, "encoding_format": None, "user": None}
     for dimensions in (None, 384):
         response = await embedding_gateway.embed("Hello", dimensions=dimensions, **fields)
@@ -116,9 +117,10 @@ async def test_nulls_and_the_models_own_dimensions_are_accepted(embedding_gatewa
         ({"model": "gpt-4"}, 404, "model", "model_not_found"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_found_before_the_engine_is_asked(
+async def test_rejected(
     embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
+    """Invalid requests are rejected before the engine is called."""
     response = await embedding_gateway.client.post(
         "/v1/embeddings", json={"input": "Hello", **fields}
     )
@@ -139,30 +141,28 @@ async def test_what_is_wrong_is_found_before_the_engine_is_asked(
         (b"[]", None),
     ],
 )
-async def test_hostile_json_is_refused(
-    embedding_gateway: Gateway, body: bytes, param: str | None
-) -> None:
+async def test_hostile_json(embedding_gateway: Gateway, body: bytes, param: str | None) -> None:
+    """Hostile JSON is rejected."""
     response = await embedding_gateway.client.post("/v1/embeddings", content=body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
     assert embedding_gateway.engine.requests == []
 
 
-async def test_the_limit_of_the_context_is_named(embedding_gateway: Gateway) -> None:
+async def test_context_length(embedding_gateway: Gateway) -> None:
+    """The error names the limit, the input and its tokens."""
     error = (await embedding_gateway.embed(["a", "word " * 255])).json()["error"]
     assert error["message"] == (
         "This model's maximum context length is 256 tokens. However, input[1] has 257 tokens, "
-        "special tokens included. Please split it into shorter texts."
+        "special tokens included. Split it into shorter texts."
     )
     assert (await embedding_gateway.embed("word " * 254)).status_code == 200
 
 
 @pytest.mark.parametrize("piece", ["a", " ", "\x00", "👩‍🚀", "a "])
 @pytest.mark.parametrize("length", [60_000, 1_000_000])
-async def test_odd_text_without_end_is_answered_in_time(
-    embedding_gateway: Gateway, piece: str, length: int
-) -> None:
-    """Of one kind there are few tokens, so that it fits, or would if it were not so long."""
+async def test_long_text(embedding_gateway: Gateway, piece: str, length: int) -> None:
+    """Long text is accepted or rejected within a second, whatever its ratio of tokens."""
     response = await embedding_gateway.embed((piece * length)[:length])
     fits = length == 60_000 and piece != "a "
     assert response.status_code == (200 if fits else 400)
@@ -173,7 +173,8 @@ async def test_odd_text_without_end_is_answered_in_time(
     assert response.elapsed.total_seconds() < 1
 
 
-async def test_a_model_for_something_else_is_refused_by_name(embedding_model: object) -> None:
+async def test_wrong_model(embedding_model: object) -> None:
+    """A model for another task is rejected by name, and defaults follow the task."""
     engine = FakeMax(models=[EMBEDDING_MODEL, "smollm2-135m-instruct"])
     async with start_with_embeddings(engine) as gateway:
         refused = [
@@ -189,7 +190,8 @@ async def test_a_model_for_something_else_is_refused_by_name(embedding_model: ob
     assert "'all-minilm-l6-v2' is for embeddings" in errors[1]["message"]
 
 
-async def test_without_a_model_for_embeddings_it_is_said(gateway: Gateway) -> None:
+async def test_no_embedding_model(gateway: Gateway) -> None:
+    """Without an embedding model the error says so."""
     response = await gateway.embed("Hello")
     assert response.status_code == 404
     assert response.json()["error"] == {
@@ -200,16 +202,18 @@ async def test_without_a_model_for_embeddings_it_is_said(gateway: Gateway) -> No
     }
 
 
-async def test_without_the_tokenizer_nothing_is_guessed(tmp_path: Any) -> None:
-    async with start_with_embeddings(cache_dir=tmp_path) as gateway:
+async def test_missing_tokenizer(tmp_path: Any) -> None:
+    """Without the tokenizer nothing is sent to the engine."""
+    async with start_with_embeddings(data_dir=tmp_path) as gateway:
         response = await gateway.embed("Hello")
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
     assert gateway.engine.requests == []
 
 
-async def test_many_inputs_go_in_several_calls_and_come_back_in_order(
+async def test_batches(
     embedding_model: object,
 ) -> None:
+    """Many inputs are sent in batches and come back in order."""
     texts = [f"{'word ' * (number % 7)}{number}" for number in range(2048)]
     async with start_with_embeddings() as gateway:
         answer = (await gateway.embed(texts)).json()
@@ -231,9 +235,10 @@ async def test_many_inputs_go_in_several_calls_and_come_back_in_order(
         (Script(status=429), 503, "server_is_overloaded"),
     ],
 )
-async def test_one_call_that_fails_fails_all_and_ends_the_others(
+async def test_failing_batch(
     embedding_model: object, script: Script, status: int, code: str
 ) -> None:
+    """If one batch fails, the others are cancelled."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0), script])
     async with start_with_embeddings(engine) as gateway:
         response = await gateway.embed(["Hello"] * 320)
@@ -245,7 +250,8 @@ async def test_one_call_that_fails_fails_all_and_ends_the_others(
     assert metrics["requests"]["in_flight"] == 0
 
 
-async def test_a_client_that_leaves_ends_all_calls(embedding_model: object) -> None:
+async def test_disconnect(embedding_model: object) -> None:
+    """If the client disconnects, all batches are cancelled."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)] * 2)
     async with start_with_embeddings(engine) as gateway:
         host, port = gateway.url.removeprefix("http://").split(":")
@@ -267,7 +273,8 @@ async def test_a_client_that_leaves_ends_all_calls(embedding_model: object) -> N
     assert health["engines"][0]["in_flight"] == 0
 
 
-async def test_an_engine_that_is_silent_times_out(embedding_model: object) -> None:
+async def test_timeout(embedding_model: object) -> None:
+    """A silent engine times out."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)])
     async with start_with_embeddings(engine, upstream={"response_timeout": 0.05}) as gateway:
         response = await gateway.embed("Hello")
@@ -275,7 +282,8 @@ async def test_an_engine_that_is_silent_times_out(embedding_model: object) -> No
     assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
 
 
-async def test_tokens_are_counted(embedding_gateway: Gateway) -> None:
+async def test_metrics(embedding_gateway: Gateway) -> None:
+    """Metrics count the tokens."""
     await embedding_gateway.embed(["hello world", "hello"])
     metrics = (await embedding_gateway.client.get("/metrics")).json()
     assert metrics["tokens"]["prompt"] == 7

@@ -1,18 +1,38 @@
-"""The order of the layers is the list in pipeline.py."""
+"""The order of the layers, and the bound on engine calls that they share."""
+
+from collections.abc import Iterable
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
 
 from maxgate.fan_out.layer import FanOutLayer
+from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.errors import OutputValidationFailed
+from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
 from maxgate.pipeline import build_pipeline, layers
+from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.layer import PromptLayer
+from maxgate.prompts.tokenizer import PromptTokenizer
 from maxgate.structured_output.layer import StructuredOutputLayer
 from maxgate.telemetry.layer import TelemetryLayer
-from maxgate.tool_calling.strict import StrictCallsLayer
+from maxgate.tool_calling.layer import ToolCallingLayer, ToolParserLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
+from tests.fakes.requests import generation_request, served_model
+
+NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+RETRY = replace(served_model(context_length=10_000), structured_output="retry")
+TEXT = Chunk("No JSON here", "stop", Usage(9, 3))
+CALL = Chunk('{"name": "f", "parameters": {"b": 1}}', "stop", Usage(9, 3))
+STRICT = ToolUse((Tool("f", "", NUMBER, strict=True),))
+JSON = JsonOutput(NUMBER)
 
 
-def test_the_first_layer_is_the_outermost() -> None:
+def test_order() -> None:
+    """The first layer in the list is the outermost."""
     upstream = FakeBackend([])
-    backend = build_pipeline(layers(clock=FakeClock(), format_of=lambda _: None), upstream)
+    backend = build_pipeline(layers(clock=FakeClock(), formats={}), upstream)
     order: list[object] = []
     inner: object = backend
     while inner is not upstream:
@@ -21,7 +41,59 @@ def test_the_first_layer_is_the_outermost() -> None:
     assert order == [
         TelemetryLayer,
         FanOutLayer,
-        StrictCallsLayer,
+        ToolCallingLayer,
         StructuredOutputLayer,
+        ToolParserLayer,
         PromptLayer,
     ]
+
+
+async def count_engine_calls(
+    tokenizer: PromptTokenizer, request: GenerationRequest, *scripts: Iterable[Chunk]
+) -> int:
+    """Run a request that never validates through the whole pipeline."""
+    engine = FakeBackend(*scripts)
+    formats = {request.model.engine_name: ChatMLFormat(tokenizer)}
+    backend = build_pipeline(layers(clock=FakeClock(), formats=formats), engine)
+    with pytest.raises(OutputValidationFailed):
+        async with aclosing(backend.stream(request)) as chunks:
+            async for _ in chunks:
+                pass
+    return len(engine.requests)
+
+
+@pytest.mark.parametrize(("n", "bound"), [(1, 4), (8, 12)])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("tool_use", "output", "scripts"),
+    [
+        pytest.param(None, JSON, [[TEXT]], id="structured output"),
+        pytest.param(STRICT, None, [[CALL]], id="strict tools"),
+        pytest.param(STRICT._replace(forced=("f",)), None, [[CALL]], id="forced strict tool"),
+        pytest.param(STRICT, JSON, [[TEXT], [CALL]], id="both"),
+        pytest.param(STRICT, JSON, [[CALL], [TEXT]], id="both, call first"),
+    ],
+)
+async def test_engine_calls_of_output_that_never_validates(
+    small_tokenizer: PromptTokenizer,
+    tool_use: ToolUse | None,
+    output: JsonOutput | None,
+    scripts: list[list[Chunk]],
+    stream: bool,
+    n: int,
+    bound: int,
+) -> None:
+    """One client request causes at most n engine calls plus its allowance of retries."""
+    request = generation_request(model=RETRY, stream=stream)._replace(
+        tool_use=tool_use, output=output, n=n
+    )
+    assert n <= await count_engine_calls(small_tokenizer, request, *scripts) <= bound
+
+
+async def test_forced_choice_among_strict_tools(small_tokenizer: PromptTokenizer) -> None:
+    """The call that chooses the tool is made once, not once per attempt."""
+    other = Tool("g", "", NUMBER, strict=True)
+    use = ToolUse((*STRICT.tools, other), forced=("f", "g"))
+    request = generation_request(model=RETRY)._replace(tool_use=use)
+    script = [Chunk('"}}', "stop", Usage(9, 3))]
+    assert await count_engine_calls(small_tokenizer, request, script) == 1 + 3
