@@ -151,6 +151,7 @@ def convert_request(
     """
     if body.top_logprobs is not None and not body.logprobs:
         raise contradiction("top_logprobs", "it is only allowed when 'logprobs' is true")
+    messages = convert_messages(body.messages)
     limit = body.max_completion_tokens
     sampling = convert_sampling(
         body,
@@ -161,7 +162,7 @@ def convert_request(
     check_capabilities(sampling, model, logprobs_param="top_logprobs")
     return GenerationRequest(
         model=model,
-        messages=convert_messages(body.messages),
+        messages=messages,
         sampling=sampling,
         stream=bool(body.stream),
         context=context,
