@@ -42,7 +42,7 @@ unit: $(VENV)/.installed-dev $(CLIENTS) ## The tests that need no engine
 	$(PREPARE_MODELS)
 	$(BIN)/pytest -m "not engine"
 
-bench: $(VENV)/.installed-local ## Measure maxgate beside its rivals; needs wrk, takes about half an hour
+bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wrk, takes about half an hour
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
 	$(BIN)/python -m benchmarks.gateway.soak --keep

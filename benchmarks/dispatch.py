@@ -206,7 +206,7 @@ async def measure(rounds: int, calls: int) -> dict[str, float]:
         for name, app in apps.items():
             seconds, _ = await call(app, calls)
             samples[name].append(seconds / calls * 1e6)
-    return {name: statistics.median(values) for name, values in samples.items()}
+    return {name: round(statistics.median(values), 2) for name, values in samples.items()}
 
 
 def format_table(found: dict[str, float]) -> str:
