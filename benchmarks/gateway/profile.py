@@ -38,7 +38,7 @@ _PARTS = {
         "maxgate/api/chat/", "maxgate/api/schemas", "maxgate/ids", "maxgate/generation/collect",
     ),
     "metrics and logging": ("maxgate/telemetry/", "maxgate/clock"),
-    "dispatch between layers": ("maxgate/", "contextlib"),
+    "dispatch between layers": ("maxgate/", "fastapi/", "starlette/", "contextlib"),
 }  # fmt: skip
 _REST = "other"
 
