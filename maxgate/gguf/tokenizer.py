@@ -1,56 +1,14 @@
-"""Rebuilding a `tokenizers.Tokenizer` from a GGUF file.
-
-A GGUF file only names its pre-tokenizer. The splitting rules for each name are those of the
-models' own tokenizer files: Llama 3 splits digits into groups of up to three, SmolLM splits them
-one by one before the GPT-2 rule.
-"""
+"""Rebuilding a `tokenizers.Tokenizer` from a GGUF file."""
 
 from collections.abc import Callable
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from maxgate.gguf.errors import ModelFileError
+from maxgate.gguf.pre_tokenizer import IGNORE_MERGES, PRE_TOKENIZERS
 from maxgate.gguf.reader import GGUFFile
 
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _CONTROL, _USER_DEFINED = 3, 4
-
-
-def _llama3() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-def _smollm() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
-
-
-def _gpt2() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-
-
-_PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
-    "llama-bpe": _llama3,
-    "llama3": _llama3,
-    "llama-v3": _llama3,
-    "smollm": _smollm,
-    "gpt-2": _gpt2,
-}
-
-# Pre-tokenizers whose models look a whole word up in the vocabulary before they apply merges.
-_IGNORE_MERGES = {"llama-bpe", "llama3", "llama-v3"}
 
 
 def tokenizer_from_gguf(file: GGUFFile) -> Tokenizer:
@@ -65,7 +23,7 @@ def tokenizer_from_gguf(file: GGUFFile) -> Tokenizer:
         models.BPE(
             vocab={token: index for index, token in enumerate(tokens)},
             merges=merges,
-            ignore_merges=name in _IGNORE_MERGES,
+            ignore_merges=name in IGNORE_MERGES,
         )
     )
     tokenizer.pre_tokenizer = build_pre_tokenizer()
@@ -87,9 +45,9 @@ def _find_pre_tokenizer(
             "is supported. Serve it from its original directory instead."
         )
     name = file.get("tokenizer.ggml.pre", "gpt-2")
-    build = _PRE_TOKENIZERS.get(name)
+    build = PRE_TOKENIZERS.get(name)
     if build is None:
-        known = ", ".join(sorted(_PRE_TOKENIZERS))
+        known = ", ".join(sorted(PRE_TOKENIZERS))
         raise ModelFileError(
             f"{file.path} has the pre-tokenizer {name!r}; supported ones are {known}. "
             "Serve it from its original directory instead."

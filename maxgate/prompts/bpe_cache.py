@@ -18,6 +18,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer, models, normalizers
 
 from maxgate.generation.request import TokenIds
+from maxgate.gguf.pre_tokenizer import LLAMA3_PATTERN
 
 Encode = Callable[[str], list[int]]
 
@@ -34,10 +35,6 @@ _SMOLLM_SPLIT: Final = rf"[0-9]|{_CONTRACTION}| ?[A-Za-z]+| ?[^\sA-Za-z0-9]+|\s+
 _LLAMA3_SPLIT: Final = (
     rf"(?i:{_CONTRACTION})|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]{{1,3}}| ?[^\sA-Za-z0-9]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3_PATTERN: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -148,7 +145,7 @@ def _match_steps(steps: list[dict[str, Any]]) -> str | None:
                 "invert": False,
             },
             {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-        ] if pattern == _LLAMA3_PATTERN:
+        ] if pattern == LLAMA3_PATTERN:
             return _LLAMA3_SPLIT
         case _:
             return None
