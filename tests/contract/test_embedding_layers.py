@@ -1,4 +1,4 @@
-"""The contract of every embedding layer: end as the inner call ends, with no call left running."""
+"""The contract of every embedding layer: it ends as its inner calls end, with none running."""
 
 import asyncio
 from array import array
@@ -25,15 +25,14 @@ ONE_BY_ONE = UpstreamSettings(embedding_batch=1, embedding_concurrency=1)
 
 
 class IdsFormat:
-    """A prompt format for inputs that are token ids already."""
+    """A prompt format for inputs that are token ids."""
 
     def take(self, ids: Sequence[int], index: int) -> TokenIds:
-        """See EmbeddingFormat."""
         return TokenIds.of(list(ids))
 
 
-def ids_format(_: object) -> Any:
-    """The format of every model."""
+def find_format(_: object) -> Any:
+    """Return the same format for every model."""
     return IdsFormat()
 
 
@@ -53,10 +52,10 @@ class Case(NamedTuple):
     tokens: int = sum(LENGTHS)
 
 
-LAYERS = embedding_layers(format_of=ids_format, upstream=ONE_BY_ONE)
+LAYERS = embedding_layers(format_of=find_format, upstream=ONE_BY_ONE)
 CASES = {
     "telemetry": Case(EmbeddingTelemetryLayer),
-    "prompts": Case(partial(EmbeddingPromptLayer, format_of=ids_format)),
+    "prompts": Case(partial(EmbeddingPromptLayer, format_of=find_format)),
     "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch=8))),
     "a batch for each input": Case(partial(BatchingLayer, settings=ONE_BY_ONE), calls=3, tokens=0),
     "whole pipeline": Case(partial(build_embedding_pipeline, LAYERS), calls=3),
@@ -69,14 +68,14 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_every_layer_has_a_case() -> None:
+def test_all_layers() -> None:
     """A layer added to the pipeline has to be added to this suite."""
     inner = FakeEmbedder()
     built = {type(layer(inner)) for layer in LAYERS}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
-async def test_it_finishes(case: Case) -> None:
+async def test_end(case: Case) -> None:
     """The vectors come back in the order of the inputs."""
     inner = FakeEmbedder()
     response = await case.layer(inner).embed(embedding_request())
@@ -85,7 +84,7 @@ async def test_it_finishes(case: Case) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-async def test_it_fails(case: Case, number: int) -> None:
+async def test_error(case: Case, number: int) -> None:
     """The error of any inner call is raised, and no further call is made."""
     inner = FakeEmbedder(fails=min(number, case.calls))
     with pytest.raises(UpstreamError, match="boom"):
@@ -93,11 +92,11 @@ async def test_it_fails(case: Case, number: int) -> None:
     assert (inner.ended, inner.running) == (min(number, case.calls), 0)
 
 
-async def test_it_is_cancelled(case: Case) -> None:
+async def test_cancelled(case: Case) -> None:
     """Cancelling the caller cancels the inner call."""
     inner = FakeEmbedder(hang=True)
     task = asyncio.create_task(case.layer(inner).embed(embedding_request()))
-    await inner.one_runs.wait()
+    await inner.first_started.wait()
     task.cancel()
     await asyncio.wait([task])
     assert (task.cancelled(), inner.cancelled, inner.ended, inner.running) == (True, 1, 1, 0)

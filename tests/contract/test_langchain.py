@@ -1,4 +1,4 @@
-"""`langchain-openai`, against the whole gateway in front of a stand-in for MAX."""
+"""`langchain-openai` works with the gateway in front of a fake MAX."""
 
 import asyncio
 from contextlib import aclosing
@@ -15,10 +15,11 @@ TEXT = "".join(ANSWER)
 
 
 async def test_ainvoke(gateway: Gateway) -> None:
+    """A response has its text, finish reason and usage."""
     async with chat_model(gateway.url) as model:
-        answer = await model.ainvoke("Hello")
-    assert (answer.content, answer.response_metadata["finish_reason"]) == (TEXT, "stop")
-    assert answer.usage_metadata == {
+        message = await model.ainvoke("Hello")
+    assert (message.content, message.response_metadata["finish_reason"]) == (TEXT, "stop")
+    assert message.usage_metadata == {
         "input_tokens": 37,
         "output_tokens": 8,
         "total_tokens": 45,
@@ -28,12 +29,14 @@ async def test_ainvoke(gateway: Gateway) -> None:
 
 
 async def test_invoke(gateway: Gateway) -> None:
+    """The synchronous call works too."""
     async with chat_model(gateway.url) as model:
-        answer = await asyncio.to_thread(model.invoke, "Hello")
-    assert answer.content == TEXT
+        message = await asyncio.to_thread(model.invoke, "Hello")
+    assert message.content == TEXT
 
 
 async def test_astream(gateway: Gateway) -> None:
+    """A stream has its text, finish reason and usage."""
     async with chat_model(gateway.url, stream_usage=True) as model:
         pieces = [piece async for piece in model.astream("Hello")]
     whole = sum(pieces[1:], pieces[0])
@@ -43,20 +46,22 @@ async def test_astream(gateway: Gateway) -> None:
     assert whole.usage_metadata["total_tokens"] == 45
 
 
-async def test_errors_are_those_of_the_openai_sdk(gateway: Gateway) -> None:
-    async with chat_model(gateway.url, "gpt-4") as unknown:
+async def test_errors(gateway: Gateway) -> None:
+    """Errors raise the exceptions of OpenAI's client."""
+    async with chat_model(gateway.url, "gpt-4") as model:
         with pytest.raises(openai.NotFoundError) as not_found:
-            await unknown.ainvoke("Hello")
+            await model.ainvoke("Hello")
     assert (not_found.value.code, not_found.value.param) == ("model_not_found", "model")
-    async with chat_model(gateway.url, temperature=2.5) as too_hot:
+    async with chat_model(gateway.url, temperature=2.5) as model:
         with pytest.raises(openai.BadRequestError) as bad:
-            await too_hot.ainvoke("Hello")
+            await model.ainvoke("Hello")
     assert (bad.value.code, bad.value.param) == ("decimal_above_max_value", "temperature")
 
 
-async def test_a_stream_that_is_closed_early_leaves_the_engine_too(
+async def test_stream_closed_early(
     start_gateway: StartGateway,
 ) -> None:
+    """Closing a stream early aborts the engine's request."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
     async with start_gateway(engine) as gateway, chat_model(gateway.url) as model:
         async with aclosing(model.astream("Hello")) as stream:

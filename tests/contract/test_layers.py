@@ -1,4 +1,4 @@
-"""The contract of every layer: end as the wrapped stream ends, and release all of it at once."""
+"""The contract of every layer: it ends as its inner stream ends, and closes it at once."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -34,16 +34,16 @@ RETRY = replace(served_model(), structured_output="retry")
 
 
 class Case(NamedTuple):
-    """A layer and a request that it takes part in.
+    """A layer and a request that it handles.
 
-    `passed` is the whole output for the inner chunks FIRST and LAST, `before_failure` the output if
-    the inner stream fails after FIRST, `streams` the number of inner streams.
+    `output` is the whole output for the inner chunks FIRST and LAST, `output_before_error` the
+    output if the inner stream fails after FIRST. `streams` is the number of inner streams.
     """
 
     layer: Callable[[Backend], Backend]
     request: GenerationRequest
-    passed: Sequence[Chunk] = (FIRST, LAST)
-    before_failure: Sequence[Chunk] = (FIRST,)
+    output: Sequence[Chunk] = (FIRST, LAST)
+    output_before_error: Sequence[Chunk] = (FIRST,)
     streams: int = 1
 
 
@@ -62,11 +62,11 @@ CASES = {
     ),
     "strict tools": Case(StrictCallsLayer, STRICT),
     "strict tools, not streamed": Case(
-        StrictCallsLayer, STRICT._replace(stream=False), before_failure=()
+        StrictCallsLayer, STRICT._replace(stream=False), output_before_error=()
     ),
     "structured output by grammar": Case(StructuredOutputLayer, JSON._replace(model=GRAMMAR)),
     "structured output by retry": Case(
-        StructuredOutputLayer, JSON._replace(model=RETRY), [WHOLE], before_failure=()
+        StructuredOutputLayer, JSON._replace(model=RETRY), [WHOLE], output_before_error=()
     ),
     "prompts": Case(prompts, PLAIN),
     "prompts with stop strings": Case(prompts, generation_request(stream=True, stop=("never",))),
@@ -80,37 +80,37 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_every_layer_has_a_case() -> None:
+def test_all_layers() -> None:
     """A layer added to the pipeline has to be added to this suite."""
     inner = FakeBackend([])
     built = {type(layer(inner)) for layer in layers(clock=FakeClock(), format_of=lambda _: None)}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
-async def test_it_finishes(case: Case) -> None:
+async def test_end(case: Case) -> None:
     """The inner stream is closed by the time the last chunk has been read."""
     inner = FakeBackend([FIRST, LAST])
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
-        passed = [chunk async for chunk in chunks]
+        output = [chunk async for chunk in chunks]
         assert inner.ended == case.streams
-    assert sorted(passed, key=lambda chunk: chunk.choice) == list(case.passed)
+    assert sorted(output, key=lambda chunk: chunk.choice) == list(case.output)
     assert inner.ended == case.streams
 
 
-async def test_it_fails(case: Case) -> None:
+async def test_error(case: Case) -> None:
     """The inner error is raised after the chunks before it, with the inner stream closed."""
     inner = FakeBackend([FIRST, UpstreamError("gone")])
-    passed = []
+    output = []
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
         with pytest.raises(UpstreamError, match="gone"):
             async for chunk in chunks:
-                passed.append(chunk)  # noqa: PERF401  # a comprehension would lose them
+                output.append(chunk)  # noqa: PERF401  # the error would discard a comprehension
         assert inner.ended == case.streams
-    assert sorted(passed, key=lambda chunk: chunk.choice) == list(case.before_failure)
+    assert sorted(output, key=lambda chunk: chunk.choice) == list(case.output_before_error)
     assert inner.ended == case.streams
 
 
-async def test_it_is_closed_early(case: Case) -> None:
+async def test_closed_early(case: Case) -> None:
     """Closing the layer's stream closes the inner one."""
     inner = FakeBackend([FIRST, LAST])
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
@@ -119,7 +119,7 @@ async def test_it_is_closed_early(case: Case) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1])
-async def test_it_is_cancelled(case: Case, before: int) -> None:
+async def test_cancelled(case: Case, before: int) -> None:
     """Cancelling the reader closes the inner stream, before and after its first chunk."""
     inner = FakeBackend([*(FIRST, LAST)[:before], FakeBackend.SILENCE])
 

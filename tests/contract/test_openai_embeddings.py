@@ -1,4 +1,4 @@
-"""The official client for Python asks for embeddings, of a stand-in for MAX."""
+"""OpenAI's Python client creates embeddings with the gateway in front of a fake MAX."""
 
 import asyncio
 import base64
@@ -12,41 +12,44 @@ from tests.fakes.gateway import EMBEDDING_MODEL, Gateway
 
 @pytest.fixture
 def client(embedding_gateway: Gateway) -> openai.AsyncOpenAI:
-    """The SDK, without tries of its own; closed by whoever uses it."""
+    """OpenAI's client, without retries; each test closes it."""
     return openai.AsyncOpenAI(base_url=embedding_gateway.url + "/v1", api_key="none", max_retries=0)
 
 
 async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) -> None:
-    """The SDK asks for base64 and decodes it itself, unless a format is named."""
+    """The client requests base64 and decodes it, unless a format is named."""
     async with client:
-        answer = await client.embeddings.create(model=EMBEDDING_MODEL, input=["hello", "world"])
+        vectors = await client.embeddings.create(model=EMBEDDING_MODEL, input=["hello", "world"])
         numbers = await client.embeddings.create(
             model=EMBEDDING_MODEL, input=["hello", "world"], encoding_format="float"
         )
         text = await client.embeddings.create(
             model=EMBEDDING_MODEL, input="hello", encoding_format="base64"
         )
-    assert [entry.index for entry in answer.data] == [0, 1]
-    assert answer.data == numbers.data
+    assert [entry.index for entry in vectors.data] == [0, 1]
+    assert vectors.data == numbers.data
     encoded = text.data[0].embedding
     assert isinstance(encoded, str)
-    assert array("f", base64.b64decode(encoded)).tolist() == answer.data[0].embedding
-    assert (answer.model, answer.usage.total_tokens) == (EMBEDDING_MODEL, 6)
+    assert array("f", base64.b64decode(encoded)).tolist() == vectors.data[0].embedding
+    assert (vectors.model, vectors.usage.total_tokens) == (EMBEDDING_MODEL, 6)
     assert len(embedding_gateway.engine.requests) == 3
 
 
-async def test_the_synchronous_client_and_token_arrays(embedding_gateway: Gateway) -> None:
-    def ask() -> list[list[float]]:
-        with openai.OpenAI(base_url=embedding_gateway.url + "/v1", api_key="none") as client:
-            given = ("hello", [7592], [[7592]])
-            answers = [client.embeddings.create(model=EMBEDDING_MODEL, input=one) for one in given]
-        return [answer.data[0].embedding for answer in answers]
+async def test_sync_client(embedding_gateway: Gateway) -> None:
+    """The synchronous client sends text and token arrays."""
 
-    text, ids, arrays = await asyncio.to_thread(ask)
+    def create_all() -> list[list[float]]:
+        with openai.OpenAI(base_url=embedding_gateway.url + "/v1", api_key="none") as client:
+            inputs = ("hello", [7592], [[7592]])
+            responses = [client.embeddings.create(model=EMBEDDING_MODEL, input=i) for i in inputs]
+        return [response.data[0].embedding for response in responses]
+
+    text, ids, arrays = await asyncio.to_thread(create_all)
     assert text == ids == arrays
 
 
-async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
+async def test_errors(client: openai.AsyncOpenAI) -> None:
+    """Errors raise the client's own exceptions, with code and field."""
     async with client:
         with pytest.raises(openai.BadRequestError) as dimensions:
             await client.embeddings.create(model=EMBEDDING_MODEL, input="a", dimensions=256)

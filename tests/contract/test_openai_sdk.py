@@ -1,4 +1,4 @@
-"""The official client for Python, against the whole gateway in front of a stand-in for MAX."""
+"""OpenAI's Python client works with the gateway in front of a fake MAX."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,6 +15,7 @@ TEXT = "".join(ANSWER)
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's client, without retries."""
     async with openai.AsyncOpenAI(
         base_url=gateway.url + "/v1", api_key="none", max_retries=0
     ) as client:
@@ -22,15 +23,18 @@ async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def test_create(client: openai.AsyncOpenAI) -> None:
-    answer = await client.chat.completions.create(model="smollm2", messages=HELLO)
-    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (TEXT, "stop")
-    assert answer.usage is not None
-    assert answer.usage.total_tokens == 45
-    assert answer._request_id is not None
-    assert answer._request_id.startswith("req_")
+    """A completion has its text, usage and request ID."""
+    completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
+    choice = completion.choices[0]
+    assert (choice.message.content, choice.finish_reason) == (TEXT, "stop")
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == 45
+    assert completion._request_id is not None
+    assert completion._request_id.startswith("req_")
 
 
 async def test_stream(client: openai.AsyncOpenAI) -> None:
+    """A stream has its text and usage."""
     stream = await client.chat.completions.create(
         model="smollm2",
         messages=HELLO,
@@ -42,35 +46,41 @@ async def test_stream(client: openai.AsyncOpenAI) -> None:
     assert (text, chunks[-1].usage and chunks[-1].usage.total_tokens) == (TEXT, 45)
 
 
-async def test_the_stream_helper(client: openai.AsyncOpenAI) -> None:
+async def test_stream_helper(client: openai.AsyncOpenAI) -> None:
+    """The stream helper assembles the final completion."""
     async with client.chat.completions.stream(model="smollm2", messages=HELLO) as stream:
         final = await stream.get_final_completion()
     assert final.choices[0].message.content == TEXT
 
 
-async def test_the_synchronous_client(gateway: Gateway) -> None:
-    def ask() -> tuple[str | None, str]:
+async def test_sync_client(gateway: Gateway) -> None:
+    """The synchronous client reads completions and streams."""
+
+    def create_both() -> tuple[str | None, str]:
         with openai.OpenAI(base_url=gateway.url + "/v1", api_key="none") as client:
             whole = client.chat.completions.create(model="smollm2", messages=HELLO)
             stream = client.chat.completions.create(model="smollm2", messages=HELLO, stream=True)
             pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
         return whole.choices[0].message.content, "".join(pieces)
 
-    assert await asyncio.to_thread(ask) == (TEXT, TEXT)
+    assert await asyncio.to_thread(create_both) == (TEXT, TEXT)
 
 
 async def test_models(client: openai.AsyncOpenAI) -> None:
+    """Models are listed and retrieved."""
     assert [model.id async for model in client.models.list()] == ["smollm2-135m-instruct"]
     assert (await client.models.retrieve("smollm2")).id == "smollm2-135m-instruct"
 
 
 async def test_raw_response(client: openai.AsyncOpenAI) -> None:
+    """Raw responses have their headers and parse."""
     raw = await client.chat.completions.with_raw_response.create(model="smollm2", messages=HELLO)
     assert raw.headers["x-request-id"].startswith("req_")
     assert raw.parse().choices[0].message.content == TEXT
 
 
-async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
+async def test_errors(client: openai.AsyncOpenAI) -> None:
+    """Errors raise the client's own exceptions, with code and field."""
     with pytest.raises(openai.NotFoundError) as not_found:
         await client.chat.completions.create(model="gpt-4", messages=HELLO)
     assert (not_found.value.code, not_found.value.param) == ("model_not_found", "model")
@@ -79,20 +89,22 @@ async def test_errors_are_the_sdks_own(client: openai.AsyncOpenAI) -> None:
     assert (bad.value.code, bad.value.param) == ("decimal_above_max_value", "temperature")
 
 
-async def test_an_engine_that_is_down_is_tried_again_by_the_sdk(
+async def test_retry(
     start_gateway: StartGateway,
 ) -> None:
+    """The client retries a 503 response."""
     engine = FakeMax(scripts=[Script(status=429)])
     async with (
         start_gateway(engine) as gateway,
         openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key="none") as client,
     ):
-        answer = await client.chat.completions.create(model="smollm2", messages=HELLO)
-    assert answer.choices[0].message.content == TEXT
+        completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
+    assert completion.choices[0].message.content == TEXT
     assert len(engine.requests) == 2
 
 
-async def test_a_stream_that_is_cut_raises(start_gateway: StartGateway) -> None:
+async def test_stream_cut_off(start_gateway: StartGateway) -> None:
+    """A stream that is cut off raises APIError."""
     engine = FakeMax(scripts=[Script(cut_after=3)])
     async with (
         start_gateway(engine) as gateway,
@@ -102,5 +114,5 @@ async def test_a_stream_that_is_cut_raises(start_gateway: StartGateway) -> None:
         pieces: list[str] = []
         with pytest.raises(openai.APIError, match="cut off"):
             async for chunk in stream:
-                pieces.append(chunk.choices[0].delta.content or "")  # noqa: PERF401  # it is the failure that ends it
+                pieces.append(chunk.choices[0].delta.content or "")  # noqa: PERF401  # the error would discard a comprehension
     assert "".join(pieces) == "The capital of"

@@ -21,7 +21,7 @@ def read_events(text: str) -> list[Any]:
 def read_choices(text: str) -> list[dict[str, Any]]:
     """Return the choices of all chunks in a stream."""
     chunks = [event for event in read_events(text) if event != DONE]
-    return [choice for chunk in chunks for choice in chunk.get("choices", ())]
+    return [choice for chunk in chunks for choice in chunk["choices"]]
 
 
 def join_content(events: Iterable[Any]) -> str:

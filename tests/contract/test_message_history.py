@@ -1,0 +1,57 @@
+"""Clients send messages that they have read back as history, with fields of responses."""
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.clients.programs import run_program
+from tests.fakes.gateway import Gateway
+from tests.fakes.max_server import ANSWER
+
+HELLO = [{"role": "user", "content": "Hello"}]
+FOLLOW_UP = {"role": "user", "content": "Go on"}
+PLAIN = {"role": "assistant", "content": "".join(ANSWER)}
+
+
+async def read_created(client: openai.AsyncOpenAI) -> Any:
+    """Read a message of a completion."""
+    completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
+    return completion.choices[0].message
+
+
+async def read_dumped(client: openai.AsyncOpenAI) -> Any:
+    """Read a message as a dictionary."""
+    return (await read_created(client)).model_dump()
+
+
+async def read_parsed(client: openai.AsyncOpenAI) -> Any:
+    """Read a message of a read_parsed completion."""
+    completion = await client.chat.completions.parse(model="smollm2", messages=HELLO)
+    return completion.choices[0].message
+
+
+async def read_streamed(client: openai.AsyncOpenAI) -> Any:
+    """Read a message of a stream."""
+    async with client.chat.completions.stream(model="smollm2", messages=HELLO) as stream:
+        return (await stream.get_final_completion()).choices[0].message
+
+
+@pytest.mark.parametrize("read", [read_created, read_dumped, read_parsed, read_streamed])
+async def test_openai(gateway: Gateway, read: Any) -> None:
+    """OpenAI's Python client sends its message back, and the prompt is that of a plain message."""
+    url = gateway.url + "/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        for message in (await read(client), PLAIN):
+            messages = [*HELLO, message, FOLLOW_UP]
+            await client.chat.completions.create(model="smollm2", messages=messages)
+    _, sent_back, plain = gateway.engine.requests
+    assert sent_back["prompt"] == plain["prompt"]
+
+
+async def test_openai_node(gateway: Gateway) -> None:
+    """OpenAI's Node client sends its message back, and the prompt is that of a plain message."""
+    results = await run_program("openai_history.mjs", gateway.url)
+    assert results == dict.fromkeys(("created", "parsed", "streamed", "plain"), "".join(ANSWER))
+    prompts = [request["prompt"] for request in gateway.engine.requests[1::2]]
+    assert prompts == [prompts[-1]] * 4
