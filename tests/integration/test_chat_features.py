@@ -1,6 +1,5 @@
-"""Tools, JSON output, several answers, logprobs and penalties, as an OpenAI client sees them."""
+"""Tools, JSON output, several choices, logprobs and penalties of chat completions."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.fakes.gateway import Gateway, StartGateway
 from tests.fakes.max_server import FakeMax, Script
+from tests.fakes.sse import read_choices
 
 WEATHER = {
     "type": "function",
@@ -35,18 +35,13 @@ SHAPE = {
 }
 
 
-def prompt_of(asked: dict[str, Any], tokenizer: PromptTokenizer) -> str:
-    return tokenizer.decode(asked["prompt"])
+def decode_prompt(request: dict[str, Any], tokenizer: PromptTokenizer) -> str:
+    """Decode the prompt of a request that the engine received."""
+    return tokenizer.decode(request["prompt"])
 
 
-def deltas(text: str) -> list[dict[str, Any]]:
-    events = [line[6:] for line in text.splitlines() if line.startswith("data: {")]
-    return [choice for event in events for choice in json.loads(event)["choices"]]
-
-
-async def test_a_call_is_found_in_the_answer(
-    start_gateway: StartGateway, small_tokenizer: PromptTokenizer
-) -> None:
+async def test_tool_call(start_gateway: StartGateway, small_tokenizer: PromptTokenizer) -> None:
+    """A call in the output becomes a tool call without content."""
     text = ('{"name": "get_', 'weather", "parameters": {"city": ', '"Paris"}}')
     engine = FakeMax(scripts=[Script(tokens=text)])
     async with start_gateway(engine) as gateway:
@@ -63,14 +58,15 @@ async def test_a_call_is_found_in_the_answer(
         "logprobs": None,
         "finish_reason": "tool_calls",
     }
-    assert '"name": "get_weather"' in prompt_of(engine.requests[0], small_tokenizer)
+    assert '"name": "get_weather"' in decode_prompt(engine.requests[0], small_tokenizer)
 
 
-async def test_a_streamed_call_has_its_name_first(start_gateway: StartGateway) -> None:
+async def test_streamed_tool_call(start_gateway: StartGateway) -> None:
+    """A streamed call sends its id and name first, then its arguments in pieces."""
     text = ('{"name": "get_', 'weather", "parameters": {"city": "Par', 'is"}}')
     engine = FakeMax(scripts=[Script(tokens=text)])
     async with start_gateway(engine) as gateway:
-        chunks = deltas((await gateway.chat(tools=[WEATHER], stream=True)).text)
+        chunks = read_choices((await gateway.chat(tools=[WEATHER], stream=True)).text)
     opening, first, *rest, last = chunks
     assert opening["delta"] == {"role": "assistant", "content": None, "refusal": None}
     [call] = first["delta"]["tool_calls"]
@@ -82,64 +78,63 @@ async def test_a_streamed_call_has_its_name_first(start_gateway: StartGateway) -
     assert (last["delta"], last["finish_reason"]) == ({}, "tool_calls")
 
 
-async def test_a_named_tool_is_called_also_without_a_grammar(
-    start_gateway: StartGateway, small_tokenizer: PromptTokenizer
-) -> None:
+async def test_named_tool(start_gateway: StartGateway, small_tokenizer: PromptTokenizer) -> None:
+    """A named tool is call by starting its call in the prompt, without a grammar."""
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}}', " and more"))])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice=choice)).json()
+        completion = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice=choice)).json()
         await engine.idle.wait()
-    [called] = answer["choices"][0]["message"]["tool_calls"]
-    assert called["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
     opening = '{"name": "get_weather", "parameters": {"city": "'
-    assert prompt_of(engine.requests[0], small_tokenizer).endswith(opening)
+    assert decode_prompt(engine.requests[0], small_tokenizer).endswith(opening)
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
-async def test_a_call_that_the_last_piece_completes_ends_the_stream_once(
-    start_gateway: StartGateway, finish_reason: str
-) -> None:
+async def test_single_finish_reason(start_gateway: StartGateway, finish_reason: str) -> None:
+    """A call that the last token completes gives exactly one finish reason."""
     engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
-        answer = await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)
-    reasons = [c["finish_reason"] for c in deltas(answer.text) if c["finish_reason"]]
+        text = (await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)).text
+    reasons = [c["finish_reason"] for c in read_choices(text) if c["finish_reason"]]
     assert len(reasons) == 1
-    assert answer.text.endswith("data: [DONE]\n\n")
+    assert text.endswith("data: [DONE]\n\n")
 
 
-async def test_a_required_call_goes_to_the_tool_that_the_model_prefers(
+async def test_required_tool(
     start_gateway: StartGateway,
 ) -> None:
+    """The model chooses the tool of a required call, and the tokens it takes are counted."""
     engine = FakeMax(scripts=[Script(tokens=("sea",)), Script(tokens=("}}",))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
+        completion = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
         engine.scripts = [Script(tokens=("}}",))]
-        alone = (await gateway.chat(tools=[SEARCH], tool_choice="required")).json()
-    [called] = answer["choices"][0]["message"]["tool_calls"]
-    assert called["function"] == {"name": "search", "arguments": "{}"}
-    for_the_name = answer["usage"]["completion_tokens"] - alone["usage"]["completion_tokens"]
-    assert for_the_name == len(("sea", "the end of it"))
+        single = (await gateway.chat(tools=[SEARCH], tool_choice="required")).json()
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "search", "arguments": "{}"}
+    name_tokens = completion["usage"]["completion_tokens"] - single["usage"]["completion_tokens"]
+    assert name_tokens == len(("sea", "the end of it"))
 
 
-async def test_with_a_grammar_a_forced_call_is_the_engines(start_gateway: StartGateway) -> None:
+async def test_required_tool_by_grammar(start_gateway: StartGateway) -> None:
+    """An engine with grammars gets the schema of a required call."""
     text = '{"name":"get_weather","parameters":{"city":"Rome"}}'
     engine = FakeMax(grammar=True, scripts=[Script(tokens=(text,))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(tools=[WEATHER], tool_choice="required")).json()
-    [called] = answer["choices"][0]["message"]["tool_calls"]
-    assert called["function"]["arguments"] == '{"city": "Rome"}'
-    [asked] = engine.requests
+        completion = (await gateway.chat(tools=[WEATHER], tool_choice="required")).json()
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["arguments"] == '{"city": "Rome"}'
+    [request] = engine.requests
     assert engine.paths == ["/v1/chat/completions"]
-    assert isinstance(asked["prompt_tokens"], list)
-    schema = asked["response_format"]["json_schema"]["schema"]
+    assert isinstance(request["prompt_tokens"], list)
+    schema = request["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["name"] == {"const": "get_weather"}
 
 
-async def test_results_and_earlier_calls_are_part_of_the_prompt(
-    gateway: Gateway, small_tokenizer: PromptTokenizer
-) -> None:
+async def test_tool_history(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """Names, earlier calls and their results are in the prompt."""
     call = {
         "id": "call_1",
         "type": "function",
@@ -151,15 +146,14 @@ async def test_results_and_earlier_calls_are_part_of_the_prompt(
         {"role": "tool", "tool_call_id": "call_1", "content": "Sunny"},
     ]
     assert (await gateway.chat(messages=messages)).status_code == 200
-    text = prompt_of(gateway.engine.requests[0], small_tokenizer)
+    text = decode_prompt(gateway.engine.requests[0], small_tokenizer)
     assert "Ada: Weather?" in text
     assert '{"name": "get_weather", "parameters": {"city": "Rome"}}' in text
     assert "Sunny" in text
 
 
-async def test_an_earlier_call_without_arguments_is_one_with_none(
-    gateway: Gateway, small_tokenizer: PromptTokenizer
-) -> None:
+async def test_empty_arguments(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """An earlier call with empty arguments is written with an empty object."""
     call = {"id": "a", "type": "function", "function": {"name": "search", "arguments": ""}}
     messages = [
         {"role": "user", "content": "Go on."},
@@ -167,23 +161,25 @@ async def test_an_earlier_call_without_arguments_is_one_with_none(
         {"role": "tool", "tool_call_id": "a", "content": "Nothing."},
     ]
     await gateway.chat(messages=messages)
-    text = prompt_of(gateway.engine.requests[0], small_tokenizer)
+    text = decode_prompt(gateway.engine.requests[0], small_tokenizer)
     assert '{"name": "search", "parameters": {}}' in text
 
 
-async def test_json_that_fits_is_passed_on_without_what_follows(
+async def test_json_output(
     start_gateway: StartGateway,
 ) -> None:
+    """Output ends with the JSON value that matches the schema."""
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}', " There!"))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(response_format=SHAPE)).json()
-    [choice] = answer["choices"]
+        completion = (await gateway.chat(response_format=SHAPE)).json()
+    [choice] = completion["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ('{"city": "Rome"}', "stop")
 
 
-async def test_json_that_does_not_fit_is_asked_for_again_and_never_passed_on(
+async def test_invalid_json_output(
     start_gateway: StartGateway,
 ) -> None:
+    """Output that never matches the schema is retried, then gives 502."""
     wrong = Script(tokens=('", "city": 5}',))
     engine = FakeMax(scripts=[wrong, wrong, wrong])
     async with start_gateway(engine) as gateway:
@@ -194,27 +190,30 @@ async def test_json_that_does_not_fit_is_asked_for_again_and_never_passed_on(
     assert len(engine.requests) == 3
 
 
-async def test_with_a_grammar_the_schema_is_the_engines(start_gateway: StartGateway) -> None:
+async def test_json_output_by_grammar(start_gateway: StartGateway) -> None:
+    """An engine with grammars gets the schema of the output."""
     engine = FakeMax(grammar=True, scripts=[Script(tokens=('{"city":"Rome"}',))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(response_format=SHAPE)).json()
-    assert answer["choices"][0]["message"]["content"] == '{"city":"Rome"}'
+        completion = (await gateway.chat(response_format=SHAPE)).json()
+    assert completion["choices"][0]["message"]["content"] == '{"city":"Rome"}'
     schema = engine.requests[0]["response_format"]["json_schema"]["schema"]
     assert schema == SHAPE["json_schema"]["schema"]  # type: ignore[index]
 
 
-async def test_several_answers_are_numbered_and_counted_together(gateway: Gateway) -> None:
-    answer = (await gateway.chat(n=3, seed=5)).json()
-    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
-    assert sorted(asked["seed"] for asked in gateway.engine.requests) == [5, 6, 7]
-    assert answer["usage"]["prompt_tokens"] == 37
-    assert answer["usage"]["completion_tokens"] == 24
+async def test_choices(gateway: Gateway) -> None:
+    """`n` choices are numbered, use successive seeds and share one usage."""
+    completion = (await gateway.chat(n=3, seed=5)).json()
+    assert [choice["index"] for choice in completion["choices"]] == [0, 1, 2]
+    assert sorted(request["seed"] for request in gateway.engine.requests) == [5, 6, 7]
+    assert completion["usage"]["prompt_tokens"] == 37
+    assert completion["usage"]["completion_tokens"] == 24
 
 
-async def test_several_streamed_answers_each_begin_and_end(gateway: Gateway) -> None:
+async def test_streamed_choices(gateway: Gateway) -> None:
+    """Each streamed choice has its own role and finish reason."""
     options = {"include_usage": True}
     text = (await gateway.chat(n=2, stream=True, stream_options=options)).text
-    chunks = deltas(text)
+    chunks = read_choices(text)
     for number in (0, 1):
         own = [chunk for chunk in chunks if chunk["index"] == number]
         assert own[0]["delta"]["role"] == "assistant"
@@ -222,7 +221,8 @@ async def test_several_streamed_answers_each_begin_and_end(gateway: Gateway) -> 
     assert text.endswith("data: [DONE]\n\n")
 
 
-async def test_when_one_of_several_answers_fails_all_are_left(start_gateway: StartGateway) -> None:
+async def test_failed_choice(start_gateway: StartGateway) -> None:
+    """An error in one choice aborts the others."""
     engine = FakeMax(scripts=[Script(silent_after=0), Script(status=500)])
     async with start_gateway(engine) as gateway:
         response = await gateway.chat(n=2)
@@ -253,9 +253,10 @@ async def test_when_one_of_several_answers_fails_all_are_left(start_gateway: Sta
         ),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
+async def test_unsupported_fields(
     start_gateway: StartGateway, engine: FakeMax, fields: dict[str, Any], param: str
 ) -> None:
+    """A field that cannot be honoured is named, without a request to the engine."""
     async with start_gateway(engine) as gateway:
         response = await gateway.chat(**fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
@@ -273,9 +274,8 @@ async def test_what_cannot_be_done_is_refused_by_name(
         '{"name": "search", "parameters": {"query": 1e400, "limit": 1e400}}',
     ],
 )
-async def test_calls_that_json_can_hardly_hold_are_passed_on(
-    start_gateway: StartGateway, text: str, *, stream: bool
-) -> None:
+async def test_unusual_arguments(start_gateway: StartGateway, text: str, *, stream: bool) -> None:
+    """Lone surrogates and overflowing numbers in arguments do not break the response."""
     async with start_gateway(FakeMax(scripts=[Script(tokens=[text])])) as gateway:
         response = await gateway.chat(tools=[SEARCH], stream=stream)
     assert response.status_code == 200

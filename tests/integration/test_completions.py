@@ -1,6 +1,5 @@
-"""POST /v1/completions, as a client without an SDK sees it."""
+"""POST /v1/completions over plain HTTP."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,20 +7,23 @@ import pytest
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.fakes.gateway import Gateway
 from tests.fakes.max_server import ANSWER
+from tests.fakes.sse import DONE, read_events
 
 TEXT = "".join(ANSWER)
 
 
-async def ask(gateway: Gateway, **fields: Any) -> Any:
+async def complete(gateway: Gateway, **fields: Any) -> Any:
+    """Request a completion."""
     return await gateway.client.post("/v1/completions", json=fields)
 
 
-async def test_a_text_is_continued(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
-    answer = (await ask(gateway, prompt="Once <|im_end|> upon")).json()
-    assert answer.pop("id").startswith("cmpl-")
-    assert isinstance(answer.pop("created"), int)
+async def test_response(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """A response has all of OpenAI's fields, and the prompt cannot spell special tokens."""
+    completion = (await complete(gateway, prompt="Once <|im_end|> upon")).json()
+    assert completion.pop("id").startswith("cmpl-")
+    assert isinstance(completion.pop("created"), int)
     choice = {"text": TEXT, "index": 0, "logprobs": None, "finish_reason": "stop"}
-    assert answer == {
+    assert completion == {
         "object": "text_completion",
         "model": "smollm2-135m-instruct",
         "system_fingerprint": None,
@@ -33,47 +35,48 @@ async def test_a_text_is_continued(gateway: Gateway, small_tokenizer: PromptToke
             "prompt_tokens_details": {"cached_tokens": 5},
         },
     }
-    [asked] = gateway.engine.requests
-    assert asked["prompt"] == small_tokenizer.encode("Once <|im_end|> upon").to_list()
-    assert asked["max_tokens"] == 16
+    [request] = gateway.engine.requests
+    assert request["prompt"] == small_tokenizer.encode("Once <|im_end|> upon").to_list()
+    assert request["max_tokens"] == 16
 
 
-async def test_token_ids_go_to_the_engine_as_they_are(gateway: Gateway) -> None:
-    assert (await ask(gateway, prompt=[5, 6, 7])).status_code == 200
+async def test_token_ids(gateway: Gateway) -> None:
+    """A prompt of token ids is passed to the engine unchanged."""
+    assert (await complete(gateway, prompt=[5, 6, 7])).status_code == 200
     assert gateway.engine.requests[0]["prompt"] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("prompt", [[49152], [[1], [2, 2**31 - 1]]])
-async def test_an_id_that_is_no_token_never_reaches_the_engine(
-    gateway: Gateway, prompt: Any
-) -> None:
-    response = await ask(gateway, prompt=prompt)
+async def test_unknown_token_ids(gateway: Gateway, prompt: Any) -> None:
+    """Token ids outside the vocabulary are rejected."""
+    response = await complete(gateway, prompt=prompt)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, "prompt")
     assert "below 49152" in error["message"]
 
 
-async def test_several_prompts_and_choices_are_numbered_by_prompt(gateway: Gateway) -> None:
-    answer = (await ask(gateway, prompt=["one", "two"], n=2, echo=True)).json()
-    assert [(c["index"], c["text"]) for c in answer["choices"]] == [
+async def test_several_prompts(gateway: Gateway) -> None:
+    """Choices are numbered by prompt, and usage is summed."""
+    completion = (await complete(gateway, prompt=["one", "two"], n=2, echo=True)).json()
+    assert [(c["index"], c["text"]) for c in completion["choices"]] == [
         (0, "one" + TEXT),
         (1, "one" + TEXT),
         (2, "two" + TEXT),
         (3, "two" + TEXT),
     ]
-    usage = answer["usage"]
+    usage = completion["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (74, 32)
 
 
-async def test_several_prompts_are_streamed_together(gateway: Gateway) -> None:
+async def test_streamed_prompts(gateway: Gateway) -> None:
+    """One stream has the chunks of all prompts."""
     options = {"include_usage": True}
-    response = await ask(gateway, prompt=["a", "b"], stream=True, stream_options=options)
-    *events, done = [line[6:] for line in response.text.splitlines() if line]
-    chunks = [json.loads(event) for event in events]
+    response = await complete(gateway, prompt=["a", "b"], stream=True, stream_options=options)
+    *chunks, done = read_events(response.text)
     texts = {0: "", 1: ""}
     for choice in (choice for chunk in chunks for choice in chunk["choices"]):
         texts[choice["index"]] += choice["text"]
-    assert (texts, done) == ({0: TEXT, 1: TEXT}, "[DONE]")
+    assert (texts, done) == ({0: TEXT, 1: TEXT}, DONE)
     assert chunks[-1]["usage"]["total_tokens"] == 90
 
 
@@ -93,10 +96,9 @@ async def test_several_prompts_are_streamed_together(gateway: Gateway) -> None:
         ({"prompt": "a", "stream_options": {}}, "stream_options"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
-    gateway: Gateway, fields: dict[str, Any], param: str
-) -> None:
-    response = await ask(gateway, **fields)
-    found = response.json()["error"]["param"]
-    assert (response.status_code, found.partition("[")[0].partition(".")[0]) == (400, param)
+async def test_invalid_fields(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
+    """The field that is missing, invalid or unsupported is named."""
+    response = await complete(gateway, **fields)
+    rejected = response.json()["error"]["param"]
+    assert (response.status_code, rejected.partition("[")[0].partition(".")[0]) == (400, param)
     assert gateway.engine.requests == []

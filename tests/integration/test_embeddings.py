@@ -1,6 +1,5 @@
-"""POST /v1/embeddings, as a client without an SDK sees it."""
+"""POST /v1/embeddings over plain HTTP."""
 
-import asyncio
 import base64
 import json
 import math
@@ -11,23 +10,30 @@ import pytest
 
 from tests.fakes.gateway import EMBEDDING_MODEL, Gateway, start_with_embeddings
 from tests.fakes.max_server import FakeMax, Script, create_embedding
+from tests.fakes.raw_client import connect
 from tests.fakes.waiting import until
 
 CLS, HELLO, WORLD, SEP = 101, 7592, 2088, 102
 
 
-def normalised(ids: list[int]) -> list[float]:
+def normalized_embedding(ids: list[int]) -> list[float]:
+    """The fake engine's embedding of these ids, with length 1."""
     values = create_embedding(ids)
     length = math.hypot(*values)
     return array("f", [value / length for value in values]).tolist()
 
 
-async def test_a_text(embedding_gateway: Gateway) -> None:
+async def test_response(embedding_gateway: Gateway) -> None:
+    """A response has all of OpenAI's fields, and the engine gets token ids."""
     response = await embedding_gateway.embed("Hello", model=EMBEDDING_MODEL, user="u")
     assert response.json() == {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": 0, "embedding": normalised([CLS, HELLO, SEP])},
+            {
+                "object": "embedding",
+                "index": 0,
+                "embedding": normalized_embedding([CLS, HELLO, SEP]),
+            },
         ],
         "model": EMBEDDING_MODEL,
         "usage": {"prompt_tokens": 3, "total_tokens": 3},
@@ -38,7 +44,7 @@ async def test_a_text(embedding_gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seen"),
+    ("given", "sent"),
     [
         ("hello world", [[CLS, HELLO, WORLD, SEP]]),
         (["hello", "world"], [[CLS, HELLO, SEP], [CLS, WORLD, SEP]]),
@@ -49,26 +55,28 @@ async def test_a_text(embedding_gateway: Gateway) -> None:
         (" ", [[CLS, SEP]]),
     ],
 )
-async def test_every_kind_of_input(
-    embedding_gateway: Gateway, given: Any, seen: list[list[int]]
-) -> None:
-    """Text cannot spell the model's special tokens; token arrays may have them around or not."""
-    answer = (await embedding_gateway.embed(given)).json()
-    [sent] = embedding_gateway.engine.requests
-    assert sent["input"] == seen
-    assert [entry["embedding"] for entry in answer["data"]] == [normalised(ids) for ids in seen]
-    assert [entry["index"] for entry in answer["data"]] == list(range(len(seen)))
-    assert answer["usage"]["total_tokens"] == sum(map(len, seen))
+async def test_inputs(embedding_gateway: Gateway, given: Any, sent: list[list[int]]) -> None:
+    """Text cannot spell special tokens; token arrays may include the outer ones or not."""
+    embeddings = (await embedding_gateway.embed(given)).json()
+    [request] = embedding_gateway.engine.requests
+    assert request["input"] == sent
+    assert [entry["embedding"] for entry in embeddings["data"]] == [
+        normalized_embedding(ids) for ids in sent
+    ]
+    assert [entry["index"] for entry in embeddings["data"]] == list(range(len(sent)))
+    assert embeddings["usage"]["total_tokens"] == sum(map(len, sent))
 
 
-async def test_base64_is_the_same_vector(embedding_gateway: Gateway) -> None:
-    answer = (await embedding_gateway.embed("Hello", encoding_format="base64")).json()
-    vector = array("f", base64.b64decode(answer["data"][0]["embedding"]))
-    assert vector.tolist() == normalised([CLS, HELLO, SEP])
+async def test_base64(embedding_gateway: Gateway) -> None:
+    """Base64 holds the same normalized vector, as 32-bit floats."""
+    embeddings = (await embedding_gateway.embed("Hello", encoding_format="base64")).json()
+    vector = array("f", base64.b64decode(embeddings["data"][0]["embedding"]))
+    assert vector.tolist() == normalized_embedding([CLS, HELLO, SEP])
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-6)
 
 
-async def test_nulls_and_the_models_own_dimensions_are_accepted(embedding_gateway: Gateway) -> None:
+async def test_neutral_fields(embedding_gateway: Gateway) -> None:
+    """Nulls and the model's own number of dimensions are accepted."""
     fields = {"model": None, "encoding_format": None, "user": None}
     for dimensions in (None, 384):
         response = await embedding_gateway.embed("Hello", dimensions=dimensions, **fields)
@@ -116,9 +124,10 @@ async def test_nulls_and_the_models_own_dimensions_are_accepted(embedding_gatewa
         ({"model": "gpt-4"}, 404, "model", "model_not_found"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_found_before_the_engine_is_asked(
+async def test_invalid_fields(
     embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
+    """Invalid fields are rejected within a second, without a request to the engine."""
     response = await embedding_gateway.client.post(
         "/v1/embeddings", json={"input": "Hello", **fields}
     )
@@ -139,16 +148,16 @@ async def test_what_is_wrong_is_found_before_the_engine_is_asked(
         (b"[]", None),
     ],
 )
-async def test_hostile_json_is_refused(
-    embedding_gateway: Gateway, body: bytes, param: str | None
-) -> None:
+async def test_hostile_json(embedding_gateway: Gateway, body: bytes, param: str | None) -> None:
+    """Invalid text, numbers and nesting are rejected."""
     response = await embedding_gateway.client.post("/v1/embeddings", content=body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
     assert embedding_gateway.engine.requests == []
 
 
-async def test_the_limit_of_the_context_is_named(embedding_gateway: Gateway) -> None:
+async def test_context_length(embedding_gateway: Gateway) -> None:
+    """Too long an input is rejected, with its index, its length and the limit."""
     error = (await embedding_gateway.embed(["a", "word " * 255])).json()["error"]
     assert error["message"] == (
         "This model's maximum context length is 256 tokens. However, input[1] has 257 tokens, "
@@ -159,10 +168,8 @@ async def test_the_limit_of_the_context_is_named(embedding_gateway: Gateway) -> 
 
 @pytest.mark.parametrize("piece", ["a", " ", "\x00", "👩‍🚀", "a "])
 @pytest.mark.parametrize("length", [60_000, 1_000_000])
-async def test_odd_text_without_end_is_answered_in_time(
-    embedding_gateway: Gateway, piece: str, length: int
-) -> None:
-    """Of one kind there are few tokens, so that it fits, or would if it were not so long."""
+async def test_long_text(embedding_gateway: Gateway, piece: str, length: int) -> None:
+    """Long runs of one character get a response in time, even if they are few tokens."""
     response = await embedding_gateway.embed((piece * length)[:length])
     fits = length == 60_000 and piece != "a "
     assert response.status_code == (200 if fits else 400)
@@ -173,7 +180,8 @@ async def test_odd_text_without_end_is_answered_in_time(
     assert response.elapsed.total_seconds() < 1
 
 
-async def test_a_model_for_something_else_is_refused_by_name(embedding_model: object) -> None:
+async def test_wrong_task(embedding_model: object) -> None:
+    """A model of another task is rejected, and the default model fits the task."""
     engine = FakeMax(models=[EMBEDDING_MODEL, "smollm2-135m-instruct"])
     async with start_with_embeddings(engine) as gateway:
         refused = [
@@ -189,7 +197,8 @@ async def test_a_model_for_something_else_is_refused_by_name(embedding_model: ob
     assert "'all-minilm-l6-v2' is for embeddings" in errors[1]["message"]
 
 
-async def test_without_a_model_for_embeddings_it_is_said(gateway: Gateway) -> None:
+async def test_no_embedding_model(gateway: Gateway) -> None:
+    """Without an embedding model the error says so."""
     response = await gateway.embed("Hello")
     assert response.status_code == 404
     assert response.json()["error"] == {
@@ -200,27 +209,29 @@ async def test_without_a_model_for_embeddings_it_is_said(gateway: Gateway) -> No
     }
 
 
-async def test_without_the_tokenizer_nothing_is_guessed(tmp_path: Any) -> None:
+async def test_no_tokenizer(tmp_path: Any) -> None:
+    """Without the tokenizer the gateway responds with 503 and calls no engine."""
     async with start_with_embeddings(data_dir=tmp_path) as gateway:
         response = await gateway.embed("Hello")
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
     assert gateway.engine.requests == []
 
 
-async def test_many_inputs_go_in_several_calls_and_come_back_in_order(
+async def test_batches(
     embedding_model: object,
 ) -> None:
+    """Inputs are sent in batches of 32, and vectors come back in order."""
     texts = [f"{'word ' * (number % 7)}{number}" for number in range(2048)]
     async with start_with_embeddings() as gateway:
-        answer = (await gateway.embed(texts)).json()
+        embeddings = (await gateway.embed(texts)).json()
         singles = [(await gateway.embed(texts[n])).json() for n in (0, 1, 31, 32, 33, 2047)]
         calls = gateway.engine.requests[:64]
         metrics = (await gateway.client.get("/metrics")).json()
     assert [len(call["input"]) for call in calls] == [32] * 64
-    assert [entry["index"] for entry in answer["data"]] == list(range(2048))
+    assert [entry["index"] for entry in embeddings["data"]] == list(range(2048))
     for place, single in zip((0, 1, 31, 32, 33, 2047), singles, strict=True):
-        assert answer["data"][place]["embedding"] == single["data"][0]["embedding"]
-    assert answer["usage"]["prompt_tokens"] == sum(len(i) for c in calls for i in c["input"])
+        assert embeddings["data"][place]["embedding"] == single["data"][0]["embedding"]
+    assert embeddings["usage"]["prompt_tokens"] == sum(len(i) for c in calls for i in c["input"])
     assert metrics["requests"]["by_outcome"] == {"ok": 7}
 
 
@@ -231,9 +242,10 @@ async def test_many_inputs_go_in_several_calls_and_come_back_in_order(
         (Script(status=429), 503, "server_is_overloaded"),
     ],
 )
-async def test_one_call_that_fails_fails_all_and_ends_the_others(
+async def test_failed_batch(
     embedding_model: object, script: Script, status: int, code: str
 ) -> None:
+    """An error in one batch aborts the others and is recorded once."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0), script])
     async with start_with_embeddings(engine) as gateway:
         response = await gateway.embed(["Hello"] * 320)
@@ -245,19 +257,19 @@ async def test_one_call_that_fails_fails_all_and_ends_the_others(
     assert metrics["requests"]["in_flight"] == 0
 
 
-async def test_a_client_that_leaves_ends_all_calls(embedding_model: object) -> None:
+async def test_disconnect(embedding_model: object) -> None:
+    """A disconnect aborts all batches."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)] * 2)
     async with start_with_embeddings(engine) as gateway:
-        host, port = gateway.url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await connect(gateway.url)
         body = json.dumps({"input": ["Hello"] * 320}).encode()
         head = b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
         writer.write(head % len(body) + body)
 
-        async def both_have_arrived() -> bool:
+        async def both_batches_arrived() -> bool:
             return len(engine.requests) == 2
 
-        await until(both_have_arrived)
+        await until(both_batches_arrived)
         writer.close()
         await engine.idle.wait()
         metrics = (await gateway.client.get("/metrics")).json()
@@ -267,7 +279,8 @@ async def test_a_client_that_leaves_ends_all_calls(embedding_model: object) -> N
     assert health["engines"][0]["in_flight"] == 0
 
 
-async def test_an_engine_that_is_silent_times_out(embedding_model: object) -> None:
+async def test_timeout(embedding_model: object) -> None:
+    """A silent engine gives 504."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)])
     async with start_with_embeddings(engine, upstream={"response_timeout": 0.05}) as gateway:
         response = await gateway.embed("Hello")
@@ -275,7 +288,8 @@ async def test_an_engine_that_is_silent_times_out(embedding_model: object) -> No
     assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
 
 
-async def test_tokens_are_counted(embedding_gateway: Gateway) -> None:
+async def test_token_metrics(embedding_gateway: Gateway) -> None:
+    """Prompt tokens are counted in the metrics."""
     await embedding_gateway.embed(["hello world", "hello"])
     metrics = (await embedding_gateway.client.get("/metrics")).json()
     assert metrics["tokens"]["prompt"] == 7
