@@ -1,4 +1,4 @@
-"""Real clients on the real engine summarize the same completion as plain HTTP."""
+"""Real clients on the real engine read the same completion as plain HTTP."""
 
 import asyncio
 

@@ -40,9 +40,8 @@ async def embed(real_gateway: RealGateway, inputs: object, **fields: object) -> 
 
 async def test_vectors(real_gateway: RealGateway, minilm: MiniLM) -> None:
     """A padded batch has the vectors of the reference implementation, with length 1."""
-    plain = [
-        text for text in TEXTS if "[SEP]" not in text
-    ]  # the reference tokenizer makes a special token of it
+    # The reference tokenizer turns "[SEP]" into a special token.
+    plain = [text for text in TEXTS if "[SEP]" not in text]
     vectors = await embed(real_gateway, plain)
     expected = np.array([minilm.embed(text) for text in plain])
     assert np.abs(vectors - expected).max() < 2e-6
