@@ -4,13 +4,13 @@ RUN python -m venv --without-pip /opt/venv
 COPY LICENSE README.md pyproject.toml /src/
 COPY maxgate /src/maxgate
 COPY models /src/models
-# pip works from outside: the image needs no installer.
+# pip runs from outside, so the image needs no installer.
 RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir /src
 
 FROM build AS build-tools
 RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir '/src[tools]'
 
-# The tools, as deploy/kubernetes/loadtest runs them.
+# The tools that deploy/kubernetes/loadtest runs.
 # Build: docker build --target tools -t maxgate-tools:latest .
 FROM python:3.11-slim-bookworm AS tools
 COPY --from=build-tools /opt/venv /opt/venv
@@ -21,20 +21,23 @@ WORKDIR /opt/maxgate
 CMD ["python", "load_test.py", "--help"]
 
 FROM python:3.11-slim-bookworm
-# Numbers, so that Kubernetes can tell that it is not root.
+# Numeric ids, so that Kubernetes can verify that the user is not root.
 RUN groupadd --gid 10001 maxgate \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/maxgate maxgate \
-    && install --directory --owner=maxgate --group=maxgate /var/lib/maxgate
+    && install --directory --owner=maxgate --group=maxgate /var/cache/maxgate /var/lib/maxgate \
+    && install --directory /etc/maxgate
 COPY --from=build /opt/venv /opt/venv
-# Tokenizers are read from prepared models under MAXGATE_DATA_DIR and from downloads under HF_HOME.
+# Tokenizers are in prepared models under MAXGATE_CACHE_DIR and in downloads under HF_HOME.
 ENV PATH=/opt/venv/bin:$PATH \
-    MAXGATE_HOST=0.0.0.0 \
-    MAXGATE_DATA_DIR=/var/lib/maxgate \
+    MAXGATE_SERVER__HOST=0.0.0.0 \
+    MAXGATE_CACHE_DIR=/var/cache/maxgate \
+    MAXGATE_STATE_DIR=/var/lib/maxgate \
     HF_HOME=/var/lib/huggingface
 USER 10001:10001
-WORKDIR /var/lib/maxgate
+# A mounted /etc/maxgate/maxgate.yaml is read without a flag.
+WORKDIR /etc/maxgate
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
-    "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('MAXGATE_PORT', 8000)), timeout=4); c.request('GET', '/health/live'); raise SystemExit(c.getresponse().status != 200)"]
+    "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('MAXGATE_SERVER__PORT') or os.environ.get('MAXGATE_PORT') or 8000), timeout=4); c.request('GET', '/health/live'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["maxgate"]
 CMD ["serve"]

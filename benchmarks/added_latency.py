@@ -22,7 +22,7 @@ from maxgate.generation.request import Message
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.tokenizer import load_tokenizer
-from maxgate.settings import Settings
+from maxgate.settings import load_settings
 
 QUESTION = "What is the capital of France?"
 
@@ -49,9 +49,9 @@ class Client:
 
 def prompt_ids() -> list[int]:
     """The ids that the gateway makes of the question."""
-    settings = Settings()
+    settings = load_settings()
     card = next(c for c in load_cards([]) if c.name == MODEL)
-    file = ModelFiles.of(settings.data_dir).find_tokenizer(card.tokenizer)
+    file = ModelFiles.locate(settings.cache_dir).find_tokenizer(card.tokenizer)
     assert file is not None
     chat_format = ChatMLFormat(load_tokenizer(file), card.default_system_prompt)
     return chat_format.encode([Message("user", (QUESTION,))]).to_list()

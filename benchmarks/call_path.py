@@ -163,7 +163,7 @@ def engine_thread(engine: EngineWrites) -> Iterator[str]:
 @asynccontextmanager
 async def start_gateway(engine_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the gateway in this event loop; yields a client that keeps one connection open."""
-    app = create_app(Settings(engine_urls=[engine_url], cards=[CARD]))
+    app = create_app(Settings(engines=[engine_url], cards=[CARD]))
     async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
         yield client
 

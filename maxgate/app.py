@@ -58,7 +58,7 @@ def create_app(
     cards = load_cards(settings.cards)
     formats = build_formats(settings, cards)
     upstream = build_upstream(settings, cards, formats, transport)
-    metrics = MetricsStore(clock, settings.metrics_dir)
+    metrics = MetricsStore(clock, settings.telemetry.metrics_dir)
 
     app = Gateway(
         sinks=[metrics, RequestLog()], clock=clock, lifespan=build_lifespan(upstream, on_startup)
@@ -67,8 +67,9 @@ def create_app(
     app.state.engines = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
 
-    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
-    streams = EventStreams(clock, settings.keep_alive_interval)
+    server = settings.server
+    bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
+    streams = EventStreams(clock, server.keep_alive_interval)
     backend = build_backend(settings, clock, formats, upstream)
     embedder = build_embedder(settings, formats, upstream)
     catalog = upstream.catalog
@@ -107,7 +108,7 @@ class Upstream:
 
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
     """Build the prompt formats; tokenizers are loaded when an engine first lists their model."""
-    files = ModelFiles.of(settings.data_dir)
+    files = ModelFiles.locate(settings.cache_dir)
     return Formats(PromptFormats(cards, files), EmbeddingFormats(cards, files))
 
 
@@ -121,7 +122,7 @@ def build_upstream(
     client: EngineClient = (
         HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
     )
-    replicas = [Replica(url) for url in settings.engine_urls]
+    replicas = [Replica(engine.url) for engine in settings.engines]
     catalog = LiveCatalog(cards, replicas, formats.prompts.has)
     monitor = HealthMonitor(
         replicas,
@@ -142,13 +143,13 @@ def build_backend(
     upstream: Upstream,
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
-    around = layers(clock=clock, format_of=formats.prompts.of)
+    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
     return build_pipeline(around, UpstreamBackend(upstream.pool))
 
 
 def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> Embedder:
     """Build the pipeline of embeddings."""
-    around = embedding_layers(format_of=formats.embeddings.of, upstream=settings.upstream)
+    around = embedding_layers(find_format=formats.embeddings.find, upstream=settings.upstream)
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))
 
 

@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
 
     try:
         settings = load_settings()
-        configure_logging(settings.log_format)
+        configure_logging(settings.telemetry.log_format)
         end_with_parent()
         app = create_app(settings, on_startup=tune_event_loop)
     except ConfigurationError as error:

@@ -24,11 +24,10 @@
     │   │       └── ToolCallFailed 502  tool_calling.strict
     │   ├── UpstreamOverloaded 503
     │   ├── UpstreamTimeout 504
-    │   ├── UpstreamUnavailable 503
-    │   │   └── EngineUnreachable 503  upstream.errors
-    │   └── _StatusError 500  api.error_handlers
+    │   └── UpstreamUnavailable 503
+    │       └── EngineUnreachable 503  upstream.errors
     ├── Interrupted  cli.run
-    ├── ModelFileError
+    ├── ModelFileError  gguf.errors
     ├── ServerUnreachable  loadtest.client.client
     └── WorkerDied  loadtest.worker_pool
 
@@ -40,19 +39,15 @@ from typing import ClassVar
 
 
 class MaxgateError(Exception):
-    """Root of the tree; its text is fit to be read by a person."""
+    """Root of the tree; its message is written for users."""
 
 
 class ConfigurationError(MaxgateError):
-    """A setting, flag, card or port that cannot work; the text says which and what to do."""
-
-
-class ModelFileError(MaxgateError):
-    """A model file that is broken, incomplete or of a kind that MAX cannot serve."""
+    """A setting, flag, card or port is invalid; the message names it and the way out."""
 
 
 class EngineError(MaxgateError):
-    """MAX could not be started or has died; the text names the cause when it is known."""
+    """MAX could not be started or has exited; the message names the cause if it is known."""
 
 
 class GatewayError(MaxgateError):

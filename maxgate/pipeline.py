@@ -6,18 +6,19 @@ around `Embedder`. docs/decisions/0002-order-of-layers.md gives the reason for e
 layer that is switched off is absent from the list.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 
 from maxgate.clock import Clock
 from maxgate.fan_out.layer import FanOutLayer
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.guard import EmbeddingGuardLayer, Guard, GuardLayer
-from maxgate.prompts.embeddings import EmbeddingFormatOf, EmbeddingPromptLayer
-from maxgate.prompts.layer import FormatOf, PromptLayer
+from maxgate.prompts.chat_format import ChatFormat
+from maxgate.prompts.embeddings import EmbeddingPromptLayer, FindEmbeddingFormat
+from maxgate.prompts.layer import PromptLayer
 from maxgate.structured_output.layer import StructuredOutputLayer
 from maxgate.telemetry.layer import EmbeddingTelemetryLayer, TelemetryLayer
-from maxgate.tool_calling.strict import StrictCallsLayer
+from maxgate.tool_calling.layer import ToolCallingLayer, ToolParserLayer
 from maxgate.upstream.embedder import BatchingLayer
 from maxgate.upstream.settings import UpstreamSettings
 
@@ -25,14 +26,20 @@ Layer = Callable[[Backend], Backend]
 EmbeddingLayer = Callable[[Embedder], Embedder]
 
 
-def layers(*, clock: Clock, format_of: FormatOf, guards: Sequence[Guard] = ()) -> Sequence[Layer]:
-    """Return the layers around the upstream backend, outermost first."""
+def layers(
+    *, clock: Clock, formats: Mapping[str, ChatFormat], guards: Sequence[Guard] = ()
+) -> Sequence[Layer]:
+    """Return the layers around the upstream backend, outermost first.
+
+    `formats` maps the engine's names of models to their chat formats.
+    """
     return [
         partial(TelemetryLayer, clock=clock),  # start the clock / count tokens and times
         FanOutLayer,  # one request per choice / merge their chunks
-        StrictCallsLayer,  # - / validate calls of strict tools, retry
+        partial(ToolCallingLayer, formats=formats),  # force a call / validate strict calls, retry
         StructuredOutputLayer,  # schema to grammar / or validate the JSON, retry
-        partial(PromptLayer, format_of=format_of),  # messages to token ids / stop strings, tools
+        partial(ToolParserLayer, formats=formats),  # tools to messages / parse calls
+        partial(PromptLayer, formats=formats),  # messages to token ids / stop strings
         *[partial(GuardLayer, guard=guard) for guard in guards],  # admit / settle or release
     ]
 
@@ -43,12 +50,12 @@ def build_pipeline(layers: Sequence[Layer], upstream: Backend) -> Backend:
 
 
 def embedding_layers(
-    *, format_of: EmbeddingFormatOf, upstream: UpstreamSettings, guards: Sequence[Guard] = ()
+    *, find_format: FindEmbeddingFormat, upstream: UpstreamSettings, guards: Sequence[Guard] = ()
 ) -> Sequence[EmbeddingLayer]:
     """Return the layers around the upstream embedder, outermost first."""
     return [
         EmbeddingTelemetryLayer,  # - / count tokens
-        partial(EmbeddingPromptLayer, format_of=format_of),  # inputs to token ids / -
+        partial(EmbeddingPromptLayer, find_format=find_format),  # inputs to token ids / -
         *[partial(EmbeddingGuardLayer, guard=guard) for guard in guards],  # admit / settle
         partial(BatchingLayer, settings=upstream),  # split into small calls / join the vectors
     ]

@@ -8,6 +8,7 @@ import pytest
 
 from maxgate.model_cards.loader import ModelFiles
 from maxgate.prompts.tokenizer import PromptTokenizer, load_tokenizer
+from maxgate.settings_names import LOCATIONS
 from tests.fakes.gateway import (
     EMBEDDING_MODEL,
     Gateway,
@@ -33,9 +34,12 @@ def _folder(path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the developer's own settings, in this process and its children."""
     for name in os.environ:
         if name.startswith("MAXGATE_"):
             monkeypatch.delenv(name)
+    for name in LOCATIONS:
+        monkeypatch.setenv(name, "")  # no maxgate.yaml, .env or secrets either
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +51,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def small_model() -> Path:
     """The prepared small model's directory; `make test` prepares it."""
-    directory = ModelFiles.of(Path("~/.cache/maxgate")).models_dir / SMALL_MODEL
+    directory = ModelFiles.locate(Path("~/.cache/maxgate")).models_dir / SMALL_MODEL
     assert directory.is_dir(), f"run: maxgate models prepare {SMALL_MODEL}"
     return directory
 
@@ -61,7 +65,7 @@ def small_tokenizer(small_model: Path) -> PromptTokenizer:
 @pytest.fixture(scope="session")
 def embedding_model() -> Path:
     """The prepared directory of the model for embeddings; `make test` prepares it."""
-    directory = ModelFiles.of(Path("~/.cache/maxgate")).models_dir / EMBEDDING_MODEL
+    directory = ModelFiles.locate(Path("~/.cache/maxgate")).models_dir / EMBEDDING_MODEL
     assert directory.is_dir(), f"run: maxgate models prepare {EMBEDDING_MODEL}"
     return directory
 

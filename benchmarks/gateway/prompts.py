@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.gateway.max_answers import MODEL
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.prompts.tokenizer import load_tokenizer
-from maxgate.settings import Settings
+from maxgate.settings import load_settings
 
 CountTokens = Callable[[str], int]
 CONVERSATIONS = 64
@@ -86,7 +86,7 @@ def _digits(number: int) -> bytes:
 def model_tokens() -> CountTokens:
     """How many tokens the model sees in a text; the model has to be prepared."""
     card = next(card for card in load_cards([]) if card.name == MODEL)
-    file = ModelFiles.of(Settings().data_dir).find_tokenizer(card.tokenizer)
+    file = ModelFiles.locate(load_settings().cache_dir).find_tokenizer(card.tokenizer)
     if file is None:
         raise SystemExit(f"run `maxgate models prepare {MODEL}` first")
     tokenizer = load_tokenizer(file)

@@ -1,1 +1,1 @@
-"""What clients see: HTTP, in OpenAI's shapes. One folder per OpenAI resource."""
+"""The HTTP API, in OpenAI's shapes. One folder per OpenAI resource."""

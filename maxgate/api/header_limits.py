@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from starlette.types import Scope
@@ -22,8 +23,14 @@ def check_host(headers: Headers) -> None:
     A missing Host is accepted, since nothing here depends on it.
     """
     hosts = [value for name, value in headers if name == b"host"]
-    if hosts and (len(hosts) > 1 or _HOST.fullmatch(hosts[0]) is None):
+    if hosts and (len(hosts) > 1 or not is_valid_host(hosts[0])):
         raise InvalidRequest("The Host header must name exactly one host.")
+
+
+@lru_cache(maxsize=256)
+def is_valid_host(value: bytes) -> bool:
+    """Whether the value of a Host header names one host."""
+    return _HOST.fullmatch(value) is not None
 
 
 def check_size(url: bytes, headers: Headers) -> None:

@@ -1,4 +1,4 @@
-"""What chat and text completions ask in the same words: how tokens are chosen, and how often."""
+"""Sampling parameters, shared by chat and text completions."""
 
 from typing import Annotated, Final, Literal
 
@@ -16,18 +16,18 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 StopStrings = StopString | Annotated[list[StopString], Field(max_length=4, fail_fast=True)]
-"""Up to four, as OpenAI limits them."""
+"""At most four, as at OpenAI."""
 
 
 class StreamOptions(RequestBody):
-    """What a stream brings beside the answer; it is never padded with `obfuscation`."""
+    """Options of a stream; it is never padded with `obfuscation`."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
 class SampledRequest(RequestBody):
-    """A request for text that is sampled; null is the model's own default."""
+    """A request for sampled text; null means the model card's default."""
 
     model: str | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -42,16 +42,16 @@ class SampledRequest(RequestBody):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream is to end with the tokens counted."""
+        """Whether the stream ends with a usage event."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
 def convert_sampling(
     body: SampledRequest, model: ServedModel, *, max_tokens: int | None, logprobs: int | None
 ) -> Sampling:
-    """How the tokens of the answer are chosen.
+    """Convert sampling parameters, filling in the model's defaults.
 
-    Raises InvalidRequest for options of a stream where none is asked for.
+    Raises InvalidRequest for stream options without a stream.
     """
     if body.stream_options is not None and not body.stream:
         raise contradiction("stream_options", "it is only allowed when 'stream' is true")
@@ -69,19 +69,19 @@ def convert_sampling(
 
 
 def contradiction(param: str, reason: str) -> InvalidRequest:
-    """The error of a field that does not go with another one."""
+    """Build the error for a field that contradicts another one."""
     return InvalidRequest(
         f"Invalid value for '{param}': {reason}.", param=param, code="invalid_value"
     )
 
 
-MOST_ALTERNATIVES = 7
+MAX_TOP_LOGPROBS: Final = 7
 
 
 def check_capabilities(sampling: Sampling, model: ServedModel, *, logprobs_param: str) -> None:
-    """What the engine would ignore or refuse without a good reason is refused here.
+    """Reject parameters that the engine ignores or rejects without a useful error.
 
-    Raises InvalidRequest that names the field and what its operator can do.
+    Raises InvalidRequest that names the field and the flag the operator can set.
     """
     capabilities = model.capabilities
     if capabilities.penalties is False:
@@ -92,10 +92,10 @@ def check_capabilities(sampling: Sampling, model: ServedModel, *, logprobs_param
         return
     if capabilities.logprobs is False:
         raise _unsupported("logprobs", "--no-enable-overlap-scheduler")
-    if sampling.logprobs > MOST_ALTERNATIVES:
+    if sampling.logprobs > MAX_TOP_LOGPROBS:
         raise InvalidRequest(
-            f"Invalid value for '{logprobs_param}': the engine tells at most "
-            f"{MOST_ALTERNATIVES} alternatives.",
+            f"Invalid value for '{logprobs_param}': the engine returns at most "
+            f"{MAX_TOP_LOGPROBS} alternatives.",
             param=logprobs_param,
             code="integer_above_max_value",
         )
@@ -103,7 +103,7 @@ def check_capabilities(sampling: Sampling, model: ServedModel, *, logprobs_param
 
 def _unsupported(field: str, flag: str) -> InvalidRequest:
     return InvalidRequest(
-        f"Unsupported parameter: '{field}': the engine of this model runs without it. Its operator "
+        f"Unsupported parameter: '{field}': this model's engine does not support it. The operator "
         f"can start MAX with {flag}.",
         param=field,
         code="unsupported_parameter",

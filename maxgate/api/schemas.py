@@ -1,4 +1,4 @@
-"""What all request bodies have in common."""
+"""Types shared by request bodies and responses."""
 
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -10,73 +10,73 @@ from maxgate.generation.chunk import Usage
 
 
 class RequestBody(BaseModel):
-    """A body that is read strictly: no unknown fields, no `"true"` for true, no NaN."""
+    """A strictly validated body: no unknown fields, no coercion, no NaN."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
 
 
-def _nothing(value: dict[str, Any]) -> dict[str, Any]:
+def _check_empty(value: dict[str, Any]) -> dict[str, Any]:
     if value:
         raise PydanticCustomError("none_required", "not served")
     return value
 
 
-NothingIn = Annotated[
-    dict[str, Any], AfterValidator(_nothing), Field(json_schema_extra={"maxProperties": 0})
+EmptyObject = Annotated[
+    dict[str, Any], AfterValidator(_check_empty), Field(json_schema_extra={"maxProperties": 0})
 ]
-"""An object that clients send empty; anything in it is refused by name."""
+"""An object that must be empty; any entry is rejected by name."""
 
-_DEEPEST_SCHEMA: Final = 32
-_LARGEST_SCHEMA: Final = 20_000
+_MAX_SCHEMA_DEPTH: Final = 32
+_MAX_SCHEMA_VALUES: Final = 20_000
 
 
-def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    # Schemas are rendered into prompts and compiled: both take time for each of their values.
+def _check_schema_size(schema: dict[str, Any]) -> dict[str, Any]:
+    # Schemas are rendered into prompts and compiled; both take time per value.
     level: list[Any] = [schema]
     values = 0
-    for _ in range(_DEEPEST_SCHEMA):
+    for _ in range(_MAX_SCHEMA_DEPTH):
         below: list[Any] = []
         for value in level:
             below += value.values() if isinstance(value, dict) else value
         values += len(below)
         level = [value for value in below if isinstance(value, dict | list)]
-        if not level or values > _LARGEST_SCHEMA:
+        if not level or values > _MAX_SCHEMA_VALUES:
             break
-    if values > _LARGEST_SCHEMA:
-        raise ValueError(f"a schema may have at most {_LARGEST_SCHEMA} values")
+    if values > _MAX_SCHEMA_VALUES:
+        raise ValueError(f"a schema must have at most {_MAX_SCHEMA_VALUES} values")
     if level:
-        raise ValueError(f"a schema may be nested at most {_DEEPEST_SCHEMA} levels deep")
+        raise ValueError(f"a schema must be nested at most {_MAX_SCHEMA_DEPTH} levels deep")
     return schema
 
 
-JsonSchema = Annotated[dict[str, Any], AfterValidator(_bounded)]
-"""A JSON schema of bounded size; whether it is a valid one is found out by who uses it."""
+JsonSchema = Annotated[dict[str, Any], AfterValidator(_check_schema_size)]
+"""A JSON schema of bounded size; its validity is checked where it is used."""
 
-_MOST_PAIRS: Final = 16
+_MAX_METADATA_PAIRS: Final = 16
 
 
-def _few(value: Any) -> Any:
-    # An object's length is otherwise looked at after each of its pairs.
-    if isinstance(value, dict) and len(value) > _MOST_PAIRS:
-        lengths = {"max_length": _MOST_PAIRS, "actual_length": len(value)}
+def _check_pairs(value: Any) -> Any:
+    # pydantic would otherwise validate every pair before it checks the length.
+    if isinstance(value, dict) and len(value) > _MAX_METADATA_PAIRS:
+        lengths = {"max_length": _MAX_METADATA_PAIRS, "actual_length": len(value)}
         raise PydanticKnownError("too_long", {"field_type": "Dictionary", **lengths})
     return value
 
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=_MOST_PAIRS),
-    BeforeValidator(_few),
+    Field(max_length=_MAX_METADATA_PAIRS),
+    BeforeValidator(_check_pairs),
 ]
-"""Sixteen pairs of short strings, as OpenAI limits them."""
+"""At most sixteen pairs of short strings, as at OpenAI."""
 
 
-def input_kind(value: Any) -> str:
-    """The tag of an input: a text, token ids, or an array of either.
+def discriminate_input(value: Any) -> str:
+    """Return the tag of an input: a text, token ids, or an array of either.
 
-    What an array starts with says what it is; the rest of it is checked against that.
+    The first item of an array decides; the others are validated against it.
     """
     if not isinstance(value, list):
         return "a-text"
@@ -86,18 +86,18 @@ def input_kind(value: Any) -> str:
     return "token-ids" if isinstance(first, int | float) else "some-texts"
 
 
-NotServed: TypeAlias = None
-"""A field that OpenAI knows and that is not served: null passes, the rest is refused by name."""
+Unsupported: TypeAlias = None
+"""A field of OpenAI's that is not supported: only null is accepted."""
 
 
 class PromptTokensDetails(TypedDict):
-    """Of the prompt's tokens, those that the engine had in its prefix cache."""
+    """Prompt tokens that were in the engine's prefix cache."""
 
     cached_tokens: int
 
 
 class CompletionUsage(TypedDict):
-    """Tokens counted."""
+    """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -106,7 +106,7 @@ class CompletionUsage(TypedDict):
 
 
 def completion_usage(usage: Usage) -> CompletionUsage:
-    """What was counted, in OpenAI's words."""
+    """Convert token counts to OpenAI's shape."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,

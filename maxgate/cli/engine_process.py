@@ -1,7 +1,7 @@
-"""The engines' keepers as child processes of the gateway, one for each engine.
+"""Engine supervisors as child processes of the gateway, one per engine.
 
-A keeper holds one end of a pipe; when the gateway dies in whatever way, the pipe closes, and the
-keeper stops its engine and ends.
+A child holds one end of a pipe. When the gateway exits, for whatever reason, the pipe closes, and
+the child stops its engine and exits.
 """
 
 import os
@@ -20,38 +20,39 @@ from maxgate.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class EngineStart:
-    """An engine to be started: what it serves, and where it is to answer."""
+    """An engine to start: the card it serves and its URL."""
 
     card: ModelCard
     url: str
 
 
-def engines_to_start(settings: Settings, cards: Sequence[ModelCard]) -> list[EngineStart]:
-    """Which engines the gateway starts, and where.
+def select_engines(settings: Settings, cards: Sequence[ModelCard]) -> list[EngineStart]:
+    """Return the engines that the gateway starts.
 
-    The cards given with --card, in order, each at the engine URL of the same place; URLs beyond
-    them are of engines that somebody else runs. Without any given, with a single URL, or with
-    `max.card`, it is one engine, at the first URL.
+    The cards in `settings.cards` are paired with the URLs in `settings.engines`, in order; further
+    URLs belong to engines that are started elsewhere. If no cards are set, if there is only one
+    URL, or if `engine.card` is set, one engine is started, at the first URL.
 
-    Raises ConfigurationError where two engines would share a port for their metrics.
+    Raises ConfigurationError if two engines would share a metrics port.
     """
-    if settings.engine == "none":
+    if settings.engine.mode == "none":
         return []
-    chosen = cards
-    if settings.max.card is not None or not settings.cards or len(settings.engine_urls) == 1:
-        chosen = [card_called(settings.max.card, cards)]
-    starts = [EngineStart(*pair) for pair in zip(chosen, settings.engine_urls, strict=False)]
-    if len(starts) > 1 and settings.max.metrics_port:
+    urls = [engine.url for engine in settings.engines]
+    if settings.engine.card is not None or not settings.cards or len(urls) == 1:
+        cards = [find_card(settings.engine.card, cards)]
+    starts = [EngineStart(*pair) for pair in zip(cards, urls, strict=False)]
+    if len(starts) > 1 and settings.engine.metrics_port:
         raise ConfigurationError(
-            "max.metrics_port is for one engine; each of several has them at its port plus one"
+            "setting engine.metrics_port: it applies to one engine, but "
+            f"{len(starts)} are started; leave it out, and each uses its port plus one"
         )
     return starts
 
 
-def card_called(name: str | None, cards: Sequence[ModelCard]) -> ModelCard:
-    """The card of this name, or the first one for chat for None.
+def find_card(name: str | None, cards: Sequence[ModelCard]) -> ModelCard:
+    """Return the card with this name; for None, the first chat card, or else the first card.
 
-    Raises ConfigurationError where there is none.
+    Raises ConfigurationError if no card has the name.
     """
     for card in cards:
         if name in card.names or (name is None and card.task == "chat"):
@@ -59,24 +60,24 @@ def card_called(name: str | None, cards: Sequence[ModelCard]) -> ModelCard:
     if name is None and cards:
         return cards[0]
     known = ", ".join(card.name for card in cards)
-    raise ConfigurationError(f"no model card is called {name}; there are: {known}")
+    raise ConfigurationError(f"no model card is named {name}; known cards: {known}")
 
 
 class EngineChild:
     """Runs `maxgate engine start` for one engine.
 
-    `on_failure` is called from a thread when the engine cannot be started; `failed` says so later.
-    `alone` says that no other engine is being started on the same terminal.
+    If the engine cannot be started, `failed` is set and `on_failure` is called from a thread.
+    With `is_only`, no other engine writes to the same terminal.
     """
 
     def __init__(
-        self, kind: str, start: EngineStart, on_failure: Callable[[], None], *, alone: bool = True
+        self, mode: str, start: EngineStart, on_failure: Callable[[], None], *, is_only: bool = True
     ) -> None:
-        self._port = _local_port(start.url)
+        self._port = _parse_local_port(start.url)
         self._card = start.card.name
-        self._kind = kind
-        # A line that changes, of each of them, would be a mess: rich writes whole lines then.
-        self._terminal = {} if alone else {"TTY_COMPATIBLE": "0"}
+        self._mode = mode
+        # Live lines of several engines would overwrite each other; rich writes plain lines then.
+        self._terminal = {} if is_only else {"TTY_COMPATIBLE": "0"}
         self._on_failure = on_failure
         self._stopping = False
         self.failed = False
@@ -85,10 +86,10 @@ class EngineChild:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "maxgate", "engine", "start", self._card),
-                *("--kind", self._kind, "--port", str(self._port), "--until-stdin-closes"),
+                *("--kind", self._mode, "--port", str(self._port), "--until-stdin-closes"),
             ],
             stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches the gateway, which then closes the pipe
+            start_new_session=True,  # only the gateway gets Ctrl-C; it then closes the pipe
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self._terminal},
         )
         self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
@@ -109,11 +110,11 @@ class EngineChild:
             self._on_failure()
 
 
-def _local_port(url: str) -> int:
+def _parse_local_port(url: str) -> int:
     parts = urlsplit(url)
     if parts.hostname not in {"localhost", "127.0.0.1"} or parts.port is None:
         raise ConfigurationError(
-            f"an engine can only be started on this machine: its --engine-url is {url}, "
+            f"an engine can only be started on this machine, but its --engine-url is {url}; "
             "write http://localhost:PORT"
         )
     return parts.port

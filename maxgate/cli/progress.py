@@ -1,17 +1,21 @@
-"""Progress of what takes long: a line that changes on a terminal, a line now and then elsewhere."""
+"""Progress of long operations: a live line on a terminal, occasional plain lines elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from typing_extensions import override
 
-_PLAIN_LINE_EVERY = 10.0
+from maxgate.engine.supervisor import Reporter
+
+_PLAIN_LINE_INTERVAL: Final = 10.0
 
 
-class EngineProgress:
-    """A Reporter for people (see engine/supervisor.py)."""
+class EngineProgress(Reporter):
+    """Reports the progress of an engine's start on stderr."""
 
     def __init__(self, model: str) -> None:
         self._console = Console(stderr=True)
@@ -19,8 +23,8 @@ class EngineProgress:
         self._model = model
         self._next_line = 0.0
 
+    @override
     def starting(self, phase: str, seconds: float) -> None:
-        """See Reporter."""
         text = f"MAX with {self._model}: {phase}, {seconds:.0f} s"
         if phase.startswith("compiling"):
             text += " (about two minutes the first time, seconds later)"
@@ -28,32 +32,32 @@ class EngineProgress:
             self._status.update(text)
             self._status.start()
         elif seconds >= self._next_line:
-            self._next_line = seconds + _PLAIN_LINE_EVERY
-            self._say(text)
+            self._next_line = seconds + _PLAIN_LINE_INTERVAL
+            self._print(text)
 
+    @override
     def ready(self, seconds: float) -> None:
-        """See Reporter."""
         self._status.stop()
-        self._say(f"MAX with {self._model} is ready after {seconds:.0f} s")
+        self._print(f"MAX with {self._model} is ready after {seconds:.0f} s")
 
-    def died(self, cause: str, pause: float) -> None:
-        """See Reporter."""
+    @override
+    def died(self, cause: str, delay: float) -> None:
         self._status.stop()
         self._next_line = 0.0
-        self._say(f"MAX with {self._model} has ended: {cause}. Starting it again in {pause:g} s")
+        self._print(f"MAX with {self._model} exited: {cause}. Restarting in {delay:g} s")
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._status.stop()
 
     @staticmethod
-    def _say(text: str) -> None:
+    def _print(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes written; the function takes (done, total)."""
+def show_bytes_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar of bytes; yields a function to call with bytes done and in total."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -61,5 +65,5 @@ def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         TransferSpeedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

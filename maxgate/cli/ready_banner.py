@@ -1,4 +1,4 @@
-"""Saying that the gateway can be used, and how."""
+"""The message that the gateway is ready, with curl commands to try."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from maxgate.model_cards.card import Task
 
-_LOOK_EVERY = 0.25
+_POLL_INTERVAL: Final = 0.25
 _EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
     "chat": (
         "/v1/chat/completions",
@@ -19,44 +19,44 @@ _EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
 }
 
 
-class Announcement:
-    """Prints curl lines that work, as soon as they do, one for each of the tasks.
+class ReadyBanner:
+    """Prints one working curl command per task, as soon as the engines are healthy.
 
-    Waits for all of `engine_urls`, or for any engine where there are none.
+    Waits for all of `engine_urls`, or for any engine if the list is empty.
     """
 
     def __init__(self, url: str, engine_urls: Sequence[str], tasks: Sequence[Task]) -> None:
         self._url = url
         self._engines = {engine_url.rstrip("/") for engine_url in engine_urls}
         self._tasks = tasks
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._announce, name="announcement", daemon=True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ready-banner", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join(timeout=2)
 
-    def _announce(self) -> None:
-        while not self._over.wait(_LOOK_EVERY):
-            healthy = self._healthy_engines()
+    def _run(self) -> None:
+        while not self._stopped.wait(_POLL_INTERVAL):
+            healthy = self._list_healthy_engines()
             if healthy and self._engines <= healthy:
-                print(_text(self._url, self._tasks), file=sys.stderr, flush=True)
+                print(_format_banner(self._url, self._tasks), file=sys.stderr, flush=True)
                 return
 
-    def _healthy_engines(self) -> set[str]:
+    def _list_healthy_engines(self) -> set[str]:
         try:
-            with urllib.request.urlopen(f"{self._url}/health", timeout=2) as answer:  # noqa: S310
-                engines = json.load(answer)["engines"]
+            with urllib.request.urlopen(f"{self._url}/health", timeout=2) as response:  # noqa: S310
+                engines = json.load(response)["engines"]
         except (OSError, ValueError):
             return set()
         return {engine["url"] for engine in engines if engine["state"] == "healthy"}
 
 
-def _text(url: str, tasks: Sequence[Task]) -> str:
+def _format_banner(url: str, tasks: Sequence[Task]) -> str:
     lines = [
         f"curl {url}{path} -H 'Content-Type: application/json' -d '{body}'\n"
         for path, body in (_EXAMPLES[task] for task in tasks)

@@ -1,6 +1,6 @@
-"""Running a command so that whatever is wrong is one line and an exit code.
+"""Running a command line with one-line errors and standard exit codes.
 
-0 for what went well, 1 for what failed, 2 for a mistake in the command, 130 for Ctrl-C.
+0 for success, 1 for a failure, 2 for a usage or configuration error, 130 for Ctrl-C.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from maxgate.errors import ConfigurationError, MaxgateError
 
 
 class Interrupted(MaxgateError):
-    """It was ended before there was anything to show; the text says so."""
+    """The command was interrupted before it had a result."""
 
 
-# Typer hides which click it carries; its own exceptions are the way to click's.
-_MISTAKES: Final = next(
+# Typer bundles its own click; this finds that click's base exception.
+_CLICK_EXCEPTION: Final = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 
 def run(command: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command with these arguments, or this process's own, and exit."""
+    """Run one command with these arguments, or those of the process, and exit."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
     run_app(app, name, arguments, prog_name=name)
@@ -38,9 +38,9 @@ def run_app(
     *,
     prog_name: str | None = None,
 ) -> NoReturn:
-    """Run an application of one command or several, as `run` does, and exit.
+    """Run an application of one or several commands, and exit.
 
-    `name` is what speaks in error messages, `prog_name` what --help calls the command.
+    `name` starts every error message; `prog_name` is the command's name in --help.
     """
     try:
         code = app(args=arguments, prog_name=prog_name, standalone_mode=False)
@@ -53,26 +53,27 @@ def run_app(
     except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         code = 130
     except BrokenPipeError:
-        # Whoever read has gone, as `head` does; Python would complain once more when it ends.
+        # The reader of our output has exited, as `head` does. Python flushes stdout once more at
+        # exit, which would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
-        if not isinstance(error, _MISTAKES):
+        if not isinstance(error, _CLICK_EXCEPTION):
             raise
-        code = _mistake(name, error)
+        code = _fail_usage(name, error)
     sys.exit(code or 0)
 
 
-def _mistake(name: str, error: Any) -> int:
-    # Nothing was asked, and its message, the whole of --help, has been printed.
+def _fail_usage(name: str, error: Any) -> int:
+    # Its message is the whole --help text, which has been printed already.
     if type(error).__name__ == "NoArgsIsHelpError":
         return 2
-    return _fail(name, f"{_message(error)} (--help lists the options)", 2)
+    return _fail(name, f"{_format_error(error)} (--help lists the options)", 2)
 
 
-def _message(error: Exception) -> str:
-    said: str = error.format_message() if hasattr(error, "format_message") else str(error)
-    return " ".join(said.split()).removesuffix(".").replace("Value error, ", "")
+def _format_error(error: Exception) -> str:
+    text: str = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(text.split()).removesuffix(".").replace("Value error, ", "")
 
 
 def _fail(name: str, message: str, code: int) -> int:

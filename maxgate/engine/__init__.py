@@ -1,1 +1,1 @@
-"""Starting MAX, keeping it up, stopping it, and preparing models for it."""
+"""Starting and supervising MAX, and preparing models for it."""

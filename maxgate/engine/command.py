@@ -1,4 +1,4 @@
-"""The exact `max serve` command line of a card.
+"""The `max serve` command line for a model card.
 
 Flags are those of `max serve --help` in MAX 26.7.
 """
@@ -10,31 +10,33 @@ from typing import Final, Self
 
 from maxgate.model_cards.card import ModelCard
 
-_PROVENANCE = "maxgate.json"
+_PROVENANCE: Final = "maxgate.json"
+# Only OpenAI's routes: the SageMaker ones would bypass the gateway.
+_API_TYPES: Final = json.dumps(["openai"])
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
-    """A directory for `max serve --model`, and what else its command line needs."""
+    """A directory for `max serve --model`, with the flags that go with it."""
 
     directory: Path
     encoding: str
     weight_path: Path | None
 
-    def moved_to(self, directory: Path) -> Self:
-        """The same files, seen from a container that has them elsewhere."""
+    def relocate(self, directory: Path) -> Self:
+        """Return the same model at another path, such as a container's mount point."""
         weight = self.weight_path
         return type(self)(directory, self.encoding, weight and directory / weight.name)
 
 
 def write_prepared(directory: Path, *, source: str, encoding: str, weight_file: str | None) -> None:
-    """Leave in the directory what `read_prepared` finds there."""
+    """Write the file that `read_prepared` reads."""
     facts = {"source": source, "encoding": encoding, "weight_file": weight_file}
     (directory / _PROVENANCE).write_text(json.dumps(facts, indent=2))
 
 
 def read_prepared(directory: Path) -> PreparedModel | None:
-    """What an earlier `prepare_model` left in the directory, or None where it left nothing."""
+    """Read a directory written by `maxgate models prepare`; None for any other directory."""
     try:
         facts = json.loads((directory / _PROVENANCE).read_text())
     except (OSError, ValueError):
@@ -47,17 +49,13 @@ def read_prepared(directory: Path) -> PreparedModel | None:
     )
 
 
-# Only OpenAI's routes; the SageMaker ones would answer without the gateway.
-_API_TYPES: Final = json.dumps(["openai"])
-
-
-def serve_arguments(
+def build_arguments(
     card: ModelCard, *, model: str, prepared: PreparedModel | None, host: str, port: int
 ) -> list[str]:
-    """What follows `max`.
+    """Build the arguments of `max`.
 
-    `model` is a directory or a Hugging Face repository; `prepared` is what is known of a directory
-    that `maxgate models prepare` wrote, and wins over the card, which was written before it.
+    `model` is a directory or a Hugging Face repository. The encoding and weights of `prepared`
+    override those of the card, because `maxgate models prepare` may have chosen others.
     """
     encoding = prepared.encoding if prepared else card.max.encoding
     weight_path = prepared.weight_path if prepared else card.max.weight_path
@@ -72,15 +70,15 @@ def serve_arguments(
         ("--host", host),
         ("--port", port),
     ]
-    given = [[flag, str(value)] for flag, value in flags if value is not None]
-    return ["serve", *(word for pair in given for word in pair), *card.max.extra_flags]
+    pairs = [[flag, str(value)] for flag, value in flags if value is not None]
+    return ["serve", *(word for pair in pairs for word in pair), *card.max.extra_flags]
 
 
-def engine_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:
-    """What MAX reads from its environment.
+def build_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:
+    """Build MAX's environment variables.
 
-    `OTEL_SDK_DISABLED` stops MAX from sending usage to its maker; unlike
-    `MAX_SERVE_DISABLE_TELEMETRY` it keeps the local metrics.
+    `OTEL_SDK_DISABLED` stops MAX from sending usage data to Modular. Unlike
+    `MAX_SERVE_DISABLE_TELEMETRY`, it keeps the local metrics.
     """
     return {
         "MAX_SERVE_API_TYPES": _API_TYPES,
@@ -90,6 +88,6 @@ def engine_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:
 
 
 def is_repository(reference: str) -> bool:
-    """Whether a card's `model_path` can be a Hugging Face repository: `owner/name`."""
+    """Return whether a card's `model_path` is a Hugging Face repository: `owner/name`."""
     owner, _, name = reference.partition("/")
     return bool(owner and name) and "/" not in name and not Path(reference).is_absolute()

@@ -1,4 +1,4 @@
-"""MAX as a container, through the Docker Engine's API."""
+"""Running MAX as a container, through the Docker Engine API."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from maxgate.errors import ConfigurationError, EngineError
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """How the container is run.
+    """A container of MAX.
 
-    `volumes` maps folders of this machine to folders inside. MAX listens on `port` inside and
-    outside and shows its metrics on `metrics_port`; only this machine can reach them.
+    `volumes` maps folders of this machine to folders in the container. `port` and `metrics_port`
+    are the same inside and outside, and published on loopback only.
     """
 
     image: str
@@ -29,37 +29,38 @@ class ContainerSpec:
 
 
 class ContainerLauncher:
-    """Starts a container, and removes one of the same name that was left over."""
+    """Starts a container; replaces a leftover one of the same name."""
 
     def __init__(
         self, spec: ContainerSpec, log_file: Path, *, stop_timeout: float, client: Any = None
     ) -> None:
-        self._spec = spec
+        self.spec = spec
         self._stop_timeout = stop_timeout
         self._client = client
         self.log_file = log_file
 
     async def start(self) -> "EngineContainer":
-        """See Launcher."""
+        """Start the container; see Launcher.start for the errors."""
         starting = asyncio.create_task(asyncio.to_thread(self._start))
         try:
             container = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # The thread goes on; what it starts must not be left behind.
+            # The thread cannot be cancelled, so wait for its container and remove it.
             with suppress(EngineError, ConfigurationError):
                 await asyncio.to_thread(_remove, await starting)
             raise
         return EngineContainer(container, self.log_file, self._stop_timeout)
 
     def _start(self) -> Any:
-        docker = _docker()
-        spec = self._spec
-        self.log_file.unlink(missing_ok=True)  # an older one would explain what it has not seen
+        docker = _import_docker()
+        spec = self.spec
+        self.log_file.unlink(missing_ok=True)  # an old log would explain a failure wrongly
         try:
             client = self._client or docker.from_env()
             with suppress(docker.errors.NotFound):
                 client.containers.get(spec.name).remove(force=True)
-            _make_folders(spec.volumes)
+            for folder in spec.volumes:  # Docker would create missing ones as root
+                folder.mkdir(parents=True, exist_ok=True)
             container = client.containers.create(**create_options(spec))
             try:
                 container.start()
@@ -68,7 +69,7 @@ class ContainerLauncher:
                 raise
         except docker.errors.ImageNotFound as error:
             raise EngineError(
-                f"there is no image {spec.image}; get it with `docker pull` or build it "
+                f"the image {spec.image} does not exist here; `docker pull` it or build it "
                 "(docs/containers.md)"
             ) from error
         except docker.errors.DockerException as error:
@@ -76,7 +77,7 @@ class ContainerLauncher:
         return container
 
 
-def _docker() -> Any:
+def _import_docker() -> Any:
     try:
         import docker  # noqa: PLC0415  # an extra, not part of the base install
     except ImportError as error:
@@ -86,19 +87,13 @@ def _docker() -> Any:
     return docker
 
 
-def _make_folders(volumes: Mapping[Path, str]) -> None:
-    # Docker would make them too, as root's.
-    for folder in volumes:
-        folder.mkdir(parents=True, exist_ok=True)
-
-
 def _remove(container: Any) -> None:
-    with suppress(_docker().errors.NotFound):
+    with suppress(_import_docker().errors.NotFound):
         container.remove(force=True)
 
 
 def create_options(spec: ContainerSpec) -> dict[str, Any]:
-    """The arguments of the Docker SDK's `containers.create`."""
+    """Build the arguments of the Docker SDK's `containers.create`."""
     options: dict[str, Any] = {
         "image": spec.image,
         "name": spec.name,
@@ -109,17 +104,17 @@ def create_options(spec: ContainerSpec) -> dict[str, Any]:
         },
         "ports": {f"{port}/tcp": ("127.0.0.1", port) for port in (spec.port, spec.metrics_port)},
         "labels": {"maxgate.engine": spec.name},
-        "init": True,  # as process 1, MAX would not notice a signal before it is up
+        "init": True,  # as process 1, MAX would ignore signals until it is up
         "shm_size": "1g",  # MAX's processes share memory
     }
     if spec.gpu:
-        # docker.types.DeviceRequest, spelled as the API has it: every GPU.
+        # All GPUs. This is docker.types.DeviceRequest in the API's own form.
         options["device_requests"] = [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]
     return options
 
 
 class EngineContainer:
-    """A container; its output is copied to the log file as it comes."""
+    """A started container; its output is copied to the log file continuously."""
 
     def __init__(self, container: Any, log_file: Path, stop_timeout: float) -> None:
         self._container = container
@@ -134,17 +129,17 @@ class EngineContainer:
                 log.write(piece)
 
     async def wait(self) -> int:
-        """See RunningEngine."""
+        """Wait for the container to exit and return its exit code."""
         result = await asyncio.to_thread(self._container.wait)
         await asyncio.wait([self._copying])
         return int(result["StatusCode"])
 
     async def stop(self) -> None:
-        """See RunningEngine."""
+        """Stop and remove the container."""
         await asyncio.to_thread(self._stop)
         await asyncio.wait([self._copying])
 
     def _stop(self) -> None:
-        with suppress(_docker().errors.NotFound):
+        with suppress(_import_docker().errors.NotFound):
             self._container.stop(timeout=int(self._stop_timeout))
         _remove(self._container)

@@ -1,4 +1,4 @@
-"""MAX as a process of this machine."""
+"""Running MAX as a local process."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from maxgate.errors import EngineError
 
 
 class ProcessLauncher:
-    """Starts a command in a process group of its own."""
+    """Starts a command in its own process group."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class ProcessLauncher:
         memory_gb: float | None,
         stop_timeout: float,
     ) -> None:
-        self._command = command
+        self.command = command
         self._environment = environment
         self._port = port
         self._memory_gb = memory_gb
@@ -33,16 +33,19 @@ class ProcessLauncher:
         self.log_file = log_file
 
     async def start(self) -> "EngineProcess":
-        """See Launcher."""
-        self.log_file.unlink(missing_ok=True)  # an older one would explain what it has not seen
+        """Start the command.
+
+        Raises EngineError if the port is in use or the memory too small for the model.
+        """
+        self.log_file.unlink(missing_ok=True)  # an old log would explain a failure wrongly
         _check_port(self._port)
         _check_memory(self._memory_gb)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                # The supervisor stops MAX; this is for the case that it cannot any more.
+                # The supervisor stops MAX; this covers the supervisor's own sudden death.
                 *(sys.executable, "-m", "maxgate.engine.parent_death"),
-                *self._command,
+                *self.command,
                 env={**os.environ, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -53,18 +56,18 @@ class ProcessLauncher:
 
 
 class EngineProcess:
-    """A process and its group; MAX has three, and its workers outlive it when it is killed."""
+    """A started process and its group: MAX's three processes, of which workers can outlive it."""
 
     def __init__(self, process: asyncio.subprocess.Process, stop_timeout: float) -> None:
         self._process = process
         self._stop_timeout = stop_timeout
 
     async def wait(self) -> int:
-        """See RunningEngine."""
+        """Wait for the process to exit and return its exit code."""
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """See RunningEngine."""
+        """Terminate the group, and kill it after the stop timeout."""
         if self._process.returncode is None:
             self._signal_group(signal.SIGTERM)
             with suppress(TimeoutError):
@@ -82,14 +85,16 @@ def _check_port(port: int) -> None:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise EngineError(
-            f"the engine's port {port} is taken by another process; stop that one or choose "
+            f"the engine's port {port} is in use by another process; stop that process or choose "
             "another port with --engine-url"
         ) from error
 
 
 def _check_memory(needed_gb: float | None) -> None:
-    import psutil  # noqa: PLC0415  # of the extra `local`, which a container's launcher does without
-
+    try:
+        import psutil  # noqa: PLC0415  # an extra, not part of the base install
+    except ImportError:  # without the check, MAX itself fails, only later
+        return
     available = psutil.virtual_memory().available / 1e9
     if needed_gb is not None and available < needed_gb:
         raise EngineError(

@@ -1,18 +1,25 @@
+from pathlib import Path
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class EngineSettings(BaseModel):
-    """How MAX is started here; times in seconds."""
+    """Settings for starting MAX; times in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    mode: Literal["local", "docker", "none"] = "none"
+    """Start MAX as a local process, as a Docker container, or not at all."""
+    python: Path | None = None
+    """Python of another environment that has MAX, for `local`; by default the gateway's own."""
     card: str | None = None
-    """The one model to start, by its card's name; without it, the cards given, one at each URL."""
+    """Name of the one model card to start; by default all of `cards`, one at each engine URL."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """MAX's own Prometheus metrics; 0 for the engine's port plus one."""
+    """Port of MAX's own Prometheus metrics; 0 is the engine's port plus one."""
     start_timeout: float = Field(default=1800, gt=0)
-    """The first start compiles the model, which takes minutes."""
+    """Timeout for a start; the first one compiles the model, which takes minutes."""
     stop_timeout: float = Field(default=10, gt=0)
-    """What MAX gets to finish its requests before it is killed."""
+    """Seconds that MAX has to finish its requests before it is killed."""
     telemetry: bool = False
-    """Whether MAX may send its usage to Modular; its local metrics work either way."""
+    """Allow MAX to send usage data to Modular; its local metrics work either way."""

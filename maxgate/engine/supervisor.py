@@ -1,42 +1,43 @@
-"""Keeps an engine up: starts it, waits until it answers, starts it again when it dies."""
+"""Supervising an engine: start it, wait until it is ready, restart it when it exits."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import httpx
 
 from maxgate.clock import Clock
-from maxgate.engine.failure_causes import cause_of, phase_of
+from maxgate.engine.failure_causes import find_cause, find_phase
 from maxgate.engine.launcher import Launcher, RunningEngine, read_tail
 from maxgate.errors import EngineError
 
-_LOOK_EVERY = 0.5
-_UP_FOR_GOOD = 60.0
-_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-_LONGEST_PAUSE = 60.0
+_POLL_INTERVAL: Final = 0.5
+_READY_TIMEOUT: Final = 2.0
+# An engine that was ready this long starts again with the shortest delay.
+_STABLE_AFTER: Final = 60.0
+_RESTART_DELAYS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
 
 class Reporter(Protocol):
-    """Someone who is told how it goes."""
+    """Receives the progress of an engine; times are in seconds."""
 
     def starting(self, phase: str, seconds: float) -> None:
-        """Called twice a second while the engine is not ready."""
+        """Report a start in progress; called at each poll."""
         ...
 
     def ready(self, seconds: float) -> None:
-        """The engine answers."""
+        """Report that the engine is ready, and how long the start took."""
         ...
 
-    def died(self, cause: str, pause: float) -> None:
-        """The engine has ended and will be started again after a pause."""
+    def died(self, cause: str, delay: float) -> None:
+        """Report that the engine exited and the delay before its restart."""
         ...
 
 
 class Supervisor:
-    """One engine's keeper; `url` is where it will answer."""
+    """Supervises one engine, which listens on `url`; times are in seconds."""
 
     def __init__(
         self,
@@ -47,6 +48,8 @@ class Supervisor:
         clock: Clock,
         start_timeout: float,
         client: httpx.AsyncClient,
+        poll_interval: float = _POLL_INTERVAL,
+        restart_delays: Sequence[float] = _RESTART_DELAYS,
     ) -> None:
         self._launcher = launcher
         self._url = url
@@ -54,73 +57,76 @@ class Supervisor:
         self._clock = clock
         self._start_timeout = start_timeout
         self._client = client
+        self._poll_interval = poll_interval
+        self._restart_delays = restart_delays
         self._ready_at: float | None = None
 
     async def run(self) -> NoReturn:
-        """Until cancelled; the engine is stopped then.
+        """Run the engine until this is cancelled, then stop it.
 
-        Raises EngineError where the engine does not come up the first time: a second try would
-        fail the same way. Once it has been up it is started again however often it dies, after
-        pauses that grow from one second to a minute.
+        Raises EngineError if the first start fails, since another attempt would fail the same way.
+        After a successful start, restarts the engine each time it exits, after the delays in
+        `restart_delays`; the last one repeats.
         """
-        pauses = _growing_pauses()
-        been_ready = False
+        delays = self._iterate_delays()
+        was_ready = False
         while True:
             self._ready_at = None
             try:
                 await self._run_once()
             except EngineError as error:
-                been_ready = been_ready or self._ready_at is not None
-                if not been_ready:
+                was_ready = was_ready or self._ready_at is not None
+                if not was_ready:
                     raise
-                if self._ready_at and self._clock.monotonic() - self._ready_at >= _UP_FOR_GOOD:
-                    pauses = _growing_pauses()
-                pause = next(pauses)
-                self._reporter.died(str(error), pause)
-                await asyncio.sleep(pause)
+                if self._ready_at and self._clock.monotonic() - self._ready_at >= _STABLE_AFTER:
+                    delays = self._iterate_delays()
+                delay = next(delays)
+                self._reporter.died(str(error), delay)
+                await asyncio.sleep(delay)
+
+    def _iterate_delays(self) -> Iterator[float]:
+        return chain(self._restart_delays, repeat(self._restart_delays[-1]))
 
     async def _run_once(self) -> NoReturn:
         engine = await self._launcher.start()
         try:
-            await self._until_ready(engine)
-            raise self._failure(await engine.wait())
+            await self._wait_until_ready(engine)
+            raise self._build_error(await engine.wait())
         finally:
-            await _undisturbed(engine.stop())
+            await _finish(engine.stop())
 
-    async def _until_ready(self, engine: RunningEngine) -> None:
+    async def _wait_until_ready(self, engine: RunningEngine) -> None:
         began = self._clock.monotonic()
-        ended = asyncio.ensure_future(engine.wait())
+        exited = asyncio.ensure_future(engine.wait())
         try:
-            while not await self._answers():
+            while not await self._is_ready():
                 seconds = self._clock.monotonic() - began
-                if ended.done():
-                    raise self._failure(ended.result())
+                if exited.done():
+                    raise self._build_error(exited.result())
                 if seconds > self._start_timeout:
-                    raise EngineError(f"it was not ready after {self._start_timeout:.0f} s")
-                self._reporter.starting(phase_of(read_tail(self._launcher.log_file)), seconds)
-                await asyncio.wait([ended], timeout=_LOOK_EVERY)
+                    raise EngineError(
+                        f"it was not ready after {self._start_timeout:.0f} s (engine.start_timeout)"
+                    )
+                self._reporter.starting(find_phase(read_tail(self._launcher.log_file)), seconds)
+                await asyncio.wait([exited], timeout=self._poll_interval)
             self._ready_at = self._clock.monotonic()
             self._reporter.ready(self._ready_at - began)
         finally:
-            ended.cancel()
-            await asyncio.wait([ended])
+            exited.cancel()
+            await asyncio.wait([exited])
 
-    async def _answers(self) -> bool:
+    async def _is_ready(self) -> bool:
         with suppress(httpx.HTTPError):
-            response = await self._client.get(f"{self._url}/v1/models", timeout=_LOOK_EVERY * 4)
+            response = await self._client.get(f"{self._url}/v1/models", timeout=_READY_TIMEOUT)
             return response.status_code == 200
         return False
 
-    def _failure(self, exit_code: int) -> EngineError:
-        return EngineError(cause_of(read_tail(self._launcher.log_file), exit_code))
+    def _build_error(self, exit_code: int) -> EngineError:
+        return EngineError(find_cause(read_tail(self._launcher.log_file), exit_code))
 
 
-def _growing_pauses() -> Iterator[float]:
-    return chain(_PAUSES, repeat(_LONGEST_PAUSE))
-
-
-async def _undisturbed(stop: Coroutine[None, None, None]) -> None:
-    # More Ctrl-Cs, however many, must not leave half an engine behind.
+async def _finish(stop: Coroutine[None, None, None]) -> None:
+    # Shielded from repeated Ctrl-C, which would leave part of the engine running.
     task = asyncio.create_task(stop)
     cancelled = False
     while not task.done():

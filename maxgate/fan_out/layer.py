@@ -1,4 +1,4 @@
-"""The choices layer: several answers to one request, which MAX does not give itself."""
+"""The fan-out layer: `n` choices for one request, which MAX does not generate itself."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,35 +12,31 @@ from maxgate.generation.request import GenerationRequest
 
 
 class FanOutLayer:
-    """Asks once for each answer, all at the same time, and passes their chunks on as they come.
+    """Sends one request per choice, all at once, and merges their chunks as they arrive.
 
-    Each answer has a seed of its own, derived from the request's. The first one that fails ends
-    them all; so does leaving the stream. Usage is summed, with the prompt counted once.
+    Each choice has its own seed, derived from the request's. If one choice fails, all are
+    cancelled; closing the stream cancels all. Usage is summed, with the prompt counted once.
     """
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The chunks of all answers; those of one answer are in order."""
+        """Stream the chunks of all choices; those of one choice are in order."""
         if request.n == 1:
             return self._inner.stream(request)
-        return self._all(request)
+        return self._stream_all(request)
 
-    async def _all(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        streams = [self._inner.stream(one) for one in _single_requests(request)]
-        counted: dict[int, Usage] = {}
-        async with aclosing(merge_streams(streams)) as numbered:
-            async for number, chunk in numbered:
+    async def _stream_all(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        singles = [
+            request._replace(n=1, sampling=request.sampling.with_seed_offset(choice))
+            for choice in range(request.n)
+        ]
+        usages: dict[int, Usage] = {}
+        async with aclosing(merge_streams([self._inner.stream(one) for one in singles])) as merged:
+            async for choice, chunk in merged:
                 usage = chunk.usage
                 if usage is not None:
-                    counted[number] = usage
-                    usage = reduce(Usage.with_attempt, counted.values())
-                yield replace(chunk, choice=number, usage=usage)
-
-
-def _single_requests(request: GenerationRequest) -> list[GenerationRequest]:
-    return [
-        request._replace(n=1, sampling=request.sampling.with_seed_offset(number))
-        for number in range(request.n)
-    ]
+                    usages[choice] = usage
+                    usage = reduce(Usage.with_attempt, usages.values())
+                yield replace(chunk, choice=choice, usage=usage)

@@ -1,1 +1,1 @@
-"""The internal vocabulary: what is asked, what comes back, and who answers."""
+"""The internal vocabulary: requests, chunks, and the interfaces between layers."""

@@ -1,4 +1,4 @@
-"""The one seam: everything that generates, and everything that wraps what generates."""
+"""The two seams: a Backend generates text, an Embedder makes vectors. Layers wrap either."""
 
 from array import array
 from collections.abc import AsyncGenerator, Sequence
@@ -12,29 +12,28 @@ from maxgate.generation.request import GenerationRequest, TokenIds
 
 
 class Backend(Protocol):
-    """Answers a request piece by piece."""
+    """Generates responses."""
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The answer's chunks, in order; a request that does not stream gets one chunk.
+        """Stream the response's chunks in order; without `request.stream` there is one chunk.
 
-        What the stream holds (a slot, a connection) it gives back when it ends, fails, is closed
-        or is cancelled, before that call returns; so consumers close it with `aclosing`.
+        The stream owns what it acquires (a slot, a connection) and releases it before the call
+        returns that ends, closes or cancels the stream; so consumers close it with `aclosing`.
 
-        Raises GatewayError, before the first chunk where at all possible.
+        Raises GatewayError, before the first chunk if at all possible.
         """
         ...
 
 
 Vector: TypeAlias = "array[float]"
-"""Float32 values, as many as the model has dimensions."""
+"""Float32 values, one per dimension of the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """Inputs to be embedded, each a text or the token ids of one.
+    """Inputs to embed, each a text or its token ids.
 
-    `prompts` are filled in by the prompts layer: the same inputs as the model sees them, with its
-    special tokens.
+    The prompts layer fills in `prompts`: the token ids of the inputs, special tokens included.
     """
 
     model: ServedModel
@@ -46,7 +45,7 @@ class EmbeddingRequest:
 class Embeddings(NamedTuple):
     """A vector of length 1 for each input, in order.
 
-    `prompt_tokens` counts what the model saw, its special tokens included.
+    `prompt_tokens` includes the special tokens.
     """
 
     vectors: tuple[Vector, ...]
@@ -54,12 +53,12 @@ class Embeddings(NamedTuple):
 
 
 class Embedder(Protocol):
-    """Turns inputs into vectors; what wraps an Embedder is one, too."""
+    """Turns inputs into vectors."""
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        """The vectors of all inputs, or none: one that fails, fails all.
+        """Embed all inputs; if one fails, the call fails.
 
-        What the call holds it gives back before it ends, also where it is cancelled.
+        The call releases what it acquires before it ends, even when it is cancelled.
 
         Raises GatewayError.
         """

@@ -1,4 +1,4 @@
-"""Which models can be asked for right now."""
+"""The models served, and their capabilities."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from maxgate.model_cards.card import (
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the engines of a model can do beyond generating; None where that is not known yet."""
+    """Optional features of the engines of a model; None means not known yet."""
 
     grammar: bool | None = None
     logprobs: bool | None = None
@@ -26,9 +26,9 @@ class Capabilities:
 class ServedModel:
     """A model as the gateway serves it.
 
-    `engine_name` is what the engines call it. `context_length` counts prompt and answer in
-    tokens. `created` is seconds since 1970. `structured_output` says what is done where the engine
-    has no grammar, `dimensions` how long a vector is, for models whose task is embeddings.
+    `engine_name` is the engines' name for it. `context_length` limits prompt and response together,
+    in tokens. `created` is in seconds since 1970. `structured_output` applies to engines without a
+    grammar, `dimensions` to models whose task is embeddings.
     """
 
     name: str
@@ -82,13 +82,13 @@ class ModelCatalog(Protocol):
     """The models that clients may name."""
 
     def find(self, name: str | None, task: Task | None = None) -> ServedModel:
-        """The model of this name or alias, or the default one for None.
+        """Return the model with this name or alias; for None, the default model for the task.
 
-        With `task`, one that does this. Raises ModelNotFound, WrongModelForTask, or
-        UpstreamUnavailable where no name was given and nothing is served.
+        Raises ModelNotFound, WrongModelForTask, and UpstreamUnavailable if no name is given and
+        nothing is served.
         """
         ...
 
     def list(self) -> Sequence[ServedModel]:
-        """All of them, the default one first."""
+        """Return all models, the default one first."""
         ...

@@ -1,4 +1,4 @@
-"""What comes back, in order."""
+"""Chunks: the pieces of a response, in order."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -31,9 +31,10 @@ class Usage(NamedTuple):
 
 
 class ToolCallDelta(NamedTuple):
-    """A piece of a tool call: first its number and its name, then pieces of its arguments.
+    """A piece of a tool call; `call` is the index of the call in the response.
 
-    The pieces of one call's arguments are, joined, a JSON object.
+    The first delta of a call has its name, the others have pieces of its arguments. Joined, the
+    pieces are a JSON object.
     """
 
     call: int
@@ -42,21 +43,21 @@ class ToolCallDelta(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """A token and how likely it was, as a natural logarithm."""
+    """A token that could have been generated, with the natural logarithm of its probability."""
 
     token: str
     logprob: float
 
 
 class TokenLogprob(NamedTuple):
-    """A generated token, how likely it was, and what else might have stood in its place."""
+    """A generated token with its log probability and the likeliest alternatives."""
 
     token: str
     logprob: float
     top: tuple[Alternative, ...] = ()
 
 
-# Not a NamedTuple, nor frozen: both take longer to make, for every token.
+# Neither a NamedTuple nor frozen: both take longer to create, for every token.
 @dataclass(slots=True)
 class Chunk:
     """A piece of a response; never modified after creation.

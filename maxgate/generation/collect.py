@@ -1,4 +1,4 @@
-"""Collect a stream into a finished response."""
+"""Collect a stream into a complete response."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing

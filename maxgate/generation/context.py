@@ -22,6 +22,7 @@ class Principal:
 ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous", "", "default")
 
 
+@dataclass(slots=True)
 class RetryAllowance:
     """Extra engine calls that one client request may cause, shared by all of its choices.
 
@@ -29,11 +30,8 @@ class RetryAllowance:
     retries at different layers add up and never multiply.
     """
 
-    __slots__ = ("remaining", "taken")
-
-    def __init__(self, retries: int = MAX_RETRIES) -> None:
-        self.remaining = retries
-        self.taken = 0
+    remaining: int = MAX_RETRIES
+    taken: int = 0
 
     def take(self) -> bool:
         """Take one retry; False if none is left."""

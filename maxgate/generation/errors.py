@@ -1,10 +1,12 @@
 """Errors that several capabilities raise about models, context length and generated output."""
 
+from typing_extensions import override
+
 from maxgate.errors import InvalidRequest, NotFound, UpstreamError
 
 
 class ModelNotFound(NotFound):
-    """The model is not served here."""
+    """No served model has this name."""
 
     default_code = "model_not_found"
 
@@ -17,20 +19,20 @@ class ModelNotFound(NotFound):
 
 
 class WrongModelForTask(InvalidRequest):
-    """The model is served, and does something else."""
+    """The model is served, but for another task."""
 
     default_code = "unsupported_value"
 
-    def __init__(self, name: str, *, does: str, asked: str) -> None:
+    def __init__(self, name: str, *, task: str, requested: str) -> None:
         super().__init__(
-            f"The model {name!r} is for {does}; it cannot be asked for {asked}. "
+            f"The model {name!r} is for {task} and does not support {requested}. "
             "GET /v1/models lists the models.",
             param="model",
         )
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """Prompt and answer do not fit into the model's context."""
+    """Prompt and response do not fit into the model's context."""
 
     default_code = "context_length_exceeded"
 
@@ -59,7 +61,7 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class InputTooLong(InvalidRequest):
-    """A text to be embedded does not fit into the model's context; `index` is its place."""
+    """An input does not fit into the embedding model's context; `index` is its position."""
 
     default_code = "context_length_exceeded"
 
@@ -67,14 +69,15 @@ class InputTooLong(InvalidRequest):
         count = f"{tokens}" if exact else f"at least {tokens}"
         super().__init__(
             f"This model's maximum context length is {limit} tokens. However, input[{index}] "
-            f"has {count} tokens, special tokens included. Please split it into shorter texts.",
+            f"has {count} tokens, special tokens included. Split it into shorter texts.",
             param="input",
         )
 
 
 class OutputValidationFailed(UpstreamError):
-    """The model was asked several times, and no answer was what it had to be."""
+    """No attempt produced valid output."""
 
+    @override
     def headers(self) -> dict[str, str]:
-        """OpenAI's SDKs would send it twice again, for as many tries each."""
+        # OpenAI's SDKs would otherwise send the request twice more, with as many attempts each.
         return {"x-should-retry": "false"}

@@ -1,4 +1,4 @@
-"""What a client wants, in no wire format."""
+"""Generation requests, independent of any wire format."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Self
@@ -12,7 +12,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class ToolCall(NamedTuple):
-    """A call that the model made earlier; `arguments` is JSON as the client sent it."""
+    """A call made earlier in the dialogue; `arguments` is JSON text as the client sent it."""
 
     id: str
     name: str
@@ -20,9 +20,9 @@ class ToolCall(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One turn; `parts` are its pieces of text in order, encoded one by one.
+    """One turn; `parts` are its pieces of text, in order, each encoded by itself.
 
-    `calls` follow the text of an assistant's turn.
+    `calls` follow the text of an assistant message.
     """
 
     role: Role
@@ -33,7 +33,7 @@ class Message(NamedTuple):
 class Tool(NamedTuple):
     """A function that the model may call; `parameters` is a JSON schema of an object.
 
-    Arguments that do not fit make no call where it is `strict`.
+    With `strict`, calls whose arguments do not match the schema are rejected.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Tool(NamedTuple):
 class ToolUse(NamedTuple):
     """The tools of a request.
 
-    `forced` names the tools of which one has to be called; empty leaves it to the model.
+    One of the tools named in `forced` must be called; if it is empty, the model decides.
     """
 
     tools: tuple[Tool, ...]
@@ -54,18 +54,17 @@ class ToolUse(NamedTuple):
 
 
 class JsonOutput(NamedTuple):
-    """An answer that is to be JSON; `schema` is what it has to fit, {} for any object."""
+    """A response in JSON; it must match `schema`, {} means any object."""
 
     schema: Mapping[str, Any]
     name: str = ""
 
 
 class TokenIds(NamedTuple):
-    """Token ids in the form in which they go to the engine.
+    """Token ids in the form in which they are sent to the engine.
 
-    `json` is the inside of a JSON array, such as `b"128000,9906"`. Prompts are joined from pieces
-    that come again and again; as bytes, a piece is neither copied number by number nor serialised
-    twice.
+    `json` is the inside of a JSON array, such as `b"128000,9906"`. Prompts are joined from cached
+    pieces; as bytes, a piece is neither copied number by number nor serialised twice.
     """
 
     json: bytes
@@ -73,26 +72,27 @@ class TokenIds(NamedTuple):
 
     @classmethod
     def of(cls, ids: list[int]) -> Self:
-        """These ids."""
+        """Serialise the ids."""
         return cls(orjson.dumps(ids)[1:-1], len(ids))
 
     @classmethod
     def join(cls, pieces: Iterable[Self]) -> Self:
-        """The pieces, one after the other."""
+        """Concatenate the pieces."""
         filled = [piece for piece in pieces if piece.length]
         return cls(b",".join([p.json for p in filled]), sum([p.length for p in filled]))
 
     def to_list(self) -> list[int]:
-        """The ids as numbers."""
+        """Return the ids as numbers."""
         ids: list[int] = orjson.loads(b"[%b]" % self.json)
         return ids
 
 
 class Sampling(NamedTuple):
-    """How tokens are chosen and when to stop.
+    """How tokens are sampled and when to stop.
 
-    `max_tokens` None means: until the context is full. `seed` None means: random. `logprobs` is
-    how many alternatives are told of each token; None tells nothing, 0 of the token alone.
+    Without `max_tokens` the context length is the limit; without `seed` it is random. `logprobs`
+    is the number of alternatives returned for each token: 0 returns the token's own logprob only,
+    None returns no logprobs.
     """
 
     temperature: float

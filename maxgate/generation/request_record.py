@@ -44,24 +44,24 @@ class RequestRecord:
     engine_calls: int = 0
     retries: int = 0
 
-    @property
-    def duration(self) -> float:
-        """Seconds from arrival to the last response byte."""
-        return self.finished_at - self.started_at
+    duration: float = 0.0
+    time_to_first_token: float | None = None
+    time_per_output_token: float | None = None
 
-    @property
-    def time_to_first_token(self) -> float | None:
-        """Seconds from arrival to the first token; None for plain responses."""
-        if self.first_token_at is None:
-            return None
-        return self.first_token_at - self.started_at
+    def finish(self, at: float) -> None:
+        """Compute the durations, given the time of the last response byte.
 
-    @property
-    def time_per_output_token(self) -> float | None:
-        """Mean seconds per token after the first (vLLM's TPOT); None below two tokens."""
-        if self.first_token_at is None or self.last_token_at is None or self.completion_tokens < 2:
-            return None
-        return (self.last_token_at - self.first_token_at) / (self.completion_tokens - 1)
+        `time_to_first_token` is None for plain responses. `time_per_output_token` is the mean of
+        the tokens after the first (vLLM's TPOT), None below two tokens.
+        """
+        self.finished_at = at
+        self.duration = at - self.started_at
+        first, last = self.first_token_at, self.last_token_at
+        if first is None or last is None:
+            return
+        self.time_to_first_token = first - self.started_at
+        if self.completion_tokens > 1:
+            self.time_per_output_token = (last - first) / (self.completion_tokens - 1)
 
 
 class RequestSink(Protocol):

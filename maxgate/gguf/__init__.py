@@ -1,4 +1,4 @@
-"""GGUF model files: what they hold, and the same in the forms that MAX and `tokenizers` read.
+"""Reading GGUF model files, and converting them for MAX and `tokenizers`.
 
-The format is described in ggml's `docs/gguf.md`. Parsing and dequantising are the package `gguf`'s.
+The format is specified in ggml's `docs/gguf.md`. The package `gguf` parses and dequantizes.
 """

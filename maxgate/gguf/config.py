@@ -1,29 +1,29 @@
-"""The JSON files of a model directory, from GGUF metadata.
+"""The JSON files of a model directory, built from GGUF metadata.
 
-Keys and shapes are those of Hugging Face's `LlamaConfig`, which is what MAX reads.
+Keys and values follow Hugging Face's `LlamaConfig`, which MAX reads.
 """
 
 from typing import Any
 
 import numpy as np
 
-from maxgate.errors import ModelFileError
+from maxgate.gguf.errors import ModelFileError
 from maxgate.gguf.reader import GGUFFile
 
-# Constants of Llama 3.1's rope scaling (`apply_scaling` in Meta's llama-models); the factor differs
-# between models and is read from the file.
+# Constants of Llama 3.1's rope scaling (`apply_scaling` in Meta's llama-models). The factor differs
+# between models and is computed from the file.
 _LLAMA3_LOW, _LLAMA3_HIGH, _LLAMA3_ORIGINAL = 1.0, 4.0, 8192
 
 
 def model_config(file: GGUFFile, *, dtype: str) -> dict[str, Any]:
-    """`config.json` of a Llama model.
+    """Build `config.json` for a Llama model.
 
-    Raises ModelFileError where the architecture is another one or where a key is missing.
+    Raises ModelFileError for another architecture or a missing key.
     """
     architecture = file.require("general.architecture")
     if architecture != "llama":
         raise ModelFileError(
-            f"{file.path} holds a model of the architecture {architecture!r}; "
+            f"{file.path} has the architecture {architecture!r}; "
             "only Llama models ('llama') can be prepared."
         )
     if file.get("llama.expert_count", 0):
@@ -65,13 +65,13 @@ def model_config(file: GGUFFile, *, dtype: str) -> dict[str, Any]:
 
 
 def head_dim(file: GGUFFile) -> int:
-    """Numbers per attention head."""
+    """Return the size of an attention head."""
     default = file.require("llama.embedding_length") // file.require("llama.attention.head_count")
     return int(file.get("llama.rope.dimension_count", default))
 
 
 def end_tokens(file: GGUFFile) -> list[int]:
-    """Ids at which the model stops: end of sequence, of turn and of message."""
+    """Return the ids that end generation: end of sequence, of turn and of message."""
     keys = ("eos_token_id", "eot_token_id", "eom_token_id")
     ids = [file.get(f"tokenizer.ggml.{key}") for key in keys]
     tokens: list[str] = file.get("tokenizer.ggml.tokens", [])
@@ -83,7 +83,7 @@ def end_tokens(file: GGUFFile) -> list[int]:
 
 
 def rope_scaling(file: GGUFFile) -> dict[str, Any] | None:
-    """How positions beyond the trained context are scaled, in Hugging Face's words."""
+    """Return Hugging Face's `rope_scaling`: how positions beyond the trained context are scaled."""
     factors = file.tensor("rope_freqs.weight")
     if factors is not None:
         return _llama3_scaling(file, np.concatenate([*file.read_rows(factors)], axis=None))
@@ -98,8 +98,8 @@ def rope_scaling(file: GGUFFile) -> dict[str, Any] | None:
 
 
 def _llama3_scaling(file: GGUFFile, factors: np.ndarray) -> dict[str, Any]:
-    # The file stores the result of the scaling, one divisor per frequency; the rule behind it is
-    # Llama 3.1's if recomputing it gives the same divisors.
+    # The file stores the result of the scaling, one divisor per frequency. The formula was Llama
+    # 3.1's if it yields the same divisors.
     factor = float(factors.max())
     theta = float(file.get("llama.rope.freq_base", 10000.0))
     dim = head_dim(file)
@@ -108,7 +108,7 @@ def _llama3_scaling(file: GGUFFile, factors: np.ndarray) -> dict[str, Any]:
     expected = 1 / (np.clip(smooth, 0, 1) * (1 - 1 / factor) + 1 / factor)
     if not np.allclose(factors, expected, rtol=1e-3):
         raise ModelFileError(
-            f"{file.path} has rope factors that are not Llama 3.1's; its scaling is not known here."
+            f"{file.path} has rope factors that are not Llama 3.1's; its scaling is not supported."
         )
     return {
         "rope_type": "llama3",
@@ -120,7 +120,7 @@ def _llama3_scaling(file: GGUFFile, factors: np.ndarray) -> dict[str, Any]:
 
 
 def generation_config(file: GGUFFile) -> dict[str, Any]:
-    """`generation_config.json`: where to stop; how to sample is the card's to say."""
+    """Build `generation_config.json`, without sampling defaults: those are in the model card."""
     return {
         "bos_token_id": file.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": end_tokens(file),
@@ -129,19 +129,19 @@ def generation_config(file: GGUFFile) -> dict[str, Any]:
 
 
 def tokenizer_config(file: GGUFFile) -> dict[str, Any]:
-    """`tokenizer_config.json`: which tokens have a role, and the chat template."""
+    """Build `tokenizer_config.json`: special tokens and the chat template."""
     tokens: list[str] = file.require("tokenizer.ggml.tokens")
 
-    def named(key: str) -> str | None:
+    def find_token(key: str) -> str | None:
         index = file.get(f"tokenizer.ggml.{key}_token_id")
         return None if index is None else tokens[index]
 
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": named("bos"),
-        "eos_token": named("eos"),
-        "pad_token": named("padding"),
-        "unk_token": named("unknown"),
+        "bos_token": find_token("bos"),
+        "eos_token": find_token("eos"),
+        "pad_token": find_token("padding"),
+        "unk_token": find_token("unknown"),
         "add_bos_token": bool(file.get("tokenizer.ggml.add_bos_token", True)),
         "clean_up_tokenization_spaces": False,
         "model_max_length": file.get("llama.context_length"),

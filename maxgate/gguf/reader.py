@@ -1,27 +1,33 @@
-"""A GGUF file as metadata and tensors that are read piece by piece."""
+"""Reading the metadata and tensors of a GGUF file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-from gguf import GGUFReader
-from numpy.typing import NDArray
+from maxgate.errors import ConfigurationError
+from maxgate.gguf.errors import ModelFileError
 
-from maxgate.errors import ConfigurationError, ModelFileError
+try:
+    import numpy as np
+    from gguf import GGUFReader, dequantize
+    from numpy.typing import NDArray
+except ImportError as error:  # an extra, not part of the base install
+    raise ConfigurationError(
+        "reading GGUF files needs an extra; run: pip install 'maxgate[prepare]'"
+    ) from error
 
 
 class MappedReader(GGUFReader):
     """Reads a header with hundreds of thousands of strings in a third of the time.
 
-    The package slices a `numpy.memmap` for each of them, which costs several times what slicing an
-    array does; the array here is the same mapped memory.
+    The base class slices a `numpy.memmap` for each string, which costs several times as much as
+    slicing a plain array over the same mapped memory.
     """
 
     @property
     def data(self) -> Any:
-        """The whole file's bytes."""
+        """The bytes of the file."""
         return self._data
 
     @data.setter
@@ -29,15 +35,15 @@ class MappedReader(GGUFReader):
         self._data = mapped.view(np.ndarray)
 
 
-_MAGIC = b"GGUF"
-_PIECE_BYTES = 32 * 2**20
+_MAGIC: Final = b"GGUF"
+_PIECE_BYTES: Final = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies and how it is stored.
+    """The position and encoding of a tensor in the file.
 
-    `shape` is outermost dimension first, as numpy has it (GGUF stores it the other way round).
+    `shape` has the outermost dimension first, as in numpy (GGUF stores it in reverse).
     """
 
     name: str
@@ -48,18 +54,19 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers it holds."""
+        """The number of elements."""
         return int(np.prod(self.shape))
 
 
 class GGUFFile:
-    """One opened GGUF file.
+    """One opened GGUF file; tensors are read in pieces of about `piece_bytes`.
 
-    Raises ModelFileError where the file is not GGUF, is cut short, or is not a Llama model.
+    Raises ModelFileError if the file is not GGUF, damaged or truncated.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, piece_bytes: int = _PIECE_BYTES) -> None:
         self.path = path
+        self._piece_bytes = piece_bytes
         self._check_magic()
         reader = self._parse()
         self._fields = reader.fields
@@ -84,18 +91,11 @@ class GGUFFile:
         if magic != _MAGIC:
             raise ModelFileError(f"{self.path} is not a GGUF file (it does not start with 'GGUF').")
 
-    def _parse(self) -> Any:
-        try:
-            # An extra, not part of the base install.
-            from maxgate.gguf.reader import MappedReader  # noqa: PLC0415
-        except ImportError as error:
-            raise ConfigurationError(
-                "Reading GGUF files needs the extra 'local': pip install 'maxgate[local]'"
-            ) from error
+    def _parse(self) -> MappedReader:
         try:
             return MappedReader(self.path)
         except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
-            # The reader has no error of its own for a file that ends too early.
+            # The reader has no exception for truncated files.
             raise ModelFileError(
                 f"{self.path} is truncated or damaged: its header cannot be read. "
                 "Download it again."
@@ -111,22 +111,23 @@ class GGUFFile:
             )
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A metadata value as plain Python, or `default`.
+        """Return a metadata value as a Python object, or `default`.
 
-        Raises ModelFileError where it cannot be read.
+        Raises ModelFileError if it is not valid UTF-8.
         """
         field = self._fields.get(key)
         try:
             return default if field is None else field.contents()
         except UnicodeDecodeError as error:
             raise ModelFileError(
-                f"{self.path} is damaged: its metadata {key!r} is no text. Download it again."
+                f"{self.path} is damaged: its metadata {key!r} is not valid UTF-8. "
+                "Download it again."
             ) from error
 
     def require(self, key: str) -> Any:
-        """A metadata value that no model can do without.
+        """Return a required metadata value.
 
-        Raises ModelFileError where it is missing.
+        Raises ModelFileError if it is missing.
         """
         value = self.get(key)
         if value is None:
@@ -134,27 +135,24 @@ class GGUFFile:
         return value
 
     def tensor(self, name: str) -> Tensor | None:
-        """The tensor of this name, if there is one."""
+        """Return the tensor with this name, or None."""
         return next((t for t in self.tensors if t.name == name), None)
 
     def read_rows(self, tensor: Tensor, *, multiple: int = 1) -> Iterator[NDArray[np.float32]]:
-        """Dequantised rows of a tensor, in order, a few at a time.
+        """Yield the dequantized rows of a tensor in pieces, so that memory use stays small.
 
-        Every piece but the last holds a whole number of `multiple` rows, and a piece stays small
-        enough for tensors of any size to be converted in little memory.
+        Each piece but the last has a multiple of `multiple` rows.
         """
-        from gguf import dequantize  # noqa: PLC0415  # see _parse
-
         rows, columns = tensor.elements // tensor.shape[-1], tensor.shape[-1]
         row_bytes = tensor.stored_bytes // rows
-        step = max(1, _PIECE_BYTES // (columns * 4 * multiple)) * multiple
+        step = max(1, self._piece_bytes // (columns * 4 * multiple)) * multiple
         with self.path.open("rb") as file:
             file.seek(tensor.offset)
             for first in range(0, rows, step):
                 count = min(step, rows - first)
                 raw = np.frombuffer(file.read(count * row_bytes), dtype=np.uint8)
                 if raw.size != count * row_bytes:
-                    raise ModelFileError(f"{self.path} ended inside the tensor {tensor.name}.")
+                    raise ModelFileError(f"{self.path} is truncated inside {tensor.name}.")
                 yield dequantize(raw.reshape(count, row_bytes), tensor.encoding).reshape(
                     count, columns
                 )

@@ -1,8 +1,8 @@
-"""Safetensors shards written front to back, in constant memory.
+"""Writing safetensors shards sequentially, in constant memory.
 
-A file is an 8-byte little-endian length, a JSON header of that length, then the tensors' bytes;
-large models are split over files with an index (Hugging Face's `safetensors` format and layout).
-The package `safetensors` writes a file from tensors that are all in memory; this does not.
+A file is an 8-byte little-endian length, a JSON header of that length, and the bytes of the
+tensors. Large models are split into several files with an index (Hugging Face's `safetensors`
+format and layout). The package `safetensors` needs all tensors of a file in memory.
 """
 
 import json
@@ -21,33 +21,33 @@ MAX_SHARD_BYTES = 4_900_000_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tensor to be written: its name, shape, and where its rows come from, in order."""
+    """A tensor to write: its name, its shape and its rows in order."""
 
     name: str
     shape: tuple[int, ...]
     rows: Iterable[NDArray[np.float32]]
 
-    def stored_bytes(self, dtype: DType) -> int:
-        """Bytes it will take."""
+    def count_bytes(self, dtype: DType) -> int:
+        """Return the size of the tensor in a file."""
         return int(np.prod(self.shape)) * _ITEM_BYTES[dtype]
 
 
 def to_bytes(values: NDArray[np.float32], dtype: DType) -> bytes:
-    """The values as they are stored, little-endian; bfloat16 rounds to nearest, ties to even."""
+    """Encode values, little-endian; bfloat16 rounds to nearest, ties to even."""
     if dtype == "F32":
         return bytes(values.astype("<f4", copy=False).data)
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    # Rounding would turn some NaNs into infinities; models have none worth keeping apart.
+    # Rounding turns some NaNs into infinities, which does not matter for model weights.
     return bytes((rounded >> 16).astype("<u2").data)
 
 
-def split(entries: Sequence[Entry], dtype: DType, limit: int) -> list[list[Entry]]:
-    """The entries in order, in groups of at most `limit` bytes."""
+def split_shards(entries: Sequence[Entry], dtype: DType, limit: int) -> list[list[Entry]]:
+    """Group entries, in order, into shards of at most `limit` bytes."""
     groups: list[list[Entry]] = [[]]
     used = 0
     for entry in entries:
-        size = entry.stored_bytes(dtype)
+        size = entry.count_bytes(dtype)
         if groups[-1] and used + size > limit:
             groups.append([])
             used = 0
@@ -59,8 +59,8 @@ def split(entries: Sequence[Entry], dtype: DType, limit: int) -> list[list[Entry
 def write_shards(
     directory: Path, entries: Sequence[Entry], dtype: DType, *, limit: int = MAX_SHARD_BYTES
 ) -> Iterator[int]:
-    """Write `model*.safetensors` and, for several, the index; yields the bytes of each piece."""
-    groups = split(entries, dtype, limit)
+    """Write `model*.safetensors`, and an index of several; yields the bytes of each write."""
+    groups = split_shards(entries, dtype, limit)
     names = (
         ["model.safetensors"]
         if len(groups) == 1
@@ -73,7 +73,7 @@ def write_shards(
         yield from _write_file(directory / name, group, dtype)
     if len(groups) > 1:
         index = {
-            "metadata": {"total_size": sum(e.stored_bytes(dtype) for e in entries)},
+            "metadata": {"total_size": sum(e.count_bytes(dtype) for e in entries)},
             "weight_map": {
                 e.name: name for name, group in zip(names, groups, strict=True) for e in group
             },
@@ -85,7 +85,7 @@ def _write_file(path: Path, entries: Sequence[Entry], dtype: DType) -> Iterator[
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for entry in entries:
-        end = offset + entry.stored_bytes(dtype)
+        end = offset + entry.count_bytes(dtype)
         header[entry.name] = {
             "dtype": dtype,
             "shape": entry.shape,

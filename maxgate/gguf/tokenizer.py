@@ -1,15 +1,15 @@
-"""The tokenizer that a GGUF file carries, as a `tokenizers.Tokenizer`.
+"""Rebuilding a `tokenizers.Tokenizer` from a GGUF file.
 
-A GGUF file names its pre-tokenizer instead of describing it. The splitting rules behind the names
-are those of the models' own tokenizer files: Llama 3 splits digits in groups of up to three,
-SmolLM splits them one by one before the GPT-2 rule.
+A GGUF file only names its pre-tokenizer. The splitting rules for each name are those of the
+models' own tokenizer files: Llama 3 splits digits into groups of up to three, SmolLM splits them
+one by one before the GPT-2 rule.
 """
 
 from collections.abc import Callable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from maxgate.errors import ModelFileError
+from maxgate.gguf.errors import ModelFileError
 from maxgate.gguf.reader import GGUFFile
 
 _LLAMA3_SPLIT = (
@@ -49,16 +49,16 @@ _PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "gpt-2": _gpt2,
 }
 
-# Names under which the token that a merge yields always stands in the vocabulary as a whole.
+# Pre-tokenizers whose models look a whole word up in the vocabulary before they apply merges.
 _IGNORE_MERGES = {"llama-bpe", "llama3", "llama-v3"}
 
 
 def tokenizer_from_gguf(file: GGUFFile) -> Tokenizer:
     """Rebuild the tokenizer.
 
-    Raises ModelFileError where the file carries none, or one of a kind that is not known here.
+    Raises ModelFileError if the file has no tokenizer or one of an unsupported kind.
     """
-    kind, name = _kind(file)
+    build_pre_tokenizer, name = _find_pre_tokenizer(file)
     tokens: list[str] = file.require("tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ", 1)) for merge in file.require("tokenizer.ggml.merges")]
     tokenizer = Tokenizer(
@@ -68,31 +68,33 @@ def tokenizer_from_gguf(file: GGUFFile) -> Tokenizer:
             ignore_merges=name in _IGNORE_MERGES,
         )
     )
-    tokenizer.pre_tokenizer = kind()
+    tokenizer.pre_tokenizer = build_pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
     _add_control_tokens(tokenizer, file, tokens)
     _add_post_processor(tokenizer, file, tokens)
     return tokenizer
 
 
-def _kind(file: GGUFFile) -> tuple[Callable[[], pre_tokenizers.PreTokenizer], str]:
+def _find_pre_tokenizer(
+    file: GGUFFile,
+) -> tuple[Callable[[], pre_tokenizers.PreTokenizer], str]:
     model = file.get("tokenizer.ggml.model")
     if model is None:
-        raise ModelFileError(f"{file.path} carries no tokenizer; use a GGUF file that has one.")
+        raise ModelFileError(f"{file.path} has no tokenizer; use a GGUF file with one.")
     if model != "gpt2":
         raise ModelFileError(
-            f"{file.path} has a tokenizer of the kind {model!r}; only byte-level BPE ('gpt2') "
-            "is known. Serve it from its original directory instead."
+            f"{file.path} has the tokenizer model {model!r}; only byte-level BPE ('gpt2') "
+            "is supported. Serve it from its original directory instead."
         )
     name = file.get("tokenizer.ggml.pre", "gpt-2")
-    kind = _PRE_TOKENIZERS.get(name)
-    if kind is None:
+    build = _PRE_TOKENIZERS.get(name)
+    if build is None:
         known = ", ".join(sorted(_PRE_TOKENIZERS))
         raise ModelFileError(
-            f"{file.path} uses the pre-tokenizer {name!r}; known are {known}. "
+            f"{file.path} has the pre-tokenizer {name!r}; supported ones are {known}. "
             "Serve it from its original directory instead."
         )
-    return kind, name
+    return build, name
 
 
 def _add_control_tokens(tokenizer: Tokenizer, file: GGUFFile, tokens: list[str]) -> None:
@@ -115,7 +117,7 @@ def _add_control_tokens(tokenizer: Tokenizer, file: GGUFFile, tokens: list[str])
 
 def _add_post_processor(tokenizer: Tokenizer, file: GGUFFile, tokens: list[str]) -> None:
     bos = file.get("tokenizer.ggml.bos_token_id")
-    # llama.cpp adds the token for Llama 3 unless the file says no; SmolLM files say no.
+    # llama.cpp adds the token unless the file disables it, as SmolLM files do.
     if bos is not None and file.get("tokenizer.ggml.add_bos_token", True):
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{tokens[bos]} $A",

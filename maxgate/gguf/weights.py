@@ -1,4 +1,4 @@
-"""A Llama GGUF file's tensors under the names and in the order that Hugging Face's model uses."""
+"""The tensors of a Llama GGUF file with Hugging Face's names and row order."""
 
 import re
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.errors import ModelFileError
 from maxgate.gguf.config import head_dim
+from maxgate.gguf.errors import ModelFileError
 from maxgate.gguf.reader import GGUFFile, Tensor
 from maxgate.gguf.safetensors import Entry
 
@@ -29,12 +29,12 @@ _PER_LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 _LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
-# Read into config.json instead.
+# Part of config.json instead.
 _NOT_WEIGHTS = {"rope_freqs.weight"}
 
 
 def hugging_face_name(name: str) -> str | None:
-    """The Hugging Face name of a GGUF tensor, or None where there is none."""
+    """Return the Hugging Face name of a GGUF tensor, or None if it has none."""
     if layer := _LAYER.fullmatch(name):
         number, part, kind = layer.groups()
         target = _PER_LAYER.get(part)
@@ -44,27 +44,27 @@ def hugging_face_name(name: str) -> str | None:
     return None if target is None else f"{target}.{kind}"
 
 
-def entries(file: GGUFFile) -> list[Entry]:
-    """All weights, dequantised as they are read.
+def list_entries(file: GGUFFile) -> list[Entry]:
+    """List all weights; their rows are dequantized as they are iterated.
 
-    Raises ModelFileError where a tensor is not part of a Llama model.
+    Raises ModelFileError if a tensor is not part of a Llama model.
     """
-    return [_entry(file, t) for t in file.tensors if t.name not in _NOT_WEIGHTS]
+    return [_build_entry(file, t) for t in file.tensors if t.name not in _NOT_WEIGHTS]
 
 
-def _entry(file: GGUFFile, tensor: Tensor) -> Entry:
+def _build_entry(file: GGUFFile, tensor: Tensor) -> Entry:
     name = hugging_face_name(tensor.name)
     if name is None:
         raise ModelFileError(
             f"{file.path} has the tensor {tensor.name!r}, which is not part of a Llama model."
         )
     is_rotary = ".attn_q." in tensor.name or ".attn_k." in tensor.name
-    rows = partial(_rotary_rows if is_rotary else _plain_rows, file, tensor)
-    return Entry(name, tensor.shape, _Rows(rows))
+    read = partial(_read_rotary_rows if is_rotary else GGUFFile.read_rows, file, tensor)
+    return Entry(name, tensor.shape, _Rows(read))
 
 
 class _Rows:
-    """Rows that are read when they are asked for, and again when asked again."""
+    """Rows that are read from the file at each iteration."""
 
     def __init__(self, read: partial[Iterator[NDArray[np.float32]]]) -> None:
         self._read = read
@@ -73,15 +73,11 @@ class _Rows:
         return self._read()
 
 
-def _plain_rows(file: GGUFFile, tensor: Tensor) -> Iterator[NDArray[np.float32]]:
-    return file.read_rows(tensor)
-
-
-def _rotary_rows(file: GGUFFile, tensor: Tensor) -> Iterator[NDArray[np.float32]]:
-    # llama.cpp stores the rows of each head with the two halves of its rotary pairs interleaved
-    # (`permute` in its convert_hf_to_gguf.py); Hugging Face's layout has one half after the other.
+def _read_rotary_rows(file: GGUFFile, tensor: Tensor) -> Iterator[NDArray[np.float32]]:
+    # llama.cpp interleaves the two halves of each head's rotary pairs (`permute` in its
+    # convert_hf_to_gguf.py); Hugging Face stores one half after the other.
     dim = head_dim(file)
-    if len(tensor.shape) == 1:  # a bias: one number per row
+    if len(tensor.shape) == 1:  # a bias has one element per row
         whole = np.concatenate([*file.read_rows(tensor)], axis=None)
         yield whole.reshape(-1, dim // 2, 2).swapaxes(1, 2).reshape(1, -1)
         return

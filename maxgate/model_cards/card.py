@@ -1,4 +1,4 @@
-"""A checked `models/*.yaml`: what a model is called, how its prompts look, how MAX runs it."""
+"""Model cards: a model's names, prompt format, defaults and MAX flags, from `models/*.yaml`."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -16,9 +16,9 @@ class _Section(BaseModel):
 
 
 class Source(_Section):
-    """What an installed Python package carries, for `maxgate models prepare NAME`.
+    """Files in an installed Python package, for `maxgate models prepare NAME`.
 
-    `file` is a GGUF file, `directory` one that `max serve` loads as it is.
+    `file` is a GGUF file; `directory` is one that `max serve` loads as it is.
     """
 
     package: str
@@ -28,15 +28,15 @@ class Source(_Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.file is None) == (self.directory is None):
-            raise ValueError("a source names either a file or a directory")
+            raise ValueError("set either `file` or `directory`")
         return self
 
 
 class SamplingDefaults(_Section):
-    """What a request that leaves the field out gets; OpenAI's own defaults unless the card differs.
+    """Defaults for fields that a request omits; OpenAI's unless the card sets others.
 
-    MAX would otherwise take them from the checkpoint's generation_config.json, and two
-    checkpoints of one model would answer differently.
+    Without them, MAX would use the checkpoint's generation_config.json, so two checkpoints of one
+    model would respond differently.
     """
 
     temperature: float = Field(default=1.0, ge=0, le=2)
@@ -44,10 +44,10 @@ class SamplingDefaults(_Section):
 
 
 class MaxFlags(_Section):
-    """What `max serve` and the container that holds it get.
+    """Flags of `max serve`, and the image and memory that it needs.
 
-    `model_path` is a directory, a name under the data folder's `models/`, or a Hugging Face
-    repository; `image` is for `--engine docker`.
+    `model_path` is a directory, a name under `models/` in the cache folder, or a Hugging Face
+    repository. `image` is used by `--engine docker`.
     """
 
     model_path: str
@@ -63,17 +63,17 @@ class MaxFlags(_Section):
 class ModelCard(_Section):
     """One model.
 
-    `name` is what `/v1/models` shows, `served_model_name` what MAX calls it; clients may use
+    `name` is the name in `/v1/models`, `served_model_name` the name in MAX; clients may use
     either, or an alias. `tokenizer` is a directory, a tokenizer.json, a GGUF file or a Hugging
-    Face repository in the local cache; where it is left out, `max.model_path` has it.
+    Face repository in the local cache; by default, it is in `max.model_path`.
 
-    `tool_style` is how tools are called in prompts and history; Llama 3 has it from Meta's guide to
-    3.3 (a list of Python calls), others as JSON. `structured_output` says what happens where JSON
-    is asked for and the engine has no grammar: the request is refused, or answers are checked and
-    asked for again.
+    `tool_style` is the format of tool calls in prompts and history: a list of Python calls for
+    Llama 3 (from Meta's guide to 3.3), JSON for other models. `structured_output` sets the
+    behavior for JSON output on an engine without a grammar: `refuse` rejects the request, `retry`
+    validates each response and retries.
 
-    A model for embeddings says how many `dimensions` its vectors have; its `context_length` counts
-    the special tokens around a text, too.
+    An embedding model has the `dimensions` of its vectors; its `context_length` includes the
+    special tokens around a text.
     """
 
     name: ModelName
@@ -107,10 +107,10 @@ class ModelCard(_Section):
     @model_validator(mode="after")
     def _check_dimensions(self) -> Self:
         if (self.task == "embeddings") != (self.dimensions is not None):
-            raise ValueError("`dimensions` has to be given for embeddings, and only there")
+            raise ValueError("`dimensions` is required for embeddings, and not allowed otherwise")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name under which a client may ask for it."""
+        """All names that clients may use."""
         return (self.name, self.served_model_name, *self.aliases)

@@ -1,4 +1,4 @@
-"""Reading model cards from disk."""
+"""Loading model cards, and finding the files they refer to."""
 
 import os
 from collections.abc import Sequence
@@ -12,31 +12,29 @@ from maxgate.errors import ConfigurationError
 from maxgate.model_cards.card import ModelCard
 
 # Beside the package in a checkout, inside it in a wheel.
-_PLACES = (Path(__file__).parents[1] / "models", Path(__file__).parents[2] / "models")
+_BUNDLED_DIRS = (Path(__file__).parents[1] / "models", Path(__file__).parents[2] / "models")
 
 
 def load_cards(paths: Sequence[Path]) -> list[ModelCard]:
-    """All cards, in order; those of a folder by file name. The bundled ones where no path is given.
+    """Load cards from files and folders, in order; the bundled ones if there are no paths.
 
-    Raises ConfigurationError for files that are not cards and for names that two cards claim.
+    Raises ConfigurationError for invalid cards and for names that two cards share.
     """
-    files = [file for path in paths or [_bundled()] for file in _files(path.expanduser())]
-    cards = [_load(file) for file in files]
+    if not paths:
+        paths = [next(directory for directory in _BUNDLED_DIRS if directory.is_dir())]
+    files = [file for path in paths for file in _list_files(path.expanduser())]
+    cards = [_load_card(file) for file in files]
     owners: dict[str, ModelCard] = {}
     for card in cards:
         for name in card.names:
             if owners.setdefault(name, card) is not card:
                 raise ConfigurationError(
-                    f"model cards: {card.name} and {owners[name].name} both claim the name {name}"
+                    f"model cards: {card.name} and {owners[name].name} both have the name {name}"
                 )
     return cards
 
 
-def _bundled() -> Path:
-    return next(place for place in _PLACES if place.is_dir())
-
-
-def _files(path: Path) -> list[Path]:
+def _list_files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(path.glob("*.yaml"))
     if path.is_file():
@@ -44,7 +42,7 @@ def _files(path: Path) -> list[Path]:
     raise ConfigurationError(f"model card {path}: no such file or folder")
 
 
-def _load(file: Path) -> ModelCard:
+def _load_card(file: Path) -> ModelCard:
     try:
         content = yaml.safe_load(file.read_text())
         return ModelCard.model_validate(content)
@@ -56,8 +54,8 @@ def _load(file: Path) -> ModelCard:
         raise ConfigurationError(f"model card {file}: {field}: {details['msg']}") from error
 
 
-def _default_hub_cache() -> Path:
-    # The rules of huggingface_hub, which is what MAX downloads with.
+def _find_hub_cache() -> Path:
+    # The rules of huggingface_hub, which MAX downloads with.
     if cache := os.environ.get("HF_HUB_CACHE"):
         return Path(cache)
     home = os.environ.get("HF_HOME")
@@ -66,43 +64,43 @@ def _default_hub_cache() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Finds what cards refer to.
+    """Finds the files that cards refer to.
 
-    `data_dir` is maxgate's own folder; prepared models are in its `models/`. `hub_cache` is the
-    folder that `huggingface_hub` downloads to.
+    `cache_dir` is maxgate's own cache, with prepared models in its `models/`. `hub_cache` is the
+    download folder of `huggingface_hub`.
     """
 
-    data_dir: Path
+    cache_dir: Path
     hub_cache: Path
 
     @classmethod
-    def of(cls, data_dir: Path) -> "ModelFiles":
-        """With the download folder that the environment names."""
-        return cls(data_dir.expanduser(), _default_hub_cache())
+    def locate(cls, cache_dir: Path) -> "ModelFiles":
+        """Use the download folder from huggingface_hub's environment variables."""
+        return cls(cache_dir.expanduser(), _find_hub_cache())
 
     @property
     def models_dir(self) -> Path:
-        """Where `maxgate models prepare` writes."""
-        return self.data_dir / "models"
+        """The folder that `maxgate models prepare` writes to."""
+        return self.cache_dir / "models"
 
     def find(self, reference: str) -> Path | None:
-        """A path, a prepared model's name or a downloaded repository; None where it is not here."""
+        """Find a path, a prepared model or a downloaded repository; None if it is not here."""
         path = Path(reference).expanduser()
         for candidate in (path, self.models_dir / path):
             if candidate.exists():
                 return candidate.absolute()
-        return self._downloaded(reference)
+        return self._find_download(reference)
 
     def find_tokenizer(self, reference: str) -> Path | None:
-        """A file that a tokenizer can be read from; None where it is not here, or not yet."""
+        """Find a file with a tokenizer; None if it is not here, or not yet complete."""
         found = self.find(reference)
         if found is None or found.is_file():
             return found
         file = found / "tokenizer.json"
-        # Downloads appear under their name when they are complete.
+        # A download appears under its name once it is complete.
         return file if file.exists() else None
 
-    def _downloaded(self, reference: str) -> Path | None:
+    def _find_download(self, reference: str) -> Path | None:
         repository = self.hub_cache / ("models--" + reference.replace("/", "--"))
         try:
             revision = (repository / "refs" / "main").read_text().strip()

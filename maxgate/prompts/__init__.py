@@ -1,1 +1,1 @@
-"""From messages to token ids, and from generated text to what the client sees."""
+"""Prompts: messages and inputs to token ids, stop strings, chat formats, tokenizers."""

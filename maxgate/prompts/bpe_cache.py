@@ -1,14 +1,13 @@
-"""Text to token ids word by word, with the ids of words remembered.
+"""Encode text word by word, and cache the token ids of words.
 
-A byte-level tokenizer first splits a text into words, by a regular expression, and then encodes
-each of them for itself. In `tokenizers` the splitting takes nine tenths of the time, as it keeps
-track of where in the text every word came from. Here nobody asks for that. What stays is that the
-ids are exactly the tokenizer's own: each word is encoded by it once, and only ASCII text is split
-here, where all regular expression engines agree on what a letter, a digit and a space is.
+A byte-level BPE tokenizer first splits text into words with a regular expression, then encodes each
+word by itself. In `tokenizers` the split takes nine tenths of the time, because it tracks the
+position of each word, which is not needed here. The ids stay exactly the tokenizer's own: it
+encodes each word once, and only ASCII text is split here, for which all regular expression engines
+agree on letters, digits and white space.
 
-No word reaches across a space that has no other white space beside it: it begins a word, whatever
-came before. So most text need not be split by the expression either; what stands between two such
-spaces is looked up as it is.
+A space with no other white space beside it always starts a word. So most text is not split by the
+expression either: the pieces between two such spaces are looked up as they are.
 """
 
 import json
@@ -22,11 +21,11 @@ from maxgate.generation.request import TokenIds
 
 Encode = Callable[[str], list[int]]
 
-_WORDS_KEPT: Final = 16_384
-_LONGEST_WORD_KEPT: Final = 100
+_MAX_CACHED_WORDS: Final = 16_384
+_MAX_CACHED_CHARACTERS: Final = 100
 _WHITE_SPACE: Final = frozenset(" \t\n\r\v\f")
-# While words are looked up no other thread runs, for two milliseconds at most.
-_LONGEST_TEXT: Final = 64_000
+# The lookups hold the GIL: up to two milliseconds for this much text.
+_MAX_TEXT_CHARACTERS: Final = 64_000
 
 _CONTRACTION: Final = r"'s|'t|'re|'ve|'m|'ll|'d"
 _GPT2_SPLIT: Final = rf"{_CONTRACTION}| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
@@ -43,95 +42,96 @@ _LLAMA3_PATTERN: Final = (
 
 
 class CachedBpeEncoder:
-    """Encodes ASCII text by its words; as a whole, where it or one of its words is very long.
+    """Encodes ASCII text by words, and other or very long text as a whole.
 
-    May be used from any thread.
+    `split` is the regular expression that matches words, `encode` the tokenizer's own encoder. May
+    be used from any thread.
     """
 
     def __init__(self, split: str, encode: Encode) -> None:
-        self._words = re.compile(split, re.ASCII).findall
+        self._find_words = re.compile(split, re.ASCII).findall
         self._encode = encode
-        self._known = _TwoGenerationCache(self._whole).__getitem__
-        self._known_after_space = _TwoGenerationCache(self._after_space).__getitem__
+        self._encode_word = _TwoGenerationCache(self._encode_whole).__getitem__
+        self._encode_after_space = _TwoGenerationCache(self._split_after_space).__getitem__
 
     def encode(self, text: str) -> TokenIds:
-        """The ids that the tokenizer itself gives."""
-        json = self._json(text)
+        """Return the ids that the tokenizer itself returns."""
+        json = self._encode_json(text)
         return TokenIds(json, json.count(b",") + 1 if json else 0)
 
-    def _json(self, text: str) -> bytes:
-        if len(text) > _LONGEST_TEXT or not text.isascii():
-            return self._whole(text)
+    def _encode_json(self, text: str) -> bytes:
+        if len(text) > _MAX_TEXT_CHARACTERS or not text.isascii():
+            return self._encode_whole(text)
         first, *others = text.split(" ")
-        if len(first) > _LONGEST_WORD_KEPT or first[-1:] in _WHITE_SPACE:
-            return self._by_words(text)
+        if len(first) > _MAX_CACHED_CHARACTERS or first[-1:] in _WHITE_SPACE:
+            return self._encode_words(text)
         try:
-            after = _joined(map(self._known_after_space, others))
+            rest = _join(map(self._encode_after_space, others))
         except _NotCacheable:
-            return self._by_words(text)
-        return _joined([self._by_words(first), after])
+            return self._encode_words(text)
+        return _join([self._encode_words(first), rest])
 
-    def _after_space(self, text: str) -> bytes:
-        if not 0 < len(text) <= _LONGEST_WORD_KEPT:
+    def _split_after_space(self, text: str) -> bytes:
+        if not 0 < len(text) <= _MAX_CACHED_CHARACTERS:
             raise _NotCacheable
         if text[0] in _WHITE_SPACE or text[-1] in _WHITE_SPACE:
             raise _NotCacheable
-        return self._by_words(" " + text)
+        return self._encode_words(" " + text)
 
-    def _by_words(self, text: str) -> bytes:
-        words = self._words(text)
-        if len(text) > _LONGEST_WORD_KEPT and len(max(words, key=len)) > _LONGEST_WORD_KEPT:
-            return self._whole(text)
-        return _joined(map(self._known, words))
+    def _encode_words(self, text: str) -> bytes:
+        words = self._find_words(text)
+        if len(text) > _MAX_CACHED_CHARACTERS and len(max(words, key=len)) > _MAX_CACHED_CHARACTERS:
+            return self._encode_whole(text)
+        return _join(map(self._encode_word, words))
 
-    def _whole(self, text: str) -> bytes:
+    def _encode_whole(self, text: str) -> bytes:
         return TokenIds.of(self._encode(text)).json
 
 
-def _joined(pieces: Iterable[bytes]) -> bytes:
-    # Some tokenizers have no token for some control characters: such a word has no ids at all.
+def _join(pieces: Iterable[bytes]) -> bytes:
+    # Some tokenizers have no token for some control characters: such a word has no ids.
     return b",".join(filter(None, pieces))
 
 
-class _NotCacheable(Exception):  # the way out of a lookup, not an error
-    """Text that has white space at one of its ends, or is very long."""
+class _NotCacheable(Exception):  # control flow out of a lookup, not an error
+    """The text starts or ends with white space, or is very long."""
 
 
 class _TwoGenerationCache(dict[str, bytes]):
-    """What was made of words, for those that came last.
+    """Caches the encoded form of recently used words.
 
-    When it is full, what it holds becomes the older half, which is looked at once more before
-    anything is made anew; so what is in use stays.
+    When the current generation is full, it becomes the old one. A word found in the old generation
+    moves back to the current one, so words in use stay.
     """
 
-    def __init__(self, make: Callable[[str], bytes]) -> None:
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
         super().__init__()
-        self._make = make
-        self._older: dict[str, bytes] = {}
+        self._encode = encode
+        self._old: dict[str, bytes] = {}
 
     def __missing__(self, word: str) -> bytes:
-        made = self._older.get(word) or self._make(word)
-        if len(self) >= _WORDS_KEPT // 2:
-            self._older = dict(self)
+        encoded = self._old.get(word) or self._encode(word)
+        if len(self) >= _MAX_CACHED_WORDS // 2:
+            self._old = dict(self)
             self.clear()
-        self[word] = made
-        return made
+        self[word] = encoded
+        return encoded
 
 
-def split_of(tokenizer: Tokenizer) -> str | None:
-    """How the tokenizer splits ASCII text into words; None where that is not known for sure."""
+def find_split_pattern(tokenizer: Tokenizer) -> str | None:
+    """Return the expression by which the tokenizer splits ASCII text; None if it is not certain."""
     if not isinstance(tokenizer.model, models.BPE) or tokenizer.model.dropout:
         return None
-    # Canonical composition leaves ASCII as it is.
+    # NFC leaves ASCII unchanged.
     if not isinstance(tokenizer.normalizer, normalizers.NFC | None):
         return None
     if tokenizer.pre_tokenizer is None:
         return None
     steps = json.loads(tokenizer.pre_tokenizer.__getstate__())
-    return _split_by(steps.get("pretokenizers", [steps]))
+    return _match_steps(steps.get("pretokenizers", [steps]))
 
 
-def _split_by(steps: list[dict[str, Any]]) -> str | None:
+def _match_steps(steps: list[dict[str, Any]]) -> str | None:
     match steps:
         case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
             return _GPT2_SPLIT

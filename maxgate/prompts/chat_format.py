@@ -1,21 +1,83 @@
-"""What a prompt format is: a fixed table of roles around text that cannot leave its place."""
+"""Chat formats: messages to token ids, with special tokens only where the format puts them."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final
 
 from maxgate.generation.request import Message, Role, TokenIds
 from maxgate.prompts.tokenizer import PromptTokenizer
 
+_CACHE_BYTES: Final = 8 * 2**20
 _ENTRY_BYTES: Final = 500
+_NO_IDS: Final = TokenIds(b"", 0)
+
+
+class ChatFormat:
+    """A model's chat format: turns of a role header, text and an end-of-turn token.
+
+    `headers` holds the ids of each role's header, `begin` the ids that every prompt starts with,
+    and `stop_token_ids` the tokens that end the assistant's turn. `call_tag` is the special token
+    that announces a tool call, if the model has one. Dialogues that do not start with a system
+    message get `default_system`, if given.
+
+    System prompts and the earlier turns of a chat come again with every request, so the ids of
+    recent turns are cached, up to a few megabytes. Methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PromptTokenizer,
+        *,
+        headers: Mapping[Role, TokenIds],
+        end_of_turn: TokenIds,
+        stop_token_ids: tuple[int, ...],
+        begin: TokenIds = _NO_IDS,
+        call_tag: int | None = None,
+        default_system: str | None = None,
+    ) -> None:
+        self.begin = begin
+        self.stop_token_ids = stop_token_ids
+        self.call_tag = call_tag
+        self.vocabulary_size = tokenizer.vocabulary_size
+        self.encode_text = tokenizer.encode
+        self._headers = headers
+        self._end_of_turn = end_of_turn
+        self._opening = [begin] if begin.length else []
+        self._default_system = (
+            None if default_system is None else Message("system", (default_system,))
+        )
+        self._cache = TurnCache(_CACHE_BYTES)
+
+    def encode(self, messages: Sequence[Message]) -> TokenIds:
+        """Encode the dialogue, followed by the header of the assistant's turn."""
+        pieces = list(self._opening)
+        if self._default_system is not None and not (messages and messages[0].role == "system"):
+            pieces.append(self._encode_turn(self._default_system))
+        pieces += [self._encode_turn(message) for message in messages]
+        pieces.append(self._headers["assistant"])
+        return TokenIds(b",".join([p.json for p in pieces]), sum([p.length for p in pieces]))
+
+    def _encode_turn(self, message: Message) -> TokenIds:
+        cached = self._cache.get(message)
+        if cached is not None:
+            return cached
+        text = map(self.encode_text, message.parts)
+        ids = TokenIds.join([self._headers[message.role], *text, self._end_of_turn])
+        self._cache.put(message, ids)
+        return ids
+
+    def characters_to_encode(self, messages: Sequence[Message]) -> int:
+        """Count the characters of the messages that are not cached."""
+        missing = [m for m in messages if m not in self._cache]
+        return sum([len(part) for message in missing for part in message.parts])
 
 
 class TurnCache:
-    """Keeps what was used last, in about `most_bytes` bytes; may be used from any thread."""
+    """Caches recently used turns in about `max_bytes` bytes; may be used from any thread."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._bytes = 0
         self._turns: OrderedDict[Message, TokenIds] = OrderedDict()
         self._lock = Lock()
@@ -24,17 +86,17 @@ class TurnCache:
         return message in self._turns
 
     def get(self, message: Message) -> TokenIds | None:
-        """The ids of a turn, which counts as used now."""
+        """Return the ids of a turn and mark it as used."""
         with self._lock:
             ids = self._turns.get(message)
             if ids is not None:
                 self._turns.move_to_end(message)
             return ids
 
-    def keep(self, message: Message, ids: TokenIds) -> None:
-        """Remember a turn, and forget those that were not used for longest; not if it fills all."""
-        size = _size(ids)
-        if size > self._most_bytes:
+    def put(self, message: Message, ids: TokenIds) -> None:
+        """Add a turn and evict the least recently used ones; ignore a turn over the whole size."""
+        size = _measure(ids)
+        if size > self._max_bytes:
             return
         with self._lock:
             before = len(self._turns)
@@ -42,84 +104,11 @@ class TurnCache:
             if len(self._turns) == before:  # another thread was faster
                 return
             self._bytes += size
-            while self._bytes > self._most_bytes:
-                _, forgotten = self._turns.popitem(last=False)
-                self._bytes -= _size(forgotten)
+            while self._bytes > self._max_bytes:
+                _, evicted = self._turns.popitem(last=False)
+                self._bytes -= _measure(evicted)
 
 
-def _size(ids: TokenIds) -> int:
+def _measure(ids: TokenIds) -> int:
     # Measured with tracemalloc: the objects of an entry, and the text that is its key.
     return _ENTRY_BYTES + len(ids.json) * 3 // 2
-
-
-_KEPT_BYTES = 8 * 2**20
-
-
-class ChatFormat(Protocol):
-    """Messages to a prompt that the assistant's turn follows.
-
-    `encode` may be called from any thread.
-    """
-
-    @property
-    def stop_token_ids(self) -> tuple[int, ...]:
-        """Tokens that end the assistant's turn."""
-        ...
-
-    @property
-    def begin(self) -> TokenIds:
-        """What every prompt of the model begins with."""
-        ...
-
-    @property
-    def call_tag(self) -> int | None:
-        """The special token that announces a tool call, if the model has one."""
-        ...
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Token ids are below it."""
-        ...
-
-    def encode(self, messages: Sequence[Message]) -> TokenIds:
-        """The whole prompt, ready for the engine."""
-        ...
-
-    def encode_text(self, text: str) -> TokenIds:
-        """Text alone, which no special token can be part of."""
-        ...
-
-    def characters_to_encode(self, messages: Sequence[Message]) -> int:
-        """How much text `encode` would have to look at that it does not remember."""
-        ...
-
-
-class TurnEncoder:
-    """Turns of the shape: header of the role, text, end of turn.
-
-    System prompts and the earlier turns of a chat come again with every request, so the ids of
-    recent turns are kept, up to a few megabytes.
-    """
-
-    def __init__(
-        self, tokenizer: PromptTokenizer, headers: Mapping[Role, TokenIds], end: TokenIds
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._headers = headers
-        self._end = end
-        self._known = TurnCache(_KEPT_BYTES)
-
-    def encode(self, message: Message) -> TokenIds:
-        """The ids of one turn."""
-        known = self._known.get(message)
-        if known is not None:
-            return known
-        text = map(self._tokenizer.encode, message.parts)
-        encoded = TokenIds.join([self._headers[message.role], *text, self._end])
-        self._known.keep(message, encoded)
-        return encoded
-
-    def characters_to_encode(self, messages: Sequence[Message]) -> int:
-        """The length of the turns that are not known yet."""
-        unknown = [m for m in messages if m not in self._known]
-        return sum([len(part) for message in unknown for part in message.parts])

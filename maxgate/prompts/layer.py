@@ -1,119 +1,89 @@
-"""The prompts layer: messages to token ids before, text to text and tool calls after."""
+"""The prompts layer: messages to token ids before the engine, stop strings after it."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
-from maxgate.generation.catalog import ServedModel
 from maxgate.generation.chunk import Chunk
-from maxgate.generation.collect import collect
-from maxgate.generation.json_schema import certain_prefix
-from maxgate.generation.request import GenerationRequest, ToolUse
+from maxgate.generation.errors import ContextLengthExceeded
+from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.prompts.chat_format import ChatFormat
-from maxgate.prompts.encode import is_quick, prompted, prompted_at_once
-from maxgate.prompts.stop_strings import trimmed
-from maxgate.tool_calling.layer import with_calls
-from maxgate.tool_calling.parser import ToolCallParser
-from maxgate.tool_calling.prompt import call_schema, closest_name, with_tools
-
-_TOKENS_OF_A_NAME = 24
-
-FormatOf = Callable[[ServedModel], ChatFormat | None]
+from maxgate.prompts.encode import (
+    MAX_CHARACTERS_ON_THE_LOOP,
+    check_engine_can_format,
+    encode_prompt,
+)
+from maxgate.prompts.stop_strings import trim_at_stop
 
 
 class PromptLayer:
-    """Formats prompts for models that have a format here; passes the others on as they came.
+    """Encodes prompts, makes responses start with the request's prefix, and applies stop strings.
 
-    Raises ContextLengthExceeded where prompt and `max_tokens` do not fit, before any engine is
-    asked, and InvalidRequest for token ids that the model does not have and for tools that have to
-    be called where neither engine nor prompt can bring that about.
+    `formats` maps the engine's names of models to their chat formats. Prompts of other models are
+    formatted by the engine, without the prefix.
+
+    Raises ContextLengthExceeded before the engine is called if prompt and `max_tokens` do not fit,
+    and InvalidRequest for token ids outside the vocabulary.
     """
 
-    def __init__(self, inner: Backend, format_of: FormatOf) -> None:
+    def __init__(self, inner: Backend, formats: Mapping[str, ChatFormat]) -> None:
         self._inner = inner
-        self._format_of = format_of
+        self._formats = formats
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The answer without its stop string, and with the tool calls in it found."""
-        chat_format = self._format_of(request.model)
-        if chat_format is not None and not _is_changed_after(request) and is_quick(request):
-            # Most requests: nothing to wait for before, and nothing to do after.
-            return self._inner.stream(prompted_at_once(request, chat_format))
-        return self._changed(request, chat_format)
+        """Stream the response up to the first stop string."""
+        model = request.model
+        chat_format = None if model.prompt == "engine" else self._formats.get(model.engine_name)
+        if request.sampling.stop:
+            return self._stream(request, chat_format)
+        if chat_format is None:
+            check_engine_can_format(request)
+            return self._inner.stream(request)
+        # Most requests: a short dialogue is encoded at once, and the response passes unchanged.
+        if request.raw_prompt is None and not request.prefix:
+            characters = sum([len(part) for m in request.messages for part in m.parts])
+            if characters <= MAX_CHARACTERS_ON_THE_LOOP:
+                return self._inner.stream(_with_prompt(request, chat_format))
+        return self._stream(request, chat_format)
 
-    async def _changed(
+    async def _stream(
         self, request: GenerationRequest, chat_format: ChatFormat | None
     ) -> AsyncGenerator[Chunk]:
-        use, opening, spent = request.tool_use, "", 0
-        if use is not None or any(message.calls for message in request.messages):
-            messages = with_tools(request.messages, use, request.model.tool_style)
-            request = request._replace(messages=messages)
-        if use is not None and use.forced:
-            request, opening, spent = await self._forced(request, chat_format, use)
-        prefix = request.prefix
-        request = await prompted(request, chat_format)
-        stops = request.sampling.stop
-        if stops or use is not None:
-            # Only a stream can be left where the answer is to end, with its tokens counted.
-            request = request._replace(stream=True)
-        chunks = self._inner.stream(request)
-        if prefix and request.prompt_token_ids is not None and not opening:
-            chunks = _begun(chunks, prefix)
+        stops, prefix = request.sampling.stop, request.prefix
+        if chat_format is None:
+            check_engine_can_format(request)
+        else:
+            prompt = await encode_prompt(request, chat_format)
+            request = _with_prompt(request, chat_format, prompt)
+        # Only a stream can be left early with its tokens counted (ADR 3).
+        chunks = self._inner.stream(request._replace(stream=True) if stops else request)
         if stops:
-            chunks = trimmed(chunks, stops)
-        if use is not None:
-            parser = ToolCallParser(use.tools, parallel=use.parallel and not opening)
-            tag = None if chat_format is None else chat_format.call_tag
-            chunks = with_calls(chunks, parser, tag=tag, opening=opening, spent=spent)
+            chunks = trim_at_stop(chunks, stops)
+        if prefix and chat_format is not None:
+            chunks = _prepend(prefix, chunks)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
-    async def _forced(
-        self, request: GenerationRequest, chat_format: ChatFormat | None, use: ToolUse
-    ) -> tuple[GenerationRequest, str, int]:
-        """The request that leads to a call for sure, and what the model is made to begin with.
 
-        The number is of the tokens that this took already.
-        """
-        spent = 0
-        tools = [tool for tool in use.tools if tool.name in use.forced]
-        if request.model.capabilities.grammar:
-            return request._replace(grammar=call_schema(tools)), "", spent
-        if chat_format is None:
-            raise InvalidRequest(
-                "Unsupported parameter: 'tool_choice': the engine formats this model's prompts and "
-                "runs without a grammar, so that no call can be made sure of. Its operator can "
-                "start MAX with --enable-structured-output, or give the model a card.",
-                param="tool_choice",
-                code="unsupported_parameter",
-            )
-        if len(tools) > 1:
-            name, spent = await self._chosen_name(request, chat_format, use.forced)
-            tools = [tool for tool in tools if tool.name == name]
-        arguments = certain_prefix({"type": "object", **tools[0].parameters})
-        opening = f'{{"name": "{tools[0].name}", "parameters": {arguments}'
-        return request._replace(prefix=opening), opening, spent
-
-    async def _chosen_name(
-        self, request: GenerationRequest, chat_format: ChatFormat, names: Sequence[str]
-    ) -> tuple[str, int]:
-        sampling = request.sampling._replace(
-            temperature=0, max_tokens=_TOKENS_OF_A_NAME, logprobs=None, stop=()
+def _with_prompt(
+    request: GenerationRequest, chat_format: ChatFormat, prompt: TokenIds | None = None
+) -> GenerationRequest:
+    if prompt is None:
+        prompt = chat_format.encode(request.messages)
+    limit, max_tokens = request.model.context_length, request.sampling.max_tokens
+    if prompt.length + (max_tokens or 1) > limit:
+        raise ContextLengthExceeded(
+            limit=limit,
+            prompt_tokens=prompt.length,
+            max_tokens=max_tokens,
+            param="messages" if request.raw_prompt is None else "prompt",
         )
-        asked = request._replace(prefix='{"name": "', sampling=sampling, stream=False)
-        completion = await collect(self._inner, await prompted(asked, chat_format))
-        name = closest_name(completion.choices[0].text, names)
-        return name, completion.usage.completion
+    return request._replace(prompt_token_ids=prompt, stop_token_ids=chat_format.stop_token_ids)
 
 
-def _is_changed_after(request: GenerationRequest) -> bool:
-    return bool(request.sampling.stop or request.prefix) or request.tool_use is not None
-
-
-async def _begun(chunks: AsyncGenerator[Chunk], prefix: str) -> AsyncGenerator[Chunk]:
+async def _prepend(prefix: str, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
     async with aclosing(chunks):
         async for chunk in chunks:
             yield replace(chunk, text=prefix + chunk.text) if prefix else chunk

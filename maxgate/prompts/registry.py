@@ -1,15 +1,16 @@
-"""The prompt formats of the models that are served, loaded as their tokenizers appear."""
+"""The chat and embedding formats of the models served, loaded when their tokenizers appear."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 from tokenizers import Tokenizer
 
-from maxgate.errors import ConfigurationError, ModelFileError, UpstreamUnavailable
+from maxgate.errors import ConfigurationError, UpstreamUnavailable
 from maxgate.generation.catalog import ServedModel
+from maxgate.gguf.errors import ModelFileError
 from maxgate.model_cards.card import ModelCard
 from maxgate.prompts.chat_format import ChatFormat
 from maxgate.prompts.chatml import ChatMLFormat
@@ -20,37 +21,34 @@ from maxgate.prompts.tokenizer import load_tokenizer
 _log = structlog.get_logger()
 
 
-class FindsTokenizers(Protocol):
-    """Where tokenizers are on this machine."""
+class TokenizerFinder(Protocol):
+    """Finds tokenizer files on this machine."""
 
     def find_tokenizer(self, reference: str) -> Path | None:
-        """The file for a card's `tokenizer`, or None where it is not here yet."""
+        """Return the file that a card's `tokenizer` refers to; None if it is not there yet."""
         ...
 
 
 class PromptFormats:
-    """One format per card that names one."""
+    """The chat formats of the models that have a card.
 
-    def __init__(self, cards: Sequence[ModelCard], files: FindsTokenizers) -> None:
+    `by_engine_name` maps the engine's names of models to formats, and grows as formats are loaded.
+    """
+
+    def __init__(self, cards: Sequence[ModelCard], files: TokenizerFinder) -> None:
         self._cards = {card.served_model_name: card for card in cards}
         self._files = files
         self._formats: dict[str, ChatFormat] = {}
-        self._announced: set[str] = set()
+        self.by_engine_name: Mapping[str, ChatFormat] = self._formats
+        self._logged: set[str] = set()
         self._loading = asyncio.Lock()
 
     def has(self, card: ModelCard) -> bool:
-        """Whether the card's format is ready."""
+        """Whether the card's format is loaded."""
         return card.served_model_name in self._formats
 
-    def of(self, model: ServedModel) -> ChatFormat | None:
-        """The format for a model's prompts, or None where the engine is to format them."""
-        return None if model.prompt == "engine" else self._formats.get(model.engine_name)
-
     async def prepare(self, names: Collection[str]) -> None:
-        """Load what these models need and is there; say once what is not.
-
-        `names` are what engines call them.
-        """
+        """Load the formats of models, by the engine's names, and log once what is missing."""
         async with self._loading:
             for name in names:
                 if name not in self._formats:
@@ -59,26 +57,26 @@ class PromptFormats:
     async def _prepare(self, name: str) -> None:
         card = self._cards.get(name)
         if card is None:
-            self._announce(name, "no model card names it")
+            self._log_once(name, "it has no model card")
         elif card.prompt == "engine":
-            self._announce(name, "its card says so")
+            self._log_once(name, "its card says 'prompt: engine'")
         elif (file := self._files.find_tokenizer(card.tokenizer)) is None:
-            self._announce(name, f"its tokenizer {card.tokenizer} is not here yet")
+            self._log_once(name, f"its tokenizer {card.tokenizer} is not here yet")
         else:
             try:
-                self._formats[name] = await asyncio.to_thread(_load, card, file)
+                self._formats[name] = await asyncio.to_thread(_load_chat_format, card, file)
             except (ConfigurationError, ModelFileError) as error:
-                self._announce(name, str(error))
+                self._log_once(name, str(error))
             else:
-                _log.info("prompts are formatted here", model=card.name, prompt=card.prompt)
+                _log.info("chat template loaded", model=card.name, prompt=card.prompt)
 
-    def _announce(self, name: str, reason: str) -> None:
-        if name not in self._announced:
-            self._announced.add(name)
+    def _log_once(self, name: str, reason: str) -> None:
+        if name not in self._logged:
+            self._logged.add(name)
             _log.warning("prompts are formatted by the engine", model=name, reason=reason)
 
 
-def _load(card: ModelCard, file: Path) -> ChatFormat:
+def _load_chat_format(card: ModelCard, file: Path) -> ChatFormat:
     tokenizer = load_tokenizer(file)
     if card.prompt == "llama3":
         return Llama3Format(tokenizer)
@@ -86,24 +84,21 @@ def _load(card: ModelCard, file: Path) -> ChatFormat:
 
 
 class EmbeddingFormats:
-    """One format per card whose task is embeddings.
+    """The formats of the embedding models that have a card.
 
-    There is no way around them, as there is for prompts: MAX counts no tokens and does not survive
-    ids that it does not know.
+    Embedding models are not served without one: MAX counts no tokens for them and crashes on token
+    ids outside the vocabulary.
     """
 
-    def __init__(self, cards: Sequence[ModelCard], files: FindsTokenizers) -> None:
+    def __init__(self, cards: Sequence[ModelCard], files: TokenizerFinder) -> None:
         self._cards = {c.served_model_name: c for c in cards if c.task == "embeddings"}
         self._files = files
         self._formats: dict[str, EmbeddingFormat] = {}
         self._problems: dict[str, str] = {}
         self._loading = asyncio.Lock()
 
-    def of(self, model: ServedModel) -> EmbeddingFormat:
-        """The format for a model's inputs.
-
-        Raises UpstreamUnavailable where its tokenizer is not here yet.
-        """
+    def find(self, model: ServedModel) -> EmbeddingFormat:
+        """Return the format of the model; raise UpstreamUnavailable if it is not loaded yet."""
         found = self._formats.get(model.engine_name)
         if found is None:
             raise UpstreamUnavailable(
@@ -112,13 +107,13 @@ class EmbeddingFormats:
         return found
 
     def others(self, names: Collection[str]) -> list[str]:
-        """Those of the names that are not models for embeddings."""
+        """Return the names that are not those of embedding models."""
         return [name for name in names if name not in self._cards]
 
     async def prepare(self, names: Collection[str]) -> None:
-        """Load what these models need and is there; say once what is not.
+        """Load the formats of embedding models, by the engine's names, and log what is missing.
 
-        `names` are what engines call them; those of other models are passed over.
+        Names of other models are ignored.
         """
         async with self._loading:
             for name in names:
@@ -142,9 +137,9 @@ class EmbeddingFormats:
             _log.warning("embeddings cannot be served", model=card.name, reason=problem)
 
 
-def _load_embedding_format(file: Path, limit: int) -> EmbeddingFormat:
+def _load_embedding_format(file: Path, max_tokens: int) -> EmbeddingFormat:
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception
         raise ConfigurationError(f"{file} cannot be read as a tokenizer: {error}") from error
-    return EmbeddingFormat(tokenizer, limit=limit)
+    return EmbeddingFormat(tokenizer, max_tokens=max_tokens)

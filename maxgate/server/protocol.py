@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maxgate.api.disconnect import EXTENSION
 from maxgate.api.errors import encode_error
-from maxgate.api.header_limits import MAX_HEADER_BYTES, check_host, check_size
+from maxgate.api.header_limits import MAX_HEADER_BYTES, check_host, check_size, is_valid_host
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import BufferedTransport, WriteBuffer
@@ -70,6 +70,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._is_reading_request = True
         self._timer = IdleTimer(self.loop, self._handle_timeout)
         self._is_lost = False
+        self._is_closing: Callable[[], bool] = bool
         self._bytes_in_read = 0
         self._header_bytes = 0
         self._refusal: GatewayError | None = None
@@ -84,6 +85,7 @@ class GatewayProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(BufferedTransport(transport, self._writes))
+        self._is_closing = transport.is_closing
         self._start_reading()
 
     @override
@@ -95,6 +97,7 @@ class GatewayProtocol(HttpToolsProtocol):
         # Break reference cycles: freeing them by garbage collection would pause every request.
         self._timer.close()
         self.scope = self.cycle = self._on_disconnect = None  # type: ignore[assignment]
+        self._is_closing = bool
         self.pipeline.clear()
 
     @override
@@ -121,7 +124,9 @@ class GatewayProtocol(HttpToolsProtocol):
             # Headers that arrived in one small read cannot be too large.
             if self._bytes_in_read > MAX_HEADER_BYTES or self._header_bytes >= 0:
                 check_size(self.url, self.headers)
-            check_host(self.headers)
+            hosts = [value for name, value in self.headers if name == b"host"]
+            if len(hosts) != 1 or not is_valid_host(hosts[0]):
+                check_host(self.headers)
         except GatewayError as error:
             self._refusal = error
             raise  # the parser stops, and send_400_response is called
@@ -175,7 +180,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         # As uvicorn's, but with one timer per connection instead of one per idle period.
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:

@@ -16,6 +16,8 @@ class ResponseCycle(RequestResponseCycle):
     responses guarantee the former, `_send_head` checks the latter once for all headers.
     """
 
+    _held_head = b""
+
     @override
     async def send(self, message: MutableMapping[str, Any]) -> None:  # type: ignore[override]
         if self.flow.write_paused and not self.disconnected:
@@ -49,7 +51,10 @@ class ResponseCycle(RequestResponseCycle):
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) + (not self.keep_alive):
             raise RuntimeError("a response header contains a line break")
-        self.transport.write(head)
+        if self.expected_content_length:
+            self._held_head = head  # goes out with the body, which follows at once
+        else:
+            self.transport.write(head)
 
     def _send_body(self, body: bytes, more: bool) -> None:
         if not self.response_started or self.response_complete:
@@ -58,12 +63,14 @@ class ResponseCycle(RequestResponseCycle):
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             self.transport.write(chunk if more else chunk + b"0\r\n\r\n")
         elif self.scope["method"] == "HEAD":
+            self.transport.write(self._held_head)
             self.expected_content_length = 0
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:
                 raise RuntimeError("the response body is longer than its Content-Length")
-            self.transport.write(body)
+            self.transport.write(self._held_head + body)
+            self._held_head = b""
         if not more:
             self._finish()
 

@@ -1,12 +1,14 @@
-"""A value that shows what a schema asks for."""
+"""An example value of a schema: small models copy one better than they read a schema."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from maxgate.generation.json_schema import resolve_ref
 
-_DEEPEST: Final = 8
-_MOST_VALUES: Final = 500
+_MAX_DEPTH: Final = 8
+_MAX_VALUES: Final = 500
 
 _EXAMPLES: Final[Mapping[str, Any]] = {
     "string": "...",
@@ -17,63 +19,71 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
 }
 
 
-def example(schema: Mapping[str, Any]) -> Any:
-    """A value of the schema's shape: small models copy one better than they read a schema.
+def write_instruction(schema: Mapping[str, Any]) -> str:
+    """Write the instruction that asks a model without a grammar for JSON of this schema."""
+    if not schema.get("properties"):
+        return "Answer with one JSON object and nothing else."
+    example = orjson.dumps(make_example(schema)).decode()
+    return f"Answer with one JSON object and nothing else, such as {example}"
 
-    References within the schema are followed; what is nested deeper than 8 levels is left out, and
-    so is all that follows after 500 values.
+
+def make_example(schema: Mapping[str, Any]) -> Any:
+    """Make a value of the schema's shape.
+
+    References within the schema are followed. Values nested deeper than 8 levels are replaced by
+    "...", and properties after the first 500 values are left out.
     """
-    return _Example(schema).of(schema, _DEEPEST)
+    return _ExampleBuilder(schema).build(schema, _MAX_DEPTH)
 
 
-class _Example:
+class _ExampleBuilder:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._left = _MOST_VALUES
+        self._values_left = _MAX_VALUES
 
-    def of(self, schema: Any, depth: int) -> Any:
-        self._left -= 1
+    def build(self, schema: Any, depth: int) -> Any:
+        self._values_left -= 1
         if not isinstance(schema, dict) or depth == 0:
             return "..."
-        if (known := _given(schema)) is not None:
-            return known
-        inner = _inner(schema, self._root)
+        if (given := _find_given_value(schema)) is not None:
+            return given
+        inner = _find_subschema(schema, self._root)
         if inner is not None:
-            return self.of(inner, depth - 1)
-        kinds = schema.get("type", "object" if "properties" in schema else "string")
-        kind = kinds[0] if isinstance(kinds, list) and kinds else kinds
+            return self.build(inner, depth - 1)
+        types = schema.get("type", "object" if "properties" in schema else "string")
+        kind = types[0] if isinstance(types, list) and types else types
         if kind == "array":
-            return [self.of(schema.get("items"), depth - 1)]
+            return [self.build(schema.get("items"), depth - 1)]
         if kind == "object":
-            return self._object(schema.get("properties"), depth)
+            return self._build_object(schema.get("properties"), depth)
         return _EXAMPLES.get(kind, "...") if isinstance(kind, str) else "..."
 
-    def _object(self, properties: Any, depth: int) -> dict[str, Any]:
+    def _build_object(self, properties: Any, depth: int) -> dict[str, Any]:
         value: dict[str, Any] = {}
         for name, schema in properties.items() if isinstance(properties, dict) else ():
-            if self._left <= 0:
+            if self._values_left <= 0:
                 break
-            value[name] = self.of(schema, depth - 1)
+            value[name] = self.build(schema, depth - 1)
         return value
 
 
-def _given(schema: Mapping[str, Any]) -> Any:
-    for word in ("const", "default"):
-        if schema.get(word) is not None:
-            return schema[word]
-    for word in ("enum", "examples"):
-        values = schema.get(word)
+def _find_given_value(schema: Mapping[str, Any]) -> Any:
+    for keyword in ("const", "default"):
+        if schema.get(keyword) is not None:
+            return schema[keyword]
+    for keyword in ("enum", "examples"):
+        values = schema.get(keyword)
         if isinstance(values, list) and values:
             return values[0]
     return None
 
 
-def _inner(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+def _find_subschema(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     reference = schema.get("$ref")
     if isinstance(reference, str):
         return resolve_ref(reference, root)
-    for word in ("anyOf", "oneOf", "allOf"):
-        options = schema.get(word)
+    for keyword in ("anyOf", "oneOf", "allOf"):
+        options = schema.get(keyword)
         if isinstance(options, list) and options:
             return options[0]
     return None

@@ -1,5 +1,6 @@
-"""The structured layer: answers that have to be JSON, by grammar or by trying again."""
+"""The structured output layer: JSON responses by grammar, or by validation and retries."""
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -10,132 +11,135 @@ from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
 from maxgate.generation.collect import CompletedChoice, collect
 from maxgate.generation.errors import OutputValidationFailed
-from maxgate.generation.json_schema import certain_prefix
+from maxgate.generation.json_schema import JsonValidator, certain_prefix
 from maxgate.generation.request import GenerationRequest, Message
-from maxgate.structured_output.schema import Checker, first_value
+from maxgate.generation.retry import Attempts
+from maxgate.structured_output.example import write_instruction
 
-TRIES: Final = 3
-
-
-def retry_request(request: GenerationRequest, number: int) -> GenerationRequest:
-    """The request for the try of this number, from 0; its seed goes with the number."""
-    if number == 0:
-        return request
-    sampling = request.sampling.with_seed_offset(number)
-    # At temperature 0 the same answer would come again.
-    warmer = max(sampling.temperature, 0.3 * number)
-    return request._replace(sampling=sampling._replace(temperature=warmer))
+_DECODER: Final = json.JSONDecoder()
 
 
 class StructuredOutputFailed(OutputValidationFailed):
-    """The model gave no JSON that fits, however often it was asked."""
+    """No attempt produced JSON that matches the schema."""
 
     default_code = "structured_output_failed"
 
-    def __init__(self, *, tries: int, cut: bool) -> None:
+    def __init__(self, *, attempts: int, truncated: bool) -> None:
         reason = (
-            "the answer did not fit into 'max_tokens'" if cut else "no answer fitted the schema"
+            "the response did not fit into 'max_tokens'"
+            if truncated
+            else "no response matched the schema"
         )
         super().__init__(
-            f"The model did not produce the JSON that 'response_format' asks for: {reason} "
-            f"(tries: {tries}).",
+            f"The model did not produce the JSON that 'response_format' requires: {reason} "
+            f"(attempts: {attempts}).",
             param="response_format",
         )
 
 
 class StructuredOutputLayer:
-    """Hands the schema to engines that keep to it.
+    """Passes the schema on as a grammar, or validates the response and retries.
 
-    Where the engine cannot, the model's card decides: `refuse`, or `retry`, which asks for JSON in
-    the prompt, checks the answer and asks again. An answer that does not fit is never passed on.
+    Without a grammar the model card decides: `refuse`, or `retry`, which adds an example to the
+    prompt and returns only a response that matches the schema.
 
-    Raises InvalidRequest for schemas that are none and where the card refuses, and
-    StructuredOutputFailed where no try gave an answer that fits.
+    Raises InvalidRequest for invalid schemas and for cards that refuse, and StructuredOutputFailed
+    when all attempts fail validation.
     """
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The answer; one that had to be checked comes in one piece."""
+        """Stream the response; a response that needs validation comes as one chunk."""
         output, tools = request.output, request.tool_use
         if output is None or (tools is not None and tools.forced):
             return self._inner.stream(request)
-        checker = Checker(output.schema)
-        # A grammar would leave no room for a call.
+        validator = JsonValidator(
+            output.schema, subject="response_format", param="response_format.json_schema.schema"
+        )
+        # A grammar would rule out tool calls.
         if request.model.capabilities.grammar and tools is None:
             grammar = output.schema or {"type": "object"}
             return self._inner.stream(request._replace(grammar=grammar))
         if request.model.structured_output == "refuse":
-            raise _refusal()
-        prefix = certain_prefix(output.schema) if tools is None else ""
-        return self._tries(request._replace(prefix=prefix), checker)
+            raise InvalidRequest(
+                "Unsupported parameter: 'response_format': the engine of this model runs without "
+                "a grammar. Its operator can start MAX with --enable-structured-output (GPU), or "
+                "set 'structured_output: retry' in the model card.",
+                param="response_format",
+                code="unsupported_parameter",
+            )
+        instructed = request._replace(
+            messages=_add_instruction(request.messages, write_instruction(output.schema)),
+            prefix=certain_prefix(output.schema) if tools is None else "",
+            stream=True,
+            output=None,
+        )
+        return self._stream_validated(instructed, validator)
 
-    async def _tries(self, request: GenerationRequest, checker: Checker) -> AsyncGenerator[Chunk]:
-        messages = _instructed(request.messages, checker)
-        asked = request._replace(messages=messages, stream=True, output=None)
-        spent = Usage(0, 0)
-        for number in range(TRIES):
-            completion = await collect(_UntilComplete(self._inner), retry_request(asked, number))
-            answer, spent = completion.choices[0], spent.with_attempt(completion.usage)
-            if answer.tool_calls:
-                yield _calling(answer, spent)
+    async def _stream_validated(
+        self, request: GenerationRequest, validator: JsonValidator
+    ) -> AsyncGenerator[Chunk]:
+        usage, attempts, backend = Usage(0, 0), Attempts(request), _FirstJsonValue(self._inner)
+        for attempt in attempts:
+            completion = await collect(backend, attempt)
+            choice, usage = completion.choices[0], usage.with_attempt(completion.usage)
+            if choice.tool_calls:
+                calls = choice.as_deltas()
+                yield Chunk(choice.text, choice.finish_reason, usage, tool_calls=calls)
                 return
-            if (text := first_value(answer.text)) and checker.accepts(text):
-                yield Chunk(text, "stop", spent, logprobs=_tokens_of(answer, text))
+            if (text := find_first_value(choice.text)) and validator.matches(text):
+                yield Chunk(text, "stop", usage, logprobs=_select_logprobs(choice, text))
                 return
-            if answer.finish_reason == "length" and request.sampling.max_tokens is not None:
-                break  # the room that the client gave was too small, and will be again
-        raise StructuredOutputFailed(tries=number + 1, cut=answer.finish_reason == "length")
+            truncated = choice.finish_reason == "length"
+            if truncated and request.sampling.max_tokens is not None:
+                break  # the client's limit would cut a retry too
+        raise StructuredOutputFailed(attempts=attempts.made, truncated=truncated)
 
 
-class _UntilComplete:
-    """Leaves an answer as soon as it holds a whole JSON value: small models go on and on."""
+class _FirstJsonValue:
+    """Ends a stream once it holds a complete JSON value: small models do not stop by themselves."""
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The chunks up to the end of the value."""
         text = ""
         async with aclosing(self._inner.stream(request)) as chunks:
             async for chunk in chunks:
                 text += chunk.text
-                if "}" in chunk.text and first_value(text) is not None:
+                if "}" in chunk.text and find_first_value(text) is not None:
                     yield replace(chunk, finish_reason="stop")
                     return
                 yield chunk
 
 
-def _instructed(messages: tuple[Message, ...], checker: Checker) -> tuple[Message, ...]:
+def find_first_value(text: str) -> str | None:
+    """Return the JSON value at the start of the text, without what follows; None without one."""
+    value = text.lstrip()
+    try:
+        _, end = _DECODER.raw_decode(value)
+    except (ValueError, RecursionError):
+        return None
+    return value[:end]
+
+
+def _add_instruction(messages: tuple[Message, ...], instruction: str) -> tuple[Message, ...]:
     if messages and messages[0].role == "system":
         first, *rest = messages
-        return (first._replace(parts=(*first.parts, "\n\n", checker.instruction)), *rest)
-    return (Message("system", (checker.instruction,)), *messages)
+        return (first._replace(parts=(*first.parts, "\n\n", instruction)), *rest)
+    return (Message("system", (instruction,)), *messages)
 
 
-def _tokens_of(answer: CompletedChoice, text: str) -> tuple[TokenLogprob, ...]:
-    """Those that are whole within the text; none stands for what the answer was begun with."""
-    space = len(answer.text) - len(answer.text.lstrip())
-    at = len(answer.text) - sum(len(token.token) for token in answer.logprobs)
-    within = []
-    for token in answer.logprobs:
+def _select_logprobs(choice: CompletedChoice, text: str) -> tuple[TokenLogprob, ...]:
+    """Select the tokens that lie entirely within `text`; a forced prefix has no tokens."""
+    leading_space = len(choice.text) - len(choice.text.lstrip())
+    at = len(choice.text) - sum(len(token.token) for token in choice.logprobs)
+    selected = []
+    for token in choice.logprobs:
         at += len(token.token)
-        if at > space + len(text):
+        if at > leading_space + len(text):
             break
-        within.append(token)
-    return tuple(within)
-
-
-def _calling(answer: CompletedChoice, usage: Usage) -> Chunk:
-    return Chunk(answer.text, answer.finish_reason, usage, tool_calls=answer.as_deltas())
-
-
-def _refusal() -> InvalidRequest:
-    return InvalidRequest(
-        "Unsupported parameter: 'response_format': the engine of this model runs without a "
-        "grammar. Its operator can start MAX with --enable-structured-output (GPU), or set "
-        "'structured_output: retry' in the model card.",
-        param="response_format",
-        code="unsupported_parameter",
-    )
+        selected.append(token)
+    return tuple(selected)

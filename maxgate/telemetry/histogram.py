@@ -6,8 +6,9 @@ sixteenth bound is a bound of OpenTelemetry's GenAI conventions (0.01 s, 0.02 s,
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
@@ -17,9 +18,6 @@ _LOWEST: Final = 0.01 / 2**7
 BUCKETS: Final = _OCTAVES * STEPS_PER_OCTAVE + 1
 """Number of buckets. The last one holds everything above the highest bound."""
 
-# log2(seconds / _LOWEST) * STEPS_PER_OCTAVE, with its constant part computed once.
-_OFFSET: Final = -math.log2(_LOWEST) * STEPS_PER_OCTAVE
-
 
 def upper_bound(bucket: int) -> float:
     """Inclusive upper bound of the bucket in seconds; infinite for the last one."""
@@ -28,12 +26,10 @@ def upper_bound(bucket: int) -> float:
     return float(_LOWEST * 2 ** (bucket / STEPS_PER_OCTAVE))
 
 
-def find_bucket(seconds: float) -> int:
-    """Index of the bucket for a duration."""
-    if seconds <= _LOWEST:
-        return 0
-    # Bounds are inclusive; the subtraction absorbs rounding errors.
-    return min(math.ceil(math.log2(seconds) * STEPS_PER_OCTAVE + _OFFSET - 1e-9), BUCKETS - 1)
+find_bucket: Callable[[float], int] = partial(
+    bisect_left, [upper_bound(bucket) for bucket in range(BUCKETS - 1)]
+)
+"""Index of the bucket for a duration in seconds; bounds are inclusive."""
 
 
 def percentile(counts: Sequence[int], percent: float) -> float | None:

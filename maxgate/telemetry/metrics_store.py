@@ -57,7 +57,9 @@ def make_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ConfigurationError(f"setting metrics_dir: {folder}: {error.strerror}") from error
+        raise ConfigurationError(
+            f"setting telemetry.metrics_dir: {folder}: {error.strerror}"
+        ) from error
 
 
 class MetricsStore(RequestSink):

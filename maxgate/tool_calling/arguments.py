@@ -1,78 +1,139 @@
-"""Values of a call's arguments, as models write them, and as JSON.
+"""Read the arguments of a call as they arrive, and emit them as JSON."""
 
-Models write JSON, Python literals, and mixtures of both.
-"""
-
-import ast
-import json
-import math
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-_WORDS: Final = {"true": "True", "false": "False", "null": "None"}
-_WORD_OR_STRING: Final = re.compile(
-    r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\b(?:true|false|null)\b""", re.DOTALL
-)
-_PYTHON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-}
-_UNREADABLE: Final = (ValueError, SyntaxError, RecursionError, MemoryError, TypeError)
+import orjson
+
+from maxgate.generation.chunk import ToolCallDelta
+from maxgate.tool_calling.coercion import Coercion
+from maxgate.tool_calling.patterns import NEXT_ARGUMENT, SPACE
+from maxgate.tool_calling.text_reader import PendingText, Reading, StringReader
+from maxgate.tool_calling.values import read_value, write_value
+
+Event = str | ToolCallDelta
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
+class CallEvents:
+    """Collects events until they are taken.
+
+    `unclosed` is the text that completes the last call's arguments to a JSON object; "" if they
+    are complete.
+    """
+
+    def __init__(self) -> None:
+        self.unclosed = ""
+        self._events: list[Event] = []
+        self._calls = 0
+
+    def take(self) -> list[Event]:
+        """Return all events since the last take."""
+        events, self._events = self._events, []
+        return events
+
+    def add_text(self, text: str) -> None:
+        """Add text that belongs to no call."""
+        self._events.append(text)
+
+    def begin_call(self, name: str) -> None:
+        """Begin a call of the tool with this name."""
+        self._events.append(ToolCallDelta(self._calls, name))
+        self._calls += 1
+
+    def add_arguments(self, json: str) -> None:
+        """Add a piece of the last call's arguments."""
+        if json:
+            self._events.append(ToolCallDelta(self._calls - 1, None, json))
+
+    def add_string(self, text: str) -> None:
+        """Add a piece of a string in the last call's arguments."""
+        self.add_arguments(orjson.dumps(text)[1:-1].decode())
+
+    def close(self) -> None:
+        """Complete the last call's arguments to a JSON object."""
+        self.add_arguments(self.unclosed)
+        self.unclosed = ""
 
 
-def _finite_number(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(text)
-    return number
+class NotACall(Exception):  # an event, not an error
+    """The text that was read as a call is not one from here on."""
 
 
-# Made once: `json.loads` and `json.dumps` make them anew for each value.
-_DECODER: Final = json.JSONDecoder(
-    strict=False, parse_constant=_no_constant, parse_float=_finite_number
-)
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_ASCII_ENCODER: Final = json.JSONEncoder(allow_nan=False)
-_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
+class ArgumentsReader:
+    """Reads arguments from the pending text and emits them as JSON.
 
+    `schemas` maps tool names to their parameters.
+    """
 
-def read_value(raw: str) -> Any:
-    """A JSON value or Python literal; text that is neither is taken as it stands."""
-    try:
-        return _DECODER.decode(raw)
-    except _UNREADABLE:
-        pass
-    try:
-        value = ast.literal_eval(_WORD_OR_STRING.sub(_as_python, raw))
-        _ENCODER.encode(value)
-    except _UNREADABLE:
-        return raw
-    return value
+    def __init__(
+        self, pending: PendingText, events: CallEvents, schemas: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self._in = pending
+        self._strings = StringReader(pending)
+        self._out = events
+        self._schemas = schemas
 
+    def read(self, name: str, opening: str | None) -> Reading:
+        """Read what follows the character that opened the arguments.
 
-def write_value(value: Any) -> str:
-    """The value as JSON; half of a surrogate pair, which UTF-8 cannot hold, stays escaped."""
-    written = _ENCODER.encode(value)
-    if written.isascii() or _HALF_A_PAIR.search(written) is None:
-        return written
-    return _ASCII_ENCODER.encode(value)
+        With any `opening` but a bracket or a quote, the arguments are empty. Raises NotACall if
+        the text cannot be arguments.
+        """
+        match opening:
+            case "{":
+                yield from self._read_members("}", Coercion(self._schemas[name]))
+            case "(":
+                yield from self._read_members(")", Coercion(self._schemas[name]))
+            case "'" | '"':
+                self._out.unclosed = "{}"
+                pieces: list[str] = []
+                yield from self._strings.read_rest(opening, pieces.append)
+                self.emit(name, read_value("".join(pieces)))
+            case _:
+                self._out.add_arguments("{}")
 
+    def emit(self, name: str, value: object) -> None:
+        """Emit complete arguments; a value that is not an object becomes an empty one."""
+        coercion = Coercion(self._schemas[name])
+        given = value.items() if isinstance(value, dict) else ()
+        coerced = {key: coercion.coerce(key, member) for key, member in given}
+        self._out.unclosed = write_value(coerced)
+        self._out.close()
 
-def _as_python(found: re.Match[str]) -> str:
-    return _WORDS.get(found[0], found[0])
+    def _read_members(self, closer: str, coercion: Coercion) -> Reading:
+        self._out.add_arguments("{")
+        self._out.unclosed = "}"
+        separator = ""
+        while True:
+            following = yield from self._in.match(NEXT_ARGUMENT[closer])
+            if following is None:
+                raise NotACall
+            self._in.at = following.end()
+            key = following["key"]
+            if key is None:
+                self._out.close()
+                return
+            if "\\" in key or '"' in key:
+                key = str(read_value(f'"{key}"'))
+            yield from self._read_member(separator, key, coercion)
+            separator = ", "
 
+    def _read_member(self, separator: str, key: str, coercion: Coercion) -> Reading:
+        label = f"{separator}{write_value(key)}: "
+        yield from self._in.skip(SPACE)
+        quote = self._in.text[self._in.at]
+        if quote in "\"'" and coercion.keeps_strings(key):
+            yield from self._stream_string(label, quote)
+            return
+        raw = yield from self._in.read_raw_value()
+        self._in.at += len(raw)
+        value = coercion.coerce(key, read_value(raw.strip()))
+        self._out.add_arguments(label + write_value(value))
 
-def is_a(value: Any, kind: Any) -> bool:
-    """Whether the value is of this type, in the words of JSON schemas."""
-    if isinstance(value, bool):  # which Python counts as an integer
-        return bool(kind == "boolean")
-    return isinstance(kind, str) and isinstance(value, _PYTHON_TYPES.get(kind, ()))
+    def _stream_string(self, label: str, quote: str) -> Reading:
+        self._in.at += 1
+        self._out.add_arguments(label + '"')
+        self._out.unclosed = '"}'
+        yield from self._strings.read_rest(quote, self._out.add_string)
+        self._out.add_arguments('"')
+        self._out.unclosed = "}"

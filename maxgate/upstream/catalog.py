@@ -39,7 +39,7 @@ class LiveCatalog:
                 raise no_engine_ready()
             raise ModelNotFound(name)
         if task not in {None, model.task}:
-            raise WrongModelForTask(model.name, does=model.task, asked=str(task))
+            raise WrongModelForTask(model.name, task=model.task, requested=str(task))
         return model
 
     def _default(self, task: Task | None) -> ServedModel:

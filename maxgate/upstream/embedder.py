@@ -34,7 +34,7 @@ class UpstreamEmbedder:
 
 
 class BatchingLayer:
-    """Splits requests with more than `embedding_batch` inputs.
+    """Splits requests with more than `embedding_batch_size` inputs.
 
     At most `embedding_concurrency` calls of a request run at once; one that fails cancels the
     others before its error is raised. Inputs of similar length share a call, because an engine pads
@@ -43,7 +43,7 @@ class BatchingLayer:
 
     def __init__(self, inner: Embedder, settings: UpstreamSettings) -> None:
         self._inner = inner
-        self._size = settings.embedding_batch
+        self._size = settings.embedding_batch_size
         self._concurrency = settings.embedding_concurrency
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:

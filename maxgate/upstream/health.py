@@ -56,7 +56,7 @@ class HealthMonitor:
         settings = self._settings
         while True:
             is_healthy = replica.state == "healthy"
-            interval = settings.probe_interval if is_healthy else settings.probe_interval_down
+            interval = settings.probe_interval if is_healthy else settings.unhealthy_probe_interval
             await asyncio.sleep(interval)
             await self.probe(replica)
 

@@ -1,36 +1,64 @@
-"""Settings of the connections to engines."""
+from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class ReplicaSettings(BaseModel):
+    """One item of `engines`; a plain string is its URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    """Base URL of the engine."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            is_http = parts.scheme in {"http", "https"} and parts.port != 0
+        except ValueError:  # an invalid port
+            is_http = False
+        if not is_http or not parts.hostname or any(character.isspace() for character in url):
+            raise ValueError(f"{url!r} is not a URL; write http://host:port")
+        return url
 
 
 class UpstreamSettings(BaseModel):
-    """Connections to engines, health checks and embedding calls; times in seconds."""
+    """Settings of the connections to engines; times in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     connect_timeout: float = Field(default=5, gt=0)
-    """Timeout for opening a connection to an engine."""
+    """Timeout for connecting to an engine."""
     first_token_timeout: float = Field(default=300, gt=0)
-    """Timeout for the first token of a stream, including the time the request queues in MAX."""
+    """Timeout for the first token of a stream, including the time the request is queued in MAX."""
     idle_timeout: float = Field(default=60, gt=0)
     """Timeout between two tokens of a stream."""
     response_timeout: float = Field(default=600, gt=0)
-    """Timeout for a response that is not streamed; the default of the OpenAI SDK is the same."""
+    """Timeout for a response that is not streamed; the OpenAI SDK has the same default."""
     cancel_grace: float = Field(default=1, ge=0)
-    """Keep a cancelled request's connection open this long after sending, so MAX notices it."""
+    """After a client disconnects, keep the connection to MAX open at least this long, so that MAX
+    notices the cancellation."""
     keepalive_expiry: float = Field(default=60, gt=0, lt=120)
-    """Close idle connections after this time; MAX closes them after 120 s."""
+    """Seconds before an idle connection is closed; MAX closes it after 120."""
     max_connections: int = Field(default=4096, ge=1)
     """Maximum number of connections per engine and worker process."""
     probe_interval: float = Field(default=5, gt=0)
     """Seconds between health checks of a healthy engine."""
-    probe_interval_down: float = Field(default=1, gt=0)
+    unhealthy_probe_interval: float = Field(default=1, gt=0)
     """Seconds between health checks of an unhealthy engine."""
     probe_timeout: float = Field(default=3, gt=0)
-    """Timeout of each health check."""
+    """Timeout of a health check."""
     capability_probe_timeout: float = Field(default=15, gt=0)
     """Timeout of each capability probe sent to a newly healthy engine."""
-    embedding_batch: int = Field(default=32, ge=1, le=2048)
-    """Maximum number of embedding inputs per engine call."""
+    embedding_batch_size: int = Field(default=32, ge=1, le=2048)
+    """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
     """Maximum number of concurrent engine calls per embeddings request."""

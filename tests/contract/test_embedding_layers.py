@@ -1,4 +1,4 @@
-"""The contract of every embedding layer: it ends as its inner calls end, with none running."""
+"""The contract of every embedding layer: end as the inner call ends, with no call left running."""
 
 import asyncio
 from array import array
@@ -21,18 +21,19 @@ from tests.fakes.requests import request_context, served_model
 
 LENGTHS = (2, 1, 3)
 VECTORS = tuple(array("f", [length]) for length in LENGTHS)
-ONE_BY_ONE = UpstreamSettings(embedding_batch=1, embedding_concurrency=1)
+ONE_BY_ONE = UpstreamSettings(embedding_batch_size=1, embedding_concurrency=1)
 
 
 class IdsFormat:
-    """A prompt format for inputs that are token ids."""
+    """Accepts inputs that are token ids already."""
 
-    def take(self, ids: Sequence[int], index: int) -> TokenIds:
+    def check(self, ids: Sequence[int], index: int) -> TokenIds:
+        """Return the ids as they are."""
         return TokenIds.of(list(ids))
 
 
 def find_format(_: object) -> Any:
-    """Return the same format for every model."""
+    """The format of every model."""
     return IdsFormat()
 
 
@@ -52,11 +53,11 @@ class Case(NamedTuple):
     tokens: int = sum(LENGTHS)
 
 
-LAYERS = embedding_layers(format_of=find_format, upstream=ONE_BY_ONE)
+LAYERS = embedding_layers(find_format=find_format, upstream=ONE_BY_ONE)
 CASES = {
     "telemetry": Case(EmbeddingTelemetryLayer),
-    "prompts": Case(partial(EmbeddingPromptLayer, format_of=find_format)),
-    "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch=8))),
+    "prompts": Case(partial(EmbeddingPromptLayer, find_format=find_format)),
+    "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch_size=8))),
     "a batch for each input": Case(partial(BatchingLayer, settings=ONE_BY_ONE), calls=3, tokens=0),
     "whole pipeline": Case(partial(build_embedding_pipeline, LAYERS), calls=3),
 }
@@ -68,14 +69,14 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_all_layers() -> None:
+def test_every_layer_has_a_case() -> None:
     """A layer added to the pipeline has to be added to this suite."""
     inner = FakeEmbedder()
     built = {type(layer(inner)) for layer in LAYERS}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
-async def test_end(case: Case) -> None:
+async def test_finish(case: Case) -> None:
     """The vectors come back in the order of the inputs."""
     inner = FakeEmbedder()
     response = await case.layer(inner).embed(embedding_request())
@@ -84,7 +85,7 @@ async def test_end(case: Case) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-async def test_error(case: Case, number: int) -> None:
+async def test_failure(case: Case, number: int) -> None:
     """The error of any inner call is raised, and no further call is made."""
     inner = FakeEmbedder(fails=min(number, case.calls))
     with pytest.raises(UpstreamError, match="boom"):
@@ -92,7 +93,7 @@ async def test_error(case: Case, number: int) -> None:
     assert (inner.ended, inner.running) == (min(number, case.calls), 0)
 
 
-async def test_cancelled(case: Case) -> None:
+async def test_cancellation(case: Case) -> None:
     """Cancelling the caller cancels the inner call."""
     inner = FakeEmbedder(hang=True)
     task = asyncio.create_task(case.layer(inner).embed(embedding_request()))

@@ -1,4 +1,4 @@
-"""`langchain-openai` works with the gateway in front of a fake MAX."""
+"""`langchain-openai` against the whole gateway in front of a fake MAX."""
 
 import asyncio
 from contextlib import aclosing
@@ -15,7 +15,7 @@ TEXT = "".join(ANSWER)
 
 
 async def test_ainvoke(gateway: Gateway) -> None:
-    """A response has its text, finish reason and usage."""
+    """Content, finish reason and usage arrive."""
     async with chat_model(gateway.url) as model:
         message = await model.ainvoke("Hello")
     assert (message.content, message.response_metadata["finish_reason"]) == (TEXT, "stop")
@@ -29,14 +29,14 @@ async def test_ainvoke(gateway: Gateway) -> None:
 
 
 async def test_invoke(gateway: Gateway) -> None:
-    """The synchronous call works too."""
+    """The synchronous client works."""
     async with chat_model(gateway.url) as model:
         message = await asyncio.to_thread(model.invoke, "Hello")
     assert message.content == TEXT
 
 
 async def test_astream(gateway: Gateway) -> None:
-    """A stream has its text, finish reason and usage."""
+    """Streamed pieces add up to the response, with usage."""
     async with chat_model(gateway.url, stream_usage=True) as model:
         pieces = [piece async for piece in model.astream("Hello")]
     whole = sum(pieces[1:], pieces[0])
@@ -47,21 +47,21 @@ async def test_astream(gateway: Gateway) -> None:
 
 
 async def test_errors(gateway: Gateway) -> None:
-    """Errors raise the exceptions of OpenAI's client."""
-    async with chat_model(gateway.url, "gpt-4") as model:
+    """Errors are the OpenAI SDK's own classes."""
+    async with chat_model(gateway.url, "gpt-4") as unknown:
         with pytest.raises(openai.NotFoundError) as not_found:
-            await model.ainvoke("Hello")
+            await unknown.ainvoke("Hello")
     assert (not_found.value.code, not_found.value.param) == ("model_not_found", "model")
-    async with chat_model(gateway.url, temperature=2.5) as model:
+    async with chat_model(gateway.url, temperature=2.5) as too_hot:
         with pytest.raises(openai.BadRequestError) as bad:
-            await model.ainvoke("Hello")
+            await too_hot.ainvoke("Hello")
     assert (bad.value.code, bad.value.param) == ("decimal_above_max_value", "temperature")
 
 
-async def test_stream_closed_early(
+async def test_early_close(
     start_gateway: StartGateway,
 ) -> None:
-    """Closing a stream early aborts the engine's request."""
+    """Closing the stream early cancels the request in the engine."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
     async with start_gateway(engine) as gateway, chat_model(gateway.url) as model:
         async with aclosing(model.astream("Hello")) as stream:

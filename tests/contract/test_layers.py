@@ -1,7 +1,7 @@
-"""The contract of every layer: it ends as its inner stream ends, and closes it at once."""
+"""The contract of every layer: end as the wrapped stream ends, and release all of it at once."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from maxgate.pipeline import build_pipeline, layers
 from maxgate.prompts.layer import PromptLayer
 from maxgate.structured_output.layer import StructuredOutputLayer
 from maxgate.telemetry.layer import TelemetryLayer
-from maxgate.tool_calling.strict import StrictCallsLayer
+from maxgate.tool_calling.layer import ToolCallingLayer, ToolParserLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
 from tests.fakes.requests import generation_request, served_model
@@ -29,6 +29,9 @@ WHOLE = Chunk('{"a": 1}', "stop", Usage(1, 2))
 PLAIN = generation_request(stream=True)
 JSON = PLAIN._replace(output=JsonOutput({}))
 STRICT = PLAIN._replace(tool_use=ToolUse((Tool("f", "", {"type": "object"}, strict=True),)))
+FORCED = PLAIN._replace(
+    tool_use=ToolUse((Tool("f", "", {}),), forced=("f",)),
+)
 GRAMMAR = replace(served_model(), capabilities=Capabilities(grammar=True))
 RETRY = replace(served_model(), structured_output="retry")
 
@@ -36,20 +39,22 @@ RETRY = replace(served_model(), structured_output="retry")
 class Case(NamedTuple):
     """A layer and a request that it handles.
 
-    `output` is the whole output for the inner chunks FIRST and LAST, `output_before_error` the
+    `output` is the whole output for the inner chunks FIRST and LAST, `output_before_failure` the
     output if the inner stream fails after FIRST. `streams` is the number of inner streams.
     """
 
     layer: Callable[[Backend], Backend]
     request: GenerationRequest
     output: Sequence[Chunk] = (FIRST, LAST)
-    output_before_error: Sequence[Chunk] = (FIRST,)
+    output_before_failure: Sequence[Chunk] = (FIRST,)
     streams: int = 1
 
 
 telemetry = partial(TelemetryLayer, clock=FakeClock())
-prompts = partial(PromptLayer, format_of=lambda _: None)
-whole_pipeline = partial(build_pipeline, layers(clock=FakeClock(), format_of=lambda _: None))
+prompts = partial(PromptLayer, formats={})
+tool_calling = partial(ToolCallingLayer, formats={})
+tool_parser = partial(ToolParserLayer, formats={})
+whole_pipeline = partial(build_pipeline, layers(clock=FakeClock(), formats={}))
 CASES = {
     "telemetry": Case(telemetry, PLAIN),
     "one choice": Case(FanOutLayer, PLAIN),
@@ -60,13 +65,16 @@ CASES = {
         [FIRST, replace(FIRST, choice=1)],
         streams=2,
     ),
-    "strict tools": Case(StrictCallsLayer, STRICT),
+    "strict tools": Case(tool_calling, STRICT),
     "strict tools, not streamed": Case(
-        StrictCallsLayer, STRICT._replace(stream=False), output_before_error=()
+        tool_calling, STRICT._replace(stream=False), output_before_failure=()
     ),
+    "forced tool": Case(tool_calling, FORCED._replace(model=GRAMMAR)),
+    "tool parser": Case(tool_parser, STRICT),
+    "tool parser without tools": Case(tool_parser, PLAIN),
     "structured output by grammar": Case(StructuredOutputLayer, JSON._replace(model=GRAMMAR)),
     "structured output by retry": Case(
-        StructuredOutputLayer, JSON._replace(model=RETRY), [WHOLE], output_before_error=()
+        StructuredOutputLayer, JSON._replace(model=RETRY), [WHOLE], output_before_failure=()
     ),
     "prompts": Case(prompts, PLAIN),
     "prompts with stop strings": Case(prompts, generation_request(stream=True, stop=("never",))),
@@ -80,14 +88,30 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_all_layers() -> None:
+def test_every_layer_has_a_case() -> None:
     """A layer added to the pipeline has to be added to this suite."""
     inner = FakeBackend([])
-    built = {type(layer(inner)) for layer in layers(clock=FakeClock(), format_of=lambda _: None)}
+    built = {type(layer(inner)) for layer in layers(clock=FakeClock(), formats={})}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
-async def test_end(case: Case) -> None:
+@pytest.mark.parametrize(
+    "layer", [FanOutLayer, tool_calling, StructuredOutputLayer, tool_parser, prompts]
+)
+async def test_nothing_to_do(layer: Callable[[Backend], Backend]) -> None:
+    """A layer that takes no part in a request returns the inner stream, at no cost per chunk."""
+    stream = FakeBackend([]).stream(PLAIN)
+
+    class FixedStream(Backend):
+        def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+            assert request is PLAIN
+            return stream
+
+    assert layer(FixedStream()).stream(PLAIN) is stream
+    await stream.aclose()
+
+
+async def test_finish(case: Case) -> None:
     """The inner stream is closed by the time the last chunk has been read."""
     inner = FakeBackend([FIRST, LAST])
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
@@ -97,20 +121,20 @@ async def test_end(case: Case) -> None:
     assert inner.ended == case.streams
 
 
-async def test_error(case: Case) -> None:
+async def test_failure(case: Case) -> None:
     """The inner error is raised after the chunks before it, with the inner stream closed."""
     inner = FakeBackend([FIRST, UpstreamError("gone")])
     output = []
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
         with pytest.raises(UpstreamError, match="gone"):
             async for chunk in chunks:
-                output.append(chunk)  # noqa: PERF401  # the error would discard a comprehension
+                output.append(chunk)  # noqa: PERF401  # a comprehension would lose them
         assert inner.ended == case.streams
-    assert sorted(output, key=lambda chunk: chunk.choice) == list(case.output_before_error)
+    assert sorted(output, key=lambda chunk: chunk.choice) == list(case.output_before_failure)
     assert inner.ended == case.streams
 
 
-async def test_closed_early(case: Case) -> None:
+async def test_early_close(case: Case) -> None:
     """Closing the layer's stream closes the inner one."""
     inner = FakeBackend([FIRST, LAST])
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
@@ -119,7 +143,7 @@ async def test_closed_early(case: Case) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1])
-async def test_cancelled(case: Case, before: int) -> None:
+async def test_cancellation(case: Case, before: int) -> None:
     """Cancelling the reader closes the inner stream, before and after its first chunk."""
     inner = FakeBackend([*(FIRST, LAST)[:before], FakeBackend.SILENCE])
 

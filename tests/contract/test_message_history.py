@@ -1,4 +1,4 @@
-"""Clients send messages that they have read back as history, with fields of responses."""
+"""Responses sent back as history: SDKs add fields that requests do not have."""
 
 from typing import Any
 
@@ -15,31 +15,27 @@ PLAIN = {"role": "assistant", "content": "".join(ANSWER)}
 
 
 async def read_created(client: openai.AsyncOpenAI) -> Any:
-    """Read a message of a completion."""
     completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
     return completion.choices[0].message
 
 
 async def read_dumped(client: openai.AsyncOpenAI) -> Any:
-    """Read a message as a dictionary."""
     return (await read_created(client)).model_dump()
 
 
 async def read_parsed(client: openai.AsyncOpenAI) -> Any:
-    """Read a message of a read_parsed completion."""
     completion = await client.chat.completions.parse(model="smollm2", messages=HELLO)
     return completion.choices[0].message
 
 
 async def read_streamed(client: openai.AsyncOpenAI) -> Any:
-    """Read a message of a stream."""
     async with client.chat.completions.stream(model="smollm2", messages=HELLO) as stream:
         return (await stream.get_final_completion()).choices[0].message
 
 
 @pytest.mark.parametrize("read", [read_created, read_dumped, read_parsed, read_streamed])
-async def test_openai(gateway: Gateway, read: Any) -> None:
-    """OpenAI's Python client sends its message back, and the prompt is that of a plain message."""
+async def test_openai_python(gateway: Gateway, read: Any) -> None:
+    """A response as the Python SDK returns it gives the same prompt as a plain message."""
     url = gateway.url + "/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         for message in (await read(client), PLAIN):
@@ -50,7 +46,7 @@ async def test_openai(gateway: Gateway, read: Any) -> None:
 
 
 async def test_openai_node(gateway: Gateway) -> None:
-    """OpenAI's Node client sends its message back, and the prompt is that of a plain message."""
+    """A response as the Node SDK returns it gives the same prompt as a plain message."""
     results = await run_program("openai_history.mjs", gateway.url)
     assert results == dict.fromkeys(("created", "parsed", "streamed", "plain"), "".join(ANSWER))
     prompts = [request["prompt"] for request in gateway.engine.requests[1::2]]

@@ -1,4 +1,4 @@
-"""Node clients work with the gateway in front of a fake MAX."""
+"""Node clients against the whole gateway in front of a fake MAX."""
 
 import asyncio
 
@@ -24,8 +24,8 @@ INVALID_TEMPERATURE = {
 PROGRAMS = pytest.mark.parametrize("program", ["openai.mjs", "vercel.mjs"])
 
 
-async def test_openai_responses(gateway: Gateway) -> None:
-    """OpenAI's client reads completions, streams, headers and models."""
+async def test_openai(gateway: Gateway) -> None:
+    """The OpenAI SDK reads responses, streams and models."""
     checks = ("create", "stream", "streamHelper", "rawResponse", "models")
     assert await run_program("openai.mjs", gateway.url, *checks) == {
         "create": RESULT,
@@ -37,15 +37,15 @@ async def test_openai_responses(gateway: Gateway) -> None:
 
 
 async def test_openai_errors(gateway: Gateway) -> None:
-    """Errors raise the classes of OpenAI's client, with code and field."""
+    """Errors are the OpenAI SDK's own classes."""
     assert await run_program("openai.mjs", gateway.url, "unknownModel", "invalidTemperature") == {
         "unknownModel": {"class": "NotFoundError", **UNKNOWN_MODEL},
         "invalidTemperature": {"class": "BadRequestError", **INVALID_TEMPERATURE},
     }
 
 
-async def test_vercel_responses(gateway: Gateway) -> None:
-    """The Vercel AI SDK reads completions and streams."""
+async def test_vercel(gateway: Gateway) -> None:
+    """The Vercel AI SDK reads responses and streams."""
     assert await run_program("vercel.mjs", gateway.url, "generateText", "streamText") == {
         "generateText": RESULT,
         "streamText": RESULT,
@@ -53,7 +53,7 @@ async def test_vercel_responses(gateway: Gateway) -> None:
 
 
 async def test_vercel_errors(gateway: Gateway) -> None:
-    """The Vercel AI SDK does not retry errors of the request."""
+    """The Vercel AI SDK does not retry client errors."""
     failed = {"class": "AI_APICallError", "retry": False}
     assert await run_program("vercel.mjs", gateway.url, "unknownModel", "invalidTemperature") == {
         "unknownModel": {**failed, **UNKNOWN_MODEL},
@@ -63,7 +63,7 @@ async def test_vercel_errors(gateway: Gateway) -> None:
 
 @PROGRAMS
 async def test_disconnect(start_gateway: StartGateway, program: str) -> None:
-    """A client that aborts its stream aborts the engine's request."""
+    """Disconnecting cancels the request in the engine."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
     async with start_gateway(engine) as gateway:
         results = await run_program(program, gateway.url, "disconnect")
@@ -71,10 +71,10 @@ async def test_disconnect(start_gateway: StartGateway, program: str) -> None:
     assert (results, engine.aborted) == ({"disconnect": {"aborted": True}}, 1)
 
 
-async def test_openai_stream_cut_off(
+async def test_openai_truncated_stream(
     start_gateway: StartGateway,
 ) -> None:
-    """OpenAI's client raises APIError if a stream is cut off."""
+    """The OpenAI SDK raises if the engine breaks a stream off."""
     async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
         assert await run_program("openai.mjs", gateway.url, "streamCutOff") == {
             "streamCutOff": {
@@ -85,10 +85,10 @@ async def test_openai_stream_cut_off(
         }
 
 
-async def test_vercel_stream_cut_off(
+async def test_vercel_truncated_stream(
     start_gateway: StartGateway,
 ) -> None:
-    """The Vercel AI SDK reports the error if a stream is cut off."""
+    """The Vercel AI SDK reports a stream that the engine breaks off."""
     message = "The engine's response was cut off."
     async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
         assert await run_program("vercel.mjs", gateway.url, "streamCutOff") == {

@@ -1,4 +1,4 @@
-"""OpenAI's Python client creates embeddings with the gateway in front of a fake MAX."""
+"""Embeddings with the official Python client against a fake MAX."""
 
 import asyncio
 import base64
@@ -12,12 +12,12 @@ from tests.fakes.gateway import EMBEDDING_MODEL, Gateway
 
 @pytest.fixture
 def client(embedding_gateway: Gateway) -> openai.AsyncOpenAI:
-    """OpenAI's client, without retries; each test closes it."""
+    """The SDK without retries; the test closes it."""
     return openai.AsyncOpenAI(base_url=embedding_gateway.url + "/v1", api_key="none", max_retries=0)
 
 
 async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) -> None:
-    """The client requests base64 and decodes it, unless a format is named."""
+    """The SDK requests and decodes base64 unless a format is given."""
     async with client:
         vectors = await client.embeddings.create(model=EMBEDDING_MODEL, input=["hello", "world"])
         numbers = await client.embeddings.create(
@@ -35,21 +35,23 @@ async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) ->
     assert len(embedding_gateway.engine.requests) == 3
 
 
-async def test_sync_client(embedding_gateway: Gateway) -> None:
-    """The synchronous client sends text and token arrays."""
+async def test_synchronous_client(embedding_gateway: Gateway) -> None:
+    """Texts, token ids and token arrays give the same vector."""
 
     def create_all() -> list[list[float]]:
         with openai.OpenAI(base_url=embedding_gateway.url + "/v1", api_key="none") as client:
-            inputs = ("hello", [7592], [[7592]])
-            responses = [client.embeddings.create(model=EMBEDDING_MODEL, input=i) for i in inputs]
-        return [response.data[0].embedding for response in responses]
+            given = ("hello", [7592], [[7592]])
+            responses = [
+                client.embeddings.create(model=EMBEDDING_MODEL, input=one) for one in given
+            ]
+        return [vectors.data[0].embedding for vectors in responses]
 
     text, ids, arrays = await asyncio.to_thread(create_all)
     assert text == ids == arrays
 
 
 async def test_errors(client: openai.AsyncOpenAI) -> None:
-    """Errors raise the client's own exceptions, with code and field."""
+    """Errors are the SDK's own class, with param and code."""
     async with client:
         with pytest.raises(openai.BadRequestError) as dimensions:
             await client.embeddings.create(model=EMBEDDING_MODEL, input="a", dimensions=256)

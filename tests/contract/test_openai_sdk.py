@@ -1,4 +1,4 @@
-"""OpenAI's Python client works with the gateway in front of a fake MAX."""
+"""The official Python client against the whole gateway in front of a fake MAX."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,6 @@ TEXT = "".join(ANSWER)
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    """OpenAI's client, without retries."""
     async with openai.AsyncOpenAI(
         base_url=gateway.url + "/v1", api_key="none", max_retries=0
     ) as client:
@@ -23,10 +22,12 @@ async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def test_create(client: openai.AsyncOpenAI) -> None:
-    """A completion has its text, usage and request ID."""
+    """Content, finish reason, usage and request id arrive."""
     completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
-    choice = completion.choices[0]
-    assert (choice.message.content, choice.finish_reason) == (TEXT, "stop")
+    assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == (
+        TEXT,
+        "stop",
+    )
     assert completion.usage is not None
     assert completion.usage.total_tokens == 45
     assert completion._request_id is not None
@@ -34,7 +35,7 @@ async def test_create(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_stream(client: openai.AsyncOpenAI) -> None:
-    """A stream has its text and usage."""
+    """A stream ends with usage if requested."""
     stream = await client.chat.completions.create(
         model="smollm2",
         messages=HELLO,
@@ -47,14 +48,14 @@ async def test_stream(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_stream_helper(client: openai.AsyncOpenAI) -> None:
-    """The stream helper assembles the final completion."""
+    """The stream helper collects the final completion."""
     async with client.chat.completions.stream(model="smollm2", messages=HELLO) as stream:
         final = await stream.get_final_completion()
     assert final.choices[0].message.content == TEXT
 
 
-async def test_sync_client(gateway: Gateway) -> None:
-    """The synchronous client reads completions and streams."""
+async def test_synchronous_client(gateway: Gateway) -> None:
+    """The synchronous client works, streamed or not."""
 
     def create_both() -> tuple[str | None, str]:
         with openai.OpenAI(base_url=gateway.url + "/v1", api_key="none") as client:
@@ -67,20 +68,20 @@ async def test_sync_client(gateway: Gateway) -> None:
 
 
 async def test_models(client: openai.AsyncOpenAI) -> None:
-    """Models are listed and retrieved."""
+    """Models are listed and retrieved by alias."""
     assert [model.id async for model in client.models.list()] == ["smollm2-135m-instruct"]
     assert (await client.models.retrieve("smollm2")).id == "smollm2-135m-instruct"
 
 
 async def test_raw_response(client: openai.AsyncOpenAI) -> None:
-    """Raw responses have their headers and parse."""
+    """Raw responses have the request id header."""
     raw = await client.chat.completions.with_raw_response.create(model="smollm2", messages=HELLO)
     assert raw.headers["x-request-id"].startswith("req_")
     assert raw.parse().choices[0].message.content == TEXT
 
 
 async def test_errors(client: openai.AsyncOpenAI) -> None:
-    """Errors raise the client's own exceptions, with code and field."""
+    """Errors are the SDK's own classes, with code and param."""
     with pytest.raises(openai.NotFoundError) as not_found:
         await client.chat.completions.create(model="gpt-4", messages=HELLO)
     assert (not_found.value.code, not_found.value.param) == ("model_not_found", "model")
@@ -92,7 +93,7 @@ async def test_errors(client: openai.AsyncOpenAI) -> None:
 async def test_retry(
     start_gateway: StartGateway,
 ) -> None:
-    """The client retries a 503 response."""
+    """The SDK retries when the engine is overloaded."""
     engine = FakeMax(scripts=[Script(status=429)])
     async with (
         start_gateway(engine) as gateway,
@@ -103,8 +104,8 @@ async def test_retry(
     assert len(engine.requests) == 2
 
 
-async def test_stream_cut_off(start_gateway: StartGateway) -> None:
-    """A stream that is cut off raises APIError."""
+async def test_truncated_stream(start_gateway: StartGateway) -> None:
+    """The SDK raises if the engine breaks a stream off."""
     engine = FakeMax(scripts=[Script(cut_after=3)])
     async with (
         start_gateway(engine) as gateway,
@@ -114,5 +115,5 @@ async def test_stream_cut_off(start_gateway: StartGateway) -> None:
         pieces: list[str] = []
         with pytest.raises(openai.APIError, match="cut off"):
             async for chunk in stream:
-                pieces.append(chunk.choices[0].delta.content or "")  # noqa: PERF401  # the error would discard a comprehension
+                pieces.append(chunk.choices[0].delta.content or "")  # noqa: PERF401  # a comprehension would lose them
     assert "".join(pieces) == "The capital of"

@@ -13,6 +13,7 @@ import httpx
 import psutil
 
 from maxgate.clock import SystemClock
+from maxgate.settings_names import LOCATIONS
 from tests.conftest import ROOT
 from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
 from tests.fakes.processes import free_port, free_port_before_another
@@ -44,7 +45,10 @@ class RealGateway:
         process = subprocess.Popen(
             [sys.executable, "api_server.py", "--port", str(port), "--engine", "local", *engines],
             cwd=ROOT,
-            env={k: v for k, v in os.environ.items() if not k.startswith("MAXGATE_")},
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("MAXGATE_")},
+                **dict.fromkeys(LOCATIONS, ""),
+            },
             start_new_session=True,
         )
         return cls(

@@ -1,31 +1,36 @@
-"""A Backend that says what it was told to."""
+"""A Backend that follows a script."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
+from typing_extensions import override
+
+from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest
 
 
-class FakeBackend:
-    """Yields chunks; an exception among them is raised, `FakeBackend.SILENCE` waits for ever.
+class FakeBackend(Backend):
+    """Yields chunks; an exception among them is raised, `FakeBackend.SILENCE` waits forever.
 
-    `requests` are those it was asked, `ended` counts streams that were run to their end or closed.
+    With several scripts, requests use them in turn. `requests` are those received, `ended` counts
+    the streams that ended or were closed.
     """
 
     SILENCE = object()
 
-    def __init__(self, script: Sequence[object]) -> None:
-        self._script = script
+    def __init__(self, *scripts: Sequence[object]) -> None:
+        self._scripts = scripts
         self.requests: list[GenerationRequest] = []
         self.ended = 0
         self.waiting = asyncio.Event()
 
+    @override
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """See Backend."""
+        script = self._scripts[len(self.requests) % len(self._scripts)]
         self.requests.append(request)
         try:
-            for step in self._script:
+            for step in script:
                 if isinstance(step, BaseException):
                     raise step
                 if step is self.SILENCE:

@@ -46,7 +46,7 @@ async def start(engine: FakeMax | None = None, **settings: Any) -> AsyncIterator
     """A gateway with these settings in front of this engine."""
     engine = engine or FakeMax()
     async with serving(engine) as engine_url:
-        chosen = Settings(**{"engine_urls": [engine_url], "cards": [SMALL_CARD], **settings})
+        chosen = Settings(**{"engines": [engine_url], "cards": [SMALL_CARD], **settings})
         async with (
             serving(create_app(chosen)) as url,
             httpx.AsyncClient(base_url=url, verify=TLS) as client,

@@ -12,12 +12,11 @@ def finished_record(
     engine: str | None = "http://engine",
 ) -> RequestRecord:
     """A stream with its first token after 0.1 s and 0.1 s per token."""
-    return RequestRecord(
+    record = RequestRecord(
         "req_1",
         "POST",
         route,
         started_at=10.0,
-        finished_at=10.0 + duration,
         status=200,
         outcome=outcome,
         model=model,
@@ -31,6 +30,8 @@ def finished_record(
         engine_calls=0 if engine is None else 2,
         retries=0 if engine is None else 1,
     )
+    record.finish(10.0 + duration)
+    return record
 
 
 def send_records(sink: RequestSink, *records: RequestRecord) -> None:

@@ -1,4 +1,4 @@
-"""Requests for layers and backends, with everything that a test does not care about filled in."""
+"""Requests for layers and backends, with defaults for everything a test does not care about."""
 
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.context import RequestContext
@@ -10,12 +10,12 @@ from maxgate.model_cards.card import PromptFormat, SamplingDefaults
 def served_model(
     name: str = "small", *, prompt: PromptFormat = "chatml", context_length: int = 100
 ) -> ServedModel:
-    """A model that an engine serves."""
+    """Make a model that an engine serves."""
     return ServedModel(name, f"{name}-on-max", prompt, context_length, 1, SamplingDefaults())
 
 
 def request_context() -> RequestContext:
-    """Context of a request that has just arrived."""
+    """Make the context of a request that has just arrived."""
     return RequestContext(RequestRecord("req_1", "POST", "/v1/chat/completions", started_at=1000.0))
 
 
@@ -28,7 +28,7 @@ def generation_request(
     prompt: TokenIds | None = None,
     model: ServedModel | None = None,
 ) -> GenerationRequest:
-    """A request with one user message per text."""
+    """Make a request with one user message per text."""
     return GenerationRequest(
         model=model or served_model(),
         messages=tuple(Message("user", (text,)) for text in texts or ("Hello",)),

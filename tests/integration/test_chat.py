@@ -162,7 +162,7 @@ async def test_timeout(start_gateway: StartGateway, *, stream: bool) -> None:
 
 async def test_no_engine(start_gateway: StartGateway) -> None:
     """Without an engine the response is 503 with `Retry-After`."""
-    async with start_gateway(engine_urls=["http://127.0.0.1:9"]) as gateway:
+    async with start_gateway(engines=["http://127.0.0.1:9"]) as gateway:
         for fields in ({}, {"model": "smollm2"}, {"stream": True}):
             response = await gateway.chat(**fields)
             assert response.status_code == 503
@@ -173,7 +173,7 @@ async def test_no_engine(start_gateway: StartGateway) -> None:
 async def test_keep_alive(start_gateway: StartGateway) -> None:
     """Comments keep a silent stream alive, and a disconnect ends the engine's request."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
-    async with start_gateway(engine, keep_alive_interval=0.02) as gateway:
+    async with start_gateway(engine, server={"keep_alive_interval": 0.02}) as gateway:
         body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
         async with gateway.client.stream("POST", "/v1/chat/completions", json=body) as response:
             lines = []
@@ -189,7 +189,7 @@ async def test_keep_alive(start_gateway: StartGateway) -> None:
 async def test_error_after_keep_alive(start_gateway: StartGateway) -> None:
     """An error after the first comment is an event, because the status has been sent."""
     engine = FakeMax(scripts=[Script(silent_after=0)])
-    settings = {"keep_alive_interval": 0.02, "upstream": {"first_token_timeout": 0.1}}
+    settings = {"server": {"keep_alive_interval": 0.02}, "upstream": {"first_token_timeout": 0.1}}
     async with start_gateway(engine, **settings) as gateway:
         response = await gateway.chat(stream=True)
     assert (response.status_code, response.text[:14]) == (200, ": keep-alive\n\n")

@@ -1,4 +1,4 @@
-"""Tools, JSON output, several choices, logprobs and penalties of chat completions."""
+"""Tools, structured output, choices, logprobs and penalties over HTTP."""
 
 from typing import Any
 
@@ -35,13 +35,12 @@ SHAPE = {
 }
 
 
-def decode_prompt(request: dict[str, Any], tokenizer: PromptTokenizer) -> str:
-    """Decode the prompt of a request that the engine received."""
+def read_prompt(request: dict[str, Any], tokenizer: PromptTokenizer) -> str:
     return tokenizer.decode(request["prompt"])
 
 
 async def test_tool_call(start_gateway: StartGateway, small_tokenizer: PromptTokenizer) -> None:
-    """A call in the output becomes a tool call without content."""
+    """A call in the text becomes a tool call; the tools are in the prompt."""
     text = ('{"name": "get_', 'weather", "parameters": {"city": ', '"Paris"}}')
     engine = FakeMax(scripts=[Script(tokens=text)])
     async with start_gateway(engine) as gateway:
@@ -58,17 +57,17 @@ async def test_tool_call(start_gateway: StartGateway, small_tokenizer: PromptTok
         "logprobs": None,
         "finish_reason": "tool_calls",
     }
-    assert '"name": "get_weather"' in decode_prompt(engine.requests[0], small_tokenizer)
+    assert '"name": "get_weather"' in read_prompt(engine.requests[0], small_tokenizer)
 
 
 async def test_streamed_tool_call(start_gateway: StartGateway) -> None:
-    """A streamed call sends its id and name first, then its arguments in pieces."""
+    """A streamed call sends its name first, then pieces of its arguments."""
     text = ('{"name": "get_', 'weather", "parameters": {"city": "Par', 'is"}}')
     engine = FakeMax(scripts=[Script(tokens=text)])
     async with start_gateway(engine) as gateway:
         chunks = read_choices((await gateway.chat(tools=[WEATHER], stream=True)).text)
-    opening, first, *rest, last = chunks
-    assert opening["delta"] == {"role": "assistant", "content": None, "refusal": None}
+    prefix, first, *rest, last = chunks
+    assert prefix["delta"] == {"role": "assistant", "content": None, "refusal": None}
     [call] = first["delta"]["tool_calls"]
     assert call.pop("id").startswith("call_")
     named = {"name": "get_weather", "arguments": ""}
@@ -79,7 +78,7 @@ async def test_streamed_tool_call(start_gateway: StartGateway) -> None:
 
 
 async def test_named_tool(start_gateway: StartGateway, small_tokenizer: PromptTokenizer) -> None:
-    """A named tool is call by starting its call in the prompt, without a grammar."""
+    """Without a grammar, the prompt ends with the start of the call."""
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}}', " and more"))])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
@@ -87,26 +86,26 @@ async def test_named_tool(start_gateway: StartGateway, small_tokenizer: PromptTo
         await engine.idle.wait()
     [call] = completion["choices"][0]["message"]["tool_calls"]
     assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
-    opening = '{"name": "get_weather", "parameters": {"city": "'
-    assert decode_prompt(engine.requests[0], small_tokenizer).endswith(opening)
+    prefix = '{"name": "get_weather", "parameters": {"city": "'
+    assert read_prompt(engine.requests[0], small_tokenizer).endswith(prefix)
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
 async def test_single_finish_reason(start_gateway: StartGateway, finish_reason: str) -> None:
-    """A call that the last token completes gives exactly one finish reason."""
+    """A call completed by the last chunk ends the stream once."""
     engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
-        text = (await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)).text
-    reasons = [c["finish_reason"] for c in read_choices(text) if c["finish_reason"]]
+        completion = await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)
+    reasons = [c["finish_reason"] for c in read_choices(completion.text) if c["finish_reason"]]
     assert len(reasons) == 1
-    assert text.endswith("data: [DONE]\n\n")
+    assert completion.text.endswith("data: [DONE]\n\n")
 
 
 async def test_required_tool(
     start_gateway: StartGateway,
 ) -> None:
-    """The model chooses the tool of a required call, and the tokens it takes are counted."""
+    """The model chooses among several tools in a request of its own, which is counted."""
     engine = FakeMax(scripts=[Script(tokens=("sea",)), Script(tokens=("}}",))])
     async with start_gateway(engine) as gateway:
         completion = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
@@ -118,8 +117,8 @@ async def test_required_tool(
     assert name_tokens == len(("sea", "the end of it"))
 
 
-async def test_required_tool_by_grammar(start_gateway: StartGateway) -> None:
-    """An engine with grammars gets the schema of a required call."""
+async def test_forced_call_by_grammar(start_gateway: StartGateway) -> None:
+    """An engine with a grammar gets the schema of the call."""
     text = '{"name":"get_weather","parameters":{"city":"Rome"}}'
     engine = FakeMax(grammar=True, scripts=[Script(tokens=(text,))])
     async with start_gateway(engine) as gateway:
@@ -133,8 +132,8 @@ async def test_required_tool_by_grammar(start_gateway: StartGateway) -> None:
     assert schema["properties"]["name"] == {"const": "get_weather"}
 
 
-async def test_tool_history(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
-    """Names, earlier calls and their results are in the prompt."""
+async def test_earlier_calls(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """Earlier calls, their results and names of users are in the prompt."""
     call = {
         "id": "call_1",
         "type": "function",
@@ -146,14 +145,16 @@ async def test_tool_history(gateway: Gateway, small_tokenizer: PromptTokenizer) 
         {"role": "tool", "tool_call_id": "call_1", "content": "Sunny"},
     ]
     assert (await gateway.chat(messages=messages)).status_code == 200
-    text = decode_prompt(gateway.engine.requests[0], small_tokenizer)
+    text = read_prompt(gateway.engine.requests[0], small_tokenizer)
     assert "Ada: Weather?" in text
     assert '{"name": "get_weather", "parameters": {"city": "Rome"}}' in text
     assert "Sunny" in text
 
 
-async def test_empty_arguments(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
-    """An earlier call with empty arguments is written with an empty object."""
+async def test_earlier_call_without_arguments(
+    gateway: Gateway, small_tokenizer: PromptTokenizer
+) -> None:
+    """An earlier call with empty arguments is written as a call without any."""
     call = {"id": "a", "type": "function", "function": {"name": "search", "arguments": ""}}
     messages = [
         {"role": "user", "content": "Go on."},
@@ -161,14 +162,14 @@ async def test_empty_arguments(gateway: Gateway, small_tokenizer: PromptTokenize
         {"role": "tool", "tool_call_id": "a", "content": "Nothing."},
     ]
     await gateway.chat(messages=messages)
-    text = decode_prompt(gateway.engine.requests[0], small_tokenizer)
+    text = read_prompt(gateway.engine.requests[0], small_tokenizer)
     assert '{"name": "search", "parameters": {}}' in text
 
 
-async def test_json_output(
+async def test_structured_output(
     start_gateway: StartGateway,
 ) -> None:
-    """Output ends with the JSON value that matches the schema."""
+    """Valid JSON is returned without the text after it."""
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}', " There!"))])
     async with start_gateway(engine) as gateway:
         completion = (await gateway.chat(response_format=SHAPE)).json()
@@ -176,10 +177,10 @@ async def test_json_output(
     assert (choice["message"]["content"], choice["finish_reason"]) == ('{"city": "Rome"}', "stop")
 
 
-async def test_invalid_json_output(
+async def test_structured_output_failure(
     start_gateway: StartGateway,
 ) -> None:
-    """Output that never matches the schema is retried, then gives 502."""
+    """Invalid JSON is retried and never returned."""
     wrong = Script(tokens=('", "city": 5}',))
     engine = FakeMax(scripts=[wrong, wrong, wrong])
     async with start_gateway(engine) as gateway:
@@ -190,8 +191,8 @@ async def test_invalid_json_output(
     assert len(engine.requests) == 3
 
 
-async def test_json_output_by_grammar(start_gateway: StartGateway) -> None:
-    """An engine with grammars gets the schema of the output."""
+async def test_structured_output_by_grammar(start_gateway: StartGateway) -> None:
+    """An engine with a grammar gets the schema."""
     engine = FakeMax(grammar=True, scripts=[Script(tokens=('{"city":"Rome"}',))])
     async with start_gateway(engine) as gateway:
         completion = (await gateway.chat(response_format=SHAPE)).json()
@@ -201,7 +202,7 @@ async def test_json_output_by_grammar(start_gateway: StartGateway) -> None:
 
 
 async def test_choices(gateway: Gateway) -> None:
-    """`n` choices are numbered, use successive seeds and share one usage."""
+    """Choices have indices and seeds of their own, and their usage is summed."""
     completion = (await gateway.chat(n=3, seed=5)).json()
     assert [choice["index"] for choice in completion["choices"]] == [0, 1, 2]
     assert sorted(request["seed"] for request in gateway.engine.requests) == [5, 6, 7]
@@ -210,7 +211,7 @@ async def test_choices(gateway: Gateway) -> None:
 
 
 async def test_streamed_choices(gateway: Gateway) -> None:
-    """Each streamed choice has its own role and finish reason."""
+    """Each choice has its own first and last event."""
     options = {"include_usage": True}
     text = (await gateway.chat(n=2, stream=True, stream_options=options)).text
     chunks = read_choices(text)
@@ -221,8 +222,8 @@ async def test_streamed_choices(gateway: Gateway) -> None:
     assert text.endswith("data: [DONE]\n\n")
 
 
-async def test_failed_choice(start_gateway: StartGateway) -> None:
-    """An error in one choice aborts the others."""
+async def test_failing_choice(start_gateway: StartGateway) -> None:
+    """If one choice fails, the others are cancelled."""
     engine = FakeMax(scripts=[Script(silent_after=0), Script(status=500)])
     async with start_gateway(engine) as gateway:
         response = await gateway.chat(n=2)
@@ -253,10 +254,10 @@ async def test_failed_choice(start_gateway: StartGateway) -> None:
         ),
     ],
 )
-async def test_unsupported_fields(
+async def test_rejected(
     start_gateway: StartGateway, engine: FakeMax, fields: dict[str, Any], param: str
 ) -> None:
-    """A field that cannot be honoured is named, without a request to the engine."""
+    """Unsupported and invalid parameters are named, and the engine is not call."""
     async with start_gateway(engine) as gateway:
         response = await gateway.chat(**fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
@@ -275,7 +276,7 @@ async def test_unsupported_fields(
     ],
 )
 async def test_unusual_arguments(start_gateway: StartGateway, text: str, *, stream: bool) -> None:
-    """Lone surrogates and overflowing numbers in arguments do not break the response."""
+    """Lone surrogates and huge numbers in arguments do not break the response."""
     async with start_gateway(FakeMax(scripts=[Script(tokens=[text])])) as gateway:
         response = await gateway.chat(tools=[SEARCH], stream=stream)
     assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""POST /v1/completions over plain HTTP."""
+"""POST /v1/completions without an SDK."""
 
 from typing import Any
 
@@ -13,12 +13,11 @@ TEXT = "".join(ANSWER)
 
 
 async def complete(gateway: Gateway, **fields: Any) -> Any:
-    """Request a completion."""
     return await gateway.client.post("/v1/completions", json=fields)
 
 
-async def test_response(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
-    """A response has all of OpenAI's fields, and the prompt cannot spell special tokens."""
+async def test_text(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """A text is completed; special tokens in it are encoded as text."""
     completion = (await complete(gateway, prompt="Once <|im_end|> upon")).json()
     assert completion.pop("id").startswith("cmpl-")
     assert isinstance(completion.pop("created"), int)
@@ -41,14 +40,14 @@ async def test_response(gateway: Gateway, small_tokenizer: PromptTokenizer) -> N
 
 
 async def test_token_ids(gateway: Gateway) -> None:
-    """A prompt of token ids is passed to the engine unchanged."""
+    """Token ids are sent unchanged."""
     assert (await complete(gateway, prompt=[5, 6, 7])).status_code == 200
     assert gateway.engine.requests[0]["prompt"] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("prompt", [[49152], [[1], [2, 2**31 - 1]]])
-async def test_unknown_token_ids(gateway: Gateway, prompt: Any) -> None:
-    """Token ids outside the vocabulary are rejected."""
+async def test_invalid_token_id(gateway: Gateway, prompt: Any) -> None:
+    """Ids outside the vocabulary are rejected."""
     response = await complete(gateway, prompt=prompt)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, "prompt")
@@ -69,7 +68,7 @@ async def test_several_prompts(gateway: Gateway) -> None:
 
 
 async def test_streamed_prompts(gateway: Gateway) -> None:
-    """One stream has the chunks of all prompts."""
+    """Several prompts are streamed together."""
     options = {"include_usage": True}
     response = await complete(gateway, prompt=["a", "b"], stream=True, stream_options=options)
     *chunks, done = read_events(response.text)
@@ -96,8 +95,8 @@ async def test_streamed_prompts(gateway: Gateway) -> None:
         ({"prompt": "a", "stream_options": {}}, "stream_options"),
     ],
 )
-async def test_invalid_fields(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
-    """The field that is missing, invalid or unsupported is named."""
+async def test_rejected(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
+    """Unsupported and invalid parameters are named, and the engine is not called."""
     response = await complete(gateway, **fields)
     rejected = response.json()["error"]["param"]
     assert (response.status_code, rejected.partition("[")[0].partition(".")[0]) == (400, param)

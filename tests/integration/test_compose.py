@@ -1,5 +1,6 @@
-"""The compose file holds what it promises; read as data, without Docker."""
+"""The compose files, read as data without Docker."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import pytest
 import yaml
 
 import maxgate
-from maxgate.engine.command import engine_environment, serve_arguments
+from maxgate.engine.command import build_arguments, build_environment
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import load_cards
-from maxgate.settings import Settings
+from maxgate.settings import Settings, setting_names
+from maxgate.settings_names import to_name
 
 _ROOT = Path(__file__).parents[2]
 _COMPOSE = yaml.safe_load((_ROOT / "docker-compose.yml").read_text())
@@ -21,7 +23,7 @@ _DEVICES = {"gpu": "llama-3.3-8b-instruct", "cpu": "smollm2-135m-instruct"}
 
 
 def _engine(device: str) -> dict[str, Any]:
-    """The service `max` as compose puts it together."""
+    """Build the service `max` as Compose does."""
     base, own = _ENGINES[device], _COMPOSE["services"]["max"]
     environment = base.get("environment", {}) | own["environment"]
     return base | own | {"environment": environment}
@@ -32,16 +34,16 @@ def _card(device: str) -> ModelCard:
     return card
 
 
-def test_one_variable_chooses_between_gpu_and_cpu() -> None:
-    """The GPU where it is not set."""
+def test_device() -> None:
+    """MAX_DEVICE selects GPU or CPU, and defaults to the GPU."""
     extends = _COMPOSE["services"]["max"]["extends"]
 
     assert extends == {"file": "deploy/engines.yml", "service": "${MAX_DEVICE:-gpu}"}
     assert set(_ENGINES) == set(_DEVICES)
 
 
-def test_old_and_new_compose_read_the_files() -> None:
-    """Neither `version:` nor `name:`, `include:` or `develop:`; every volume is declared."""
+def test_compose_versions() -> None:
+    """Only keys that docker-compose 1.29 and Docker Compose 2 share are used."""
     used = [v for s in (_GATEWAY, *map(_engine, _DEVICES)) for v in s["volumes"]]
 
     assert set(_COMPOSE) == {"services", "networks", "volumes"}
@@ -49,8 +51,8 @@ def test_old_and_new_compose_read_the_files() -> None:
     assert named == set(_COMPOSE["volumes"])
 
 
-def test_only_the_gateway_publishes_a_port() -> None:
-    """MAX has no authentication: nobody but the gateway shares a network with it."""
+def test_networks() -> None:
+    """Only the gateway publishes a port and reaches MAX, which has no authentication."""
     services = {"gateway": _GATEWAY} | {device: _engine(device) for device in _DEVICES}
 
     assert {name: service.get("ports") for name, service in services.items()} == {
@@ -65,8 +67,8 @@ def test_only_the_gateway_publishes_a_port() -> None:
     }
 
 
-def test_images_are_pinned() -> None:
-    """To this version of maxgate, and to the MAX that the cards name."""
+def test_images() -> None:
+    """Images are pinned to this version of maxgate and to the cards' version of MAX."""
     images = {"gateway": _GATEWAY["image"]} | {d: _engine(d)["image"] for d in _DEVICES}
 
     assert images == {
@@ -77,8 +79,8 @@ def test_images_are_pinned() -> None:
     assert {d: _card(d).max.image for d in _DEVICES} == {d: images[d] for d in _DEVICES}
 
 
-def test_the_gateway_is_confined() -> None:
-    """It runs as a user without powers, on a file system that it cannot change."""
+def test_gateway_confinement() -> None:
+    """The gateway is an unprivileged user on a read-only file system."""
     options = ("init", "read_only", "cap_drop", "security_opt")
 
     assert {option: _GATEWAY[option] for option in options} == {
@@ -90,17 +92,17 @@ def test_the_gateway_is_confined() -> None:
     assert "\nUSER 10001:10001\n" in _DOCKERFILE
 
 
-def test_the_gateway_is_checked_and_comes_back() -> None:
-    """It has longer to stop than its requests have to end."""
+def test_gateway_restart() -> None:
+    """The gateway has a health check, restarts, and has more time to stop than its requests."""
     assert "/health/live" in _DOCKERFILE.partition("\nHEALTHCHECK ")[2]
     assert _GATEWAY["restart"] == "unless-stopped"
     grace = int(_GATEWAY["stop_grace_period"].removesuffix("s"))
-    assert grace > Settings().shutdown_timeout
+    assert grace > Settings().server.shutdown_timeout
 
 
 @pytest.mark.parametrize("device", _DEVICES)
-def test_max_is_checked_and_comes_back(device: str) -> None:
-    """Its first start takes minutes, in which it does not count as unhealthy."""
+def test_max_restart(device: str) -> None:
+    """MAX has a health check and restarts; its first start takes minutes."""
     engine = _engine(device)
 
     assert engine["restart"] == "unless-stopped"
@@ -109,16 +111,16 @@ def test_max_is_checked_and_comes_back(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", _DEVICES)
-def test_max_has_the_environment_that_maxgate_gives_it(device: str) -> None:
-    """Only OpenAI's routes, and nothing sent to Modular."""
-    given = engine_environment(metrics_port=8001, telemetry=False)
-    given.pop("MAX_SERVE_METRICS_ENDPOINT_PORT")  # 8001 is MAX's default
+def test_max_environment(device: str) -> None:
+    """MAX has the same environment as when maxgate starts it."""
+    expected = build_environment(metrics_port=8001, telemetry=False)
+    expected.pop("MAX_SERVE_METRICS_ENDPOINT_PORT")  # 8001 is MAX's default
 
-    assert _engine(device)["environment"].items() >= given.items()
+    assert _engine(device)["environment"].items() >= expected.items()
 
 
-def test_max_on_the_gpu_reads_max_config() -> None:
-    """The file is mounted where the flag points."""
+def test_max_on_gpu() -> None:
+    """On the GPU, MAX reads max_config.yaml from its mount."""
     engine = _engine("gpu")
 
     assert engine["command"] == ["--config-file=/etc/max/max_config.yaml", "--devices=gpu"]
@@ -128,18 +130,18 @@ def test_max_on_the_gpu_reads_max_config() -> None:
     ]
 
 
-def test_max_on_the_cpu_has_the_flags_of_the_small_models_card() -> None:
-    """Except for the address, which is the image's own."""
+def test_max_on_cpu() -> None:
+    """On the CPU, MAX has the flags of the small model's card, except for the address."""
     model = f"/opt/maxgate/models/{_DEVICES['cpu']}"
-    _, *flags = serve_arguments(_card("cpu"), model=model, prepared=None, host="H", port=0)
+    _, *flags = build_arguments(_card("cpu"), model=model, prepared=None, host="H", port=0)
 
     words = [word for argument in _engine("cpu")["command"] for word in argument.split("=", 1)]
 
     assert sorted([*words, "--host", "H", "--port", "0"]) == sorted(flags)
 
 
-def test_volumes_of_compiled_models_carry_max_s_version() -> None:
-    """A volume keeps what an older MAX compiled; an upgrade starts with an empty one."""
+def test_compile_cache() -> None:
+    """The volume's name has MAX's version, because each version needs a cache of its own."""
     inside = "/opt/venv/share/max/.max_cache"
 
     for device in _DEVICES:
@@ -148,13 +150,24 @@ def test_volumes_of_compiled_models_carry_max_s_version() -> None:
         assert _engine(device)["environment"]["MODULAR_MAX_CACHE_DIR"] == inside
 
 
-def test_the_gateway_reads_tokenizers_where_max_leaves_them() -> None:
-    """It cannot write there."""
+def test_gateway_variables() -> None:
+    """The variables of Compose file and image are settings by their current names."""
+    in_image = re.findall(r"(MAXGATE_\w+)=", _DOCKERFILE)
+    names = {to_name(variable) for variable in (*_GATEWAY["environment"], *in_image)}
+
+    assert names == {"engines", "server.host", "cache_dir", "state_dir"}
+    assert names <= set(setting_names())
+
+
+def test_gateway_volumes() -> None:
+    """The gateway reads MAX's tokenizers, and can write to its state only."""
     assert _GATEWAY["volumes"] == [
         "huggingface:/var/lib/huggingface:ro",
-        "models:/var/lib/maxgate/models:ro",
+        "models:/var/cache/maxgate/models:ro",
+        "state:/var/lib/maxgate",
     ]
-    assert "MAXGATE_DATA_DIR=/var/lib/maxgate " in _DOCKERFILE
+    assert "MAXGATE_CACHE_DIR=/var/cache/maxgate " in _DOCKERFILE
+    assert "MAXGATE_STATE_DIR=/var/lib/maxgate " in _DOCKERFILE
     assert "HF_HOME=/var/lib/huggingface\n" in _DOCKERFILE
     assert "huggingface:/root/.cache/huggingface" in _engine("gpu")["volumes"]
     assert "models:/srv/models" in _engine("cpu")["volumes"]

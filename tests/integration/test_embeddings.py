@@ -1,4 +1,4 @@
-"""POST /v1/embeddings over plain HTTP."""
+"""POST /v1/embeddings without an SDK."""
 
 import base64
 import json
@@ -17,14 +17,13 @@ CLS, HELLO, WORLD, SEP = 101, 7592, 2088, 102
 
 
 def normalized_embedding(ids: list[int]) -> list[float]:
-    """The fake engine's embedding of these ids, with length 1."""
     values = create_embedding(ids)
     length = math.hypot(*values)
     return array("f", [value / length for value in values]).tolist()
 
 
-async def test_response(embedding_gateway: Gateway) -> None:
-    """A response has all of OpenAI's fields, and the engine gets token ids."""
+async def test_text(embedding_gateway: Gateway) -> None:
+    """A text gives one normalised vector and its usage."""
     response = await embedding_gateway.embed("Hello", model=EMBEDDING_MODEL, user="u")
     assert response.json() == {
         "object": "list",
@@ -55,8 +54,8 @@ async def test_response(embedding_gateway: Gateway) -> None:
         (" ", [[CLS, SEP]]),
     ],
 )
-async def test_inputs(embedding_gateway: Gateway, given: Any, sent: list[list[int]]) -> None:
-    """Text cannot spell special tokens; token arrays may include the outer ones or not."""
+async def test_input_kinds(embedding_gateway: Gateway, given: Any, sent: list[list[int]]) -> None:
+    """Special tokens are added to every kind of input, and text cannot spell them."""
     embeddings = (await embedding_gateway.embed(given)).json()
     [request] = embedding_gateway.engine.requests
     assert request["input"] == sent
@@ -68,15 +67,15 @@ async def test_inputs(embedding_gateway: Gateway, given: Any, sent: list[list[in
 
 
 async def test_base64(embedding_gateway: Gateway) -> None:
-    """Base64 holds the same normalized vector, as 32-bit floats."""
+    """Base64 holds the same vector."""
     embeddings = (await embedding_gateway.embed("Hello", encoding_format="base64")).json()
     vector = array("f", base64.b64decode(embeddings["data"][0]["embedding"]))
     assert vector.tolist() == normalized_embedding([CLS, HELLO, SEP])
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-6)
 
 
-async def test_neutral_fields(embedding_gateway: Gateway) -> None:
-    """Nulls and the model's own number of dimensions are accepted."""
+async def test_accepted(embedding_gateway: Gateway) -> None:
+    """Nulls and the model's own dimensions are accepted."""
     fields = {"model": None, "encoding_format": None, "user": None}
     for dimensions in (None, 384):
         response = await embedding_gateway.embed("Hello", dimensions=dimensions, **fields)
@@ -124,10 +123,10 @@ async def test_neutral_fields(embedding_gateway: Gateway) -> None:
         ({"model": "gpt-4"}, 404, "model", "model_not_found"),
     ],
 )  # fmt: skip
-async def test_invalid_fields(
+async def test_rejected(
     embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
-    """Invalid fields are rejected within a second, without a request to the engine."""
+    """Invalid requests are rejected before the engine is called."""
     response = await embedding_gateway.client.post(
         "/v1/embeddings", json={"input": "Hello", **fields}
     )
@@ -149,7 +148,7 @@ async def test_invalid_fields(
     ],
 )
 async def test_hostile_json(embedding_gateway: Gateway, body: bytes, param: str | None) -> None:
-    """Invalid text, numbers and nesting are rejected."""
+    """Hostile JSON is rejected."""
     response = await embedding_gateway.client.post("/v1/embeddings", content=body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
@@ -157,11 +156,11 @@ async def test_hostile_json(embedding_gateway: Gateway, body: bytes, param: str 
 
 
 async def test_context_length(embedding_gateway: Gateway) -> None:
-    """Too long an input is rejected, with its index, its length and the limit."""
+    """The error names the limit, the input and its tokens."""
     error = (await embedding_gateway.embed(["a", "word " * 255])).json()["error"]
     assert error["message"] == (
         "This model's maximum context length is 256 tokens. However, input[1] has 257 tokens, "
-        "special tokens included. Please split it into shorter texts."
+        "special tokens included. Split it into shorter texts."
     )
     assert (await embedding_gateway.embed("word " * 254)).status_code == 200
 
@@ -169,7 +168,7 @@ async def test_context_length(embedding_gateway: Gateway) -> None:
 @pytest.mark.parametrize("piece", ["a", " ", "\x00", "👩‍🚀", "a "])
 @pytest.mark.parametrize("length", [60_000, 1_000_000])
 async def test_long_text(embedding_gateway: Gateway, piece: str, length: int) -> None:
-    """Long runs of one character get a response in time, even if they are few tokens."""
+    """Long text is accepted or rejected within a second, whatever its ratio of tokens."""
     response = await embedding_gateway.embed((piece * length)[:length])
     fits = length == 60_000 and piece != "a "
     assert response.status_code == (200 if fits else 400)
@@ -180,8 +179,8 @@ async def test_long_text(embedding_gateway: Gateway, piece: str, length: int) ->
     assert response.elapsed.total_seconds() < 1
 
 
-async def test_wrong_task(embedding_model: object) -> None:
-    """A model of another task is rejected, and the default model fits the task."""
+async def test_wrong_model(embedding_model: object) -> None:
+    """A model for another task is rejected by name, and defaults follow the task."""
     engine = FakeMax(models=[EMBEDDING_MODEL, "smollm2-135m-instruct"])
     async with start_with_embeddings(engine) as gateway:
         refused = [
@@ -209,8 +208,8 @@ async def test_no_embedding_model(gateway: Gateway) -> None:
     }
 
 
-async def test_no_tokenizer(tmp_path: Any) -> None:
-    """Without the tokenizer the gateway responds with 503 and calls no engine."""
+async def test_missing_tokenizer(tmp_path: Any) -> None:
+    """Without the tokenizer nothing is sent to the engine."""
     async with start_with_embeddings(data_dir=tmp_path) as gateway:
         response = await gateway.embed("Hello")
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
@@ -220,7 +219,7 @@ async def test_no_tokenizer(tmp_path: Any) -> None:
 async def test_batches(
     embedding_model: object,
 ) -> None:
-    """Inputs are sent in batches of 32, and vectors come back in order."""
+    """Many inputs are sent in batches and come back in order."""
     texts = [f"{'word ' * (number % 7)}{number}" for number in range(2048)]
     async with start_with_embeddings() as gateway:
         embeddings = (await gateway.embed(texts)).json()
@@ -242,10 +241,10 @@ async def test_batches(
         (Script(status=429), 503, "server_is_overloaded"),
     ],
 )
-async def test_failed_batch(
+async def test_failing_batch(
     embedding_model: object, script: Script, status: int, code: str
 ) -> None:
-    """An error in one batch aborts the others and is recorded once."""
+    """If one batch fails, the others are cancelled."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0), script])
     async with start_with_embeddings(engine) as gateway:
         response = await gateway.embed(["Hello"] * 320)
@@ -258,7 +257,7 @@ async def test_failed_batch(
 
 
 async def test_disconnect(embedding_model: object) -> None:
-    """A disconnect aborts all batches."""
+    """If the client disconnects, all batches are cancelled."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)] * 2)
     async with start_with_embeddings(engine) as gateway:
         _, writer = await connect(gateway.url)
@@ -280,7 +279,7 @@ async def test_disconnect(embedding_model: object) -> None:
 
 
 async def test_timeout(embedding_model: object) -> None:
-    """A silent engine gives 504."""
+    """A silent engine times out."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)])
     async with start_with_embeddings(engine, upstream={"response_timeout": 0.05}) as gateway:
         response = await gateway.embed("Hello")
@@ -288,8 +287,8 @@ async def test_timeout(embedding_model: object) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
 
 
-async def test_token_metrics(embedding_gateway: Gateway) -> None:
-    """Prompt tokens are counted in the metrics."""
+async def test_metrics(embedding_gateway: Gateway) -> None:
+    """Metrics count the tokens."""
     await embedding_gateway.embed(["hello world", "hello"])
     metrics = (await embedding_gateway.client.get("/metrics")).json()
     assert metrics["tokens"]["prompt"] == 7

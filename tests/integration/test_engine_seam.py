@@ -14,7 +14,7 @@ from tests.fakes.server import serving
 async def test_handed_in_transport() -> None:
     """Health checks, capability probes and requests all go through the transport."""
     engine = FakeMax(penalties=False)
-    settings = Settings(engine_urls=["http://engine:8080"], cards=[SMALL_CARD])
+    settings = Settings(engines=["http://engine:8080"], cards=[SMALL_CARD])
     async with AsyncExitStack() as stack:
         app = create_app(settings, transport=httpx.ASGITransport(engine))
         url = await stack.enter_async_context(serving(app))

@@ -32,7 +32,7 @@ ORIGIN = {"origin": "https://app.example"}
 @pytest.fixture
 def app() -> Gateway:
     """A gateway whose engine is a fake MAX in the same process."""
-    settings = Settings(engine_urls=["http://engine"], cards=[SMALL_CARD])
+    settings = Settings(engines=["http://engine"], cards=[SMALL_CARD])
     return create_app(settings, transport=httpx.ASGITransport(FakeMax()))
 
 
@@ -315,7 +315,9 @@ async def test_header_limits_under_plain_uvicorn(
 
 async def test_slow_body_under_plain_uvicorn() -> None:
     """A body that arrives too slowly gets 408 under plain uvicorn as well."""
-    app = create_app(Settings(engine_urls=["http://127.0.0.1:9"], body_timeout=0.05))
+    app = create_app(
+        Settings(engines=["http://127.0.0.1:9"], server={"request_read_timeout": 0.05})
+    )
     async with serving(app, own_protocol=False) as url:
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))

@@ -71,7 +71,7 @@ async def test_health(start_gateway: StartGateway) -> None:
             "models": ["smollm2-135m-instruct"],
         }
         two = [url, "http://127.0.0.1:9"]
-        async with start_gateway(engine_urls=two) as other:
+        async with start_gateway(engines=two) as other:
             degraded = await other.client.get("/health")
             assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
             assert (await other.client.get("/health/ready")).status_code == 200
@@ -79,7 +79,7 @@ async def test_health(start_gateway: StartGateway) -> None:
 
 async def test_no_engine(start_gateway: StartGateway) -> None:
     """Without an engine the gateway is live but not ready."""
-    async with start_gateway(engine_urls=["http://127.0.0.1:9"]) as gateway:
+    async with start_gateway(engines=["http://127.0.0.1:9"]) as gateway:
         statuses = {
             path: (await gateway.client.get(path)).status_code
             for path in ("/health", "/health/live", "/health/ready")
@@ -201,7 +201,7 @@ async def test_invalid_http(gateway: Gateway, sent: bytes) -> None:
 )
 async def test_slow_request(sent: bytes) -> None:
     """A request that does not arrive in time gets 408, whichever part is missing."""
-    app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
+    app = create_app(Settings(engines=["http://127.0.0.1:9"]))
     async with serving(app, request_read_timeout=0.05) as url:
         head, body = await send_bytes(url, sent)
     assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
@@ -210,7 +210,7 @@ async def test_slow_request(sent: bytes) -> None:
 
 async def test_idle_connection() -> None:
     """The read timeout does not apply to an idle connection between requests."""
-    app = create_app(Settings(engine_urls=["http://127.0.0.1:9"]))
+    app = create_app(Settings(engines=["http://127.0.0.1:9"]))
     async with (
         serving(app, request_read_timeout=0.05) as url,
         httpx.AsyncClient(base_url=url) as client,
@@ -229,7 +229,7 @@ async def get_client_address(client: httpx.AsyncClient) -> object:
 
 async def test_body_limit(start_gateway: StartGateway) -> None:
     """A body over the limit gets 413, with and without Content-Length."""
-    async with start_gateway(max_body_bytes=1000) as gateway:
+    async with start_gateway(server={"max_body_bytes": 1000}) as gateway:
         response = await gateway.chat(user="x" * 1000)
 
         async def pieces():
@@ -306,7 +306,7 @@ class FailingTransport(httpx.ASGITransport):
 async def test_bug(*, stream: bool) -> None:
     """A bug is a 500 that reveals nothing, streamed or not."""
     transport = FailingTransport(FakeMax())
-    settings = Settings(engine_urls=["http://engine"], cards=[SMALL_CARD])
+    settings = Settings(engines=["http://engine"], cards=[SMALL_CARD])
     async with (
         serving(create_app(settings, transport=transport)) as url,
         httpx.AsyncClient(base_url=url) as client,

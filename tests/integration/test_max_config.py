@@ -1,4 +1,4 @@
-"""`max_config.yaml`, read by MAX itself."""
+"""`max_config.yaml`, as MAX itself reads it."""
 
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def max_answers(request: pytest.FixtureRequest) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What MAX says to the file, and to one with a key that it does not know."""
+    """MAX's output for the file, and for one with an unknown key."""
     reading: MaxReading = request.session.stash[READING]
     return reading.answers()
 
 
-def test_max_reads_what_the_file_says(max_answers: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """The design's numbers arrive in MAX, and so does every other key of the file."""
+def test_max_config(max_answers: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """MAX uses every value of the file."""
     options = max_answers[0]["read"]
     content = yaml.safe_load(FILE.read_text())
-    # MAX has the keys of the section `model` beside the other sections.
+    # MAX merges the section `model` into the top level.
     keys = content.pop("model") | content
 
     assert _select(options, keys) == {
@@ -38,15 +38,13 @@ def test_max_reads_what_the_file_says(max_answers: tuple[dict[str, Any], dict[st
     }
 
 
-def test_max_refuses_a_key_that_it_does_not_know(
-    max_answers: tuple[dict[str, Any], dict[str, Any]],
-) -> None:
-    """So the other test notices when MAX renames one."""
+def test_unknown_key(max_answers: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """MAX rejects unknown keys, so a renamed key fails the test above."""
     assert "runtime.max_batch_sise" in max_answers[1]["error"]
 
 
-def test_the_file_and_the_model_card_agree() -> None:
-    """`maxgate engine start` and `docker compose up` serve the same model the same way."""
+def test_card() -> None:
+    """The file agrees with the model card, so `maxgate engine start` and Compose serve the same."""
     config = yaml.safe_load(FILE.read_text())
     [card] = load_cards([_ROOT / "models" / "llama-3.3-8b-instruct.yaml"])
 
@@ -67,7 +65,7 @@ def test_the_file_and_the_model_card_agree() -> None:
 
 
 def _select(values: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
-    """Those of the values that `keys` names, at every level."""
+    """Return the values at `keys`, level by level."""
     return {
         key: _select(values[key], inner) if isinstance(inner, dict) else values[key]
         for key, inner in keys.items()

@@ -1,15 +1,19 @@
-"""`python api_server.py`: starting, stopping, several workers, and what is said when it cannot."""
+"""`python api_server.py` as a process: start, shutdown, several workers and error messages."""
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from maxgate.settings_names import LOCATIONS
+from tests.conftest import ROOT
 from tests.fakes.gateway import SMALL_CARD
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.processes import api_server, free_port, run_to_end
@@ -19,29 +23,29 @@ from tests.fakes.waiting import until
 BODY = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
-async def test_it_answers_and_prints_a_curl_line_that_works() -> None:
+async def test_banner() -> None:
+    """The gateway prints a curl command that works."""
     async with (
         serving(FakeMax()) as engine,
         api_server("--engine-url", engine, "--card", str(SMALL_CARD)) as server,
     ):
 
-        async def announced() -> bool:
+        async def has_banner() -> bool:
             return any(line.startswith("curl ") for line in server.lines)
 
-        await until(announced)
+        await until(has_banner)
         [line] = [line for line in server.lines if line.startswith("curl ")]
         shell = await asyncio.create_subprocess_shell(
             line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
-        answer, _ = await shell.communicate()
-    assert b"The capital of France is Paris." in answer
+        response, _ = await shell.communicate()
+    assert b"The capital of France is Paris." in response
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_signal_ends_it_and_all_of_its_workers(
-    number: signal.Signals, workers: str
-) -> None:
+async def test_signals(number: signal.Signals, workers: str) -> None:
+    """A signal ends the process and all workers."""
     async with serving(FakeMax()) as engine:
         flags = ("--engine-url", engine, "--card", str(SMALL_CARD), "--workers", workers)
         async with api_server(*flags) as server:
@@ -51,7 +55,8 @@ async def test_a_signal_ends_it_and_all_of_its_workers(
     assert not psutil.wait_procs(children, timeout=5)[1]
 
 
-async def test_workers_end_when_the_process_that_keeps_them_is_killed() -> None:
+async def test_killed_supervisor() -> None:
+    """Workers exit when their parent process is killed."""
     async with serving(FakeMax()) as engine:
         flags = ("--engine-url", engine, "--card", str(SMALL_CARD), "--workers", "2")
         async with api_server(*flags) as server:
@@ -62,7 +67,8 @@ async def test_workers_end_when_the_process_that_keeps_them_is_killed() -> None:
     assert not gone[1]
 
 
-async def test_a_running_stream_is_finished_before_the_end() -> None:
+async def test_graceful_shutdown() -> None:
+    """A running stream may finish before the process exits."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
     async with (
         serving(engine) as engine_url,
@@ -77,27 +83,29 @@ async def test_a_running_stream_is_finished_before_the_end() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_every_request_before_the_end_is_in_the_log(workers: str) -> None:
+async def test_request_log(workers: str) -> None:
+    """Every request before the shutdown is in the log."""
     async with serving(FakeMax()) as engine:
         flags = ("--engine-url", engine, "--card", str(SMALL_CARD), "--workers", workers)
         async with (
             api_server(*flags, "--log-format", "json") as server,
             httpx.AsyncClient(base_url=server.url) as client,
         ):
-            answers = [client.post("/v1/chat/completions", json=BODY) for _ in range(20)]
-            given = {answer.headers["x-request-id"] for answer in await asyncio.gather(*answers)}
+            posts = [client.post("/v1/chat/completions", json=BODY) for _ in range(20)]
+            ids = {response.headers["x-request-id"] for response in await asyncio.gather(*posts)}
             server.process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(server.process.wait(), 10)
     logged = [json.loads(line) for line in server.lines if line.startswith("{")]
-    assert {line["request_id"] for line in logged if "request_id" in line} == given
+    assert {line["request_id"] for line in logged if "request_id" in line} == ids
 
 
-async def test_metrics_count_all_workers() -> None:
+async def test_metrics() -> None:
+    """Metrics count the requests of all workers."""
     async with serving(FakeMax()) as engine:
         flags = ("--engine-url", engine, "--card", str(SMALL_CARD), "--workers", "2")
         async with api_server(*flags) as server:
 
-            async def ask() -> None:
+            async def post() -> None:
                 async with httpx.AsyncClient(base_url=server.url) as client:
                     response = await client.post("/v1/chat/completions", json=BODY)
                     assert response.status_code == 200
@@ -107,18 +115,19 @@ async def test_metrics_count_all_workers() -> None:
                     return bool((await client.get("/metrics")).json()["workers"] == 2)
 
             await until(both_are_up, within=10)
-            await asyncio.gather(*(ask() for _ in range(30)))
+            await asyncio.gather(*(post() for _ in range(30)))
             async with httpx.AsyncClient(base_url=server.url) as client:
                 metrics = (await client.get("/metrics")).json()
     assert metrics["requests"]["by_outcome"] == {"ok": 30}
 
 
-async def test_uvicorn_can_be_used_instead() -> None:
+async def test_uvicorn() -> None:
+    """The application runs under plain uvicorn."""
     port = free_port()
     async with serving(FakeMax()) as engine:
         code = (
             "import os, uvicorn;"
-            f"os.environ['MAXGATE_ENGINE_URLS'] = {engine!r};"
+            f"os.environ['MAXGATE_ENGINES'] = {engine!r};"
             f"uvicorn.run('api_server:app', port={port}, log_level='error')"
         )
         process = await asyncio.create_subprocess_exec(
@@ -138,49 +147,94 @@ async def test_uvicorn_can_be_used_instead() -> None:
 
 
 def _path_to_this_python() -> dict[str, str]:
-    import os
-    import sys
-
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 @pytest.mark.parametrize(
-    ("flags", "environment", "said"),
+    ("flags", "environment", "message"),
     [
         (["--port", "x"], {}, "Invalid value for '--port'"),
         (["--colour"], {}, "No such option: --colour"),
         (["--engine", "vllm"], {}, "Invalid value for '--engine': 'vllm' is not one of 'local',"),
         (["--config", "missing.yaml"], {}, "missing.yaml: No such file or directory"),
         (["--card", "missing.yaml"], {}, "missing.yaml: no such file or folder"),
-        (["--engine-url", "localhost"], {}, "setting engine_urls: 'localhost' is not a URL"),
+        (["--engine-url", "localhost"], {}, "setting engines[0].url: 'localhost' is not a"),
         (["--host", "256.1.1.1"], {}, "cannot listen on 256.1.1.1:0"),
-        ([], {"MAXGATE_PROT": "1"}, "unknown setting MAXGATE_PROT; did you mean MAXGATE_PORT?"),
-        (["--workers", "2"], {"MAXGATE_METRICS_DIR": "/dev/null/m"}, "metrics_dir: /dev/null"),
+        ([], {"MAXGATE_PROT": "1"}, "unknown setting MAXGATE_PROT; did you mean MAXGATE_SERVER__"),
+        ([], {"MAXGATE_PORT": "1"}, "both MAXGATE_PORT and MAXGATE_SERVER__PORT are set"),
+        (["--workers", "2"], {"MAXGATE_TELEMETRY__METRICS_DIR": "/dev/null/m"},
+         "telemetry.metrics_dir: /dev/null"),
         (["--engine", "local", "--engine-url", "http://elsewhere:1"], {},
          "an engine can only be started on this machine"),
     ],
 )  # fmt: skip
-async def test_what_cannot_be_is_said_in_one_line(
-    flags: list[str], environment: dict[str, str], said: str
-) -> None:
-    code, stderr = await run_to_end("api_server.py", *flags, **{"MAXGATE_PORT": "0", **environment})
+async def test_usage_errors(flags: list[str], environment: dict[str, str], message: str) -> None:
+    """A usage error is one line on stderr, with exit code 2."""
+    environment = {"MAXGATE_SERVER__PORT": "0", **environment}
+    code, stderr = await run_to_end("api_server.py", *flags, **environment)
     assert code == 2
     [line] = stderr.splitlines()
     assert line.startswith("maxgate: ")
-    assert said in line
+    assert message in line
 
 
-async def test_uvicorn_ends_in_one_line_too() -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("maxgate.yaml", "server: {port: [", "maxgate.yaml, line 1: not valid YAML"),
+        (".env", "MAXGATE_SERVER__PORT", ".env, line 1: write NAME=value"),
+    ],
+)
+async def test_invalid_files(
+    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files in the working directory are read without a flag; errors are one line."""
+    for location in LOCATIONS:
+        monkeypatch.delenv(location)
+    (tmp_path / name).write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, ROOT / "api_server.py"), cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, stderr = await process.communicate()
+    assert (process.returncode, stderr.decode()) == (2, f"maxgate: {message}\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_old_setting(workers: str) -> None:
+    """An old setting works, with one warning from all processes together."""
+    flags = ("--card", str(SMALL_CARD), "--workers", workers)
+    async with (
+        serving(FakeMax()) as engine,
+        api_server(*flags, MAXGATE_ENGINE_URLS=engine) as server,
+        httpx.AsyncClient(base_url=server.url) as client,
+    ):
+
+        async def is_healthy() -> bool:
+            health = await client.get("/health")
+            return [e["url"] for e in health.json()["engines"] if e["state"] == "healthy"] == [
+                engine
+            ]
+
+        await until(is_healthy, within=10)
+    assert [line for line in server.lines if "warning" in line] == [
+        "maxgate: warning: setting MAXGATE_ENGINE_URLS is now MAXGATE_ENGINES; "
+        "the old name goes away in 0.3\n"
+    ]
+
+
+async def test_usage_error_under_uvicorn() -> None:
+    """Plain uvicorn ends with the same line."""
     code, stderr = await run_to_end("-m", "uvicorn", "api_server:app", MAXGATE_PROT="1")
     assert (code, stderr) == (
         2,
-        "maxgate: unknown setting MAXGATE_PROT; did you mean MAXGATE_PORT?\n",
+        "maxgate: unknown setting MAXGATE_PROT; did you mean MAXGATE_SERVER__PORT?\n",
     )
 
 
-async def test_workers_count_in_the_folder_that_is_set(tmp_path: Path) -> None:
+async def test_metrics_dir(tmp_path: Path) -> None:
+    """Workers keep their counters in `telemetry.metrics_dir`."""
     flags = ("--card", str(SMALL_CARD), "--workers", "2")
-    async with api_server(*flags, MAXGATE_METRICS_DIR=str(tmp_path)):
+    async with api_server(*flags, MAXGATE_TELEMETRY__METRICS_DIR=str(tmp_path)):
 
         async def both_count() -> bool:
             return len(files_in(tmp_path)) == 2
@@ -188,18 +242,20 @@ async def test_workers_count_in_the_folder_that_is_set(tmp_path: Path) -> None:
         await until(both_count, within=10)
 
 
-async def test_a_port_in_use_is_said() -> None:
+async def test_port_in_use() -> None:
+    """A port in use is one line on stderr."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         code, stderr = await run_to_end("api_server.py", "--port", port)
     assert (code, stderr) == (
         2,
         f"maxgate: cannot listen on 127.0.0.1:{port}: Address already in use. "
-        "Choose another one with --port or --host.\n",
+        "Choose another address with --port or --host.\n",
     )
 
 
-async def test_an_engine_that_cannot_be_started_ends_the_gateway(tmp_path: Path) -> None:
+async def test_failed_engine(tmp_path: Path) -> None:
+    """The gateway exits with 1 if its engine cannot be started."""
     card = tmp_path / "card.yaml"
     card.write_text(
         "name: x\nprompt: engine\ncontext_length: 10\nmax: {model_path: not-prepared}\n"
@@ -212,8 +268,9 @@ async def test_an_engine_that_cannot_be_started_ends_the_gateway(tmp_path: Path)
     assert "maxgate: the model not-prepared is not prepared yet" in stderr
 
 
-async def test_models_are_listed_and_shown() -> None:
-    for arguments, said in (
+async def test_models_command() -> None:
+    """`maxgate models` lists and shows cards."""
+    for arguments, expected in (
         (["list"], "smollm2-135m-instruct"),
         (["show", "smollm2"], "prompt: chatml"),
     ):
@@ -222,16 +279,15 @@ async def test_models_are_listed_and_shown() -> None:
             stdout=asyncio.subprocess.PIPE, env=_path_to_this_python(),
         )  # fmt: skip
         stdout, _ = await process.communicate()
-        assert (process.returncode, said in stdout.decode()) == (0, True)
+        assert (process.returncode, expected in stdout.decode()) == (0, True)
     assert await run_to_end("-m", "maxgate", "models") == (2, "")
     code, stderr = await run_to_end("-m", "maxgate", "models", "show", "gpt-4")
-    assert (code, "no file and no model card is called gpt-4" in stderr) == (2, True)
+    assert (code, "no file or model card is named gpt-4" in stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-async def test_a_preparation_that_is_stopped_leaves_nothing(
-    number: signal.Signals, code: int, tmp_path: Path
-) -> None:
+async def test_interrupted_preparation(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """An interrupted `maxgate models prepare` leaves nothing behind."""
     folder = tmp_path / "models"
     process = await asyncio.create_subprocess_exec(
         *("python3", "-m", "maxgate", "models", "prepare", "smollm2", "--out", str(folder / "m")),

@@ -1,4 +1,4 @@
-"""Meta's own Llama 3 code, and its vocabulary in the form in which checkpoints carry it."""
+"""Meta's own Llama 3 code, and its vocabulary in the form shipped with checkpoints."""
 
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ SPLIT = (
 
 @cache
 def chat_format() -> Any:
-    """ChatFormat with its tokenizer, from the package llama-models."""
+    """Load ChatFormat with its tokenizer from the package llama-models."""
     from llama_models.llama3.chat_format import ChatFormat
     from llama_models.llama3.tokenizer import Tokenizer as MetaTokenizer
 
@@ -24,7 +24,7 @@ def chat_format() -> Any:
 
 
 def prompt_ids(messages: list[Message]) -> list[int]:
-    """What Meta's code makes of the messages."""
+    """Encode the messages with Meta's code."""
     from llama_models.datatypes import RawMessage, RawTextItem, StopReason
 
     raw = [
@@ -40,14 +40,14 @@ def prompt_ids(messages: list[Message]) -> list[int]:
 
 
 def special_tokens() -> list[str]:
-    """All 256, in the order of their ids."""
+    """List all 256 special tokens, in the order of their ids."""
     special: dict[str, int] = chat_format().tokenizer.special_tokens
     return sorted(special, key=special.__getitem__)
 
 
 @cache
 def byte_letters() -> dict[int, str]:
-    """The printable letter that stands for each byte in byte-level vocabularies (GPT-2's table)."""
+    """Map each byte to its printable letter in byte-level vocabularies (GPT-2's table)."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in shown]
     letters = {byte: chr(byte) for byte in shown}
@@ -56,7 +56,7 @@ def byte_letters() -> dict[int, str]:
 
 @cache
 def vocabulary_and_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Tokens with their ids, and every way to put a token together from two, by rank."""
+    """Return the tokens with their ids, and all merges of two tokens, by rank."""
     letters = byte_letters()
     ranks = {
         "".join(letters[byte] for byte in token): rank
@@ -73,7 +73,7 @@ def vocabulary_and_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 @cache
 def llama3_tokenizer_json() -> str:
-    """A tokenizer.json of Llama 3."""
+    """Write a tokenizer.json of Llama 3."""
     vocabulary, merges = vocabulary_and_merges()
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

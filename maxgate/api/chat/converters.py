@@ -1,4 +1,4 @@
-"""OpenAI's request as ours."""
+"""Convert OpenAI's chat request to a GenerationRequest."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,6 +8,7 @@ from maxgate.api.chat.schemas import (
     ChatMessage,
     MessageToolCall,
     NamedToolChoice,
+    ResponseFormat,
     ToolDefinition,
 )
 from maxgate.api.sampling import check_capabilities, contradiction, convert_sampling
@@ -37,44 +38,44 @@ _BELONGS_TO: Final = {"tool_calls": "assistant", "refusal": "assistant", "tool_c
 
 
 def convert_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
-    """The turns of the dialogue.
+    """Convert the messages.
 
-    Raises InvalidRequest where a turn lacks its content, carries what belongs to another role, or
-    where calls and results of tools do not match.
+    Raises InvalidRequest for a message without content or with fields of another role, and for
+    tool results that do not match the calls before them.
     """
-    turns = tuple([_turn(message, number) for number, message in enumerate(messages)])
-    if any(turn.calls or turn.role == "tool" for turn in turns):
-        _check_results(messages)
-    return turns
+    converted = tuple([_convert_message(message, i) for i, message in enumerate(messages)])
+    if any(message.calls or message.role == "tool" for message in converted):
+        _check_tool_results(messages)
+    return converted
 
 
-def _turn(message: ChatMessage, number: int) -> Message:
+def _convert_message(message: ChatMessage, index: int) -> Message:
     content = message.content
     if content is None or not _PLAIN_FIELDS.issuperset(message.model_fields_set):
-        return _special_turn(message, number)
+        return _convert_special_message(message, index)
     if isinstance(content, str) and message.name is None:
         return Message(_ROLES[message.role], (content,))
-    return Message(_ROLES[message.role], _parts(message, number))
+    return Message(_ROLES[message.role], _convert_parts(message, index))
 
 
-def _special_turn(message: ChatMessage, number: int) -> Message:
+def _convert_special_message(message: ChatMessage, index: int) -> Message:
     for field, role in _BELONGS_TO.items():
         if message.role != role and getattr(message, field) is not None:
-            raise _misplaced(number, field, role)
+            raise _misplaced_field(index, field, role)
     refusal = message.refusal
     if message.content is None and not (message.tool_calls or refusal):
-        raise _missing(number, "content")
-    parts = _parts(message, number) or ((refusal,) if refusal else ())
-    calls = tuple([_call(call) for call in message.tool_calls or ()])
+        raise _missing_field(index, "content")
+    parts = _convert_parts(message, index) or ((refusal,) if refusal else ())
+    calls = tuple([_convert_call(call) for call in message.tool_calls or ()])
     return Message(_ROLES[message.role], parts, calls)
 
 
-def _call(call: MessageToolCall) -> ToolCall:
-    # Some clients write a call without arguments as "", which is no JSON.
+def _convert_call(call: MessageToolCall) -> ToolCall:
+    # Some clients send "" for a call without arguments, which is not valid JSON.
     return ToolCall(call.id, call.function.name, call.function.arguments or "{}")
 
 
-def _parts(message: ChatMessage, number: int) -> tuple[str, ...]:
+def _convert_parts(message: ChatMessage, index: int) -> tuple[str, ...]:
     content = message.content
     if content is None:
         return ()
@@ -84,55 +85,55 @@ def _parts(message: ChatMessage, number: int) -> tuple[str, ...]:
         parts = tuple([p.text if p.type == "text" else p.refusal for p in content])
         refusals = [p for p in content if p.type == "refusal"]
         if refusals and message.role != "assistant":
-            raise _misplaced(number, "content", "assistant")
-    # The model has no other place for it; OpenAI uses it to tell participants apart.
+            raise _misplaced_field(index, "content", "assistant")
+    # OpenAI uses names to tell participants apart; prompt formats have no field for them.
     if message.name is not None and message.role == "user":
         return (f"{message.name}: ", *parts)
     return parts
 
 
-def _check_results(messages: Sequence[ChatMessage]) -> None:
+def _check_tool_results(messages: Sequence[ChatMessage]) -> None:
     open_calls: set[str] = set()
-    for number, message in enumerate(messages):
+    for index, message in enumerate(messages):
         if message.role == "tool":
             if message.tool_call_id is None:
-                raise _missing(number, "tool_call_id")
+                raise _missing_field(index, "tool_call_id")
             if message.tool_call_id not in open_calls:
                 raise InvalidRequest(
-                    f"Invalid value for 'messages[{number}].tool_call_id': it answers no call in "
-                    "'tool_calls' of the assistant's message before it.",
-                    param=f"messages[{number}].tool_call_id",
+                    f"Invalid value for 'messages[{index}].tool_call_id': no call in 'tool_calls' "
+                    "of the preceding assistant message has this id.",
+                    param=f"messages[{index}].tool_call_id",
                     code="invalid_value",
                 )
             open_calls.discard(message.tool_call_id)
             continue
         if open_calls:
-            raise _unanswered(number, open_calls)
+            raise _missing_results(index, open_calls)
         open_calls = {call.id for call in message.tool_calls or ()}
     if open_calls:
-        raise _unanswered(len(messages), open_calls)
+        raise _missing_results(len(messages), open_calls)
 
 
-def _unanswered(number: int, calls: set[str]) -> InvalidRequest:
+def _missing_results(index: int, calls: set[str]) -> InvalidRequest:
     return InvalidRequest(
         "An assistant message with 'tool_calls' must be followed by tool messages responding to "
         f"each 'tool_call_id'. These have no response: {', '.join(sorted(calls))[:200]}.",
-        param=f"messages[{number}].role" if number else "messages",
+        param=f"messages[{index}].role" if index else "messages",
         code="invalid_value",
     )
 
 
-def _missing(number: int, field: str) -> InvalidRequest:
-    param = f"messages[{number}].{field}"
+def _missing_field(index: int, field: str) -> InvalidRequest:
+    param = f"messages[{index}].{field}"
     return InvalidRequest(
         f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
     )
 
 
-def _misplaced(number: int, field: str, role: str) -> InvalidRequest:
-    param = f"messages[{number}].{field}"
+def _misplaced_field(index: int, field: str, role: str) -> InvalidRequest:
+    param = f"messages[{index}].{field}"
     return InvalidRequest(
-        f"Invalid value for '{param}': it belongs to messages with the role '{role}'.",
+        f"Invalid value for '{param}': only messages with the role '{role}' may have it.",
         param=param,
         code="invalid_value",
     )
@@ -141,15 +142,16 @@ def _misplaced(number: int, field: str, role: str) -> InvalidRequest:
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
-def generation_request(
+def convert_request(
     body: ChatCompletionRequest, model: ServedModel, context: RequestContext
 ) -> GenerationRequest:
-    """What is to be generated.
+    """Convert a validated body.
 
-    Raises InvalidRequest where fields contradict each other.
+    Raises InvalidRequest if fields contradict each other.
     """
     if body.top_logprobs is not None and not body.logprobs:
         raise contradiction("top_logprobs", "it is only allowed when 'logprobs' is true")
+    messages = convert_messages(body.messages)
     limit = body.max_completion_tokens
     sampling = convert_sampling(
         body,
@@ -160,28 +162,28 @@ def generation_request(
     check_capabilities(sampling, model, logprobs_param="top_logprobs")
     return GenerationRequest(
         model=model,
-        messages=convert_messages(body.messages),
+        messages=messages,
         sampling=sampling,
         stream=bool(body.stream),
         context=context,
         n=body.n or 1,
-        tool_use=_tool_use(body) if body.tools or body.tool_choice else None,
-        output=None if body.response_format is None else _output(body),
+        tool_use=_convert_tools(body) if body.tools or body.tool_choice else None,
+        output=None if body.response_format is None else _convert_format(body.response_format),
     )
 
 
-def _tool_use(body: ChatCompletionRequest) -> ToolUse | None:
-    tools, choice = _tools(body), body.tool_choice
+def _convert_tools(body: ChatCompletionRequest) -> ToolUse | None:
+    tools, choice = _convert_definitions(body), body.tool_choice
     if choice == "none" or (not tools and (choice is None or choice == "auto")):
         return None
     if not tools:
-        raise contradiction("tool_choice", "it is only allowed when 'tools' are given")
+        raise contradiction("tool_choice", "it is only allowed with 'tools'")
     names = tuple([tool.name for tool in tools])
     parallel = body.parallel_tool_calls is not False
     match choice:
         case NamedToolChoice(function=function):
             if function.name not in names:
-                raise contradiction("tool_choice", "'tools' have no function of this name")
+                raise contradiction("tool_choice", "'tools' has no function of this name")
             return ToolUse(tools, forced=(function.name,), parallel=False)
         case "required":
             return ToolUse(tools, forced=names, parallel=parallel)
@@ -189,28 +191,24 @@ def _tool_use(body: ChatCompletionRequest) -> ToolUse | None:
             return ToolUse(tools, parallel=parallel)
 
 
-def _tools(body: ChatCompletionRequest) -> tuple[Tool, ...]:
-    tools = tuple([_tool(tool) for tool in body.tools or ()])
+def _convert_definitions(body: ChatCompletionRequest) -> tuple[Tool, ...]:
+    tools = tuple([_convert_definition(tool) for tool in body.tools or ()])
     names = [tool.name for tool in tools]
-    if twice := next((n for number, n in enumerate(names) if n in names[:number]), None):
-        raise contradiction("tools", f"the function '{twice}' is there twice")
+    if duplicate := next((n for i, n in enumerate(names) if n in names[:i]), None):
+        raise contradiction("tools", f"the function '{duplicate}' is defined twice")
     return tools
 
 
-def _tool(tool: ToolDefinition) -> Tool:
+def _convert_definition(tool: ToolDefinition) -> Tool:
     function = tool.function
     parameters = function.parameters or _NO_PARAMETERS
     return Tool(function.name, function.description or "", parameters, bool(function.strict))
 
 
-def _output(body: ChatCompletionRequest) -> JsonOutput | None:
-    match body.response_format:
-        case None:
-            return None
-        case chosen if chosen.type == "text":
-            return None
-        case chosen if chosen.type == "json_object":
-            return JsonOutput({})
-        case chosen:
-            named = chosen.json_schema
-            return JsonOutput(named.schema_ or {}, named.name)
+def _convert_format(response_format: ResponseFormat) -> JsonOutput | None:
+    if response_format.type == "text":
+        return None
+    if response_format.type == "json_object":
+        return JsonOutput({})
+    named = response_format.json_schema
+    return JsonOutput(named.schema_ or {}, named.name)

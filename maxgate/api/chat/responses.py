@@ -1,7 +1,7 @@
-"""Chat completions as OpenAI spells them: what is answered.
+"""OpenAI's chat completion response.
 
-Shapes follow `CreateChatCompletionResponse` in OpenAI's published API description. They are
-dictionaries, which orjson writes several times faster than objects.
+Shapes follow `CreateChatCompletionResponse` in OpenAI's API description. They are dictionaries,
+which orjson serializes several times faster than objects.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from maxgate.generation.collect import CalledTool, CompletedChoice
 
 
 class FunctionCall(TypedDict):
-    """What is to be called; `arguments` is JSON in a string."""
+    """The called function; `arguments` is JSON in a string."""
 
     name: str
     arguments: str
 
 
 class ToolCallItem(TypedDict):
-    """A call that the model makes."""
+    """A tool call made by the model."""
 
     id: str
     type: Literal["function"]
@@ -31,7 +31,7 @@ class ToolCallItem(TypedDict):
 
 
 class AssistantMessage(TypedDict):
-    """What the model said."""
+    """The model's message."""
 
     role: Literal["assistant"]
     content: str | None
@@ -39,13 +39,13 @@ class AssistantMessage(TypedDict):
 
 
 class CallingMessage(AssistantMessage):
-    """What the model said, and the tools that it calls; `content` is null where it said nothing."""
+    """A message with tool calls; `content` is null if it has no text."""
 
     tool_calls: list[ToolCallItem]
 
 
 class TopLogprob(TypedDict):
-    """A token and how likely it was."""
+    """A token and its log probability; `bytes` is its text in UTF-8."""
 
     token: str
     logprob: float
@@ -53,20 +53,20 @@ class TopLogprob(TypedDict):
 
 
 class ContentLogprob(TopLogprob):
-    """A token of the answer, and what else might have stood in its place."""
+    """A generated token and its most likely alternatives."""
 
     top_logprobs: list[TopLogprob]
 
 
 class ChoiceLogprobs(TypedDict):
-    """The tokens of an answer."""
+    """The tokens of a choice."""
 
     content: list[ContentLogprob]
     refusal: None
 
 
 class Choice(TypedDict):
-    """One answer."""
+    """One choice."""
 
     index: int
     message: AssistantMessage | CallingMessage
@@ -75,7 +75,7 @@ class Choice(TypedDict):
 
 
 class ChatCompletionResponse(TypedDict):
-    """A whole answer; `created` is in seconds since 1970."""
+    """A complete response; `created` is in seconds since 1970."""
 
     id: str
     object: Literal["chat.completion"]
@@ -87,42 +87,42 @@ class ChatCompletionResponse(TypedDict):
     usage: CompletionUsage
 
 
-def choice(index: int, answer: CompletedChoice, *, logprobs: bool) -> Choice:
-    """An answer as OpenAI shows it."""
+def convert_choice(index: int, choice: CompletedChoice, *, logprobs: bool) -> Choice:
+    """Convert a finished choice to OpenAI's shape."""
     return {
         "index": index,
-        "message": _message(answer),
-        "logprobs": logprobs_of(answer.logprobs) if logprobs else None,
-        "finish_reason": answer.finish_reason,
+        "message": _convert_message(choice),
+        "logprobs": convert_logprobs(choice.logprobs) if logprobs else None,
+        "finish_reason": choice.finish_reason,
     }
 
 
-def _message(answer: CompletedChoice) -> AssistantMessage | CallingMessage:
-    if not answer.tool_calls:
-        return {"role": "assistant", "content": answer.text, "refusal": None}
+def _convert_message(choice: CompletedChoice) -> AssistantMessage | CallingMessage:
+    if not choice.tool_calls:
+        return {"role": "assistant", "content": choice.text, "refusal": None}
     return {
         "role": "assistant",
-        "content": answer.text or None,
+        "content": choice.text or None,
         "refusal": None,
-        "tool_calls": [_call(call) for call in answer.tool_calls],
+        "tool_calls": [_convert_call(call) for call in choice.tool_calls],
     }
 
 
-def _call(call: CalledTool) -> ToolCallItem:
+def _convert_call(call: CalledTool) -> ToolCallItem:
     function: FunctionCall = {"name": call.name, "arguments": call.arguments}
     return {"id": ids.tool_call_id(), "type": "function", "function": function}
 
 
-def logprobs_of(tokens: Sequence[TokenLogprob]) -> ChoiceLogprobs:
-    """The tokens as OpenAI shows them; `bytes` are those of the token's text in UTF-8."""
-    return {"content": [_token(token) for token in tokens], "refusal": None}
+def convert_logprobs(tokens: Sequence[TokenLogprob]) -> ChoiceLogprobs:
+    """Convert token log probabilities to OpenAI's shape."""
+    return {"content": [_convert_token(token) for token in tokens], "refusal": None}
 
 
-def _token(token: TokenLogprob) -> ContentLogprob:
-    shown = _alternative(Alternative(token.token, token.logprob))
-    return {**shown, "top_logprobs": [_alternative(one) for one in token.top]}
+def _convert_token(token: TokenLogprob) -> ContentLogprob:
+    converted = _convert_alternative(Alternative(token.token, token.logprob))
+    return {**converted, "top_logprobs": [_convert_alternative(one) for one in token.top]}
 
 
-def _alternative(alternative: Alternative) -> TopLogprob:
+def _convert_alternative(alternative: Alternative) -> TopLogprob:
     token = alternative.token
     return {"token": token, "logprob": alternative.logprob, "bytes": list(token.encode())}

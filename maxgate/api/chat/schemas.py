@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Discriminator, Field, Tag
 
 from maxgate.api.sampling import SampledRequest, TokenLimit
-from maxgate.api.schemas import JsonSchema, Metadata, NothingIn, NotServed, RequestBody
+from maxgate.api.schemas import EmptyObject, JsonSchema, Metadata, RequestBody, Unsupported
 
 _MAX_MESSAGES: Final = 10_000
 _MAX_PARTS: Final = 1_000
@@ -23,7 +23,7 @@ class TextPart(RequestBody):
 
     type: Literal["text"]
     text: str
-    prompt_cache_breakpoint: NotServed = None
+    prompt_cache_breakpoint: Unsupported = None
 
 
 class RefusalPart(RequestBody):
@@ -75,8 +75,8 @@ class ChatMessage(RequestBody):
         | None
     ) = None
     tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    audio: NotServed = None
-    function_call: NotServed = None
+    audio: Unsupported = None
+    function_call: Unsupported = None
     # OpenAI's SDKs add them to answers, and clients hand answers back as history.
     annotations: list[Any] | None = None
     parsed: Any = None
@@ -190,15 +190,15 @@ class ChatCompletionRequest(SampledRequest):
     user: Annotated[str, Field(max_length=512)] | None = None
 
     # Only what changes nothing: a dialogue in text, at once, kept nowhere, without reasoning.
-    logit_bias: NothingIn | None = None
+    logit_bias: EmptyObject | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     reasoning_effort: Literal["none"] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
     verbosity: Literal["medium"] | None = None
 
-    audio: NotServed = None
-    function_call: NotServed = None
-    functions: NotServed = None
-    moderation: NotServed = None
-    web_search_options: NotServed = None
+    audio: Unsupported = None
+    function_call: Unsupported = None
+    functions: Unsupported = None
+    moderation: Unsupported = None
+    web_search_options: Unsupported = None

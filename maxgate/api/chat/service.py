@@ -1,14 +1,14 @@
-"""Chat completions: a request to the backend, its answer in OpenAI's shape."""
+"""Run chat completion requests and build OpenAI's responses."""
 
 from collections.abc import AsyncGenerator
 
 import orjson
 
 from maxgate import ids
-from maxgate.api.chat.converters import generation_request
-from maxgate.api.chat.responses import ChatCompletionResponse, choice
+from maxgate.api.chat.converters import convert_request
+from maxgate.api.chat.responses import ChatCompletionResponse, convert_choice
 from maxgate.api.chat.schemas import ChatCompletionRequest
-from maxgate.api.chat.stream import ChunkEnvelope
+from maxgate.api.chat.stream import ChatEventEncoder
 from maxgate.api.schemas import completion_usage
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
@@ -19,10 +19,7 @@ from maxgate.generation.request import GenerationRequest
 
 
 class ChatService:
-    """Answers chat completion requests.
-
-    Raises GatewayError as the catalog and the backend do.
-    """
+    """Runs chat completion requests; raises what the catalog and the backend raise."""
 
     def __init__(self, backend: Backend, catalog: ModelCatalog, clock: Clock) -> None:
         self._backend = backend
@@ -30,8 +27,8 @@ class ChatService:
         self._clock = clock
 
     async def complete(self, body: ChatCompletionRequest, context: RequestContext) -> bytes:
-        """The whole answer, as JSON."""
-        request = self._request(body, context)
+        """Return the complete response as JSON."""
+        request = self._convert(body, context)
         completion = await collect(self._backend, request)
         logprobs = bool(body.logprobs)
         response: ChatCompletionResponse = {
@@ -42,24 +39,24 @@ class ChatService:
             "service_tier": "default",
             "system_fingerprint": None,
             "choices": [
-                choice(number, answer, logprobs=logprobs)
-                for number, answer in enumerate(completion.choices)
+                convert_choice(index, choice, logprobs=logprobs)
+                for index, choice in enumerate(completion.choices)
             ],
             "usage": completion_usage(completion.usage),
         }
         return orjson.dumps(response)
 
     def stream(self, body: ChatCompletionRequest, context: RequestContext) -> AsyncGenerator[bytes]:
-        """The answer as events of a stream, ready to be sent."""
-        request = self._request(body, context)
-        envelope = ChunkEnvelope(
+        """Stream the response as encoded events."""
+        request = self._convert(body, context)
+        encoder = ChatEventEncoder(
             model=request.model.name,
             created=int(self._clock.wall()),
             with_usage=body.wants_usage,
-            choices=request.n,
+            n=request.n,
         )
-        return envelope.events(self._backend.stream(request))
+        return encoder.encode_events(self._backend.stream(request))
 
-    def _request(self, body: ChatCompletionRequest, context: RequestContext) -> GenerationRequest:
+    def _convert(self, body: ChatCompletionRequest, context: RequestContext) -> GenerationRequest:
         context.record.stream = bool(body.stream)
-        return generation_request(body, self._catalog.find(body.model, "chat"), context)
+        return convert_request(body, self._catalog.find(body.model, "chat"), context)

@@ -1,4 +1,4 @@
-"""OpenAI's completion request as ours, one for each prompt."""
+"""Convert OpenAI's completion request to one GenerationRequest per prompt."""
 
 from maxgate.api.completions.schemas import CompletionRequest
 from maxgate.api.sampling import MAX_CHOICES, check_capabilities, contradiction, convert_sampling
@@ -7,17 +7,17 @@ from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
 
 
-def generation_requests(
+def convert_requests(
     body: CompletionRequest, model: ServedModel, context: RequestContext
 ) -> list[GenerationRequest]:
-    """What is to be generated.
+    """Convert a validated body.
 
-    Raises InvalidRequest where fields contradict each other.
+    Raises InvalidRequest if fields contradict each other.
     """
-    prompts = _prompts(body)
-    choices = body.n or 1
-    if len(prompts) * choices > MAX_CHOICES:
-        raise contradiction("n", f"prompts times 'n' may be at most {MAX_CHOICES}")
+    prompts = _list_prompts(body)
+    n = body.n or 1
+    if len(prompts) * n > MAX_CHOICES:
+        raise contradiction("n", f"the number of prompts times 'n' must be at most {MAX_CHOICES}")
     if body.echo:
         _check_echo(body, prompts)
     sampling = convert_sampling(body, model, max_tokens=body.max_tokens, logprobs=body.logprobs)
@@ -29,14 +29,14 @@ def generation_requests(
             sampling=sampling,
             stream=bool(body.stream),
             context=context,
-            n=choices,
+            n=n,
             raw_prompt=prompt,
         )
         for prompt in prompts
     ]
 
 
-def _prompts(body: CompletionRequest) -> list[str | tuple[int, ...]]:
+def _list_prompts(body: CompletionRequest) -> list[str | tuple[int, ...]]:
     prompt = body.prompt
     if isinstance(prompt, str):
         return [prompt]
@@ -47,6 +47,6 @@ def _prompts(body: CompletionRequest) -> list[str | tuple[int, ...]]:
 
 def _check_echo(body: CompletionRequest, prompts: list[str | tuple[int, ...]]) -> None:
     if body.logprobs is not None:
-        raise contradiction("echo", "together with 'logprobs' it is not served here")
+        raise contradiction("echo", "it is not supported together with 'logprobs'")
     if not all(isinstance(prompt, str) for prompt in prompts):
-        raise contradiction("echo", "it is served for prompts that are text")
+        raise contradiction("echo", "it is only supported for text prompts")

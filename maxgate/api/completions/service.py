@@ -1,4 +1,4 @@
-"""Text completions: requests to the backend, their answers in OpenAI's shape."""
+"""Run text completion requests and build OpenAI's responses."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -8,7 +8,7 @@ from functools import reduce
 import orjson
 
 from maxgate import ids
-from maxgate.api.completions.converters import generation_requests
+from maxgate.api.completions.converters import convert_requests
 from maxgate.api.completions.schemas import (
     CompletionRequest,
     CompletionResponse,
@@ -29,9 +29,9 @@ from maxgate.generation.request import GenerationRequest
 
 
 class CompletionService:
-    """Answers completion requests; texts are numbered by prompt, then by choice.
+    """Runs completion requests; raises what the catalog and the backend raise.
 
-    Raises GatewayError as the catalog and the backend do.
+    Choices are numbered by prompt, then by choice.
     """
 
     def __init__(self, backend: Backend, catalog: ModelCatalog, clock: Clock) -> None:
@@ -113,7 +113,7 @@ class CompletionService:
 
     def _convert(self, body: CompletionRequest, context: RequestContext) -> list[GenerationRequest]:
         context.record.stream = bool(body.stream)
-        return generation_requests(body, self._catalog.find(body.model, "chat"), context)
+        return convert_requests(body, self._catalog.find(body.model, "chat"), context)
 
     def _envelope(self, request: GenerationRequest) -> CompletionResponse:
         return CompletionResponse(

@@ -2,10 +2,10 @@
 
 from starlette.types import Receive, Scope, Send
 
-from maxgate.api.app import HotRoute, send_json
 from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody, EmbeddingResponse
 from maxgate.api.embeddings.service import EmbeddingService
+from maxgate.api.hot_route import HotRoute, send_json
 from maxgate.api.request_body import BodyReader
 
 
@@ -13,10 +13,6 @@ def embedding_route(service: EmbeddingService, bodies: BodyReader) -> HotRoute:
     """Build the route of this resource."""
 
     async def create_embedding(scope: Scope, receive: Receive, send: Send) -> None:
-        """Embed texts as vectors of length 1.
-
-        Inputs longer than the model's context are refused, never truncated.
-        """
         body = await bodies.read(scope, receive, EmbeddingRequestBody)
         async with DisconnectWatch(scope, receive):
             response = await service.create(body, scope["state"]["context"])
@@ -25,6 +21,12 @@ def embedding_route(service: EmbeddingService, bodies: BodyReader) -> HotRoute:
     return HotRoute(
         "/v1/embeddings",
         create_embedding,
+        name="create_embedding",
+        description="""
+            Embed texts as vectors of length 1.
+
+            Inputs longer than the model's context are rejected, never truncated.
+        """,
         body=EmbeddingRequestBody,
         response=EmbeddingResponse,
         tag="embeddings",

@@ -1,6 +1,6 @@
-"""Embeddings as OpenAI spells them.
+"""OpenAI's embedding request and response.
 
-Shapes follow `CreateEmbeddingRequest` and its answer in OpenAI's published API description.
+Shapes follow `CreateEmbeddingRequest` and its response in OpenAI's API description.
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from maxgate.api.schemas import RequestBody, input_kind
+from maxgate.api.schemas import RequestBody, discriminate_input
 
 _MAX_INPUTS: Final = 2048
-# Of one input; the model's own limit is checked later, and is lower.
+# Per input. The model's own limit is lower and is checked later.
 _MAX_TOKENS: Final = 100_000
 
-# Arrays end at the first error: items that are wrong do not count towards the greatest length.
+# fail_fast: invalid items would otherwise not count towards max_length.
 Text = Annotated[str, Field(min_length=1)]
 Tokens = Annotated[list[int], Field(min_length=1, max_length=_MAX_TOKENS, fail_fast=True)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=_MAX_INPUTS, fail_fast=True)]
@@ -25,13 +25,13 @@ Input = Annotated[
     | Annotated[Texts, Tag("some-texts")]
     | Annotated[Tokens, Tag("token-ids")]
     | Annotated[TokenArrays, Tag("token-arrays")],
-    Discriminator(input_kind),
+    Discriminator(discriminate_input),
 ]
-"""One text or several, or the token ids of one or several; the tags are no field names."""
+"""One or several texts, or the token ids of one or several; tags are not field names."""
 
 
 class EmbeddingRequestBody(RequestBody):
-    """What is to be embedded; `model` may be left out where one model for embeddings is served."""
+    """Inputs to embed; `model` is optional if only one embedding model is served."""
 
     input: Input
     model: str | None = None
@@ -51,7 +51,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingUsage:
-    """Tokens that the model saw, its special tokens included; both numbers are the same."""
+    """Prompt tokens including special tokens; both numbers are equal."""
 
     prompt_tokens: int
     total_tokens: int

@@ -1,4 +1,4 @@
-"""From OpenAI's words to ours and back."""
+"""Run embedding requests and build OpenAI's responses."""
 
 import sys
 from array import array
@@ -21,30 +21,27 @@ from maxgate.generation.context import RequestContext
 
 
 class EmbeddingService:
-    """Answers embedding requests.
-
-    Raises GatewayError as the catalog and the embedder do.
-    """
+    """Runs embedding requests; raises what the catalog and the embedder raise."""
 
     def __init__(self, embedder: Embedder, catalog: ModelCatalog) -> None:
         self._embedder = embedder
         self._catalog = catalog
 
     async def create(self, body: EmbeddingRequestBody, context: RequestContext) -> bytes:
-        """The vectors, as JSON."""
-        model = self._model(body)
-        request = EmbeddingRequest(model, _inputs(body.input), context)
-        answer = await self._embedder.embed(request)
-        encoded = _base64 if body.encoding_format == "base64" else array.tolist
+        """Return the vectors as JSON."""
+        model = self._find_model(body)
+        request = EmbeddingRequest(model, _list_inputs(body.input), context)
+        embeddings = await self._embedder.embed(request)
+        encode = _encode_base64 if body.encoding_format == "base64" else array.tolist
         data = [
-            Embedding(index=index, embedding=encoded(vector))
-            for index, vector in enumerate(answer.vectors)
+            Embedding(index=index, embedding=encode(vector))
+            for index, vector in enumerate(embeddings.vectors)
         ]
-        tokens = answer.prompt_tokens
+        tokens = embeddings.prompt_tokens
         usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
         return orjson.dumps(EmbeddingResponse(data=data, model=model.name, usage=usage))
 
-    def _model(self, body: EmbeddingRequestBody) -> ServedModel:
+    def _find_model(self, body: EmbeddingRequestBody) -> ServedModel:
         if body.model is None:
             self._check_unambiguous()
         model = self._catalog.find(body.model, "embeddings")
@@ -60,22 +57,22 @@ class EmbeddingService:
     def _check_unambiguous(self) -> None:
         names = [model.name for model in self._catalog.list() if model.task == "embeddings"]
         if len(names) > 1:
-            # Vectors of two models have nothing to do with each other.
+            # Vectors of different models are not comparable, so there is no default.
             raise InvalidRequest(
-                f"Missing required parameter: 'model'. Name one of {', '.join(names)}.",
+                f"Missing required parameter: 'model'. Choose one of {', '.join(names)}.",
                 param="model",
                 code="missing_required_parameter",
             )
 
 
-def _inputs(given: Any) -> Sequence[str | Sequence[int]]:
+def _list_inputs(given: Any) -> Sequence[str | Sequence[int]]:
     if isinstance(given, str) or isinstance(given[0], int):
         return [given]
     inputs: Sequence[str | Sequence[int]] = given
     return inputs
 
 
-def _base64(vector: Vector) -> str:
+def _encode_base64(vector: Vector) -> str:
     if sys.byteorder == "big":
         vector = array("f", vector)
         vector.byteswap()

@@ -1,17 +1,19 @@
-"""Hot routes are documented by FastAPI and dispatched ahead of its middleware stack."""
+"""The FastAPI application dispatches hot routes and records every request."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
-from starlette.responses import Response
-from starlette.routing import Match
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from maxgate.api.app import Gateway, HotRoute, send_json
-from tests.fakes.asgi import RecordingSink, SentMessages, http_scope
+from maxgate.api.app import Gateway
+from maxgate.api.hot_route import HotRoute, send_json
+from maxgate.errors import GatewayError, InvalidRequest
+from tests.fakes.asgi import RecordingSink
 from tests.fakes.clock import FakeClock
 
 
@@ -21,14 +23,10 @@ class Body(BaseModel):
     text: str
 
 
-async def create_hot(scope: Scope, receive: Receive, send: Send) -> None:
-    """Create something quickly."""
+async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+    if b"fail" in scope["query_string"]:
+        raise InvalidRequest("No.", code="invalid_value")
     await send_json(send, b'{"text":"hot"}')
-
-
-ROUTE = HotRoute(
-    "/hot", create_hot, body=Body, response=Body, tag="Hot", stream_type="text/event-stream"
-)
 
 
 @pytest.fixture
@@ -39,66 +37,64 @@ def sink() -> RecordingSink:
 
 @pytest.fixture
 def app(sink: RecordingSink) -> Gateway:
-    """An application with one hot route."""
+    """An application with one hot route and one ordinary route."""
     app = Gateway(sinks=[sink], clock=FakeClock(), lifespan=lambda _: nullcontext())
-    app.add_hot_route(ROUTE)
+    app.add_hot_route(
+        HotRoute(
+            "/hot", respond, name="hot", description="Respond.", body=Body, response=Body, tag="Hot"
+        )
+    )
+    app.get("/items/{item}")(lambda item: item)
     return app
 
 
-@pytest.mark.parametrize(
-    ("scope", "match"),
-    [
-        (http_scope("POST", "/hot"), Match.FULL),
-        (http_scope("GET", "/hot"), Match.PARTIAL),
-        (http_scope("POST", "/hot/"), Match.NONE),
-        (http_scope("POST", "/llm/hot"), Match.NONE),
-        (http_scope("POST", "/llm/hot") | {"root_path": "/llm"}, Match.FULL),
-        (http_scope("POST", "/hot") | {"type": "websocket"}, Match.NONE),
-    ],
-)
-def test_matches(scope: Scope, match: Match) -> None:
-    """A hot route matches its exact path below the prefix, fully for POST."""
-    found, child_scope = ROUTE.matches(scope)
-    assert found is match
-    assert child_scope.get("route") is (None if match is Match.NONE else ROUTE)
+def get_routes(sink: RecordingSink) -> list[tuple[str, str | None]]:
+    """Route and outcome of each recorded request."""
+    return [(record.route, record.outcome) for record in sink.records]
 
 
-def test_openapi(app: Gateway) -> None:
-    """The document has the name, docstring, body and responses of a hot route."""
-    operation = app.openapi()["paths"]["/hot"]["post"]
-    schema = {"$ref": "#/components/schemas/Body"}
-    assert (operation["operationId"], operation["description"], operation["tags"]) == (
-        "create_hot",
-        "Create something quickly.",
-        ["Hot"],
-    )
-    assert operation["requestBody"]["content"] == {"application/json": {"schema": schema}}
-    assert operation["responses"]["200"]["content"] == {
-        "application/json": {"schema": schema},
-        "text/event-stream": {},
-    }
-
-
-@pytest.mark.parametrize("with_middleware", [False, True])
-def test_dispatch(app: Gateway, sink: RecordingSink, *, with_middleware: bool) -> None:
-    """A hot route is served and recorded under its path, with and without user middleware."""
-    if with_middleware:
-
-        @app.middleware("http")
-        async def pass_on(request: Request, call_next: object) -> Response:
-            return await call_next(request)  # type: ignore[operator,no-any-return]
-
+def test_hot_route(app: Gateway, sink: RecordingSink) -> None:
+    """A hot route is served and recorded under its path."""
     response = TestClient(app).post("/hot", json={})
     assert (response.status_code, response.json()) == (200, {"text": "hot"})
-    assert [(record.route, record.outcome) for record in sink.records] == [("/hot", "ok")]
+    assert get_routes(sink) == [("/hot", "ok")]
 
 
-async def test_send_json() -> None:
-    """A JSON response has its content type and length."""
-    sent = SentMessages()
-    await send_json(sent, b"{}")
-    assert (sent.status, sent.headers, sent.body) == (
-        200,
-        {"content-type": "application/json", "content-length": "2"},
-        b"{}",
-    )
+def test_other_routes(app: Gateway, sink: RecordingSink) -> None:
+    """Ordinary routes are recorded under their pattern, and unknown paths as `other`."""
+    client = TestClient(app)
+    statuses = [client.get(path).status_code for path in ("/items/1", "/none", "/hot")]
+    assert statuses == [200, 404, 405]
+    assert get_routes(sink) == [
+        ("/items/{item}", "ok"),
+        ("other", "client_error"),
+        ("/hot", "client_error"),
+    ]
+
+
+def test_user_middleware(app: Gateway, sink: RecordingSink) -> None:
+    """Middleware that a user adds sees hot routes."""
+
+    @app.middleware("http")
+    async def mark(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        response = await call_next(request)
+        response.headers["x-mark"] = "seen"
+        return response
+
+    response = TestClient(app).post("/hot", json={})
+    assert (response.json(), response.headers["x-mark"]) == ({"text": "hot"}, "seen")
+    assert get_routes(sink) == [("/hot", "ok")]
+
+
+def test_user_error_handler(app: Gateway, sink: RecordingSink) -> None:
+    """An exception handler that a user adds sees the errors of hot routes."""
+
+    @app.exception_handler(GatewayError)
+    async def handle(request: Request, error: GatewayError) -> PlainTextResponse:
+        return PlainTextResponse(f"custom {error.code}", error.status)
+
+    response = TestClient(app).post("/hot?fail", json={})
+    assert (response.status_code, response.text) == (400, "custom invalid_value")
+    assert get_routes(sink) == [("/hot", "client_error")]

@@ -1,4 +1,4 @@
-"""Every request has a context and one record, and HEAD is served as GET."""
+"""Every request has a context and one record; HEAD and hot routes are dispatched."""
 
 import asyncio
 import json
@@ -12,7 +12,12 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate.api.disconnect import EXTENSION, ClientDisconnect
-from maxgate.api.middleware import HeadMiddleware, RequestContextMiddleware, get_route_path
+from maxgate.api.middleware import (
+    HeadMiddleware,
+    HotDispatchMiddleware,
+    RequestContextMiddleware,
+    get_route_path,
+)
 from maxgate.errors import InternalError, InvalidRequest
 from maxgate.generation.context import RequestContext
 from tests.fakes.asgi import RecordingSink, SentMessages, http_scope
@@ -179,6 +184,20 @@ async def test_head(methods: list[str], method: str, served: str, body: bytes) -
     await HeadMiddleware(router, router)(http_scope(method, "/a"), receive, sent)
     assert (sent.status, sent.headers["x-method"], sent.body) == (200, served, body)
     assert sent.headers["content-length"] == str(len(served))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("POST", "/hot", b"hot"), ("GET", "/hot", b"other"), ("POST", "/hot/", b"other")],
+)
+async def test_hot_dispatch(method: str, path: str, body: bytes) -> None:
+    """POST on the exact path of a hot route bypasses the application."""
+    hot_dispatch = HotDispatchMiddleware(
+        PlainTextResponse("other"), {"/hot": PlainTextResponse("hot")}
+    )
+    sink, sent = await run(hot_dispatch, http_scope(method, path))
+    [record] = sink.records
+    assert (sent.body, record.route) == (body, "/hot" if body == b"hot" else "other")
 
 
 @pytest.mark.parametrize(

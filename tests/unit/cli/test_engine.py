@@ -1,20 +1,104 @@
-"""`maxgate engine start` ends with whoever started it."""
+"""`maxgate engine`: `show` inspects engines, `start` stops with its parent."""
 
 import asyncio
 import os
+import subprocess
+import sys
+from typing import Any
 
-from maxgate.cli.engine import _call_when_closed
+import orjson
+
+from maxgate.cli.engine import EngineReport, _call_when_closed, inspect_engines
+from maxgate.generation.catalog import Capabilities
+from maxgate.settings import Settings
+from tests.conftest import ROOT
+from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL
+from tests.fakes.max_server import FakeMax
+from tests.fakes.processes import free_port
+from tests.fakes.server import serving
 
 
-async def test_a_closed_pipe_is_noticed_once() -> None:
-    """It stays readable, and a second cancellation would disturb the stopping."""
-    reading, writing = os.pipe()
+async def show(*args: str) -> "subprocess.CompletedProcess[str]":
+    """Run `maxgate engine show`."""
+    command = [sys.executable, "-m", "maxgate", "engine", "show", *args]
+    return await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+async def test_show_table() -> None:
+    """The table has one row per model, and the flags that add missing capabilities."""
+    capable = FakeMax(models=["a", "b"], grammar=True)
+    plain = FakeMax(penalties=False)
+    async with serving(capable) as one, serving(plain) as other:
+        result = await show("--engine-url", one, "--engine-url", other)
+    width = max(len(one), len(other))
+    assert result.stdout.splitlines() == [
+        f"{'ENGINE':{width}}  STATE    MODEL                  GRAMMAR  LOGPROBS  PENALTIES",
+        f"{one:{width}}  healthy  a                      yes      yes       yes",
+        f"{one:{width}}  healthy  b                      yes      yes       yes",
+        f"{other:{width}}  healthy  smollm2-135m-instruct  no       yes       no",
+        "grammar: start MAX with --enable-structured-output (GPU)",
+        "penalties: start MAX with --enable-penalties",
+    ]
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+async def test_show_unreachable_engine() -> None:
+    """An unreachable engine is listed beside the others, and the exit code is 1."""
+    unreachable = f"http://localhost:{free_port()}"
+    async with serving(FakeMax(models=["a"])) as url:
+        result = await show("--json", "--engine-url", url, "--engine-url", unreachable)
+
+    def engine(url: str, **rest: Any) -> dict[str, Any]:
+        return {"url": url, **rest}
+
+    capabilities = {"a": {"grammar": False, "logprobs": True, "penalties": True}}
+    assert orjson.loads(result.stdout) == {
+        "engines": [
+            engine(url, state="healthy", models=["a"], error=None, capabilities=capabilities),
+            engine(
+                unreachable,
+                state="unreachable",
+                models=[],
+                error="no connection",
+                capabilities={},
+            ),
+        ]
+    }
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"maxgate: no engine at {unreachable} (no connection): start MAX there with "
+        "`maxgate engine start`, or set its URL with --engine-url\n"
+    )
+
+
+async def test_show_embedding_models() -> None:
+    """Embedding models are listed, but not probed for capabilities of generation."""
+    max_server = FakeMax(models=[EMBEDDING_MODEL, "other"])
+    async with serving(max_server) as url:
+        settings = Settings(engines=[url + "/"], cards=[EMBEDDING_CARD])
+        reports = await inspect_engines(settings, [EMBEDDING_MODEL])
+    capabilities = {"other": Capabilities(grammar=False, logprobs=True, penalties=True)}
+    assert reports == [EngineReport(url, "healthy", [EMBEDDING_MODEL, "other"], None, capabilities)]
+
+
+async def test_show_invalid_url() -> None:
+    """The command checks its settings as `maxgate serve` does."""
+    result = await show("--engine-url", "gpu-box:8000")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "'gpu-box:8000' is not a URL; write http://host:port" in result.stderr
+
+
+async def test_closed_pipe() -> None:
+    """The callback runs once, although a closed pipe stays readable."""
+    reader, writer = os.pipe()
     calls: list[str] = []
-    _call_when_closed(reading, lambda: calls.append("closed"))
+    _call_when_closed(reader, lambda: calls.append("closed"))
 
-    os.close(writing)
-    for _ in range(20):  # turns of the loop
+    os.close(writer)
+    for _ in range(20):  # iterations of the event loop
         await asyncio.sleep(0)
 
-    os.close(reading)
+    os.close(reader)
     assert calls == ["closed"]

@@ -1,10 +1,10 @@
-"""`maxgate models`: where a prepared model is put."""
+"""`maxgate models prepare`: the target directory."""
 
 from pathlib import Path
 
 import pytest
 
-from maxgate.cli.models import prepared_at
+from maxgate.cli.models import resolve_target
 
 MODELS = Path("/data/models")
 
@@ -20,5 +20,6 @@ MODELS = Path("/data/models")
         ("~/mine", Path.home() / "mine"),
     ],
 )
-def test_a_bare_name_is_put_beside_the_others(out: str | None, target: Path) -> None:
-    assert prepared_at(out, "name", MODELS) == target
+def test_resolve_target(out: str | None, target: Path) -> None:
+    """A bare name is in the models folder; everything else is a path."""
+    assert resolve_target(out, "name", MODELS) == target

@@ -1,15 +1,11 @@
-"""A card says exactly how MAX is started."""
+"""The `max serve` command line."""
 
 from pathlib import Path
 
 import pytest
 
-from maxgate.engine.command import PreparedModel, engine_environment, is_repository, serve_arguments
-from maxgate.engine.launcher import EnginePlace, launcher_for
-from maxgate.engine.settings import EngineSettings
-from maxgate.errors import ConfigurationError
+from maxgate.engine.command import PreparedModel, build_arguments, build_environment, is_repository
 from maxgate.model_cards.card import ModelCard
-from maxgate.model_cards.loader import ModelFiles
 
 
 def card(**flags: object) -> ModelCard:
@@ -24,7 +20,8 @@ def card(**flags: object) -> ModelCard:
     )
 
 
-def test_every_part_of_the_card_is_a_flag() -> None:
+def test_all_flags() -> None:
+    """Every field of the card becomes a flag."""
     full = card(
         weight_path="w.gguf",
         encoding="bfloat16",
@@ -32,7 +29,7 @@ def test_every_part_of_the_card_is_a_flag() -> None:
         max_batch_size=32,
         extra_flags=["--ce-delay-ms", "10"],
     )
-    arguments = serve_arguments(full, model="owner/name", prepared=None, host="h", port=1)
+    arguments = build_arguments(full, model="owner/name", prepared=None, host="h", port=1)
     assert " ".join(arguments) == (
         "serve --model owner/name --served-model-name small-on-max --weight-path w.gguf "
         "--quantization-encoding bfloat16 --devices gpu:0,1 --max-length 8192 "
@@ -40,17 +37,19 @@ def test_every_part_of_the_card_is_a_flag() -> None:
     )
 
 
-def test_what_the_card_leaves_out_is_left_to_max() -> None:
-    arguments = serve_arguments(card(), model="m", prepared=None, host="h", port=1)
+def test_omitted_fields() -> None:
+    """Fields that the card omits are left to MAX's defaults."""
+    arguments = build_arguments(card(), model="m", prepared=None, host="h", port=1)
     assert " ".join(arguments) == (
         "serve --model m --served-model-name small-on-max --devices cpu --max-length 8192 "
         "--host h --port 1"
     )
 
 
-def test_a_prepared_directory_knows_better_than_the_card() -> None:
+def test_prepared_model() -> None:
+    """The encoding and weights of a prepared directory override the card's."""
     prepared = PreparedModel(Path("/m"), "q4_k", Path("/m/model.Q4_K.gguf"))
-    arguments = serve_arguments(
+    arguments = build_arguments(
         card(encoding="float32"), model="/m", prepared=prepared, host="h", port=1
     )
     flags = dict(zip(arguments[1::2], arguments[2::2], strict=True))
@@ -59,8 +58,9 @@ def test_a_prepared_directory_knows_better_than_the_card() -> None:
 
 
 @pytest.mark.parametrize(("telemetry", "disabled"), [(False, "true"), (True, "false")])
-def test_usage_stays_at_home_unless_told_otherwise(*, telemetry: bool, disabled: str) -> None:
-    assert engine_environment(metrics_port=8081, telemetry=telemetry) == {
+def test_environment(*, telemetry: bool, disabled: str) -> None:
+    """MAX sends usage data only with `engine.telemetry`."""
+    assert build_environment(metrics_port=8081, telemetry=telemetry) == {
         "MAX_SERVE_API_TYPES": '["openai"]',
         "MAX_SERVE_METRICS_ENDPOINT_PORT": "8081",
         "OTEL_SDK_DISABLED": disabled,
@@ -71,14 +71,6 @@ def test_usage_stays_at_home_unless_told_otherwise(*, telemetry: bool, disabled:
     ("reference", "expected"),
     [("owner/name", True), ("name", False), ("/a/b", False), ("a/b/c", False)],
 )
-def test_repositories_are_told_from_folders(reference: str, *, expected: bool) -> None:
+def test_is_repository(reference: str, *, expected: bool) -> None:
+    """A repository is `owner/name`."""
     assert is_repository(reference) == expected
-
-
-def test_a_model_that_is_not_here_is_named_with_what_to_do(tmp_path: Path) -> None:
-    files = ModelFiles(tmp_path, tmp_path)
-    missing = card(model_path="somewhere")
-    with pytest.raises(ConfigurationError, match="somewhere is not prepared yet"):
-        launcher_for("local", missing, EnginePlace("h", 1), files, EngineSettings())
-    with pytest.raises(ConfigurationError, match="names no image"):
-        launcher_for("docker", missing, EnginePlace("h", 1), files, EngineSettings())

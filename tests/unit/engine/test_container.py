@@ -1,4 +1,4 @@
-"""An engine's container is started, followed, ended and removed."""
+"""Containers are started, logged, stopped and removed."""
 
 import asyncio
 from dataclasses import replace
@@ -33,9 +33,8 @@ def launcher(spec: ContainerSpec, docker: FakeDocker, tmp_path: Path) -> Contain
     return ContainerLauncher(spec, log_file, stop_timeout=10, client=docker)
 
 
-def test_the_container_is_reached_from_this_machine_only(
-    spec: ContainerSpec, tmp_path: Path
-) -> None:
+def test_create_options(spec: ContainerSpec, tmp_path: Path) -> None:
+    """Ports are published on loopback only."""
     assert create_options(spec) == {
         "image": "max:1",
         "name": "maxgate-engine-8080",
@@ -49,7 +48,8 @@ def test_the_container_is_reached_from_this_machine_only(
     }
 
 
-def test_a_gpu_is_asked_for_in_the_docker_engines_words(spec: ContainerSpec) -> None:
+def test_gpu(spec: ContainerSpec) -> None:
+    """All GPUs are requested, in the form of the Docker Engine API."""
     requests = create_options(replace(spec, gpu=True))["device_requests"]
 
     assert HostConfig(version="1.41", device_requests=requests)["DeviceRequests"] == [
@@ -57,8 +57,8 @@ def test_a_gpu_is_asked_for_in_the_docker_engines_words(spec: ContainerSpec) -> 
     ]
 
 
-async def test_it_is_followed_until_it_ends(spec: ContainerSpec, tmp_path: Path) -> None:
-    """Its output is in the log file by the time that its exit code is known."""
+async def test_wait(spec: ContainerSpec, tmp_path: Path) -> None:
+    """The log file is complete when the exit code is returned."""
     docker = FakeDocker()
     starter = launcher(spec, docker, tmp_path)
 
@@ -70,8 +70,8 @@ async def test_it_is_followed_until_it_ends(spec: ContainerSpec, tmp_path: Path)
     await engine.stop()
 
 
-async def test_stopping_ends_and_removes_it(spec: ContainerSpec, tmp_path: Path) -> None:
-    """Also twice, and whatever has become of it."""
+async def test_stop(spec: ContainerSpec, tmp_path: Path) -> None:
+    """Stopping removes the container; a second stop does nothing."""
     docker = FakeDocker()
     engine = await launcher(spec, docker, tmp_path).start()
     container = docker.get(spec.name)
@@ -84,8 +84,8 @@ async def test_stopping_ends_and_removes_it(spec: ContainerSpec, tmp_path: Path)
     assert docker.by_name == {}
 
 
-async def test_one_that_was_left_over_makes_room(spec: ContainerSpec, tmp_path: Path) -> None:
-    """A gateway that was killed leaves its engine's container behind."""
+async def test_leftover_container(spec: ContainerSpec, tmp_path: Path) -> None:
+    """The container that a killed gateway left behind is replaced."""
     docker = FakeDocker()
     left_over = docker.create(image="max:1", name=spec.name)
 
@@ -95,28 +95,28 @@ async def test_one_that_was_left_over_makes_room(spec: ContainerSpec, tmp_path: 
     await engine.stop()
 
 
-async def test_folders_exist_before_the_docker_engine_would_make_them(
-    spec: ContainerSpec, tmp_path: Path
-) -> None:
-    """It would make them as root's."""
+async def test_volume_folders(spec: ContainerSpec, tmp_path: Path) -> None:
+    """Folders of volumes are created here, because Docker would create them as root."""
     engine = await launcher(spec, FakeDocker(), tmp_path).start()
 
     assert (tmp_path / "m").is_dir()
     await engine.stop()
 
 
-async def test_a_missing_image_is_named(spec: ContainerSpec, tmp_path: Path) -> None:
-    """Images of many gigabytes are not downloaded unasked."""
-    with pytest.raises(EngineError, match=r"^there is no image max:1; get it with `docker pull`"):
+async def test_missing_image(spec: ContainerSpec, tmp_path: Path) -> None:
+    """A missing image is an error: it is not pulled automatically, because it is large."""
+    with pytest.raises(
+        EngineError, match=r"^the image max:1 does not exist here; `docker pull` it"
+    ):
         await launcher(spec, FakeDocker(images=()), tmp_path).start()
 
 
-async def test_what_does_not_start_is_removed(spec: ContainerSpec, tmp_path: Path) -> None:
-    """Nor is an older engine's log taken for its own."""
+async def test_failed_start(spec: ContainerSpec, tmp_path: Path) -> None:
+    """A container that does not start is removed, and an old log as well."""
     docker = FakeDocker(start_error="port is already allocated")
     starter = launcher(spec, docker, tmp_path)
     starter.log_file.parent.mkdir()
-    starter.log_file.write_text("an older engine's")
+    starter.log_file.write_text("an old log")
 
     with pytest.raises(EngineError, match="could not start the engine: port is already allocated"):
         await starter.start()
@@ -125,10 +125,8 @@ async def test_what_does_not_start_is_removed(spec: ContainerSpec, tmp_path: Pat
     assert read_tail(starter.log_file) == ""
 
 
-async def test_what_is_started_when_nobody_waits_any_more_is_removed(
-    spec: ContainerSpec, tmp_path: Path
-) -> None:
-    """Ctrl-C while the Docker Engine is busy leaves no container behind."""
+async def test_cancelled_start(spec: ContainerSpec, tmp_path: Path) -> None:
+    """Ctrl-C during the start leaves no container behind."""
     docker = FakeDocker()
     docker.may_start.clear()
     starting = asyncio.create_task(launcher(spec, docker, tmp_path).start())

@@ -1,14 +1,14 @@
-"""Why MAX ended is said in words that help."""
+"""Causes and phases from MAX's log."""
 
 import pytest
 
-from maxgate.engine.failure_causes import cause_of, phase_of
+from maxgate.engine.failure_causes import find_cause, find_phase
 
 
 @pytest.mark.parametrize(
     ("log", "exit_code", "cause"),
     [
-        ("ValueError: The network port 8080 is already in use", 1, "its port is taken"),
+        ("ValueError: The network port 8080 is already in use", 1, "its port is in use"),
         (
             "RuntimeError: corrupted file: stored hash and computed hash did not match for file "
             "'/root/.cache/modular/.max_cache/mof/mef/26.7.0/x'\n"
@@ -23,16 +23,20 @@ from maxgate.engine.failure_causes import cause_of, phase_of
         ("GatedRepoError: 401", 1, "set HF_TOKEN"),
         ("", -9, "ran out of memory"),
         ("", 137, "ran out of memory"),
-        ("", -11, "ended by the signal SIGSEGV"),
+        ("", -11, "killed by SIGSEGV"),
         ("all was well", 3, "exited with code 3"),
     ],
 )
-def test_causes(log: str, exit_code: int, cause: str) -> None:
-    assert cause in cause_of(log, exit_code)
+def test_find_cause(log: str, exit_code: int, cause: str) -> None:
+    """The log explains the exit, or else the exit code does."""
+    assert cause in find_cause(log, exit_code)
 
 
-def test_the_latest_phase_counts() -> None:
+def test_find_phase() -> None:
+    """The last known message in the log determines the phase."""
     log = "Starting worker: x\nInitializing model pipeline...\n"
-    assert phase_of("") == "starting"
-    assert phase_of(log) == "loading the model"
-    assert phase_of(log + "Building, compiling, and initializing model...") == "compiling the model"
+    assert find_phase("") == "starting"
+    assert find_phase(log) == "loading the model"
+    assert (
+        find_phase(log + "Building, compiling, and initializing model...") == "compiling the model"
+    )

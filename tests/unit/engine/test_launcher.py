@@ -1,4 +1,4 @@
-"""From a card to the container that serves it."""
+"""Building launchers from model cards."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 
 from maxgate.engine.command import write_prepared
 from maxgate.engine.container import ContainerLauncher, ContainerSpec
-from maxgate.engine.launcher import EnginePlace, launcher_for
+from maxgate.engine.launcher import EngineAddress, Kind, build_launcher
+from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.card import ModelCard
@@ -21,7 +22,7 @@ def _no_login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> ModelFiles:
-    return ModelFiles(tmp_path / "data", tmp_path / "hub")
+    return ModelFiles(tmp_path / "cache", tmp_path / "hub")
 
 
 def card(model_path: str, *, image: str | None = "max:1", devices: str = "cpu") -> ModelCard:
@@ -35,24 +36,28 @@ def card(model_path: str, *, image: str | None = "max:1", devices: str = "cpu") 
     )
 
 
-def container(card: ModelCard, files: ModelFiles) -> ContainerSpec:
-    place = EnginePlace("127.0.0.1", 8080)
-    launcher = launcher_for("docker", card, place, files, EngineSettings())
+ADDRESS = EngineAddress("127.0.0.1", 8080)
+
+
+def build_container(card: ModelCard, files: ModelFiles) -> ContainerSpec:
+    """Build the container of a card."""
+    launcher = build_launcher("docker", card, ADDRESS, files, EngineSettings())
     assert isinstance(launcher, ContainerLauncher)
-    return launcher._spec
+    return launcher.spec
 
 
-def prepared(directory: Path) -> Path:
+def write_model(directory: Path) -> Path:
+    """Write a prepared model."""
     directory.mkdir(parents=True)
     write_prepared(directory, source="m.gguf", encoding="q4_k", weight_file="model.Q4_K.gguf")
     return directory
 
 
-def test_a_prepared_model_is_mounted(files: ModelFiles, tmp_path: Path) -> None:
-    """With its cache of compiled models, where the image's environment says it is."""
-    model = prepared(files.models_dir / "small")
+def test_container_of_prepared_model(files: ModelFiles, tmp_path: Path) -> None:
+    """The model's directory and the compile cache are mounted."""
+    model = write_model(files.models_dir / "small")
 
-    spec = container(card("small"), files)
+    spec = build_container(card("small"), files)
 
     cache = "/opt/venv/share/max/.max_cache"
     assert spec == ContainerSpec(
@@ -72,7 +77,7 @@ def test_a_prepared_model_is_mounted(files: ModelFiles, tmp_path: Path) -> None:
         },
         volumes={
             tmp_path / "hub": "/root/.cache/huggingface/hub",
-            tmp_path / "data" / "compiled": cache,
+            tmp_path / "cache" / "compiled": cache,
             model: "/models/small",
         },
         port=8080,
@@ -81,40 +86,70 @@ def test_a_prepared_model_is_mounted(files: ModelFiles, tmp_path: Path) -> None:
     )
 
 
-def test_a_model_may_be_anywhere(files: ModelFiles, tmp_path: Path) -> None:
-    """Its own directory is mounted, not the one with all the prepared models."""
-    model = prepared(tmp_path / "elsewhere" / "mine")
+def test_container_of_other_directory(files: ModelFiles, tmp_path: Path) -> None:
+    """A directory outside the cache is mounted by itself."""
+    model = write_model(tmp_path / "elsewhere" / "mine")
 
-    spec = container(card(str(model)), files)
+    spec = build_container(card(str(model)), files)
 
     assert spec.arguments[:2] == ["--model", "/models/mine"]
     assert spec.volumes[model] == "/models/mine"
 
 
-def test_a_repository_is_left_to_max(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It downloads it, with the login of whoever starts it."""
+def test_container_of_repository(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAX downloads a repository with the login in HF_TOKEN."""
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
 
-    spec = container(card("owner/name", devices="gpu"), files)
+    spec = build_container(card("owner/name", devices="gpu"), files)
 
     assert spec.arguments[:2] == ["--model", "owner/name"]
-    assert set(spec.volumes) == {files.hub_cache, files.data_dir / "compiled"}
+    assert set(spec.volumes) == {files.hub_cache, files.cache_dir / "compiled"}
     assert spec.environment["HF_TOKEN"] == "hf_secret"
     assert spec.gpu
 
 
-def test_a_card_without_an_image_has_no_container(files: ModelFiles) -> None:
-    with pytest.raises(ConfigurationError, match="the card m names no image"):
-        container(card("owner/name", image=None), files)
+def test_card_without_image(files: ModelFiles) -> None:
+    """A container needs an image."""
+    with pytest.raises(ConfigurationError, match="the card m has no image"):
+        build_container(card("owner/name", image=None), files)
 
 
-async def test_a_missing_docker_sdk_is_named(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is an extra."""
+async def test_missing_docker_sdk(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the extra that installs the Docker SDK."""
     monkeypatch.setitem(sys.modules, "docker", None)
-    place = EnginePlace("127.0.0.1", 8080)
-    launcher = launcher_for("docker", card("owner/name"), place, files, EngineSettings())
+    launcher = build_launcher("docker", card("owner/name"), ADDRESS, files, EngineSettings())
 
     with pytest.raises(ConfigurationError, match=r"pip install 'maxgate\[docker\]'"):
         await launcher.start()
+
+
+@pytest.mark.parametrize("kind", ["local", "docker"])
+def test_unprepared_model(kind: Kind, files: ModelFiles) -> None:
+    """The error names the command that prepares the model."""
+    message = (
+        "the model small is not prepared yet; run: maxgate models prepare FILE.gguf --out small"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        build_launcher(kind, card("small"), ADDRESS, files, EngineSettings())
+
+
+def test_python_of_another_environment(files: ModelFiles, tmp_path: Path) -> None:
+    """With `engine.python`, MAX is started from that environment, even through a link to it."""
+    folder = tmp_path / "env" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "python").symlink_to(sys.executable)
+    (folder / "max").touch()
+    settings = EngineSettings(python=folder / "python")
+
+    launcher = build_launcher("local", card("owner/name"), ADDRESS, files, settings)
+
+    assert isinstance(launcher, ProcessLauncher)
+    assert launcher.command[:2] == [str(folder / "max"), "serve"]
+
+
+def test_python_without_max(files: ModelFiles, tmp_path: Path) -> None:
+    """The error names the setting and how to install MAX there."""
+    settings = EngineSettings(python=tmp_path / "python")
+    message = rf"setting engine\.python: there is no `max` beside {tmp_path}/python; .*pip install"
+    with pytest.raises(ConfigurationError, match=message):
+        build_launcher("local", card("owner/name"), ADDRESS, files, settings)

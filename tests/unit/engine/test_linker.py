@@ -1,4 +1,4 @@
-"""MAX links without a C compiler."""
+"""MAX can link without a C compiler."""
 
 import ctypes
 import subprocess
@@ -17,7 +17,8 @@ def answer() abi("C") -> Int:
 """
 
 
-def test_the_linker_gets_what_a_compiler_would_hand_on() -> None:
+def test_linker_arguments() -> None:
+    """A compiler's arguments become the linker's, without system libraries."""
     given = (
         "-shared -Wl,--whole-archive /x/m.a -Wl,-z,now -Xlinker -rpath -Xlinker /lib -o m.so -lm"
     )
@@ -28,9 +29,10 @@ def test_the_linker_gets_what_a_compiler_would_hand_on() -> None:
 
 
 @pytest.mark.parametrize("compiler", ["cc", "gcc", "clang", None])
-def test_a_compiler_is_preferred(
+def test_linker_environment(
     compiler: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`maxgate-link` is used only if there is no C compiler."""
     for name in (compiler, "maxgate-link"):
         if name:
             _executable(tmp_path / name, "#!/bin/sh\n")
@@ -41,8 +43,22 @@ def test_a_compiler_is_preferred(
     assert linker.linker_environment() == ({} if compiler else expected)
 
 
-def test_what_it_links_can_be_loaded(tmp_path: Path) -> None:
-    """By the real compiler that comes with MAX, with no program to be found but this one."""
+def test_other_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If MAX is in another environment, `maxgate-link` gets the path of the lld there."""
+    _executable(tmp_path / "maxgate-link", "#!/bin/sh\n")
+    lld = tmp_path / "other" / "lib" / "python3.11" / "site-packages" / "modular" / "bin" / "lld"
+    lld.parent.mkdir(parents=True)
+    lld.touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    environment = linker.linker_environment(tmp_path / "other" / "bin" / "python")
+
+    assert environment["MAXGATE_LINK_LLD"] == str(lld)
+
+
+def test_link(tmp_path: Path) -> None:
+    """MAX's compiler, with `maxgate-link` as its linker, builds a library that loads."""
     source, library = tmp_path / "answer.mojo", tmp_path / "libanswer.so"
     source.write_text(_MODULE)
     program = tmp_path / "maxgate-link"

@@ -1,6 +1,5 @@
-"""A GGUF file becomes a directory that holds the same model, whole or not at all."""
+"""A GGUF file becomes a complete directory with the same model, or no directory."""
 
-import errno
 import json
 import resource
 from pathlib import Path
@@ -12,19 +11,21 @@ from gguf import GGUFValueType, dequantize, quantize
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from maxgate.engine import model_directory
 from maxgate.engine.command import PreparedModel, read_prepared
 from maxgate.engine.model_directory import prepare_directory, prepare_model
-from maxgate.errors import ModelFileError
 from maxgate.gguf import safetensors
+from maxgate.gguf.errors import ModelFileError
+from maxgate.gguf.reader import GGUFFile
+from maxgate.gguf.weights import list_entries
 from tests.fakes.gguf_files import HEADS, HIDDEN, KV_HEADS, TOKENS, interleave, write_llama
 
 
 def ignore(done: int, total: int) -> None:
-    """A progress that nobody watches."""
+    """Ignore progress."""
 
 
-def tensors(directory: Path) -> dict[str, np.ndarray]:
+def read_tensors(directory: Path) -> dict[str, np.ndarray]:
+    """Read all safetensors files of a directory."""
     read = {}
     for file in directory.glob("*.safetensors"):
         with safe_open(file, framework="np") as opened:
@@ -32,7 +33,8 @@ def tensors(directory: Path) -> dict[str, np.ndarray]:
     return read
 
 
-def test_full_precision_weights_come_through_unchanged(tmp_path: Path) -> None:
+def test_float32(tmp_path: Path) -> None:
+    """Float32 weights stay as they are, and progress reports the bytes written."""
     weights = write_llama(tmp_path / "m.gguf")
     seen: list[tuple[int, int]] = []
     prepared = prepare_model(
@@ -43,7 +45,7 @@ def test_full_precision_weights_come_through_unchanged(tmp_path: Path) -> None:
     )
     assert prepared == PreparedModel(tmp_path / "out", "float32", None)
     assert read_prepared(tmp_path / "out") == prepared
-    written = tensors(tmp_path / "out")
+    written = read_tensors(tmp_path / "out")
     assert written.keys() == weights.keys()
     for name, values in weights.items():
         np.testing.assert_array_equal(written[name], values, err_msg=name)
@@ -52,10 +54,11 @@ def test_full_precision_weights_come_through_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", [Encoding.Q4_1, Encoding.Q8_0, Encoding.Q5_0, Encoding.F16])
-def test_other_encodings_are_dequantised(tmp_path: Path, encoding: Encoding) -> None:
+def test_dequantization(tmp_path: Path, encoding: Encoding) -> None:
+    """Encodings that MAX does not run become float32."""
     weights = write_llama(tmp_path / "m.gguf", encoding=encoding)
     prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
-    written = tensors(tmp_path / "out")
+    written = read_tensors(tmp_path / "out")
     for name, values in weights.items():
         heads = HEADS if "q_proj" in name else KV_HEADS if "k_proj" in name else None
         stored = interleave(values, heads) if heads else values
@@ -64,7 +67,8 @@ def test_other_encodings_are_dequantised(tmp_path: Path, encoding: Encoding) -> 
         np.testing.assert_array_equal(actual, expected, err_msg=name)
 
 
-def test_for_the_gpu_weights_are_bfloat16(tmp_path: Path) -> None:
+def test_gpu(tmp_path: Path) -> None:
+    """For the GPU, weights become bfloat16."""
     weights = write_llama(tmp_path / "m.gguf")
     prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="gpu", progress=ignore)
     assert prepared.encoding == "bfloat16"
@@ -84,9 +88,10 @@ def test_for_the_gpu_weights_are_bfloat16(tmp_path: Path) -> None:
         (Encoding.Q6_K, Encoding.Q6_K, "q6_k"),
     ],
 )
-def test_what_max_runs_as_it_is_stays_as_it_is(
+def test_native_encodings(
     tmp_path: Path, encoding: Encoding, output_encoding: Encoding, name: str
 ) -> None:
+    """Encodings that MAX runs on the CPU stay in the GGUF file."""
     write_llama(tmp_path / "m.gguf", encoding=encoding, output_encoding=output_encoding)
     out = tmp_path / "out"
     prepared = prepare_model(tmp_path / "m.gguf", out, device="cpu", progress=ignore)
@@ -94,23 +99,26 @@ def test_what_max_runs_as_it_is_stays_as_it_is(
     assert prepared == PreparedModel(out, name, weights)
     assert read_prepared(out) == prepared
     assert weights.read_bytes() == (tmp_path / "m.gguf").read_bytes()
-    assert tensors(out) == {}
+    assert read_tensors(out) == {}
 
 
 @pytest.mark.parametrize("output_encoding", [Encoding.Q4_0, Encoding.Q8_0, Encoding.F16])
-def test_what_max_would_crash_on_is_dequantised(tmp_path: Path, output_encoding: Encoding) -> None:
+def test_q4_0(tmp_path: Path, output_encoding: Encoding) -> None:
+    """Q4_0 is dequantized, because MAX crashes on it."""
     write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_0, output_encoding=output_encoding)
     prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
     assert (prepared.encoding, prepared.weight_path) == ("float32", None)
 
 
-def test_on_the_gpu_it_is_dequantised(tmp_path: Path) -> None:
+def test_native_encoding_on_gpu(tmp_path: Path) -> None:
+    """On the GPU, MAX runs no GGUF encoding, so all are dequantized."""
     write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_K)
     prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="gpu", progress=ignore)
     assert (prepared.encoding, prepared.weight_path) == ("bfloat16", None)
 
 
-def test_the_files_beside_the_weights(tmp_path: Path) -> None:
+def test_json_files(tmp_path: Path) -> None:
+    """Configuration and tokenizer are rebuilt from the metadata."""
     write_llama(tmp_path / "m.gguf")
     prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -148,7 +156,7 @@ def test_the_files_beside_the_weights(tmp_path: Path) -> None:
 
 
 def llama3_factors(factor: float, dim: int = HIDDEN // HEADS, theta: float = 10000.0) -> np.ndarray:
-    """Divisors as llama.cpp's converter writes them for Llama 3.1's scaling."""
+    """Compute the divisors that llama.cpp's converter writes for Llama 3.1's scaling."""
     factors = []
     for wavelength in 2 * np.pi * theta ** (np.arange(0, dim, 2) / dim):
         if wavelength < 8192 / 4:
@@ -162,7 +170,8 @@ def llama3_factors(factor: float, dim: int = HIDDEN // HEADS, theta: float = 100
 
 
 @pytest.mark.parametrize("factor", [8.0, 32.0])
-def test_llama_3_rope_scaling_is_read_back_from_its_factors(tmp_path: Path, factor: float) -> None:
+def test_llama3_rope_scaling(tmp_path: Path, factor: float) -> None:
+    """Llama 3.1's scaling is recognized from its divisors."""
     write_llama(tmp_path / "m.gguf", extra={"rope_freqs.weight": llama3_factors(factor)})
     prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -173,10 +182,11 @@ def test_llama_3_rope_scaling_is_read_back_from_its_factors(tmp_path: Path, fact
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    assert "rope_freqs" not in str(tensors(tmp_path / "out").keys())
+    assert "rope_freqs" not in str(read_tensors(tmp_path / "out").keys())
 
 
-def test_linear_rope_scaling_is_read_from_the_metadata(tmp_path: Path) -> None:
+def test_linear_rope_scaling(tmp_path: Path) -> None:
+    """Linear scaling is read from the metadata."""
     metadata = {
         "llama.rope.scaling.type": ("linear", GGUFValueType.STRING),
         "llama.rope.scaling.factor": (4.0, GGUFValueType.FLOAT32),
@@ -187,31 +197,34 @@ def test_linear_rope_scaling_is_read_from_the_metadata(tmp_path: Path) -> None:
     assert config["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
 
 
-def test_large_models_are_split_over_files(tmp_path: Path) -> None:
+def test_shards(tmp_path: Path) -> None:
+    """Large models are split into several files with an index."""
     weights = write_llama(tmp_path / "m.gguf")
-    from maxgate.gguf.reader import GGUFFile
-    from maxgate.gguf.weights import entries
-
-    shards = entries(GGUFFile(tmp_path / "m.gguf"))
-    assert sum(safetensors.write_shards(tmp_path, shards, "F32", limit=40_000)) == sum(
+    entries = list_entries(GGUFFile(tmp_path / "m.gguf"))
+    assert sum(safetensors.write_shards(tmp_path, entries, "F32", limit=40_000)) == sum(
         values.nbytes for values in weights.values()
     )
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert index["weight_map"].keys() == weights.keys()
     assert set(index["weight_map"].values()) == {f.name for f in tmp_path.glob("*.safetensors")}
     assert len(set(index["weight_map"].values())) > 2
-    np.testing.assert_array_equal(tensors(tmp_path)["lm_head.weight"], weights["lm_head.weight"])
+    np.testing.assert_array_equal(
+        read_tensors(tmp_path)["lm_head.weight"], weights["lm_head.weight"]
+    )
 
 
-def test_pieces_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces(tmp_path: Path) -> None:
+    """Reading tensors in many small pieces gives the same rows."""
     weights = write_llama(tmp_path / "m.gguf")
-    monkeypatch.setattr("maxgate.gguf.reader._PIECE_BYTES", 1000)
-    prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
-    for name, values in tensors(tmp_path / "out").items():
-        np.testing.assert_array_equal(values, weights[name], err_msg=name)
+    entries = list_entries(GGUFFile(tmp_path / "m.gguf", piece_bytes=1000))
+    assert max(len(list(entry.rows)) for entry in entries) > 10
+    for entry in entries:
+        values = np.concatenate(list(entry.rows)).reshape(entry.shape)
+        np.testing.assert_array_equal(values, weights[entry.name], err_msg=entry.name)
 
 
-def truncated(path: Path, size: int) -> None:
+def write_truncated(path: Path, size: int) -> None:
+    """Write the first bytes of a GGUF file."""
     write_llama(path)
     path.write_bytes(path.read_bytes()[:size])
 
@@ -220,12 +233,12 @@ def truncated(path: Path, size: int) -> None:
     ("make", "message"),
     [
         (lambda path: path.write_bytes(b"not a model"), "is not a GGUF file"),
-        (lambda path: truncated(path, 100), "is truncated or damaged"),
-        (lambda path: truncated(path, 3000), "truncated or"),
-        (lambda path: truncated(path, 100_000), "is truncated"),
+        (lambda path: write_truncated(path, 100), "is truncated or damaged"),
+        (lambda path: write_truncated(path, 3000), "truncated or"),
+        (lambda path: write_truncated(path, 100_000), "is truncated"),
         (lambda path: write_llama(path, architecture="qwen2"), "architecture 'qwen2'"),
         (lambda path: write_llama(path, tokenizer=None), "lacks the metadata"),
-        (lambda path: write_llama(path, tokenizer="llama"), "a tokenizer of the kind 'llama'"),
+        (lambda path: write_llama(path, tokenizer="llama"), "the tokenizer model 'llama'"),
         (lambda path: write_llama(path, pre="poro-chat"), "the pre-tokenizer 'poro-chat'"),
         (lambda path: None, "No such file"),
         (
@@ -248,53 +261,52 @@ def truncated(path: Path, size: int) -> None:
         ),
     ],
 )
-def test_what_cannot_be_served_is_said_and_leaves_nothing(
-    tmp_path: Path, make: object, message: str
-) -> None:
+def test_invalid_file(tmp_path: Path, make: object, message: str) -> None:
+    """An invalid or unsupported file raises an error and writes nothing."""
     make(tmp_path / "m.gguf")  # type: ignore[operator]
     with pytest.raises(ModelFileError, match=message):
         prepare_model(tmp_path / "m.gguf", tmp_path / "o" / "out", device="cpu", progress=ignore)
-    assert not list((tmp_path / "o").glob("*")) if (tmp_path / "o").exists() else True
+    assert not list((tmp_path / "o").glob("*"))
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("limit", "weights_written"), [(1024, 0), (100_000, 1)])
+def test_write_error(tmp_path: Path, limit: int, weights_written: int) -> None:
+    """An error of the file system, before or within the weights, leaves nothing behind."""
     write_llama(tmp_path / "m.gguf")
-
-    def no_space(*_: object, **__: object) -> object:
-        raise OSError(errno.ENOSPC, "No space left on device")
-        yield
-
-    monkeypatch.setattr(model_directory, "write_shards", no_space)
-    with pytest.raises(ModelFileError, match="No space left on device"):
-        prepare_model(tmp_path / "m.gguf", tmp_path / "o" / "out", device="cpu", progress=ignore)
-    assert list((tmp_path / "o").iterdir()) == []
-
-
-def test_a_disk_that_is_full_before_the_weights_is_said_too(tmp_path: Path) -> None:
-    write_llama(tmp_path / "m.gguf")
+    seen: list[tuple[int, int]] = []
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(ModelFileError, match="File too large"):
-            prepare_model(tmp_path / "m.gguf", tmp_path / "o" / "m", device="cpu", progress=ignore)
+            prepare_model(
+                tmp_path / "m.gguf",
+                tmp_path / "o" / "m",
+                device="cpu",
+                progress=lambda done, total: seen.append((done, total)),
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(seen) >= weights_written
     assert list((tmp_path / "o").iterdir()) == []
 
 
-def test_a_disk_that_will_be_full_is_found_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_too_small(tmp_path: Path) -> None:
+    """Too little space is reported before any weights are written."""
     write_llama(tmp_path / "m.gguf")
-    usage = model_directory.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(model_directory.shutil, "disk_usage", lambda _: usage)
+    seen: list[tuple[int, int]] = []
     with pytest.raises(ModelFileError, match="too small"):
-        prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
+        prepare_model(
+            tmp_path / "m.gguf",
+            tmp_path / "out",
+            device="cpu",
+            progress=lambda done, total: seen.append((done, total)),
+            free_space=lambda _: 1000,
+        )
+    assert seen == []
 
 
-def test_a_directory_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+def test_existing_directory(tmp_path: Path) -> None:
+    """An existing directory is replaced only with `force`."""
     write_llama(tmp_path / "m.gguf")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
@@ -306,11 +318,13 @@ def test_a_directory_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -
     assert not (tmp_path / "out" / "mine").exists()
 
 
-def test_a_directory_of_another_origin_is_not_a_prepared_one(tmp_path: Path) -> None:
+def test_read_other_directory(tmp_path: Path) -> None:
+    """A directory that `prepare` has not written is not a prepared model."""
     assert read_prepared(tmp_path) is None
 
 
-def test_a_directory_that_max_loads_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_prepare_directory(tmp_path: Path) -> None:
+    """A directory that MAX loads is copied as it is."""
     source = tmp_path / "package" / "model"
     (source / "1_Pooling").mkdir(parents=True)
     (source / "model.safetensors").write_bytes(b"weights")
@@ -324,7 +338,8 @@ def test_a_directory_that_max_loads_is_taken_as_it_is(tmp_path: Path) -> None:
         prepare_directory(source, out, encoding="float32", progress=ignore)
 
 
-def test_text_in_a_damaged_file_that_is_none_is_said(tmp_path: Path) -> None:
+def test_invalid_utf8(tmp_path: Path) -> None:
+    """Invalid UTF-8 in the metadata is reported as damage."""
     file = tmp_path / "m.gguf"
     write_llama(file)
     file.write_bytes(file.read_bytes().replace(b"<|end|>", b"<|\xffnd|>", 1))

@@ -1,4 +1,4 @@
-"""An engine process is ended with everything that it started, also when nobody is left to do it."""
+"""Engine processes are stopped with all their children, even if the supervisor is killed."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from maxgate.engine.process import ProcessLauncher
 from maxgate.errors import EngineError
 from tests.fakes.waiting import until
 
-# Starts a child of its own, as MAX does, says both ids, and waits.
+# Starts a child process, as MAX does, prints both process ids and waits.
 _PARENT = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
@@ -39,52 +39,64 @@ def launcher(
     )
 
 
-async def started_ids(log_file: Path) -> list[int]:
-    async def both_said() -> bool:
+async def read_ids(log_file: Path) -> list[int]:
+    """Wait for the process ids of parent and child in the log."""
+
+    async def is_written() -> bool:
         return read_tail(log_file).endswith("blue\n")
 
-    await until(both_said)
+    await until(is_written)
     return [int(word) for word in read_tail(log_file).split()[:2]]
 
 
-def gone(ids: Sequence[int]) -> bool:
+def have_exited(ids: Sequence[int]) -> bool:
+    """Return whether none of the processes runs."""
     return not any(
         psutil.pid_exists(i) and psutil.Process(i).status() != psutil.STATUS_ZOMBIE for i in ids
     )
 
 
-async def everything_gone(ids: Sequence[int]) -> bool:
-    return gone(ids)
+async def wait_for_exit(ids: Sequence[int]) -> None:
+    """Wait until all processes have exited."""
+
+    async def check() -> bool:
+        return have_exited(ids)
+
+    await until(check)
 
 
 @pytest.mark.parametrize("code", [_PARENT, _STUBBORN])
-async def test_stopping_ends_the_whole_group(tmp_path: Path, code: str) -> None:
+async def test_stop(tmp_path: Path, code: str) -> None:
+    """Stopping ends the whole group, even if it ignores SIGTERM; a second stop does nothing."""
     one = launcher(tmp_path, code)
     engine = await one.start()
-    ids = await started_ids(one.log_file)
+    ids = await read_ids(one.log_file)
     await engine.stop()
-    await until(lambda: everything_gone(ids))
+    await wait_for_exit(ids)
     await engine.stop()
 
 
-async def test_what_a_dead_engine_left_behind_is_ended(tmp_path: Path) -> None:
+async def test_stop_after_exit(tmp_path: Path) -> None:
+    """Stopping ends the children of an engine that was killed."""
     one = launcher(tmp_path, _PARENT)
     engine = await one.start()
-    ids = await started_ids(one.log_file)
+    ids = await read_ids(one.log_file)
     os.kill(ids[0], signal.SIGKILL)
     assert await engine.wait() == -signal.SIGKILL
-    assert not gone(ids[1:])
+    assert not have_exited(ids[1:])
     await engine.stop()
-    await until(lambda: everything_gone(ids))
+    await wait_for_exit(ids)
 
 
-async def test_the_exit_code_and_the_output_are_kept(tmp_path: Path) -> None:
+async def test_exit_code_and_log(tmp_path: Path) -> None:
+    """The exit code is returned, and the output is in the log file."""
     one = launcher(tmp_path, "print('why'); raise SystemExit(7)")
     engine = await one.start()
     assert (await engine.wait(), read_tail(one.log_file)) == (7, "why\n")
 
 
-async def test_the_engine_ends_when_its_keeper_is_killed(tmp_path: Path) -> None:
+async def test_killed_supervisor(tmp_path: Path) -> None:
+    """The engine gets SIGTERM when its supervisor is killed."""
     log_file = tmp_path / "logs" / "engine.log"
     code = f"""
 import asyncio, sys
@@ -97,21 +109,23 @@ async def main():
     await asyncio.Event().wait()
 asyncio.run(main())
 """
-    keeper = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
-    ids = await started_ids(log_file)
-    keeper.kill()
-    await keeper.wait()
-    await until(lambda: everything_gone(ids[:1]))
-    os.kill(ids[1], signal.SIGKILL)  # MAX ends its own children when it is told to end
+    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    ids = await read_ids(log_file)
+    supervisor.kill()
+    await supervisor.wait()
+    await wait_for_exit(ids[:1])
+    os.kill(ids[1], signal.SIGKILL)  # on SIGTERM, MAX would end its own child
 
 
-async def test_a_taken_port_is_found_before_the_start(tmp_path: Path) -> None:
+async def test_port_in_use(tmp_path: Path) -> None:
+    """A port in use is reported before the start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(EngineError, match=f"port {port} is taken"):
+        with pytest.raises(EngineError, match=f"port {port} is in use"):
             await launcher(tmp_path, _PARENT, port=port).start()
 
 
-async def test_too_little_memory_is_found_before_the_start(tmp_path: Path) -> None:
+async def test_too_little_memory(tmp_path: Path) -> None:
+    """Too little memory is reported before the start."""
     with pytest.raises(EngineError, match="the model needs about 1e"):
         await launcher(tmp_path, _PARENT, memory_gb=1e6).start()

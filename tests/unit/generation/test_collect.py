@@ -1,4 +1,4 @@
-"""A stream is folded into its result, or it is an error; never something in between."""
+"""A stream is collected completely, or collecting raises."""
 
 import pytest
 
@@ -9,7 +9,8 @@ from tests.fakes.backend import FakeBackend
 from tests.fakes.requests import generation_request
 
 
-async def test_chunks_become_one_answer() -> None:
+async def test_collect() -> None:
+    """Texts are joined; the last usage counts."""
     backend = FakeBackend(
         [Chunk("a", usage=Usage(1, 1)), Chunk("b", "stop"), Chunk(usage=Usage(1, 3))]
     )
@@ -18,13 +19,15 @@ async def test_chunks_become_one_answer() -> None:
     )
 
 
-async def test_a_stream_that_does_not_say_why_it_ended_is_an_error() -> None:
+async def test_missing_finish_reason() -> None:
+    """A stream without a finish reason is an error."""
     backend = FakeBackend([Chunk("a", usage=Usage(1, 1))])
     with pytest.raises(UpstreamError):
         await collect(backend, generation_request())
 
 
-async def test_the_stream_is_closed_when_it_fails() -> None:
+async def test_failure() -> None:
+    """The stream is closed when it fails."""
     backend = FakeBackend([Chunk("a"), UpstreamError("gone")])
     with pytest.raises(UpstreamError, match="gone"):
         await collect(backend, generation_request())

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    """From a file as llama.cpp's converter writes it for Llama 3."""
+    """Rebuild the tokenizer from a file as llama.cpp's converter writes it for Llama 3."""
     vocabulary, merges = meta.vocabulary_and_merges()
     special = meta.special_tokens()
     path = tmp_path_factory.mktemp("gguf") / "llama3.gguf"
@@ -36,12 +36,14 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 @given(text=st.text(max_size=200))
 @settings(max_examples=300, deadline=None)
-def test_it_gives_the_ids_of_metas_tokenizer(text: str, rebuilt: Tokenizer) -> None:
+def test_encode(text: str, rebuilt: Tokenizer) -> None:
+    """Any text has the same ids as with Meta's own tokenizer."""
     expected = meta.chat_format().tokenizer.encode(text, bos=False, eos=False)
     assert PromptTokenizer(rebuilt).encode(text).to_list() == expected
 
 
-def test_every_control_token_is_special_and_has_its_id(rebuilt: Tokenizer) -> None:
+def test_control_tokens(rebuilt: Tokenizer) -> None:
+    """Control tokens have Meta's ids, and text cannot encode to them."""
     special = meta.chat_format().tokenizer.special_tokens
     added = {token.content: i for i, token in rebuilt.get_added_tokens_decoder().items()}
     assert added == special

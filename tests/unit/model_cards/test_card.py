@@ -1,4 +1,4 @@
-"""Cards are checked when they are read, and say what is wrong with them."""
+"""Validation of model cards."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -23,7 +23,8 @@ def write(folder: Path, name: str, text: str) -> Path:
     return file
 
 
-def test_what_a_card_leaves_out_follows_from_the_rest(tmp_path: Path) -> None:
+def test_defaults(tmp_path: Path) -> None:
+    """Names and tokenizer default to other fields of the card."""
     [card] = load_cards([write(tmp_path, "a.yaml", CARD)])
     assert (card.served_model_name, card.tokenizer, card.max.devices) == (
         "small",
@@ -32,7 +33,8 @@ def test_what_a_card_leaves_out_follows_from_the_rest(tmp_path: Path) -> None:
     )
 
 
-def test_the_cards_that_come_with_maxgate() -> None:
+def test_bundled_cards() -> None:
+    """Without paths, the bundled cards are loaded."""
     assert [(card.name, card.prompt, card.max.devices) for card in load_cards([])] == [
         ("all-minilm-l6-v2", "engine", "cpu"),
         ("llama-3.3-8b-instruct-q4_k_m", "llama3", "cpu"),
@@ -54,12 +56,13 @@ def test_the_cards_that_come_with_maxgate() -> None:
         (CARD + "      colour: red\n", "max.colour: Extra inputs are not permitted"),
         (CARD.replace("small", "a b"), "name: String should match"),
         (CARD.replace("    prompt: chatml\n", ""), "prompt: Field required"),
-        (CARD + "    task: embeddings\n", "`dimensions` has to be given for embeddings"),
-        (CARD + "    dimensions: 384\n", "and only there"),
-        (CARD + "    source: {package: p}\n", "source: Value error, a source names either"),
+        (CARD + "    task: embeddings\n", "`dimensions` is required for embeddings"),
+        (CARD + "    dimensions: 384\n", "and not allowed otherwise"),
+        (CARD + "    source: {package: p}\n", "source: Value error, set either `file` or"),
     ],
 )
-def test_a_bad_card_names_the_file_and_the_field(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_card(tmp_path: Path, text: str, message: str) -> None:
+    """The error names the file and the field."""
     file = write(tmp_path, "bad.yaml", text)
     with pytest.raises(ConfigurationError) as caught:
         load_cards([file])
@@ -67,13 +70,15 @@ def test_a_bad_card_names_the_file_and_the_field(tmp_path: Path, text: str, mess
     assert message in str(caught.value)
 
 
-def test_two_cards_cannot_claim_one_name(tmp_path: Path) -> None:
+def test_duplicate_name(tmp_path: Path) -> None:
+    """Two cards cannot share a name, aliases included."""
     write(tmp_path, "a.yaml", CARD)
     write(tmp_path, "b.yaml", CARD.replace("small", "other") + "    aliases: [small]\n")
-    with pytest.raises(ConfigurationError, match="other and small both claim the name small"):
+    with pytest.raises(ConfigurationError, match="other and small both have the name small"):
         load_cards([tmp_path])
 
 
-def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_path(tmp_path: Path) -> None:
+    """A missing path is an error."""
     with pytest.raises(ConfigurationError, match="no such file or folder"):
         load_cards([tmp_path / "missing"])

@@ -1,4 +1,4 @@
-"""What cards refer to is found as a path, a prepared model or a complete download."""
+"""Finding the files of a card: a path, a prepared model or a complete download."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ REPOSITORY = "owner/name"
 
 @pytest.fixture
 def files(tmp_path: Path) -> ModelFiles:
-    return ModelFiles(tmp_path / "data", tmp_path / "hub")
+    return ModelFiles(tmp_path / "cache", tmp_path / "hub")
 
 
 def download(files: ModelFiles, *names: str) -> Path:
-    """What huggingface_hub leaves behind."""
+    """Write a download as huggingface_hub does."""
     repository = files.hub_cache / "models--owner--name"
     snapshot = repository / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
@@ -26,40 +26,44 @@ def download(files: ModelFiles, *names: str) -> Path:
     return snapshot
 
 
-def test_a_prepared_model_is_found_by_its_name(files: ModelFiles) -> None:
+def test_prepared_model(files: ModelFiles) -> None:
+    """A prepared model is found by name."""
     prepared = files.models_dir / "small"
     prepared.mkdir(parents=True)
     assert files.find("small") == prepared
 
 
-def test_a_downloaded_repository_is_found(files: ModelFiles) -> None:
+def test_downloaded_repository(files: ModelFiles) -> None:
+    """A downloaded repository is found, and its tokenizer."""
     snapshot = download(files, "tokenizer.json")
     assert files.find(REPOSITORY) == snapshot
     assert files.find_tokenizer(REPOSITORY) == snapshot / "tokenizer.json"
 
 
-def test_a_download_without_its_tokenizer_is_not_complete(files: ModelFiles) -> None:
+def test_incomplete_download(files: ModelFiles) -> None:
+    """A download without its tokenizer has none yet."""
     download(files, "config.json")
     assert files.find_tokenizer(REPOSITORY) is None
 
 
-def test_what_is_not_here_is_not_found(files: ModelFiles) -> None:
+def test_missing_files(files: ModelFiles) -> None:
+    """Files that are not here are not found."""
     assert (files.find("small"), files.find_tokenizer(REPOSITORY)) == (None, None)
 
 
-def test_a_file_is_its_own_tokenizer(files: ModelFiles, tmp_path: Path) -> None:
+def test_tokenizer_file(files: ModelFiles, tmp_path: Path) -> None:
+    """A card may name the tokenizer's file itself."""
     file = tmp_path / "model.gguf"
     file.touch()
     assert files.find_tokenizer(str(file)) == file
 
 
-def test_the_download_folder_follows_the_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The download folder follows HF_HUB_CACHE and HF_HOME."""
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.delenv("HF_HOME", raising=False)
-    assert ModelFiles.of(tmp_path).hub_cache == Path.home() / ".cache" / "huggingface" / "hub"
+    assert ModelFiles.locate(tmp_path).hub_cache == Path.home() / ".cache" / "huggingface" / "hub"
     monkeypatch.setenv("HF_HOME", "/hf")
-    assert ModelFiles.of(tmp_path).hub_cache == Path("/hf/hub")
+    assert ModelFiles.locate(tmp_path).hub_cache == Path("/hf/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/cache")
-    assert ModelFiles.of(tmp_path).hub_cache == Path("/cache")
+    assert ModelFiles.locate(tmp_path).hub_cache == Path("/cache")

@@ -1,11 +1,11 @@
-"""Words for themselves have the ids that they have together."""
+"""Encoding word by word gives the ids of the whole text."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from maxgate.prompts.bpe_cache import CachedBpeEncoder, split_of
+from maxgate.prompts.bpe_cache import CachedBpeEncoder, find_split_pattern
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.oracles import meta
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 ascii_texts = st.one_of(
     st.text(st.characters(max_codepoint=127), max_size=60),
-    # Where words end is decided by these.
+    # Characters that decide where words end.
     st.text(alphabet=" \t\n\r\v\f'sSdDlL7_.", max_size=30),
 )
 
@@ -30,7 +30,7 @@ def gpt2_like() -> Tokenizer:
 
 @pytest.fixture(scope="session", params=["gpt2", "smollm", "llama3"])
 def both(request: pytest.FixtureRequest) -> tuple[Tokenizer, CachedBpeEncoder]:
-    """A tokenizer, and what splits for it."""
+    """A tokenizer and the cached encoder for it."""
     if request.param == "smollm":
         small: PromptTokenizer = request.getfixturevalue("small_tokenizer")
         tokenizer = small._tokenizer
@@ -39,23 +39,22 @@ def both(request: pytest.FixtureRequest) -> tuple[Tokenizer, CachedBpeEncoder]:
         tokenizer.encode_special_tokens = True
     else:
         tokenizer = gpt2_like()
-    split = split_of(tokenizer)
+    split = find_split_pattern(tokenizer)
     assert split is not None
-    return tokenizer, CachedBpeEncoder(split, lambda text: ids_of(tokenizer, text))
+    return tokenizer, CachedBpeEncoder(split, lambda text: encode(tokenizer, text))
 
 
-def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
 
 
 @given(text=ascii_texts | st.text(max_size=20))
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_the_ids_are_those_of_the_tokenizer(
-    text: str, both: tuple[Tokenizer, CachedBpeEncoder]
-) -> None:
-    tokenizer, words = both
-    assert words.encode(text).to_list() == ids_of(tokenizer, text)
+def test_generated_texts(text: str, both: tuple[Tokenizer, CachedBpeEncoder]) -> None:
+    """Ids equal those of the tokenizer."""
+    tokenizer, cached = both
+    assert cached.encode(text).to_list() == encode(tokenizer, text)
 
 
 @pytest.mark.parametrize(
@@ -73,27 +72,30 @@ def test_the_ids_are_those_of_the_tokenizer(
         "\x1d \x1d a \x1d",
     ],
 )
-def test_awkward_texts_too(text: str, both: tuple[Tokenizer, CachedBpeEncoder]) -> None:
-    tokenizer, words = both
-    assert words.encode(text).to_list() == ids_of(tokenizer, text)
+def test_awkward_texts(text: str, both: tuple[Tokenizer, CachedBpeEncoder]) -> None:
+    """White space, very long words and special tokens encode as in the tokenizer."""
+    tokenizer, cached = both
+    assert cached.encode(text).to_list() == encode(tokenizer, text)
 
 
-def test_a_word_is_looked_up_once() -> None:
-    asked: list[str] = []
-    words = CachedBpeEncoder(r"\w+|\W", lambda word: asked.append(word) or [len(word)])  # type: ignore[func-returns-value]
-    assert words.encode("to be or not to be").to_list() == [2, 1, 2, 1, 2, 1, 3, 1, 2, 1, 2]
-    assert sorted(asked) == [" ", "be", "not", "or", "to"]
+def test_cache() -> None:
+    """Each word is encoded once."""
+    encoded: list[str] = []
+    cached = CachedBpeEncoder(r"\w+|\W", lambda word: encoded.append(word) or [len(word)])  # type: ignore[func-returns-value]
+    assert cached.encode("to be or not to be").to_list() == [2, 1, 2, 1, 2, 1, 3, 1, 2, 1, 2]
+    assert sorted(encoded) == [" ", "be", "not", "or", "to"]
 
 
-def test_very_long_words_are_not_kept() -> None:
-    asked: list[str] = []
-    words = CachedBpeEncoder(r"\w+", lambda word: asked.append(word) or [1])  # type: ignore[func-returns-value]
+def test_long_words() -> None:
+    """Very long words are not cached."""
+    encoded: list[str] = []
+    cached = CachedBpeEncoder(r"\w+", lambda word: encoded.append(word) or [1])  # type: ignore[func-returns-value]
     for _ in range(2):
-        words.encode("x" * 101)
-    assert asked == ["x" * 101] * 2
+        cached.encode("x" * 101)
+    assert encoded == ["x" * 101] * 2
 
 
-def changed(**parts: object) -> Tokenizer:
+def modified(**parts: object) -> Tokenizer:
     tokenizer = gpt2_like()
     for name, part in parts.items():
         setattr(tokenizer, name, part)
@@ -103,9 +105,9 @@ def changed(**parts: object) -> Tokenizer:
 @pytest.mark.parametrize(
     "tokenizer",
     [
-        changed(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)),
-        changed(pre_tokenizer=pre_tokenizers.Whitespace()),
-        changed(
+        modified(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)),
+        modified(pre_tokenizer=pre_tokenizers.Whitespace()),
+        modified(
             pre_tokenizer=pre_tokenizers.Sequence(
                 [
                     pre_tokenizers.Split(Regex(r"\s+"), behavior="isolated"),
@@ -113,16 +115,18 @@ def changed(**parts: object) -> Tokenizer:
                 ]
             )
         ),
-        changed(normalizer=normalizers.Lowercase()),
-        changed(model=models.WordPiece(vocab={"a": 0, "[UNK]": 1})),
+        modified(normalizer=normalizers.Lowercase()),
+        modified(model=models.WordPiece(vocab={"a": 0, "[UNK]": 1})),
         Tokenizer(models.BPE(vocab={"a": 0}, merges=[])),
     ],
 )
-def test_a_tokenizer_that_is_not_known_is_left_alone(tokenizer: Tokenizer) -> None:
-    assert split_of(tokenizer) is None
+def test_unknown_tokenizer(tokenizer: Tokenizer) -> None:
+    """There is no split pattern for a tokenizer that is not known exactly."""
+    assert find_split_pattern(tokenizer) is None
 
 
-def test_added_tokens_cannot_be_spelled_by_words_either() -> None:
+def test_added_token() -> None:
+    """The name of an added token is encoded as text."""
     tokenizer = gpt2_like()
     tokenizer.add_tokens([AddedToken("<tool>", special=False)])
     assert PromptTokenizer(tokenizer).encode("<tool>").length == len("<tool>")

@@ -1,4 +1,4 @@
-"""Prompts for SmolLM2 are those of its own chat template and of another tokenizer."""
+"""ChatML prompts of SmolLM2 equal those of its own chat template, encoded by tiktoken."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,8 @@ DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Huggin
 IM_START, IM_END = 1, 2
 
 roles: st.SearchStrategy[Role] = st.sampled_from(["system", "user", "assistant"])
-# The template's text is encoded as a whole; a text that begins with white space would run into the
-# line break of its header there, and does not here.
+# The template's text is encoded as a whole, so leading white space would merge with the line break
+# of the header.
 covered = st.text(
     st.characters(exclude_categories=["Cc", "Cs"], max_codepoint=0x2FFFF)
     | st.sampled_from("\n\t\r"),
@@ -38,8 +38,8 @@ def chatml(small_tokenizer: PromptTokenizer) -> ChatMLFormat:
     return ChatMLFormat(small_tokenizer, DEFAULT_SYSTEM)
 
 
-def from_template(template: str, messages: list[Message]) -> list[int]:
-    """The template's text, encoded by tiktoken between the special tokens."""
+def encode_template(template: str, messages: list[Message]) -> list[int]:
+    """Render the template and encode the text between special tokens with tiktoken."""
     rendered = jinja2.Template(template, autoescape=False, keep_trailing_newline=True).render(
         messages=[{"role": m.role, "content": "".join(m.parts)} for m in messages],
         add_generation_prompt=True,
@@ -54,24 +54,22 @@ def from_template(template: str, messages: list[Message]) -> list[int]:
 
 @pytest.fixture(scope="session")
 def template(small_model: Path) -> str:
-    """The chat template that came with the model."""
+    """The chat template in the model's own files."""
     config = json.loads((small_model / "tokenizer_config.json").read_text())
     return str(config["chat_template"])
 
 
 @given(messages=dialogues)
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_generated_dialogues_have_the_ids_of_the_models_own_template(
-    messages: list[Message], chatml: ChatMLFormat, template: str
-) -> None:
-    assert chatml.encode(messages).to_list() == from_template(template, messages)
+def test_generated_dialogues(messages: list[Message], chatml: ChatMLFormat, template: str) -> None:
+    """Ids equal those of the chat template."""
+    assert chatml.encode(messages).to_list() == encode_template(template, messages)
 
 
 @given(text=covered)
 @settings(max_examples=1000, deadline=None)
-def test_the_rebuilt_tokenizer_gives_the_ids_of_tiktoken(
-    text: str, small_tokenizer: PromptTokenizer
-) -> None:
+def test_generated_texts(text: str, small_tokenizer: PromptTokenizer) -> None:
+    """The tokenizer rebuilt from the GGUF file encodes as tiktoken does."""
     assert small_tokenizer.encode(text).to_list() == smollm2.encode(text)
 
 
@@ -88,14 +86,14 @@ def test_the_rebuilt_tokenizer_gives_the_ids_of_tiktoken(
         "1\u00bd \u0663\u0664 \u2167",
     ],
 )
-def test_awkward_texts_too(text: str, small_tokenizer: PromptTokenizer) -> None:
+def test_awkward_texts(text: str, small_tokenizer: PromptTokenizer) -> None:
+    """White space, digits, Unicode and control characters encode as in tiktoken."""
     assert small_tokenizer.encode(text).to_list() == smollm2.encode(text)
     assert small_tokenizer.decode(small_tokenizer.encode(text).to_list()) == text
 
 
-def test_no_special_token_can_be_spelled_in_any_role(
-    chatml: ChatMLFormat, small_model: Path
-) -> None:
+def test_special_tokens_in_text(chatml: ChatMLFormat, small_model: Path) -> None:
+    """The name of a special token in a message never becomes that token, in any role."""
     added = json.loads((small_model / "tokenizer.json").read_text())["added_tokens"]
     special = {token["id"]: token["content"] for token in added}
     assert len(special) == 17
@@ -106,18 +104,13 @@ def test_no_special_token_can_be_spelled_in_any_role(
             assert inside == [1, 2, 1, 2, 1], (token, role)
 
 
-def test_a_dialogue_with_a_system_message_gets_no_other(chatml: ChatMLFormat) -> None:
+def test_default_system(chatml: ChatMLFormat) -> None:
+    """The default system message is added only if there is none."""
     with_system = chatml.encode([Message("system", (DEFAULT_SYSTEM,)), Message("user", ("Hi",))])
     assert chatml.encode([Message("user", ("Hi",))]) == with_system
 
 
-def test_known_turns_need_no_second_look(chatml: ChatMLFormat) -> None:
-    messages = [Message("user", ("A question that nobody asked before.",))]
-    before = chatml.characters_to_encode(messages)
-    chatml.encode(messages)
-    assert (before, chatml.characters_to_encode(messages)) == (36, 0)
-
-
-def test_a_card_that_names_the_wrong_format_is_found_out(small_tokenizer: PromptTokenizer) -> None:
+def test_wrong_format(small_tokenizer: PromptTokenizer) -> None:
+    """A format raises ConfigurationError if the tokenizer lacks its special tokens."""
     with pytest.raises(ConfigurationError, match="does not fit the model"):
         Llama3Format(small_tokenizer)

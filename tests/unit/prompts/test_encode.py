@@ -1,4 +1,4 @@
-"""Text that is much too long is found out from its beginning."""
+"""Text that is far too long is rejected by its start, without encoding all of it."""
 
 import pytest
 
@@ -10,18 +10,18 @@ LIMIT = 10_000
 
 
 class Counter:
-    """Takes each a for a token, and anything else for none."""
+    """Counts each letter a as a token, and nothing else."""
 
     def __init__(self) -> None:
-        self.looked_at = 0
+        self.characters = 0
 
     def __call__(self, text: str) -> int:
-        self.looked_at += len(text)
+        self.characters += len(text)
         return text.count("a")
 
 
 @pytest.mark.parametrize(
-    ("texts", "looked_at"),
+    ("texts", "characters"),
     [
         ([], 0),
         (["a" * 40_000], 0),
@@ -31,10 +31,11 @@ class Counter:
         (["a" * 20_000, " " * 100_000], 120_000),
     ],
 )
-def test_what_may_fit_passes(texts: list[str], looked_at: int) -> None:
+def test_accepted(texts: list[str], characters: int) -> None:
+    """Short text is not counted; long text with few tokens is counted to its end."""
     count = Counter()
     check_length(texts, count, limit=LIMIT, param="messages")
-    assert count.looked_at == looked_at
+    assert count.characters == characters
 
 
 @pytest.mark.parametrize(
@@ -46,16 +47,18 @@ def test_what_may_fit_passes(texts: list[str], looked_at: int) -> None:
         ([" " * 100_000, "a" * 40_000], 32_000),
     ],
 )
-def test_it_stops_at_twice_the_limit(texts: list[str], tokens: int) -> None:
+def test_too_many_tokens(texts: list[str], tokens: int) -> None:
+    """Counting stops at twice the limit."""
     with pytest.raises(ContextLengthExceeded, match=f"at least {tokens} tokens") as caught:
         check_length(texts, Counter(), limit=LIMIT, param="prompt")
     assert (caught.value.param, caught.value.code) == ("prompt", "context_length_exceeded")
 
 
 @pytest.mark.parametrize("texts", [[" " * 10_000_000], [" " * 400_000, " " * 400_000]])
-def test_what_has_few_tokens_for_its_length_is_looked_at_up_to_a_length(texts: list[str]) -> None:
+def test_too_many_characters(texts: list[str]) -> None:
+    """Very long text with few tokens is rejected after a fixed number of characters."""
     count = Counter()
     with pytest.raises(InvalidRequest, match="at most 640000") as caught:
         check_length(texts, count, limit=LIMIT, param="messages")
     assert (caught.value.param, caught.value.code) == ("messages", "string_above_max_length")
-    assert count.looked_at == 640_000
+    assert count.characters == 640_000

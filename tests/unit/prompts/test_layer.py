@@ -1,10 +1,11 @@
-"""The prompts layer: ids before, no stop strings after, and no engine for what cannot fit."""
+"""The prompts layer: token ids for the engine, prefix and stop strings for the client."""
 
 from contextlib import aclosing
 
 import pytest
 
-from maxgate.generation.chunk import Chunk, Usage
+from maxgate.errors import InvalidRequest
+from maxgate.generation.chunk import Alternative, Chunk, TokenLogprob, Usage
 from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.prompts.chatml import ChatMLFormat
@@ -19,33 +20,51 @@ def chatml(small_tokenizer: PromptTokenizer) -> ChatMLFormat:
     return ChatMLFormat(small_tokenizer)
 
 
+def make_layer(inner: FakeBackend, chatml: ChatMLFormat | None = None) -> PromptLayer:
+    return PromptLayer(inner, {} if chatml is None else {"small-on-max": chatml})
+
+
 async def run(layer: PromptLayer, request: GenerationRequest) -> list[Chunk]:
     async with aclosing(layer.stream(request)) as chunks:
         return [chunk async for chunk in chunks]
 
 
-async def test_the_engine_gets_ids_and_the_tokens_to_stop_at(chatml: ChatMLFormat) -> None:
+async def test_encoding(chatml: ChatMLFormat) -> None:
+    """The engine gets token ids and stop tokens; the response passes unchanged."""
     inner = FakeBackend([Chunk("Hi", "stop", Usage(9, 2))])
     request = generation_request("Hello")
-    assert await run(PromptLayer(inner, lambda _: chatml), request) == [
-        Chunk("Hi", "stop", Usage(9, 2))
+    assert await run(make_layer(inner, chatml), request) == [Chunk("Hi", "stop", Usage(9, 2))]
+    assert inner.requests == [
+        request._replace(prompt_token_ids=chatml.encode(request.messages), stop_token_ids=(2,))
     ]
-    [asked] = inner.requests
-    assert (asked.prompt_token_ids, asked.stop_token_ids) == (chatml.encode(request.messages), (2,))
 
 
-async def test_a_model_without_a_format_is_passed_on_as_it_came() -> None:
+async def test_engine_formats(chatml: ChatMLFormat) -> None:
+    """Requests pass unchanged if the model has no format here, or its card says engine."""
     inner = FakeBackend([Chunk("Hi", "stop", Usage(9, 2))])
     request = generation_request("Hello")
-    await run(PromptLayer(inner, lambda _: None), request)
-    assert inner.requests == [request]
+    await run(make_layer(inner), request)
+    by_engine = generation_request("Hello", model=served_model(prompt="engine"))
+    await run(make_layer(inner, chatml), by_engine)
+    assert inner.requests == [request, by_engine]
 
 
-async def test_a_long_text_is_encoded_beside_the_event_loop(chatml: ChatMLFormat) -> None:
-    text = "A long text. " * 3000
+@pytest.mark.parametrize("raw_prompt", [(1, 2), "text"])
+async def test_unsupported_without_tokenizer(raw_prompt: str | tuple[int, ...]) -> None:
+    """Token ids and logprobs of a raw prompt need a tokenizer."""
+    request = generation_request()._replace(raw_prompt=raw_prompt)
+    request = request._replace(sampling=request.sampling._replace(logprobs=0))
+    inner = FakeBackend([])
+    with pytest.raises(InvalidRequest, match="The gateway has no tokenizer for this model"):
+        await run(make_layer(inner), request)
+    assert inner.requests == []
+
+
+async def test_long_text(chatml: ChatMLFormat) -> None:
+    """A long text is encoded in a thread, with the same result."""
     inner = FakeBackend([Chunk("Hi", "stop", Usage(9, 2))])
-    request = generation_request(text, model=served_model(context_length=100_000))
-    await run(PromptLayer(inner, lambda _: chatml), request)
+    request = generation_request("A long text. " * 3000, model=served_model(context_length=100_000))
+    await run(make_layer(inner, chatml), request)
     assert inner.requests[0].prompt_token_ids == chatml.encode(request.messages)
 
 
@@ -56,13 +75,12 @@ async def test_a_long_text_is_encoded_beside_the_event_loop(chatml: ChatMLFormat
         (5, "you requested 115 tokens (110 in the messages, 5 in the completion)"),
     ],
 )
-async def test_what_does_not_fit_is_refused_before_the_engine_is_asked(
-    chatml: ChatMLFormat, max_tokens: int | None, message: str
-) -> None:
+async def test_context_exceeded(chatml: ChatMLFormat, max_tokens: int | None, message: str) -> None:
+    """A prompt that does not fit is rejected before the engine is called."""
     inner = FakeBackend([])
     request = generation_request("word " * 100, max_tokens=max_tokens)
     with pytest.raises(ContextLengthExceeded) as caught:
-        await run(PromptLayer(inner, lambda _: chatml), request)
+        await run(make_layer(inner, chatml), request)
     assert inner.requests == []
     assert caught.value.message == (
         f"This model's maximum context length is 100 tokens. However, {message}. "
@@ -70,10 +88,11 @@ async def test_what_does_not_fit_is_refused_before_the_engine_is_asked(
     )
 
 
-async def test_a_prompt_that_leaves_room_for_one_token_fits(chatml: ChatMLFormat) -> None:
+async def test_full_context(chatml: ChatMLFormat) -> None:
+    """A prompt needs room for at least one token."""
     request = generation_request("Hello")
     length = chatml.encode(request.messages).length
-    layer = PromptLayer(FakeBackend([Chunk("Hi", "length", Usage(1, 1))]), lambda _: chatml)
+    layer = make_layer(FakeBackend([Chunk("Hi", "length", Usage(1, 1))]), chatml)
     exact = generation_request("Hello", model=served_model(context_length=length + 1))
     assert len(await run(layer, exact)) == 1
     short = generation_request("Hello", model=served_model(context_length=length))
@@ -81,7 +100,35 @@ async def test_a_prompt_that_leaves_room_for_one_token_fits(chatml: ChatMLFormat
         await run(layer, short)
 
 
-async def test_the_answer_ends_before_the_stop_string_and_lets_the_engine_go() -> None:
+async def test_prefix(chatml: ChatMLFormat) -> None:
+    """The prefix ends the prompt and starts the response."""
+    inner = FakeBackend([Chunk("1"), Chunk("}", "stop", Usage(9, 2))])
+    request = generation_request("Hello")._replace(prefix='{"a": ')
+    assert await run(make_layer(inner, chatml), request) == [
+        Chunk('{"a": 1'),
+        Chunk("}", "stop", Usage(9, 2)),
+    ]
+    assert inner.requests[0].prompt_token_ids == TokenIds.join(
+        [chatml.encode(request.messages), chatml.encode_text('{"a": ')]
+    )
+
+
+async def test_prefix_and_stop_string(chatml: ChatMLFormat) -> None:
+    """Stop strings and logprobs concern only generated text."""
+    inner = FakeBackend([Chunk(text, logprobs=(logprob(text),)) for text in ("1", ",", "2")])
+    request = generation_request("Hello", stop=("a", ","))._replace(prefix='{"a": ')
+    assert await run(make_layer(inner, chatml), request) == [
+        Chunk('{"a": 1', logprobs=(logprob("1"),)),
+        Chunk("", "stop"),
+    ]
+
+
+def logprob(token: str) -> TokenLogprob:
+    return TokenLogprob(token, -0.5, (Alternative(token, -0.5),))
+
+
+async def test_stop_string() -> None:
+    """The response ends before the stop string, and the engine's stream is closed."""
     inner = FakeBackend(
         [
             Chunk("The capital", usage=Usage(9, 2)),
@@ -90,8 +137,7 @@ async def test_the_answer_ends_before_the_stop_string_and_lets_the_engine_go() -
             Chunk(" More", usage=Usage(9, 6)),
         ]
     )
-    layer = PromptLayer(inner, lambda _: None)
-    assert await run(layer, generation_request(stop=("Paris",))) == [
+    assert await run(make_layer(inner), generation_request(stop=("Paris",))) == [
         Chunk("The capital", usage=Usage(9, 2)),
         Chunk(" is ", usage=Usage(9, 4)),
         Chunk("", "stop", Usage(9, 5)),
@@ -99,17 +145,11 @@ async def test_the_answer_ends_before_the_stop_string_and_lets_the_engine_go() -
     assert (inner.ended, inner.requests[0].stream) == (1, True)
 
 
-async def test_what_was_held_back_is_shown_when_the_answer_ends_otherwise() -> None:
+async def test_incomplete_stop_string() -> None:
+    """Text that was held back is shown when the response ends otherwise."""
     inner = FakeBackend([Chunk("a#"), Chunk("", "stop"), Chunk(usage=Usage(1, 3))])
-    layer = PromptLayer(inner, lambda _: None)
-    assert await run(layer, generation_request(stop=("##",))) == [
+    assert await run(make_layer(inner), generation_request(stop=("##",))) == [
         Chunk("a"),
         Chunk("#", "stop"),
         Chunk("", None, Usage(1, 3)),
     ]
-
-
-def test_ids_are_joined_as_they_go_on_the_wire() -> None:
-    pieces = [TokenIds.of([1, 22]), TokenIds.of([]), TokenIds.of([333])]
-    joined = TokenIds.join(pieces)
-    assert (joined, joined.to_list()) == (TokenIds(b"1,22,333", 3), [1, 22, 333])

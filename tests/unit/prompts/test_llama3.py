@@ -1,4 +1,4 @@
-"""Prompts for Llama 3 are, id by id, those of Meta's own code."""
+"""Llama 3 prompts equal those of Meta's own code, id by id."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from maxgate.generation.request import Message, Role
-from maxgate.prompts.llama3 import Llama3Format, format_chat_prompt
+from maxgate.prompts.llama3 import Llama3Format
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.oracles import meta
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @pytest.fixture(scope="session")
 def llama3_tokenizer() -> PromptTokenizer:
-    """Llama 3's tokenizer as checkpoints carry it."""
+    """Llama 3's tokenizer in the form shipped with checkpoints."""
     return PromptTokenizer(Tokenizer.from_str(meta.llama3_tokenizer_json()))
 
 
@@ -53,13 +53,13 @@ dialogues = st.lists(
 
 @given(messages=dialogues)
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_generated_dialogues_have_the_ids_of_metas_code(
-    messages: list[Message], llama3: Llama3Format
-) -> None:
+def test_generated_dialogues(messages: list[Message], llama3: Llama3Format) -> None:
+    """Ids equal those of Meta's ChatFormat."""
     assert llama3.encode(messages).to_list() == meta.prompt_ids(messages)
 
 
-def test_no_special_token_can_be_spelled_in_any_role(llama3: Llama3Format) -> None:
+def test_special_tokens_in_text(llama3: Llama3Format) -> None:
+    """The name of a special token in a message never becomes that token, in any role."""
     special = meta.special_tokens()
     assert len(special) == 256
     framing = llama3.encode([Message("user", ("",))]).to_list()
@@ -73,24 +73,14 @@ def test_no_special_token_can_be_spelled_in_any_role(llama3: Llama3Format) -> No
 
 @given(parts=st.lists(texts, min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
-def test_text_around_special_tokens_stays_text(
-    parts: list[str], llama3_tokenizer: PromptTokenizer
-) -> None:
+def test_text_around_special_tokens(parts: list[str], llama3_tokenizer: PromptTokenizer) -> None:
+    """Text that contains special tokens decodes to itself."""
     text = "<|eot_id|>".join(parts)
     ids = llama3_tokenizer.encode(text).to_list()
     assert max(ids, default=0) < 128000
     assert llama3_tokenizer.decode(ids) == text
 
 
-def test_the_readable_form_shows_the_turns() -> None:
-    messages = [Message("system", ("Be brief.",)), Message("user", ("Hi", " there"))]
-    assert format_chat_prompt(messages) == (
-        "<|begin_of_text|>"
-        "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    )
-
-
-def test_the_answer_ends_at_any_of_three_tokens(llama3: Llama3Format) -> None:
+def test_stop_tokens(llama3: Llama3Format) -> None:
+    """Three tokens end the turn of the assistant."""
     assert llama3.stop_token_ids == (128001, 128008, 128009)

@@ -1,4 +1,4 @@
-"""Formats are loaded when their tokenizer is there, and until then the engine formats."""
+"""Chat formats are loaded when their tokenizers appear; until then the engine formats prompts."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from structlog.testing import capture_logs
 from maxgate.model_cards.card import ModelCard
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.registry import PromptFormats
-from tests.fakes.requests import served_model
 
 
 def card(prompt: str = "chatml") -> ModelCard:
@@ -23,8 +22,8 @@ def card(prompt: str = "chatml") -> ModelCard:
     )
 
 
-class Places:
-    """Where the tokenizer is, once it is."""
+class FakeFiles:
+    """Finds the tokenizer once `path` is set."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -33,37 +32,43 @@ class Places:
         return self.path if reference == "somewhere" else None
 
 
-async def test_a_format_is_there_once_its_tokenizer_is(small_model: Path) -> None:
+async def test_tokenizer_appears(small_model: Path) -> None:
+    """A missing tokenizer is logged once, and the format is loaded when it is there."""
     structlog.reset_defaults()
-    places = Places(None)
-    formats = PromptFormats([card()], places)
+    files = FakeFiles(None)
+    formats = PromptFormats([card()], files)
     with capture_logs() as logs:
         await formats.prepare(["small-on-max"])
         await formats.prepare(["small-on-max"])
-        assert formats.of(served_model(prompt="engine")) is None
-        places.path = small_model / "tokenizer.json"
+        assert formats.by_engine_name == {}
+        files.path = small_model / "tokenizer.json"
         await formats.prepare(["small-on-max"])
-    assert isinstance(formats.of(served_model()), ChatMLFormat)
+    assert isinstance(formats.by_engine_name["small-on-max"], ChatMLFormat)
     assert [(log["log_level"], log["event"], log.get("reason")) for log in logs] == [
         (
             "warning",
             "prompts are formatted by the engine",
             "its tokenizer somewhere is not here yet",
         ),
-        ("info", "prompts are formatted here", None),
+        ("info", "chat template loaded", None),
     ]
 
 
-async def test_a_card_may_leave_the_format_to_the_engine(small_model: Path) -> None:
-    formats = PromptFormats([card("engine")], Places(small_model))
+async def test_engine_formats(small_model: Path) -> None:
+    """A card may leave the format to the engine; a model without a card always does."""
+    formats = PromptFormats([card("engine")], FakeFiles(small_model))
     with capture_logs() as logs:
         await formats.prepare(["small-on-max", "unknown"])
     assert not formats.has(card("engine"))
-    assert [log["reason"] for log in logs] == ["its card says so", "no model card names it"]
+    assert [log["reason"] for log in logs] == [
+        "its card says 'prompt: engine'",
+        "it has no model card",
+    ]
 
 
-async def test_a_tokenizer_that_does_not_fit_the_card_is_said(small_model: Path) -> None:
-    formats = PromptFormats([card("llama3")], Places(small_model))
+async def test_wrong_format(small_model: Path) -> None:
+    """A tokenizer without the special tokens of the card's format is logged."""
+    formats = PromptFormats([card("llama3")], FakeFiles(small_model))
     with capture_logs() as logs:
         await formats.prepare(["small-on-max"])
     assert "does not fit the model" in logs[0]["reason"]

@@ -1,4 +1,4 @@
-"""Stop strings never show, not even in part, however the text is cut into chunks."""
+"""Stop strings are cut completely, wherever the chunk boundaries are."""
 
 from collections.abc import Sequence
 
@@ -19,34 +19,41 @@ def run(pieces: Sequence[str], stop: Sequence[str]) -> tuple[str, bool]:
     return shown, trimmer.stopped
 
 
-def test_text_up_to_the_stop_string_is_shown() -> None:
+def test_stop() -> None:
+    """Text up to the stop string is shown."""
     assert run(["one two ", "three"], ["tw"]) == ("one ", True)
 
 
-def test_a_stop_string_spread_over_chunks_is_found() -> None:
+def test_stop_over_several_chunks() -> None:
+    """A stop string spread over chunks is found."""
     assert run(["Hello wo", "r", "ld!"], ["world"]) == ("Hello ", True)
 
 
-def test_what_only_looked_like_a_beginning_is_shown_in_the_end() -> None:
+def test_incomplete_stop() -> None:
+    """The start of a stop string that is never completed is shown at the end."""
     assert run(["a\n", "\n", "b"], ["\n\n\n"]) == ("a\n\nb", False)
 
 
-def test_of_several_stop_strings_the_one_that_is_complete_first_counts() -> None:
+def test_first_completed_stop() -> None:
+    """The stop string that is completed first counts."""
     assert run(["abcab"], ["abcab", "bc"]) == ("a", True)
 
 
-def test_text_is_not_held_back_longer_than_it_must() -> None:
+def test_release() -> None:
+    """Text is held back only while it may become a stop string."""
     trimmer = StopTrimmer(["###"])
     assert [trimmer.feed(piece) for piece in ("a#", "#b", "c")] == ["a", "##b", "c"]
 
 
-def test_nothing_is_shown_after_the_stop_string() -> None:
+def test_text_after_stop() -> None:
+    """Text after the stop string is dropped."""
     trimmer = StopTrimmer(["."])
     assert [trimmer.feed(piece) for piece in ("a.b", "c")] == ["a", ""]
 
 
 @given(st.lists(letters, max_size=8), stops)
-def test_any_split_shows_what_the_whole_text_would(pieces: list[str], stop: list[str]) -> None:
+def test_any_split(pieces: list[str], stop: list[str]) -> None:
+    """Chunk boundaries do not change the text shown."""
     text = "".join(pieces)
     ends = [text.find(s) + len(s) for s in stop if s in text]
     if not ends:
@@ -58,6 +65,7 @@ def test_any_split_shows_what_the_whole_text_would(pieces: list[str], stop: list
 
 
 @given(st.lists(letters, max_size=8), stops)
-def test_no_stop_string_is_ever_shown(pieces: list[str], stop: list[str]) -> None:
+def test_no_stop_string_in_output(pieces: list[str], stop: list[str]) -> None:
+    """The text shown contains no stop string."""
     shown, _ = run(pieces, stop)
     assert not any(s in shown for s in stop)

@@ -1,24 +1,102 @@
-"""Answers that have to be JSON, where the engine has no grammar."""
+"""Structured output without a grammar: validated responses, retries, usage and logprobs."""
 
 from dataclasses import replace
 
+import pytest
+
+from maxgate.errors import InvalidRequest
+from maxgate.generation.catalog import Capabilities
 from maxgate.generation.chunk import Alternative, Chunk, TokenLogprob, Usage
-from maxgate.generation.collect import collect
-from maxgate.generation.request import JsonOutput
-from maxgate.structured_output.layer import StructuredOutputLayer
+from maxgate.generation.collect import CompletedChoice, Completion, collect
+from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
+from maxgate.structured_output.layer import StructuredOutputFailed, StructuredOutputLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.requests import generation_request, served_model
 
-RETRIES = replace(served_model(), structured_output="retry")
+RETRY = replace(served_model(), structured_output="retry")
+GRAMMAR = replace(served_model(), capabilities=Capabilities(grammar=True))
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+VALID = [Chunk('{"a": 1}', "stop", Usage(9, 4))]
+INVALID = [Chunk('{"a": "x"}', "stop", Usage(9, 5))]
+TRUNCATED = [Chunk('{"a": ', "length", Usage(9, 2))]
 
 
-async def test_an_answer_has_the_logprobs_of_its_own_tokens() -> None:
+def make_request(*, max_tokens: int | None = None) -> GenerationRequest:
+    request = generation_request(model=RETRY, seed=5, max_tokens=max_tokens)
+    return request._replace(output=JsonOutput(SCHEMA))
+
+
+async def test_retry() -> None:
+    """A response that does not match is retried; usage counts all attempts, the prompt once."""
+    inner = FakeBackend(INVALID, VALID)
+    request = make_request()
+    assert await collect(StructuredOutputLayer(inner), request) == Completion(
+        (CompletedChoice('{"a": 1}', "stop"),), Usage(9, 9)
+    )
+    assert [(one.sampling.seed, one.prefix, one.output) for one in inner.requests] == [
+        (5, '{"a": ', None),
+        (6, '{"a": ', None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "max_tokens", "message"),
+    [
+        (INVALID, None, r"no response matched the schema \(attempts: 3\)"),
+        (TRUNCATED, None, r"did not fit into 'max_tokens' \(attempts: 3\)"),
+        (TRUNCATED, 2, r"did not fit into 'max_tokens' \(attempts: 1\)"),
+    ],
+)
+async def test_failure(script: list[Chunk], max_tokens: int | None, message: str) -> None:
+    """The error tells the number of attempts; the client's own token limit is not retried."""
+    inner = FakeBackend(script)
+    request = make_request(max_tokens=max_tokens)
+    with pytest.raises(StructuredOutputFailed, match=message):
+        await collect(StructuredOutputLayer(inner), request)
+
+
+async def test_used_up_allowance() -> None:
+    """Without retries left, the first mismatch is an error."""
+    inner = FakeBackend(INVALID)
+    request = make_request()
+    while request.context.retries.take():
+        pass
+    with pytest.raises(StructuredOutputFailed, match=r"attempts: 1"):
+        await collect(StructuredOutputLayer(inner), request)
+    assert len(inner.requests) == 1
+
+
+async def test_logprobs() -> None:
+    """The response has the logprobs of the tokens within the JSON value."""
     tokens = [
         TokenLogprob(text, -0.5, (Alternative(text, -0.5),))
         for text in (" ", '{"a"', ": 1}", " and", " more")
     ]
     script = [Chunk(one.token, usage=Usage(3, 1), logprobs=(one,)) for one in tokens]
-    asked = generation_request(model=RETRIES)._replace(output=JsonOutput({}))
-    inner = FakeBackend(script)
-    [answer] = (await collect(StructuredOutputLayer(inner), asked)).choices
-    assert (answer.text, answer.logprobs) == ('{"a": 1}', tuple(tokens[:3]))
+    request = generation_request(model=RETRY)._replace(output=JsonOutput({}))
+    [choice] = (await collect(StructuredOutputLayer(FakeBackend(script)), request)).choices
+    assert (choice.text, choice.logprobs) == ('{"a": 1}', tuple(tokens[:3]))
+
+
+async def test_grammar() -> None:
+    """An engine with a grammar gets the schema, and its response passes unchanged."""
+    inner = FakeBackend(INVALID)
+    request = make_request()._replace(model=GRAMMAR)
+    await collect(StructuredOutputLayer(inner), request)
+    assert inner.requests == [request._replace(grammar=SCHEMA)]
+
+
+async def test_refusal() -> None:
+    """Without a grammar, a card that does not say 'retry' refuses."""
+    request = make_request()._replace(model=served_model())
+    with pytest.raises(InvalidRequest, match="structured_output: retry"):
+        await collect(StructuredOutputLayer(FakeBackend(VALID)), request)
+
+
+async def test_forced_call() -> None:
+    """A forced tool call takes precedence over the output format."""
+    use = ToolUse((Tool("f", "", {}),), forced=("f",))
+    inner = FakeBackend(INVALID)
+    request = make_request()._replace(tool_use=use)
+    await collect(StructuredOutputLayer(inner), request)
+    assert inner.requests == [request]

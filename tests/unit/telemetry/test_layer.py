@@ -36,6 +36,7 @@ async def test_stream() -> None:
     assert (record.model, record.prompt_tokens, record.completion_tokens, record.cached_tokens) == (
         "small", 9, 4, 3,
     )  # fmt: skip
+    record.finish(clock.monotonic())
     assert (record.time_to_first_token, record.time_per_output_token) == (1.0, 1 / 3)
 
 
@@ -45,6 +46,7 @@ async def test_plain_response() -> None:
     layer = TelemetryLayer(FakeBackend([Chunk("ab", "stop", Usage(9, 3))]), clock)
     await read_stream(layer, request, clock)
     record = request.context.record
+    record.finish(clock.monotonic())
     assert (record.time_to_first_token, record.completion_tokens) == (None, 3)
 
 
@@ -75,6 +77,7 @@ async def test_several_choices() -> None:
     await read_stream(layer, request, clock)
     record = request.context.record
     assert (record.prompt_tokens, record.completion_tokens) == (18, 8)
+    record.finish(clock.monotonic())
     assert record.time_to_first_token == 1.0
 
 

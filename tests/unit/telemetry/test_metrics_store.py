@@ -167,7 +167,9 @@ def test_foreign_files(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_created(tmp_path: Path) -> None:
     """The error names the setting, the folder and the reason."""
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"setting metrics_dir: .*file/m: Not a directory"):
+    with pytest.raises(
+        ConfigurationError, match=r"setting telemetry\.metrics_dir: .*file/m: Not a directory"
+    ):
         MetricsStore(FakeClock(), tmp_path / "file" / "m")
 
 

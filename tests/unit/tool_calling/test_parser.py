@@ -1,3 +1,5 @@
+"""Tool calls are found in every notation, at any chunk boundary, with valid JSON arguments."""
+
 import json
 from itertools import pairwise
 from typing import Any
@@ -9,24 +11,33 @@ from hypothesis import strategies as st
 from maxgate.generation.chunk import ToolCallDelta
 from maxgate.generation.request import Tool
 from maxgate.tool_calling.parser import ToolCallParser
-from tests.unit.prompts.tool_answers import SEARCH, VARIANTS, WEATHER, A, folded, read
+from tests.unit.tool_calling.call_variants import (
+    SEARCH,
+    VARIANTS,
+    WEATHER,
+    A,
+    fold_events,
+    parse,
+)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_calls_are_found_in_whichever_way_they_are_written(variant: str) -> None:
+def test_notations(variant: str) -> None:
+    """Calls are found in every notation."""
     text, prose, calls = VARIANTS[variant]
     expected = [(n, '{"query": "a sent"}' if a is None else a) for n, a in calls]
-    assert read([text]) == (text if prose is None else prose, expected)
+    assert parse([text]) == (text if prose is None else prose, expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_one_character_at_a_time_gives_the_same(variant: str) -> None:
+def test_single_characters(variant: str) -> None:
+    """Feeding one character at a time gives the same result."""
     text = VARIANTS[variant][0]
-    assert read(list(text)) == read([text])
+    assert parse(list(text)) == parse([text])
 
 
 FRAGMENTS = [text for text, _, _ in VARIANTS.values()]
-ANSWERS = st.lists(
+RESPONSES = st.lists(
     st.one_of(
         st.sampled_from(FRAGMENTS),
         st.sampled_from(["\n", "```", "]", "[", "{", "}", '"', "'", "\\", "search", ", ", "("]),
@@ -36,30 +47,31 @@ ANSWERS = st.lists(
 ).map("".join)
 
 
-@given(ANSWERS, st.lists(st.integers(0, 400)), st.booleans(), st.booleans())
-def test_however_the_text_is_split_the_answer_is_the_same(
-    text: str, cuts: list[int], complete: bool, parallel: bool
-) -> None:
+@given(RESPONSES, st.lists(st.integers(0, 400)), st.booleans(), st.booleans())
+def test_any_split(text: str, cuts: list[int], complete: bool, parallel: bool) -> None:
+    """Chunk boundaries do not change the result."""
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
     pieces = [text[start:end] for start, end in pairwise(places)]
-    in_pieces = read(pieces, complete=complete, parallel=parallel)
-    assert in_pieces == read([text], complete=complete, parallel=parallel)
+    in_pieces = parse(pieces, complete=complete, parallel=parallel)
+    assert in_pieces == parse([text], complete=complete, parallel=parallel)
 
 
-@given(ANSWERS)
-def test_arguments_are_always_an_object_of_json(text: str) -> None:
-    for _, arguments in read([text])[1]:
+@given(RESPONSES)
+def test_arguments_are_json(text: str) -> None:
+    """Arguments are always a JSON object."""
+    for _, arguments in parse([text])[1]:
         assert isinstance(json.loads(arguments), dict)
 
 
-@given(ANSWERS, st.integers(0, 400))
+@given(RESPONSES, st.integers(0, 400))
 @example('[search(query="a"), unknown()]', 10)
-def test_a_truncated_answer_gives_a_prefix(text: str, length: int) -> None:
+def test_truncated_response(text: str, length: int) -> None:
+    """A truncated response gives a prefix of the whole result."""
     whole = ToolCallParser([WEATHER, SEARCH])
-    everything = folded(whole.feed(text) + whole.finish(complete=False))
+    everything = fold_events(whole.feed(text) + whole.finish(complete=False))
     start = ToolCallParser([WEATHER, SEARCH])
     events = start.feed(text[:length])
-    begun = folded(events)
+    begun = fold_events(events)
     assert everything[0].startswith(begun[0])
     for (name, arguments), (whole_name, whole_arguments) in zip(
         begun[1], everything[1], strict=False
@@ -70,7 +82,8 @@ def test_a_truncated_answer_gives_a_prefix(text: str, length: int) -> None:
     start.finish(complete=True)
 
 
-def test_text_is_passed_on_as_soon_as_it_can_be_no_call() -> None:
+def test_text_is_released() -> None:
+    """Text is passed on as soon as it cannot be a call."""
     parser = ToolCallParser([SEARCH])
     assert [parser.feed(piece) for piece in ("Good", " day", ".\n", "{", "x")] == [
         ["Good"],
@@ -81,7 +94,8 @@ def test_text_is_passed_on_as_soon_as_it_can_be_no_call() -> None:
     ]
 
 
-def test_a_call_is_streamed_name_first_then_its_arguments() -> None:
+def test_streamed_call() -> None:
+    """A call is streamed: first its name, then pieces of its arguments."""
     parser = ToolCallParser([SEARCH])
     pieces = ['{"name": "sea', 'rch", "parameters": {"query": "long', " words", '"', "}}"]
     assert [parser.feed(piece) for piece in pieces] == [
@@ -98,29 +112,33 @@ def test_a_call_is_streamed_name_first_then_its_arguments() -> None:
     ]
 
 
-def test_the_special_token_begins_a_call_in_the_middle_of_a_line() -> None:
+def test_call_tag() -> None:
+    """After the special token, a call may start in the middle of a line."""
     parser = ToolCallParser([SEARCH])
     events = parser.feed("Let me see.")
     events += parser.feed(f'{{"name": "search", "parameters": {A}}}', tagged=True)
-    assert folded(events + parser.finish(complete=True)) == ("Let me see.", [("search", A)])
+    assert fold_events(events + parser.finish(complete=True)) == ("Let me see.", [("search", A)])
 
 
-def test_without_parallel_calls_nothing_follows_the_first() -> None:
+def test_single_call() -> None:
+    """Without parallel calls, what follows the first call is dropped."""
     parser = ToolCallParser([SEARCH], parallel=False)
     events = parser.feed(f'{{"name": "search", "parameters": {A}}}; {{"name": "search"')
-    assert parser.enough
-    assert folded(events + parser.finish(complete=True)) == ("", [("search", A)])
+    assert parser.done
+    assert fold_events(events + parser.finish(complete=True)) == ("", [("search", A)])
 
 
-def test_arguments_that_are_cut_inside_a_string_of_json_are_closed() -> None:
+def test_truncated_json_string() -> None:
+    """Arguments truncated inside a string of JSON become an empty object."""
     text = '{"name": "search", "arguments": "{\\"query\\": \\"a'
-    assert read([text]) == ("", [("search", "{}")])
-    assert read([text], complete=False) == ("", [("search", "")])
+    assert parse([text]) == ("", [("search", "{}")])
+    assert parse([text], complete=False) == ("", [("search", "")])
 
 
-def test_a_name_that_is_no_text_makes_no_call() -> None:
+def test_invalid_name() -> None:
+    """An object whose name is not a string is text."""
     text = f'{{"parameters": {A}, "name": ["search"]}}'
-    assert read([text]) == (text, [])
+    assert parse([text]) == (text, [])
 
 
 ODD_SCHEMAS = [
@@ -140,9 +158,8 @@ ODD_SCHEMAS = [
         '{"name": "f", "parameters": "{\\"a\\": 1}"}',
     ],
 )
-def test_a_schema_that_says_nothing_of_an_argument_leaves_it_as_it_is(
-    schema: dict[str, Any], text: str
-) -> None:
+def test_odd_schemas(schema: dict[str, Any], text: str) -> None:
+    """Arguments stay unchanged if the schema does not describe them."""
     parser = ToolCallParser([Tool("f", "", schema)])
     events = parser.feed(text) + parser.finish(complete=True)
-    assert folded(events) == ("", [("f", '{"a": 1}')])
+    assert fold_events(events) == ("", [("f", '{"a": 1}')])

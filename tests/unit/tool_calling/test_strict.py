@@ -1,4 +1,4 @@
-"""What of a call is left, and what makes it none."""
+"""Validation of strict calls: pruning, rejecting, ending early, and bounded cost."""
 
 import json
 import time
@@ -18,9 +18,9 @@ def closed(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def fitted(schema: dict[str, Any], arguments: str) -> Any:
+def prune(schema: dict[str, Any], arguments: str) -> Any:
     tools = StrictTools([Tool("f", "", schema, strict=True)])
-    [call] = tools.fitted([CalledTool("f", arguments)])
+    [call] = tools.prune([CalledTool("f", arguments)])
     return json.loads(call.arguments)
 
 
@@ -39,10 +39,9 @@ def fitted(schema: dict[str, Any], arguments: str) -> Any:
         (closed(a=NUMBER) | {"patternProperties": {"^b": {}}}, {"b": 2}, {"b": 2}),
     ],
 )
-def test_what_a_schema_leaves_no_room_for_is_left_out(
-    schema: dict[str, Any], arguments: dict[str, Any], left: dict[str, Any]
-) -> None:
-    assert fitted(schema, json.dumps(arguments)) == left
+def test_prune(schema: dict[str, Any], arguments: dict[str, Any], left: dict[str, Any]) -> None:
+    """Properties that the schema does not allow are removed."""
+    assert prune(schema, json.dumps(arguments)) == left
 
 
 @pytest.mark.parametrize(
@@ -55,9 +54,10 @@ def test_what_a_schema_leaves_no_room_for_is_left_out(
         (closed(a={"type": "string"}), '{"a": "\\ud800"}'),
     ],
 )
-def test_what_does_not_fit_is_no_call(schema: dict[str, Any], arguments: str) -> None:
+def test_mismatch(schema: dict[str, Any], arguments: str) -> None:
+    """Calls that do not match after pruning are rejected."""
     with pytest.raises(ValidationFailed, match="f"):
-        fitted(schema, arguments)
+        prune(schema, arguments)
 
 
 @pytest.mark.parametrize(
@@ -70,25 +70,27 @@ def test_what_does_not_fit_is_no_call(schema: dict[str, Any], arguments: str) ->
         ({"properties": {"a": NUMBER}}, '{"a": 1', ', "b": 2', False),
     ],
 )
-def test_a_call_ends_before_a_field_that_it_may_not_have(
-    schema: dict[str, Any], so_far: str, more: str, ends: bool
-) -> None:
+def test_must_end(schema: dict[str, Any], so_far: str, more: str, ends: bool) -> None:
+    """A complete call ends before an argument that is not allowed."""
     tools = StrictTools([Tool("f", "", schema, strict=True)])
-    assert tools.ends_before(CalledTool("f", so_far), more) is ends
+    assert tools.must_end(CalledTool("f", so_far), more) is ends
 
 
-def test_other_tools_are_left_alone() -> None:
+def test_other_tools() -> None:
+    """Calls of other tools are not validated."""
     tools = StrictTools([Tool("f", "", {"type": "wat"}), Tool("g", "", closed(), strict=True)])
     call = CalledTool("f", '{"a": 1}')
-    assert tools.fitted([call]) == (call,)
+    assert tools.prune([call]) == (call,)
 
 
-def test_a_schema_that_goes_in_circles_is_followed_for_a_while() -> None:
+def test_circular_references() -> None:
+    """Circular references are followed a limited number of times."""
     schema = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#"}}}
-    assert fitted(schema, '{"a": 1}') == {"a": 1}
+    assert prune(schema, '{"a": 1}') == {"a": 1}
 
 
-def test_many_tools_with_many_patterns_are_refused_at_once() -> None:
+def test_patterns_of_many_tools() -> None:
+    """The patterns of all strict tools are limited together, before any is compiled."""
     pattern = {"properties": {"a": {"pattern": "(?=a)(a{1,90}){1,90}"}}}
     tools = [Tool(f"f{n}", "", pattern, strict=True) for n in range(128)]
     began = time.perf_counter()

@@ -121,7 +121,7 @@ def test_wrong_task() -> None:
         [embedding_card("vectors"), card("small")],
         engine(EngineModel("vectors", 1, 256), EngineModel("small", 1, None)),
     )
-    with pytest.raises(WrongModelForTask, match="'vectors' is for embeddings; it cannot be asked"):
+    with pytest.raises(WrongModelForTask, match="'vectors' is for embeddings and does not support"):
         live.find("vectors", "chat")
     with pytest.raises(WrongModelForTask, match="'small' is for chat"):
         live.find("small", "embeddings")

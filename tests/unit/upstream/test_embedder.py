@@ -28,7 +28,7 @@ def request(lengths: Sequence[int]) -> EmbeddingRequest:
 
 def layer(inner: FakeEmbedder, *, concurrency: int = 2) -> BatchingLayer:
     """Return a layer with a batch size of 3."""
-    settings = UpstreamSettings(embedding_batch=3, embedding_concurrency=concurrency)
+    settings = UpstreamSettings(embedding_batch_size=3, embedding_concurrency=concurrency)
     return BatchingLayer(inner, settings)
 
 
@@ -77,7 +77,7 @@ async def test_cancelled() -> None:
 
 async def test_shared_allowance() -> None:
     """All calls of a request draw on one retry allowance."""
-    engine, settings = RawServer([b""] * 20), UpstreamSettings(embedding_batch=1)
+    engine, settings = RawServer([b""] * 20), UpstreamSettings(embedding_batch_size=1)
     async with serving_bytes(engine) as url, aclosing(EngineTransport(settings)) as transport:
         replica = Replica(url)
         replica.mark_healthy({"small-on-max": EngineModel("small-on-max", 1, 100)})

@@ -1,7 +1,7 @@
-"""Answers with tool calls in every way in which models write them, and what they say."""
+"""Responses with tool calls in every notation, each with the text and the calls in it."""
 
 from maxgate.generation.request import Tool
-from maxgate.tool_calling.arguments_reader import Event
+from maxgate.tool_calling.arguments import Event
 from maxgate.tool_calling.parser import ToolCallParser
 
 WEATHER = Tool(
@@ -19,11 +19,11 @@ WEATHER = Tool(
 )
 SEARCH = Tool("search", "", {"type": "object", "properties": {"query": {"type": "string"}}})
 
-Answer = tuple[str, list[tuple[str, str]]]
+Parsed = tuple[str, list[tuple[str, str]]]
 
 
-def folded(events: list[Event]) -> Answer:
-    """The text, and each call's name and arguments."""
+def fold_events(events: list[Event]) -> Parsed:
+    """Join the events to the text and the name and arguments of each call."""
     text, calls = "", []
     for event in events:
         if isinstance(event, str):
@@ -36,10 +36,10 @@ def folded(events: list[Event]) -> Answer:
     return text, [(name, arguments) for name, arguments in calls]
 
 
-def read(pieces: list[str], *, complete: bool = True, parallel: bool = True) -> Answer:
+def parse(pieces: list[str], *, complete: bool = True, parallel: bool = True) -> Parsed:
     parser = ToolCallParser([WEATHER, SEARCH], parallel=parallel)
     events = [event for piece in pieces for event in parser.feed(piece)]
-    return folded(events + parser.finish(complete=complete))
+    return fold_events(events + parser.finish(complete=complete))
 
 
 A, B = '{"query": "a"}', '{"query": "b"}'

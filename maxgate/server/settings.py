@@ -1,0 +1,24 @@
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ServerSettings(BaseModel):
+    """Settings of the HTTP server; times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; `0.0.0.0` listens on all interfaces."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Number of worker processes that share the port."""
+    max_body_bytes: int = Field(default=10_000_000, ge=1000)
+    """Maximum size of a request body; larger ones are rejected with 413."""
+    request_read_timeout: float = Field(default=30, gt=0)
+    """Timeout for receiving a request, headers and body."""
+    keep_alive_timeout: int = Field(default=75, ge=1)
+    """Seconds before an idle client connection is closed; clients should close theirs earlier."""
+    keep_alive_interval: float = Field(default=15, gt=0)
+    """Seconds of silence in a stream before a keep-alive comment is sent."""
+    shutdown_timeout: int = Field(default=30, ge=0)
+    """Seconds that running requests have to finish when the gateway stops."""

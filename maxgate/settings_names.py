@@ -1,0 +1,147 @@
+"""Names of settings in variables and files, and the old names that are still accepted.
+
+In a file, `server.port` is `port` in the section `server`; as a variable, it is
+MAXGATE_SERVER__PORT. Old names are accepted for one version.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from maxgate.errors import ConfigurationError
+
+PREFIX: Final = "MAXGATE_"
+NESTED: Final = "__"
+# Variables that locate the other sources, so they are read from the environment only.
+CONFIG_VARIABLE: Final = PREFIX + "CONFIG"
+SECRETS_DIR_VARIABLE: Final = PREFIX + "SECRETS_DIR"
+ENV_FILE_VARIABLE: Final = PREFIX + "ENV_FILE"
+LOCATIONS: Final = (CONFIG_VARIABLE, SECRETS_DIR_VARIABLE, ENV_FILE_VARIABLE)
+
+_OLD_NAMES_END: Final = "0.3"
+OLD_NAMES: Final = {
+    "host": "server.host",
+    "port": "server.port",
+    "workers": "server.workers",
+    "max_body_bytes": "server.max_body_bytes",
+    "body_timeout": "server.request_read_timeout",
+    "keep_alive_interval": "server.keep_alive_interval",
+    "shutdown_timeout": "server.shutdown_timeout",
+    "engine": "engine.mode",
+    "engine_urls": "engines",
+    "max.card": "engine.card",
+    "max.metrics_port": "engine.metrics_port",
+    "max.start_timeout": "engine.start_timeout",
+    "max.stop_timeout": "engine.stop_timeout",
+    "max.telemetry": "engine.telemetry",
+    "data_dir": "cache_dir",
+    "log_format": "telemetry.log_format",
+    "metrics_dir": "telemetry.metrics_dir",
+    "upstream.ability_timeout": "upstream.capability_probe_timeout",
+    "upstream.probe_interval_down": "upstream.unhealthy_probe_interval",
+    "upstream.embedding_batch": "upstream.embedding_batch_size",
+}
+
+
+def to_variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + name.replace(".", NESTED).upper()
+
+
+def to_name(variable: str) -> str:
+    """Return the setting of an environment variable."""
+    return variable[len(PREFIX) :].lower().replace(NESTED, ".")
+
+
+class SettingNames:
+    """Checks the names in each source, and replaces old ones.
+
+    `warn` is called once for each old name in use. Errors are ConfigurationErrors; `source` names
+    the file in messages and is empty for the environment.
+    """
+
+    def __init__(self, known: Sequence[str], warn: Callable[[str], None]) -> None:
+        self._known = known
+        self._warn = warn
+
+    def resolve_variables(
+        self, variables: Mapping[str, str | None], source: str = ""
+    ) -> dict[str, str | None]:
+        """Return the settings among variables in lower case, by their new names."""
+        prefix = f"{source}: " if source else ""
+        own = {n.upper(): v for n, v in variables.items() if n.upper().startswith(PREFIX)}
+        if not source:  # files do not locate other sources
+            own = {name: value for name, value in own.items() if name not in LOCATIONS}
+        for old, new in OLD_NAMES.items():
+            if (variable := to_variable(old)) in own:
+                replacement = to_variable(new)
+                self._report_old(variable, replacement, prefix, is_both=replacement in own)
+                own[replacement] = own.pop(variable)
+        for variable in own:
+            if to_name(variable) not in self._known:
+                raise ConfigurationError(prefix + self._describe_unknown_variable(variable))
+        return {name.lower(): value for name, value in own.items()}
+
+    def resolve_file(self, content: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """Return a file's nested settings by their new names."""
+        sections = {name.partition(".")[0] for name in self._known if "." in name}
+        resolved = {
+            name: dict(value) if isinstance(value, dict) else value
+            for name, value in content.items()
+            # A section whose settings are all commented out is None.
+            if not (value is None and name in sections)
+        }
+        for old, new in OLD_NAMES.items():
+            section, name = _find(resolved, old)
+            if section is None or isinstance(section[name], dict):
+                continue
+            value = section.pop(name)
+            if not section and section is not resolved:
+                del resolved[old.partition(".")[0]]
+            self._report_old(old, new, f"{source}: ", is_both=_find(resolved, new)[0] is not None)
+            target, _, key = new.rpartition(".")
+            inner = resolved.setdefault(target, {}) if target else resolved
+            if not isinstance(inner, dict):
+                raise ConfigurationError(f"{source}: setting {target} must hold settings")
+            inner[key] = value
+        return resolved
+
+    def _report_old(self, old: str, new: str, prefix: str, *, is_both: bool) -> None:
+        if is_both:
+            raise ConfigurationError(
+                f"{prefix}both {old} and {new} are set; {old} is the old name of {new}: remove it"
+            )
+        self._warn(
+            f"{prefix}setting {old} is now {new}; the old name goes away in {_OLD_NAMES_END}"
+        )
+
+    def describe_unknown(self, name: str) -> str:
+        """Return the error message for an unknown setting in a file."""
+        close = self._find_close(name)
+        return f"unknown setting {name}" + (f"; did you mean {close}?" if close else "")
+
+    def _describe_unknown_variable(self, variable: str) -> str:
+        if variable in LOCATIONS:
+            return f"{variable} is read from the environment only"
+        close = self._find_close(to_name(variable))
+        if close is None:
+            close_location = difflib.get_close_matches(variable, LOCATIONS, n=1)
+            hint = close_location[0] if close_location else ""
+        else:
+            hint = to_variable(close)
+        return f"unknown setting {variable}" + (f"; did you mean {hint}?" if hint else "")
+
+    def _find_close(self, name: str) -> str | None:
+        if close := difflib.get_close_matches(name, self._known, n=1):
+            return close[0]
+        # `prot` is not close to `server.port`, but to its last part.
+        by_last_part = {known.rpartition(".")[2]: known for known in self._known}
+        close = difflib.get_close_matches(name.rpartition(".")[2], by_last_part, n=1)
+        return by_last_part[close[0]] if close else None
+
+
+def _find(content: dict[str, Any], name: str) -> tuple[dict[str, Any] | None, str]:
+    """Return the section that holds a setting, or None, and the setting's name in it."""
+    section_name, _, key = name.rpartition(".")
+    section = content.get(section_name) if section_name else content
+    return (section if isinstance(section, dict) and key in section else None), key

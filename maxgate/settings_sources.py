@@ -1,0 +1,203 @@
+"""Reading settings from the environment, the secrets directory, `.env` and a YAML file.
+
+The sources are those of pydantic-settings; the classes here add the check of names and errors
+that name file and line.
+"""
+
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NestedSecretsSettingsSource,
+    YamlConfigSettingsSource,
+)
+from typing_extensions import override
+
+from maxgate.errors import ConfigurationError
+from maxgate.settings_names import (
+    CONFIG_VARIABLE,
+    ENV_FILE_VARIABLE,
+    PREFIX,
+    SECRETS_DIR_VARIABLE,
+    SettingNames,
+)
+
+_DEFAULT_CONFIG: Final = "maxgate.yaml"
+_DEFAULT_ENV_FILE: Final = ".env"
+_DEFAULT_SECRETS_DIR: Final = "/run/secrets"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The settings in one source, nested by section; `path` is empty for the environment."""
+
+    path: str
+    values: dict[str, Any]
+
+    def has(self, location: Sequence[int | str]) -> bool:
+        """Return whether the setting at a location of pydantic's is in this source."""
+        section, *rest = map(str, location)
+        if section not in self.values:
+            return False
+        value = self.values[section]
+        return not (rest and isinstance(value, dict)) or rest[0] in value
+
+
+def read_sources(schema: type[BaseSettings], names: SettingNames) -> list[Source]:
+    """Read all sources, the one with the highest precedence last.
+
+    Raises ConfigurationError for unknown names and for files that cannot be read.
+    """
+    config = _locate(CONFIG_VARIABLE, _DEFAULT_CONFIG, Path.is_file)
+    env_file = _locate(ENV_FILE_VARIABLE, _DEFAULT_ENV_FILE, Path.is_file)
+    secrets_dir = _locate(SECRETS_DIR_VARIABLE, _DEFAULT_SECRETS_DIR, Path.is_dir)
+    sources = []
+    if config is not None:
+        sources.append(Source(str(config), _YamlSource(schema, names, config)()))
+    if env_file is not None:
+        sources.append(Source(str(env_file), _DotEnvSource(schema, names, env_file)()))
+    if secrets_dir is not None:
+        sources.append(Source(str(secrets_dir), _SecretsSource(schema, names, secrets_dir)()))
+    return [*sources, Source("", _EnvironmentSource(schema, names)())]
+
+
+def merge_sources(sources: Sequence[Source]) -> dict[str, Any]:
+    """Merge the sources setting by setting; lists are replaced as a whole."""
+    return reduce(_merge, [source.values for source in sources])
+
+
+def _locate(variable: str, default: str, exists: Callable[[Path], bool]) -> Path | None:
+    """Return the path in a variable, the default if it exists, or None if the variable is empty."""
+    value = os.environ.get(variable)
+    if value is not None:
+        return Path(value).expanduser() if value else None
+    path = Path(default)
+    return path if exists(path) else None
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for name, value in high.items():
+        below = merged.get(name)
+        is_section = isinstance(below, dict) and isinstance(value, dict)
+        merged[name] = _merge(below, value) if is_section else value  # type: ignore[arg-type]
+    return merged
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: not UTF-8 text") from error
+
+
+class _EnvironmentSource(EnvSettingsSource):
+    def __init__(self, schema: type[BaseSettings], names: SettingNames) -> None:
+        self._names = names
+        super().__init__(schema)
+
+    @override
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._names.resolve_variables(super()._load_env_vars())
+
+
+class _DotEnvSource(DotEnvSettingsSource):
+    def __init__(self, schema: type[BaseSettings], names: SettingNames, file: Path) -> None:
+        self._names = names
+        self._file = file
+        super().__init__(schema, file)
+
+    @override
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        text = _read_text(self._file)
+        # python-dotenv logs invalid lines and goes on without them.
+        for binding in parse_stream(io.StringIO(text)):
+            is_own = binding.key is not None and binding.key.upper().startswith(PREFIX)
+            if binding.error or (is_own and binding.value is None):
+                raise ConfigurationError(
+                    f"{self._file}, line {binding.original.line}: write NAME=value"
+                )
+        variables = dotenv_values(stream=io.StringIO(text))
+        return self._names.resolve_variables(variables, str(self._file))
+
+
+class _SecretsSource(NestedSecretsSettingsSource):
+    def __init__(self, schema: type[BaseSettings], names: SettingNames, directory: Path) -> None:
+        self._names = names
+        self._directory = directory
+        if not directory.is_dir():
+            raise ConfigurationError(f"{SECRETS_DIR_VARIABLE}: {directory} is not a directory")
+        super().__init__(schema, directory)  # type: ignore[arg-type]  # documented to work
+
+    @override
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._names.resolve_variables(super()._load_env_vars(), str(self._directory))
+
+    @classmethod
+    @override
+    def load_secrets(cls, path: Path) -> dict[str, str]:
+        # Files of other programs are not even opened.
+        try:
+            own = [f for f in path.iterdir() if f.name.upper().startswith(PREFIX) and f.is_file()]
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path}: {error.strerror}; an empty {SECRETS_DIR_VARIABLE} turns secrets off"
+            ) from error
+        return {file.name: _read_text(file).strip() for file in own}
+
+
+class _YamlSource(YamlConfigSettingsSource):
+    def __init__(self, schema: type[BaseSettings], names: SettingNames, file: Path) -> None:
+        self._names = names
+        super().__init__(schema, file)
+
+    @override
+    def _read_files(self, files: Any, deep_merge: bool = False) -> dict[str, Any]:
+        return self._read_file(files)  # the base class ignores a file that does not exist
+
+    @override
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        try:
+            content = yaml.load(_read_text(file_path), _UniqueKeyLoader)  # noqa: S506  # a SafeLoader
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            rule = getattr(error, "rule", "not valid YAML")
+            raise ConfigurationError(f"{file_path}{line}: {rule}") from error
+        if content is None:
+            return {}
+        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+            raise ConfigurationError(f"{file_path}: must hold `setting: value` lines")
+        return self._names.resolve_file(content, str(file_path))
+
+
+class _DuplicateKey(yaml.MarkedYAMLError):
+    rule = "the same setting twice"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping; YAML's own loader keeps the last one."""
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise _DuplicateKey(problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

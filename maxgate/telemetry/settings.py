@@ -1,0 +1,15 @@
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class TelemetrySettings(BaseModel):
+    """Settings of logs and metrics."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    log_format: Literal["json", "text"] | None = None
+    """Format of log lines; by default text on a terminal and JSON elsewhere."""
+    metrics_dir: Path | None = None
+    """Folder of the workers' counters; by default a temporary one if there are several workers."""

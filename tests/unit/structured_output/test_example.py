@@ -1,0 +1,48 @@
+"""Examples in prompts have the shape of the schema, and a bounded size."""
+
+import time
+
+from maxgate.structured_output.example import make_example, write_instruction
+
+
+def test_shape() -> None:
+    """Types, allowed values, arrays and references are all exemplified."""
+    schema = {
+        "properties": {
+            "name": {"type": "string"},
+            "kind": {"enum": ["a", "b"]},
+            "tags": {"type": "array", "items": {"type": "integer"}},
+            "next": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}]},
+        },
+        "$defs": {"n": {"properties": {"ok": {"type": "boolean"}}}},
+    }
+    example = '{"name":"...","kind":"a","tags":[0],"next":{"ok":true}}'
+    assert write_instruction(schema) == (
+        f"Answer with one JSON object and nothing else, such as {example}"
+    )
+
+
+def test_references() -> None:
+    """References are followed with escapes resolved; circular ones end."""
+    schema = {
+        "properties": {"a/b~c d": {"type": "integer"}, "e": {"$ref": "#/properties/a~1b~0c%20d"}}
+    }
+    assert make_example(schema) == {"a/b~c d": 0, "e": 0}
+    assert make_example({"$ref": "#"}) == "..."
+
+
+def test_without_properties() -> None:
+    """Without properties there is nothing to exemplify."""
+    assert write_instruction({}) == "Answer with one JSON object and nothing else."
+
+
+def test_bounded_size() -> None:
+    """A schema that refers to itself many times gives a short example in bounded time."""
+    fields = {f"f{n}": {"$ref": "#/$defs/a"} for n in range(500)}
+    schema = {
+        "properties": {"x": {"$ref": "#/$defs/a"}},
+        "$defs": {"a": {"properties": fields}},
+    }
+    began = time.perf_counter()
+    assert len(write_instruction(schema)) < 20_000
+    assert time.perf_counter() - began < 0.5
