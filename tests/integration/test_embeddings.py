@@ -210,7 +210,7 @@ async def test_no_embedding_model(gateway: Gateway) -> None:
 
 async def test_missing_tokenizer(tmp_path: Any) -> None:
     """Without the tokenizer nothing is sent to the engine."""
-    async with start_with_embeddings(data_dir=tmp_path) as gateway:
+    async with start_with_embeddings(cache_dir=tmp_path) as gateway:
         response = await gateway.embed("Hello")
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
     assert gateway.engine.requests == []
