@@ -5,6 +5,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.clients.openai_client import create_client
 from tests.clients.programs import run_program
 from tests.fakes.gateway import Gateway
 from tests.fakes.max_server import ANSWER
@@ -36,8 +37,7 @@ async def read_streamed(client: openai.AsyncOpenAI) -> Any:
 @pytest.mark.parametrize("read", [read_created, read_dumped, read_parsed, read_streamed])
 async def test_openai_python(gateway: Gateway, read: Any) -> None:
     """A response as the Python SDK returns it gives the same prompt as a plain message."""
-    url = gateway.url + "/v1"
-    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    async with create_client(gateway.url) as client:
         for message in (await read(client), PLAIN):
             messages = [*HELLO, message, FOLLOW_UP]
             await client.chat.completions.create(model="smollm2", messages=messages)

@@ -7,13 +7,14 @@ from array import array
 import openai
 import pytest
 
+from tests.clients.openai_client import create_client
 from tests.fakes.gateway import EMBEDDING_MODEL, Gateway
 
 
 @pytest.fixture
 def client(embedding_gateway: Gateway) -> openai.AsyncOpenAI:
     """The SDK without retries; the test closes it."""
-    return openai.AsyncOpenAI(base_url=embedding_gateway.url + "/v1", api_key="none", max_retries=0)
+    return create_client(embedding_gateway.url)
 
 
 async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
+from tests.clients.openai_client import create_client
 from tests.fakes.gateway import Gateway, StartGateway
 from tests.fakes.max_server import ANSWER, FakeMax, Script
 
@@ -15,9 +16,7 @@ TEXT = "".join(ANSWER)
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=gateway.url + "/v1", api_key="none", max_retries=0
-    ) as client:
+    async with create_client(gateway.url) as client:
         yield client
 
 

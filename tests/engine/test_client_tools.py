@@ -13,6 +13,7 @@ from langchain_core.tools import tool
 from pydantic import AfterValidator, BaseModel
 
 from tests.clients.langchain_model import chat_model
+from tests.clients.openai_client import create_client
 from tests.clients.programs import run_program
 from tests.engine.real_gateway import RealGateway
 
@@ -48,10 +49,6 @@ TOOLS = [openai.pydantic_function_tool(GetWeather, name="get_weather")]
 FORCED = {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "get_weather"}}}
 
 
-def create_client(gateway: RealGateway) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key="none", max_retries=0)
-
-
 async def round_trip(client: openai.AsyncOpenAI, choice: Any) -> dict[str, Any]:
     """Return the tool's result under the id of its call, and read the final message."""
     (call,) = choice.message.tool_calls
@@ -81,7 +78,7 @@ ROUND_TRIP = {
 
 async def test_openai_tool_call(real_gateway: RealGateway) -> None:
     """OpenAI's client calls a tool and continues with its result."""
-    async with create_client(real_gateway) as client:
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         created = await chat.create(messages=WEATHER, **FORCED, **PLAIN)
         assert await round_trip(client, created.choices[0]) == ROUND_TRIP
@@ -89,7 +86,7 @@ async def test_openai_tool_call(real_gateway: RealGateway) -> None:
 
 async def test_openai_parsed_call(real_gateway: RealGateway) -> None:
     """OpenAI's client parses the arguments of a call."""
-    async with create_client(real_gateway) as client:
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         parsed = (await chat.parse(messages=WEATHER, **FORCED, **PLAIN)).choices[0]
         assert parsed.message.tool_calls is not None
@@ -99,7 +96,7 @@ async def test_openai_parsed_call(real_gateway: RealGateway) -> None:
 
 async def test_openai_streamed_call(real_gateway: RealGateway) -> None:
     """OpenAI's client streams a call and parses its arguments."""
-    async with create_client(real_gateway) as client:
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         async with chat.stream(messages=WEATHER, **FORCED, **PLAIN) as stream:
             done = [event async for event in stream if event.type.endswith("arguments.done")]
@@ -112,7 +109,7 @@ async def test_openai_streamed_call(real_gateway: RealGateway) -> None:
 
 async def test_openai_parsed_output(real_gateway: RealGateway) -> None:
     """OpenAI's client parses structured output, streamed or not."""
-    async with create_client(real_gateway) as client:
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         whole = await chat.parse(messages=FRANCE, response_format=Capital, **PLAIN)
         async with chat.stream(messages=FRANCE, response_format=Capital, **PLAIN) as stream:

@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from tests.clients.langchain_model import chat_model
+from tests.clients.openai_client import create_client
 from tests.clients.programs import run_program
 from tests.engine.real_gateway import RealGateway
 from tests.fakes.waiting import until
@@ -44,8 +45,7 @@ def summarize(completion: openai.types.chat.ChatCompletion) -> dict[str, object]
 
 async def test_openai(real_gateway: RealGateway, over_http: dict[str, object]) -> None:
     """OpenAI's Python client reads completions, raw responses, streams and errors."""
-    url = real_gateway.url + "/v1"
-    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         created = await chat.create(model="smollm2", **FIELDS)
         raw = await chat.with_raw_response.create(model="smollm2", **FIELDS)
