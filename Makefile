@@ -9,6 +9,8 @@ CLIENTS := tests/clients/node_modules/.package-lock.json
 EMBEDDING_CARD ?= models/all-minilm-l6-v2.yaml
 WITH_EMBEDDINGS = $(if $(EMBEDDINGS),--card $(EMBEDDING_CARD) \
 	--engine-url http://localhost:8080 --engine-url http://localhost:8082)
+# Commits after this one follow the rules in .gitlint.
+FIRST_COMMIT := d5ed502dc00a3821704e251995d23fd20db0412d
 # Tests without an engine need the models' files too.
 PREPARE_MODELS = @for model in smollm2-135m-instruct all-minilm-l6-v2; do \
 	$(BIN)/maxgate models prepare $$model --if-missing || exit; done
@@ -31,12 +33,15 @@ test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the rea
 	$(PREPARE_MODELS)
 	$(BIN)/pytest
 
-check: $(VENV)/.installed-dev ## Check lint, format, types and import contracts
+check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and commit subjects
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	@if git rev-parse -q --verify $(FIRST_COMMIT) >/dev/null 2>&1; \
+		then $(BIN)/gitlint --commits $(FIRST_COMMIT)..HEAD lint; \
+		else echo "no git history here: commit subjects are not checked"; fi
 
 unit: $(VENV)/.installed-dev $(CLIENTS) ## Run the tests that need no engine
 	$(PREPARE_MODELS)

@@ -1,10 +1,10 @@
-"""How fast the gateway starts and how much memory it takes when idle.
+"""Measure the start time and the idle memory of the gateway.
 
     python benchmarks/footprint.py [--starts 5]
 
-MAX is replaced by a process that only lists its models: the engine's own start does not count. The
-time runs from the start of `python api_server.py` to its first answer; the small model's tokenizer
-is loaded by then.
+A server that only lists models stands in for MAX, so that the start of MAX is not included. Start
+time is from the start of `python api_server.py` to its first response. By then it has loaded the
+tokenizer of the small model.
 """
 
 import argparse
@@ -16,27 +16,29 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
-from stack import CARD, MODEL, gateway_process, get_json, wait_for
+from stack import CARD, MODEL, get_json, run_gateway, wait_for
+from typing_extensions import override
 
 
 class ModelList(BaseHTTPRequestHandler):
-    """GET /v1/models, and nothing else."""
+    """Responds to every GET with a list of one model."""
 
-    def do_GET(self) -> None:  # http.server's name
-        """Answer."""
+    def do_GET(self) -> None:  # the name is prescribed by http.server
+        """Send the list."""
         body = json.dumps({"data": [{"id": MODEL, "created": 1, "max_model_len": 8192}]}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    @override
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 @contextmanager
-def model_list() -> Iterator[str]:
-    """Its address while it is up."""
+def serve_model_list() -> Iterator[str]:
+    """Run the server; yields its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), ModelList)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -45,21 +47,21 @@ def model_list() -> Iterator[str]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--starts", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--starts", type=int, default=5, help="number of starts (default: 5)")
     arguments = parser.parse_args()
     seconds, megabytes = [], []
-    with model_list() as engine:
+    with serve_model_list() as engine_url:
         for _ in range(arguments.starts):
-            flags = ("--engine-url", engine, "--card", str(CARD))
-            with gateway_process(*flags) as (url, process):
-                seconds.append(wait_for(url + "/health/live", seconds=30, process=process))
+            flags = ("--engine-url", engine_url, "--card", str(CARD))
+            with run_gateway(*flags) as (url, process):
+                seconds.append(wait_for(url + "/health/live", timeout=30, process=process))
                 assert get_json(url + "/health")["status"] == "healthy"
                 megabytes.append(psutil.Process(process.pid).memory_info().rss / 2**20)
     print(f"{arguments.starts} starts:        median {statistics.median(seconds):.2f} s, "
-          f"slowest {max(seconds):.2f} s to the first answer")  # fmt: skip
+          f"maximum {max(seconds):.2f} s to the first response")  # fmt: skip
     print(f"resident when idle: median {statistics.median(megabytes):.0f} MiB, "
-          f"most {max(megabytes):.0f} MiB")  # fmt: skip
+          f"maximum {max(megabytes):.0f} MiB")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How much memory `maxgate models prepare` takes for a large model.
+"""Measure the peak memory of `maxgate models prepare` for a large model.
 
     python benchmarks/prepare_memory.py [--layers 32] [--device gpu]
 
-The model has the shapes of Llama 3 8B in Q8_0 and its vocabulary's size, and no content: the file
-is sparse, what is written of it is not, so that the disk has to hold about 1 GB per layer for the
-CPU and half of that for the GPU.
+The model has the tensor shapes and the vocabulary size of Llama 3 8B in Q8_0. Its GGUF file is
+sparse, but the output is not: it takes about 1 GB of disk per layer for the CPU and half of that
+for the GPU.
 """
 
 import argparse
@@ -32,7 +32,7 @@ MATRICES = {
 
 
 def write_sparse_llama(path: Path, layers: int) -> None:
-    """A GGUF file whose weights are holes."""
+    """Write a GGUF file whose weights are holes in the file."""
     writer = GGUFWriter(path, "llama")
     writer.add_file_type(7)
     writer.add_context_length(8192)
@@ -45,14 +45,14 @@ def write_sparse_llama(path: Path, layers: int) -> None:
     writer.add_rope_freq_base(500000.0)
     writer.add_rope_dimension_count(HIDDEN // HEADS)
     _write_vocabulary(writer)
-    _plan(writer, "token_embd", (VOCABULARY, HIDDEN))
+    _add_weight(writer, "token_embd", (VOCABULARY, HIDDEN))
     for layer in range(layers):
         for name, shape in MATRICES.items():
-            _plan(writer, f"blk.{layer}.{name}", shape)
+            _add_weight(writer, f"blk.{layer}.{name}", shape)
         for name in ("attn_norm", "ffn_norm"):
-            _plan(writer, f"blk.{layer}.{name}", (HIDDEN,))
-    _plan(writer, "output_norm", (HIDDEN,))
-    _plan(writer, "output", (VOCABULARY, HIDDEN))
+            _add_weight(writer, f"blk.{layer}.{name}", (HIDDEN,))
+    _add_weight(writer, "output_norm", (HIDDEN,))
+    _add_weight(writer, "output", (VOCABULARY, HIDDEN))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -62,7 +62,7 @@ def write_sparse_llama(path: Path, layers: int) -> None:
         file.truncate(path.stat().st_size + holes)
 
 
-def _plan(writer: GGUFWriter, name: str, shape: tuple[int, ...]) -> None:
+def _add_weight(writer: GGUFWriter, name: str, shape: tuple[int, ...]) -> None:
     if len(shape) == 1:
         writer.add_tensor_info(f"{name}.weight", shape, np.dtype("f4"), shape[0] * 4)
         return
@@ -84,7 +84,7 @@ def _write_vocabulary(writer: GGUFWriter) -> None:
     pairs = [f"{first} {second}" for first in letters for second in letters]
     joined = [pair.replace(" ", "") for pair in pairs]
     known = dict.fromkeys(words)
-    # As many merges as Llama 3 has; only those of words that exist count for the tokenizer.
+    # Only merges of known words count, so repeat those until there are as many as in Llama 3.
     usable = [pair for pair, word in zip(pairs, joined, strict=True) if word in known]
     writer.add_token_merges((usable * (MERGES // max(len(usable), 1) + 1))[:MERGES])
     writer.add_bos_token_id(VOCABULARY - 1)
@@ -94,9 +94,11 @@ def _write_vocabulary(writer: GGUFWriter) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="gpu")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--layers", type=int, default=32, help="number of layers (default: 32)")
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu"), default="gpu", help="target device (default: gpu)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "llama.Q8_0.gguf"), Path(folder, "out")
@@ -107,7 +109,7 @@ def main() -> None:
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         written = sum(file.stat().st_size for file in out.iterdir()) / 1e9
-    print(f"{written:.1f} GB written in {seconds:.0f} s, most memory at once {peak:.2f} GiB")
+    print(f"{written:.1f} GB written in {seconds:.0f} s, peak memory {peak:.2f} GiB")
 
 
 if __name__ == "__main__":

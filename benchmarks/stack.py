@@ -1,4 +1,4 @@
-"""A gateway with the real MAX behind it on free ports, for as long as a measurement takes."""
+"""Run the gateway and the real MAX on free ports for the time of a measurement."""
 
 import json
 import os
@@ -22,48 +22,48 @@ MODEL = "smollm2-135m-instruct"
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything is."""
+    """URLs of the gateway, MAX and MAX's metrics, and the gateway's process id."""
 
-    gateway: str
-    engine: str
-    engine_metrics: str
+    gateway_url: str
+    engine_url: str
+    metrics_url: str
     pid: int
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
+def find_free_port() -> int:
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def get_json(url: str) -> Any:
-    """What a GET answers, also with a status that is not 200."""
+    """Fetch JSON with any status."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return json.load(response)
     except urllib.error.HTTPError as error:
         return json.load(error)
 
 
-def wait_for(url: str, *, seconds: float, process: "subprocess.Popen[bytes]") -> float:
-    """Seconds until the URL answers 200."""
+def wait_for(url: str, *, timeout: float, process: "subprocess.Popen[bytes]") -> float:
+    """Wait until the URL responds with 200; returns the seconds that it took."""
     began, pause = time.perf_counter(), threading.Event()
-    while time.perf_counter() - began < seconds:
+    while time.perf_counter() - began < timeout:
         if process.poll() is not None:
-            raise SystemExit("the gateway has ended; see above")
+            raise SystemExit("the gateway exited during startup")
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return time.perf_counter() - began
         except OSError:
             pause.wait(0.005)
-    raise SystemExit(f"{url} did not answer within {seconds:g} s")
+    raise SystemExit(f"{url} did not respond with 200 within {timeout:g} s")
 
 
 @contextmanager
-def gateway_process(*flags: str, cpu: int | None = None) -> Iterator[tuple[str, Any]]:
-    """`python api_server.py` with these flags; its address and its process."""
-    port = free_port()
+def run_gateway(*flags: str, cpu: int | None = None) -> Iterator[tuple[str, Any]]:
+    """Run `python api_server.py` with these flags; yields its URL and process."""
+    port = find_free_port()
     pin = ["taskset", "-c", str(cpu)] if cpu is not None else []
     process = subprocess.Popen(
         [*pin, sys.executable, "api_server.py", "--port", str(port), *flags],
@@ -79,14 +79,14 @@ def gateway_process(*flags: str, cpu: int | None = None) -> Iterator[tuple[str, 
 
 
 @contextmanager
-def running_stack(*more: str) -> Iterator[Stack]:
-    """Gateway, with these flags more, and MAX, ready."""
-    engine_port = free_port()
+def run_stack(*extra_flags: str) -> Iterator[Stack]:
+    """Run the gateway with extra flags and MAX; yields when both are ready."""
+    engine_port = find_free_port()
     engine_url = f"http://localhost:{engine_port}"
     flags = ("--engine", "local", "--engine-url", engine_url, "--card", str(CARD))
-    with gateway_process(*flags, *more) as (url, process):
+    with run_gateway(*flags, *extra_flags) as (url, process):
         print("starting MAX ...", file=sys.stderr)
-        wait_for(url + "/health/ready", seconds=600, process=process)
+        wait_for(url + "/health/ready", timeout=600, process=process)
         yield Stack(
             url,
             f"http://127.0.0.1:{engine_port}",

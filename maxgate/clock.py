@@ -1,14 +1,14 @@
-"""Time, handed in rather than looked up, so that tests decide what time it is."""
+"""Time as a dependency, so that tests can control it."""
 
 import time
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two readings: one for differences, one for people."""
+    """Two clocks: one for durations, one for timestamps."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back; only differences mean something."""
+        """Seconds that never decrease; only differences are meaningful."""
         ...
 
     def wall(self) -> float:
@@ -17,8 +17,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of this machine."""
+    """The system's clocks."""
 
-    # Static methods bound at class creation: the hot path reads the clock several times a request.
+    # Bound to C functions: the hot path reads the clock several times per request.
     monotonic = staticmethod(time.perf_counter)
     wall = staticmethod(time.time)

@@ -51,10 +51,10 @@ class EngineError(MaxgateError):
 
 
 class GatewayError(MaxgateError):
-    """What a client is told.
+    """An error response.
 
-    `param` names the request field at fault, as a path such as `messages[0].content`.
-    `retry_after` is in seconds; where it is set the client may try again.
+    `param` is the path of the request field at fault, such as `messages[0].content`.
+    `retry_after` is in seconds; if it is set, the client may retry.
     """
 
     status: ClassVar[int] = 500
@@ -76,19 +76,19 @@ class GatewayError(MaxgateError):
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        """What goes with the answer."""
+        """Return the headers of the response."""
         return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
 
 
 class InvalidRequest(GatewayError):
-    """The request is wrong as it stands; sending it again cannot help."""
+    """The request is invalid; retrying cannot help."""
 
     status = 400
     type = "invalid_request_error"
 
 
 class NotFound(GatewayError):
-    """No such route or object."""
+    """The path or object does not exist."""
 
     status = 404
     type = "invalid_request_error"
@@ -96,7 +96,7 @@ class NotFound(GatewayError):
 
 
 class MethodNotAllowed(GatewayError):
-    """The route exists, the method does not."""
+    """The path exists, but not with this method."""
 
     status = 405
     type = "invalid_request_error"
@@ -112,7 +112,7 @@ class MethodNotAllowed(GatewayError):
 
 
 class RequestTimeout(GatewayError):
-    """The body of the request did not arrive in time."""
+    """The request did not arrive in time."""
 
     status = 408
     type = "invalid_request_error"
@@ -120,7 +120,7 @@ class RequestTimeout(GatewayError):
 
 
 class RequestTooLarge(GatewayError):
-    """The body is over the limit."""
+    """The request body exceeds a limit."""
 
     status = 413
     type = "invalid_request_error"
@@ -128,7 +128,7 @@ class RequestTooLarge(GatewayError):
 
 
 class UnsupportedMediaType(GatewayError):
-    """The body is of a kind or an encoding that is not read here."""
+    """The content type or encoding of the body is not supported."""
 
     status = 415
     type = "invalid_request_error"
@@ -136,7 +136,7 @@ class UnsupportedMediaType(GatewayError):
 
 
 class HeadersTooLarge(GatewayError):
-    """The request's first line and headers are over the limit."""
+    """The request line and headers exceed the limit."""
 
     status = 431
     type = "invalid_request_error"
@@ -144,7 +144,7 @@ class HeadersTooLarge(GatewayError):
 
 
 class InternalError(GatewayError):
-    """A bug here; the text never carries its details."""
+    """A bug in the gateway; the text never reveals details."""
 
     default_code = "internal_error"
 
@@ -153,28 +153,28 @@ class InternalError(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The engine answered with something that is not an answer."""
+    """The engine failed, or its response is invalid."""
 
     status = 502
     default_code = "upstream_error"
 
 
 class UpstreamUnavailable(GatewayError):
-    """No engine could be reached, or it went away before it answered."""
+    """No engine is reachable, or the connection was lost before a response."""
 
     status = 503
     default_code = "upstream_unavailable"
 
 
 class UpstreamOverloaded(GatewayError):
-    """The engine refused for lack of room."""
+    """The engine refused because it is at capacity."""
 
     status = 503
     default_code = "server_is_overloaded"
 
 
 class UpstreamTimeout(GatewayError):
-    """The engine was silent for too long."""
+    """The engine exceeded a timeout."""
 
     status = 504
     default_code = "upstream_timeout"

@@ -1,27 +1,27 @@
-"""Identifiers as OpenAI clients know them: a prefix that says what it is, then random text.
+"""Identifiers in OpenAI's format: a prefix for the type, then random characters.
 
-They have to be unique, not secret: nothing can be reached by knowing one. So they come from the
-ordinary generator, which the operating system seeds, and not from a system call each.
+They must be unique but not secret, since they grant no access. They therefore come from Python's
+default generator, which needs no system call. Ids of stored objects must use `secrets`.
 """
 
 from random import getrandbits
 
 
 def chat_completion_id() -> str:
-    """`chatcmpl-` and 24 random characters."""
+    """Return `chatcmpl-` and 24 random hexadecimal digits."""
     return f"chatcmpl-{getrandbits(96):024x}"
 
 
 def completion_id() -> str:
-    """`cmpl-` and 24 random characters."""
+    """Return `cmpl-` and 24 random hexadecimal digits."""
     return f"cmpl-{getrandbits(96):024x}"
 
 
 def tool_call_id() -> str:
-    """`call_` and 24 random characters."""
+    """Return `call_` and 24 random hexadecimal digits."""
     return f"call_{getrandbits(96):024x}"
 
 
 def request_id() -> str:
-    """`req_` and 24 random characters, for `X-Request-ID` and the logs."""
+    """Return `req_` and 24 random hexadecimal digits, for `X-Request-ID` and logs."""
     return f"req_{getrandbits(96):024x}"

@@ -1,4 +1,4 @@
-"""The rivals' own environments under `.bench/`: made once, kept, and never the project's."""
+"""Environments of the other gateways under `.bench/`, installed once, apart from the project's."""
 
 import json
 import shutil
@@ -10,22 +10,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".bench"
-_INSTALL_SECONDS = 900
+_INSTALL_TIMEOUT = 900
 
 
-class Absent(Exception):
-    """A rival cannot take part; the message says why."""
+class Unavailable(Exception):
+    """A gateway cannot be installed or started; the message names the reason."""
 
 
 @dataclass(frozen=True)
 class PythonPackage:
-    """A package of the Python index, in a virtual environment."""
+    """A package of the Python index, installed into a virtual environment."""
 
     requirement: str
 
     @property
     def name(self) -> str:
-        """Without extras."""
+        """The requirement without extras."""
         return self.requirement.split("[", maxsplit=1)[0]
 
     @property
@@ -34,50 +34,57 @@ class PythonPackage:
         return FOLDER / self.name
 
     def program(self, name: str) -> str:
-        """The path of a script that the package brings."""
+        """Return the path of one of the package's scripts."""
         return str(self.folder / "bin" / name)
 
     def version(self) -> str | None:
-        """What is installed, if anything is."""
-        question = f"from importlib.metadata import version; print(version({self.name!r}))"
-        return _output([self.program("python"), "-c", question])
+        """Return the installed version, or None."""
+        code = f"from importlib.metadata import version; print(version({self.name!r}))"
+        try:
+            done = subprocess.run(
+                [self.program("python"), "-c", code],
+                capture_output=True, text=True, check=True, timeout=60,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
 
     def install(self) -> None:
-        """From the index that pip is set up for."""
+        """Install the newest version from the index that pip is configured for."""
         _run(self.name, [sys.executable, "-m", "venv", str(self.folder)])
         _run(self.name, [self.program("pip"), "install", self.requirement])
 
 
 @dataclass(frozen=True)
 class NodePackage:
-    """A package of npm's registry, in a folder."""
+    """A package of the npm registry, installed into a folder."""
 
     requirement: str
 
     @property
     def name(self) -> str:
-        """As a folder."""
+        """The requirement as the name of a folder."""
         return self.requirement.removeprefix("@").replace("/", "-")
 
     @property
     def folder(self) -> Path:
-        """Where npm puts it."""
+        """The package's folder below node_modules."""
         return FOLDER / self.name / "node_modules" / self.requirement
 
     def program(self, name: str) -> str:
-        """The path of a file in the package."""
+        """Return the path of one of the package's files."""
         return str(self.folder / name)
 
     def version(self) -> str | None:
-        """What is installed, if anything is."""
+        """Return the installed version, or None."""
         manifest = self.folder / "package.json"
         return str(json.loads(manifest.read_text())["version"]) if manifest.exists() else None
 
     def install(self) -> None:
-        """Needs npm."""
+        """Install the newest version. Raises Unavailable without npm."""
         npm = shutil.which("npm")
         if npm is None:
-            raise Absent("npm is not installed")
+            raise Unavailable("npm is not installed")
         prefix = FOLDER / self.name
         prefix.mkdir(parents=True, exist_ok=True)
         quiet = ["--no-fund", "--no-audit"]
@@ -87,8 +94,11 @@ class NodePackage:
 Package = PythonPackage | NodePackage
 
 
-def ensure(package: Package) -> str:
-    """Install what is missing; the version. Raises Absent where that fails."""
+def ensure_installed(package: Package) -> str:
+    """Install the package if it is missing; returns its version.
+
+    Raises Unavailable if the installation fails.
+    """
     found = package.version()
     if found is None:
         began = time.monotonic()
@@ -97,25 +107,17 @@ def ensure(package: Package) -> str:
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
         found = package.version()
     if found is None:
-        raise Absent("installed, but not found afterwards")
+        raise Unavailable("not found after its installation")
     return found
 
 
-def _output(command: list[str]) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
 def _run(name: str, command: list[str]) -> None:
-    """With what it says kept in `.bench/logs/NAME.install`."""
+    """Run an installer with its output in `.bench/logs/NAME.install`."""
     log = FOLDER / "logs" / f"{name}.install"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         try:
-            subprocess.run(command, stdout=file, stderr=file, check=True, timeout=_INSTALL_SECONDS)
+            subprocess.run(command, stdout=file, stderr=file, check=True, timeout=_INSTALL_TIMEOUT)
         except (OSError, subprocess.SubprocessError) as error:
             print("failed", file=sys.stderr)
-            raise Absent(f"could not be installed, see {log.relative_to(ROOT)}") from error
+            raise Unavailable(f"installation failed, see {log.relative_to(ROOT)}") from error

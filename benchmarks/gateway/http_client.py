@@ -1,4 +1,4 @@
-"""What the project's own load sources know of HTTP/1.1: just enough, and fast."""
+"""A minimal HTTP/1.1 client for the load sources, and a client for the stand-in's own routes."""
 
 import json
 import socket
@@ -13,13 +13,13 @@ READ_SIZE = 262_144
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go."""
+    """Port on loopback, and headers of every request."""
 
     port: int
     headers: Mapping[str, str]
 
-    def head(self, length: int) -> bytes:
-        """What stands before a chat request's body of `length` bytes."""
+    def encode_head(self, length: int) -> bytes:
+        """Encode the head of a chat request with a body of `length` bytes."""
         lines = [
             "POST /v1/chat/completions HTTP/1.1",
             f"host: 127.0.0.1:{self.port}",
@@ -30,46 +30,46 @@ class Target:
         return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
     def connect(self) -> socket.socket:
-        """A connection that sends at once and never waits."""
+        """Open a non-blocking connection without Nagle's algorithm."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(False)
         return connection
 
 
-def is_complete(answer: bytes) -> bool:
-    """Whether all of an answer is there."""
-    end = answer.find(b"\r\n\r\n")
+def is_complete(response: bytes) -> bool:
+    """Whether the bytes received so far are a complete response."""
+    end = response.find(b"\r\n\r\n")
     if end < 0:
         return False
-    head = answer[: end + 2].lower()
+    head = response[: end + 2].lower()
     at = head.find(_LENGTH)
     if at < 0:
-        return answer.endswith(b"0\r\n\r\n")
+        return response.endswith(b"0\r\n\r\n")
     length = int(head[at + len(_LENGTH) : head.index(b"\r\n", at)])
-    return len(answer) - end - 4 >= length
+    return len(response) - end - 4 >= length
 
 
-def is_success(answer: bytes) -> bool:
+def is_success(response: bytes) -> bool:
     """Whether the status is 200."""
-    return answer[9:12] == b"200"
+    return response[9:12] == b"200"
 
 
 class StandIn:
-    """The stand-in's own routes."""
+    """Configures a running stand-in and reads its counts."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
-    def follow(self, *, tokens: int = 32, gap_ms: int = 0, delay_ms: int = 0) -> None:
-        """See stand_in.Script."""
+    def set_script(self, *, tokens: int = 32, gap_ms: int = 0, delay_ms: int = 0) -> None:
+        """Set the shape and timing of responses; the arguments are those of stand_in.Script."""
         script = {"tokens": tokens, "gap_ms": gap_ms, "delay_ms": delay_ms}
         with urllib.request.urlopen(self.url + "/script", json.dumps(script).encode(), timeout=9):
             pass
 
-    def counts(self) -> dict[str, Any]:
-        """See stand_in.Counts."""
-        with urllib.request.urlopen(self.url + "/counts", timeout=9) as answer:
-            counts: dict[str, Any] = json.load(answer)
+    def fetch_counts(self) -> dict[str, Any]:
+        """Fetch the fields of stand_in.Counts."""
+        with urllib.request.urlopen(self.url + "/counts", timeout=9) as response:
+            counts: dict[str, Any] = json.load(response)
             return counts

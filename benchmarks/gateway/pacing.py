@@ -1,40 +1,66 @@
-"""Streams that say something at equal gaps: one wheel for all of them, told the time in ticks."""
+"""Pace the stand-in's streams: thousands of them share one timer."""
 
+import asyncio
 from collections.abc import Callable
+from time import monotonic
 
+_TICK = 0.001  # seconds
 Advance = Callable[[], bool]
-"""Says the next thing; false when it was the last one."""
+"""Sends the next token; returns whether the stream continues."""
 
 
-class PacingWheel:
-    """Each stream advances every `gap` ticks, counted from the tick in which it joined.
+class TimerWheel:
+    """Calls each callback every `gap` ticks, counted from the tick in which it was added.
 
-    Nothing drifts: ticks that were missed are made up for, in order.
+    Missed ticks are made up for in order, so that the pace does not drift.
     """
 
     def __init__(self, gap: int) -> None:
         self._slots: list[list[Advance]] = [[] for _ in range(gap)]
         self._now = 0
-        self.streams = 0
+        self.size = 0
 
-    def join(self, advance: Advance) -> None:
-        """From now on, first after one whole gap."""
+    def add(self, advance: Advance) -> None:
+        """Call `advance` until it returns False, for the first time after one gap."""
         self._slots[self._now % len(self._slots)].append(advance)
-        self.streams += 1
+        self.size += 1
 
-    def turn_to(self, now: int) -> None:
-        """Advance whatever is due up to and including tick `now`."""
-        # A wheel that stood empty has nothing to make up for.
-        if self.streams == 0:
-            self._now = max(self._now, now)
-        while self._now < now:
+    def turn_to(self, tick: int) -> None:
+        """Run all callbacks that are due up to and including `tick`."""
+        if self.size == 0:  # nothing was missed
+            self._now = max(self._now, tick)
+        while self._now < tick:
             self._now += 1
-            self._advance(self._now % len(self._slots))
+            self._run_slot(self._now % len(self._slots))
 
-    def _advance(self, number: int) -> None:
+    def _run_slot(self, number: int) -> None:
         slot = self._slots[number]
-        if not slot:
-            return
-        going_on = [advance for advance in slot if advance()]
-        self.streams -= len(slot) - len(going_on)
-        self._slots[number] = going_on
+        if slot:
+            remaining = [advance for advance in slot if advance()]
+            self.size -= len(slot) - len(remaining)
+            self._slots[number] = remaining
+
+
+class Pacer:
+    """Advances streams every `gap_ms` milliseconds; its timer runs only while there are any."""
+
+    def __init__(self, gap_ms: int) -> None:
+        self._wheel = TimerWheel(max(1, gap_ms))
+        self._is_running = False
+
+    def add(self, advance: Advance) -> None:
+        """Advance a stream from now on."""
+        self._wheel.turn_to(int(monotonic() / _TICK))
+        self._wheel.add(advance)
+        if not self._is_running:
+            self._is_running = True
+            self._run()
+
+    def _run(self) -> None:
+        tick = int(monotonic() / _TICK)
+        self._wheel.turn_to(tick)
+        if self._wheel.size:
+            delay = (tick + 1) * _TICK - monotonic()
+            asyncio.get_running_loop().call_later(delay, self._run)
+        else:
+            self._is_running = False

@@ -1,4 +1,4 @@
-"""Starting, watching and ending the processes of a measurement."""
+"""Start, watch and end the processes of a measurement."""
 
 import os
 import signal
@@ -12,39 +12,46 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.gateway.environments import ROOT, Absent
+from benchmarks.gateway.environments import ROOT, Unavailable
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_END_SECONDS = 20
+_STOP_TIMEOUT = 20
+_POLL_INTERVAL = 0.01
 _TASKSET = "/usr/bin/taskset"
 
 
-def end_in_order() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, so that what it started ends with it."""
+def exit_on_sigterm() -> None:
+    """Exit on SIGTERM as on Ctrl-C, so that started processes are ended."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
-def cores() -> tuple[int, int]:
-    """The core for the gateway, and the one for everything else."""
+def choose_cores() -> tuple[int, int]:
+    """Return the core of the gateway and the core of everything else."""
     available = sorted(os.sched_getaffinity(0))
     if len(available) < 2:
-        raise SystemExit("two cores are needed: one for the gateway, one for everything else")
+        raise SystemExit("two cores are required: one for the gateway, one for everything else")
     return available[-1], available[0]
 
 
 @contextmanager
-def started(
-    command: list[str], *, core: int, log: Path, environment: Mapping[str, str] | None = None
+def start_process(
+    command: list[str],
+    *,
+    core: int,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> Iterator["Process"]:
-    """A process on one core, in a group of its own, which is ended afterwards."""
+    """Run a command in `folder` on one core; ends its process group afterwards."""
     log.parent.mkdir(parents=True, exist_ok=True)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MAXGATE_")}
-    # Appended to, so that it can be emptied while it is written.
+    # Opened for appending, so that it can be truncated while the process writes.
     with log.open("wb"), log.open("ab") as file:
+        began = time.monotonic()
         process = subprocess.Popen(
             [_TASKSET, "-c", str(core), *command],
-            cwd=ROOT,
+            cwd=folder,
             env={**clean, **(environment or {})},
             stdout=file,
             stderr=file,
@@ -52,17 +59,17 @@ def started(
             start_new_session=True,
         )
     try:
-        yield Process(process, log)
+        yield Process(process, log, began)
     finally:
-        _end(process)
+        _stop(process)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    # The group is this process's own: it leads a session.
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    # The process leads a session, so its group has no other members.
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)
-            process.wait(_END_SECONDS)
+            process.wait(_STOP_TIMEOUT)
         except ProcessLookupError:
             return
         except subprocess.TimeoutExpired:
@@ -70,57 +77,69 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 class Process:
-    """One that was started, with its children."""
+    """A started process and its descendants."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path, began: float) -> None:
         self._process = process
-        self.log = log
+        self._log = log
+        self._began = began
 
     def wait_for(
         self,
         url: str,
-        seconds: float,
+        timeout: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """Until `url` answers 200. Raises Absent if it does not."""
-        deadline, said = time.monotonic() + seconds, "nothing"
+    ) -> float:
+        """Wait until `url` responds with 200; returns the seconds since the start.
+
+        Raises Unavailable if the process ends or the timeout expires.
+        """
+        deadline, problem = time.monotonic() + timeout, "no attempt"
+        log = self._log.relative_to(ROOT)
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise Absent(f"ended at its start, see {self.log.relative_to(ROOT)}")
+                raise Unavailable(f"exited during startup, see {log}")
             try:
                 request = urllib.request.Request(url, body, dict(headers or {}))
-                with urllib.request.urlopen(request, timeout=5) as answer:
-                    answer.read()
-                    return
+                with urllib.request.urlopen(request, timeout=5) as response:
+                    response.read()
+                    return time.monotonic() - self._began
             except urllib.error.HTTPError as error:
-                said = f"{error.code}"
+                problem = f"{error.code}"
             except OSError as error:
-                said = type(error).__name__
-            pause(0.1)
-        raise Absent(f"not ready after {seconds:g} s ({said}), see {self.log.relative_to(ROOT)}")
+                problem = type(error).__name__
+            pause(_POLL_INTERVAL)
+        raise Unavailable(f"not ready after {timeout:g} s ({problem}), see {log}")
 
-    def empty_log(self) -> None:
-        """Forget what it has said; a log of every request grows fast."""
-        os.truncate(self.log, 0)
+    def truncate_log(self) -> None:
+        """Empty the log; with a line per request it grows fast."""
+        os.truncate(self._log, 0)
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its processes."""
-        return sum(stat.cpu_ticks for stat in self._family()) / _TICKS
+        """User and system time of all processes."""
+        return sum(stat.cpu_ticks for stat in self._read_stats()) / _TICKS
 
     def resident_bytes(self) -> int:
-        """Of all its processes; pages that they share are counted in each."""
-        return sum(stat.resident_pages for stat in self._family()) * _PAGE
+        """Resident memory of all processes; shared pages count once per process."""
+        return sum(stat.resident_pages for stat in self._read_stats()) * _PAGE
 
-    def _family(self) -> list["Stat"]:
-        return family(self._process.pid, _stats())
+    def _read_stats(self) -> list["ProcessStat"]:
+        stats = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    stats.append(ProcessStat((folder / "stat").read_text()))
+                except OSError:  # the process has ended
+                    continue
+        return select_descendants(self._process.pid, stats)
 
 
-class Stat:
-    """What one line of /proc/PID/stat says, see proc(5)."""
+class ProcessStat:
+    """The fields of /proc/PID/stat that are measured, see proc(5)."""
 
     def __init__(self, line: str) -> None:
-        # The name stands in parentheses and may hold anything, parentheses too.
+        # The name is in parentheses and may contain parentheses itself.
         pid, _, rest = line.partition(" (")
         fields = rest.rpartition(") ")[2].split()
         self.pid, self.parent = int(pid), int(fields[1])
@@ -128,30 +147,19 @@ class Stat:
         self.resident_pages = int(fields[21])
 
 
-def family(root: int, stats: list[Stat]) -> list[Stat]:
-    """A process and all that come from it."""
+def select_descendants(root: int, stats: list[ProcessStat]) -> list[ProcessStat]:
+    """Return the process `root` and all its descendants."""
     found = [stat for stat in stats if stat.pid == root]
-    for member in found:  # grows while it is walked
+    for member in found:  # the list grows during the iteration
         found += [stat for stat in stats if stat.parent == member.pid]
     return found
 
 
-def _stats() -> list[Stat]:
-    stats = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                stats.append(Stat((folder / "stat").read_text()))
-            except OSError:  # it has ended meanwhile
-                continue
-    return stats
-
-
 def pause(seconds: float) -> None:
-    """Nothing tells when somebody else's program begins to listen, or has come to rest."""
+    """Wait between polls of another process, which cannot notify this one."""
     threading.Event().wait(seconds)
 
 
-def say(text: str) -> None:
-    """Progress, beside the results."""
+def print_progress(text: str) -> None:
+    """Print to stderr, apart from the results."""
     print(text, file=sys.stderr, flush=True)

@@ -13,14 +13,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gateway.cases import measure_chat
 from benchmarks.gateway.environments import ROOT
-from benchmarks.gateway.processes import cores, end_in_order
-from benchmarks.gateway.prompts import filled, model_tokens
-from benchmarks.gateway.rivals import Gateway, Place, gateways
-from benchmarks.gateway.saturation import chat
-from benchmarks.gateway.stack import running, stand_in
-from benchmarks.gateway.subject import Bodies
-from benchmarks.gateway.table import OWN, markdown
+from benchmarks.gateway.gateways import MAXGATE, Gateway, StartOptions
+from benchmarks.gateway.processes import choose_cores, exit_on_sigterm
+from benchmarks.gateway.prompts import Bodies, fill_template, load_token_counter
+from benchmarks.gateway.stack import run_gateway, run_stand_in
+from benchmarks.gateway.table import format_markdown
 
 # The first match counts; paths are relative to the project or site-packages.
 _PARTS = {
@@ -39,12 +38,12 @@ _PARTS = {
         "maxgate/api/chat/", "maxgate/api/schemas", "maxgate/ids", "maxgate/generation/collect",
     ),
     "metrics and logging": ("maxgate/telemetry/", "maxgate/clock"),
-    "dispatch between layers": ("maxgate/", "contextlib"),
+    "dispatch between layers": ("maxgate/", "fastapi/", "starlette/", "contextlib"),
 }  # fmt: skip
 _REST = "other"
 
 
-def parts_of(stats: dict[Any, Any], requests: int) -> tuple[Counter[str], float]:
+def sum_by_part(stats: dict[Any, Any], requests: int) -> tuple[Counter[str], float]:
     """Return the seconds spent in each part, and the calls per request.
 
     `stats` is from pstats. Functions called in fewer than half of the requests belong to the start
@@ -52,50 +51,53 @@ def parts_of(stats: dict[Any, Any], requests: int) -> tuple[Counter[str], float]
     """
     seconds: Counter[str] = Counter()
     calls = 0
-    for (file, _, _), (_, times, own, _, callers) in stats.items():
-        by_whom = callers.items() if file == "~" else [((file,), (0, times, own, 0))]
-        for (caller, *_), (_, there, cost, _) in by_whom:
-            if there > requests / 2:
-                seconds[_part(caller)] += cost
-                calls += there
+    for (file, _, _), (_, count, own_seconds, _, callers) in stats.items():
+        # C functions have no file: their time counts for the callers.
+        entries = callers.items() if file == "~" else [((file,), (0, count, own_seconds, 0))]
+        for (caller, *_), (_, times, cost, _) in entries:
+            if times > requests / 2:
+                seconds[_find_part(caller)] += cost
+                calls += times
     return seconds, calls / requests
 
 
-def _part(file: str) -> str:
+def _find_part(file: str) -> str:
     path = file.removeprefix(f"{ROOT}/").rpartition("site-packages/")[2].rpartition("/lib/")[2]
     found = (part for part, places in _PARTS.items() if any(place in path for place in places))
     return next(found, _REST)
 
 
-def _profiled(own: Gateway, out: Path) -> Gateway:
-    def command(place: Place) -> list[str]:
-        _, *program = own.command(place)
+def _build_profiled_gateway(out: Path) -> Gateway:
+    def start(options: StartOptions) -> list[str]:
+        _, *program = MAXGATE.command(options)
         return [sys.executable, "-m", "cProfile", "-o", str(out), *program]
 
-    return Gateway(own.name, own.version, command)
+    return Gateway(MAXGATE.name, MAXGATE.version, start)
 
 
 def main() -> None:
     """Run the profile and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=5)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gateway.profile", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--seconds", type=float, default=5, help="seconds of load (default: 5)")
     arguments = parser.parse_args()
-    end_in_order()
-    gateway_core, beside = cores()
-    own = next(gateway for gateway in gateways() if gateway.name == OWN)
-    bodies = Bodies.make(model_tokens())
+    exit_on_sigterm()
+    gateway_core, other_core = choose_cores()
+    bodies = Bodies.build(load_token_counter())
     out = ROOT / ".bench" / "chat.profile"
-    with stand_in(beside) as engine:
-        first = filled(bodies.short, 0)
-        with running(_profiled(own, out), engine, first, gateway_core) as subject:
-            chat(subject, bodies, arguments.seconds)
-        requests = int(engine.counts()["requests"])
+    with run_stand_in(other_core) as engine:
+        first = fill_template(bodies.short, 0)
+        profiled = _build_profiled_gateway(out)
+        with run_gateway(profiled, engine, first, gateway_core) as gateway:
+            measure_chat(gateway, bodies, arguments.seconds)
+        requests = int(engine.fetch_counts()["requests"])
     stats: Any = pstats.Stats(str(out))
-    seconds, calls = parts_of(stats.stats, requests)
-    whole = sum(seconds.values())
-    rows = [[part, f"{share / whole:.0%}"] for part, share in seconds.most_common()]
+    seconds, calls = sum_by_part(stats.stats, requests)
+    total = sum(seconds.values())
+    rows = [[part, f"{own / total:.0%}"] for part, own in seconds.most_common()]
     print(f"{requests:,} requests, {calls:.0f} calls each\n")
-    print(markdown([["part", "share"], *rows]))
+    print(format_markdown([["part", "share"], *rows]))
     print(f"\nFunction by function: python -m pstats {out.relative_to(ROOT)}")
 
 

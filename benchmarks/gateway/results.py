@@ -1,4 +1,4 @@
-"""From samples to medians, ratios and the verdict on the aims."""
+"""Medians and ratios of samples, and the goals that they are compared with."""
 
 import math
 import statistics
@@ -9,97 +9,99 @@ Sample = dict[str, float]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of all stay at or below, by nearest rank."""
+    """Return the nearest-rank percentile."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 @dataclass
 class Results:
-    """Samples by gateway and case, one per round; None for a round without one."""
+    """Samples by gateway and case, one per round; None for a failed round."""
 
     rounds: dict[tuple[str, str], list[Sample | None]] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, gateway: str, case: str, sample: Sample) -> None:
-        """One more round."""
+        """Add the sample of a round."""
         self.rounds.setdefault((gateway, case), []).append(sample)
 
     def fail(self, gateway: str, case: str, reason: str) -> None:
-        """A round without a sample; the last reason is kept."""
+        """Add a failed round; only the last reason is kept."""
         self.rounds.setdefault((gateway, case), []).append(None)
         self.failures[gateway, case] = reason
 
     def values(self, gateway: str, case: str, metric: str) -> list[float | None]:
-        """One metric, by round."""
+        """Return a metric by round."""
         samples = self.rounds.get((gateway, case), [])
         return [None if sample is None else sample.get(metric) for sample in samples]
 
     def median(self, gateway: str, case: str, metric: str) -> float | None:
-        """Of all rounds that have it."""
+        """Return the median of the rounds that have the metric."""
         found = [value for value in self.values(gateway, case, metric) if value is not None]
         return statistics.median(found) if found else None
 
-    def ratio(self, above: "Number", below: "Number") -> float | None:
-        """The median of the rounds' ratios: what disturbs a round disturbs both."""
-        pairs = zip(self.values(*above), self.values(*below), strict=False)
+    def ratio(self, numerator: "Metric", denominator: "Metric") -> float | None:
+        """Return the median of each round's ratio; a disturbed round affects both sides."""
+        pairs = zip(self.values(*numerator), self.values(*denominator), strict=False)
         ratios = [one / two for one, two in pairs if one is not None and two]
         return statistics.median(ratios) if ratios else None
 
 
-Number = tuple[str, str, str]
-"""Gateway, case, metric."""
+Metric = tuple[str, str, str]
+"""Gateway, case, name."""
 
 
 @dataclass(frozen=True)
-class Aim:
-    """A ratio that is to be at least, or at most, so much."""
+class Goal:
+    """A bound that a ratio has to keep (`required`), and the value aimed for (`desired`).
+
+    Larger ratios are better if `desired` is larger than `required`.
+    """
 
     title: str
-    above: Number
-    below: Number
-    needed: float
-    aimed: float
+    numerator: Metric
+    denominator: Metric
+    required: float
+    desired: float
 
-    def verdict(self, ratio: float | None) -> str:
-        """In one word."""
+    def judge(self, ratio: float | None) -> str:
+        """Return one of `not measured`, `reached`, `acceptable`, `missed`."""
         if ratio is None:
             return "not measured"
-        # What is aimed at lies on the better side of what is needed.
-        more = self.aimed > self.needed
-        if ratio >= self.aimed if more else ratio <= self.aimed:
+        sign = 1 if self.desired > self.required else -1
+        if sign * ratio >= sign * self.desired:
             return "reached"
-        return "enough" if (ratio >= self.needed if more else ratio <= self.needed) else "short"
+        return "acceptable" if sign * ratio >= sign * self.required else "missed"
 
 
-AIMS = [
-    Aim(
-        "chat, requests/s to vllm-router's",
+GOALS = [
+    Goal(
+        "chat, requests/s relative to vllm-router",
         ("maxgate", "chat", "rate"), ("vllm-router", "chat", "rate"), 0.35, 0.60,
     ),
-    Aim(
-        "chat, requests/s to LiteLLM's",
+    Goal(
+        "chat, requests/s relative to LiteLLM",
         ("maxgate", "chat", "rate"), ("litellm", "chat", "rate"), 60, 120,
     ),
-    Aim(
-        "CPU per relayed chunk to nginx's",
+    Goal(
+        "CPU per relayed chunk relative to nginx",
         ("maxgate", "paced", "cpu_us"), ("nginx", "paced", "cpu_us"), 2.0, 1.5,
     ),
-    Aim(
-        "added latency at half of saturation, P99, to vllm-router's",
+    Goal(
+        "added latency at half of saturation, P99, relative to vllm-router",
         ("maxgate", "latency-half", "p99_us"), ("vllm-router", "latency-half", "p99_us"), 2.0, 1.2,
     ),
-    Aim(
-        "CPU of a 1,000-token prompt whose history repeats, to a 32-token one's",
+    Goal(
+        "CPU of a 1,000-token prompt with a repeated history, relative to a 32-token prompt",
         ("maxgate", "history", "cpu_us"), ("maxgate", "chat", "cpu_us"), 3.0, 2.0,
     ),
-    Aim(
-        "refusing a bad body, requests/s to chat's",
+    Goal(
+        "invalid body rejected, requests/s relative to chat",
         ("maxgate", "reject-body", "rate"), ("maxgate", "chat", "rate"), 1.5, 3.0,
     ),
-    Aim(
-        "refusing an unknown model, requests/s to chat's",
+    Goal(
+        "unknown model rejected, requests/s relative to chat",
         ("maxgate", "reject-model", "rate"), ("maxgate", "chat", "rate"), 1.5, 3.0,
     ),
 ]  # fmt: skip
-"""The aims of issue 4."""
+"""The goals of issue 4."""

@@ -1,4 +1,4 @@
-"""The stand-in and the gateways, each on its core, for as long as a measurement takes."""
+"""Run the stand-in and the gateways, each on its core, for the time of a measurement."""
 
 import os
 import resource
@@ -6,66 +6,88 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.gateway.environments import FOLDER
+from benchmarks.gateway.gateways import Gateway, StartOptions
 from benchmarks.gateway.http_client import StandIn, Target
-from benchmarks.gateway.processes import pause, started
-from benchmarks.gateway.rivals import Gateway, Place
-from benchmarks.gateway.subject import Subject
+from benchmarks.gateway.processes import Process, pause, start_process
 
-_LOGS = FOLDER / "logs"
-# Some work a little without requests, and the clock ticks in hundredths of a second.
+LOGS = FOLDER / "logs"
+_OPEN_FILES = 16_384
+# Some gateways use a little CPU without requests, and CPU time has a resolution of 10 ms.
 _QUIET_SECONDS, _QUIET_SHARE, _QUIET_ATTEMPTS = 0.25, 0.1, 40
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+@dataclass
+class RunningGateway:
+    """A running gateway in front of the stand-in, and a folder for files of the measurement."""
+
+    process: Process
+    target: Target
+    engine: StandIn
+    folder: Path
+    capacity: float = 0
+    """Requests per second at saturation; 0 until the case `chat` has measured it."""
+
+
+def find_free_ports(count: int) -> list[int]:
+    """Return different ports without a listener."""
     with ExitStack() as stack:
-        # All are held until the last one is found, so that none is found twice.
+        # Hold all of them until the last one is found, so that none is found twice.
         listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
         return [stack.enter_context(listener).getsockname()[1] for listener in listeners]
 
 
 @contextmanager
-def stand_in(core: int) -> Iterator[StandIn]:
-    """MAX's place is taken; the stand-in and this process are on `core`."""
+def run_stand_in(core: int) -> Iterator[StandIn]:
+    """Run the stand-in on `core`, and pin this process to the same core."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))
-    (port,) = free_ports(1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
+    (port,) = find_free_ports(1)
     command = [sys.executable, "-m", "benchmarks.gateway.stand_in", "--port", str(port)]
-    everything = os.sched_getaffinity(0)
-    with started(command, core=core, log=_LOGS / "stand-in.log") as process:
+    all_cores = os.sched_getaffinity(0)
+    with start_process(command, core=core, log=LOGS / "stand-in.log") as process:
         engine = StandIn(port)
         process.wait_for(engine.url + "/v1/models", 20)
         os.sched_setaffinity(0, {core})
         try:
             yield engine
         finally:
-            os.sched_setaffinity(0, everything)
+            os.sched_setaffinity(0, all_cores)
 
 
 @contextmanager
-def running(gateway: Gateway, engine: StandIn, first_body: bytes, core: int) -> Iterator[Subject]:
-    """A gateway that has answered its first request. Raises Absent where it does not come up."""
+def run_gateway(
+    gateway: Gateway, engine: StandIn, first_body: bytes, core: int
+) -> Iterator[RunningGateway]:
+    """Run a gateway on `core` and wait for its first response.
+
+    Raises Unavailable if it does not respond to `first_body` in time.
+    """
     folder = FOLDER / "run" / gateway.name
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(*free_ports(2), engine.url, folder)
-    log = _LOGS / f"{gateway.name}.log"
-    with started(
-        gateway.command(place), core=core, log=log, environment=gateway.environment
+    port, metrics_port = find_free_ports(2)
+    options = StartOptions(port, metrics_port, engine.url, folder)
+    with start_process(
+        gateway.command(options),
+        core=core,
+        log=LOGS / f"{gateway.name}.log",
+        environment=gateway.environment,
     ) as process:
-        target = Target(place.port, gateway.headers(place))
-        url = f"http://127.0.0.1:{place.port}/v1/chat/completions"
+        target = Target(port, gateway.headers(options))
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
         headers = {"content-type": "application/json", **target.headers}
-        process.wait_for(url, gateway.start_seconds, first_body, headers)
-        yield Subject(process, target, engine, folder)
+        process.wait_for(url, gateway.start_timeout, first_body, headers)
+        yield RunningGateway(process, target, engine, folder)
 
 
-def wait_for_quiet(subjects: Sequence[Subject]) -> None:
-    """Until no gateway works any more; a slow one may have answers left that nobody waits for."""
+def wait_until_quiet(gateways: Sequence[RunningGateway]) -> None:
+    """Wait until the gateways use no CPU: slow ones may still process abandoned requests."""
     for _ in range(_QUIET_ATTEMPTS):
-        before = sum(subject.process.cpu_seconds() for subject in subjects)
+        before = sum(gateway.process.cpu_seconds() for gateway in gateways)
         pause(_QUIET_SECONDS)
-        used = sum(subject.process.cpu_seconds() for subject in subjects) - before
+        used = sum(gateway.process.cpu_seconds() for gateway in gateways) - before
         if used <= _QUIET_SECONDS * _QUIET_SHARE:
             return

@@ -1,34 +1,34 @@
-"""A stand-in for MAX that is never what is measured.
+"""A stand-in for MAX that is fast enough never to limit a measurement.
 
     python -m benchmarks.gateway.stand_in [--port 8080]
 
-`POST /script` says how answers are to be: `tokens` in each, `gap_ms` between two tokens of a
-stream (0: all at once), `delay_ms` before an answer that is not streamed. `GET /counts` says what
-has happened: requests, chunks sent, answers whose client went away before their end (`aborted`),
-streams open.
+`POST /script` sets the shape and timing of responses (see Script). `GET /counts` returns what has
+happened since the start (see Counts).
 """
 
 import argparse
 import asyncio
 import json
 from dataclasses import asdict, dataclass, field
-from time import monotonic
 from typing import cast
 
 import uvloop
+from typing_extensions import override
 
-from benchmarks.gateway import max_answers
-from benchmarks.gateway.max_answers import Asked, Route
-from benchmarks.gateway.pacing import PacingWheel
+from benchmarks.gateway import max_responses
+from benchmarks.gateway.max_responses import ResponseOptions, Route
+from benchmarks.gateway.pacing import Pacer
 
-_TICK = 0.001
 _ROUTES: dict[bytes, Route] = {b"/v1/chat/completions": "chat", b"/v1/completions": "completions"}
-_HEADS_REMEMBERED = 4096
+_MAX_CACHED_HEADS = 4096
 
 
 @dataclass(frozen=True)
 class Script:
-    """How answers are to be."""
+    """Tokens per response, and milliseconds between tokens and before unstreamed responses.
+
+    With a gap of 0 a stream is written at once.
+    """
 
     tokens: int = 32
     gap_ms: int = 0
@@ -37,7 +37,7 @@ class Script:
 
 @dataclass
 class Counts:
-    """What has happened since the start."""
+    """Requests, chunks sent, responses aborted by the client, and open streams."""
 
     requests: int = 0
     chunks: int = 0
@@ -47,111 +47,92 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a request's head says that matters; -1 for a chunked body."""
+    """Path and body length of a request; the length is -1 for a chunked body."""
 
     path: bytes
     length: int
 
     @classmethod
-    def read(cls, head: bytes) -> "Head":
-        """From the bytes before the empty line."""
+    def parse(cls, head: bytes) -> "Head":
+        """Parse the bytes before the empty line."""
         lines = head.lower().split(b"\r\n")
         headers = dict(line.split(b":", 1) for line in lines[1:])
         chunked = b"chunked" in headers.get(b"transfer-encoding", b"")
-        return cls(
-            lines[0].split(b" ")[1], -1 if chunked else int(headers.get(b"content-length", 0))
-        )
+        length = -1 if chunked else int(headers.get(b"content-length", 0))
+        return cls(lines[0].split(b" ")[1], length)
 
 
 @dataclass
 class Engine:
-    """What all connections share."""
+    """State shared by all connections."""
 
     script: Script = Script()
     counts: Counts = field(default_factory=Counts)
-    # The heads of one gateway's requests are nearly all the same.
-    heads: dict[bytes, Head] = field(default_factory=dict)
-    wheel: PacingWheel = field(default_factory=lambda: PacingWheel(1))
-    turning: bool = False
+    pacer: Pacer = field(default_factory=lambda: Pacer(1))
     streams: set["PacedStream"] = field(default_factory=set)
+    heads: dict[bytes, Head] = field(default_factory=dict)
 
-    def head(self, data: bytes) -> Head:
-        """Read, or remembered."""
+    def parse_head(self, data: bytes) -> Head:
+        """Parse a head, or look it up: nearly all requests of a gateway have the same one."""
         head = self.heads.get(data)
         if head is None:
-            if len(self.heads) > _HEADS_REMEMBERED:
+            if len(self.heads) > _MAX_CACHED_HEADS:
                 self.heads.clear()
-            head = self.heads[data] = Head.read(data)
+            head = self.heads[data] = Head.parse(data)
         return head
 
-    def follow(self, script: Script) -> None:
-        """From now on; streams that have begun are cut off.
+    def set_script(self, script: Script) -> None:
+        """Use a script for new requests, and abort the streams in progress.
 
-        A gateway that did not notice its clients leave would otherwise go on with them, and take
-        the core from the next one.
+        A gateway that ignores client disconnects would otherwise keep reading them and take CPU
+        from the gateway that is measured next.
         """
         for stream in list(self.streams):
-            stream.cut()
+            stream.abort()
         self.script = script
-        self.wheel = PacingWheel(max(1, script.gap_ms))
-
-    def pace(self, stream: "PacedStream") -> None:
-        """Let a stream advance at the script's gap."""
-        self.wheel.turn_to(self._tick())
-        self.wheel.join(stream.advance)
-        if not self.turning:
-            self.turning = True
-            self._turn()
-
-    def _tick(self) -> int:
-        return int(monotonic() / _TICK)
-
-    def _turn(self) -> None:
-        tick = self._tick()
-        self.wheel.turn_to(tick)
-        if self.wheel.streams:
-            asyncio.get_running_loop().call_later((tick + 1) * _TICK - monotonic(), self._turn)
-        else:
-            self.turning = False
+        self.pacer = Pacer(script.gap_ms)
 
 
 class PacedStream:
-    """One answer that comes token by token; the first one at once."""
+    """A streamed response whose tokens are sent one at a time, the first one at once."""
 
-    def __init__(self, transport: asyncio.Transport, asked: Asked, engine: Engine) -> None:
-        self._transport, self._asked, self._engine = transport, asked, engine
+    def __init__(
+        self, transport: asyncio.Transport, options: ResponseOptions, engine: Engine
+    ) -> None:
+        self._transport, self._options, self._engine = transport, options, engine
         self._tokens, self._number = engine.script.tokens, 0
         self.ended = False
         engine.counts.streams += 1
         engine.streams.add(self)
-        transport.write(max_answers.STREAM_HEAD)
+        transport.write(max_responses.STREAM_HEAD)
 
     def advance(self) -> bool:
-        """Say the next token."""
+        """Send the next token; returns whether there are more."""
         if self.ended:
             return False
-        self._transport.write(max_answers.chunk(self._asked, self._number, self._tokens))
+        chunk = max_responses.encode_chunk(self._options, self._number, self._tokens)
+        self._transport.write(chunk)
         self._engine.counts.chunks += 1
         self._number += 1
         if self._number == self._tokens:
-            self._transport.write(max_answers.ending(self._asked, self._tokens))
+            self._transport.write(max_responses.encode_end(self._options, self._tokens))
             self.end()
         return not self.ended
 
     def end(self) -> None:
-        """No more."""
+        """Stop sending."""
         self.ended = True
         self._engine.counts.streams -= 1
         self._engine.streams.discard(self)
 
-    def cut(self) -> None:
-        """No more, in the middle."""
+    def abort(self) -> None:
+        """Close the connection before the response is complete."""
         self.end()
         self._transport.abort()
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a gateway; one request at a time."""
+    """A server connection; handles one request at a time, without pipelining."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -159,12 +140,12 @@ class Connection(asyncio.Protocol):
         self._stream: PacedStream | None = None
         self._delayed: asyncio.TimerHandle | None = None
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """See asyncio."""
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._stream is not None and not self._stream.ended:
             self._stream.end()
             self._engine.counts.aborted += 1
@@ -172,76 +153,77 @@ class Connection(asyncio.Protocol):
             self._delayed.cancel()
             self._engine.counts.aborted += 1
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """See asyncio."""
         if self._unread:
             data = self._unread + data
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._unread = data
             return
-        head = self._engine.head(data[:end])
-        complete = (
-            data.endswith(max_answers.LAST_PIECE)
+        head = self._engine.parse_head(data[:end])
+        is_complete = (
+            data.endswith(max_responses.LAST_HTTP_CHUNK)
             if head.length < 0
             else len(data) - end - 4 >= head.length
         )
-        if not complete:
+        if not is_complete:
             self._unread = data
             return
         self._unread = b""
         route = _ROUTES.get(head.path)
         if route is None:
-            self._answer_the_rest(head.path, data[end + 4 :])
+            self._serve_other_route(head.path, data[end + 4 :])
         else:
             self._generate(route, data)
 
     def _generate(self, route: Route, data: bytes) -> None:
-        engine = self._engine
+        engine, script = self._engine, self._engine.script
         engine.counts.requests += 1
-        script = engine.script
         if b'"stream":true' in data or b'"stream": true' in data:
-            asked = Asked(
+            options = ResponseOptions(
                 route,
                 token_ids=b'"return_token_ids":true' in data,
                 usage=b'"include_usage":true' in data or b'"include_usage": true' in data,
             )
-            self._send_stream(asked, script)
-        elif script.delay_ms:
-            self._delayed = asyncio.get_running_loop().call_later(
-                script.delay_ms / 1000, self._send_late, max_answers.whole(route, script.tokens)
-            )
+            self._send_stream(options, script)
+            return
+        response = max_responses.encode_generation(route, script.tokens)
+        if script.delay_ms:
+            loop = asyncio.get_running_loop()
+            self._delayed = loop.call_later(script.delay_ms / 1000, self._send_delayed, response)
         else:
-            self._transport.write(max_answers.whole(route, script.tokens))
+            self._transport.write(response)
 
-    def _send_stream(self, asked: Asked, script: Script) -> None:
+    def _send_stream(self, options: ResponseOptions, script: Script) -> None:
         if script.gap_ms == 0:
             self._engine.counts.chunks += script.tokens
-            self._transport.write(max_answers.stream(asked, script.tokens))
+            self._transport.write(max_responses.encode_stream(options, script.tokens))
             return
-        self._stream = PacedStream(self._transport, asked, self._engine)
+        self._stream = PacedStream(self._transport, options, self._engine)
         if self._stream.advance():
-            self._engine.pace(self._stream)
+            self._engine.pacer.add(self._stream.advance)
 
-    def _send_late(self, answer: bytes) -> None:
+    def _send_delayed(self, response: bytes) -> None:
         self._delayed = None
-        self._transport.write(answer)
+        self._transport.write(response)
 
-    def _answer_the_rest(self, path: bytes, body: bytes) -> None:
+    def _serve_other_route(self, path: bytes, body: bytes) -> None:
         if path == b"/v1/models":
-            self._transport.write(max_answers.MODEL_LIST)
+            response = max_responses.MODEL_LIST
         elif path == b"/script":
-            self._engine.follow(Script(**json.loads(body)))
-            self._transport.write(max_answers.PLAIN_OK)
+            self._engine.set_script(Script(**json.loads(body)))
+            response = max_responses.PLAIN_OK
         elif path == b"/counts":
             counts = asdict(self._engine.counts)
-            self._transport.write(max_answers.answer("application/json", counts))
-        else:  # the health checks of routers
-            self._transport.write(max_answers.PLAIN_OK)
+            response = max_responses.encode_response("application/json", counts)
+        else:  # health checks of other gateways
+            response = max_responses.PLAIN_OK
+        self._transport.write(response)
 
 
 async def serve(port: int) -> None:
-    """Until it is killed."""
+    """Serve until the process ends."""
     engine = Engine()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(engine), "127.0.0.1", port, backlog=4096)
@@ -249,9 +231,11 @@ async def serve(port: int) -> None:
 
 
 def main() -> None:
-    """Serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=8080)
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gateway.stand_in", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--port", type=int, default=8080, help="port on loopback (default: 8080)")
     uvloop.run(serve(parser.parse_args().port))
 
 

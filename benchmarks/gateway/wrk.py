@@ -1,4 +1,4 @@
-"""wrk, a load source in C: closed loop, as fast as the connections go."""
+"""Run wrk, a closed-loop load generator written in C."""
 
 import json
 import shutil
@@ -7,41 +7,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_SCRIPT = Path(__file__).parent / "post.lua"
+SCRIPT = Path(__file__).parent / "wrk_requests.lua"
 _RESULT = "RESULT "
 
 
 @dataclass(frozen=True)
 class WrkResult:
-    """`refused` were answered with a status of 400 or more, `broken` not at all."""
+    """Requests with a response, and errors.
+
+    `error_responses` have a status of 400 or more, `socket_errors` no response at all.
+    """
 
     requests: int
     seconds: float
-    refused: int
-    broken: int
+    error_responses: int
+    socket_errors: int
     p50_us: int
     p99_us: int
 
 
-def parse(output: str) -> WrkResult:
-    """What post.lua printed at the end. Raises ValueError where it did not."""
+def parse_output(output: str) -> WrkResult:
+    """Parse the result printed by wrk_requests.lua. Raises ValueError if there is none."""
     for line in output.splitlines():
         if line.startswith(_RESULT):
             return WrkResult(**json.loads(line.removeprefix(_RESULT)))
     raise ValueError(f"no result in wrk's output: {output[-300:]!r}")
 
 
-def run(
+def run_wrk(
     url: str, template: Path, *, seconds: float, connections: int, headers: Mapping[str, str]
 ) -> WrkResult:
-    """Load `url` from this process's core."""
+    """Send requests from this process's core; wrk takes whole seconds only."""
     program = shutil.which("wrk")
     if program is None:
-        raise SystemExit("wrk is needed: apt-get install wrk")
+        raise SystemExit("wrk is not installed: apt-get install wrk")
     flags = [f"-H{name}: {value}" for name, value in headers.items()]
     command = [
         *(program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"),
-        *("-s", str(_SCRIPT), *flags, url, "--", str(template)),
+        *("-s", str(SCRIPT), *flags, url, "--", str(template)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
-    return parse(done.stdout)
+    return parse_output(done.stdout)

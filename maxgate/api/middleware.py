@@ -49,7 +49,8 @@ class RequestContextMiddleware:
         context = RequestContext(record)
         scope.setdefault("state", {})["context"] = context
         response = _RecordedResponse(send, record)
-        if get_route_path(scope) in _UNRECORDED:
+        path = get_route_path(scope)
+        if path in _UNRECORDED or path.startswith("/docs/"):
             await self._respond(scope, receive, response)
             return
         for sink in self._sinks:

@@ -77,7 +77,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._on_disconnect: Callable[[], None] | None = None
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        """See ClientConnection."""
+        """Implement ClientConnection."""
         self._on_disconnect = callback
         if self._is_lost and callback is not None:
             callback()

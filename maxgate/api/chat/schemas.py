@@ -1,7 +1,7 @@
-"""Chat completions as OpenAI spells them: what is asked.
+"""OpenAI's chat completion request.
 
-Shapes follow `CreateChatCompletionRequest` in OpenAI's published API description. What each field
-does here is in docs/openai-compatibility.md.
+Shapes follow `CreateChatCompletionRequest` in OpenAI's API description.
+docs/openai-compatibility.md lists the support of each field.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -19,7 +19,7 @@ FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class TextPart(RequestBody):
-    """A piece of a message's text."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: str
@@ -27,7 +27,7 @@ class TextPart(RequestBody):
 
 
 class RefusalPart(RequestBody):
-    """A piece of an assistant's turn in which it refused."""
+    """A refusal in an assistant message."""
 
     type: Literal["refusal"]
     refusal: str
@@ -37,9 +37,9 @@ Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 
 
 class CalledFunction(RequestBody):
-    """What was called; `arguments` is JSON in a string.
+    """The called function; `arguments` is JSON in a string.
 
-    `parsed_arguments` is what OpenAI's SDKs add to answers, which come back as history.
+    `parsed_arguments` is added by OpenAI's SDKs to responses, which clients send back as history.
     """
 
     name: FunctionName
@@ -48,7 +48,7 @@ class CalledFunction(RequestBody):
 
 
 class MessageToolCall(RequestBody):
-    """A call that the assistant made."""
+    """A tool call in an assistant message."""
 
     id: Annotated[str, Field(min_length=1, max_length=256)]
     type: Literal["function"]
@@ -57,9 +57,9 @@ class MessageToolCall(RequestBody):
 
 
 class ChatMessage(RequestBody):
-    """One turn of the dialogue; `developer` is another word for `system`.
+    """One message; `developer` is an alias of `system`.
 
-    `tool_calls` and `refusal` belong to assistants, `tool_call_id` to the results of tools.
+    `tool_calls` and `refusal` belong to assistant messages, `tool_call_id` to tool results.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -77,13 +77,13 @@ class ChatMessage(RequestBody):
     tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     audio: Unsupported = None
     function_call: Unsupported = None
-    # OpenAI's SDKs add them to answers, and clients hand answers back as history.
+    # OpenAI's SDKs add these to responses, which clients send back as history.
     annotations: list[Any] | None = None
     parsed: Any = None
 
 
 class FunctionDefinition(RequestBody):
-    """A function that the model may call; `parameters` left out means none."""
+    """A function that the model may call; without `parameters`, it takes none."""
 
     name: FunctionName
     description: Annotated[str, Field(max_length=16_384)] | None = None
@@ -92,39 +92,39 @@ class FunctionDefinition(RequestBody):
 
 
 class ToolDefinition(RequestBody):
-    """A tool; functions are the only kind."""
+    """A tool; only functions are supported."""
 
     type: Literal["function"]
     function: FunctionDefinition
 
 
 class NamedFunction(RequestBody):
-    """Which function."""
+    """The name of a function."""
 
     name: FunctionName
 
 
 class NamedToolChoice(RequestBody):
-    """The tool that has to be called."""
+    """Forces a call of one tool."""
 
     type: Literal["function"]
     function: NamedFunction
 
 
-def _choice_kind(value: Any) -> str:
+def _discriminate_choice(value: Any) -> str:
     return "a-tool" if isinstance(value, dict) else "a-word"
 
 
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("a-word")]
     | Annotated[NamedToolChoice, Tag("a-tool")],
-    Discriminator(_choice_kind),
+    Discriminator(_discriminate_choice),
 ]
-"""Whether tools are called, or which one; the tags are no field names."""
+"""Whether tools are called, or which one; tags are not field names."""
 
 
 class NamedSchema(RequestBody):
-    """What an answer has to fit."""
+    """The schema of a structured response."""
 
     name: FunctionName
     description: str | None = None
@@ -133,19 +133,19 @@ class NamedSchema(RequestBody):
 
 
 class TextFormat(RequestBody):
-    """Answers are text."""
+    """Plain text."""
 
     type: Literal["text"]
 
 
 class JsonObjectFormat(RequestBody):
-    """Answers are a JSON object."""
+    """Any JSON object."""
 
     type: Literal["json_object"]
 
 
 class JsonSchemaFormat(RequestBody):
-    """Answers are JSON that fits a schema."""
+    """JSON that matches a schema."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
@@ -157,14 +157,14 @@ ResponseFormat = Annotated[
 
 
 class PredictedContent(RequestBody):
-    """What the answer will probably be like; a hint for speed, nothing else."""
+    """The expected response; only a hint for speed."""
 
     type: Literal["content"]
     content: str | Annotated[list[TextPart], Field(max_length=_MAX_PARTS, fail_fast=True)]
 
 
 class ChatCompletionRequest(SampledRequest):
-    """A dialogue to be continued; `model` may be left out, the default model answers then."""
+    """A chat completion request; `model` defaults to the first chat model."""
 
     messages: Annotated[
         list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES, fail_fast=True)
@@ -180,7 +180,7 @@ class ChatCompletionRequest(SampledRequest):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
 
-    # Without effect here, as their effect at OpenAI cannot be seen from outside.
+    # Accepted without effect: their effect at OpenAI is not visible to clients.
     metadata: Metadata | None = None
     prediction: PredictedContent | None = None
     prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
@@ -189,7 +189,7 @@ class ChatCompletionRequest(SampledRequest):
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
 
-    # Only what changes nothing: a dialogue in text, at once, kept nowhere, without reasoning.
+    # Only the values that change nothing.
     logit_bias: EmptyObject | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     reasoning_effort: Literal["none"] | None = None

@@ -1,13 +1,12 @@
 """What load sources send and read."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmarks.gateway import prompts
 from benchmarks.gateway.http_client import Target, is_complete, is_success
-from benchmarks.gateway.wrk import WrkResult, parse
+from benchmarks.gateway.wrk import SCRIPT, WrkResult, parse_output
 
 
 def words(text: str) -> int:
@@ -16,24 +15,26 @@ def words(text: str) -> int:
 
 
 def test_wrk_says_its_result_among_other_things() -> None:
-    line = 'RESULT {"requests":3000,"seconds":1.01,"refused":2,"broken":1,"p50_us":90,"p99_us":700}'
+    line = (
+        'RESULT {"requests":3000,"seconds":1.01,"error_responses":2,"socket_errors":1,'
+        '"p50_us":90,"p99_us":700}'
+    )
     output = f"Running 1s test\n  1 threads\n{line}\n"
-    assert parse(output) == WrkResult(3000, 1.01, 2, 1, 90, 700)
+    assert parse_output(output) == WrkResult(3000, 1.01, 2, 1, 90, 700)
 
 
 def test_wrk_without_a_result_is_an_error() -> None:
     with pytest.raises(ValueError, match="unable to connect"):
-        parse("unable to connect to 127.0.0.1\n")
+        parse_output("unable to connect to 127.0.0.1\n")
 
 
 def test_the_number_of_connections_that_lua_rotates_is_that_of_python() -> None:
-    script = Path(prompts.__file__).with_name("post.lua").read_text()
-    assert f"local CONVERSATIONS = {prompts.CONVERSATIONS}\n" in script
+    assert f"local CONVERSATIONS = {prompts.CONVERSATIONS}\n" in SCRIPT.read_text()
 
 
 def test_a_fresh_prompt_has_the_tokens_asked_for_and_never_comes_twice() -> None:
-    template = prompts.fresh(40, words)
-    bodies = [prompts.filled(template, number) for number in (1, 2)]
+    template = prompts.build_new_prompt(40, words)
+    bodies = [prompts.fill_template(template, number) for number in (1, 2)]
     texts = [[m["content"] for m in json.loads(body)["messages"]] for body in bodies]
     assert [sum(map(words, text)) for text in texts] == [40, 40]
     assert texts[0][0] == texts[1][0]
@@ -42,9 +43,9 @@ def test_a_fresh_prompt_has_the_tokens_asked_for_and_never_comes_twice() -> None
 
 
 def test_a_history_repeats_but_for_its_last_question() -> None:
-    template = prompts.history(500, 4, words)
+    template = prompts.build_history(500, 4, words)
     one, again, other = (
-        json.loads(prompts.filled(template, number))["messages"]
+        json.loads(prompts.fill_template(template, number))["messages"]
         for number in (3, 3 + prompts.CONVERSATIONS, 4)
     )
     assert [message["role"] for message in one] == [
@@ -77,7 +78,7 @@ def test_success_is_status_200() -> None:
 
 
 def test_a_head_names_the_length_and_the_target_s_own_headers() -> None:
-    assert Target(80, {"x-a": "b"}).head(5) == (
+    assert Target(80, {"x-a": "b"}).encode_head(5) == (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:80\r\n"
         b"content-type: application/json\r\ncontent-length: 5\r\nx-a: b\r\n\r\n"
     )

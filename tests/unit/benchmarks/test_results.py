@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.gateway.results import Aim, Results, percentile
-from benchmarks.gateway.table import aims_table, markdown, number, results_table
+from benchmarks.gateway.results import Goal, Results, percentile
+from benchmarks.gateway.table import format_goals, format_markdown, format_number, format_results
 
 RATE = "chat", "rate"
 
@@ -40,11 +40,11 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
     ("needed", "aimed", "ratio", "verdict"),
     [
         (0.35, 0.6, 0.7, "reached"),
-        (0.35, 0.6, 0.4, "enough"),
-        (0.35, 0.6, 0.3, "short"),
+        (0.35, 0.6, 0.4, "acceptable"),
+        (0.35, 0.6, 0.3, "missed"),
         (2.0, 1.2, 1.2, "reached"),
-        (2.0, 1.2, 1.9, "enough"),
-        (2.0, 1.2, 2.1, "short"),
+        (2.0, 1.2, 1.9, "acceptable"),
+        (2.0, 1.2, 2.1, "missed"),
         (2.0, 1.2, None, "not measured"),
     ],
 )
@@ -52,33 +52,33 @@ def test_an_aim_knows_which_side_is_better(
     needed: float, aimed: float, ratio: float | None, verdict: str
 ) -> None:
     number = ("maxgate", *RATE)
-    assert Aim("", number, number, needed, aimed).verdict(ratio) == verdict
+    assert Goal("", number, number, needed, aimed).judge(ratio) == verdict
 
 
 def test_the_table_has_a_row_per_measured_number_and_says_what_failed() -> None:
     found = results()
-    found.fail("maxgate", "idle", "9 not answered")
-    table = results_table(found, ["vllm-router", "maxgate"])
+    found.fail("maxgate", "idle", "9 without response")
+    table = format_results(found, ["vllm-router", "maxgate"])
     head, _, *rows = [line.replace(" ", "") for line in table.splitlines()]
     assert head == "|case|vllm-router|maxgate|maxgate/vllm-router|"
     assert rows == [
         "|chat,32-tokenprompt,requests/s|~150|20.0|0.10|",
-        "|2,000connectionsmostlyidle,µsCPU/request||9notanswered||",
-        "|latencythere,P99µs||9notanswered||",
-        "|memorythere,KiB/connection||9notanswered||",
+        "|2,000mostlyidleconnections,µsCPU/request||9withoutresponse||",
+        "|-latency,P99µs||9withoutresponse||",
+        "|-memory,KiB/connection||9withoutresponse||",
     ]
 
 
 def test_aims_that_were_not_measured_say_so() -> None:
-    lines = aims_table(results()).splitlines()
+    lines = format_goals(results()).splitlines()
     assert [line.split("|")[4:6] for line in lines[2:4]] == [
-        ["     0.10 ", "        short "],
+        ["     0.10 ", "       missed "],
         ["          ", " not measured "],
     ]
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    assert markdown([["a", "b"], ["long", "1,000"]]) == (
+    assert format_markdown([["a", "b"], ["long", "1,000"]]) == (
         "| a    |     b |\n| ---- | ----: |\n| long | 1,000 |"
     )
 
@@ -87,4 +87,4 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
     ("value", "text"), [(46431.8, "46,432"), (99.94, "99.9"), (1.234, "1.23"), (-250.0, "-250")]
 )
 def test_numbers_show_three_digits_that_matter(value: float, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text

@@ -1,9 +1,9 @@
--- One request after another from a template; see wrk.py.
--- arg: the template's file. In it @N@ becomes the request's number and @C@ that of its
--- conversation, both of a fixed width, so that the length never changes.
+-- Requests of wrk, filled in from a body template, and its result as one line of JSON; see wrk.py.
+-- Argument: path of the template. @N@ becomes the request's number and @C@ the number of its
+-- conversation. Both have seven digits, so that the length of the body is constant.
 
 local CONVERSATIONS = 64
-local starts, ends = {}, {}
+local before_number, after_number = {}, {}
 local number = 0
 
 local function replace(text, mark, value)
@@ -20,13 +20,14 @@ function init(args)
     wrk.body = replace(template, "@C@", conversation)
     local request = wrk.format()
     local at = request:find("@N@", 1, true)
-    starts[conversation] = at and request:sub(1, at - 1) or request
-    ends[conversation] = at and request:sub(at + 3) or false
+    before_number[conversation] = at and request:sub(1, at - 1) or request
+    after_number[conversation] = at and request:sub(at + 3) or false
     if at then
-      -- The mark is four bytes shorter than the number that takes its place.
+      -- Format again with digits in place of the mark, which is four bytes shorter, so that the
+      -- head has the right Content-Length.
       wrk.body = replace(wrk.body, "@N@", 0)
       request = wrk.format()
-      starts[conversation] = request:sub(1, -(#ends[conversation] + 8))
+      before_number[conversation] = request:sub(1, -(#after_number[conversation] + 8))
     end
   end
 end
@@ -34,15 +35,16 @@ end
 function request()
   number = number + 1
   local conversation = number % CONVERSATIONS + 1
-  local after = ends[conversation]
-  if not after then return starts[conversation] end
-  return starts[conversation] .. string.format("%07d", number) .. after
+  local after = after_number[conversation]
+  if not after then return before_number[conversation] end
+  return before_number[conversation] .. string.format("%07d", number) .. after
 end
 
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
-    'RESULT {"requests":%d,"seconds":%.6f,"refused":%d,"broken":%d,"p50_us":%d,"p99_us":%d}\n',
+    'RESULT {"requests":%d,"seconds":%.6f,"error_responses":%d,"socket_errors":%d,' ..
+    '"p50_us":%d,"p99_us":%d}\n',
     summary.requests, summary.duration / 1e6, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout,
     latency:percentile(50), latency:percentile(99)))
