@@ -9,9 +9,9 @@ from langchain_core.messages import AIMessageChunk
 
 from tests.clients.langchain_model import chat_model
 from tests.fakes.gateway import Gateway, StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 
-TEXT = "".join(ANSWER)
+TEXT = "".join(OUTPUT_TOKENS)
 
 
 async def test_ainvoke(gateway: Gateway) -> None:

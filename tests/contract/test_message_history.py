@@ -8,11 +8,11 @@ import pytest
 from tests.clients.openai_client import create_client
 from tests.clients.programs import run_program
 from tests.fakes.gateway import Gateway
-from tests.fakes.max_server import ANSWER
+from tests.fakes.max_server import OUTPUT_TOKENS
 
 HELLO = [{"role": "user", "content": "Hello"}]
 FOLLOW_UP = {"role": "user", "content": "Go on"}
-PLAIN = {"role": "assistant", "content": "".join(ANSWER)}
+PLAIN = {"role": "assistant", "content": "".join(OUTPUT_TOKENS)}
 
 
 async def read_created(client: openai.AsyncOpenAI) -> Any:
@@ -48,6 +48,8 @@ async def test_openai_python(gateway: Gateway, read: Any) -> None:
 async def test_openai_node(gateway: Gateway) -> None:
     """A response as the Node SDK returns it gives the same prompt as a plain message."""
     results = await run_program("openai_history.mjs", gateway.url)
-    assert results == dict.fromkeys(("created", "parsed", "streamed", "plain"), "".join(ANSWER))
+    assert results == dict.fromkeys(
+        ("created", "parsed", "streamed", "plain"), "".join(OUTPUT_TOKENS)
+    )
     prompts = [request["prompt"] for request in gateway.engine.requests[1::2]]
     assert prompts == [prompts[-1]] * 4

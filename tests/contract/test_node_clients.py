@@ -6,9 +6,9 @@ import pytest
 
 from tests.clients.programs import run_program
 from tests.fakes.gateway import Gateway, StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 
-RESULT = {"text": "".join(ANSWER), "finish_reason": "stop", "total_tokens": 45}
+RESULT = {"text": "".join(OUTPUT_TOKENS), "finish_reason": "stop", "total_tokens": 45}
 UNKNOWN_MODEL = {
     "status": 404,
     "type": "invalid_request_error",
@@ -29,7 +29,7 @@ async def test_openai(gateway: Gateway) -> None:
     checks = ("create", "stream", "streamHelper", "rawResponse", "models")
     assert await run_program("openai.mjs", gateway.url, *checks) == {
         "create": RESULT,
-        "stream": {"text": "".join(ANSWER), "total_tokens": 45},
+        "stream": {"text": "".join(OUTPUT_TOKENS), "total_tokens": 45},
         "streamHelper": RESULT,
         "rawResponse": {**RESULT, "status": 200, "sameId": True, "id": "req_"},
         "models": {"ids": ["smollm2-135m-instruct"], "retrieved": "smollm2-135m-instruct"},

@@ -8,10 +8,10 @@ import pytest
 
 from tests.clients.openai_client import create_client
 from tests.fakes.gateway import Gateway, StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 
 HELLO = [{"role": "user", "content": "Hello"}]
-TEXT = "".join(ANSWER)
+TEXT = "".join(OUTPUT_TOKENS)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 PROBE_USER = "maxgate-probe"
-ANSWER = ("The", " capital", " of", " France", " is", " Paris", ".")
+OUTPUT_TOKENS = ("The", " capital", " of", " France", " is", " Paris", ".")
 
 
 class Cut(Exception):
@@ -27,7 +27,7 @@ class Script:
     `error_after`. The response starts once `begins`, if given, is set.
     """
 
-    tokens: Sequence[str] = ANSWER
+    tokens: Sequence[str] = OUTPUT_TOKENS
     finish_reason: str = "stop"
     status: int = 200
     error: bytes = b'{"error":{"message":"Value error."}}'

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import Gateway, StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.fakes.sse import join_content, read_events
 
 
@@ -24,7 +24,11 @@ async def test_response(gateway: Gateway) -> None:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "".join(ANSWER), "refusal": None},
+                "message": {
+                    "role": "assistant",
+                    "content": "".join(OUTPUT_TOKENS),
+                    "refusal": None,
+                },
                 "logprobs": None,
                 "finish_reason": "stop",
             }
@@ -48,7 +52,7 @@ async def test_stream(gateway: Gateway) -> None:
     choices = [chunk["choices"][0] for chunk in chunks]
     assert [(c["delta"], c["finish_reason"]) for c in choices] == [
         ({"role": "assistant", "content": "", "refusal": None}, None),
-        *(({"content": token}, None) for token in ANSWER),
+        *(({"content": token}, None) for token in OUTPUT_TOKENS),
         ({}, "stop"),
     ]
     assert not any("usage" in chunk for chunk in chunks)
@@ -88,7 +92,7 @@ async def test_model_without_card(
     """Messages of a model without a card are passed to the engine unchanged."""
     async with start_gateway(FakeMax(models=["stranger"])) as gateway:
         response = await gateway.chat(model="stranger", stream=True)
-    assert join_content(read_events(response.text)) == "".join(ANSWER)
+    assert join_content(read_events(response.text)) == "".join(OUTPUT_TOKENS)
     assert gateway.engine.paths == ["/v1/chat/completions"]
     assert gateway.engine.requests[0]["messages"] == [{"role": "user", "content": "Hello"}]
 

@@ -6,10 +6,10 @@ import pytest
 
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.fakes.gateway import Gateway
-from tests.fakes.max_server import ANSWER
+from tests.fakes.max_server import OUTPUT_TOKENS
 from tests.fakes.sse import DONE, read_events
 
-TEXT = "".join(ANSWER)
+TEXT = "".join(OUTPUT_TOKENS)
 
 
 async def complete(gateway: Gateway, **fields: Any) -> Any:

@@ -180,7 +180,7 @@ def test_middleware_sees_hot_routes(app: Gateway) -> None:
 
 
 def test_cors(app: Gateway) -> None:
-    """CORSMiddleware answers preflights and marks responses and errors of hot routes."""
+    """CORSMiddleware handles preflights, and adds its headers to responses of hot routes."""
     app.add_middleware(
         CORSMiddleware, allow_origins=["https://app.example"], allow_methods=["POST"]
     )
