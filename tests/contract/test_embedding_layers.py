@@ -1,4 +1,4 @@
-"""The contract of every embedding layer: end as the inner call ends, with no call left running."""
+"""The contract of every embedding layer: it ends as its inner calls end, and none is left."""
 
 import asyncio
 from array import array
@@ -25,15 +25,15 @@ ONE_BY_ONE = UpstreamSettings(embedding_batch_size=1, embedding_concurrency=1)
 
 
 class IdsFormat:
-    """Accepts inputs that are token ids already."""
+    """A format that accepts token ids unchanged."""
 
     def check(self, ids: Sequence[int], index: int) -> TokenIds:
-        """Return the ids as they are."""
+        """Return the ids unchanged."""
         return TokenIds.of(list(ids))
 
 
 def find_format(_: object) -> Any:
-    """The format of every model."""
+    """Return the same format for every model."""
     return IdsFormat()
 
 
@@ -69,15 +69,15 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_every_layer_has_a_case() -> None:
-    """A layer added to the pipeline has to be added to this suite."""
+def test_all_layers() -> None:
+    """A layer added to the pipeline must be added to this suite."""
     inner = FakeEmbedder()
     built = {type(layer(inner)) for layer in LAYERS}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
 async def test_finish(case: Case) -> None:
-    """The vectors come back in the order of the inputs."""
+    """The vectors are returned in the order of the inputs."""
     inner = FakeEmbedder()
     response = await case.layer(inner).embed(embedding_request())
     assert response == Embeddings(VECTORS, case.tokens)

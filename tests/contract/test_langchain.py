@@ -1,4 +1,4 @@
-"""`langchain-openai` against the whole gateway in front of a fake MAX."""
+"""LangChain with the whole gateway in front of a fake MAX."""
 
 import asyncio
 from contextlib import aclosing
@@ -15,7 +15,7 @@ TEXT = "".join(OUTPUT_TOKENS)
 
 
 async def test_ainvoke(gateway: Gateway) -> None:
-    """Content, finish reason and usage arrive."""
+    """A message has its content, finish reason and usage."""
     async with chat_model(gateway.url) as model:
         message = await model.ainvoke("Hello")
     assert (message.content, message.response_metadata["finish_reason"]) == (TEXT, "stop")
@@ -29,14 +29,14 @@ async def test_ainvoke(gateway: Gateway) -> None:
 
 
 async def test_invoke(gateway: Gateway) -> None:
-    """The synchronous client works."""
+    """The synchronous client gets the same content."""
     async with chat_model(gateway.url) as model:
         message = await asyncio.to_thread(model.invoke, "Hello")
     assert message.content == TEXT
 
 
 async def test_astream(gateway: Gateway) -> None:
-    """Streamed pieces add up to the response, with usage."""
+    """Streamed pieces add up to the message, with usage."""
     async with chat_model(gateway.url, stream_usage=True) as model:
         pieces = [piece async for piece in model.astream("Hello")]
     whole = sum(pieces[1:], pieces[0])

@@ -1,4 +1,4 @@
-"""The contract of every layer: end as the wrapped stream ends, and release all of it at once."""
+"""The contract of every layer: it ends as its inner stream ends, and closes it at once."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -88,8 +88,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_every_layer_has_a_case() -> None:
-    """A layer added to the pipeline has to be added to this suite."""
+def test_all_layers() -> None:
+    """A layer added to the pipeline must be added to this suite."""
     inner = FakeBackend([])
     built = {type(layer(inner)) for layer in layers(clock=FakeClock(), formats={})}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
@@ -98,8 +98,8 @@ def test_every_layer_has_a_case() -> None:
 @pytest.mark.parametrize(
     "layer", [FanOutLayer, tool_calling, StructuredOutputLayer, tool_parser, prompts]
 )
-async def test_nothing_to_do(layer: Callable[[Backend], Backend]) -> None:
-    """A layer that takes no part in a request returns the inner stream, at no cost per chunk."""
+async def test_pass_through(layer: Callable[[Backend], Backend]) -> None:
+    """A layer with nothing to do returns the inner stream itself, at no cost per chunk."""
     stream = FakeBackend([]).stream(PLAIN)
 
     class FixedStream(Backend):

@@ -1,4 +1,4 @@
-"""Responses sent back as history: SDKs add fields that requests do not have."""
+"""Clients send responses back as history, with fields that requests do not have."""
 
 from typing import Any
 

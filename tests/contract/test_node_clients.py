@@ -1,4 +1,4 @@
-"""Node clients against the whole gateway in front of a fake MAX."""
+"""Node clients with the whole gateway in front of a fake MAX."""
 
 import asyncio
 

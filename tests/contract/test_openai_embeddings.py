@@ -1,4 +1,4 @@
-"""Embeddings with the official Python client against a fake MAX."""
+"""OpenAI's Python client creates embeddings with the gateway in front of a fake MAX."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""The official Python client against the whole gateway in front of a fake MAX."""
+"""OpenAI's Python client with the whole gateway in front of a fake MAX."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,12 +16,13 @@ TEXT = "".join(OUTPUT_TOKENS)
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The client, without retries."""
     async with create_client(gateway.url) as client:
         yield client
 
 
 async def test_create(client: openai.AsyncOpenAI) -> None:
-    """Content, finish reason, usage and request id arrive."""
+    """A completion has its content, finish reason, usage and request id."""
     completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
     assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == (
         TEXT,

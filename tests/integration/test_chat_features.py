@@ -96,16 +96,16 @@ async def test_single_finish_reason(start_gateway: StartGateway, finish_reason: 
     engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
-        completion = await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)
-    reasons = [c["finish_reason"] for c in read_choices(completion.text) if c["finish_reason"]]
+        text = (await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)).text
+    reasons = [c["finish_reason"] for c in read_choices(text) if c["finish_reason"]]
     assert len(reasons) == 1
-    assert completion.text.endswith("data: [DONE]\n\n")
+    assert text.endswith("data: [DONE]\n\n")
 
 
 async def test_required_tool(
     start_gateway: StartGateway,
 ) -> None:
-    """The model chooses among several tools in a request of its own, which is counted."""
+    """The model chooses a tool in a request of its own, whose tokens are counted."""
     engine = FakeMax(scripts=[Script(tokens=("sea",)), Script(tokens=("}}",))])
     async with start_gateway(engine) as gateway:
         completion = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
@@ -151,10 +151,8 @@ async def test_earlier_calls(gateway: Gateway, small_tokenizer: PromptTokenizer)
     assert "Sunny" in text
 
 
-async def test_earlier_call_without_arguments(
-    gateway: Gateway, small_tokenizer: PromptTokenizer
-) -> None:
-    """An earlier call with empty arguments is written as a call without any."""
+async def test_empty_arguments(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """An earlier call with empty arguments is written with an empty object."""
     call = {"id": "a", "type": "function", "function": {"name": "search", "arguments": ""}}
     messages = [
         {"role": "user", "content": "Go on."},
@@ -254,10 +252,10 @@ async def test_failing_choice(start_gateway: StartGateway) -> None:
         ),
     ],
 )
-async def test_rejected(
+async def test_unsupported_fields(
     start_gateway: StartGateway, engine: FakeMax, fields: dict[str, Any], param: str
 ) -> None:
-    """Unsupported and invalid parameters are named, and the engine is not call."""
+    """Unsupported and invalid parameters are named, and the engine is not called."""
     async with start_gateway(engine) as gateway:
         response = await gateway.chat(**fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)

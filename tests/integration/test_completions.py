@@ -95,7 +95,7 @@ async def test_streamed_prompts(gateway: Gateway) -> None:
         ({"prompt": "a", "stream_options": {}}, "stream_options"),
     ],
 )
-async def test_rejected(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
+async def test_unsupported_fields(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
     """Unsupported and invalid parameters are named, and the engine is not called."""
     response = await complete(gateway, **fields)
     rejected = response.json()["error"]["param"]

@@ -36,7 +36,7 @@ async def disconnect(gateway: Gateway, *, stream: bool, after: int) -> float:
 async def test_engine_request_ends(
     start_gateway: StartGateway, *, stream: bool, after: int, grace: float
 ) -> None:
-    """The engine's request ends within 100 ms, and nothing is left in flight."""
+    """The engine's request ends within 100 ms of the disconnect, and nothing is left in flight."""
     engine = FakeMax(scripts=[Script(silent_after=after)])
     async with start_gateway(engine, upstream={"cancel_grace": grace}) as gateway:
         seconds = await disconnect(gateway, stream=stream, after=after)

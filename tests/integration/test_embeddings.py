@@ -23,7 +23,7 @@ def normalized_embedding(ids: list[int]) -> list[float]:
 
 
 async def test_text(embedding_gateway: Gateway) -> None:
-    """A text gives one normalised vector and its usage."""
+    """A text gives one normalized vector and its usage."""
     response = await embedding_gateway.embed("Hello", model=EMBEDDING_MODEL, user="u")
     assert response.json() == {
         "object": "list",
@@ -74,7 +74,7 @@ async def test_base64(embedding_gateway: Gateway) -> None:
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-6)
 
 
-async def test_accepted(embedding_gateway: Gateway) -> None:
+async def test_neutral_fields(embedding_gateway: Gateway) -> None:
     """Nulls and the model's own dimensions are accepted."""
     fields = {"model": None, "encoding_format": None, "user": None}
     for dimensions in (None, 384):
@@ -123,10 +123,10 @@ async def test_accepted(embedding_gateway: Gateway) -> None:
         ({"model": "gpt-4"}, 404, "model", "model_not_found"),
     ],
 )  # fmt: skip
-async def test_rejected(
+async def test_invalid_fields(
     embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
-    """Invalid requests are rejected before the engine is called."""
+    """Invalid requests are rejected within a second, and the engine is not called."""
     response = await embedding_gateway.client.post(
         "/v1/embeddings", json={"input": "Hello", **fields}
     )
@@ -168,7 +168,7 @@ async def test_context_length(embedding_gateway: Gateway) -> None:
 @pytest.mark.parametrize("piece", ["a", " ", "\x00", "👩‍🚀", "a "])
 @pytest.mark.parametrize("length", [60_000, 1_000_000])
 async def test_long_text(embedding_gateway: Gateway, piece: str, length: int) -> None:
-    """Long text is accepted or rejected within a second, whatever its ratio of tokens."""
+    """Long text is accepted or rejected within a second, even if it has few tokens."""
     response = await embedding_gateway.embed((piece * length)[:length])
     fits = length == 60_000 and piece != "a "
     assert response.status_code == (200 if fits else 400)

@@ -329,7 +329,7 @@ async def test_large_body(gateway: Gateway) -> None:
         assert response.json()["error"]["param"] == "user"
 
 
-async def test_docs_are_read_only(gateway: Gateway) -> None:
+async def test_read_only_docs(gateway: Gateway) -> None:
     """POST on the documentation is not allowed."""
     for path in ("/docs", "/openapi.json"):
         response = await gateway.client.post(path)

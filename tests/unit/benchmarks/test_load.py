@@ -10,7 +10,7 @@ from benchmarks.gateway.wrk import SCRIPT, WrkResult, parse_output
 
 
 def count_words(text: str) -> int:
-    """Count count_words as tokens."""
+    """Count the words of a text; each is one token."""
     return len(text.split())
 
 
