@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, one event loop kind, the small model's files."""
+"""Shared by all tests: a clean environment, the event loop, model files and gateways."""
 
 import os
 from collections.abc import AsyncIterator
@@ -19,16 +19,16 @@ from tests.fakes.gateway import (
 
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
-# MAX is loaded while tests run that need none, and gone before those that look at the clock.
+# MAX loads while other tests run, and is gone before tests that measure time.
 ORDER = ("contract", "unit", "engine", "integration")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """See pytest."""
-    items.sort(key=lambda item: ("", *ORDER).index(_folder(item.path)))
+    """Sort the tests by folder."""
+    items.sort(key=lambda item: ("", *ORDER).index(_find_folder(item.path)))
 
 
-def _folder(path: Path) -> str:
+def _find_folder(path: Path) -> str:
     return path.relative_to(ROOT / "tests").parts[0] if path.parent != ROOT / "tests" else ""
 
 
@@ -44,13 +44,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Asyncio only: uvicorn and the gateway are written for it."""
+    """Run tests on asyncio only, as uvicorn and the gateway do."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def small_model() -> Path:
-    """The prepared small model's directory; `make test` prepares it."""
+    """The directory of the prepared small model; `make test` prepares it."""
     directory = ModelFiles.locate(Path("~/.cache/maxgate")).models_dir / SMALL_MODEL
     assert directory.is_dir(), f"run: maxgate models prepare {SMALL_MODEL}"
     return directory
@@ -64,7 +64,7 @@ def small_tokenizer(small_model: Path) -> PromptTokenizer:
 
 @pytest.fixture(scope="session")
 def embedding_model() -> Path:
-    """The prepared directory of the model for embeddings; `make test` prepares it."""
+    """The directory of the prepared embedding model; `make test` prepares it."""
     directory = ModelFiles.locate(Path("~/.cache/maxgate")).models_dir / EMBEDDING_MODEL
     assert directory.is_dir(), f"run: maxgate models prepare {EMBEDDING_MODEL}"
     return directory
@@ -72,7 +72,7 @@ def embedding_model() -> Path:
 
 @pytest.fixture
 def start_gateway() -> StartGateway:
-    """Starts a gateway with the given settings in front of the given stand-in for MAX."""
+    """Return a function that runs a gateway with these settings in front of this fake MAX."""
     return start
 
 
@@ -85,8 +85,8 @@ async def gateway(start_gateway: StartGateway) -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 async def embedding_gateway(
-    embedding_model: Path,  # its tokenizer is read by the gateway
+    embedding_model: Path,  # the gateway reads its tokenizer
 ) -> AsyncIterator[Gateway]:
-    """A gateway in front of an engine for embeddings, with default settings."""
+    """A gateway with default settings, whose engine serves an embedding model."""
     async with start_with_embeddings() as started:
         yield started

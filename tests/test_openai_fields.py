@@ -1,4 +1,4 @@
-"""docs/openai-compatibility.md, the code and OpenAI's own types name the same fields."""
+"""docs/openai-compatibility.md, the code and OpenAI's types have the same fields."""
 
 import re
 from pathlib import Path
@@ -24,25 +24,29 @@ TYPES = {
 STATES = {"honoured", "emulated", "accepted", "neutral", "refused"}
 
 
-def rows(route: str) -> dict[str, str]:
-    """Each field of the route and its state, from the page."""
+def read_states(route: str) -> dict[str, str]:
+    """Read the state of each field of the route from the page."""
     section = PAGE.read_text().split(f"## POST /v1/{route}\n")[1].split("\n## ")[0]
     return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
 
 
 @pytest.mark.parametrize("route", TYPES)
-def test_every_field_of_openai_has_a_row_and_a_place_in_the_code(route: str) -> None:
-    theirs, ours = TYPES[route]
-    assert set(rows(route)) == set(theirs.__annotations__) == set(ours.model_fields)
-    assert set(rows(route).values()) <= STATES
+def test_fields(route: str) -> None:
+    """Every field of OpenAI's type has a row on the page and a field in the schema."""
+    openai_type, own_type = TYPES[route]
+    assert set(read_states(route)) == set(openai_type.__annotations__) == set(own_type.model_fields)
+    assert set(read_states(route).values()) <= STATES
 
 
 @pytest.mark.parametrize("route", TYPES)
-def test_what_the_page_calls_refused_takes_nothing_but_null(route: str) -> None:
-    _, ours = TYPES[route]
-    assert {name for name, state in rows(route).items() if state == "refused"} == takes_null(ours)
+def test_refused_fields(route: str) -> None:
+    """The fields that the page calls refused accept only null."""
+    _, own_type = TYPES[route]
+    assert {
+        name for name, state in read_states(route).items() if state == "refused"
+    } == list_null_fields(own_type)
 
 
-def takes_null(model: type[BaseModel]) -> set[str]:
-    """The fields whose only value is null."""
+def list_null_fields(model: type[BaseModel]) -> set[str]:
+    """List the fields that accept only null."""
     return {name for name, field in model.model_fields.items() if field.annotation is type(None)}

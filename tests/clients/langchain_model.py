@@ -1,4 +1,4 @@
-"""LangChain's client with connections that end with the test; its own are kept by the process."""
+"""LangChain's client with connections of its own; by default the process shares them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from langchain_openai import ChatOpenAI
 async def chat_model(
     url: str, model: str = "smollm2", **fields: object
 ) -> AsyncIterator[ChatOpenAI]:
-    """A model at the gateway with this URL."""
+    """Yield a chat model of the gateway at this URL."""
     with httpx.Client() as http:
         async with httpx.AsyncClient() as http_async:
             yield ChatOpenAI(

@@ -1,26 +1,26 @@
-// The official client for Node.
+// Checks of OpenAI's Node client.
 
 import OpenAI from "openai";
 
-import { baseURL, failure, longQuestion as long, model, question, report } from "./report.mjs";
+import { baseURL, longQuestion as long, model, question, rejection, report } from "./report.mjs";
 
 const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
 const plain = { model, temperature: 0, max_tokens: 30, ...question };
 const chat = client.chat.completions;
 
-const answered = (answer) => ({
-  text: answer.choices[0].message.content,
-  finish_reason: answer.choices[0].finish_reason,
-  total_tokens: answer.usage.total_tokens,
+const summarize = (completion) => ({
+  text: completion.choices[0].message.content,
+  finish_reason: completion.choices[0].finish_reason,
+  total_tokens: completion.usage.total_tokens,
 });
 
-async function errorOf(fields) {
-  const error = await failure(chat.create({ ...plain, ...fields }));
+async function catchError(fields) {
+  const error = await rejection(chat.create({ ...plain, ...fields }));
   const { status, type, code, param } = error;
   return { class: error.constructor.name, status, type, code, param };
 }
 
-async function readUntilItFails(stream) {
+async function readUntilError(stream) {
   let text = "";
   try {
     for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
@@ -32,7 +32,7 @@ async function readUntilItFails(stream) {
 
 await report({
   async create() {
-    return answered(await chat.create(plain));
+    return summarize(await chat.create(plain));
   },
 
   async stream() {
@@ -47,32 +47,32 @@ await report({
 
   async streamHelper() {
     const stream = chat.stream({ ...plain, stream_options: { include_usage: true } });
-    return answered(await stream.finalChatCompletion());
+    return summarize(await stream.finalChatCompletion());
   },
 
   async rawResponse() {
     const { data, response, request_id } = await chat.create(plain).withResponse();
     const sameId = request_id === response.headers.get("x-request-id");
-    return { ...answered(data), status: response.status, sameId, id: request_id.slice(0, 4) };
+    return { ...summarize(data), status: response.status, sameId, id: request_id.slice(0, 4) };
   },
 
   async models() {
     const ids = [];
-    for await (const one of client.models.list()) ids.push(one.id);
+    for await (const listed of client.models.list()) ids.push(listed.id);
     return { ids, retrieved: (await client.models.retrieve(model)).id };
   },
 
-  unknownModel: () => errorOf({ model: "gpt-4" }),
+  unknownModel: () => catchError({ model: "gpt-4" }),
 
-  invalidTemperature: () => errorOf({ temperature: 2.5 }),
+  invalidTemperature: () => catchError({ temperature: 2.5 }),
 
-  async leaves() {
+  async disconnect() {
     const stream = await chat.create({ ...plain, ...long, max_tokens: 500, stream: true });
     for await (const _ of stream) break;
     return { aborted: stream.controller.signal.aborted };
   },
 
-  async isCutOff() {
-    return readUntilItFails(await chat.create({ ...plain, stream: true }));
+  async streamCutOff() {
+    return readUntilError(await chat.create({ ...plain, stream: true }));
   },
 });

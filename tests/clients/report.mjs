@@ -1,4 +1,4 @@
-// The command line of the programs in this folder: `node PROGRAM BASE_URL MODEL [CHECK...]`.
+// Command line of the programs in this folder: `node PROGRAM BASE_URL MODEL [CHECK...]`.
 
 export const [baseURL, model, ...chosen] = process.argv.slice(2);
 
@@ -10,15 +10,15 @@ export const longQuestion = {
   messages: [{ role: "user", content: "Tell me a long story about the sea." }],
 };
 
-/** Runs the chosen checks, or all, and prints a line of JSON with each one's result. */
+/** Runs the chosen checks, or all of them, and prints each result as a line of JSON. */
 export async function report(checks) {
   for (const check of chosen.length ? chosen : Object.keys(checks)) {
-    console.log(JSON.stringify({ check, result: await resultOf(checks[check]) }));
+    console.log(JSON.stringify({ check, result: await runCheck(checks[check]) }));
   }
 }
 
-/** What the check returns; what it throws is its result too, so that the others still run. */
-async function resultOf(check) {
+/** Returns the check's result or its error, so that the other checks still run. */
+async function runCheck(check) {
   try {
     return await check();
   } catch (error) {
@@ -26,12 +26,12 @@ async function resultOf(check) {
   }
 }
 
-/** The error that the promise is rejected with. */
-export async function failure(promise) {
+/** Returns the error with which the promise is rejected. */
+export async function rejection(promise) {
   try {
     await promise;
   } catch (error) {
     return error;
   }
-  throw new Error("this should have failed");
+  throw new Error("the promise was not rejected");
 }

@@ -3,7 +3,7 @@
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { Output, generateText, isStepCount, streamText, tool } from "ai";
 
-import { baseURL, model, question as aboutFrance, report } from "./report.mjs";
+import { baseURL, model, question as capitalQuestion, report } from "./report.mjs";
 import { capital, description, name, parameters, question, weather } from "./weather.mjs";
 
 const maxgate = createOpenAICompatible({
@@ -14,54 +14,54 @@ const maxgate = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const settings = { model: maxgate(model), temperature: 0, maxOutputTokens: 60, maxRetries: 0 };
-const aboutCapital = {
+const capitalRequest = {
   ...settings,
-  ...aboutFrance,
+  ...capitalQuestion,
   output: Output.object({ schema: capital, name: "capital" }),
 };
 
-/** Two steps: the tool has to be called, then its result is talked about. */
-function withWeather() {
-  const { asked, lookUp } = weather();
+/** Two steps: the first must call the tool, the second must not. */
+function weatherRequest() {
+  const { received, lookUp } = weather();
   const getWeather = tool({ description, inputSchema: parameters, execute: lookUp });
   const toolChoice = { type: "tool", toolName: name };
   const prepareStep = ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? toolChoice : "none" });
   const stopWhen = isStepCount(2);
   return [
     { ...settings, ...question, tools: { [name]: getWeather }, prepareStep, stopWhen },
-    asked,
+    received,
   ];
 }
 
-const roundTrip = ([first, second, ...more], asked) => ({
+const roundTrip = ([first, second, ...more], received) => ({
   finish_reason: first.finishReason,
   content: first.text,
   calls: first.toolCalls.map(({ toolCallId, toolName }) => [toolCallId.slice(0, 5), toolName]),
-  asked,
-  answered: second.text !== "" && second.toolCalls.length === 0,
+  received,
+  hasFinalMessage: second.text !== "" && second.toolCalls.length === 0,
   more,
 });
 
 await report({
   async tool() {
-    const [request, asked] = withWeather();
-    return roundTrip((await generateText(request)).steps, asked);
+    const [request, received] = weatherRequest();
+    return roundTrip((await generateText(request)).steps, received);
   },
 
   async toolStreamed() {
-    const [request, asked] = withWeather();
+    const [request, received] = weatherRequest();
     const stream = streamText(request);
     await stream.consumeStream();
-    return roundTrip(await stream.steps, asked);
+    return roundTrip(await stream.steps, received);
   },
 
   async object() {
-    const { output, finishReason } = await generateText(aboutCapital);
+    const { output, finishReason } = await generateText(capitalRequest);
     return { finish_reason: finishReason, fields: Object.keys(output), city: output.city };
   },
 
   async objectStreamed() {
-    const stream = streamText(aboutCapital);
+    const stream = streamText(capitalRequest);
     await stream.consumeStream();
     const [output, finishReason] = [await stream.output, await stream.finishReason];
     return { finish_reason: finishReason, fields: Object.keys(output), city: output.city };

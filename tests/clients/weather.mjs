@@ -1,4 +1,4 @@
-// One tool, its result, and what is asked: the same for all clients.
+// One tool, its result and the question: the same for all clients.
 
 import { z } from "zod";
 
@@ -10,12 +10,12 @@ export const description = "The weather in a city";
 export const parameters = z.object({ city: z.string() });
 export const capital = z.object({ country: z.string(), city: z.string() });
 
-/** The tool; `asked` are the arguments that it was called with. */
+/** The tool; `received` collects the arguments of its calls. */
 export function weather() {
-  const asked = [];
-  const lookUp = (given) => {
-    asked.push(given);
+  const received = [];
+  const lookUp = (input) => {
+    received.push(input);
     return { sky: "clear", celsius: 21 };
   };
-  return { asked, lookUp };
+  return { received, lookUp };
 }

@@ -1,4 +1,4 @@
-"""The contract of every embedding layer: end as the inner call ends, with no call left running."""
+"""The contract of every embedding layer: it ends as its inner calls end, and none is left."""
 
 import asyncio
 from array import array
@@ -25,15 +25,15 @@ ONE_BY_ONE = UpstreamSettings(embedding_batch_size=1, embedding_concurrency=1)
 
 
 class IdsFormat:
-    """Accepts inputs that are token ids already."""
+    """A format that accepts token ids unchanged."""
 
     def check(self, ids: Sequence[int], index: int) -> TokenIds:
-        """Return the ids as they are."""
+        """Return the ids unchanged."""
         return TokenIds.of(list(ids))
 
 
-def ids_format(_: object) -> Any:
-    """The format of every model."""
+def find_format(_: object) -> Any:
+    """Return the same format for every model."""
     return IdsFormat()
 
 
@@ -53,10 +53,10 @@ class Case(NamedTuple):
     tokens: int = sum(LENGTHS)
 
 
-LAYERS = embedding_layers(find_format=ids_format, upstream=ONE_BY_ONE)
+LAYERS = embedding_layers(find_format=find_format, upstream=ONE_BY_ONE)
 CASES = {
     "telemetry": Case(EmbeddingTelemetryLayer),
-    "prompts": Case(partial(EmbeddingPromptLayer, find_format=ids_format)),
+    "prompts": Case(partial(EmbeddingPromptLayer, find_format=find_format)),
     "one batch": Case(partial(BatchingLayer, settings=UpstreamSettings(embedding_batch_size=8))),
     "a batch for each input": Case(partial(BatchingLayer, settings=ONE_BY_ONE), calls=3, tokens=0),
     "whole pipeline": Case(partial(build_embedding_pipeline, LAYERS), calls=3),
@@ -69,15 +69,15 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_every_layer_has_a_case() -> None:
-    """A layer added to the pipeline has to be added to this suite."""
+def test_all_layers() -> None:
+    """A layer added to the pipeline must be added to this suite."""
     inner = FakeEmbedder()
     built = {type(layer(inner)) for layer in LAYERS}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 
 async def test_finish(case: Case) -> None:
-    """The vectors come back in the order of the inputs."""
+    """The vectors are returned in the order of the inputs."""
     inner = FakeEmbedder()
     response = await case.layer(inner).embed(embedding_request())
     assert response == Embeddings(VECTORS, case.tokens)
@@ -97,7 +97,7 @@ async def test_cancellation(case: Case) -> None:
     """Cancelling the caller cancels the inner call."""
     inner = FakeEmbedder(hang=True)
     task = asyncio.create_task(case.layer(inner).embed(embedding_request()))
-    await inner.one_runs.wait()
+    await inner.first_started.wait()
     task.cancel()
     await asyncio.wait([task])
     assert (task.cancelled(), inner.cancelled, inner.ended, inner.running) == (True, 1, 1, 0)

@@ -1,4 +1,4 @@
-"""`langchain-openai` against the whole gateway in front of a fake MAX."""
+"""LangChain with the whole gateway in front of a fake MAX."""
 
 import asyncio
 from contextlib import aclosing
@@ -9,17 +9,17 @@ from langchain_core.messages import AIMessageChunk
 
 from tests.clients.langchain_model import chat_model
 from tests.fakes.gateway import Gateway, StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 
-TEXT = "".join(ANSWER)
+TEXT = "".join(OUTPUT_TOKENS)
 
 
 async def test_ainvoke(gateway: Gateway) -> None:
-    """Content, finish reason and usage arrive."""
+    """A message has its content, finish reason and usage."""
     async with chat_model(gateway.url) as model:
-        answer = await model.ainvoke("Hello")
-    assert (answer.content, answer.response_metadata["finish_reason"]) == (TEXT, "stop")
-    assert answer.usage_metadata == {
+        message = await model.ainvoke("Hello")
+    assert (message.content, message.response_metadata["finish_reason"]) == (TEXT, "stop")
+    assert message.usage_metadata == {
         "input_tokens": 37,
         "output_tokens": 8,
         "total_tokens": 45,
@@ -29,14 +29,14 @@ async def test_ainvoke(gateway: Gateway) -> None:
 
 
 async def test_invoke(gateway: Gateway) -> None:
-    """The synchronous client works."""
+    """The synchronous client gets the same content."""
     async with chat_model(gateway.url) as model:
-        answer = await asyncio.to_thread(model.invoke, "Hello")
-    assert answer.content == TEXT
+        message = await asyncio.to_thread(model.invoke, "Hello")
+    assert message.content == TEXT
 
 
 async def test_astream(gateway: Gateway) -> None:
-    """Streamed pieces add up to the response, with usage."""
+    """Streamed pieces add up to the message, with usage."""
     async with chat_model(gateway.url, stream_usage=True) as model:
         pieces = [piece async for piece in model.astream("Hello")]
     whole = sum(pieces[1:], pieces[0])

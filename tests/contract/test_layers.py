@@ -1,4 +1,4 @@
-"""The contract of every layer: end as the wrapped stream ends, and release all of it at once."""
+"""The contract of every layer: it ends as its inner stream ends, and closes it at once."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -37,16 +37,16 @@ RETRY = replace(served_model(), structured_output="retry")
 
 
 class Case(NamedTuple):
-    """A layer and a request that it takes part in.
+    """A layer and a request that it handles.
 
-    `passed` is the whole output for the inner chunks FIRST and LAST, `before_failure` the output if
-    the inner stream fails after FIRST, `streams` the number of inner streams.
+    `output` is the whole output for the inner chunks FIRST and LAST, `output_before_failure` the
+    output if the inner stream fails after FIRST. `streams` is the number of inner streams.
     """
 
     layer: Callable[[Backend], Backend]
     request: GenerationRequest
-    passed: Sequence[Chunk] = (FIRST, LAST)
-    before_failure: Sequence[Chunk] = (FIRST,)
+    output: Sequence[Chunk] = (FIRST, LAST)
+    output_before_failure: Sequence[Chunk] = (FIRST,)
     streams: int = 1
 
 
@@ -67,14 +67,14 @@ CASES = {
     ),
     "strict tools": Case(tool_calling, STRICT),
     "strict tools, not streamed": Case(
-        tool_calling, STRICT._replace(stream=False), before_failure=()
+        tool_calling, STRICT._replace(stream=False), output_before_failure=()
     ),
     "forced tool": Case(tool_calling, FORCED._replace(model=GRAMMAR)),
     "tool parser": Case(tool_parser, STRICT),
     "tool parser without tools": Case(tool_parser, PLAIN),
     "structured output by grammar": Case(StructuredOutputLayer, JSON._replace(model=GRAMMAR)),
     "structured output by retry": Case(
-        StructuredOutputLayer, JSON._replace(model=RETRY), [WHOLE], before_failure=()
+        StructuredOutputLayer, JSON._replace(model=RETRY), [WHOLE], output_before_failure=()
     ),
     "prompts": Case(prompts, PLAIN),
     "prompts with stop strings": Case(prompts, generation_request(stream=True, stop=("never",))),
@@ -88,8 +88,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def test_every_layer_has_a_case() -> None:
-    """A layer added to the pipeline has to be added to this suite."""
+def test_all_layers() -> None:
+    """A layer added to the pipeline must be added to this suite."""
     inner = FakeBackend([])
     built = {type(layer(inner)) for layer in layers(clock=FakeClock(), formats={})}
     assert built == {type(case.layer(inner)) for case in CASES.values()}
@@ -98,8 +98,8 @@ def test_every_layer_has_a_case() -> None:
 @pytest.mark.parametrize(
     "layer", [FanOutLayer, tool_calling, StructuredOutputLayer, tool_parser, prompts]
 )
-async def test_nothing_to_do(layer: Callable[[Backend], Backend]) -> None:
-    """A layer that takes no part in a request returns the inner stream, at no cost per chunk."""
+async def test_pass_through(layer: Callable[[Backend], Backend]) -> None:
+    """A layer with nothing to do returns the inner stream itself, at no cost per chunk."""
     stream = FakeBackend([]).stream(PLAIN)
 
     class FixedStream(Backend):
@@ -115,22 +115,22 @@ async def test_finish(case: Case) -> None:
     """The inner stream is closed by the time the last chunk has been read."""
     inner = FakeBackend([FIRST, LAST])
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
-        passed = [chunk async for chunk in chunks]
+        output = [chunk async for chunk in chunks]
         assert inner.ended == case.streams
-    assert sorted(passed, key=lambda chunk: chunk.choice) == list(case.passed)
+    assert sorted(output, key=lambda chunk: chunk.choice) == list(case.output)
     assert inner.ended == case.streams
 
 
 async def test_failure(case: Case) -> None:
     """The inner error is raised after the chunks before it, with the inner stream closed."""
     inner = FakeBackend([FIRST, UpstreamError("gone")])
-    passed = []
+    output = []
     async with aclosing(case.layer(inner).stream(case.request)) as chunks:
         with pytest.raises(UpstreamError, match="gone"):
             async for chunk in chunks:
-                passed.append(chunk)  # noqa: PERF401  # a comprehension would lose them
+                output.append(chunk)  # noqa: PERF401  # a comprehension would lose them
         assert inner.ended == case.streams
-    assert sorted(passed, key=lambda chunk: chunk.choice) == list(case.before_failure)
+    assert sorted(output, key=lambda chunk: chunk.choice) == list(case.output_before_failure)
     assert inner.ended == case.streams
 
 

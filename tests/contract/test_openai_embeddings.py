@@ -1,4 +1,4 @@
-"""Embeddings with the official Python client against a fake MAX."""
+"""OpenAI's Python client creates embeddings with the gateway in front of a fake MAX."""
 
 import asyncio
 import base64
@@ -7,44 +7,47 @@ from array import array
 import openai
 import pytest
 
+from tests.clients.openai_client import create_client
 from tests.fakes.gateway import EMBEDDING_MODEL, Gateway
 
 
 @pytest.fixture
 def client(embedding_gateway: Gateway) -> openai.AsyncOpenAI:
     """The SDK without retries; the test closes it."""
-    return openai.AsyncOpenAI(base_url=embedding_gateway.url + "/v1", api_key="none", max_retries=0)
+    return create_client(embedding_gateway.url)
 
 
 async def test_create(client: openai.AsyncOpenAI, embedding_gateway: Gateway) -> None:
     """The SDK requests and decodes base64 unless a format is given."""
     async with client:
-        answer = await client.embeddings.create(model=EMBEDDING_MODEL, input=["hello", "world"])
+        vectors = await client.embeddings.create(model=EMBEDDING_MODEL, input=["hello", "world"])
         numbers = await client.embeddings.create(
             model=EMBEDDING_MODEL, input=["hello", "world"], encoding_format="float"
         )
         text = await client.embeddings.create(
             model=EMBEDDING_MODEL, input="hello", encoding_format="base64"
         )
-    assert [entry.index for entry in answer.data] == [0, 1]
-    assert answer.data == numbers.data
+    assert [entry.index for entry in vectors.data] == [0, 1]
+    assert vectors.data == numbers.data
     encoded = text.data[0].embedding
     assert isinstance(encoded, str)
-    assert array("f", base64.b64decode(encoded)).tolist() == answer.data[0].embedding
-    assert (answer.model, answer.usage.total_tokens) == (EMBEDDING_MODEL, 6)
+    assert array("f", base64.b64decode(encoded)).tolist() == vectors.data[0].embedding
+    assert (vectors.model, vectors.usage.total_tokens) == (EMBEDDING_MODEL, 6)
     assert len(embedding_gateway.engine.requests) == 3
 
 
 async def test_synchronous_client(embedding_gateway: Gateway) -> None:
     """Texts, token ids and token arrays give the same vector."""
 
-    def ask() -> list[list[float]]:
+    def create_all() -> list[list[float]]:
         with openai.OpenAI(base_url=embedding_gateway.url + "/v1", api_key="none") as client:
             given = ("hello", [7592], [[7592]])
-            answers = [client.embeddings.create(model=EMBEDDING_MODEL, input=one) for one in given]
-        return [answer.data[0].embedding for answer in answers]
+            responses = [
+                client.embeddings.create(model=EMBEDDING_MODEL, input=one) for one in given
+            ]
+        return [vectors.data[0].embedding for vectors in responses]
 
-    text, ids, arrays = await asyncio.to_thread(ask)
+    text, ids, arrays = await asyncio.to_thread(create_all)
     assert text == ids == arrays
 
 

@@ -1,4 +1,4 @@
-"""The official Python client against the whole gateway in front of a fake MAX."""
+"""OpenAI's Python client with the whole gateway in front of a fake MAX."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,33 +6,36 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
+from tests.clients.openai_client import create_client
 from tests.fakes.gateway import Gateway, StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 
 HELLO = [{"role": "user", "content": "Hello"}]
-TEXT = "".join(ANSWER)
+TEXT = "".join(OUTPUT_TOKENS)
 
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=gateway.url + "/v1", api_key="none", max_retries=0
-    ) as client:
+    """The client, without retries."""
+    async with create_client(gateway.url) as client:
         yield client
 
 
 async def test_create(client: openai.AsyncOpenAI) -> None:
-    """Content, finish reason, usage and request id arrive."""
-    answer = await client.chat.completions.create(model="smollm2", messages=HELLO)
-    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (TEXT, "stop")
-    assert answer.usage is not None
-    assert answer.usage.total_tokens == 45
-    assert answer._request_id is not None
-    assert answer._request_id.startswith("req_")
+    """A completion has its content, finish reason, usage and request id."""
+    completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
+    assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == (
+        TEXT,
+        "stop",
+    )
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == 45
+    assert completion._request_id is not None
+    assert completion._request_id.startswith("req_")
 
 
 async def test_stream(client: openai.AsyncOpenAI) -> None:
-    """A stream ends with usage if asked to."""
+    """A stream ends with usage if requested."""
     stream = await client.chat.completions.create(
         model="smollm2",
         messages=HELLO,
@@ -54,14 +57,14 @@ async def test_stream_helper(client: openai.AsyncOpenAI) -> None:
 async def test_synchronous_client(gateway: Gateway) -> None:
     """The synchronous client works, streamed or not."""
 
-    def ask() -> tuple[str | None, str]:
+    def create_both() -> tuple[str | None, str]:
         with openai.OpenAI(base_url=gateway.url + "/v1", api_key="none") as client:
             whole = client.chat.completions.create(model="smollm2", messages=HELLO)
             stream = client.chat.completions.create(model="smollm2", messages=HELLO, stream=True)
             pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
         return whole.choices[0].message.content, "".join(pieces)
 
-    assert await asyncio.to_thread(ask) == (TEXT, TEXT)
+    assert await asyncio.to_thread(create_both) == (TEXT, TEXT)
 
 
 async def test_models(client: openai.AsyncOpenAI) -> None:
@@ -96,8 +99,8 @@ async def test_retry(
         start_gateway(engine) as gateway,
         openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key="none") as client,
     ):
-        answer = await client.chat.completions.create(model="smollm2", messages=HELLO)
-    assert answer.choices[0].message.content == TEXT
+        completion = await client.chat.completions.create(model="smollm2", messages=HELLO)
+    assert completion.choices[0].message.content == TEXT
     assert len(engine.requests) == 2
 
 

@@ -1,7 +1,7 @@
 """One real gateway for all tests with an engine.
 
-It starts when the tests are known, so that MAX is loaded while those before run, and is killed
-after the last test that needs it.
+It starts right after collection, so that MAX loads while earlier tests run, and is killed after the
+last test that needs it.
 """
 
 from pathlib import Path
@@ -14,19 +14,19 @@ _GATEWAY = pytest.StashKey[RealGateway]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """See pytest."""
+    """Start the gateway if a selected test needs it."""
     if any(map(_needs_engine, session.items)) and not session.config.option.collectonly:
-        session.stash[_GATEWAY] = RealGateway.started()
+        session.stash[_GATEWAY] = RealGateway.start()
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """See pytest."""
+    """Kill the gateway after the last test that needs it."""
     if nextitem is None or not _needs_engine(nextitem):
         item.session.stash[_GATEWAY].kill()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """See pytest; a run may end before the last test."""
+    """Kill the gateway if the run ends before the last test."""
     if _GATEWAY in session.stash:
         session.stash[_GATEWAY].kill()
 
@@ -35,7 +35,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def real_gateway(
     request: pytest.FixtureRequest, small_model: Path, embedding_model: Path
 ) -> RealGateway:
-    """Up and ready."""
+    """The gateway, once both engines are healthy."""
     assert small_model.is_dir()
     assert embedding_model.is_dir()
     gateway: RealGateway = request.session.stash[_GATEWAY]

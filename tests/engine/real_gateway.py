@@ -1,4 +1,4 @@
-"""A gateway with the real MAX behind it, once for chat and once for embeddings, on the CPU."""
+"""A gateway that runs MAX on the CPU twice: for chat and for embeddings."""
 
 import asyncio
 import os
@@ -18,14 +18,14 @@ from tests.conftest import ROOT
 from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
 from tests.fakes.processes import free_port, free_port_before_another
 
-_START_SECONDS = 600
+_START_TIMEOUT = 600
 _PAUSE = threading.Event()
-_BATCHES = "maxserve_batch_execution_time_milliseconds_count"
+_BATCH_COUNTER = "maxserve_batch_execution_time_milliseconds_count"
 
 
 @dataclass(frozen=True)
 class RealGateway:
-    """A gateway that starts two MAX, and all addresses."""
+    """A gateway process that starts two engines, and their addresses."""
 
     url: str
     engine_url: str
@@ -34,8 +34,8 @@ class RealGateway:
     process: "subprocess.Popen[bytes]"
 
     @classmethod
-    def started(cls) -> "RealGateway":
-        """On its way up."""
+    def start(cls) -> "RealGateway":
+        """Start the process without waiting for it."""
         port = free_port()
         engine_port, embedding_port = free_port_before_another(), free_port_before_another()
         engines = [
@@ -60,44 +60,44 @@ class RealGateway:
         )
 
     def wait_until_ready(self) -> None:
-        """Return once both MAX answer."""
+        """Return once both engines are healthy."""
         clock = SystemClock()
-        deadline = clock.monotonic() + _START_SECONDS
+        deadline = clock.monotonic() + _START_TIMEOUT
         with httpx.Client(base_url=self.url, timeout=5) as client:
             while clock.monotonic() < deadline:
-                assert self.process.poll() is None, "the gateway has ended"
+                assert self.process.poll() is None, "the gateway exited"
                 try:
                     if client.get("/health").json()["status"] == "healthy":
                         return
                 except httpx.HTTPError:
                     pass
                 _PAUSE.wait(0.2)
-        raise AssertionError(f"MAX was not ready within {_START_SECONDS} s")
+        raise AssertionError(f"MAX was not ready within {_START_TIMEOUT} s")
 
     def kill(self) -> None:
-        """Kill the gateway, after which nothing may be left running; no more than once."""
+        """Kill the gateway, and fail if an engine survives it; does nothing the second time."""
         if self.process.returncode is not None:
             return
         started = psutil.Process(self.process.pid).children(recursive=True)
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
         _, left = psutil.wait_procs(started, timeout=30)
-        for one in left:
-            one.kill()
-        assert left == [], "MAX went on running after its gateway was killed"
+        for child in left:
+            child.kill()
+        assert left == [], "MAX is still running after its gateway was killed"
 
-    async def rests(self) -> bool:
-        """Whether MAX computed no batch for half a second, which is many batches long.
+    async def is_idle(self) -> bool:
+        """Whether MAX computed no batch for half a second, which is many times a batch.
 
-        Its gauges do not tell: they show nothing while it goes on for clients that have left.
+        MAX has no gauge for this: its gauges are zero while it computes for disconnected clients.
         """
-        before = await self._batches()
+        before = await self._read_batch_counts()
         await asyncio.sleep(0.5)
-        return before == await self._batches()
+        return before == await self._read_batch_counts()
 
-    async def _batches(self) -> list[str]:
+    async def _read_batch_counts(self) -> list[str]:
         async with httpx.AsyncClient() as client:
             text = (await client.get(self.metrics_url)).text
-        found = re.findall(rf"^{_BATCHES}\S* (\S+)", text, re.MULTILINE)
+        found = re.findall(rf"^{_BATCH_COUNTER}\S* (\S+)", text, re.MULTILINE)
         assert found, text
         return found

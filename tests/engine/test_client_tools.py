@@ -1,6 +1,6 @@
 """Tools and structured output with real clients on the real engine.
 
-The small model hardly ever calls a tool by itself, so that the tool is named.
+The small model rarely calls a tool by itself, so every test names the tool.
 """
 
 import json
@@ -13,7 +13,8 @@ from langchain_core.tools import tool
 from pydantic import AfterValidator, BaseModel
 
 from tests.clients.langchain_model import chat_model
-from tests.clients.programs import results_of
+from tests.clients.openai_client import create_client
+from tests.clients.programs import run_program
 from tests.engine.real_gateway import RealGateway
 
 pytestmark = pytest.mark.engine
@@ -33,7 +34,7 @@ class GetWeather(BaseModel):
 class Capital(BaseModel):
     """A country's capital."""
 
-    # The small model shouts now and then; that is not the gateway's.
+    # The small model sometimes writes in capital letters.
     country: Annotated[str, AfterValidator(str.title)]
     city: str
 
@@ -48,12 +49,8 @@ TOOLS = [openai.pydantic_function_tool(GetWeather, name="get_weather")]
 FORCED = {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "get_weather"}}}
 
 
-def client_of(gateway: RealGateway) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key="none", max_retries=0)
-
-
 async def round_trip(client: openai.AsyncOpenAI, choice: Any) -> dict[str, Any]:
-    """Give the tool's result back under its call's id, and read the final answer."""
+    """Return the tool's result under the id of its call, and read the final message."""
     (call,) = choice.message.tool_calls
     result = {"role": "tool", "tool_call_id": call.id, "content": '{"sky": "clear"}'}
     messages = [*WEATHER, choice.message, result]
@@ -65,7 +62,7 @@ async def round_trip(client: openai.AsyncOpenAI, choice: Any) -> dict[str, Any]:
         "content": choice.message.content,
         "call": (call.id[:5], call.type, call.function.name),
         "arguments": json.loads(call.function.arguments),
-        "answered": bool(last.choices[0].message.content)
+        "has_final_message": bool(last.choices[0].message.content)
         and not last.choices[0].message.tool_calls,
     }
 
@@ -75,19 +72,21 @@ ROUND_TRIP = {
     "content": None,
     "call": ("call_", "function", "get_weather"),
     "arguments": CITY,
-    "answered": True,
+    "has_final_message": True,
 }
 
 
-async def test_openai_for_python_calls_a_tool(real_gateway: RealGateway) -> None:
-    async with client_of(real_gateway) as client:
+async def test_openai_tool_call(real_gateway: RealGateway) -> None:
+    """OpenAI's client calls a tool and continues with its result."""
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         created = await chat.create(messages=WEATHER, **FORCED, **PLAIN)
         assert await round_trip(client, created.choices[0]) == ROUND_TRIP
 
 
-async def test_openai_for_python_parses_a_call(real_gateway: RealGateway) -> None:
-    async with client_of(real_gateway) as client:
+async def test_openai_parsed_call(real_gateway: RealGateway) -> None:
+    """OpenAI's client parses the arguments of a call."""
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         parsed = (await chat.parse(messages=WEATHER, **FORCED, **PLAIN)).choices[0]
         assert parsed.message.tool_calls is not None
@@ -95,8 +94,9 @@ async def test_openai_for_python_parses_a_call(real_gateway: RealGateway) -> Non
         assert (called, await round_trip(client, parsed)) == (GetWeather(city="Paris"), ROUND_TRIP)
 
 
-async def test_openai_for_python_streams_a_call(real_gateway: RealGateway) -> None:
-    async with client_of(real_gateway) as client:
+async def test_openai_streamed_call(real_gateway: RealGateway) -> None:
+    """OpenAI's client streams a call and parses its arguments."""
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         async with chat.stream(messages=WEATHER, **FORCED, **PLAIN) as stream:
             done = [event async for event in stream if event.type.endswith("arguments.done")]
@@ -107,8 +107,9 @@ async def test_openai_for_python_streams_a_call(real_gateway: RealGateway) -> No
         assert await round_trip(client, streamed) == ROUND_TRIP
 
 
-async def test_openai_for_python_parses_an_answer(real_gateway: RealGateway) -> None:
-    async with client_of(real_gateway) as client:
+async def test_openai_parsed_output(real_gateway: RealGateway) -> None:
+    """OpenAI's client parses structured output, streamed or not."""
+    async with create_client(real_gateway.url) as client:
         chat = client.chat.completions
         whole = await chat.parse(messages=FRANCE, response_format=Capital, **PLAIN)
         async with chat.stream(messages=FRANCE, response_format=Capital, **PLAIN) as stream:
@@ -124,38 +125,41 @@ def get_weather(city: str) -> str:
     return f"clear in {city}"
 
 
-async def test_langchain_calls_a_tool(real_gateway: RealGateway) -> None:
+async def test_langchain_tool_call(real_gateway: RealGateway) -> None:
+    """LangChain calls a tool and continues with its result."""
     question = HumanMessage(str(WEATHER[0]["content"]))
     async with chat_model(real_gateway.url, **PLAIN) as model:
         forced = model.bind_tools([get_weather], tool_choice="get_weather")
         pieces = [piece async for piece in forced.astream([question])]
-        for answer in (await forced.ainvoke([question]), sum(pieces[1:], pieces[0])):
-            (call,) = answer.tool_calls
+        for message in (await forced.ainvoke([question]), sum(pieces[1:], pieces[0])):
+            (call,) = message.tool_calls
             assert (call["id"][:5], call["name"], call["args"]) == ("call_", "get_weather", CITY)
             result = await get_weather.ainvoke(call)
-            told = model.bind_tools([get_weather], tool_choice="none", max_tokens=5)
-            last = await told.ainvoke([question, answer, result])
+            unforced = model.bind_tools([get_weather], tool_choice="none", max_tokens=5)
+            last = await unforced.ainvoke([question, message, result])
             assert (bool(last.content), last.tool_calls) == (True, [])
 
 
-async def test_langchain_gives_structured_output(real_gateway: RealGateway) -> None:
+async def test_langchain_structured_output(real_gateway: RealGateway) -> None:
+    """LangChain gets structured output by schema and by call."""
     async with chat_model(real_gateway.url, **PLAIN) as model:
         by_schema = model.with_structured_output(Capital, method="json_schema")
         by_call = model.with_structured_output(City, method="function_calling")
-        answers = [await by_schema.ainvoke(FRANCE), await by_call.ainvoke(FRANCE)]
-    assert answers == [Capital(country="France", city="Paris"), City(city="Paris")]
+        outputs = [await by_schema.ainvoke(FRANCE), await by_call.ainvoke(FRANCE)]
+    assert outputs == [Capital(country="France", city="Paris"), City(city="Paris")]
 
 
-async def test_openai_for_node_calls_tools_and_parses(real_gateway: RealGateway) -> None:
+async def test_openai_node(real_gateway: RealGateway) -> None:
+    """OpenAI's Node client calls tools and parses structured output."""
     trip = {
         "finish_reason": "tool_calls",
         "content": None,
         "calls": [["call_", "function", "get_weather"]],
-        "asked": [CITY],
-        "answered": True,
+        "received": [CITY],
+        "hasFinalMessage": True,
     }
     parsed = {"finish_reason": "stop", "fields": ["country", "city"], **CITY}
-    assert await results_of("openai_tools.mjs", real_gateway.url) == {
+    assert await run_program("openai_tools.mjs", real_gateway.url) == {
         "tool": trip,
         "toolStreamed": {
             "id": "call_",
@@ -165,23 +169,24 @@ async def test_openai_for_node_calls_tools_and_parses(real_gateway: RealGateway)
             "arguments": CITY,
         },
         "toolStreamHelper": trip,
-        "runTools": {"asked": [CITY, CITY]},
+        "runTools": {"received": [CITY, CITY]},
         "parse": parsed,
         "parseStreamed": parsed,
     }
 
 
-async def test_the_vercel_ai_sdk_calls_tools_and_makes_objects(real_gateway: RealGateway) -> None:
+async def test_vercel(real_gateway: RealGateway) -> None:
+    """The Vercel AI SDK calls tools and generates objects."""
     trip = {
         "finish_reason": "tool-calls",
         "content": "",
         "calls": [["call_", "get_weather"]],
-        "asked": [CITY],
-        "answered": True,
+        "received": [CITY],
+        "hasFinalMessage": True,
         "more": [],
     }
     made = {"finish_reason": "stop", "fields": ["country", "city"], **CITY}
-    assert await results_of("vercel_tools.mjs", real_gateway.url) == {
+    assert await run_program("vercel_tools.mjs", real_gateway.url) == {
         "tool": trip,
         "toolStreamed": trip,
         "object": made,

@@ -1,4 +1,4 @@
-"""Completions, several answers, logprobs and JSON on the real engine."""
+"""Completions, several choices, logprobs and JSON on the real engine."""
 
 import json
 
@@ -16,12 +16,12 @@ PARIS = "The capital of France is"
 
 @pytest.fixture
 def client(real_gateway: RealGateway) -> openai.OpenAI:
+    """OpenAI's client, without retries."""
     return openai.OpenAI(base_url=real_gateway.url + "/v1", api_key="none", max_retries=0)
 
 
-def test_text_and_its_ids_are_continued_alike(
-    client: openai.OpenAI, small_tokenizer: PromptTokenizer
-) -> None:
+def test_text_and_token_ids(client: openai.OpenAI, small_tokenizer: PromptTokenizer) -> None:
+    """A text and its token ids get the same completion."""
     prompts = [PARIS, small_tokenizer.encode(PARIS).to_list()]
     texts = [
         client.completions.create(model=MODEL, prompt=prompt, temperature=0, max_tokens=6)
@@ -33,22 +33,24 @@ def test_text_and_its_ids_are_continued_alike(
     assert "Paris" in texts[0]
 
 
-def test_several_prompts_are_answered_in_order(client: openai.OpenAI) -> None:
-    answer = client.completions.create(
+def test_several_prompts(client: openai.OpenAI) -> None:
+    """Choices come in the order of the prompts, and usage is summed."""
+    completion = client.completions.create(
         model=MODEL, prompt=[PARIS, "2 + 2 ="], temperature=0, max_tokens=4, n=2, echo=True
     )
-    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
-    assert [choice.text.startswith(PARIS) for choice in answer.choices] == [
+    assert [choice.index for choice in completion.choices] == [0, 1, 2, 3]
+    assert [choice.text.startswith(PARIS) for choice in completion.choices] == [
         True,
         True,
         False,
         False,
     ]
-    assert answer.usage is not None
-    assert answer.usage.completion_tokens == 16
+    assert completion.usage is not None
+    assert completion.usage.completion_tokens == 16
 
 
-def test_log_probabilities_are_those_of_the_text(client: openai.OpenAI) -> None:
+def test_logprobs(client: openai.OpenAI) -> None:
+    """The tokens with log probabilities make up the text."""
     message: list[openai.types.chat.ChatCompletionMessageParam] = [
         {"role": "user", "content": "What is the capital of France?"}
     ]
@@ -61,13 +63,14 @@ def test_log_probabilities_are_those_of_the_text(client: openai.OpenAI) -> None:
     assert all(token.logprob <= 0 and len(token.top_logprobs) == 3 for token in tokens)
 
 
-def test_json_that_is_asked_for_fits_its_schema(client: openai.OpenAI) -> None:
+def test_json_output(client: openai.OpenAI) -> None:
+    """JSON output matches its schema."""
     schema = {
         "type": "object",
         "properties": {"city": {"type": "string"}, "country": {"type": "string"}},
         "required": ["city", "country"],
     }
-    answer = client.chat.completions.create(
+    completion = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "Name the capital of France and its country."}],
         temperature=0,
@@ -77,12 +80,14 @@ def test_json_that_is_asked_for_fits_its_schema(client: openai.OpenAI) -> None:
             "json_schema": {"name": "place", "schema": schema},
         },
     )
-    found = json.loads(answer.choices[0].message.content or "")
-    assert (found["city"], found.keys()) == ("Paris", {"city", "country"})
+    place = json.loads(completion.choices[0].message.content or "")
+    assert (place["city"], place.keys()) == ("Paris", {"city", "country"})
 
 
-def test_penalties_change_what_is_said(client: openai.OpenAI) -> None:
-    def say(penalty: float) -> str:
+def test_penalties(client: openai.OpenAI) -> None:
+    """A frequency penalty changes the output."""
+
+    def complete(penalty: float) -> str:
         return (
             client.completions.create(
                 model=MODEL,
@@ -95,4 +100,4 @@ def test_penalties_change_what_is_said(client: openai.OpenAI) -> None:
             .text
         )
 
-    assert say(0) != say(2)
+    assert complete(0) != complete(2)

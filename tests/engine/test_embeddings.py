@@ -1,4 +1,4 @@
-"""Embeddings on the real engine: the right vectors, exact counts, and a MAX that stays up."""
+"""Embeddings on the real engine: correct vectors, exact counts, and a MAX that stays up."""
 
 from pathlib import Path
 
@@ -19,61 +19,60 @@ TEXTS = [
     "The stock market fell today.",
     "Écris «bonjour».",
     "漢字 🙂 и кириллица",
-    "[SEP] is no token here",
+    "[SEP] is plain text here",
     "word " * 254,
 ]
 
 
 @pytest.fixture(scope="session")
 def minilm(embedding_model: Path) -> MiniLM:
-    """An implementation that shares nothing with MAX."""
+    """An implementation of the model that is independent of MAX."""
     return MiniLM(embedding_model)
 
 
-async def embed(real_gateway: RealGateway, given: object, **fields: object) -> np.ndarray:
-    """The vectors, by the SDK, in base64 unless a format is named."""
+async def embed(real_gateway: RealGateway, inputs: object, **fields: object) -> np.ndarray:
+    """Return the vectors through OpenAI's client, which requests base64 by default."""
     async with openai.AsyncOpenAI(base_url=real_gateway.url + "/v1", api_key="none") as client:
-        answer = await client.embeddings.create(model=MODEL, input=given, **fields)  # type: ignore[call-overload]
-    assert [entry.index for entry in answer.data] == list(range(len(answer.data)))
-    return np.array([entry.embedding for entry in answer.data])
+        response = await client.embeddings.create(model=MODEL, input=inputs, **fields)  # type: ignore[call-overload]
+    assert [entry.index for entry in response.data] == list(range(len(response.data)))
+    return np.array([entry.embedding for entry in response.data])
 
 
-async def test_the_vectors_are_those_of_an_independent_implementation(
-    real_gateway: RealGateway, minilm: MiniLM
-) -> None:
-    """In one call, filled up to the longest, and of length 1."""
-    plain = [text for text in TEXTS if "[SEP]" not in text]  # the oracle's tokenizer knows it
+async def test_vectors(real_gateway: RealGateway, minilm: MiniLM) -> None:
+    """A padded batch has the vectors of the reference implementation, with length 1."""
+    # The reference tokenizer turns "[SEP]" into a special token.
+    plain = [text for text in TEXTS if "[SEP]" not in text]
     vectors = await embed(real_gateway, plain)
     expected = np.array([minilm.embed(text) for text in plain])
     assert np.abs(vectors - expected).max() < 2e-6
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
 
 
-async def test_related_sentences_are_closer_than_unrelated_ones(real_gateway: RealGateway) -> None:
+async def test_similarity(real_gateway: RealGateway) -> None:
+    """Related sentences are closer than unrelated ones."""
     eating, meal, market = await embed(real_gateway, TEXTS[:3])
     assert eating @ meal > 0.5
     assert eating @ market < 0.1
     assert meal @ market < 0.1
 
 
-async def test_every_way_to_ask_gives_the_same(real_gateway: RealGateway, minilm: MiniLM) -> None:
-    """One by one or together, as text or as ids, in base64 (the SDK's own choice) or as numbers."""
+async def test_input_formats(real_gateway: RealGateway, minilm: MiniLM) -> None:
+    """Single or batched, text or ids, base64 or numbers: the vectors are the same."""
     texts = TEXTS[:4]
     ids = [minilm.tokens(text) for text in texts]
-    together = await embed(real_gateway, texts)
-    others = [
+    batched = await embed(real_gateway, texts)
+    variants = [
         np.concatenate([await embed(real_gateway, text) for text in texts]),
         await embed(real_gateway, texts, encoding_format="float"),
         await embed(real_gateway, ids),
         await embed(real_gateway, [one[1:-1] for one in ids]),
     ]
-    for other in others:
-        assert np.abs(together - other).max() < 2e-6
+    for vectors in variants:
+        assert np.abs(batched - vectors).max() < 2e-6
 
 
-async def test_usage_is_what_the_tokenizer_counts(
-    real_gateway: RealGateway, minilm: MiniLM
-) -> None:
+async def test_usage(real_gateway: RealGateway, minilm: MiniLM) -> None:
+    """Usage is the number of tokens, special tokens included."""
     texts = TEXTS[:5]
     async with openai.AsyncOpenAI(base_url=real_gateway.url + "/v1", api_key="none") as client:
         usage = (await client.embeddings.create(model=MODEL, input=texts)).usage
@@ -81,25 +80,26 @@ async def test_usage_is_what_the_tokenizer_counts(
     assert (usage.prompt_tokens, usage.total_tokens) == (counted, counted)
 
 
-async def test_many_inputs_keep_their_order(real_gateway: RealGateway) -> None:
+async def test_order(real_gateway: RealGateway) -> None:
+    """Vectors of many batches come in the order of the inputs."""
     texts = [f"{'the ' * (number % 5)}number {number}" for number in range(200)]
-    together = await embed(real_gateway, texts)
+    batched = await embed(real_gateway, texts)
     places = [0, 31, 32, 100, 199]
     some = await embed(real_gateway, [texts[place] for place in places])
-    assert np.abs(together[places] - some).max() < 2e-6
+    assert np.abs(batched[places] - some).max() < 2e-6
 
 
 @pytest.mark.parametrize("given", [[30522], [-1], [2**62], [0], "word " * 255, "", []])
-async def test_max_outlives_what_is_wrong(real_gateway: RealGateway, given: object) -> None:
-    """An id outside of its vocabulary would end it."""
+async def test_invalid_input(real_gateway: RealGateway, given: object) -> None:
+    """Invalid input does not reach MAX, which an unknown token id would crash."""
     async with httpx.AsyncClient(base_url=real_gateway.url, timeout=60) as client:
-        refused = await client.post("/v1/embeddings", json={"input": given})
-        answered = await client.post("/v1/embeddings", json={"input": "hello"})
-    assert (refused.status_code, answered.status_code) == (400, 200)
+        rejected = await client.post("/v1/embeddings", json={"input": given})
+        accepted = await client.post("/v1/embeddings", json={"input": "hello"})
+    assert (rejected.status_code, accepted.status_code) == (400, 200)
 
 
-async def test_requests_go_to_the_engine_that_serves_the_model(real_gateway: RealGateway) -> None:
-    """Left out, `model` is the one for the task."""
+async def test_default_models(real_gateway: RealGateway) -> None:
+    """Without `model`, each task goes to the engine that serves it."""
     async with httpx.AsyncClient(base_url=real_gateway.url, timeout=60) as client:
         health = (await client.get("/health")).json()
         embedded = (await client.post("/v1/embeddings", json={"input": "hello"})).json()

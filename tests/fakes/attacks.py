@@ -1,4 +1,4 @@
-"""The attack cases of tests/data/attacks.yaml, as bytes to be sent."""
+"""The attack cases of tests/data/attacks.yaml, as bytes of requests."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,23 @@ import yaml
 FILE = Path(__file__).parents[1] / "data" / "attacks.yaml"
 KEY = "canary-key"
 PROMPT = "canary-prompt"
-_SENT_AS = {"fields", "json", "every_field", "raw", "raw_fields", "path", "wire", "schema", "image"}
+_REQUEST_KEYS = {
+    "fields",
+    "json",
+    "every_field",
+    "raw",
+    "raw_fields",
+    "path",
+    "wire",
+    "schema",
+    "image",
+}
 _JSON = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True)
-class Sent:
-    """One request: `head` and `body` are what goes over the connection."""
+class AttackRequest:
+    """One request; `head` and `body` are sent over the connection."""
 
     name: str
     head: bytes
@@ -26,8 +36,8 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Try:
-    """One thing to be sent, in one or more requests, and what has to come back."""
+class Attempt:
+    """One or more requests and the expected response."""
 
     spec: Mapping[str, Any]
     routes: Mapping[str, Any]
@@ -36,25 +46,27 @@ class Try:
     def __post_init__(self) -> None:
         status = self.spec["status"]
         object.__setattr__(self, "statuses", status if isinstance(status, list) else [status])
-        assert len(_SENT_AS & self.spec.keys()) == 1, self.spec.keys()
+        assert len(_REQUEST_KEYS & self.spec.keys()) == 1, self.spec.keys()
 
-    def requests(self, fields: Mapping[str, list[str]]) -> Iterator[Sent]:
-        """All of them; `fields` are those that each route knows."""
+    def requests(self, fields: Mapping[str, list[str]]) -> Iterator[AttackRequest]:
+        """Yield the requests; `fields` are the fields of each route."""
         spec = self.spec
         if "wire" in spec:
-            yield Sent(repr(spec["wire"][:60]), spec["wire"].encode("latin-1"))
+            yield AttackRequest(repr(spec["wire"][:60]), spec["wire"].encode("latin-1"))
         elif "path" in spec:
             method = spec.get("method", "GET")
-            yield self._sent(f"{method} {spec['path'][:60]}", method, spec["path"], b"")
+            yield self._build_request(f"{method} {spec['path'][:60]}", method, spec["path"], b"")
         else:
             for route in spec.get("to", self.routes):
-                for name, body in self._bodies(self.routes[route], fields[route]):
+                for name, body in self._build_bodies(self.routes[route], fields[route]):
                     for number in range(spec.get("times", 1)):
-                        content = _as_bytes(body).replace(b"%n%", b"%d" % number)
+                        content = _encode(body).replace(b"%n%", b"%d" % number)
                         path = self.routes[route]["path"]
-                        yield self._sent(f"{route} {name}", "POST", path, content)
+                        yield self._build_request(f"{route} {name}", "POST", path, content)
 
-    def _bodies(self, route: Mapping[str, Any], names: list[str]) -> Iterator[tuple[str, Any]]:
+    def _build_bodies(
+        self, route: Mapping[str, Any], names: list[str]
+    ) -> Iterator[tuple[str, Any]]:
         spec, base = self.spec, route["body"]
         if "raw" in spec:
             yield "", spec["raw"]
@@ -62,14 +74,14 @@ class Try:
             yield "", f"{json.dumps(base)[:-1]},{spec['raw_fields']}}}"
         elif "every_field" in spec:
             for name in sorted(set(names) & set(spec.get("in", names))):
-                yield name, _with(base, {name: spec["every_field"]})
+                yield name, _add_json_fields(base, {name: spec["every_field"]})
         elif "json" in spec:
-            yield " ".join(spec["json"]), _with(base, spec["json"])
+            yield " ".join(spec["json"]), _add_json_fields(base, spec["json"])
         else:
-            given = _fields(spec)
-            yield " ".join(given)[:60], json.dumps({**base, **given})
+            fields = _build_fields(spec)
+            yield " ".join(fields)[:60], json.dumps({**base, **fields})
 
-    def _sent(self, name: str, method: str, path: str, body: bytes) -> Sent:
+    def _build_request(self, name: str, method: str, path: str, body: bytes) -> AttackRequest:
         headers = {"host": "gateway", **_JSON, **self.spec.get("headers", {})}
         if self.spec.get("chunked"):
             headers["transfer-encoding"] = "chunked"
@@ -78,10 +90,10 @@ class Try:
         elif method != "GET":
             headers["content-length"] = str(len(body))
         lines = [f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
-        return Sent(name, "\r\n".join([*lines, "", ""]).encode(), body)
+        return AttackRequest(name, "\r\n".join([*lines, "", ""]).encode(), body)
 
 
-def _fields(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _build_fields(spec: Mapping[str, Any]) -> dict[str, Any]:
     if "schema" in spec:
         shape = {"name": "shape", "schema": spec["schema"]}
         return {"response_format": {"type": "json_schema", "json_schema": shape}}
@@ -92,12 +104,12 @@ def _fields(spec: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _with(base: Mapping[str, Any], written: Mapping[str, str]) -> str:
-    kept = {name: json.dumps(value) for name, value in base.items()}
-    return "{" + ",".join(f'"{name}":{text}' for name, text in {**kept, **written}.items()) + "}"
+def _add_json_fields(base: Mapping[str, Any], json_fields: Mapping[str, str]) -> str:
+    fields = {name: json.dumps(value) for name, value in base.items()} | dict(json_fields)
+    return "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
 
 
-def _as_bytes(body: str | bytes) -> bytes:
+def _encode(body: str | bytes) -> bytes:
     return body if isinstance(body, bytes) else body.encode()
 
 
@@ -162,37 +174,37 @@ for _tag, _constructor in {**_TAGS, "each": _each, "bytes": _bytes}.items():
 
 @cache
 def _nodes() -> tuple[yaml.Node, dict[str, yaml.Node]]:
-    # Cases are built one at a time: together they take gigabytes.
+    # Cases are constructed one at a time, because together they take gigabytes.
     document = yaml.compose(FILE.read_text(), _Loader)
     assert isinstance(document, yaml.MappingNode)
     parts = {name.value: value for name, value in document.value}
     cases = {name.value: value for name, value in parts["cases"].value}
-    assert len(cases) == len(parts["cases"].value), "an id is there twice"
+    assert len(cases) == len(parts["cases"].value), "duplicate id"
     return parts["routes"], cases
 
 
-def _built(node: yaml.Node) -> Any:
+def _construct(node: yaml.Node) -> Any:
     return _Loader("").construct_object(node, deep=True)
 
 
-def routes() -> dict[str, Any]:
-    """Path and body of each route that takes one."""
-    built: dict[str, Any] = _built(_nodes()[0])
-    return built
+def load_routes() -> dict[str, Any]:
+    """Load path and default body of each route that has a body."""
+    routes: dict[str, Any] = _construct(_nodes()[0])
+    return routes
 
 
-def ids() -> list[str]:
-    """All of them, in order."""
+def list_ids() -> list[str]:
+    """List the ids of all cases, in order."""
     return list(_nodes()[1])
 
 
-def case(name: str) -> dict[str, Any]:
-    """What the file says of it, with a Try for each of its `tries`."""
-    built: dict[str, Any] = _built(_nodes()[1][name])
-    return {**built, "tries": [Try(spec, routes()) for spec in built.get("tries", ())]}
+def load_case(name: str) -> dict[str, Any]:
+    """Load a case, with an Attempt for each of its `attempts`."""
+    case: dict[str, Any] = _construct(_nodes()[1][name])
+    return {**case, "attempts": [Attempt(spec, load_routes()) for spec in case.get("attempts", ())]}
 
 
-def played() -> list[str]:
-    """Those that have tries."""
+def list_ids_with_attempts() -> list[str]:
+    """List the ids of cases that have attempts."""
     keys = {name: {key.value for key, _ in node.value} for name, node in _nodes()[1].items()}
-    return [name for name in ids() if "tries" in keys[name]]
+    return [name for name in list_ids() if "attempts" in keys[name]]

@@ -1,4 +1,4 @@
-"""An Embedder that fails or hangs on order."""
+"""An Embedder that can fail or hang."""
 
 import asyncio
 from array import array
@@ -8,28 +8,28 @@ from maxgate.generation.backend import EmbeddingRequest, Embeddings
 
 
 class FakeEmbedder:
-    """Returns each prompt's length as its vector, and counts their tokens.
+    """Returns each prompt's length as its vector, and the number of tokens.
 
-    Call number `fails` raises UpstreamError; with `hang`, the others wait until cancelled. `ended`
-    counts the calls that are over, `most` the calls that ran at once.
+    Call number `fails` raises UpstreamError; with `hang`, all others wait until cancelled. `ended`
+    counts finished calls; `max_running` is the highest number of concurrent calls.
     """
 
     def __init__(self, *, fails: int | None = None, hang: bool = False) -> None:
         self.calls: list[list[int]] = []
-        self.running = self.most = self.cancelled = self.ended = 0
-        self.one_runs = asyncio.Event()
-        self.two_run = asyncio.Event()
+        self.running = self.max_running = self.cancelled = self.ended = 0
+        self.first_started = asyncio.Event()
+        self.second_started = asyncio.Event()
         self._fails, self._hang = fails, hang
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        """See Embedder."""
+
         self.calls.append([prompt.length for prompt in request.prompts])
         number = len(self.calls)
         self.running += 1
-        self.most = max(self.most, self.running)
-        self.one_runs.set()
+        self.max_running = max(self.max_running, self.running)
+        self.first_started.set()
         if self.running == 2:
-            self.two_run.set()
+            self.second_started.set()
         try:
             await asyncio.sleep(0)
             if number == self._fails:

@@ -1,4 +1,4 @@
-"""Garbage collection out of the way, so that what is left to it is seen."""
+"""Switch off garbage collection, to find objects in reference cycles."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Nothing is collected in here."""
+    """Collect no garbage within the context."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The whole gateway over HTTP, in front of a stand-in for MAX."""
+"""The whole gateway over HTTP, in front of a fake MAX."""
 
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -16,26 +16,26 @@ from tests.fakes.server import serving
 
 SMALL_CARD = Path(__file__).parents[2] / "models" / "smollm2-135m-instruct.yaml"
 EMBEDDING_CARD = SMALL_CARD.with_name("all-minilm-l6-v2.yaml")
-TLS = ssl.create_default_context()  # never used, but every client of httpx reads one: 25 ms
+TLS = ssl.create_default_context()  # unused, but creating one per httpx client takes 25 ms
 EMBEDDING_MODEL = "all-minilm-l6-v2"
 
 
 @dataclass
 class Gateway:
-    """A running gateway and the engine behind it."""
+    """A running gateway and its engine."""
 
     url: str
     engine: FakeMax
     client: httpx.AsyncClient
 
     async def chat(self, **fields: Any) -> httpx.Response:
-        """Ask something."""
+        """Send a chat request."""
         body = {"messages": [{"role": "user", "content": "Hello"}], **fields}
         return await self.client.post("/v1/chat/completions", json=body)
 
-    async def embed(self, given: Any, **fields: Any) -> httpx.Response:
-        """Have something embedded."""
-        return await self.client.post("/v1/embeddings", json={"input": given, **fields})
+    async def embed(self, inputs: Any, **fields: Any) -> httpx.Response:
+        """Send an embeddings request."""
+        return await self.client.post("/v1/embeddings", json={"input": inputs, **fields})
 
 
 StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
@@ -43,7 +43,7 @@ StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @asynccontextmanager
 async def start(engine: FakeMax | None = None, **settings: Any) -> AsyncIterator[Gateway]:
-    """A gateway with these settings in front of this engine."""
+    """Run a gateway with these settings in front of this engine."""
     engine = engine or FakeMax()
     async with serving(engine) as engine_url:
         chosen = Settings(**{"engines": [engine_url], "cards": [SMALL_CARD], **settings})
@@ -58,7 +58,7 @@ async def start(engine: FakeMax | None = None, **settings: Any) -> AsyncIterator
 async def start_with_embeddings(
     engine: FakeMax | None = None, **settings: Any
 ) -> AsyncIterator[Gateway]:
-    """A gateway whose engine is one for embeddings."""
+    """Run a gateway whose engine serves an embedding model."""
     engine = engine or FakeMax(models=[EMBEDDING_MODEL], context_length=256)
     async with start(engine, **{"cards": [SMALL_CARD, EMBEDDING_CARD], **settings}) as gateway:
         yield gateway

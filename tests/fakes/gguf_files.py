@@ -1,4 +1,4 @@
-"""Small Llama models written as GGUF files, in any encoding that the package gguf can write."""
+"""Small Llama models as GGUF files, in any encoding of the package gguf."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ TOKENS = [*map(chr, range(0x21, 0x7F)), "Ġ", "ab", "<|end|>"]
 
 
 def interleave(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """The order in which llama.cpp stores rotary rows (`permute` in its converter)."""
+    """Reorder rotary rows as llama.cpp stores them (`permute` in its converter)."""
     rows, columns = weights.shape
     halves = weights.reshape(heads, 2, rows // heads // 2, columns)
     return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
 def llama_weights() -> dict[str, NDArray[np.float32]]:
-    """Weights under Hugging Face's names."""
+    """Return weights under Hugging Face's names."""
     random = np.random.default_rng(1)
 
     def matrix(*shape: int) -> NDArray[np.float32]:
@@ -63,7 +63,7 @@ _GGUF_NAMES = {
 
 
 def gguf_name(name: str) -> str:
-    """llama.cpp's name of a weight."""
+    """Return llama.cpp's name of a weight."""
     stem = name.removesuffix(".weight")
     if stem.startswith("model.layers."):
         _, _, layer, rest = stem.split(".", 3)
@@ -71,8 +71,8 @@ def gguf_name(name: str) -> str:
     return _GGUF_NAMES[stem] + ".weight"
 
 
-def encoded(values: NDArray[np.float32], encoding: GGMLQuantizationType) -> NDArray[np.uint8]:
-    """The values in this encoding; blocks of zeros where the package gguf can only read it."""
+def encode(values: NDArray[np.float32], encoding: GGMLQuantizationType) -> NDArray[np.uint8]:
+    """Encode the values; zero blocks stand for encodings that gguf can only read."""
     try:
         return quantize(values, encoding)
     except NotImplementedError:
@@ -91,9 +91,9 @@ def write_llama(
     metadata: dict[str, Any] | None = None,
     extra: dict[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Write a model and return the weights in it; matrices are in `encoding`.
+    """Write a model and return its weights; matrices are in `encoding`.
 
-    Files of mixed encodings have another one for the output matrix: `output_encoding`.
+    `output_encoding` is the encoding of the output matrix, if it differs.
     """
     weights = llama_weights()
     writer = GGUFWriter(path, architecture)
@@ -118,7 +118,7 @@ def write_llama(
             writer.add_tensor(gguf_name(name), stored)
         else:
             used = output_encoding or encoding if name == "lm_head.weight" else encoding
-            writer.add_tensor(gguf_name(name), encoded(stored, used), raw_dtype=used)
+            writer.add_tensor(gguf_name(name), encode(stored, used), raw_dtype=used)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()

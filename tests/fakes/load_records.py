@@ -1,4 +1,4 @@
-"""Made-up records of load tests."""
+"""Synthetic records of load tests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def request_record(
     late: float = 0.0,
     **fields: Any,
 ) -> RequestRecord:
-    """A successful request sent at `sent`, with these fields replaced."""
+    """Make the record of a successful request sent at `sent`, with these fields replaced."""
     made = RequestRecord(index, stream=True, scheduled=sent - late)
     made.sent = sent
     made.first_byte = made.first_event = outputs[0] if outputs else sent
@@ -32,22 +32,22 @@ def request_record(
 
 
 def records(*request_records: RequestRecord, start: float = 0.0, worker: int = 0) -> Records:
-    """The records of these requests."""
+    """Collect the records of these requests."""
     return build_records(request_records, start=start, worker=worker)
 
 
 def steady(latencies: Sequence[float], *, every: float = 0.1, failed: int = 0) -> Records:
-    """One request every `every` seconds; the last `failed` are refused at once."""
+    """Make records of one request every `every` seconds; the last `failed` get an error at once."""
     made = []
     for number, latency in enumerate(latencies):
         sent = 1.0 + number * every
         first = sent + latency / 2
         made.append(request_record(number, sent=sent, outputs=(first, sent + latency)))
-    for one in made[len(made) - failed :] if failed else ():
-        one.error, one.status, one.chunks = "http_503", 503, 0
-        one.outputs, one.arrival_uncertainty = (
-            type(one.outputs)("d"),
-            type(one.arrival_uncertainty)("d"),
+    for record in made[len(made) - failed :] if failed else ():
+        record.error, record.status, record.chunks = "http_503", 503, 0
+        record.outputs, record.arrival_uncertainty = (
+            type(record.outputs)("d"),
+            type(record.arrival_uncertainty)("d"),
         )
-        one.ended = one.sent + 0.001
+        record.ended = record.sent + 0.001
     return records(*made)

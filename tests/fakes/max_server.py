@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 PROBE_USER = "maxgate-probe"
-ANSWER = ("The", " capital", " of", " France", " is", " Paris", ".")
+OUTPUT_TOKENS = ("The", " capital", " of", " France", " is", " Paris", ".")
 
 
 class Cut(Exception):
@@ -27,7 +27,7 @@ class Script:
     `error_after`. The response starts once `begins`, if given, is set.
     """
 
-    tokens: Sequence[str] = ANSWER
+    tokens: Sequence[str] = OUTPUT_TOKENS
     finish_reason: str = "stop"
     status: int = 200
     error: bytes = b'{"error":{"message":"Value error."}}'
@@ -81,12 +81,12 @@ class FakeMax:
                 self.idle.set()
 
     async def _respond_to_probe(self, body: dict[str, Any], send: Any) -> None:
-        refused = ("response_format" in body and not self.grammar) or (
+        rejected = ("response_format" in body and not self.grammar) or (
             "logprobs" in body and not self.logprobs
         )
-        penalised = self.penalties and "frequency_penalty" in body
-        response = {"choices": [{"text": "b" if penalised else "a"}]}
-        await _send_json(send, 400 if refused else 200, orjson.dumps(response))
+        penalized = self.penalties and "frequency_penalty" in body
+        response = {"choices": [{"text": "b" if penalized else "a"}]}
+        await _send_json(send, 400 if rejected else 200, orjson.dumps(response))
 
     def _model_list(self) -> dict[str, Any]:
         cards = [
@@ -154,7 +154,7 @@ def _build_embeddings(body: dict[str, Any]) -> dict[str, Any]:
 
 def create_embedding(ids: Sequence[int]) -> list[float]:
     """Return the embedding of these ids: not normalized, and different for different ids."""
-    return [float(ids[place % len(ids)] % 97) - place % 5 + 0.5 for place in range(DIMENSIONS)]
+    return [float(ids[i % len(ids)] % 97) - i % 5 + 0.5 for i in range(DIMENSIONS)]
 
 
 def _build_response(path: str, body: dict[str, Any], script: Script) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, started the way a user does."""
+"""The gateway in a process of its own, started as a user starts it."""
 
 import asyncio
 import os
@@ -16,41 +16,41 @@ from tests.fakes.waiting import until
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def free_port_before_another() -> int:
-    """A port that nobody listens on, like the one after it: MAX takes both.
+    """Return the first of two adjacent ports on which nothing listens: MAX needs both.
 
-    They are below those that the system gives to connections, of which one may come at any time.
+    They are below the ephemeral ports, which the system may assign to a connection at any time.
     """
     for port in random.sample(range(20_000, 32_000, 2), 6_000):
         with suppress(OSError), ExitStack() as stack:
-            for one in (port, port + 1):
-                stack.enter_context(socket.create_server(("127.0.0.1", one)))
+            for neighbour in (port, port + 1):
+                stack.enter_context(socket.create_server(("127.0.0.1", neighbour)))
             return port
-    raise AssertionError("no two neighbouring ports are free")
+    raise AssertionError("no two adjacent ports are free")
 
 
 @dataclass
 class ServerProcess:
-    """`python api_server.py`, running."""
+    """A running `python api_server.py`; `lines` are its stderr."""
 
     process: asyncio.subprocess.Process
     url: str
     lines: list[str] = field(default_factory=list)
 
     async def read(self) -> None:
-        """Take in what it says on stderr."""
+        """Collect its stderr until it ends."""
         assert self.process.stderr is not None
         async for line in self.process.stderr:
             self.lines.append(line.decode())
 
     async def is_up(self) -> bool:
-        """Whether it answers."""
+        """Whether it responds; fails if the process has exited."""
         assert self.process.returncode is None, "".join(self.lines)
         with suppress(httpx.HTTPError):
             async with httpx.AsyncClient() as client:
@@ -60,7 +60,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def api_server(*flags: str, **environment: str) -> AsyncIterator[ServerProcess]:
-    """The server with these flags on a free port; killed at the end if it still runs."""
+    """Run the server with these flags on a free port; kill it at the end if it still runs."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "api_server.py", "--port", str(port), *flags),
@@ -82,7 +82,7 @@ async def api_server(*flags: str, **environment: str) -> AsyncIterator[ServerPro
 
 
 async def run_to_end(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Exit code and stderr of a Python command that ends by itself."""
+    """Run a Python command to its end; return exit code and stderr."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,

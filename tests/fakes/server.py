@@ -1,4 +1,4 @@
-"""Serving an ASGI application on a free port of this machine, in the test's own event loop."""
+"""Serve an ASGI application on a free port, in the event loop of the test."""
 
 import asyncio
 import logging
@@ -24,12 +24,12 @@ class _Server(uvicorn.Server):
         self.up.set()
 
     async def main_loop(self) -> None:
-        """As uvicorn's own, but without its pauses of 0.1 s: hundreds of tests stop a server."""
+        """Wait without uvicorn's polling every 0.1 s, because hundreds of tests stop a server."""
         await self.on_tick(0)
         await self.stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See main_loop."""
+        """Shut down without uvicorn's polling."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # pytest keeps its signals
+        yield  # leaves the signal handlers to pytest
 
 
 @asynccontextmanager
@@ -50,7 +50,7 @@ async def serving(
     app: Any, *, request_read_timeout: float = 30, own_protocol: bool = True, **options: Any
 ) -> AsyncIterator[str]:
     """Serve the application and yield its address; `options` go to uvicorn."""
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # failures are ordered here
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # tests cause failures on purpose
     config = uvicorn.Config(
         app,
         http=(

@@ -1,4 +1,4 @@
-"""An event loop for what sets timers."""
+"""An event loop for code that sets timers."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class Timer:
-    """A timer of FakeLoop's."""
+    """A timer of FakeLoop."""
 
-    def __init__(self, at: float, ring: Callable[[], None]) -> None:
+    def __init__(self, at: float, callback: Callable[[], None]) -> None:
         self.at = at
-        self.ring = ring
+        self.fire = callback
         self.cancelled = False
 
     def when(self) -> float:
@@ -21,7 +21,7 @@ class Timer:
 
 
 class FakeLoop(asyncio.AbstractEventLoop):
-    """An event loop whose time moves when told."""
+    """An event loop whose time the test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -34,11 +34,11 @@ class FakeLoop(asyncio.AbstractEventLoop):
         self.timers.append(Timer(when, callback))
         return self.timers[-1]
 
-    def go_to(self, now: float) -> None:
+    def advance_to(self, now: float) -> None:
         while due := [t for t in self.timers if t.at <= now and not t.cancelled]:
             self.now = due[0].at
             self.timers.remove(due[0])
-            due[0].ring()
+            due[0].fire()
         self.now = now
 
     def create_future(self) -> asyncio.Future[Any]:

@@ -1,14 +1,11 @@
-"""Waiting for what has no event of its own."""
+"""Wait for a condition that has no event."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def until(happened: Callable[[], Awaitable[bool]], *, within: float = 5) -> None:
-    """Return as soon as it has happened.
-
-    Raises TimeoutError where it does not.
-    """
+async def until(condition: Callable[[], Awaitable[bool]], *, within: float = 5) -> None:
+    """Return once the condition holds; raises TimeoutError after `within` seconds."""
     async with asyncio.timeout(within):
-        while not await happened():  # noqa: ASYNC110  # the other side is another process or server
+        while not await condition():  # noqa: ASYNC110  # the other side is another process or server
             await asyncio.sleep(0.001)

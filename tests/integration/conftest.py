@@ -1,4 +1,4 @@
-"""What takes long begins when the tests are known."""
+"""Import MAX in the background while other tests run."""
 
 import pytest
 
@@ -8,13 +8,13 @@ READING = pytest.StashKey[MaxReading]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """See pytest; to import MAX takes ten seconds."""
+    """Start importing MAX, which takes ten seconds, if a selected test needs it."""
     needed = any("max_answers" in getattr(item, "fixturenames", ()) for item in session.items)
     if needed and not session.config.option.collectonly:
         session.stash[READING] = MaxReading()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """See pytest."""
+    """End the process that imports MAX."""
     if READING in session.stash:
         session.stash[READING].end()

@@ -1,4 +1,4 @@
-"""MAX reading `max_config.yaml`, in a process of its own."""
+"""Run MAX on `max_config.yaml` in a process of its own."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 
 FILE = Path(__file__).parents[2] / "max_config.yaml"
 
-# `max serve --config-file FILE` for each file, up to where the model would be loaded: what
-# MAX has read is printed instead of served. One process, because importing MAX takes seconds.
+# Runs `max serve --config-file FILE` for each file, but prints the options instead of loading the
+# model. One process for all files, because importing MAX takes seconds.
 _READ = """
 import json, sys
 from max._entrypoints import pipelines
@@ -30,7 +30,7 @@ for file in sys.argv[1:]:
 
 
 class MaxReading:
-    """Reads the file, and one with a key that MAX does not know, from now on."""
+    """Starts MAX on the file, and on a copy with an unknown key."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -45,14 +45,14 @@ class MaxReading:
         )
 
     def answers(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What MAX says to the file, and to the other one."""
+        """Return the options that MAX read from the file, and its error for the copy."""
         stdout, stderr = self._process.communicate()
         assert self._process.returncode == 0, stderr
-        read, refused = map(json.loads, stdout.splitlines()[-2:])
-        return read, refused
+        read, rejected = map(json.loads, stdout.splitlines()[-2:])
+        return read, rejected
 
     def end(self) -> None:
-        """Kill it if it still runs."""
+        """Kill the process if it still runs."""
         self._process.kill()
         self._process.communicate()
         self._folder.cleanup()

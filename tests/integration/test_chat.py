@@ -1,39 +1,22 @@
-"""POST /v1/chat/completions, as a client without an SDK sees it."""
+"""POST /v1/chat/completions over plain HTTP."""
 
-import json
 from typing import Any
 
 import pytest
 
 from tests.fakes.gateway import Gateway, StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
+from tests.fakes.sse import join_content, read_events
 
 
-def events(text: str) -> list[Any]:
-    """The data of a stream's events; `[DONE]` as it is."""
-    frames = [frame for frame in text.split("\n\n") if frame and not frame.startswith(":")]
-    assert all(frame.startswith("data: ") for frame in frames)
-    return [
-        "[DONE]" if frame == "data: [DONE]" else json.loads(frame.removeprefix("data: "))
-        for frame in frames
-    ]
-
-
-def text_of(chunks: list[Any]) -> str:
-    return "".join(
-        chunk["choices"][0]["delta"].get("content") or ""
-        for chunk in chunks
-        if chunk != "[DONE]" and chunk.get("choices")
-    )
-
-
-async def test_a_whole_answer(gateway: Gateway) -> None:
+async def test_response(gateway: Gateway) -> None:
+    """A response has all of OpenAI's fields."""
     response = await gateway.chat(model="smollm2", max_tokens=20)
     assert response.headers["content-type"] == "application/json"
-    answer = response.json()
-    assert answer.pop("id").startswith("chatcmpl-")
-    assert isinstance(answer.pop("created"), int)
-    assert answer == {
+    completion = response.json()
+    assert completion.pop("id").startswith("chatcmpl-")
+    assert isinstance(completion.pop("created"), int)
+    assert completion == {
         "object": "chat.completion",
         "model": "smollm2-135m-instruct",
         "service_tier": "default",
@@ -41,7 +24,11 @@ async def test_a_whole_answer(gateway: Gateway) -> None:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "".join(ANSWER), "refusal": None},
+                "message": {
+                    "role": "assistant",
+                    "content": "".join(OUTPUT_TOKENS),
+                    "refusal": None,
+                },
                 "logprobs": None,
                 "finish_reason": "stop",
             }
@@ -55,30 +42,33 @@ async def test_a_whole_answer(gateway: Gateway) -> None:
     }
 
 
-async def test_a_stream(gateway: Gateway) -> None:
+async def test_stream(gateway: Gateway) -> None:
+    """A stream has the role, one chunk per token, the finish reason and [DONE]."""
     response = await gateway.chat(stream=True)
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    *chunks, done = events(response.text)
+    *chunks, done = read_events(response.text)
     assert done == "[DONE]"
     assert len({(c["id"], c["created"], c["model"], c["object"]) for c in chunks}) == 1
     choices = [chunk["choices"][0] for chunk in chunks]
     assert [(c["delta"], c["finish_reason"]) for c in choices] == [
         ({"role": "assistant", "content": "", "refusal": None}, None),
-        *(({"content": token}, None) for token in ANSWER),
+        *(({"content": token}, None) for token in OUTPUT_TOKENS),
         ({}, "stop"),
     ]
     assert not any("usage" in chunk for chunk in chunks)
 
 
-async def test_a_stream_with_usage(gateway: Gateway) -> None:
+async def test_stream_usage(gateway: Gateway) -> None:
+    """With `include_usage` the last chunk has the usage, and all others null."""
     response = await gateway.chat(stream=True, stream_options={"include_usage": True})
-    *chunks, last, done = events(response.text)
+    *chunks, last, done = read_events(response.text)
     assert done == "[DONE]"
     assert {chunk["usage"] for chunk in chunks} == {None}
     assert (last["choices"], last["usage"]["total_tokens"]) == ([], 45)
 
 
-async def test_the_prompt_goes_to_the_engine_as_ids(gateway: Gateway) -> None:
+async def test_engine_request(gateway: Gateway) -> None:
+    """The engine gets token ids and sampling parameters, and nothing about the user."""
     await gateway.chat(
         temperature=0, seed=0, max_completion_tokens=5, user="u", metadata={"a": "b"}
     )
@@ -96,25 +86,25 @@ async def test_the_prompt_goes_to_the_engine_as_ids(gateway: Gateway) -> None:
     }
 
 
-async def test_a_model_without_a_card_is_formatted_by_the_engine(
+async def test_model_without_card(
     start_gateway: StartGateway,
 ) -> None:
+    """Messages of a model without a card are passed to the engine unchanged."""
     async with start_gateway(FakeMax(models=["stranger"])) as gateway:
         response = await gateway.chat(model="stranger", stream=True)
-    assert text_of(events(response.text)) == "".join(ANSWER)
+    assert join_content(read_events(response.text)) == "".join(OUTPUT_TOKENS)
     assert gateway.engine.paths == ["/v1/chat/completions"]
     assert gateway.engine.requests[0]["messages"] == [{"role": "user", "content": "Hello"}]
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_the_stop_string_and_what_follows_never_show(
-    gateway: Gateway, *, stream: bool
-) -> None:
+async def test_stop_string(gateway: Gateway, *, stream: bool) -> None:
+    """The output ends before the stop string."""
     options = {"stream_options": {"include_usage": True}} if stream else {}
     response = await gateway.chat(stop=["France is P", "nothing"], stream=stream, **options)
     if stream:
-        *chunks, last, _ = events(response.text)
-        text, usage = text_of(chunks), last["usage"]
+        *chunks, last, _ = read_events(response.text)
+        text, usage = join_content(chunks), last["usage"]
         reason = chunks[-1]["choices"][0]["finish_reason"]
     else:
         choice, usage = response.json()["choices"][0], response.json()["usage"]
@@ -125,20 +115,19 @@ async def test_the_stop_string_and_what_follows_never_show(
 
 
 @pytest.mark.parametrize(
-    ("script", "shown"),
+    ("script", "text"),
     [
         (Script(cut_after=3), "The capital of"),
         (Script(error_after=3), "The capital of"),
         (Script(cut_after=6), "The capital of France is Paris"),
     ],
 )
-async def test_a_stream_that_the_engine_cuts_ends_with_an_error(
-    start_gateway: StartGateway, script: Script, shown: str
-) -> None:
+async def test_stream_cut_off(start_gateway: StartGateway, script: Script, text: str) -> None:
+    """A stream that the engine breaks off ends with an error event."""
     async with start_gateway(FakeMax(scripts=[script])) as gateway:
-        *chunks, last = events((await gateway.chat(stream=True)).text)
+        *chunks, last = read_events((await gateway.chat(stream=True)).text)
         metrics = (await gateway.client.get("/metrics")).json()
-    assert text_of(chunks) == shown
+    assert join_content(chunks) == text
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * len(chunks)
     assert last["error"]["type"] == "server_error"
     assert last["error"].keys() == {"message", "type", "param", "code"}
@@ -154,9 +143,10 @@ async def test_a_stream_that_the_engine_cuts_ends_with_an_error(
         (Script(status=400), 400, "invalid_value"),
     ],
 )
-async def test_an_error_before_the_first_token_has_a_status(
+async def test_engine_error(
     start_gateway: StartGateway, script: Script, status: int, code: str, *, stream: bool
 ) -> None:
+    """An error before the first token has its own status, streamed or not."""
     async with start_gateway(FakeMax(scripts=[script])) as gateway:
         response = await gateway.chat(stream=stream)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
@@ -164,9 +154,8 @@ async def test_an_error_before_the_first_token_has_a_status(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_an_engine_that_is_silent_times_out(
-    start_gateway: StartGateway, *, stream: bool
-) -> None:
+async def test_timeout(start_gateway: StartGateway, *, stream: bool) -> None:
+    """A silent engine gives 504."""
     engine = FakeMax(scripts=[Script(silent_after=0)])
     upstream = {"first_token_timeout": 0.05, "response_timeout": 0.05}
     async with start_gateway(engine, upstream=upstream) as gateway:
@@ -175,7 +164,8 @@ async def test_an_engine_that_is_silent_times_out(
     assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
 
 
-async def test_an_engine_that_is_down_is_unavailable(start_gateway: StartGateway) -> None:
+async def test_no_engine(start_gateway: StartGateway) -> None:
+    """Without an engine the response is 503 with `Retry-After`."""
     async with start_gateway(engines=["http://127.0.0.1:9"]) as gateway:
         for fields in ({}, {"model": "smollm2"}, {"stream": True}):
             response = await gateway.chat(**fields)
@@ -184,7 +174,8 @@ async def test_an_engine_that_is_down_is_unavailable(start_gateway: StartGateway
             assert response.json()["error"]["code"] == "upstream_unavailable"
 
 
-async def test_silence_is_filled_with_comments(start_gateway: StartGateway) -> None:
+async def test_keep_alive(start_gateway: StartGateway) -> None:
+    """Comments keep a silent stream alive, and a disconnect ends the engine's request."""
     engine = FakeMax(scripts=[Script(silent_after=3)])
     async with start_gateway(engine, server={"keep_alive_interval": 0.02}) as gateway:
         body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
@@ -195,17 +186,18 @@ async def test_silence_is_filled_with_comments(start_gateway: StartGateway) -> N
                 if lines.count(": keep-alive") == 2:
                     break
         await engine.idle.wait()
-    assert text_of(events("\n".join(lines) + "\n")) == "The capital of"
+    assert join_content(read_events("\n".join(lines) + "\n")) == "The capital of"
     assert engine.aborted == 1
 
 
-async def test_an_error_after_a_comment_is_part_of_the_stream(start_gateway: StartGateway) -> None:
+async def test_error_after_keep_alive(start_gateway: StartGateway) -> None:
+    """An error after the first comment is an event, because the status has been sent."""
     engine = FakeMax(scripts=[Script(silent_after=0)])
     settings = {"server": {"keep_alive_interval": 0.02}, "upstream": {"first_token_timeout": 0.1}}
     async with start_gateway(engine, **settings) as gateway:
         response = await gateway.chat(stream=True)
     assert (response.status_code, response.text[:14]) == (200, ": keep-alive\n\n")
-    [last] = events(response.text)
+    [last] = read_events(response.text)
     assert last["error"]["code"] == "upstream_timeout"
 
 
@@ -221,9 +213,10 @@ async def test_an_error_after_a_comment_is_part_of_the_stream(start_gateway: Sta
         ({"logit_bias": {"1": 1}}, 400, "logit_bias", "unsupported_parameter"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_found_before_the_engine_is_asked(
+async def test_invalid_requests(
     gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
+    """Invalid requests are rejected without a request to the engine."""
     response = await gateway.chat(**fields)
     error = response.json()["error"]
     assert (response.status_code, error["param"], error["code"]) == (status, param, code)

@@ -1,6 +1,5 @@
 """Tools, structured output, choices, logprobs and penalties over HTTP."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.fakes.gateway import Gateway, StartGateway
 from tests.fakes.max_server import FakeMax, Script
+from tests.fakes.sse import read_choices
 
 WEATHER = {
     "type": "function",
@@ -35,13 +35,8 @@ SHAPE = {
 }
 
 
-def read_prompt(asked: dict[str, Any], tokenizer: PromptTokenizer) -> str:
-    return tokenizer.decode(asked["prompt"])
-
-
-def read_choices(text: str) -> list[dict[str, Any]]:
-    events = [line[6:] for line in text.splitlines() if line.startswith("data: {")]
-    return [choice for event in events for choice in json.loads(event)["choices"]]
+def read_prompt(request: dict[str, Any], tokenizer: PromptTokenizer) -> str:
+    return tokenizer.decode(request["prompt"])
 
 
 async def test_tool_call(start_gateway: StartGateway, small_tokenizer: PromptTokenizer) -> None:
@@ -87,10 +82,10 @@ async def test_named_tool(start_gateway: StartGateway, small_tokenizer: PromptTo
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}}', " and more"))])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice=choice)).json()
+        completion = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice=choice)).json()
         await engine.idle.wait()
-    [called] = answer["choices"][0]["message"]["tool_calls"]
-    assert called["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
     prefix = '{"name": "get_weather", "parameters": {"city": "'
     assert read_prompt(engine.requests[0], small_tokenizer).endswith(prefix)
 
@@ -101,25 +96,25 @@ async def test_single_finish_reason(start_gateway: StartGateway, finish_reason: 
     engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])
     choice = {"type": "function", "function": {"name": "get_weather"}}
     async with start_gateway(engine) as gateway:
-        answer = await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)
-    reasons = [c["finish_reason"] for c in read_choices(answer.text) if c["finish_reason"]]
+        text = (await gateway.chat(tools=[WEATHER], tool_choice=choice, stream=True)).text
+    reasons = [c["finish_reason"] for c in read_choices(text) if c["finish_reason"]]
     assert len(reasons) == 1
-    assert answer.text.endswith("data: [DONE]\n\n")
+    assert text.endswith("data: [DONE]\n\n")
 
 
 async def test_required_tool(
     start_gateway: StartGateway,
 ) -> None:
-    """The model chooses among several tools in a request of its own, which is counted."""
+    """The model chooses a tool in a request of its own, whose tokens are counted."""
     engine = FakeMax(scripts=[Script(tokens=("sea",)), Script(tokens=("}}",))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
+        completion = (await gateway.chat(tools=[WEATHER, SEARCH], tool_choice="required")).json()
         engine.scripts = [Script(tokens=("}}",))]
-        alone = (await gateway.chat(tools=[SEARCH], tool_choice="required")).json()
-    [called] = answer["choices"][0]["message"]["tool_calls"]
-    assert called["function"] == {"name": "search", "arguments": "{}"}
-    for_the_name = answer["usage"]["completion_tokens"] - alone["usage"]["completion_tokens"]
-    assert for_the_name == len(("sea", "the end of it"))
+        single = (await gateway.chat(tools=[SEARCH], tool_choice="required")).json()
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "search", "arguments": "{}"}
+    name_tokens = completion["usage"]["completion_tokens"] - single["usage"]["completion_tokens"]
+    assert name_tokens == len(("sea", "the end of it"))
 
 
 async def test_forced_call_by_grammar(start_gateway: StartGateway) -> None:
@@ -127,13 +122,13 @@ async def test_forced_call_by_grammar(start_gateway: StartGateway) -> None:
     text = '{"name":"get_weather","parameters":{"city":"Rome"}}'
     engine = FakeMax(grammar=True, scripts=[Script(tokens=(text,))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(tools=[WEATHER], tool_choice="required")).json()
-    [called] = answer["choices"][0]["message"]["tool_calls"]
-    assert called["function"]["arguments"] == '{"city": "Rome"}'
-    [asked] = engine.requests
+        completion = (await gateway.chat(tools=[WEATHER], tool_choice="required")).json()
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["arguments"] == '{"city": "Rome"}'
+    [request] = engine.requests
     assert engine.paths == ["/v1/chat/completions"]
-    assert isinstance(asked["prompt_tokens"], list)
-    schema = asked["response_format"]["json_schema"]["schema"]
+    assert isinstance(request["prompt_tokens"], list)
+    schema = request["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["name"] == {"const": "get_weather"}
 
 
@@ -156,10 +151,8 @@ async def test_earlier_calls(gateway: Gateway, small_tokenizer: PromptTokenizer)
     assert "Sunny" in text
 
 
-async def test_earlier_call_without_arguments(
-    gateway: Gateway, small_tokenizer: PromptTokenizer
-) -> None:
-    """An earlier call with empty arguments is written as a call without any."""
+async def test_empty_arguments(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
+    """An earlier call with empty arguments is written with an empty object."""
     call = {"id": "a", "type": "function", "function": {"name": "search", "arguments": ""}}
     messages = [
         {"role": "user", "content": "Go on."},
@@ -177,8 +170,8 @@ async def test_structured_output(
     """Valid JSON is returned without the text after it."""
     engine = FakeMax(scripts=[Script(tokens=("Rome", '"}', " There!"))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(response_format=SHAPE)).json()
-    [choice] = answer["choices"]
+        completion = (await gateway.chat(response_format=SHAPE)).json()
+    [choice] = completion["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ('{"city": "Rome"}', "stop")
 
 
@@ -200,19 +193,19 @@ async def test_structured_output_by_grammar(start_gateway: StartGateway) -> None
     """An engine with a grammar gets the schema."""
     engine = FakeMax(grammar=True, scripts=[Script(tokens=('{"city":"Rome"}',))])
     async with start_gateway(engine) as gateway:
-        answer = (await gateway.chat(response_format=SHAPE)).json()
-    assert answer["choices"][0]["message"]["content"] == '{"city":"Rome"}'
+        completion = (await gateway.chat(response_format=SHAPE)).json()
+    assert completion["choices"][0]["message"]["content"] == '{"city":"Rome"}'
     schema = engine.requests[0]["response_format"]["json_schema"]["schema"]
     assert schema == SHAPE["json_schema"]["schema"]  # type: ignore[index]
 
 
 async def test_choices(gateway: Gateway) -> None:
     """Choices have indices and seeds of their own, and their usage is summed."""
-    answer = (await gateway.chat(n=3, seed=5)).json()
-    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
-    assert sorted(asked["seed"] for asked in gateway.engine.requests) == [5, 6, 7]
-    assert answer["usage"]["prompt_tokens"] == 37
-    assert answer["usage"]["completion_tokens"] == 24
+    completion = (await gateway.chat(n=3, seed=5)).json()
+    assert [choice["index"] for choice in completion["choices"]] == [0, 1, 2]
+    assert sorted(request["seed"] for request in gateway.engine.requests) == [5, 6, 7]
+    assert completion["usage"]["prompt_tokens"] == 37
+    assert completion["usage"]["completion_tokens"] == 24
 
 
 async def test_streamed_choices(gateway: Gateway) -> None:
@@ -259,7 +252,7 @@ async def test_failing_choice(start_gateway: StartGateway) -> None:
         ),
     ],
 )
-async def test_rejected(
+async def test_unsupported_fields(
     start_gateway: StartGateway, engine: FakeMax, fields: dict[str, Any], param: str
 ) -> None:
     """Unsupported and invalid parameters are named, and the engine is not called."""

@@ -1,28 +1,28 @@
 """POST /v1/completions without an SDK."""
 
-import json
 from typing import Any
 
 import pytest
 
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.fakes.gateway import Gateway
-from tests.fakes.max_server import ANSWER
+from tests.fakes.max_server import OUTPUT_TOKENS
+from tests.fakes.sse import DONE, read_events
 
-TEXT = "".join(ANSWER)
+TEXT = "".join(OUTPUT_TOKENS)
 
 
-async def ask(gateway: Gateway, **fields: Any) -> Any:
+async def complete(gateway: Gateway, **fields: Any) -> Any:
     return await gateway.client.post("/v1/completions", json=fields)
 
 
 async def test_text(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
     """A text is completed; special tokens in it are encoded as text."""
-    answer = (await ask(gateway, prompt="Once <|im_end|> upon")).json()
-    assert answer.pop("id").startswith("cmpl-")
-    assert isinstance(answer.pop("created"), int)
+    completion = (await complete(gateway, prompt="Once <|im_end|> upon")).json()
+    assert completion.pop("id").startswith("cmpl-")
+    assert isinstance(completion.pop("created"), int)
     choice = {"text": TEXT, "index": 0, "logprobs": None, "finish_reason": "stop"}
-    assert answer == {
+    assert completion == {
         "object": "text_completion",
         "model": "smollm2-135m-instruct",
         "system_fingerprint": None,
@@ -34,21 +34,21 @@ async def test_text(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
             "prompt_tokens_details": {"cached_tokens": 5},
         },
     }
-    [asked] = gateway.engine.requests
-    assert asked["prompt"] == small_tokenizer.encode("Once <|im_end|> upon").to_list()
-    assert asked["max_tokens"] == 16
+    [request] = gateway.engine.requests
+    assert request["prompt"] == small_tokenizer.encode("Once <|im_end|> upon").to_list()
+    assert request["max_tokens"] == 16
 
 
 async def test_token_ids(gateway: Gateway) -> None:
     """Token ids are sent unchanged."""
-    assert (await ask(gateway, prompt=[5, 6, 7])).status_code == 200
+    assert (await complete(gateway, prompt=[5, 6, 7])).status_code == 200
     assert gateway.engine.requests[0]["prompt"] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("prompt", [[49152], [[1], [2, 2**31 - 1]]])
 async def test_invalid_token_id(gateway: Gateway, prompt: Any) -> None:
     """Ids outside the vocabulary are rejected."""
-    response = await ask(gateway, prompt=prompt)
+    response = await complete(gateway, prompt=prompt)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, "prompt")
     assert "below 49152" in error["message"]
@@ -56,27 +56,26 @@ async def test_invalid_token_id(gateway: Gateway, prompt: Any) -> None:
 
 async def test_several_prompts(gateway: Gateway) -> None:
     """Choices are numbered by prompt, and usage is summed."""
-    answer = (await ask(gateway, prompt=["one", "two"], n=2, echo=True)).json()
-    assert [(c["index"], c["text"]) for c in answer["choices"]] == [
+    completion = (await complete(gateway, prompt=["one", "two"], n=2, echo=True)).json()
+    assert [(c["index"], c["text"]) for c in completion["choices"]] == [
         (0, "one" + TEXT),
         (1, "one" + TEXT),
         (2, "two" + TEXT),
         (3, "two" + TEXT),
     ]
-    usage = answer["usage"]
+    usage = completion["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (74, 32)
 
 
 async def test_streamed_prompts(gateway: Gateway) -> None:
     """Several prompts are streamed together."""
     options = {"include_usage": True}
-    response = await ask(gateway, prompt=["a", "b"], stream=True, stream_options=options)
-    *events, done = [line[6:] for line in response.text.splitlines() if line]
-    chunks = [json.loads(event) for event in events]
+    response = await complete(gateway, prompt=["a", "b"], stream=True, stream_options=options)
+    *chunks, done = read_events(response.text)
     texts = {0: "", 1: ""}
     for choice in (choice for chunk in chunks for choice in chunk["choices"]):
         texts[choice["index"]] += choice["text"]
-    assert (texts, done) == ({0: TEXT, 1: TEXT}, "[DONE]")
+    assert (texts, done) == ({0: TEXT, 1: TEXT}, DONE)
     assert chunks[-1]["usage"]["total_tokens"] == 90
 
 
@@ -96,9 +95,9 @@ async def test_streamed_prompts(gateway: Gateway) -> None:
         ({"prompt": "a", "stream_options": {}}, "stream_options"),
     ],
 )
-async def test_rejected(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
+async def test_unsupported_fields(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
     """Unsupported and invalid parameters are named, and the engine is not called."""
-    response = await ask(gateway, **fields)
-    found = response.json()["error"]["param"]
-    assert (response.status_code, found.partition("[")[0].partition(".")[0]) == (400, param)
+    response = await complete(gateway, **fields)
+    rejected = response.json()["error"]["param"]
+    assert (response.status_code, rejected.partition("[")[0].partition(".")[0]) == (400, param)
     assert gateway.engine.requests == []

@@ -1,6 +1,5 @@
 """POST /v1/embeddings without an SDK."""
 
-import asyncio
 import base64
 import json
 import math
@@ -11,24 +10,29 @@ import pytest
 
 from tests.fakes.gateway import EMBEDDING_MODEL, Gateway, start_with_embeddings
 from tests.fakes.max_server import FakeMax, Script, create_embedding
+from tests.fakes.raw_client import connect
 from tests.fakes.waiting import until
 
 CLS, HELLO, WORLD, SEP = 101, 7592, 2088, 102
 
 
-def normalised(ids: list[int]) -> list[float]:
+def normalized_embedding(ids: list[int]) -> list[float]:
     values = create_embedding(ids)
     length = math.hypot(*values)
     return array("f", [value / length for value in values]).tolist()
 
 
 async def test_text(embedding_gateway: Gateway) -> None:
-    """A text gives one normalised vector and its usage."""
+    """A text gives one normalized vector and its usage."""
     response = await embedding_gateway.embed("Hello", model=EMBEDDING_MODEL, user="u")
     assert response.json() == {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": 0, "embedding": normalised([CLS, HELLO, SEP])},
+            {
+                "object": "embedding",
+                "index": 0,
+                "embedding": normalized_embedding([CLS, HELLO, SEP]),
+            },
         ],
         "model": EMBEDDING_MODEL,
         "usage": {"prompt_tokens": 3, "total_tokens": 3},
@@ -39,7 +43,7 @@ async def test_text(embedding_gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seen"),
+    ("given", "sent"),
     [
         ("hello world", [[CLS, HELLO, WORLD, SEP]]),
         (["hello", "world"], [[CLS, HELLO, SEP], [CLS, WORLD, SEP]]),
@@ -50,25 +54,27 @@ async def test_text(embedding_gateway: Gateway) -> None:
         (" ", [[CLS, SEP]]),
     ],
 )
-async def test_input_kinds(embedding_gateway: Gateway, given: Any, seen: list[list[int]]) -> None:
+async def test_input_kinds(embedding_gateway: Gateway, given: Any, sent: list[list[int]]) -> None:
     """Special tokens are added to every kind of input, and text cannot spell them."""
-    answer = (await embedding_gateway.embed(given)).json()
-    [sent] = embedding_gateway.engine.requests
-    assert sent["input"] == seen
-    assert [entry["embedding"] for entry in answer["data"]] == [normalised(ids) for ids in seen]
-    assert [entry["index"] for entry in answer["data"]] == list(range(len(seen)))
-    assert answer["usage"]["total_tokens"] == sum(map(len, seen))
+    embeddings = (await embedding_gateway.embed(given)).json()
+    [request] = embedding_gateway.engine.requests
+    assert request["input"] == sent
+    assert [entry["embedding"] for entry in embeddings["data"]] == [
+        normalized_embedding(ids) for ids in sent
+    ]
+    assert [entry["index"] for entry in embeddings["data"]] == list(range(len(sent)))
+    assert embeddings["usage"]["total_tokens"] == sum(map(len, sent))
 
 
 async def test_base64(embedding_gateway: Gateway) -> None:
     """Base64 holds the same vector."""
-    answer = (await embedding_gateway.embed("Hello", encoding_format="base64")).json()
-    vector = array("f", base64.b64decode(answer["data"][0]["embedding"]))
-    assert vector.tolist() == normalised([CLS, HELLO, SEP])
+    embeddings = (await embedding_gateway.embed("Hello", encoding_format="base64")).json()
+    vector = array("f", base64.b64decode(embeddings["data"][0]["embedding"]))
+    assert vector.tolist() == normalized_embedding([CLS, HELLO, SEP])
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-6)
 
 
-async def test_accepted(embedding_gateway: Gateway) -> None:
+async def test_neutral_fields(embedding_gateway: Gateway) -> None:
     """Nulls and the model's own dimensions are accepted."""
     fields = {"model": None, "encoding_format": None, "user": None}
     for dimensions in (None, 384):
@@ -117,10 +123,10 @@ async def test_accepted(embedding_gateway: Gateway) -> None:
         ({"model": "gpt-4"}, 404, "model", "model_not_found"),
     ],
 )  # fmt: skip
-async def test_rejected(
+async def test_invalid_fields(
     embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
-    """Invalid requests are rejected before the engine is called."""
+    """Invalid requests are rejected within a second, and the engine is not called."""
     response = await embedding_gateway.client.post(
         "/v1/embeddings", json={"input": "Hello", **fields}
     )
@@ -162,7 +168,7 @@ async def test_context_length(embedding_gateway: Gateway) -> None:
 @pytest.mark.parametrize("piece", ["a", " ", "\x00", "👩‍🚀", "a "])
 @pytest.mark.parametrize("length", [60_000, 1_000_000])
 async def test_long_text(embedding_gateway: Gateway, piece: str, length: int) -> None:
-    """Long text is accepted or rejected within a second, whatever its ratio of tokens."""
+    """Long text is accepted or rejected within a second, even if it has few tokens."""
     response = await embedding_gateway.embed((piece * length)[:length])
     fits = length == 60_000 and piece != "a "
     assert response.status_code == (200 if fits else 400)
@@ -204,7 +210,7 @@ async def test_no_embedding_model(gateway: Gateway) -> None:
 
 async def test_missing_tokenizer(tmp_path: Any) -> None:
     """Without the tokenizer nothing is sent to the engine."""
-    async with start_with_embeddings(data_dir=tmp_path) as gateway:
+    async with start_with_embeddings(cache_dir=tmp_path) as gateway:
         response = await gateway.embed("Hello")
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
     assert gateway.engine.requests == []
@@ -216,15 +222,15 @@ async def test_batches(
     """Many inputs are sent in batches and come back in order."""
     texts = [f"{'word ' * (number % 7)}{number}" for number in range(2048)]
     async with start_with_embeddings() as gateway:
-        answer = (await gateway.embed(texts)).json()
+        embeddings = (await gateway.embed(texts)).json()
         singles = [(await gateway.embed(texts[n])).json() for n in (0, 1, 31, 32, 33, 2047)]
         calls = gateway.engine.requests[:64]
         metrics = (await gateway.client.get("/metrics")).json()
     assert [len(call["input"]) for call in calls] == [32] * 64
-    assert [entry["index"] for entry in answer["data"]] == list(range(2048))
+    assert [entry["index"] for entry in embeddings["data"]] == list(range(2048))
     for place, single in zip((0, 1, 31, 32, 33, 2047), singles, strict=True):
-        assert answer["data"][place]["embedding"] == single["data"][0]["embedding"]
-    assert answer["usage"]["prompt_tokens"] == sum(len(i) for c in calls for i in c["input"])
+        assert embeddings["data"][place]["embedding"] == single["data"][0]["embedding"]
+    assert embeddings["usage"]["prompt_tokens"] == sum(len(i) for c in calls for i in c["input"])
     assert metrics["requests"]["by_outcome"] == {"ok": 7}
 
 
@@ -254,16 +260,15 @@ async def test_disconnect(embedding_model: object) -> None:
     """If the client disconnects, all batches are cancelled."""
     engine = FakeMax(models=[EMBEDDING_MODEL], scripts=[Script(silent_after=0)] * 2)
     async with start_with_embeddings(engine) as gateway:
-        host, port = gateway.url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await connect(gateway.url)
         body = json.dumps({"input": ["Hello"] * 320}).encode()
         head = b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
         writer.write(head % len(body) + body)
 
-        async def both_have_arrived() -> bool:
+        async def both_batches_arrived() -> bool:
             return len(engine.requests) == 2
 
-        await until(both_have_arrived)
+        await until(both_batches_arrived)
         writer.close()
         await engine.idle.wait()
         metrics = (await gateway.client.get("/metrics")).json()

@@ -7,7 +7,7 @@ import httpx
 from maxgate.app import create_app
 from maxgate.settings import Settings
 from tests.fakes.gateway import SMALL_CARD, TLS
-from tests.fakes.max_server import ANSWER, FakeMax
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax
 from tests.fakes.server import serving
 
 
@@ -24,5 +24,5 @@ async def test_handed_in_transport() -> None:
         response = await client.post("/v1/chat/completions", json=body)
     assert (health["state"], health["models"]) == ("healthy", list(engine.models))
     assert health["capabilities"][engine.models[0]]["penalties"] is False
-    assert response.json()["choices"][0]["message"]["content"] == "".join(ANSWER)
+    assert response.json()["choices"][0]["message"]["content"] == "".join(OUTPUT_TOKENS)
     assert engine.paths == ["/v1/completions"]

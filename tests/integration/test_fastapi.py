@@ -1,6 +1,5 @@
-"""The gateway behaves as a FastAPI application in the hands of FastAPI users."""
+"""The gateway behaves as any FastAPI application."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated
@@ -23,6 +22,7 @@ from maxgate.model_cards.card import SamplingDefaults
 from maxgate.settings import Settings
 from tests.fakes.gateway import SMALL_CARD
 from tests.fakes.max_server import FakeMax
+from tests.fakes.raw_client import connect
 from tests.fakes.server import serving
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -180,13 +180,13 @@ def test_middleware_sees_hot_routes(app: Gateway) -> None:
 
 
 def test_cors(app: Gateway) -> None:
-    """CORSMiddleware answers preflights and marks responses and errors of hot routes."""
+    """CORSMiddleware handles preflights, and adds its headers to responses of hot routes."""
     app.add_middleware(
         CORSMiddleware, allow_origins=["https://app.example"], allow_methods=["POST"]
     )
     with TestClient(app) as client:
-        asked = {"access-control-request-method": "POST", **ORIGIN}
-        preflight = client.options("/v1/chat/completions", headers=asked)
+        headers = {"access-control-request-method": "POST", **ORIGIN}
+        preflight = client.options("/v1/chat/completions", headers=headers)
         chat = client.post("/v1/chat/completions", json=CHAT, headers=ORIGIN)
         error = client.post("/v1/chat/completions", json={}, headers=ORIGIN)
     assert [
@@ -304,13 +304,19 @@ async def test_header_limits_under_plain_uvicorn(
     plain_url: str, headers: list[tuple[str, str]], status: int
 ) -> None:
     """Header protections hold under plain uvicorn too, as far as ASGI allows."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(plain_url.rsplit(":", 1)[1]))
     hosts = [] if any(name == "host" for name, _ in headers) else [("host", "x")]
     lines = "".join(f"{name}: {value}\r\n" for name, value in [*hosts, *headers])
-    writer.write(f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n{{}}".encode())
-    first = await reader.readline()
+    request = f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n{{}}".encode()
+    assert await read_status(plain_url, request) == status
+
+
+async def read_status(url: str, request: bytes) -> int:
+    """Send these bytes and return the status of the response."""
+    reader, writer = await connect(url)
+    writer.write(request)
+    status_line = await reader.readline()
     writer.close()
-    assert int(first.split()[1]) == status
+    return int(status_line.split()[1])
 
 
 async def test_slow_body_under_plain_uvicorn() -> None:
@@ -320,8 +326,4 @@ async def test_slow_body_under_plain_uvicorn() -> None:
     )
     async with serving(app, own_protocol=False) as url:
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
-        writer.write(head)
-        status = int((await reader.readline()).split()[1])
-        writer.close()
-    assert status == 408
+        assert await read_status(url, head) == 408

@@ -1,7 +1,7 @@
-"""The interfaces that users see, held to files under tests/data/golden.
+"""The interfaces that users see are the same as in the files under tests/data/golden.
 
-`UPDATE_GOLDEN=1 pytest tests/integration/test_golden_files.py` writes the files anew. The schema of
-load test reports is in docs/, where its own test holds it to the code.
+`UPDATE_GOLDEN=1 pytest tests/integration/test_golden_files.py` rewrites the files. The schema of
+load test reports is in docs/ and has its own test.
 """
 
 import os

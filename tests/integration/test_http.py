@@ -1,17 +1,18 @@
-"""Everything around chat: models, health, metrics, the OpenAPI page, and errors in one shape."""
+"""Everything around chat: models, health, metrics, OpenAPI, limits and error responses."""
 
-import asyncio
 import json
-import time
+from datetime import timedelta
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from typing_extensions import override
 
 from maxgate.app import create_app
 from maxgate.settings import Settings
-from tests.fakes.gateway import Gateway, StartGateway
+from tests.fakes.gateway import SMALL_CARD, Gateway, StartGateway
 from tests.fakes.max_server import FakeMax
+from tests.fakes.raw_client import send_bytes
 from tests.fakes.server import serving
 from tests.fakes.waiting import until
 
@@ -25,23 +26,27 @@ MODEL = {
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_models_are_listed(gateway: Gateway, method: str) -> None:
+async def test_list_models(gateway: Gateway, method: str) -> None:
+    """GET and POST list the models of all engines."""
     response = await gateway.client.request(method, "/v1/models")
     assert response.json() == {"object": "list", "data": [MODEL]}
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "smollm2"])
-async def test_a_model_is_described(gateway: Gateway, name: str) -> None:
+async def test_get_model(gateway: Gateway, name: str) -> None:
+    """A model is found by its id or its alias."""
     assert (await gateway.client.get(f"/v1/models/{name}")).json() == MODEL
 
 
-async def test_a_model_may_have_a_slash_in_its_name(start_gateway: StartGateway) -> None:
+async def test_slash_in_model_name(start_gateway: StartGateway) -> None:
+    """A model name may contain a slash."""
     async with start_gateway(FakeMax(models=["owner/name"])) as gateway:
         response = await gateway.client.get("/v1/models/owner/name")
     assert response.json()["id"] == "owner/name"
 
 
-async def test_health_tells_of_each_engine(start_gateway: StartGateway) -> None:
+async def test_health(start_gateway: StartGateway) -> None:
+    """Health shows the state of each engine, and is degraded while one of them is down."""
     async with start_gateway() as gateway:
         response = await gateway.client.get("/health")
         health = response.json()
@@ -72,7 +77,8 @@ async def test_health_tells_of_each_engine(start_gateway: StartGateway) -> None:
             assert (await other.client.get("/health/ready")).status_code == 200
 
 
-async def test_without_an_engine_it_lives_but_is_not_ready(start_gateway: StartGateway) -> None:
+async def test_no_engine(start_gateway: StartGateway) -> None:
+    """Without an engine the gateway is live but not ready."""
     async with start_gateway(engines=["http://127.0.0.1:9"]) as gateway:
         statuses = {
             path: (await gateway.client.get(path)).status_code
@@ -83,21 +89,23 @@ async def test_without_an_engine_it_lives_but_is_not_ready(start_gateway: StartG
         assert (health["status"], health["engines"][0]["error"]) == ("unhealthy", "no connection")
 
 
-async def test_an_engine_that_comes_back_is_found(start_gateway: StartGateway) -> None:
+async def test_new_model(start_gateway: StartGateway) -> None:
+    """A model that an engine starts to serve is found by the next health check."""
     engine = FakeMax(models=[])
     upstream = {"probe_interval": 0.01}
     async with start_gateway(engine, upstream=upstream) as gateway:
         assert (await gateway.chat(model="smollm2")).status_code == 404
         engine.models = ["smollm2-135m-instruct"]
 
-        async def it_is_found() -> bool:
+        async def is_listed() -> bool:
             return bool((await gateway.client.get("/health")).json()["models"])
 
-        await until(it_is_found)
+        await until(is_listed)
         assert (await gateway.chat(model="smollm2")).status_code == 200
 
 
-async def test_metrics_are_json_for_people_and_text_for_prometheus(gateway: Gateway) -> None:
+async def test_metrics_formats(gateway: Gateway) -> None:
+    """Metrics are JSON by default, and text if Prometheus accepts it."""
     await gateway.chat()
     await gateway.chat(model="gpt-4")
     await gateway.client.get("/nowhere")
@@ -118,7 +126,8 @@ async def test_metrics_are_json_for_people_and_text_for_prometheus(gateway: Gate
     assert {"maxgate_process_cpu_seconds", "maxgate_process_resident_memory_bytes"} <= names
 
 
-async def test_metrics_have_buckets_for_those_who_ask(gateway: Gateway) -> None:
+async def test_metrics_buckets(gateway: Gateway) -> None:
+    """`?buckets=true` adds histogram buckets to the JSON."""
     await gateway.chat()
     plain = (await gateway.client.get("/metrics")).json()["models"]
     full = (await gateway.client.get("/metrics?buckets=true")).json()["models"]
@@ -127,7 +136,8 @@ async def test_metrics_have_buckets_for_those_who_ask(gateway: Gateway) -> None:
     assert latency == plain["smollm2-135m-instruct"]["latency_seconds"]
 
 
-async def test_names_that_clients_make_up_make_no_series(gateway: Gateway) -> None:
+async def test_unknown_names(gateway: Gateway) -> None:
+    """Unknown models and paths create no metric series."""
     for number in range(70):
         await gateway.chat(model=f"made-up-{number}")
         await gateway.client.get(f"/made/up/{number}")
@@ -147,9 +157,8 @@ async def test_names_that_clients_make_up_make_no_series(gateway: Gateway) -> No
         ("GET", "//v1/models", 404, "not_found"),
     ],
 )
-async def test_what_is_not_there_is_said_in_openais_shape(
-    gateway: Gateway, method: str, path: str, status: int, code: str
-) -> None:
+async def test_not_found(gateway: Gateway, method: str, path: str, status: int, code: str) -> None:
+    """Unknown paths, models and methods give errors in OpenAI's shape."""
     response = await gateway.client.request(method, gateway.url + path)
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["type"]) == (
@@ -160,7 +169,8 @@ async def test_what_is_not_there_is_said_in_openais_shape(
     assert error.keys() == {"message", "type", "param", "code"}
 
 
-async def test_the_methods_that_there_are_are_named(gateway: Gateway) -> None:
+async def test_allow_header(gateway: Gateway) -> None:
+    """A 405 response lists the allowed methods."""
     response = await gateway.client.delete("/v1/models")
     assert response.headers["allow"] == "GET, HEAD, POST"
 
@@ -173,14 +183,9 @@ async def test_the_methods_that_there_are_are_named(gateway: Gateway) -> None:
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_answered_in_the_same_shape(
-    gateway: Gateway, sent: bytes
-) -> None:
-    host, port = gateway.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(sent)
-    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
+async def test_invalid_http(gateway: Gateway, sent: bytes) -> None:
+    """Bytes that are not HTTP get a 400 in OpenAI's shape."""
+    head, body = await send_bytes(gateway.url, sent)
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
 
@@ -194,30 +199,36 @@ async def test_what_is_not_http_is_answered_in_the_same_shape(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{",
     ],
 )
-async def test_a_request_that_does_not_arrive_is_given_up(sent: bytes) -> None:
+async def test_slow_request(sent: bytes) -> None:
+    """A request that does not arrive in time gets 408, whichever part is missing."""
     app = create_app(Settings(engines=["http://127.0.0.1:9"]))
     async with serving(app, request_read_timeout=0.05) as url:
-        host, port = url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(sent)
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
+        head, body = await send_bytes(url, sent)
     assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert json.loads(body)["error"]["code"] == "request_timeout"
 
 
-async def test_a_connection_may_be_idle_between_requests() -> None:
+async def test_idle_connection() -> None:
+    """The read timeout does not apply to an idle connection between requests."""
     app = create_app(Settings(engines=["http://127.0.0.1:9"]))
     async with (
         serving(app, request_read_timeout=0.05) as url,
         httpx.AsyncClient(base_url=url) as client,
     ):
-        for _ in range(2):
-            assert (await client.get("/health/live")).status_code == 200
-            await asyncio.sleep(0.1)  # longer than a request may take to arrive
+        before = await get_client_address(client)
+        assert (await send_bytes(url, b""))[0].startswith(b"HTTP/1.1 408")  # the timeout is over
+        assert await get_client_address(client) == before
 
 
-async def test_bodies_over_the_limit_are_refused(start_gateway: StartGateway) -> None:
+async def get_client_address(client: httpx.AsyncClient) -> object:
+    """Send a request and return the address and port that it came from."""
+    response = await client.get("/health/live")
+    assert response.status_code == 200
+    return response.extensions["network_stream"].get_extra_info("client_addr")
+
+
+async def test_body_limit(start_gateway: StartGateway) -> None:
+    """A body over the limit gets 413, with and without Content-Length."""
     async with start_gateway(server={"max_body_bytes": 1000}) as gateway:
         response = await gateway.chat(user="x" * 1000)
 
@@ -226,23 +237,26 @@ async def test_bodies_over_the_limit_are_refused(start_gateway: StartGateway) ->
                 yield b" " * 100
 
         chunked = await gateway.client.post("/v1/chat/completions", content=pieces())
-    for refused in (response, chunked):
-        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "request_too_large")
+    for rejected in (response, chunked):
+        assert (rejected.status_code, rejected.json()["error"]["code"]) == (
+            413,
+            "request_too_large",
+        )
 
 
 @pytest.mark.parametrize(
     ("given", "kept"),
     [("my-id_1.2:3", True), ("x" * 129, False), ("a b", False), ("a\\r\\nset-cookie", False)],
 )
-async def test_a_request_id_is_returned_and_a_strange_one_replaced(
-    gateway: Gateway, given: str, *, kept: bool
-) -> None:
+async def test_request_id(gateway: Gateway, given: str, *, kept: bool) -> None:
+    """A plain request ID is returned, and any other is replaced."""
     response = await gateway.client.get("/v1/models", headers={"x-request-id": given})
     returned = response.headers["x-request-id"]
     assert (returned == given) if kept else returned.startswith("req_")
 
 
-async def test_the_openapi_page_names_every_route(gateway: Gateway) -> None:
+async def test_openapi(gateway: Gateway) -> None:
+    """The OpenAPI document has every route, its content types and no 422."""
     schema = (await gateway.client.get("/openapi.json")).json()
     assert {(path, method) for path, item in schema["paths"].items() for method in item} == {
         ("/v1/chat/completions", "post"),
@@ -270,32 +284,42 @@ async def test_the_openapi_page_names_every_route(gateway: Gateway) -> None:
     assert (await gateway.client.get("/docs")).status_code == 200
 
 
-async def test_small_answers_are_sent_at_once(gateway: Gateway) -> None:
-    # With Nagle's algorithm each of them would take 40 ms.
-    fastest = 1.0
-    for _ in range(10):
-        began = time.perf_counter()
-        await gateway.client.get("/v1/models")
-        fastest = min(fastest, time.perf_counter() - began)
-    assert fastest < 0.03
+async def test_no_delay(gateway: Gateway) -> None:
+    """Small responses are sent at once; Nagle's algorithm would delay each by 40 ms."""
+    responses = [await gateway.client.get("/v1/models") for _ in range(10)]
+    assert min(response.elapsed for response in responses) < timedelta(milliseconds=30)
 
 
-async def test_a_bug_is_a_500_that_tells_nothing(
-    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from maxgate.api.chat.service import ChatService
+class FailingTransport(httpx.ASGITransport):
+    """A transport to a fake MAX that raises `error`, if set, instead of sending a POST."""
 
-    async def broken(*_: object) -> bytes:
-        raise RuntimeError("secret /root/path")
+    error: Exception | None = None
 
-    monkeypatch.setattr(ChatService, "complete", broken)
-    async with start_gateway() as gateway:
-        response = await gateway.chat()
+    @override
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.error is not None and request.method == "POST":
+            raise self.error
+        return await super().handle_async_request(request)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_bug(*, stream: bool) -> None:
+    """A bug is a 500 that reveals nothing, streamed or not."""
+    transport = FailingTransport(FakeMax())
+    settings = Settings(engines=["http://engine"], cards=[SMALL_CARD])
+    async with (
+        serving(create_app(settings, transport=transport)) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        transport.error = RuntimeError("secret /root/path")
+        body = {"messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+        response = await client.post("/v1/chat/completions", json=body)
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert "secret" not in response.text
 
 
-async def test_large_bodies_are_no_large_heads(gateway: Gateway) -> None:
+async def test_large_body(gateway: Gateway) -> None:
+    """A body larger than the header limit is validated like a small one."""
     body = {"messages": [{"role": "user", "content": "Hello"}], "user": "u" * 600}
     for padding in (0, 300_000):
         content = json.dumps(body).encode() + b" " * padding
@@ -305,7 +329,7 @@ async def test_large_bodies_are_no_large_heads(gateway: Gateway) -> None:
         assert response.json()["error"]["param"] == "user"
 
 
-async def test_docs_are_read_only(gateway: Gateway) -> None:
+async def test_read_only_docs(gateway: Gateway) -> None:
     """POST on the documentation is not allowed."""
     for path in ("/docs", "/openapi.json"):
         response = await gateway.client.post(path)

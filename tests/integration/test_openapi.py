@@ -1,4 +1,4 @@
-"""What the OpenAPI page promises is what is served, for requests that schemathesis makes up."""
+"""Responses conform to the OpenAPI document, for requests that schemathesis generates."""
 
 import asyncio
 from collections import Counter
@@ -38,10 +38,10 @@ OPERATIONS = [
     "GET /metrics",
 ]
 EXAMPLES = 60
-# What is right only together with others, which the page cannot say, what names things that are
-# not there, and what the stand-in's answers never fit.
+# Fields that OpenAPI cannot describe: valid only together with others, names of things that do not
+# exist, and schemas that the fake engine's output never matches.
 MESSAGES = [{"role": "user", "content": "Hello"}]
-NOT_MADE_UP = {
+NOT_GENERATED = {
     "model",
     "stream_options",
     "tool_choice",
@@ -52,22 +52,22 @@ NOT_MADE_UP = {
 }
 
 
-def play(document: dict[str, Any], url: str, name: str) -> Counter[int]:
-    """Send made-up requests, right ones and wrong ones; how often each status came back."""
+def send_requests(document: dict[str, Any], url: str, name: str) -> Counter[int]:
+    """Send generated requests, valid and invalid, and count the statuses of the responses."""
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
     [operation] = [o.ok() for o in schema.get_all_operations() if o.ok().label == name]
-    right, wrong = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+    valid, invalid = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
     statuses: Counter[int] = Counter()
 
     def send(case: schemathesis.Case) -> None:
-        if isinstance(case.body, dict) and case.meta.generation.mode is right:
-            kept = {key: case.body[key] for key in case.body if key not in NOT_MADE_UP}
+        if isinstance(case.body, dict) and case.meta.generation.mode is valid:
+            kept = {key: case.body[key] for key in case.body if key not in NOT_GENERATED}
             case.body = {**kept, "messages": MESSAGES} if "messages" in kept else kept
         response = case.call_and_validate(checks=CHECKS)
         statuses[response.status_code] += 1
 
-    for mode in (right, wrong) if operation.body else (right,):
+    for mode in (valid, invalid) if operation.body else (valid,):
         strategy = operation.as_strategy(generation_mode=mode)
         run = settings(
             max_examples=EXAMPLES,
@@ -82,9 +82,8 @@ def play(document: dict[str, Any], url: str, name: str) -> Counter[int]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_what_is_made_up_is_answered_as_documented(
-    small_model: Path, embedding_model: Path, name: str
-) -> None:
+async def test_operation(small_model: Path, embedding_model: Path, name: str) -> None:
+    """Every response of an operation conforms to the document."""
     engine = FakeMax(models=["smollm2-135m-instruct", EMBEDDING_MODEL])
     async with (
         start_with_embeddings(engine) as gateway,
@@ -97,5 +96,5 @@ async def test_what_is_made_up_is_answered_as_documented(
             for method in item
         }
         assert operations == set(OPERATIONS)
-        statuses = await asyncio.to_thread(play, document, gateway.url, name)
+        statuses = await asyncio.to_thread(send_requests, document, gateway.url, name)
         assert statuses[200] > 0 or "{" in name

@@ -1,24 +1,36 @@
 """The order of the layers, and the bound on engine calls that they share."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 import pytest
+from typing_extensions import override
 
 from maxgate.fan_out.layer import FanOutLayer
+from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.errors import OutputValidationFailed
 from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
-from maxgate.pipeline import build_pipeline, layers
+from maxgate.pipeline import (
+    build_embedding_pipeline,
+    build_pipeline,
+    embedding_layers,
+    layers,
+)
 from maxgate.prompts.chatml import ChatMLFormat
+from maxgate.prompts.embeddings import EmbeddingPromptLayer
 from maxgate.prompts.layer import PromptLayer
 from maxgate.prompts.tokenizer import PromptTokenizer
 from maxgate.structured_output.layer import StructuredOutputLayer
-from maxgate.telemetry.layer import TelemetryLayer
+from maxgate.telemetry.layer import EmbeddingTelemetryLayer, TelemetryLayer
 from maxgate.tool_calling.layer import ToolCallingLayer, ToolParserLayer
+from maxgate.upstream.embedder import BatchingLayer
+from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
+from tests.fakes.embedder import FakeEmbedder
 from tests.fakes.requests import generation_request, served_model
 
 NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -29,16 +41,24 @@ STRICT = ToolUse((Tool("f", "", NUMBER, strict=True),))
 JSON = JsonOutput(NUMBER)
 
 
-def test_order() -> None:
-    """The first layer in the list is the outermost."""
-    upstream = FakeBackend([])
-    backend = build_pipeline(layers(clock=FakeClock(), formats={}), upstream)
-    order: list[object] = []
-    inner: object = backend
-    while inner is not upstream:
-        order.append(type(inner))
-        inner = inner._inner  # type: ignore[attr-defined]
-    assert order == [
+class TracingLayer(Backend):
+    """Appends its name to `entered` for each request."""
+
+    def __init__(self, inner: Backend, *, name: str, entered: list[str]) -> None:
+        self._inner = inner
+        self._name = name
+        self._entered = entered
+
+    @override
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        self._entered.append(self._name)
+        return self._inner.stream(request)
+
+
+def test_layers() -> None:
+    """The layers of generation, outermost first."""
+    inner = FakeBackend([])
+    assert [type(layer(inner)) for layer in layers(clock=FakeClock(), formats={})] == [
         TelemetryLayer,
         FanOutLayer,
         ToolCallingLayer,
@@ -46,6 +66,41 @@ def test_order() -> None:
         ToolParserLayer,
         PromptLayer,
     ]
+
+
+def test_embedding_layers() -> None:
+    """The layers of embeddings, outermost first."""
+    inner = FakeEmbedder()
+    built = embedding_layers(find_format=lambda _: None, upstream=UpstreamSettings())
+    assert [type(layer(inner)) for layer in built] == [
+        EmbeddingTelemetryLayer,
+        EmbeddingPromptLayer,
+        BatchingLayer,
+    ]
+
+
+async def test_build_pipeline() -> None:
+    """The first layer in the list is the outermost, and the upstream backend the innermost."""
+    entered: list[str] = []
+    upstream = FakeBackend([TEXT])
+    traced = [partial(TracingLayer, name=name, entered=entered) for name in ("outer", "inner")]
+    async with aclosing(build_pipeline(traced, upstream).stream(generation_request())) as chunks:
+        assert [chunk async for chunk in chunks] == [TEXT]
+    assert (entered, len(upstream.requests)) == (["outer", "inner"], 1)
+
+
+def test_build_embedding_pipeline() -> None:
+    """The first layer in the list is built last, around all others."""
+    built: list[str] = []
+
+    def trace(inner: Embedder, name: str) -> Embedder:
+        built.append(name)
+        return inner
+
+    upstream = FakeEmbedder()
+    traced = [partial(trace, name=name) for name in ("outer", "inner")]
+    assert build_embedding_pipeline(traced, upstream) is upstream
+    assert built == ["inner", "outer"]
 
 
 async def count_engine_calls(
@@ -74,7 +129,7 @@ async def count_engine_calls(
         pytest.param(STRICT, JSON, [[CALL], [TEXT]], id="both, call first"),
     ],
 )
-async def test_engine_calls_of_output_that_never_validates(
+async def test_retry_bound(
     small_tokenizer: PromptTokenizer,
     tool_use: ToolUse | None,
     output: JsonOutput | None,

@@ -1,4 +1,4 @@
-"""Work stops when its client leaves, and only then."""
+"""Work is cancelled if its client disconnects, and only then."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,28 +9,28 @@ from maxgate.api.disconnect import EXTENSION, ClientDisconnect, DisconnectWatch
 
 
 class Client:
-    """The receiving end of an ASGI connection, on our own server or on another one."""
+    """The client of an ASGI connection, on our own server or on another one."""
 
     def __init__(self, messages: Sequence[str] = (), *, own_server: bool = False) -> None:
         self._messages = list(messages)
-        self.leaves = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self._callback: Callable[[], None] | None = None
         self.scope: dict[str, object] = {"extensions": {EXTENSION: self}} if own_server else {}
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         self._callback = callback
-        if callback is not None and self.leaves.is_set():
+        if callback is not None and self.disconnected.is_set():
             callback()
 
-    def leave(self) -> None:
-        self.leaves.set()
+    def disconnect(self) -> None:
+        self.disconnected.set()
         if self._callback is not None:
             self._callback()
 
     async def receive(self) -> dict[str, object]:
         if self._messages:
             return {"type": self._messages.pop(0)}
-        await self.leaves.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
 
@@ -40,46 +40,50 @@ def client(request: pytest.FixtureRequest) -> Client:
     return Client(["http.request"], own_server=request.param == "own server")
 
 
-def cancellations() -> int:
+def pending_cancellations() -> int:
     task = asyncio.current_task()
     assert task is not None
     return task.cancelling()
 
 
 @pytest.mark.parametrize("before", [True, False])
-async def test_work_is_cancelled_when_the_client_leaves(client: Client, *, before: bool) -> None:
+async def test_work_is_cancelled(client: Client, *, before: bool) -> None:
+    """A disconnect before or during the work cancels it once, and runs its cleanup."""
     cleaned = False
     if before:
-        client.leave()
+        client.disconnect()
     with pytest.raises(ClientDisconnect):
         async with DisconnectWatch(client.scope, client.receive):
             try:
                 if not before:
-                    asyncio.get_running_loop().call_soon(client.leave)
+                    asyncio.get_running_loop().call_soon(client.disconnect)
                 await asyncio.Event().wait()
             finally:
                 cleaned = True
-    await asyncio.sleep(0)  # a cancellation left over would show here
-    assert (cleaned, cancellations()) == (True, 0)
+    await asyncio.sleep(0)  # a pending cancellation would be raised here
+    assert (cleaned, pending_cancellations()) == (True, 0)
 
 
-async def test_work_that_ends_leaves_nobody_watching(client: Client) -> None:
+async def test_work_ends(client: Client) -> None:
+    """No task is left when the work ends, and a later disconnect cancels nothing."""
     before = asyncio.all_tasks()
     async with DisconnectWatch(client.scope, client.receive):
         pass
     assert asyncio.all_tasks() == before
-    client.leave()
+    client.disconnect()
     await asyncio.sleep(0)
-    assert cancellations() == 0
+    assert pending_cancellations() == 0
 
 
-async def test_errors_pass_through(client: Client) -> None:
+async def test_work_fails(client: Client) -> None:
+    """An exception of the work is raised unchanged."""
     with pytest.raises(ValueError, match="oops"):
         async with DisconnectWatch(client.scope, client.receive):
             raise ValueError("oops")
 
 
-async def test_a_cancellation_from_elsewhere_is_not_taken_for_a_client(client: Client) -> None:
+async def test_other_cancellation(client: Client) -> None:
+    """A cancellation by another task is raised as CancelledError."""
     started = asyncio.Event()
 
     async def work() -> None:
@@ -94,34 +98,39 @@ async def test_a_cancellation_from_elsewhere_is_not_taken_for_a_client(client: C
         await task
 
 
-async def test_leaving_at_the_very_end_is_leaving(client: Client) -> None:
+async def test_disconnect_at_end(client: Client) -> None:
+    """A disconnect at the very end of the work still raises ClientDisconnect."""
+    before = asyncio.all_tasks()
     with pytest.raises(ClientDisconnect):
-        async with DisconnectWatch(client.scope, client.receive) as watch:
-            client.leave()
-            if watch._tasks:
-                await asyncio.wait(watch._tasks)
+        async with DisconnectWatch(client.scope, client.receive):
+            watchers = asyncio.all_tasks() - before
+            client.disconnect()
+            if watchers:
+                await asyncio.wait(watchers)
     await asyncio.sleep(0)
-    assert cancellations() == 0
+    assert pending_cancellations() == 0
 
 
-async def test_the_beat_goes_on_while_the_client_is_there(client: Client) -> None:
-    beats = asyncio.Semaphore(0)
+async def test_keep_alive(client: Client) -> None:
+    """`keep_alive` is called again and again while the client is connected."""
+    calls = asyncio.Semaphore(0)
 
-    async def beat() -> None:
-        beats.release()
+    async def keep_alive() -> None:
+        calls.release()
 
-    async with DisconnectWatch(client.scope, client.receive, beat, interval=0.001):
+    async with DisconnectWatch(client.scope, client.receive, keep_alive, interval=0.001):
         for _ in range(3):
-            await beats.acquire()
+            await calls.acquire()
 
 
-async def test_a_beat_that_fails_is_not_swallowed(client: Client) -> None:
+async def test_keep_alive_fails(client: Client) -> None:
+    """An exception of `keep_alive` is raised."""
     failed = asyncio.Event()
 
-    async def beat() -> None:
+    async def keep_alive() -> None:
         failed.set()
         raise OSError("socket")
 
     with pytest.raises(OSError, match="socket"):
-        async with DisconnectWatch(client.scope, client.receive, beat, interval=0.001):
+        async with DisconnectWatch(client.scope, client.receive, keep_alive, interval=0.001):
             await failed.wait()

@@ -1,4 +1,4 @@
-"""What is wrong with a body is said in OpenAI's words, with the path of the field."""
+"""Validation errors and gateway errors are rendered in OpenAI's shape."""
 
 import json
 
@@ -12,8 +12,8 @@ from maxgate.errors import InternalError, InvalidRequest, UpstreamUnavailable
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def refused(body: object) -> tuple[str | None, str | None, str]:
-    """Param, code and message of the answer to a body."""
+def reject(body: object) -> tuple[str | None, str | None, str]:
+    """Return param, code and message of the error for a body."""
     text = body if isinstance(body, str | bytes) else json.dumps(body)
     with pytest.raises(ValidationError) as caught:
         ChatCompletionRequest.model_validate_json(text)
@@ -133,8 +133,9 @@ def refused(body: object) -> tuple[str | None, str | None, str]:
         ),
     ],
 )
-def test_fields(body: object, param: str | None, code: str, message: str) -> None:
-    assert refused(body) == (param, code, message)
+def test_invalid_fields(body: object, param: str | None, code: str, message: str) -> None:
+    """The error names the field by its path, with OpenAI's code."""
+    assert reject(body) == (param, code, message)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +152,9 @@ def test_fields(body: object, param: str | None, code: str, message: str) -> Non
         "\ufeff{}",
     ],
 )
-def test_what_is_not_json(body: str | bytes) -> None:
-    assert refused(body) == (
+def test_invalid_json(body: str | bytes) -> None:
+    """Anything but one JSON value in UTF-8 gives an error without a field."""
+    assert reject(body) == (
         None,
         None,
         "The request body could not be parsed as JSON.",
@@ -160,13 +162,15 @@ def test_what_is_not_json(body: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
-def test_numbers_that_are_none(value: str) -> None:
+def test_non_finite_numbers(value: str) -> None:
+    """NaN, infinities and numbers that overflow are not numbers."""
     body = '{"messages":[{"role":"user","content":"x"}],"temperature":VALUE}'
-    param, code, _ = refused(body.replace("VALUE", value))
+    param, code, _ = reject(body.replace("VALUE", value))
     assert (param, code) == ("temperature", "invalid_type")
 
 
-def test_the_shape_has_all_four_keys() -> None:
+def test_encode_error() -> None:
+    """An error has all four keys, with null where there is no value."""
     assert json.loads(encode_error(InvalidRequest("No.", param="a.b", code="c"))) == {
         "error": {"message": "No.", "type": "invalid_request_error", "param": "a.b", "code": "c"}
     }
@@ -180,7 +184,8 @@ def test_the_shape_has_all_four_keys() -> None:
     }
 
 
-def test_headers_say_when_to_try_again() -> None:
+def test_error_headers() -> None:
+    """`Retry-After` is sent with errors that have one."""
     assert error_headers(UpstreamUnavailable("Away.", retry_after=2)) == [
         (b"content-type", b"application/json"),
         (b"retry-after", b"2"),

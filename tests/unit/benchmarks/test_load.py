@@ -1,4 +1,4 @@
-"""What load sources send and read."""
+"""Load sources send prompts and read responses."""
 
 import json
 
@@ -9,12 +9,13 @@ from benchmarks.gateway.http_client import Target, is_complete, is_success
 from benchmarks.gateway.wrk import SCRIPT, WrkResult, parse_output
 
 
-def words(text: str) -> int:
-    """Every word is a token."""
+def count_words(text: str) -> int:
+    """Count the words of a text; each is one token."""
     return len(text.split())
 
 
-def test_wrk_says_its_result_among_other_things() -> None:
+def test_wrk_result() -> None:
+    """The result is found in the output of wrk."""
     line = (
         'RESULT {"requests":3000,"seconds":1.01,"error_responses":2,"socket_errors":1,'
         '"p50_us":90,"p99_us":700}'
@@ -23,27 +24,31 @@ def test_wrk_says_its_result_among_other_things() -> None:
     assert parse_output(output) == WrkResult(3000, 1.01, 2, 1, 90, 700)
 
 
-def test_wrk_without_a_result_is_an_error() -> None:
+def test_wrk_error() -> None:
+    """Output without a result raises ValueError with the output."""
     with pytest.raises(ValueError, match="unable to connect"):
         parse_output("unable to connect to 127.0.0.1\n")
 
 
-def test_the_number_of_connections_that_lua_rotates_is_that_of_python() -> None:
+def test_lua_conversations() -> None:
+    """The Lua script rotates as many conversations as Python."""
     assert f"local CONVERSATIONS = {prompts.CONVERSATIONS}\n" in SCRIPT.read_text()
 
 
-def test_a_fresh_prompt_has_the_tokens_asked_for_and_never_comes_twice() -> None:
-    template = prompts.build_new_prompt(40, words)
+def test_fresh_prompt() -> None:
+    """A fresh prompt has the requested number of tokens and is different each time."""
+    template = prompts.build_new_prompt(40, count_words)
     bodies = [prompts.fill_template(template, number) for number in (1, 2)]
     texts = [[m["content"] for m in json.loads(body)["messages"]] for body in bodies]
-    assert [sum(map(words, text)) for text in texts] == [40, 40]
+    assert [sum(map(count_words, text)) for text in texts] == [40, 40]
     assert texts[0][0] == texts[1][0]
     assert texts[0][1] != texts[1][1]
     assert len({len(body) for body in bodies}) == 1
 
 
-def test_a_history_repeats_but_for_its_last_question() -> None:
-    template = prompts.build_history(500, 4, words)
+def test_history() -> None:
+    """A conversation repeats its history and ends with a new question."""
+    template = prompts.build_history(500, 4, count_words)
     one, again, other = (
         json.loads(prompts.fill_template(template, number))["messages"]
         for number in (3, 3 + prompts.CONVERSATIONS, 4)
@@ -57,7 +62,7 @@ def test_a_history_repeats_but_for_its_last_question() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "complete"),
+    ("response", "complete"),
     [
         (b"HTTP/1.1 200 OK\r\n", False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", False),
@@ -66,18 +71,19 @@ def test_a_history_repeats_but_for_its_last_question() -> None:
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", True),
     ],
 )
-def test_an_answer_is_complete_by_its_length_or_its_last_piece(
-    answer: bytes, *, complete: bool
-) -> None:
-    assert is_complete(answer) is complete
+def test_is_complete(response: bytes, *, complete: bool) -> None:
+    """A response is complete by its length or its last chunk."""
+    assert is_complete(response) is complete
 
 
-def test_success_is_status_200() -> None:
+def test_is_success() -> None:
+    """Only status 200 is a success."""
     assert is_success(b"HTTP/1.1 200 OK\r\n\r\n")
     assert not is_success(b"HTTP/1.1 404 Not Found\r\n\r\n")
 
 
-def test_a_head_names_the_length_and_the_target_s_own_headers() -> None:
+def test_request_head() -> None:
+    """The head has the body length and the headers of the target."""
     assert Target(80, {"x-a": "b"}).encode_head(5) == (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:80\r\n"
         b"content-type: application/json\r\ncontent-length: 5\r\nx-a: b\r\n\r\n"

@@ -1,4 +1,4 @@
-"""From samples to medians, ratios and verdicts."""
+"""Medians, ratios, verdicts and tables of benchmark results."""
 
 import pytest
 
@@ -10,30 +10,33 @@ RATE = "chat", "rate"
 
 def results() -> Results:
     """Three rounds of two gateways."""
-    found = Results()
+    rounds = Results()
     for ours, theirs in ((10.0, 100.0), (30.0, 150.0), (20.0, 400.0)):
-        found.add("maxgate", "chat", {"rate": ours, "busy": 0.99})
-        found.add("vllm-router", "chat", {"rate": theirs, "busy": 0.5})
-    return found
+        rounds.add("maxgate", "chat", {"rate": ours, "busy": 0.99})
+        rounds.add("vllm-router", "chat", {"rate": theirs, "busy": 0.5})
+    return rounds
 
 
 @pytest.mark.parametrize(("percent", "value"), [(1, 1), (50, 50), (99, 99), (100, 100)])
-def test_a_percentile_is_one_of_the_values(percent: int, value: int) -> None:
+def test_percentile(percent: int, value: int) -> None:
+    """A percentile is one of the values."""
     assert percentile(range(100, 0, -1), percent) == value
 
 
-def test_a_median_leaves_out_the_rounds_that_failed() -> None:
-    found = results()
-    found.fail("maxgate", "chat", "3 refused")
-    assert found.values("maxgate", *RATE) == [10.0, 30.0, 20.0, None]
-    assert found.median("maxgate", *RATE) == 20.0
-    assert found.median("litellm", *RATE) is None
+def test_median() -> None:
+    """A median skips failed rounds."""
+    rounds = results()
+    rounds.fail("maxgate", "chat", "3 refused")
+    assert rounds.values("maxgate", *RATE) == [10.0, 30.0, 20.0, None]
+    assert rounds.median("maxgate", *RATE) == 20.0
+    assert rounds.median("litellm", *RATE) is None
 
 
-def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
-    found = results()
-    assert found.ratio(("maxgate", *RATE), ("vllm-router", *RATE)) == 0.1
-    assert found.ratio(("maxgate", *RATE), ("litellm", *RATE)) is None
+def test_ratio() -> None:
+    """A ratio is the median of the ratios in each round."""
+    rounds = results()
+    assert rounds.ratio(("maxgate", *RATE), ("vllm-router", *RATE)) == 0.1
+    assert rounds.ratio(("maxgate", *RATE), ("litellm", *RATE)) is None
 
 
 @pytest.mark.parametrize(
@@ -48,17 +51,17 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
         (2.0, 1.2, None, "not measured"),
     ],
 )
-def test_an_aim_knows_which_side_is_better(
-    needed: float, aimed: float, ratio: float | None, verdict: str
-) -> None:
+def test_verdict(needed: float, aimed: float, ratio: float | None, verdict: str) -> None:
+    """Whether a goal is a minimum or a maximum decides the verdict."""
     number = ("maxgate", *RATE)
     assert Goal("", number, number, needed, aimed).judge(ratio) == verdict
 
 
-def test_the_table_has_a_row_per_measured_number_and_says_what_failed() -> None:
-    found = results()
-    found.fail("maxgate", "idle", "9 without response")
-    table = format_results(found, ["vllm-router", "maxgate"])
+def test_format_results() -> None:
+    """The table has a row for each number, with the reason of a failure."""
+    rounds = results()
+    rounds.fail("maxgate", "idle", "9 without response")
+    table = format_results(rounds, ["vllm-router", "maxgate"])
     head, _, *rows = [line.replace(" ", "") for line in table.splitlines()]
     assert head == "|case|vllm-router|maxgate|maxgate/vllm-router|"
     assert rows == [
@@ -69,7 +72,8 @@ def test_the_table_has_a_row_per_measured_number_and_says_what_failed() -> None:
     ]
 
 
-def test_aims_that_were_not_measured_say_so() -> None:
+def test_format_goals() -> None:
+    """A goal without a measurement has no ratio."""
     lines = format_goals(results()).splitlines()
     assert [line.split("|")[4:6] for line in lines[2:4]] == [
         ["     0.10 ", "       missed "],
@@ -77,7 +81,8 @@ def test_aims_that_were_not_measured_say_so() -> None:
     ]
 
 
-def test_columns_are_as_wide_as_their_widest_cell() -> None:
+def test_format_markdown() -> None:
+    """Columns are as wide as their widest cell."""
     assert format_markdown([["a", "b"], ["long", "1,000"]]) == (
         "| a    |     b |\n| ---- | ----: |\n| long | 1,000 |"
     )
@@ -86,5 +91,6 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(46431.8, "46,432"), (99.94, "99.9"), (1.234, "1.23"), (-250.0, "-250")]
 )
-def test_numbers_show_three_digits_that_matter(value: float, text: str) -> None:
+def test_format_number(value: float, text: str) -> None:
+    """Numbers have three significant digits, and thousands separators."""
     assert format_number(value) == text

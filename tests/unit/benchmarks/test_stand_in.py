@@ -1,4 +1,4 @@
-"""The stand-in's answers, its pace, and what is read of processes."""
+"""The fake engine's responses and pace, process statistics and report sections."""
 
 import json
 
@@ -12,47 +12,53 @@ from maxgate.upstream.max_api.generation import parse_response
 from tests.fakes.requests import generation_request
 
 
-def events(stream: bytes) -> list[bytes]:
-    """What stands behind each `data:`."""
+def read_events(stream: bytes) -> list[bytes]:
+    """Return the data of each event."""
     body = stream.partition(b"\r\n\r\n")[2]
     return [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ")]
 
 
-def line(pid: int, parent: int, name: str = "a", ticks: tuple[int, int] = (1, 2)) -> ProcessStat:
-    """A process of seven resident pages."""
+def stat_line(
+    pid: int, parent: int, name: str = "a", ticks: tuple[int, int] = (1, 2)
+) -> ProcessStat:
+    """Statistics of a process with seven resident pages."""
     user, system = ticks
     return ProcessStat(
         f"{pid} ({name}) S {parent} 0 0 0 0 0 0 0 0 0 {user} {system} 0 0 0 0 0 0 0 0 7 0"
     )
 
 
-def test_a_stream_names_its_tokens_and_counts_them_where_that_is_asked() -> None:
+def test_stream() -> None:
+    """A stream has token ids and usage if they are requested."""
     stream = max_responses.encode_stream(
         ResponseOptions("completions", token_ids=True, usage=True), 3
     )
-    *chunks, counted, done = events(stream)
+    *chunks, usage, done = read_events(stream)
     choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
     assert [choice["token_ids"] for choice in choices] == [[1000], [1001], [1002]]
     assert ["prompt_token_ids" in choice for choice in choices] == [True, False, False]
     assert [choice["finish_reason"] for choice in choices] == [None, None, "stop"]
-    assert json.loads(counted)["usage"]["completion_tokens"] == 3
+    assert json.loads(usage)["usage"]["completion_tokens"] == 3
     assert done == b"[DONE]"
     assert stream.endswith(max_responses.LAST_HTTP_CHUNK)
 
 
-def test_a_stream_is_bare_where_nothing_is_asked() -> None:
-    *chunks, done = events(max_responses.encode_stream(ResponseOptions("chat"), 2))
+def test_plain_stream() -> None:
+    """A stream has only text if nothing else is requested."""
+    *chunks, done = read_events(max_responses.encode_stream(ResponseOptions("chat"), 2))
     deltas = [json.loads(chunk)["choices"][0]["delta"]["content"] for chunk in chunks]
     assert (deltas, done) == ([" The", " capital"], b"[DONE]")
 
 
-def test_a_whole_answer_is_one_that_the_gateway_reads() -> None:
+def test_response() -> None:
+    """The gateway parses a plain response."""
     body = max_responses.encode_generation("completions", 2).partition(b"\r\n\r\n")[2]
-    answer = parse_response(body, generation_request())
-    assert (answer.text, answer.finish_reason) == (" The capital", "stop")
+    response = parse_response(body, generation_request())
+    assert (response.text, response.finish_reason) == (" The capital", "stop")
 
 
-def test_a_head_is_read_whatever_the_case_of_its_names() -> None:
+def test_head() -> None:
+    """Header names are read in any case, and a chunked body has length -1."""
     assert Head.parse(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 12") == Head(
         b"/v1/completions", 12
     )
@@ -60,27 +66,36 @@ def test_a_head_is_read_whatever_the_case_of_its_names() -> None:
     assert Head.parse(b"GET /health HTTP/1.1\r\nhost: a").length == 0
 
 
-def test_streams_advance_at_their_gap_from_when_they_joined_and_miss_nothing() -> None:
-    wheel, said = TimerWheel(10), []
+def test_pacing() -> None:
+    """Each stream advances at its interval from its start, and makes up for late turns."""
+    wheel, advanced = TimerWheel(10), []
     wheel.turn_to(3)
-    wheel.add(lambda: said.append("a") or len(said) < 3)
+    wheel.add(lambda: advanced.append("a") or len(advanced) < 3)
     wheel.turn_to(7)
-    wheel.add(lambda: said.append("b") or False)
+    wheel.add(lambda: advanced.append("b") or False)
     wheel.turn_to(12)
-    assert said == []
+    assert advanced == []
     wheel.turn_to(13)
-    assert said == ["a"]
-    wheel.turn_to(35)  # late: 17, 23 and 33 are made up for
-    assert (said, wheel.size) == (["a", "b", "a"], 0)
+    assert advanced == ["a"]
+    wheel.turn_to(35)  # late: the turns at 17, 23 and 33 are made up for
+    assert (advanced, wheel.size) == (["a", "b", "a"], 0)
 
 
-def test_a_process_is_counted_with_all_that_come_from_it() -> None:
-    stats = [line(1, 0), line(5, 1, "a) (b"), line(6, 5), line(7, 6), line(8, 1)]
+def test_process_family() -> None:
+    """A process is counted with its descendants."""
+    stats = [
+        stat_line(1, 0),
+        stat_line(5, 1, "a) (b"),
+        stat_line(6, 5),
+        stat_line(7, 6),
+        stat_line(8, 1),
+    ]
     assert [stat.pid for stat in select_descendants(5, stats)] == [5, 6, 7]
     assert (stats[1].cpu_ticks, stats[1].resident_pages) == (3, 7)
 
 
-def test_a_section_is_replaced_and_the_others_stay() -> None:
+def test_report_section() -> None:
+    """A section is replaced, and the others stay."""
     page = replace_section("# Title\n", "One", "1")
     page = replace_section(page, "Two", "2")
     assert replace_section(page, "One", "new") == "# Title\n\n## One\n\nnew\n\n## Two\n\n2\n"

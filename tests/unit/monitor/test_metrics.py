@@ -11,7 +11,7 @@ from maxgate.monitor.http_sources import GatewaySource
 from maxgate.monitor.metrics import compute_metrics, count_outcomes
 from maxgate.monitor.snapshot import ContainerReading, Snapshot
 from tests.fakes.gateway import StartGateway
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.unit.monitor.examples import engine, gateway, gpu, histogram, host, snapshot
 
 
@@ -188,6 +188,6 @@ async def test_real_gateway(start_gateway: StartGateway) -> None:
     interval = after.uptime - before.uptime
     metrics = compute_metrics([Snapshot(0, 0.0, before), Snapshot(10, interval, after)])
     assert (metrics["gateway.answers"], metrics["gateway.error_share"]) == (25, 1 / 26)
-    assert metrics["gateway.output_tokens_each"] == len(ANSWER) + 1
+    assert metrics["gateway.output_tokens_each"] == len(OUTPUT_TOKENS) + 1
     assert 0 < metrics["gateway.ttft_p95"] <= metrics["gateway.latency_p95"]
     assert "gateway.latency_p99" not in metrics

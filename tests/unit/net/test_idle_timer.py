@@ -15,9 +15,9 @@ def test_fires_once() -> None:
     """The callback runs once, when the timeout has passed."""
     loop, timer, fired_at = start_timer()
     timer.reset(5)
-    loop.go_to(4.9)
+    loop.advance_to(4.9)
     assert fired_at == []
-    loop.go_to(20)
+    loop.advance_to(20)
     assert fired_at == [5]
 
 
@@ -25,10 +25,10 @@ def test_reset_to_later() -> None:
     """Extending the timeout keeps the event loop timer."""
     loop, timer, fired_at = start_timer()
     for now in range(4):
-        loop.go_to(now)
+        loop.advance_to(now)
         timer.reset(5)
     assert len(loop.timers) == 1
-    loop.go_to(20)
+    loop.advance_to(20)
     assert fired_at == [8]
 
 
@@ -37,7 +37,7 @@ def test_reset_to_earlier() -> None:
     loop, timer, fired_at = start_timer()
     timer.reset(50)
     timer.reset(3)
-    loop.go_to(60)
+    loop.advance_to(60)
     assert fired_at == [3]
 
 
@@ -46,10 +46,10 @@ def test_cancel() -> None:
     loop, timer, fired_at = start_timer()
     timer.reset(3)
     timer.cancel()
-    loop.go_to(10)
+    loop.advance_to(10)
     assert fired_at == []
     timer.reset(3)
-    loop.go_to(20)
+    loop.advance_to(20)
     assert fired_at == [13]
 
 
@@ -58,5 +58,5 @@ def test_close() -> None:
     loop, timer, fired_at = start_timer()
     timer.reset(3)
     timer.close()
-    loop.go_to(10)
+    loop.advance_to(10)
     assert (fired_at, loop.timers[0].cancelled) == ([], True)

@@ -1,4 +1,4 @@
-"""Bytes of a connection, below ASGI."""
+"""HTTP/1.1 connections below ASGI: limits, keep-alive and cleanup."""
 
 import asyncio
 import json
@@ -14,23 +14,23 @@ from tests.fakes.garbage import without_collection
 from tests.fakes.recorded_transport import RecordedTransport
 
 
-async def silent(scope: Any, receive: Any, send: Any) -> None:
+async def never_respond(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.Event().wait()
 
 
-async def empty(scope: Any, receive: Any, send: Any) -> None:
+async def respond_empty(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 204})
     await send({"type": "http.response.body"})
 
 
-async def patient(scope: Any, receive: Any, send: Any) -> None:
+async def wait_for_disconnect(scope: Any, receive: Any, send: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def answered(*reads: bytes) -> bytes:
-    """What is written when these have been read, by an application that says nothing."""
-    config = uvicorn.Config(silent, log_config=None, lifespan="off")
+async def receive(*reads: bytes) -> bytes:
+    """Return what the protocol writes after these reads, before the application responds."""
+    config = uvicorn.Config(never_respond, log_config=None, lifespan="off")
     config.load()
     state = ServerState()
     protocol = GatewayProtocol(config=config, server_state=state, app_state={})
@@ -61,8 +61,9 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
         [CHUNKED + b"2;", *[b"a" * 10_000] * 4],
     ],
 )
-async def test_what_is_no_body_is_bounded(reads: list[bytes]) -> None:
-    head, _, body = (await answered(*reads)).partition(b"\r\n\r\n")
+async def test_header_limits(reads: list[bytes]) -> None:
+    """Request line, headers, trailers and chunk extensions are limited to 32 KiB."""
+    head, _, body = (await receive(*reads)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert json.loads(body)["error"]["code"] == "headers_too_large"
 
@@ -76,12 +77,14 @@ async def test_what_is_no_body_is_bounded(reads: list[bytes]) -> None:
         [POST[:20], POST[20:] + b"a: " + b"b" * 30_000 + b"\r\n\r\n"],
     ],
 )
-async def test_bodies_are_bounded_by_who_reads_them(reads: list[bytes]) -> None:
-    assert await answered(*reads) == b""
+async def test_large_bodies(reads: list[bytes]) -> None:
+    """Bodies do not count towards the header limit."""
+    assert await receive(*reads) == b""
 
 
-async def test_several_hosts_are_refused() -> None:
-    head, _, body = (await answered(POST + b"host: y\r\n\r\n")).partition(b"\r\n\r\n")
+async def test_two_hosts() -> None:
+    """A request with two Host headers gets 400."""
+    head, _, body = (await receive(POST + b"host: y\r\n\r\n")).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert json.loads(body)["error"] == {
         "message": "The Host header must name exactly one host.",
@@ -91,8 +94,9 @@ async def test_several_hosts_are_refused() -> None:
     }
 
 
-async def test_a_lost_connection_is_not_left_to_garbage_collection() -> None:
-    config = uvicorn.Config(patient, log_config=None, lifespan="off")
+async def test_no_reference_cycles() -> None:
+    """A lost connection is freed without garbage collection."""
+    config = uvicorn.Config(wait_for_disconnect, log_config=None, lifespan="off")
     config.load()
     state = ServerState()
     protocol = GatewayProtocol(config=config, server_state=state, app_state={})
@@ -106,8 +110,9 @@ async def test_a_lost_connection_is_not_left_to_garbage_collection() -> None:
         assert alive() is None
 
 
-async def test_a_connection_on_which_nothing_comes_any_more_is_closed() -> None:
-    config = uvicorn.Config(empty, log_config=None, lifespan="off", timeout_keep_alive=0)
+async def test_keep_alive_timeout() -> None:
+    """A connection without a further request is closed after the keep-alive timeout."""
+    config = uvicorn.Config(respond_empty, log_config=None, lifespan="off", timeout_keep_alive=0)
     config.load()
     state = ServerState()
     protocol = GatewayProtocol(config=config, server_state=state, app_state={})

@@ -1,4 +1,4 @@
-"""An answer on the wire: its framing is right, whatever it is made of."""
+"""Responses are framed correctly, with known length, in chunks or without a body."""
 
 import asyncio
 from typing import Any
@@ -13,13 +13,13 @@ from tests.fakes.recorded_transport import RecordedTransport
 JSON = (b"content-type", b"application/json")
 
 
-async def answered(
+async def respond(
     status: int,
     headers: list[tuple[bytes, bytes]],
     *bodies: bytes,
-    asked: bytes = b"GET / HTTP/1.1",
+    request_line: bytes = b"GET / HTTP/1.1",
 ) -> tuple[list[bytes], BaseException | None]:
-    """What is written for this answer until the connection is lost, and what was raised."""
+    """Return the writes of this response until the connection is lost, and the exception raised."""
     raised: list[BaseException] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -36,20 +36,22 @@ async def answered(
     protocol = GatewayProtocol(config=config, server_state=state, app_state={})
     transport = RecordedTransport()
     protocol.connection_made(transport)
-    protocol.data_received(asked + b"\r\n\r\n")
+    protocol.data_received(request_line + b"\r\n\r\n")
     await asyncio.gather(*state.tasks)
     protocol.connection_lost(None)
     return transport.written, raised[0] if raised else None
 
 
-async def test_a_body_of_known_length_is_one_write_with_its_head() -> None:
-    written, _ = await answered(200, [JSON, (b"content-length", b"2")], b"{}")
+async def test_known_length() -> None:
+    """Head and body are one write if the length is known."""
+    written, _ = await respond(200, [JSON, (b"content-length", b"2")], b"{}")
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
     assert written == [head + b"{}", b"closed"]
 
 
-async def test_a_body_of_unknown_length_is_chunked() -> None:
-    written, _ = await answered(200, [JSON], b"ab", b"", b"c", b"")
+async def test_unknown_length() -> None:
+    """A body of unknown length is chunked, without empty chunks."""
+    written, _ = await respond(200, [JSON], b"ab", b"", b"c", b"")
     head = (
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     )
@@ -57,49 +59,57 @@ async def test_a_body_of_unknown_length_is_chunked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "asked", "head"),
+    ("status", "request_line", "head"),
     [
         (204, b"GET / HTTP/1.1", b"HTTP/1.1 204 No Content\r\n\r\n"),
         (200, b"HEAD / HTTP/1.1", b"HTTP/1.1 200 OK\r\n\r\n"),
     ],
 )
-async def test_some_answers_have_no_body(status: int, asked: bytes, head: bytes) -> None:
-    assert await answered(status, [], b"", asked=asked) == ([head, b"closed"], None)
+async def test_no_body(status: int, request_line: bytes, head: bytes) -> None:
+    """204 and HEAD responses end with their head."""
+    assert await respond(status, [], b"", request_line=request_line) == ([head, b"closed"], None)
 
 
-async def test_an_old_client_is_told_that_the_connection_closes() -> None:
-    written, _ = await answered(200, [(b"content-length", b"0")], b"", asked=b"GET / HTTP/1.0")
+async def test_http_1_0() -> None:
+    """The connection is closed after a response to HTTP/1.0."""
+    written, _ = await respond(
+        200, [(b"content-length", b"0")], b"", request_line=b"GET / HTTP/1.0"
+    )
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     assert written[:2] == [head, b"closed"]
 
 
-async def test_a_head_answer_may_say_how_long_the_body_would_be() -> None:
-    written, raised = await answered(
-        200, [(b"content-length", b"9")], b"", asked=b"HEAD / HTTP/1.1"
+async def test_head_content_length() -> None:
+    """A HEAD response keeps the Content-Length of the body it leaves out."""
+    written, raised = await respond(
+        200, [(b"content-length", b"9")], b"", request_line=b"HEAD / HTTP/1.1"
     )
     assert (written[0], raised) == (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", None)
 
 
 @pytest.mark.parametrize("bodies", [(b"abc",), (b"a",), (b"ab", b"c")])
-async def test_a_body_that_is_not_as_long_as_said_is_an_error(bodies: tuple[bytes, ...]) -> None:
-    _, raised = await answered(200, [(b"content-length", b"2")], *bodies)
+async def test_wrong_length(bodies: tuple[bytes, ...]) -> None:
+    """A body shorter or longer than its Content-Length raises RuntimeError."""
+    _, raised = await respond(200, [(b"content-length", b"2")], *bodies)
     assert isinstance(raised, RuntimeError)
 
 
-async def test_an_answer_that_asks_for_it_closes_the_connection() -> None:
+async def test_connection_close() -> None:
+    """`Connection: close` in the response closes the connection."""
     headers = [(b"content-length", b"0"), (b"connection", b"close")]
-    written, _ = await answered(503, headers, b"")
+    written, _ = await respond(503, headers, b"")
     head = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     assert written[:2] == [head, b"closed"]
 
 
 @pytest.mark.parametrize(
-    ("target", "expected"),
+    ("target", "parsed"),
     [
         (b"/v1/models?a=b", ("/v1/models", b"/v1/models", b"a=b")),
         (b"/v1/models/a%2Fb%20c", ("/v1/models/a/b c", b"/v1/models/a%2Fb%20c", b"")),
         (b"http://host/health", ("/health", b"/health", b"")),
     ],
 )
-def test_a_target_is_a_path_and_a_query(target: bytes, expected: tuple[str, bytes, bytes]) -> None:
-    assert _parse_target(target) == expected
+def test_parse_target(target: bytes, parsed: tuple[str, bytes, bytes]) -> None:
+    """A target is split into decoded path, raw path and query."""
+    assert _parse_target(target) == parsed

@@ -1,4 +1,4 @@
-"""What a process of the gateway does before it serves."""
+"""Process settings of the gateway."""
 
 import json
 import subprocess
@@ -13,8 +13,9 @@ print(json.dumps([before, gc.get_freeze_count(), len(gc.get_objects()), gc.get_t
 """
 
 
-def test_what_is_there_before_the_first_request_is_never_looked_at_again() -> None:
-    # In a process of its own: it cannot be undone for the tests that come after.
+def test_tune_process() -> None:
+    """Startup objects are frozen, and the garbage collector runs less often."""
+    # In a process of its own, because other tests must not run with these settings.
     done = subprocess.run(
         [sys.executable, "-c", _REPORT], capture_output=True, text=True, check=True
     )

@@ -28,7 +28,7 @@ from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
-from tests.fakes.max_server import ANSWER, FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.fakes.raw_server import RawServer, serving_bytes
 from tests.fakes.requests import generation_request
 from tests.fakes.server import serving
@@ -77,7 +77,7 @@ async def test_plain_response() -> None:
     """A response that is not streamed is one chunk."""
     async with serve_backend(FakeMax()) as (backend, _):
         assert await run(backend, request(stream=False)) == [
-            Chunk("".join(ANSWER), "stop", Usage(37, 8, 5))
+            Chunk("".join(OUTPUT_TOKENS), "stop", Usage(37, 8, 5))
         ]
 
 
@@ -107,7 +107,7 @@ async def test_stream() -> None:
     async with serve_backend(FakeMax()) as (backend, _):
         assert await run(backend, request()) == [
             Chunk("The", usage=Usage(3, 1)),
-            *(Chunk(token) for token in ANSWER[1:-1]),
+            *(Chunk(token) for token in OUTPUT_TOKENS[1:-1]),
             Chunk(".", "stop"),
             Chunk(usage=Usage(37, 8, 5)),
         ]
@@ -151,7 +151,7 @@ async def test_incomplete_stream(script: Script) -> None:
             async with aclosing(backend.stream(request())) as chunks:
                 async for chunk in chunks:
                     seen.append(chunk)  # noqa: PERF401  # ended by the error
-        assert "".join(chunk.text for chunk in seen) in {"The capital of", "".join(ANSWER)}
+        assert "".join(chunk.text for chunk in seen) in {"The capital of", "".join(OUTPUT_TOKENS)}
 
 
 HALF = b'HTTP/1.1 200 OK\r\ncontent-length: 111\r\n\r\n{"choices":[{"text":"Paris","finish_rea'

@@ -53,7 +53,7 @@ async def test_concurrency(concurrency: int) -> None:
     """At most `embedding_concurrency` calls run at once."""
     inner = FakeEmbedder()
     await layer(inner, concurrency=concurrency).embed(request([1] * 30))
-    assert (inner.most, len(inner.calls)) == (concurrency, 10)
+    assert (inner.max_running, len(inner.calls)) == (concurrency, 10)
 
 
 async def test_failed_call() -> None:
@@ -68,7 +68,7 @@ async def test_cancelled() -> None:
     """Cancelling a request cancels all of its calls."""
     inner = FakeEmbedder(hang=True)
     work = asyncio.create_task(layer(inner).embed(request([1] * 30)))
-    await inner.two_run.wait()
+    await inner.second_started.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work

@@ -123,13 +123,15 @@ def test_tail_below_client_error() -> None:
     assert (ttft.percentiles["99"], ttft.percentiles["99.9"]) == (0.25, None)
 
 
-def test_a_limited_client_gets_no_grade() -> None:
+def test_limited_client() -> None:
+    """A level that the client limited gets no grade."""
     level = report(steady([0.1] * 200), cpu=0.97)
     assert level.client.limited
     assert {g.verdict for g in grade(level, DEFAULT_TARGETS)} == {"unclear"}
 
 
-def test_goodput_counts_who_met_every_objective() -> None:
+def test_goodput() -> None:
+    """Goodput counts the requests that met every objective."""
     level = report(steady([0.1] * 40 + [0.9] * 40, failed=10), objectives={"latency": 0.5})
     assert (level.requests.good, level.requests.attempted) == (40, 80)
     late = report(

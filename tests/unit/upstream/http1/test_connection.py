@@ -141,11 +141,11 @@ async def test_read_timeout() -> None:
     waiting: Any = response.__anext__()
     connection.data_received(b"ab")
     assert await waiting == b"ab"
-    loop.go_to(60)
+    loop.advance_to(60)
     waiting = response.__anext__()
-    loop.go_to(64)
+    loop.advance_to(64)
     assert not waiting.done()
-    loop.go_to(65)
+    loop.advance_to(65)
     with pytest.raises(UpstreamTimeout):
         await waiting
 
@@ -154,9 +154,9 @@ async def test_head_timeout() -> None:
     """The response head must arrive within its own timeout."""
     loop = FakeLoop()
     _, head = send_request(loop)
-    loop.go_to(8)
+    loop.advance_to(8)
     assert not head.done()
-    loop.go_to(9)
+    loop.advance_to(9)
     with pytest.raises(UpstreamTimeout):
         await head
 

@@ -19,7 +19,7 @@ from maxgate.upstream.max_api.generation import (
     select_path,
     serialize_request,
 )
-from tests.fakes.max_server import ANSWER, FakeMax
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax
 from tests.fakes.requests import generation_request
 
 PROMPT = TokenIds.of([1, 2, 3])
@@ -174,10 +174,10 @@ async def test_frames_of_fake_max() -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://max") as client:
         response = await client.post(select_path(request), content=serialize_request(request))
     first, *others = [event.removeprefix(b"data: ") for event in response.content.split(b"\n\n")]
-    frame = ChunkFrame.from_chunk(ANSWER[0], first)
+    frame = ChunkFrame.from_chunk(OUTPUT_TOKENS[0], first)
     assert frame is not None
     texts = [frame.extract_text(event) for event in others]
-    assert texts[: len(ANSWER) - 2] == list(ANSWER[1:-1])
+    assert texts[: len(OUTPUT_TOKENS) - 2] == list(OUTPUT_TOKENS[1:-1])
 
 
 FRAME = ChunkFrame(b'{"text":', b',"id":1}')

@@ -1,4 +1,4 @@
-"""When a client goes, its work ends at once; in both modes and in every phase."""
+"""A disconnect ends the work for a request at once, in every phase, streamed or not."""
 
 import asyncio
 import json
@@ -9,15 +9,15 @@ import pytest
 
 from tests.fakes.gateway import Gateway, StartGateway
 from tests.fakes.max_server import FakeMax, Script
+from tests.fakes.raw_client import connect
 from tests.fakes.waiting import until
 
 BODY = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
-async def leave(gateway: Gateway, *, stream: bool, after: int) -> float:
-    """Ask, leave when the engine is at work, and say how long it took until it was let go."""
-    host, port = gateway.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+async def disconnect(gateway: Gateway, *, stream: bool, after: int) -> float:
+    """Disconnect while the engine works; return the seconds until its request has ended."""
+    reader, writer = await connect(gateway.url)
     body = json.dumps({**BODY, "stream": stream}).encode()
     writer.write(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
@@ -26,20 +26,20 @@ async def leave(gateway: Gateway, *, stream: bool, after: int) -> float:
     await gateway.engine.arrived.wait()
     if stream and after:
         await reader.readuntil(b"of")
-    left = time.perf_counter()
+    disconnected_at = time.perf_counter()
     writer.close()
     await gateway.engine.idle.wait()
-    return time.perf_counter() - left
+    return time.perf_counter() - disconnected_at
 
 
 @pytest.mark.parametrize(("stream", "after", "grace"), [(True, 0, 0), (True, 3, 60), (False, 0, 0)])
-async def test_the_engine_is_let_go_within_100_ms(
+async def test_engine_request_ends(
     start_gateway: StartGateway, *, stream: bool, after: int, grace: float
 ) -> None:
-    """What an engine gets before, tests/unit/upstream/http1/test_transport.py says."""
+    """The engine's request ends within 100 ms of the disconnect, and nothing is left in flight."""
     engine = FakeMax(scripts=[Script(silent_after=after)])
     async with start_gateway(engine, upstream={"cancel_grace": grace}) as gateway:
-        seconds = await leave(gateway, stream=stream, after=after)
+        seconds = await disconnect(gateway, stream=stream, after=after)
         metrics = (await gateway.client.get("/metrics")).json()
         health = (await gateway.client.get("/health")).json()
     assert seconds < 0.1
@@ -49,14 +49,19 @@ async def test_the_engine_is_let_go_within_100_ms(
     assert health["engines"][0]["in_flight"] == 0
 
 
-async def _true(value: object) -> bool:
-    return bool(value)
-
-
-async def test_nothing_is_left_of_many_that_left(start_gateway: StartGateway) -> None:
+async def test_many_disconnects(start_gateway: StartGateway) -> None:
+    """No task and no request is left after many disconnects."""
     engine = FakeMax(scripts=[Script(silent_after=n % 4) for n in range(60)])
+
+    async def most_requests_arrived() -> bool:
+        return len(engine.requests) >= 40
+
     async with start_gateway(engine, upstream={"cancel_grace": 0.1}) as gateway:
         before = asyncio.all_tasks()
+
+        async def all_tasks_ended() -> bool:
+            return not asyncio.all_tasks() - before
+
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             tasks = [
                 asyncio.create_task(
@@ -64,28 +69,28 @@ async def test_nothing_is_left_of_many_that_left(start_gateway: StartGateway) ->
                 )
                 for n in range(60)
             ]
-            await until(lambda: _true(len(engine.requests) >= 40))
+            await until(most_requests_arrived)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
         await engine.idle.wait()
         metrics = (await gateway.client.get("/metrics")).json()
-        await until(lambda: _true(not asyncio.all_tasks() - before))
+        await until(all_tasks_ended)
     assert metrics["requests"]["in_flight"] == 0
 
 
-async def test_a_client_that_leaves_while_sending_is_no_request_to_the_engine(
+async def test_disconnect_in_body(
     gateway: Gateway,
 ) -> None:
-    host, port = gateway.url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
+    """A disconnect before the end of the body causes no request to the engine."""
+    _, writer = await connect(gateway.url)
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{")
     await writer.drain()
     writer.close()
 
-    async def it_is_noted() -> bool:
+    async def is_recorded() -> bool:
         metrics = (await gateway.client.get("/metrics")).json()
         return bool(metrics["requests"]["by_outcome"] == {"client_gone": 1})
 
-    await until(it_is_noted)
+    await until(is_recorded)
     assert gateway.engine.requests == []

@@ -1,0 +1,209 @@
+"""Every request has a context and one record; HEAD and hot routes are dispatched."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from maxgate.api.disconnect import EXTENSION, ClientDisconnect
+from maxgate.api.middleware import (
+    HeadMiddleware,
+    HotDispatchMiddleware,
+    RequestContextMiddleware,
+    get_route_path,
+)
+from maxgate.errors import InternalError, InvalidRequest
+from maxgate.generation.context import RequestContext
+from tests.fakes.asgi import RecordingSink, SentMessages, http_scope
+from tests.fakes.clock import FakeClock
+
+
+async def receive() -> dict[str, Any]:
+    """Wait for a message that never comes."""
+    await asyncio.Event().wait()
+    return {}
+
+
+async def run(app: ASGIApp, scope: Scope) -> tuple[RecordingSink, SentMessages]:
+    """Run one request of the application inside RequestContextMiddleware."""
+    sink, sent = RecordingSink(), SentMessages()
+    await RequestContextMiddleware(app, [sink], FakeClock())(scope, receive, sent)
+    return sink, sent
+
+
+def raising(error: Exception, *, after: int = 0) -> ASGIApp:
+    """An application that raises after this number of messages of a response with status 200."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        messages = [
+            {"type": "http.response.start", "status": 200, "headers": []},
+            {"type": "http.response.body", "body": b"a", "more_body": True},
+        ]
+        for message in messages[:after]:
+            await send(message)
+        raise error
+
+    return app
+
+
+async def test_context() -> None:
+    """The application finds its context in the state, and the response carries the request ID."""
+    contexts: list[RequestContext] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        contexts.append(scope["state"]["context"])
+        await PlainTextResponse("a")(scope, receive, send)
+
+    sink, sent = await run(app, http_scope(path="/a", headers=[(b"x-request-id", b"mine")]))
+    [record] = sink.records
+    assert (contexts[0].record, record.request_id, sent.headers["x-request-id"]) == (
+        record,
+        "mine",
+        "mine",
+    )
+    assert (sink.started, record.outcome, record.status) == (1, "ok", 200)
+
+
+@pytest.mark.parametrize("request_ids", [[], [b"a", b"b"], [b"a b"], [b"a" * 129]])
+async def test_new_request_id(request_ids: list[bytes]) -> None:
+    """A request ID that is missing, repeated, long or not plain is replaced."""
+    headers = [(b"x-request-id", request_id) for request_id in request_ids]
+    sink, sent = await run(PlainTextResponse("a"), http_scope(headers=headers))
+    assert sent.headers["x-request-id"] == sink.records[0].request_id
+    assert sink.records[0].request_id.startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "outcome", "code"),
+    [
+        (InvalidRequest("No.", code="invalid_value"), 400, "client_error", "invalid_value"),
+        (InternalError(), 500, "internal_error", "internal_error"),
+        (RuntimeError("secret"), 500, "internal_error", "internal_error"),
+    ],
+)
+async def test_error(error: Exception, status: int, outcome: str, code: str) -> None:
+    """An unhandled exception becomes an error response, and is recorded once."""
+    sink, sent = await run(raising(error), http_scope())
+    [record] = sink.records
+    assert (sent.status, json.loads(sent.body)["error"]["code"]) == (status, code)
+    assert (record.status, record.outcome, record.error_code) == (status, outcome, code)
+    assert b"secret" not in sent.body
+
+
+async def test_error_in_body() -> None:
+    """An error after the start of the response is recorded, and nothing else is sent."""
+    sink, sent = await run(raising(RuntimeError("bug"), after=2), http_scope())
+    [record] = sink.records
+    assert (sent.status, sent.body) == (200, b"a")
+    assert (record.outcome, record.error_code) == ("internal_error", "internal_error")
+
+
+async def test_disconnect() -> None:
+    """A request whose client disconnected is recorded with status 499, without a response."""
+    sink, sent = await run(raising(ClientDisconnect()), http_scope())
+    [record] = sink.records
+    assert (record.status, record.outcome, sent.messages) == (499, "client_gone", [])
+
+
+async def test_cancelled() -> None:
+    """A cancelled request is recorded once, and the cancellation is raised."""
+    started, sink = asyncio.Event(), RecordingSink()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        started.set()
+        await receive()
+
+    middleware = RequestContextMiddleware(app, [sink], FakeClock())
+    task = asyncio.create_task(middleware(http_scope(), receive, SentMessages()))
+    await started.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert (task.cancelled(), [record.outcome for record in sink.records]) == (
+        True,
+        ["client_gone"],
+    )
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/docs"])
+async def test_unrecorded_path(path: str) -> None:
+    """Paths that probes and dashboards poll are served without a record."""
+    sink, sent = await run(PlainTextResponse("a"), http_scope(path=path))
+    assert (sink.started, sink.records, sent.status) == (0, [], 200)
+
+
+@pytest.mark.parametrize(("extensions", "status"), [({}, 400), ({EXTENSION: object()}, 200)])
+async def test_header_checks(extensions: dict[str, object], status: int) -> None:
+    """Headers are checked here, unless our own server has done so."""
+    scope = http_scope(headers=[(b"host", b"a"), (b"host", b"b")]) | {"extensions": extensions}
+    _, sent = await run(PlainTextResponse("a"), scope)
+    assert sent.status == status
+
+
+async def test_other_scopes() -> None:
+    """Scopes other than HTTP pass through without a context."""
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+
+    sink, _ = await run(app, {"type": "lifespan"})
+    assert (scopes, sink.started) == ([{"type": "lifespan"}], 0)
+
+
+def method_router(*methods: str) -> Router:
+    """A router that responds to these methods with the name of the method."""
+
+    def respond(method: str) -> Callable[[Request], PlainTextResponse]:
+        return lambda _: PlainTextResponse(method, headers={"x-method": method})
+
+    router = Router()
+    for method in methods:
+        route = Route("/a", respond(method), methods=[method])
+        route.methods = {method}  # Starlette adds HEAD to GET; FastAPI does not
+        router.routes.append(route)
+    return router
+
+
+@pytest.mark.parametrize(
+    ("methods", "method", "served", "body"),
+    [
+        (["GET"], "GET", "GET", b"GET"),
+        (["GET"], "HEAD", "GET", b""),
+        (["GET", "HEAD"], "HEAD", "HEAD", b"HEAD"),
+    ],
+)
+async def test_head(methods: list[str], method: str, served: str, body: bytes) -> None:
+    """HEAD is served as GET without the body, unless there is a HEAD route."""
+    router, sent = method_router(*methods), SentMessages()
+    await HeadMiddleware(router, router)(http_scope(method, "/a"), receive, sent)
+    assert (sent.status, sent.headers["x-method"], sent.body) == (200, served, body)
+    assert sent.headers["content-length"] == str(len(served))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("POST", "/hot", b"hot"), ("GET", "/hot", b"other"), ("POST", "/hot/", b"other")],
+)
+async def test_hot_dispatch(method: str, path: str, body: bytes) -> None:
+    """POST on the exact path of a hot route bypasses the application."""
+    hot_dispatch = HotDispatchMiddleware(
+        PlainTextResponse("other"), {"/hot": PlainTextResponse("hot")}
+    )
+    sink, sent = await run(hot_dispatch, http_scope(method, path))
+    [record] = sink.records
+    assert (sent.body, record.route) == (body, "/hot" if body == b"hot" else "other")
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path", "route_path"),
+    [("", "/a", "/a"), ("/llm", "/llm/a", "/a"), ("/llm", "/a", "/a")],
+)
+def test_route_path(root_path: str, path: str, route_path: str) -> None:
+    """The prefix of a mounted application is not part of the route path."""
+    assert get_route_path(http_scope(path=path) | {"root_path": root_path}) == route_path
