@@ -103,3 +103,9 @@ async def test_engine_calls_are_not_recorded() -> None:
             with recorder.recording():
                 response = await client.get("/v1/models")
     assert (response.status_code, recorder.calls) == (200, [])
+
+
+async def test_chat_call_path() -> None:
+    """A chat request passes at most 30 files and changes the file at most 70 times."""
+    counts, _ = (await measure_all(["chat"], runs=3))["chat"]
+    assert exceeds(counts, files=30, changes=70) == []
