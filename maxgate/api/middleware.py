@@ -112,12 +112,13 @@ class HeadMiddleware:
         self._app = app
         self._router = router
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Handle one ASGI connection."""
         if scope.get("method") != "HEAD" or "HEAD" in allowed_methods(scope, self._router):
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._serve_head(scope, receive, send)
 
+    async def _serve_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_head(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
