@@ -70,7 +70,7 @@ def create_app(
     server = settings.server
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     streams = EventStreams(clock, server.keep_alive_interval)
-    backend = build_backend(settings, clock, formats, upstream)
+    backend = build_backend(clock, formats, upstream)
     embedder = build_embedder(settings, formats, upstream)
     catalog = upstream.catalog
     app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
@@ -137,7 +137,6 @@ def build_upstream(
 
 
 def build_backend(
-    settings: Settings,  # noqa: ARG001  # guards will be built from it
     clock: Clock,
     formats: Formats,
     upstream: Upstream,

@@ -2,8 +2,8 @@
 
 A request enters at `api/`, which validates it and calls `Backend.stream`. The backend is a stack of
 layers: each wraps the next, and the innermost calls an engine. Embeddings have a shorter stack
-around `Embedder`. docs/decisions/0002-order-of-layers.md gives the reason for each position. A
-layer that is switched off is absent from the list.
+around `Embedder`. docs/decisions/0002-order-of-layers.md gives the reason for each position. Guards
+that are switched off are absent from the list.
 """
 
 from collections.abc import Callable, Mapping, Sequence

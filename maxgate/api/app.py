@@ -8,13 +8,14 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
+from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Lifespan
 from typing_extensions import override
 
 from maxgate import __version__
 from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
-from maxgate.api.hot_route import Handler, HotRoute
+from maxgate.api.hot_route import HotRoute
 from maxgate.api.middleware import (
     HeadMiddleware,
     HotDispatchMiddleware,
@@ -48,7 +49,6 @@ class Gateway(FastAPI):
         )
         self._sinks = sinks
         self._clock = clock
-        self._hot_handlers: dict[str, Handler] = {}
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self._add_docs()
@@ -56,14 +56,24 @@ class Gateway(FastAPI):
     def add_hot_route(self, route: HotRoute) -> None:
         """Add a route that is dispatched ahead of FastAPI's middleware stack."""
         self.router.routes.append(route)
-        self._hot_handlers[route.path] = route.app
+
+    def _find_hot_handlers(self) -> dict[str, ASGIApp]:
+        """Return the handlers of hot routes by path, without those that another route precedes."""
+        handlers: dict[str, ASGIApp] = {}
+        for hot in self.router.routes:
+            if isinstance(hot, HotRoute):
+                scope = {"type": "http", "method": "POST", "path": hot.path, "headers": []}
+                matching = (r for r in self.router.routes if r.matches(scope)[0] is Match.FULL)
+                if next(matching) is hot:
+                    handlers[hot.path] = hot.app
+        return handlers
 
     @override
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()
         # Middleware and error handlers that a user added must see hot routes too.
         if not self.user_middleware and self.exception_handlers == self._own_error_handlers:
-            stack = HotDispatchMiddleware(stack, self._hot_handlers)
+            stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
         stack = HeadMiddleware(stack, self.router)
         return RequestContextMiddleware(stack, self._sinks, self._clock)
 

@@ -27,7 +27,7 @@ class ClientConnection(Protocol):
 
 
 class ClientDisconnect(Exception):  # an event, not an error of ours
-    """The client has closed its connection: nobody is left to respond to."""
+    """The client has closed its connection."""
 
 
 class DisconnectWatch:

@@ -1,8 +1,10 @@
 """Exception handlers of the FastAPI application: every error response has OpenAI's shape."""
 
+import json
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,7 +33,8 @@ class _StatusError(GatewayError):
     """An HTTPException raised by an endpoint, with its own status."""
 
     def __init__(self, error: HTTPException) -> None:
-        super().__init__(str(error.detail))
+        detail: Any = error.detail  # FastAPI allows any JSON
+        super().__init__(detail if isinstance(detail, str) else json.dumps(detail, default=str))
         self.status = error.status_code  # type: ignore[misc]  # of this one error
         self.type = "invalid_request_error" if error.status_code < 500 else "server_error"  # type: ignore[misc]
         self._headers = dict(error.headers or {})
@@ -41,11 +44,14 @@ class _StatusError(GatewayError):
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Render GatewayError, HTTPException, validation errors and bugs in OpenAI's shape."""
+    """Render GatewayError, HTTPException, validation errors and bugs in OpenAI's shape.
+
+    ClientDisconnect has no handler on purpose: Starlette would refuse to run one once a response
+    has started. It passes through to RequestContextMiddleware.
+    """
     app.add_exception_handler(GatewayError, _handle_gateway_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _handle_http_exception)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _handle_validation_error)  # type: ignore[arg-type]
-    app.add_exception_handler(ClientDisconnect, _handle_disconnect)
     app.add_exception_handler(Exception, _handle_bug)
 
 
@@ -68,36 +74,42 @@ async def _handle_gateway_error(request: Request, error: GatewayError) -> Respon
 
 
 async def _handle_http_exception(request: Request, error: HTTPException) -> Response:
-    method, path = request.method[:20], request.url.path[:200]
-    if error.status_code == 405:
-        methods = allowed_methods(request.scope, request.app.router)
-        allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers={"allow": f"{allowed}, OPTIONS"})
-        return await _handle_gateway_error(
-            request,
-            MethodNotAllowed(
-                f"{method} is not allowed for {path}; use {allowed}.", allowed=allowed
-            ),
-        )
-    if error.status_code == 404 and error.detail == "Not Found":  # no route, as Starlette says it
+    status = error.status_code
+    if status < 400:  # a redirect or a response without a body, not an error
+        return await http_exception_handler(request, error)
+    method, path = request.method[:20], str(request.scope["path"])[:200]
+    if status == 404 and "endpoint" not in request.scope:
         return await _handle_gateway_error(
             request, NotFound(f"Unknown path: {method} {path}. GET /docs lists all routes.")
         )
+    if status == 405:
+        methods = allowed_methods(request.scope, request.app.router)
+        # An endpoint that was reached has raised the error itself.
+        if methods and request.method not in methods:
+            return await _handle_method_not_allowed(request, methods)
     return await _handle_gateway_error(request, _StatusError(error))
 
 
+async def _handle_method_not_allowed(request: Request, methods: list[str]) -> Response:
+    head = ["HEAD"] if "GET" in methods else []  # HeadMiddleware serves it
+    allowed = ", ".join(sorted({*methods, *head}))
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"allow": f"{allowed}, OPTIONS"})
+    method, path = request.method[:20], str(request.scope["path"])[:200]
+    message = f"{method} is not allowed for {path}; use {allowed}."
+    return await _handle_gateway_error(request, MethodNotAllowed(message, allowed=allowed))
+
+
 async def _handle_validation_error(request: Request, error: RequestValidationError) -> Response:
-    # The first step of a location names the place: query, path, header or body.
+    # The first step of a location names the place: query, path, header, cookie or body.
+    place, *location = error.errors()[0]["loc"]
+    param = None if place == "body" else ".".join(map(str, location))
     details: list[Any] = [{**detail, "loc": detail["loc"][1:]} for detail in error.errors()]
-    return await _handle_gateway_error(request, describe_validation_error(details))
+    return await _handle_gateway_error(request, describe_validation_error(details, param=param))
 
 
-async def _handle_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    request.state.context.record.outcome = "client_gone"
-    return Response(status_code=CLIENT_CLOSED_REQUEST)
-
-
-async def _handle_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    # Starlette raises the error again, and RequestContextMiddleware logs it.
+async def _handle_bug(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again after this, and RequestContextMiddleware records it.
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     return await _handle_gateway_error(request, InternalError())

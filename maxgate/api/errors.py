@@ -71,8 +71,16 @@ def classify_error(error: GatewayError) -> Outcome:
     return by_status.get(error.status, "internal_error")
 
 
-def describe_validation_error(all_details: Sequence[ErrorDetails]) -> InvalidRequest:
-    """Turn pydantic's error details into OpenAI's message and code, for the most specific one."""
+def describe_validation_error(
+    all_details: Sequence[ErrorDetails], *, param: str | None = None
+) -> InvalidRequest:
+    """Turn pydantic's error details into OpenAI's message and code, for the most specific one.
+
+    `param` names a parameter outside of the body; a field of the body is named by its location.
+    """
+    if param is not None:
+        code, message = _describe(all_details[0], param)
+        return InvalidRequest(message, param=param, code=code)
     # A union yields an error per type; the deepest one belongs to the type that was meant.
     details = max(all_details, key=lambda d: (len(d["loc"]), not d["type"].endswith("_type")))
     if details["type"] == "json_invalid":
@@ -153,9 +161,11 @@ def _bound(kind: str, context: dict[str, Any], given: object, param: str) -> tup
     code, words = _BOUNDS[kind]
     if kind == "too_short" and context.get("min_length") == 1:
         return "empty_array", f"Invalid value for '{param}': it must not be empty."
+    limit = next(context[name] for name in _LIMITS if name in context)
+    if not isinstance(limit, int | float):  # such as a date
+        return "invalid_value", f"Invalid value for '{param}': it {words.format(limit=limit)}."
     if code.endswith("_value"):
         code = ("integer_" if isinstance(given, int) else "decimal_") + code
-    limit = next(context[name] for name in _LIMITS if name in context)
     return code, f"Invalid value for '{param}': it {words.format(limit=f'{limit:g}')}."
 
 

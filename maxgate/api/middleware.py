@@ -1,6 +1,7 @@
 """ASGI middleware around every request: context, request id, header limits, record, errors."""
 
 import re
+import traceback
 from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
@@ -79,7 +80,10 @@ class RequestContextMiddleware:
         except GatewayError as error:
             await response.fail(error)
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
-            _log.error("request failed", request_id=record.request_id, exc_info=error)
+            # Rendered here: structlog's default would print the variables of each frame, which
+            # hold prompts and keys.
+            trace = "".join(traceback.format_exception(error))
+            _log.error("request failed", request_id=record.request_id, exception=trace)
             await response.fail(InternalError())
 
 
@@ -94,7 +98,7 @@ class _RecordedResponse:
         if message["type"] == "http.response.start":
             self.record.status = message["status"]
             request_id = (b"x-request-id", self.record.request_id.encode())
-            message["headers"] = [*message["headers"], request_id]
+            message["headers"] = [*message.get("headers", ()), request_id]
         return self._send(message)
 
     async def fail(self, error: GatewayError) -> None:

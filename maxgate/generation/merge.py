@@ -50,5 +50,5 @@ async def _pump_all(streams: Sequence[AsyncGenerator[Chunk]], chunks: _Queue) ->
 async def _pump(stream: AsyncGenerator[Chunk], index: int, chunks: _Queue) -> None:
     async with aclosing(stream):
         async for chunk in stream:
-            # The next chunk may belong to another stream, so nobody may wait for it.
+            # The next chunk may belong to another stream, so it must not delay this one.
             await chunks.put((index, replace(chunk, has_more=False)))

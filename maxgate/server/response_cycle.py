@@ -64,6 +64,7 @@ class ResponseCycle(RequestResponseCycle):
             self.transport.write(chunk if more else chunk + b"0\r\n\r\n")
         elif self.scope["method"] == "HEAD":
             self.transport.write(self._held_head)
+            self._held_head = b""
             self.expected_content_length = 0
         else:
             self.expected_content_length -= len(body)

@@ -9,7 +9,7 @@ from maxgate.api.request_body import BodyReader
 
 
 def chat_route(service: ChatService, bodies: BodyReader, streams: EventStreams) -> HotRoute:
-    """Build the route of this resource."""
+    """Build the route for chat completions."""
     return HotRoute(
         "/v1/chat/completions",
         GenerationHandler(service, ChatCompletionRequest, bodies, streams),

@@ -10,7 +10,7 @@ from maxgate.api.request_body import BodyReader
 def completion_route(
     service: CompletionService, bodies: BodyReader, streams: EventStreams
 ) -> HotRoute:
-    """Build the route of this resource."""
+    """Build the route for text completions."""
     return HotRoute(
         "/v1/completions",
         GenerationHandler(service, CompletionRequest, bodies, streams),

@@ -10,7 +10,7 @@ from maxgate.api.request_body import BodyReader
 
 
 def embedding_route(service: EmbeddingService, bodies: BodyReader) -> HotRoute:
-    """Build the route of this resource."""
+    """Build the route for embeddings."""
 
     async def create_embedding(scope: Scope, receive: Receive, send: Send) -> None:
         body = await bodies.read(scope, receive, EmbeddingRequestBody)

@@ -1,7 +1,10 @@
 """Error responses of a FastAPI application have OpenAI's shape."""
 
+from datetime import date
+from typing import Annotated
+
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, Header, HTTPException, Query
 from fastapi.testclient import TestClient
 from starlette.routing import Router
 
@@ -11,7 +14,7 @@ from tests.fakes.asgi import http_scope
 
 
 @pytest.fixture
-def app() -> FastAPI:
+def app() -> FastAPI:  # noqa: C901  # one endpoint per kind of error
     """An application with the error handlers and one endpoint per kind of error."""
     app = FastAPI()
     add_error_handlers(app)
@@ -28,6 +31,34 @@ def app() -> FastAPI:
     def read_item(number: int) -> int:
         return number
 
+    @app.get("/missing")
+    def missing() -> None:
+        raise HTTPException(404)
+
+    @app.get("/refused")
+    def refused() -> None:
+        raise HTTPException(405, "Not here.", {"x-reason": "policy"})
+
+    @app.get("/structured")
+    def structured() -> None:
+        raise HTTPException(400, {"a": [1]})
+
+    @app.get("/header")
+    def read_header(x_api_key: Annotated[str, Header()]) -> str:
+        return x_api_key
+
+    @app.get("/day")
+    def read_day(day: Annotated[date, Query(gt=date(2020, 1, 1))]) -> date:
+        return day
+
+    @app.get("/redirect")
+    def redirect() -> None:
+        raise HTTPException(307, headers={"location": "/day"})
+
+    @app.get("/empty")
+    def empty() -> None:
+        raise HTTPException(204)
+
     @app.get("/bug")
     def bug() -> None:
         raise RuntimeError("secret")
@@ -40,6 +71,25 @@ def app() -> FastAPI:
     [
         ("GET", "/invalid", 400, "No.", "a", "invalid_value"),
         ("GET", "/teapot", 418, "Short and stout.", None, None),
+        ("GET", "/missing", 404, "Not Found", None, None),
+        ("GET", "/refused", 405, "Not here.", None, None),
+        ("GET", "/structured", 400, '{"a": [1]}', None, None),
+        (
+            "GET",
+            "/header",
+            400,
+            "Missing required parameter: 'x-api-key'.",
+            "x-api-key",
+            "missing_required_parameter",
+        ),
+        (
+            "GET",
+            "/day?day=2019-01-01",
+            400,
+            "Invalid value for 'day': it must be greater than 2020-01-01.",
+            "day",
+            "invalid_value",
+        ),
         (
             "GET",
             "/none",
@@ -101,3 +151,11 @@ def test_allowed_methods(path: str, methods: list[str]) -> None:
     app.delete("/a/{item}")(lambda item: None)
     router: Router = app.router
     assert allowed_methods(http_scope("PATCH", path), router) == methods
+
+
+def test_statuses_below_400(app: FastAPI) -> None:
+    """An HTTPException below 400 is no error: a redirect keeps its target, 204 has no body."""
+    client = TestClient(app, follow_redirects=False)
+    redirect, empty = client.get("/redirect"), client.get("/empty")
+    assert (redirect.status_code, redirect.headers["location"]) == (307, "/day")
+    assert (empty.status_code, empty.content) == (204, b"")

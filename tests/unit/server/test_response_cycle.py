@@ -87,6 +87,15 @@ async def test_head_content_length() -> None:
     assert (written[0], raised) == (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", None)
 
 
+async def test_head_in_pieces() -> None:
+    """The head of a HEAD response is sent once, however many body messages follow."""
+    written, raised = await respond(
+        200, [(b"content-length", b"9")], b"", b"", b"", request_line=b"HEAD / HTTP/1.1"
+    )
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
+    assert (written, raised) == ([head, b"closed"], None)
+
+
 @pytest.mark.parametrize("bodies", [(b"abc",), (b"a",), (b"ab", b"c")])
 async def test_wrong_length(bodies: tuple[bytes, ...]) -> None:
     """A body shorter or longer than its Content-Length raises RuntimeError."""
