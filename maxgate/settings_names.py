@@ -6,7 +6,7 @@ MAXGATE_SERVER__PORT. Old names are accepted for one version.
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from maxgate.errors import ConfigurationError
 
@@ -43,6 +43,9 @@ OLD_NAMES: Final = {
 }
 
 
+_Value = TypeVar("_Value", str, str | None)
+
+
 def to_variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return PREFIX + name.replace(".", NESTED).upper()
@@ -51,6 +54,23 @@ def to_variable(name: str) -> str:
 def to_name(variable: str) -> str:
     """Return the setting of an environment variable."""
     return variable[len(PREFIX) :].lower().replace(NESTED, ".")
+
+
+def select_variables(variables: Mapping[str, _Value], prefix: str = "") -> dict[str, _Value]:
+    """Return the gateway's own variables with upper-case names.
+
+    Raises ConfigurationError, which starts with `prefix`, if a name occurs in two spellings.
+    """
+    spellings: dict[str, str] = {}
+    for name in variables:
+        if not name.upper().startswith(PREFIX):
+            continue
+        if other := spellings.get(name.upper()):
+            raise ConfigurationError(
+                f"{prefix}both {other} and {name} are set; they are the same setting: remove one"
+            )
+        spellings[name.upper()] = name
+    return {upper: variables[name] for upper, name in spellings.items()}
 
 
 class SettingNames:
@@ -69,7 +89,7 @@ class SettingNames:
     ) -> dict[str, str | None]:
         """Return the settings among variables in lower case, by their new names."""
         prefix = f"{source}: " if source else ""
-        own = {n.upper(): v for n, v in variables.items() if n.upper().startswith(PREFIX)}
+        own = select_variables(variables, prefix)
         if not source:  # files do not locate other sources
             own = {name: value for name, value in own.items() if name not in LOCATIONS}
         for old, new in OLD_NAMES.items():

@@ -31,6 +31,7 @@ from maxgate.settings_names import (
     PREFIX,
     SECRETS_DIR_VARIABLE,
     SettingNames,
+    select_variables,
 )
 
 _DEFAULT_CONFIG: Final = "maxgate.yaml"
@@ -59,9 +60,10 @@ def read_sources(schema: type[BaseSettings], names: SettingNames) -> list[Source
 
     Raises ConfigurationError for unknown names and for files that cannot be read.
     """
-    config = _locate(CONFIG_VARIABLE, _DEFAULT_CONFIG, Path.is_file)
-    env_file = _locate(ENV_FILE_VARIABLE, _DEFAULT_ENV_FILE, Path.is_file)
-    secrets_dir = _locate(SECRETS_DIR_VARIABLE, _DEFAULT_SECRETS_DIR, Path.is_dir)
+    variables = select_variables(os.environ)
+    config = _locate(variables.get(CONFIG_VARIABLE), _DEFAULT_CONFIG, Path.is_file)
+    env_file = _locate(variables.get(ENV_FILE_VARIABLE), _DEFAULT_ENV_FILE, Path.is_file)
+    secrets_dir = _locate(variables.get(SECRETS_DIR_VARIABLE), _DEFAULT_SECRETS_DIR, Path.is_dir)
     sources = []
     if config is not None:
         sources.append(Source(str(config), _YamlSource(schema, names, config)()))
@@ -77,9 +79,11 @@ def merge_sources(sources: Sequence[Source]) -> dict[str, Any]:
     return reduce(_merge, [source.values for source in sources])
 
 
-def _locate(variable: str, default: str, exists: Callable[[Path], bool]) -> Path | None:
-    """Return the path in a variable, the default if it exists, or None if the variable is empty."""
-    value = os.environ.get(variable)
+def _locate(value: str | None, default: str, exists: Callable[[Path], bool]) -> Path | None:
+    """Return the path in a variable's value, or the default if the variable is not set.
+
+    Returns None if the value is empty, or if the default does not exist.
+    """
     if value is not None:
         return Path(value).expanduser() if value else None
     path = Path(default)
@@ -111,7 +115,7 @@ class _EnvironmentSource(EnvSettingsSource):
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._names.resolve_variables(super()._load_env_vars())
+        return self._names.resolve_variables(os.environ)
 
 
 class _DotEnvSource(DotEnvSettingsSource):

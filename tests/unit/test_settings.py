@@ -141,6 +141,23 @@ def test_locations(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     assert load()[0] == Settings()
 
 
+def test_locations_in_lower_case(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Like all variables, those that locate the sources may be in lower case."""
+    (folder / "other.yaml").write_text("server: {port: 2}")
+    monkeypatch.setenv("maxgate_config", "other.yaml")
+    assert load() == (Settings(server={"port": 2}), [])
+
+
+@pytest.mark.parametrize("variable", [PORT, "MAXGATE_CONFIG"])
+def test_two_spellings(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """A variable in upper and in lower case is an error that names both."""
+    monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv(variable.lower(), "2")
+    message = "both {} and {} are set; they are the same setting: remove one"
+    names = (variable, variable.lower())
+    assert read_error() in {message.format(*names), message.format(*reversed(names))}
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
