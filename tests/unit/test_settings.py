@@ -1,5 +1,6 @@
 """Settings: their sources, precedence, old names and error messages."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from maxgate.cli.options import export_flags
 from maxgate.errors import ConfigurationError
@@ -33,22 +36,43 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def set_port(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[str, int], None]:
-    """Sets `server.port` in one source."""
+def set_value(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[str, str, object], None]:
+    """Sets a setting in one source."""
 
-    def set_in(source: str, port: int) -> None:
+    def set_in(source: str, name: str, value: object) -> None:
+        variable = to_variable(name)
         if source == "flag":
-            export_flags({"server.port": port})
+            export_flags({name: value})
         elif source == "environment":
-            monkeypatch.setenv(PORT, str(port))
+            monkeypatch.setenv(variable, str(value))
         elif source == "secrets":
-            (folder / "secrets" / PORT.lower()).write_text(f"{port}\n")
+            (folder / "secrets" / variable.lower()).write_text(f"{value}\n")
         elif source == "dotenv":
-            (folder / ".env").write_text(f"{PORT}={port}\n")
+            (folder / ".env").write_text(f"{variable}={value}\n")
         elif source == "file":
-            (folder / "maxgate.yaml").write_text(f"server: {{port: {port}}}\n")
+            section, _, key = name.rpartition(".")
+            content = {section: {key: value}} if section else {key: value}
+            (folder / "maxgate.yaml").write_text(json.dumps(content))
 
     return set_in
+
+
+@pytest.fixture
+def set_port(set_value: Callable[[str, str, object], None]) -> Callable[[str, int], None]:
+    """Sets `server.port` in one source."""
+    return lambda source, port: set_value(source, "server.port", port)
+
+
+def list_fields() -> dict[str, FieldInfo]:
+    """Return the declaration of every setting."""
+    fields = {}
+    for name in setting_names():
+        section, _, key = name.rpartition(".")
+        owner = Settings.model_fields[section].annotation if section else Settings
+        assert owner is not None
+        assert issubclass(owner, BaseModel)
+        fields[name] = owner.model_fields[key]
+    return fields
 
 
 def load() -> tuple[Settings, list[str]]:
@@ -118,6 +142,48 @@ def test_empty_section(folder: Path) -> None:
     assert load() == (Settings(), [])
 
 
+OPTIONAL = {name for name, field in list_fields().items() if field.default in (None, [])}
+
+
+@pytest.mark.parametrize("source", SOURCES[1:-1])
+@pytest.mark.parametrize("name", sorted(OPTIONAL))
+def test_empty_optional_setting(
+    set_value: Callable[[str, str, object], None], source: str, name: str
+) -> None:
+    """In every source, an empty value unsets a setting that is optional or a list."""
+    set_value(source, name, "")
+    assert load() == (Settings(), [])
+
+
+@pytest.mark.parametrize("source", SOURCES[1:-1])
+@pytest.mark.parametrize("name", sorted({*setting_names()} - OPTIONAL))
+def test_empty_setting(
+    set_value: Callable[[str, str, object], None], source: str, name: str
+) -> None:
+    """All other settings reject an empty value."""
+    set_value(source, name, "")
+    assert read_error().endswith(
+        f"setting {name}: the value is empty; leave the setting out to use its default"
+    )
+
+
+def test_empty_value_overrides(set_value: Callable[[str, str, object], None]) -> None:
+    """An empty value overrides the sources of lower precedence."""
+    set_value("file", "telemetry.metrics_dir", "/m")
+    set_value("environment", "telemetry.metrics_dir", "")
+    assert load() == (Settings(), [])
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("name", [n for n, f in list_fields().items() if f.annotation is float])
+def test_numbers_are_finite(
+    set_value: Callable[[str, str, object], None], name: str, value: str
+) -> None:
+    """No setting accepts infinity or NaN."""
+    set_value("environment", name, value)
+    assert read_error() == f"setting {name}: Input should be a finite number"
+
+
 def test_other_programs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Variables and secrets of other programs are ignored, even if they are not text."""
     monkeypatch.setenv("SERVER__PORT", "1")
@@ -162,7 +228,12 @@ def test_two_spellings(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     ("variable", "value", "message"),
     [
         ("SERVER__PORT", "x", "setting server.port: Input should be a valid integer"),
-        ("SERVER__HOST", "", "setting server.host: String should have at least 1 character"),
+        ("SERVER__HOST", "", "setting server.host: the value is empty; leave the setting out to"),
+        ("SERVER__PORT", "", "setting server.port: the value is empty"),
+        ("CACHE_DIR", " ", "setting cache_dir: the value is empty"),
+        ("STATE_DIR", "", "setting state_dir: the value is empty"),
+        ("ENGINES", "", "setting engines: the value is empty"),
+        ("CARDS", '["a.yaml", ""]', "setting cards: the list has an empty item; remove it"),
         ("SERVER__PORT", "70000", "setting server.port: Input should be less than or equal to"),
         ("SERVER__WORKERS", "0", "setting server.workers: Input should be greater than or equal"),
         ("ENGINE__MODE", "vllm", "setting engine.mode: Input should be 'local', 'docker' or 'none"),
