@@ -19,7 +19,6 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
-    NestedSecretsSettingsSource,
     YamlConfigSettingsSource,
 )
 from typing_extensions import override
@@ -37,6 +36,7 @@ from maxgate.settings_names import (
 _DEFAULT_CONFIG: Final = "maxgate.yaml"
 _DEFAULT_ENV_FILE: Final = ".env"
 _DEFAULT_SECRETS_DIR: Final = "/run/secrets"
+_DUPLICATE: Final = "the same setting twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,40 +127,54 @@ class _DotEnvSource(DotEnvSettingsSource):
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
         text = _read_text(self._file)
-        # python-dotenv logs invalid lines and goes on without them.
+        seen: set[str] = set()
+        # python-dotenv logs invalid lines and goes on without them, and keeps the last duplicate.
         for binding in parse_stream(io.StringIO(text)):
-            is_own = binding.key is not None and binding.key.upper().startswith(PREFIX)
+            name = (binding.key or "").upper()
+            is_own = name.startswith(PREFIX)
+            line = f"{self._file}, line {binding.original.line}"
             if binding.error or (is_own and binding.value is None):
-                raise ConfigurationError(
-                    f"{self._file}, line {binding.original.line}: write NAME=value"
-                )
+                raise ConfigurationError(f"{line}: write NAME=value")
+            if is_own and name in seen:
+                raise ConfigurationError(f"{line}: {_DUPLICATE}")
+            seen.add(name)
         variables = dotenv_values(stream=io.StringIO(text))
         return self._names.resolve_variables(variables, str(self._file))
 
 
-class _SecretsSource(NestedSecretsSettingsSource):
+class _SecretsSource(EnvSettingsSource):
+    """Reads one file per setting; files of other programs are not even opened."""
+
     def __init__(self, schema: type[BaseSettings], names: SettingNames, directory: Path) -> None:
         self._names = names
         self._directory = directory
         if not directory.is_dir():
             raise ConfigurationError(f"{SECRETS_DIR_VARIABLE}: {directory} is not a directory")
-        super().__init__(schema, directory)  # type: ignore[arg-type]  # documented to work
+        super().__init__(schema)
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._names.resolve_variables(super()._load_env_vars(), str(self._directory))
+        secrets = {path.name: self._read_secret(path) for path in self._list_secrets()}
+        return self._names.resolve_variables(secrets, str(self._directory))
 
-    @classmethod
-    @override
-    def load_secrets(cls, path: Path) -> dict[str, str]:
-        # Files of other programs are not even opened.
+    def _list_secrets(self) -> list[Path]:
         try:
-            own = [f for f in path.iterdir() if f.name.upper().startswith(PREFIX) and f.is_file()]
+            paths = sorted(self._directory.iterdir())
         except OSError as error:
             raise ConfigurationError(
-                f"{path}: {error.strerror}; an empty {SECRETS_DIR_VARIABLE} turns secrets off"
+                f"{self._directory}: {error.strerror}; "
+                f"an empty {SECRETS_DIR_VARIABLE} turns secrets off"
             ) from error
-        return {file.name: _read_text(file).strip() for file in own}
+        return [path for path in paths if path.name.upper().startswith(PREFIX)]
+
+    @staticmethod
+    def _read_secret(path: Path) -> str:
+        if not path.is_file():
+            raise ConfigurationError(
+                f"{path}: not a file; a secret is a file named as its variable, "
+                "such as MAXGATE_SERVER__PORT"
+            )
+        return _read_text(path).strip()
 
 
 class _YamlSource(YamlConfigSettingsSource):
@@ -189,7 +203,7 @@ class _YamlSource(YamlConfigSettingsSource):
 
 
 class _DuplicateKey(yaml.MarkedYAMLError):
-    rule = "the same setting twice"
+    rule = _DUPLICATE
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

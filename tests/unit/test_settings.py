@@ -317,6 +317,14 @@ def test_invalid_file(folder: Path, text: str, message: str) -> None:
         ("A=1\nB='", ".env, line 2: write NAME=value"),
         ("MAXGATE_SERVER__PORT=x", ".env: setting server.port: Input should be a valid integer"),
         ("MAXGATE_CONFIG=x", ".env: MAXGATE_CONFIG is read from the environment only"),
+        (
+            "MAXGATE_SERVER__PORT=1\nA=1\nA=2\nMAXGATE_SERVER__PORT=1",
+            ".env, line 4: the same setting twice",
+        ),
+        (
+            "MAXGATE_SERVER__PORT=1\nexport maxgate_server__port=1",
+            ".env, line 2: the same setting twice",
+        ),
     ],
 )
 def test_invalid_dotenv(folder: Path, text: str, message: str) -> None:
@@ -338,6 +346,31 @@ def test_invalid_secret(folder: Path) -> None:
     """The error names the secrets directory."""
     (folder / "secrets" / "maxgate_prot").write_text("1")
     assert read_error().startswith(f"{folder}/secrets: unknown setting MAXGATE_PROT; did you mean")
+
+
+def test_secret_in_two_spellings(folder: Path) -> None:
+    """A secret in upper and in lower case is an error that names both."""
+    (folder / "secrets" / "MAXGATE_CARDS").write_text("x.yaml")
+    (folder / "secrets" / "maxgate_cards").write_text("x.yaml")
+    assert read_error() == (
+        f"{folder}/secrets: both MAXGATE_CARDS and maxgate_cards are set; "
+        "they are the same setting: remove one"
+    )
+
+
+def test_secret_is_not_a_file(folder: Path) -> None:
+    """A folder or a broken link with the name of a setting is not ignored."""
+    path = folder / "secrets" / "maxgate_server"
+    message = (
+        f"{path}: not a file; a secret is a file named as its variable, "
+        "such as MAXGATE_SERVER__PORT"
+    )
+    path.symlink_to("missing")
+    assert read_error() == message
+    path.unlink()
+    path.mkdir()
+    (path / "port").write_text("1")
+    assert read_error() == message
 
 
 @pytest.mark.parametrize(
