@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -24,6 +24,9 @@ from maxgate.settings_section import Section
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
+
+# In place of messages that name Python classes.
+_MESSAGES: Final = {"path_type": "Input should be a path"}
 
 
 def _parse_list(value: Any) -> Any:
@@ -108,7 +111,9 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
         name = _format_location(details["loc"])
         if details["type"] == "extra_forbidden":
             raise ConfigurationError(prefix + names.describe_unknown(name)) from error
-        message = details["msg"].removeprefix("Value error, ")
+        if details["type"] == "model_type":
+            raise ConfigurationError(prefix + names.describe_section(name)) from error
+        message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
         raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
 
 

@@ -37,6 +37,8 @@ _DEFAULT_CONFIG: Final = "maxgate.yaml"
 _DEFAULT_ENV_FILE: Final = ".env"
 _DEFAULT_SECRETS_DIR: Final = "/run/secrets"
 _DUPLICATE: Final = "the same setting twice"
+# Text, and the merge key `<<`.
+_KEY_TAGS: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,33 +191,36 @@ class _YamlSource(YamlConfigSettingsSource):
     @override
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
-            content = yaml.load(_read_text(file_path), _UniqueKeyLoader)  # noqa: S506  # a SafeLoader
-        except yaml.YAMLError as error:
+            content = yaml.load(_read_text(file_path), _SettingsLoader)  # noqa: S506  # a SafeLoader
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
-            rule = getattr(error, "rule", "not valid YAML")
+            rule = error.problem if isinstance(error, _InvalidKey) else "not valid YAML"
             raise ConfigurationError(f"{file_path}{line}: {rule}") from error
         if content is None:
             return {}
-        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        if not isinstance(content, dict):
             raise ConfigurationError(f"{file_path}: must hold `setting: value` lines")
         return self._names.resolve_file(content, str(file_path))
 
 
-class _DuplicateKey(yaml.MarkedYAMLError):
-    rule = _DUPLICATE
+class _InvalidKey(yaml.MarkedYAMLError):
+    """A key that is not text, or a duplicate; `problem` is the message."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping; YAML's own loader keeps the last one."""
+class _SettingsLoader(yaml.SafeLoader):
+    """Refuses keys that are not text, such as `1` and `on`, and duplicate keys."""
 
     @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
+                name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+                raise _InvalidKey(
+                    problem=f"{name} is not the name of a setting", problem_mark=key.start_mark
+                )
             if key.value in seen:
-                raise _DuplicateKey(problem_mark=key.start_mark)
+                raise _InvalidKey(problem=_DUPLICATE, problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)

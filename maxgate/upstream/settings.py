@@ -17,6 +17,8 @@ class ReplicaSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _accept_url(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | ReplicaSettings):
+            raise ValueError("Input should be a URL or {url: ...}")  # noqa: TRY004  # pydantic
         return {"url": value} if isinstance(value, str) else value
 
     @field_validator("url")

@@ -1,6 +1,7 @@
 """Settings: their sources, precedence, old names and error messages."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -258,6 +259,23 @@ def test_two_spellings(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
             "unknown setting MAXGATE_UPSTREAM__IDLE; did you mean MAXGATE_UPST",
         ),
         ("CONFIGS", "1", "unknown setting MAXGATE_CONFIGS; did you mean MAXGATE_CONFIG?"),
+        (
+            "UPSTREAM",
+            '{"idle_timeout": 1}',
+            "MAXGATE_UPSTREAM is a section; set each of its settings by a variable, such as "
+            "MAXGATE_UPSTREAM__CONNECT_TIMEOUT",
+        ),
+        (
+            "MAX",
+            "{}",
+            "MAXGATE_MAX is a section; set each of its settings by a variable, such as "
+            "MAXGATE_ENGINE__MODE",
+        ),
+        (
+            "SERVER.PORT",
+            "1",
+            "unknown setting MAXGATE_SERVER.PORT; did you mean MAXGATE_SERVER__PORT?",
+        ),
         ("XYZ", "1", "unknown setting MAXGATE_XYZ"),
         ("CONFIG", "missing.yaml", "missing.yaml: No such file or directory"),
         ("CONFIG", "secrets", "secrets: Is a directory"),
@@ -278,7 +296,24 @@ def test_invalid_variables(
     [
         ("prot: 1", "maxgate.yaml: unknown setting prot; did you mean server.port?"),
         ("prot:", "maxgate.yaml: unknown setting prot; did you mean server.port?"),
-        ("max: {}", "maxgate.yaml: unknown setting max"),
+        ("max: {foo: 1}", "maxgate.yaml: unknown setting max.foo"),
+        ("max: 5", "maxgate.yaml: unknown setting max; did you mean engine?"),
+        (
+            "server.port: 9",
+            "maxgate.yaml: unknown setting server.port; write it as server: {port: ...}",
+        ),
+        (
+            "max.card: a",
+            "maxgate.yaml: unknown setting max.card; write it as engine: {card: ...}",
+        ),
+        (
+            "MAXGATE_SERVER__PORT: 9",
+            "maxgate.yaml: unknown setting MAXGATE_SERVER__PORT; write it as server: {port",
+        ),
+        (
+            "config: a.yaml",
+            "maxgate.yaml: unknown setting config; set MAXGATE_CONFIG in the environment",
+        ),
         (
             "upstream: {idle: 1}",
             "maxgate.yaml: unknown setting upstream.idle; did you mean upstream.idle_timeout?",
@@ -293,10 +328,23 @@ def test_invalid_variables(
             "maxgate.yaml, line 3: the same setting twice",
         ),
         ("- port", "maxgate.yaml: must hold `setting: value` lines"),
-        ("1: 2", "maxgate.yaml: must hold `setting: value` lines"),
+        ("1: 2", "maxgate.yaml, line 1: '1' is not the name of a setting"),
+        ("server:\n  1: 2", "maxgate.yaml, line 2: '1' is not the name of a setting"),
+        ("server:\n  on: 2", "maxgate.yaml, line 2: 'on' is not the name of a setting"),
+        ("engines:\n- {1: 2}", "maxgate.yaml, line 2: '1' is not the name of a setting"),
+        ("[a]: 2", "maxgate.yaml, line 1: a list or mapping is not the name of a setting"),
+        ("server: {host: 2026-13-01}", "maxgate.yaml: not valid YAML"),
         ("server: {port: x}", "maxgate.yaml: setting server.port: Input should be a valid integer"),
-        ("server: 1", "maxgate.yaml: setting server: Input should be a valid dictionary"),
-        ("server: 1\nport: 1", "maxgate.yaml: setting server must hold settings"),
+        (
+            "server: 1",
+            "maxgate.yaml: setting server must hold settings, such as server: {host: ...}",
+        ),
+        (
+            "server: 1\nport: 1",
+            "maxgate.yaml: setting server must hold settings, such as server: {host: ...}",
+        ),
+        ("engines: [5]", "maxgate.yaml: setting engines[0]: Input should be a URL or {url: ...}"),
+        ("cards: [5]", "maxgate.yaml: setting cards[0]: Input should be a path"),
         ("engines: []", "maxgate.yaml: setting engines: the list is empty; write http://host:port"),
     ],
 )
@@ -340,6 +388,41 @@ def test_origin(high: str, low: str, set_port: Callable[[str, int], None], folde
     set_port(low, 1)
     set_port(high, -1)
     assert read_error().startswith(f"{origins.get(high, '')}setting server.port: Input should be")
+
+
+def test_no_suggestion(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A suggestion is a name that is valid in the same place."""
+    monkeypatch.setenv("MAXGATE_NOPE", "1")
+    assert read_error() == "unknown setting MAXGATE_NOPE"
+    monkeypatch.delenv("MAXGATE_NOPE")
+    (folder / ".env").write_text("MAXGATE_CONFIGS=1")
+    assert read_error() == ".env: unknown setting MAXGATE_CONFIGS"
+    (folder / ".env").unlink()
+    (folder / "maxgate.yaml").write_text("engines: [{url: http://a, port: 1}]")
+    assert read_error() == "maxgate.yaml: unknown setting engines[0].port"
+
+
+@pytest.mark.parametrize("value", [[], [[]], {"a": 1}, [{"a": 1}], None, True, 1.5, "x", [None]])
+@pytest.mark.parametrize("name", sorted({*setting_names(), *Settings.model_fields}))
+def test_wrong_types(
+    set_value: Callable[[str, str, object], None], name: str, value: object
+) -> None:
+    """No message names a class of Python."""
+    set_value("file", name, value)
+    try:
+        load()
+    except ConfigurationError as error:
+        message = str(error)
+        assert message.startswith("maxgate.yaml: ")
+        assert not re.search("class|instance|dictionary|Settings|None", message)
+
+
+@pytest.mark.parametrize("content", ["max:", "max: {}", "max:\nengine: {mode: none}"])
+def test_empty_old_section(folder: Path, content: str) -> None:
+    """An old section without settings is accepted, with a warning."""
+    (folder / "maxgate.yaml").write_text(content)
+    warning = "maxgate.yaml: setting max is now engine; the old name goes away in 0.3"
+    assert load() == (Settings(), [warning])
 
 
 def test_invalid_secret(folder: Path) -> None:

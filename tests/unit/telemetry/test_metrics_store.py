@@ -165,11 +165,12 @@ def test_foreign_files(tmp_path: Path) -> None:
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    """A folder, a named pipe and a file that does not exist any more are skipped."""
+    """Folders, named pipes, broken links and files whose reading fails are skipped."""
     store = MetricsStore(FakeClock(), tmp_path)
     (tmp_path / "0.metrics").mkdir()
     (tmp_path / "1.metrics").symlink_to("deleted")
     os.mkfifo(tmp_path / "2.metrics")
+    (tmp_path / "3.metrics").symlink_to("/proc/self/mem")
     send_records(store, finished_record())
     assert store.snapshot().sum_counts(REQUESTS, OUTCOME)["ok"] == 1
 
