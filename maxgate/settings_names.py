@@ -96,6 +96,8 @@ class SettingNames:
             own = {name: value for name, value in own.items() if name not in LOCATIONS}
         for old, new in OLD_NAMES.items():
             if (variable := to_variable(old)) in own:
+                if old in self._sections and str(own[variable]).lstrip().startswith("{"):
+                    raise ConfigurationError(prefix + self._describe_unknown_variable(variable))
                 replacement = to_variable(new)
                 self._report_old(variable, replacement, prefix, is_both=replacement in own)
                 own[replacement] = own.pop(variable)
@@ -169,7 +171,7 @@ class SettingNames:
         """Return the error message for a section with a value in place of settings."""
         return f"setting {name} must hold settings, such as {_format_nested(self._sections[name])}"
 
-    def _describe_unknown_variable(self, variable: str, *, in_file: bool) -> str:
+    def _describe_unknown_variable(self, variable: str, *, in_file: bool = False) -> str:
         if variable in LOCATIONS:
             return f"{variable} is read from the environment only"
         name = to_name(variable)

@@ -75,6 +75,12 @@ def test_two_spellings(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
             "MAXGATE_UPSTREAM__CONNECT_TIMEOUT",
         ),
         (
+            "ENGINE",
+            '{"mode": "local"}',
+            "MAXGATE_ENGINE is a section; set each of its settings by a variable, such as "
+            "MAXGATE_ENGINE__MODE",
+        ),
+        (
             "MAX",
             "{}",
             "MAXGATE_MAX is a section; set each of its settings by a variable, such as "
