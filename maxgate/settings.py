@@ -11,24 +11,33 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
+from maxgate.settings_section import Section
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
 
+# In place of messages that name Python classes.
+_MESSAGES: Final = {"path_type": "Input should be a path"}
 
-def _split(value: Any) -> Any:
-    """Split a comma-separated or JSON list, as environment variables and flags have it."""
-    if not isinstance(value, str):
-        return value
+
+def _parse_list(value: Any) -> Any:
+    """Parse the text of a list, as in variables and flags, and check that no item is empty."""
+    items = _split(value) if isinstance(value, str) else value
+    if isinstance(items, list) and "" in items:
+        raise ValueError("the list has an empty item; remove it")
+    return items
+
+
+def _split(value: str) -> Any:
     if value.lstrip().startswith("["):
         try:
             return json.loads(value)
@@ -37,24 +46,22 @@ def _split(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """The gateway's settings, section by section.
 
     The constructor reads nothing but its arguments; `load_settings` reads all sources.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     server: ServerSettings = ServerSettings()
     """The HTTP server."""
     engine: EngineSettings = EngineSettings()
     """Starting MAX."""
-    engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(_split)] = [
-        ReplicaSettings(url="http://localhost:8080")
-    ]
-    """Engines to send requests to, each a URL or `{url: ...}`; comma-separated in variables."""
-    cards: Annotated[list[Path], NoDecode, BeforeValidator(_split)] = []
-    """Model cards or folders of them, comma-separated in variables; by default the bundled ones."""
+    engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(_parse_list)] = Field(
+        default=[ReplicaSettings(url="http://localhost:8080")]
+    )
+    """Engines: a list of URLs or `{url: ...}` items; comma-separated in variables."""
+    cards: Annotated[list[Path], NoDecode, BeforeValidator(_parse_list)] = Field(default=[])
+    """Model cards or folders of cards; comma-separated in variables; default: the bundled cards."""
     cache_dir: Path = Path("~/.cache/maxgate")
     """Folder for prepared models, compiled models and engine logs; it can be rebuilt."""
     state_dir: Path = Path("~/.local/share/maxgate")
@@ -104,7 +111,9 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
         name = _format_location(details["loc"])
         if details["type"] == "extra_forbidden":
             raise ConfigurationError(prefix + names.describe_unknown(name)) from error
-        message = details["msg"].removeprefix("Value error, ")
+        if details["type"] == "model_type":
+            raise ConfigurationError(prefix + names.describe_section(name)) from error
+        message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
         raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
 
 

@@ -6,7 +6,7 @@ MAXGATE_SERVER__PORT. Old names are accepted for one version.
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from maxgate.errors import ConfigurationError
 
@@ -41,6 +41,9 @@ OLD_NAMES: Final = {
     "upstream.probe_interval_down": "upstream.unhealthy_probe_interval",
     "upstream.embedding_batch": "upstream.embedding_batch_size",
 }
+_OLD_SECTIONS: Final = {"max": "engine"}
+
+_Value = TypeVar("_Value", str, str | None)
 
 
 def to_variable(name: str) -> str:
@@ -53,6 +56,23 @@ def to_name(variable: str) -> str:
     return variable[len(PREFIX) :].lower().replace(NESTED, ".")
 
 
+def select_variables(variables: Mapping[str, _Value], prefix: str = "") -> dict[str, _Value]:
+    """Return the gateway's own variables with upper-case names.
+
+    Raises ConfigurationError, which starts with `prefix`, if a name occurs in two spellings.
+    """
+    spellings: dict[str, str] = {}
+    for name in variables:
+        if not name.upper().startswith(PREFIX):
+            continue
+        if other := spellings.get(name.upper()):
+            raise ConfigurationError(
+                f"{prefix}both {other} and {name} are set; they are the same setting: remove one"
+            )
+        spellings[name.upper()] = name
+    return {upper: variables[name] for upper, name in spellings.items()}
+
+
 class SettingNames:
     """Checks the names in each source, and replaces old ones.
 
@@ -62,6 +82,8 @@ class SettingNames:
 
     def __init__(self, known: Sequence[str], warn: Callable[[str], None]) -> None:
         self._known = known
+        # Each section's first setting, as an example.
+        self._sections = {n.partition(".")[0]: n for n in reversed(known) if "." in n}
         self._warn = warn
 
     def resolve_variables(
@@ -69,27 +91,30 @@ class SettingNames:
     ) -> dict[str, str | None]:
         """Return the settings among variables in lower case, by their new names."""
         prefix = f"{source}: " if source else ""
-        own = {n.upper(): v for n, v in variables.items() if n.upper().startswith(PREFIX)}
+        own = select_variables(variables, prefix)
         if not source:  # files do not locate other sources
             own = {name: value for name, value in own.items() if name not in LOCATIONS}
         for old, new in OLD_NAMES.items():
             if (variable := to_variable(old)) in own:
+                if old in self._sections and str(own[variable]).lstrip().startswith("{"):
+                    raise ConfigurationError(prefix + self._describe_unknown_variable(variable))
                 replacement = to_variable(new)
                 self._report_old(variable, replacement, prefix, is_both=replacement in own)
                 own[replacement] = own.pop(variable)
         for variable in own:
-            if to_name(variable) not in self._known:
-                raise ConfigurationError(prefix + self._describe_unknown_variable(variable))
+            if variable not in map(to_variable, self._known):
+                raise ConfigurationError(
+                    prefix + self._describe_unknown_variable(variable, in_file=bool(source))
+                )
         return {name.lower(): value for name, value in own.items()}
 
     def resolve_file(self, content: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Return a file's nested settings by their new names."""
-        sections = {name.partition(".")[0] for name in self._known if "." in name}
         resolved = {
             name: dict(value) if isinstance(value, dict) else value
             for name, value in content.items()
             # A section whose settings are all commented out is None.
-            if not (value is None and name in sections)
+            if not (value is None and name in self._sections)
         }
         for old, new in OLD_NAMES.items():
             section, name = _find(resolved, old)
@@ -102,9 +127,22 @@ class SettingNames:
             target, _, key = new.rpartition(".")
             inner = resolved.setdefault(target, {}) if target else resolved
             if not isinstance(inner, dict):
-                raise ConfigurationError(f"{source}: setting {target} must hold settings")
+                raise ConfigurationError(f"{source}: {self.describe_section(target)}")
             inner[key] = value
+        self._resolve_old_sections(resolved, f"{source}: ")
         return resolved
+
+    def _resolve_old_sections(self, content: dict[str, Any], prefix: str) -> None:
+        for old, new in _OLD_SECTIONS.items():
+            if old not in content:
+                continue
+            settings = content[old]
+            if isinstance(settings, dict) and settings:  # those with new names have been moved
+                unknown = f"{old}.{next(iter(settings))}"
+                raise ConfigurationError(prefix + self.describe_unknown(unknown))
+            if settings in (None, {}):
+                del content[old]
+                self._report_old(old, new, prefix, is_both=False)
 
     def _report_old(self, old: str, new: str, prefix: str, *, is_both: bool) -> None:
         if is_both:
@@ -116,20 +154,37 @@ class SettingNames:
         )
 
     def describe_unknown(self, name: str) -> str:
-        """Return the error message for an unknown setting in a file."""
-        close = self._find_close(name)
-        return f"unknown setting {name}" + (f"; did you mean {close}?" if close else "")
+        """Return the error message for an unknown setting in a YAML file."""
+        message = f"unknown setting {name}"
+        variable = name.upper() if name.upper().startswith(PREFIX) else to_variable(name)
+        if variable in LOCATIONS:
+            return f"{message}; set {variable} in the environment"
+        meant = OLD_NAMES.get(to_name(variable), to_name(variable))
+        if meant in self._known:  # a dotted name, or that of a variable
+            return f"{message}; write it as {_format_nested(meant)}"
+        if "[" in name:  # an item of a list has settings of its own
+            return message
+        close = _OLD_SECTIONS.get(name) or self._find_close(name)
+        return message + (f"; did you mean {close}?" if close else "")
 
-    def _describe_unknown_variable(self, variable: str) -> str:
+    def describe_section(self, name: str) -> str:
+        """Return the error message for a section with a value in place of settings."""
+        return f"setting {name} must hold settings, such as {_format_nested(self._sections[name])}"
+
+    def _describe_unknown_variable(self, variable: str, *, in_file: bool = False) -> str:
         if variable in LOCATIONS:
             return f"{variable} is read from the environment only"
-        close = self._find_close(to_name(variable))
-        if close is None:
-            close_location = difflib.get_close_matches(variable, LOCATIONS, n=1)
-            hint = close_location[0] if close_location else ""
-        else:
-            hint = to_variable(close)
-        return f"unknown setting {variable}" + (f"; did you mean {hint}?" if hint else "")
+        name = to_name(variable)
+        if example := self._sections.get(_OLD_SECTIONS.get(name, name)):
+            return (
+                f"{variable} is a section; set each of its settings by a variable, such as "
+                f"{to_variable(example)}"
+            )
+        close = self._find_close(name)
+        if close is None and not in_file:
+            close = next(iter(difflib.get_close_matches(name, map(to_name, LOCATIONS), n=1)), None)
+        hint = f"; did you mean {to_variable(close)}?" if close else ""
+        return f"unknown setting {variable}{hint}"
 
     def _find_close(self, name: str) -> str | None:
         if close := difflib.get_close_matches(name, self._known, n=1):
@@ -138,6 +193,11 @@ class SettingNames:
         by_last_part = {known.rpartition(".")[2]: known for known in self._known}
         close = difflib.get_close_matches(name.rpartition(".")[2], by_last_part, n=1)
         return by_last_part[close[0]] if close else None
+
+
+def _format_nested(name: str) -> str:
+    section, _, key = name.rpartition(".")
+    return f"{section}: {{{key}: ...}}" if section else f"{key}: ..."
 
 
 def _find(content: dict[str, Any], name: str) -> tuple[dict[str, Any] | None, str]:

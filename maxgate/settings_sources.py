@@ -19,7 +19,6 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
-    NestedSecretsSettingsSource,
     YamlConfigSettingsSource,
 )
 from typing_extensions import override
@@ -31,11 +30,15 @@ from maxgate.settings_names import (
     PREFIX,
     SECRETS_DIR_VARIABLE,
     SettingNames,
+    select_variables,
 )
 
 _DEFAULT_CONFIG: Final = "maxgate.yaml"
 _DEFAULT_ENV_FILE: Final = ".env"
 _DEFAULT_SECRETS_DIR: Final = "/run/secrets"
+_DUPLICATE: Final = "the same setting twice"
+# Text, and the merge key `<<`.
+_KEY_TAGS: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,10 @@ def read_sources(schema: type[BaseSettings], names: SettingNames) -> list[Source
 
     Raises ConfigurationError for unknown names and for files that cannot be read.
     """
-    config = _locate(CONFIG_VARIABLE, _DEFAULT_CONFIG, Path.is_file)
-    env_file = _locate(ENV_FILE_VARIABLE, _DEFAULT_ENV_FILE, Path.is_file)
-    secrets_dir = _locate(SECRETS_DIR_VARIABLE, _DEFAULT_SECRETS_DIR, Path.is_dir)
+    variables = select_variables(os.environ)
+    config = _locate(variables.get(CONFIG_VARIABLE), _DEFAULT_CONFIG, Path.is_file)
+    env_file = _locate(variables.get(ENV_FILE_VARIABLE), _DEFAULT_ENV_FILE, Path.is_file)
+    secrets_dir = _locate(variables.get(SECRETS_DIR_VARIABLE), _DEFAULT_SECRETS_DIR, Path.is_dir)
     sources = []
     if config is not None:
         sources.append(Source(str(config), _YamlSource(schema, names, config)()))
@@ -77,9 +81,11 @@ def merge_sources(sources: Sequence[Source]) -> dict[str, Any]:
     return reduce(_merge, [source.values for source in sources])
 
 
-def _locate(variable: str, default: str, exists: Callable[[Path], bool]) -> Path | None:
-    """Return the path in a variable, the default if it exists, or None if the variable is empty."""
-    value = os.environ.get(variable)
+def _locate(value: str | None, default: str, exists: Callable[[Path], bool]) -> Path | None:
+    """Return the path in a variable's value, or the default if the variable is not set.
+
+    Returns None if the value is empty, or if the default does not exist.
+    """
     if value is not None:
         return Path(value).expanduser() if value else None
     path = Path(default)
@@ -111,7 +117,7 @@ class _EnvironmentSource(EnvSettingsSource):
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._names.resolve_variables(super()._load_env_vars())
+        return self._names.resolve_variables(os.environ)
 
 
 class _DotEnvSource(DotEnvSettingsSource):
@@ -123,40 +129,54 @@ class _DotEnvSource(DotEnvSettingsSource):
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
         text = _read_text(self._file)
-        # python-dotenv logs invalid lines and goes on without them.
+        seen: set[str] = set()
+        # python-dotenv logs invalid lines and goes on without them, and keeps the last duplicate.
         for binding in parse_stream(io.StringIO(text)):
-            is_own = binding.key is not None and binding.key.upper().startswith(PREFIX)
+            name = (binding.key or "").upper()
+            is_own = name.startswith(PREFIX)
+            line = f"{self._file}, line {binding.original.line}"
             if binding.error or (is_own and binding.value is None):
-                raise ConfigurationError(
-                    f"{self._file}, line {binding.original.line}: write NAME=value"
-                )
+                raise ConfigurationError(f"{line}: write NAME=value")
+            if is_own and name in seen:
+                raise ConfigurationError(f"{line}: {_DUPLICATE}")
+            seen.add(name)
         variables = dotenv_values(stream=io.StringIO(text))
         return self._names.resolve_variables(variables, str(self._file))
 
 
-class _SecretsSource(NestedSecretsSettingsSource):
+class _SecretsSource(EnvSettingsSource):
+    """Reads one file per setting; files of other programs are not even opened."""
+
     def __init__(self, schema: type[BaseSettings], names: SettingNames, directory: Path) -> None:
         self._names = names
         self._directory = directory
         if not directory.is_dir():
             raise ConfigurationError(f"{SECRETS_DIR_VARIABLE}: {directory} is not a directory")
-        super().__init__(schema, directory)  # type: ignore[arg-type]  # documented to work
+        super().__init__(schema)
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._names.resolve_variables(super()._load_env_vars(), str(self._directory))
+        secrets = {path.name: self._read_secret(path) for path in self._list_secrets()}
+        return self._names.resolve_variables(secrets, str(self._directory))
 
-    @classmethod
-    @override
-    def load_secrets(cls, path: Path) -> dict[str, str]:
-        # Files of other programs are not even opened.
+    def _list_secrets(self) -> list[Path]:
         try:
-            own = [f for f in path.iterdir() if f.name.upper().startswith(PREFIX) and f.is_file()]
+            paths = sorted(self._directory.iterdir())
         except OSError as error:
             raise ConfigurationError(
-                f"{path}: {error.strerror}; an empty {SECRETS_DIR_VARIABLE} turns secrets off"
+                f"{self._directory}: {error.strerror}; "
+                f"an empty {SECRETS_DIR_VARIABLE} turns secrets off"
             ) from error
-        return {file.name: _read_text(file).strip() for file in own}
+        return [path for path in paths if path.name.upper().startswith(PREFIX)]
+
+    @staticmethod
+    def _read_secret(path: Path) -> str:
+        if not path.is_file():
+            raise ConfigurationError(
+                f"{path}: not a file; a secret is a file named as its variable, "
+                "such as MAXGATE_SERVER__PORT"
+            )
+        return _read_text(path).strip()
 
 
 class _YamlSource(YamlConfigSettingsSource):
@@ -171,33 +191,36 @@ class _YamlSource(YamlConfigSettingsSource):
     @override
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
-            content = yaml.load(_read_text(file_path), _UniqueKeyLoader)  # noqa: S506  # a SafeLoader
-        except yaml.YAMLError as error:
+            content = yaml.load(_read_text(file_path), _SettingsLoader)  # noqa: S506  # a SafeLoader
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
-            rule = getattr(error, "rule", "not valid YAML")
+            rule = error.problem if isinstance(error, _InvalidKey) else "not valid YAML"
             raise ConfigurationError(f"{file_path}{line}: {rule}") from error
         if content is None:
             return {}
-        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        if not isinstance(content, dict):
             raise ConfigurationError(f"{file_path}: must hold `setting: value` lines")
         return self._names.resolve_file(content, str(file_path))
 
 
-class _DuplicateKey(yaml.MarkedYAMLError):
-    rule = "the same setting twice"
+class _InvalidKey(yaml.MarkedYAMLError):
+    """A key that is not text, or a duplicate; `problem` is the message."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping; YAML's own loader keeps the last one."""
+class _SettingsLoader(yaml.SafeLoader):
+    """Refuses keys that are not text, such as `1` and `on`, and duplicate keys."""
 
     @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
+                name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+                raise _InvalidKey(
+                    problem=f"{name} is not the name of a setting", problem_mark=key.start_mark
+                )
             if key.value in seen:
-                raise _DuplicateKey(problem_mark=key.start_mark)
+                raise _InvalidKey(problem=_DUPLICATE, problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)

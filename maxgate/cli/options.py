@@ -29,14 +29,16 @@ EngineUrlOption = Annotated[
 def export_flags(flags: Mapping[str, object]) -> None:
     """Export flags as environment variables; None and empty lists leave the variable as it is.
 
-    `flags` maps settings, such as `server.port`, to values.
+    `flags` maps settings, such as `server.port`, to values. A flag replaces every variable of its
+    setting: upper or lower case, new name or old.
     """
     for name, value in flags.items():
         if value is None or value == []:
             continue
-        for old, new in OLD_NAMES.items():
-            if new == name:  # the flag overrides the variable of the old name too
-                os.environ.pop(to_variable(old), None)
+        old_names = [old for old, new in OLD_NAMES.items() if new == name]
+        replaced = {to_variable(one) for one in (name, *old_names)}
+        for variable in [one for one in os.environ if one.upper() in replaced]:
+            del os.environ[variable]
         os.environ[to_variable(name)] = _format(value)
 
 

@@ -1,13 +1,13 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from maxgate.settings_section import Section
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(Section):
     """Settings for starting MAX; times in seconds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mode: Literal["local", "docker", "none"] = "none"
     """Start MAX as a local process, as a Docker container, or not at all."""

@@ -1,12 +1,12 @@
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from maxgate.settings_section import Section
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(Section):
     """Settings of the HTTP server; times in seconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str = Field(default="127.0.0.1", min_length=1)
+    host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` listens on all interfaces."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on."""

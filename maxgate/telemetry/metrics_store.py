@@ -7,6 +7,7 @@ and histograms of a worker that has died still count; its gauges do not.
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -52,13 +53,19 @@ def make_folder(folder: Path) -> None:
 
     Raises ConfigurationError if it cannot be created or is not writable.
     """
-    try:
+    with _report_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+@contextmanager
+def _report_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigurationError(
-            f"setting telemetry.metrics_dir: {folder}: {error.strerror}"
+            f"setting telemetry.metrics_dir: {path}: {error.strerror}"
         ) from error
 
 
@@ -67,17 +74,19 @@ class MetricsStore(RequestSink):
 
     `folder` is shared by the workers of one gateway; without it, this process counts alone.
 
-    Raises ConfigurationError as make_folder does.
+    Raises ConfigurationError as make_folder does, and if this worker's file cannot be created.
     """
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
         self._clock = clock
         self._folder = folder
-        path = None
-        if folder is not None:
+        if folder is None:
+            self._file = CounterFile(_LAYOUT, clock.wall())
+        else:
             make_folder(folder)
             path = folder / f"{os.getpid()}.metrics"
-        self._file = CounterFile(_LAYOUT, clock.wall(), path)
+            with _report_errors(path):
+                self._file = CounterFile(_LAYOUT, clock.wall(), path)
         self._counts = self._file.counts
         self._sums = self._file.sums
         self._request_rows = self._file.rows[_REQUESTS_BY_ROUTE]
@@ -146,14 +155,19 @@ class MetricsStore(RequestSink):
         return snapshot
 
     def _read_workers(self) -> Iterator[CounterReader]:
-        if self._folder is None:
-            contents: Iterable[bytes] = [self._file.read()]
-        else:
-            contents = (path.read_bytes() for path in sorted(self._folder.glob("*.metrics")))
+        contents = [self._file.read()] if self._folder is None else _read_files(self._folder)
         for content in contents:
             worker = CounterReader.open(_LAYOUT, content)
             if worker is not None:
                 yield worker
+
+
+def _read_files(folder: Path) -> Iterator[bytes]:
+    for path in sorted(folder.glob("*.metrics")):
+        if not path.is_file():  # reading a named pipe would block
+            continue
+        with suppress(OSError):  # it may have been deleted since
+            yield path.read_bytes()
 
 
 def _is_running(pid: int) -> bool:

@@ -1,13 +1,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from maxgate.settings_section import Section
 
 
-class TelemetrySettings(BaseModel):
+class TelemetrySettings(Section):
     """Settings of logs and metrics."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     log_format: Literal["json", "text"] | None = None
     """Format of log lines; by default text on a terminal and JSON elsewhere."""

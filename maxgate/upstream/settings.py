@@ -3,6 +3,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from maxgate.settings_section import Section
+
 
 class ReplicaSettings(BaseModel):
     """One item of `engines`; a plain string is its URL."""
@@ -15,6 +17,8 @@ class ReplicaSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _accept_url(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | ReplicaSettings):
+            raise ValueError("Input should be a URL or {url: ...}")  # noqa: TRY004  # pydantic
         return {"url": value} if isinstance(value, str) else value
 
     @field_validator("url")
@@ -30,10 +34,8 @@ class ReplicaSettings(BaseModel):
         return url
 
 
-class UpstreamSettings(BaseModel):
+class UpstreamSettings(Section):
     """Settings of the connections to engines; times in seconds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     connect_timeout: float = Field(default=5, gt=0)
     """Timeout for connecting to an engine."""

@@ -1,4 +1,4 @@
-"""Settings: their sources, precedence, old names and error messages."""
+"""Settings: their sources, precedence and old names."""
 
 import subprocess
 import sys
@@ -9,60 +9,13 @@ from textwrap import dedent
 
 import pytest
 
-from maxgate.cli.options import export_flags
-from maxgate.errors import ConfigurationError
-from maxgate.settings import Settings, load_settings, setting_names
-from maxgate.settings_names import LOCATIONS, OLD_NAMES, to_name, to_variable
+from maxgate.settings import Settings, setting_names
+from maxgate.settings_names import OLD_NAMES, to_name, to_variable
 from maxgate.upstream.settings import ReplicaSettings
 from tests.conftest import ROOT
+from tests.fakes.setting_sources import PORT, SOURCES, list_fields, load, read_error
 
-PORT = to_variable("server.port")
-SOURCES = ("flag", "environment", "secrets", "dotenv", "file", "default")
-
-
-@pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working directory, from which the default files are read."""
-    monkeypatch.chdir(tmp_path)
-    for name in (*LOCATIONS, PORT):
-        monkeypatch.setenv(name, "")  # restored after the test, even if a flag replaces it
-        monkeypatch.delenv(name)
-    (tmp_path / "secrets").mkdir()
-    monkeypatch.setenv("MAXGATE_SECRETS_DIR", str(tmp_path / "secrets"))
-    return tmp_path
-
-
-@pytest.fixture
-def set_port(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[str, int], None]:
-    """Sets `server.port` in one source."""
-
-    def set_in(source: str, port: int) -> None:
-        if source == "flag":
-            export_flags({"server.port": port})
-        elif source == "environment":
-            monkeypatch.setenv(PORT, str(port))
-        elif source == "secrets":
-            (folder / "secrets" / PORT.lower()).write_text(f"{port}\n")
-        elif source == "dotenv":
-            (folder / ".env").write_text(f"{PORT}={port}\n")
-        elif source == "file":
-            (folder / "maxgate.yaml").write_text(f"server: {{port: {port}}}\n")
-
-    return set_in
-
-
-def load() -> tuple[Settings, list[str]]:
-    """Load the settings, with the warnings."""
-    warnings: list[str] = []
-    return load_settings(warnings.append), warnings
-
-
-def read_error() -> str:
-    """Return the one-line error of loading the settings."""
-    with pytest.raises(ConfigurationError) as caught:
-        load()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize(("high", "low"), list(combinations(SOURCES, 2)))
@@ -118,6 +71,38 @@ def test_empty_section(folder: Path) -> None:
     assert load() == (Settings(), [])
 
 
+OPTIONAL = {name for name, field in list_fields().items() if field.default in (None, [])}
+
+
+@pytest.mark.parametrize("source", SOURCES[1:-1])
+@pytest.mark.parametrize("name", sorted(OPTIONAL))
+def test_empty_optional_setting(
+    set_value: Callable[[str, str, object], None], source: str, name: str
+) -> None:
+    """In every source, an empty value unsets a setting that is optional or a list."""
+    set_value(source, name, "")
+    assert load() == (Settings(), [])
+
+
+@pytest.mark.parametrize("source", SOURCES[1:-1])
+@pytest.mark.parametrize("name", sorted({*setting_names()} - OPTIONAL))
+def test_empty_setting(
+    set_value: Callable[[str, str, object], None], source: str, name: str
+) -> None:
+    """All other settings reject an empty value."""
+    set_value(source, name, "")
+    assert read_error().endswith(
+        f"setting {name}: the value is empty; leave the setting out to use its default"
+    )
+
+
+def test_empty_value_overrides(set_value: Callable[[str, str, object], None]) -> None:
+    """An empty value overrides the sources of lower precedence."""
+    set_value("file", "telemetry.metrics_dir", "/m")
+    set_value("environment", "telemetry.metrics_dir", "")
+    assert load() == (Settings(), [])
+
+
 def test_other_programs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Variables and secrets of other programs are ignored, even if they are not text."""
     monkeypatch.setenv("SERVER__PORT", "1")
@@ -141,129 +126,19 @@ def test_locations(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     assert load()[0] == Settings()
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "message"),
-    [
-        ("SERVER__PORT", "x", "setting server.port: Input should be a valid integer"),
-        ("SERVER__HOST", "", "setting server.host: String should have at least 1 character"),
-        ("SERVER__PORT", "70000", "setting server.port: Input should be less than or equal to"),
-        ("SERVER__WORKERS", "0", "setting server.workers: Input should be greater than or equal"),
-        ("ENGINE__MODE", "vllm", "setting engine.mode: Input should be 'local', 'docker' or 'none"),
-        ("ENGINES", "localhost:80", "setting engines[0].url: 'localhost:80' is not a URL; write"),
-        ("ENGINES", "http://", "setting engines[0].url: 'http://' is not a URL"),
-        ("ENGINES", "http://a:port", "setting engines[0].url: 'http://a:port' is not a URL"),
-        ("ENGINES", "http://a,http://a:99999", "setting engines[1].url: 'http://a:99999' is not a"),
-        ("ENGINES", "http://a b", "setting engines[0].url: 'http://a b' is not a URL"),
-        ("ENGINES", ",", "setting engines: the list is empty; write http://host:port"),
-        ("ENGINES", "[http://a]", "setting engines: not a valid JSON list"),
-        ("ENGINES", '[{"url": "http://a", "wait": 1}]', "unknown setting engines[0].wait"),
-        ("UPSTREAM__IDLE_TIMEOUT", "-1", "setting upstream.idle_timeout: Input should be greater"),
-        (
-            "SERVER__PROT",
-            "1",
-            "unknown setting MAXGATE_SERVER__PROT; did you mean MAXGATE_SERVER__",
-        ),
-        ("PROT", "1", "unknown setting MAXGATE_PROT; did you mean MAXGATE_SERVER__PORT?"),
-        (
-            "UPSTREAM__IDLE",
-            "1",
-            "unknown setting MAXGATE_UPSTREAM__IDLE; did you mean MAXGATE_UPST",
-        ),
-        ("CONFIGS", "1", "unknown setting MAXGATE_CONFIGS; did you mean MAXGATE_CONFIG?"),
-        ("XYZ", "1", "unknown setting MAXGATE_XYZ"),
-        ("CONFIG", "missing.yaml", "missing.yaml: No such file or directory"),
-        ("CONFIG", "secrets", "secrets: Is a directory"),
-        ("ENV_FILE", "missing.env", "missing.env: No such file or directory"),
-        ("SECRETS_DIR", "missing", "MAXGATE_SECRETS_DIR: missing is not a directory"),
-    ],
-)
-def test_invalid_variables(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
-) -> None:
-    """The error names the setting, the value or rule, and close names."""
-    monkeypatch.setenv(f"MAXGATE_{variable}", value)
-    assert read_error().startswith(message)
+def test_locations_in_lower_case(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Like all variables, those that locate the sources may be in lower case."""
+    (folder / "other.yaml").write_text("server: {port: 2}")
+    monkeypatch.setenv("maxgate_config", "other.yaml")
+    assert load() == (Settings(server={"port": 2}), [])
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("prot: 1", "maxgate.yaml: unknown setting prot; did you mean server.port?"),
-        ("prot:", "maxgate.yaml: unknown setting prot; did you mean server.port?"),
-        ("max: {}", "maxgate.yaml: unknown setting max"),
-        (
-            "upstream: {idle: 1}",
-            "maxgate.yaml: unknown setting upstream.idle; did you mean upstream.idle_timeout?",
-        ),
-        ("server: [", "maxgate.yaml, line 1: not valid YAML"),
-        (
-            "server: {port: 1}\nserver: {}",
-            "maxgate.yaml, line 2: the same setting twice",
-        ),
-        (
-            "server:\n  port: 1\n  port: 2",
-            "maxgate.yaml, line 3: the same setting twice",
-        ),
-        ("- port", "maxgate.yaml: must hold `setting: value` lines"),
-        ("1: 2", "maxgate.yaml: must hold `setting: value` lines"),
-        ("server: {port: x}", "maxgate.yaml: setting server.port: Input should be a valid integer"),
-        ("server: 1", "maxgate.yaml: setting server: Input should be a valid dictionary"),
-        ("server: 1\nport: 1", "maxgate.yaml: setting server must hold settings"),
-        ("engines: []", "maxgate.yaml: setting engines: the list is empty; write http://host:port"),
-    ],
-)
-def test_invalid_file(folder: Path, text: str, message: str) -> None:
-    """The error names the file and line, or the setting."""
-    (folder / "maxgate.yaml").write_text(text)
-    assert read_error().startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "MAXGATE_PROT=1",
-            ".env: unknown setting MAXGATE_PROT; did you mean MAXGATE_SERVER__PORT?",
-        ),
-        ("A=1\nMAXGATE_SERVER__PORT", ".env, line 2: write NAME=value"),
-        ("A=1\nB='", ".env, line 2: write NAME=value"),
-        ("MAXGATE_SERVER__PORT=x", ".env: setting server.port: Input should be a valid integer"),
-        ("MAXGATE_CONFIG=x", ".env: MAXGATE_CONFIG is read from the environment only"),
-    ],
-)
-def test_invalid_dotenv(folder: Path, text: str, message: str) -> None:
-    """The error names the file and line, or the setting."""
-    (folder / ".env").write_text(text)
-    assert read_error().startswith(message)
-
-
-@pytest.mark.parametrize(("high", "low"), list(combinations(SOURCES[:-1], 2)))
-def test_origin(high: str, low: str, set_port: Callable[[str, int], None], folder: Path) -> None:
-    """An invalid value is reported with the file that it comes from."""
-    origins = {"secrets": f"{folder}/secrets: ", "dotenv": ".env: ", "file": "maxgate.yaml: "}
-    set_port(low, 1)
-    set_port(high, -1)
-    assert read_error().startswith(f"{origins.get(high, '')}setting server.port: Input should be")
-
-
-def test_invalid_secret(folder: Path) -> None:
-    """The error names the secrets directory."""
-    (folder / "secrets" / "maxgate_prot").write_text("1")
-    assert read_error().startswith(f"{folder}/secrets: unknown setting MAXGATE_PROT; did you mean")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("maxgate.yaml", "maxgate.yaml: not UTF-8 text"),
-        (".env", ".env: not UTF-8 text"),
-        ("secrets/MAXGATE_CARDS", "/MAXGATE_CARDS: not UTF-8 text"),
-    ],
-)
-def test_binary_file(folder: Path, name: str, message: str) -> None:
-    """A file that is not text is named."""
-    (folder / name).write_bytes(b"\xff\xfe\x00")
-    assert read_error().endswith(message)
+@pytest.mark.parametrize("content", ["max:", "max: {}", "max:\nengine: {mode: none}"])
+def test_empty_old_section(folder: Path, content: str) -> None:
+    """An old section without settings is accepted, with a warning."""
+    (folder / "maxgate.yaml").write_text(content)
+    warning = "maxgate.yaml: setting max is now engine; the old name goes away in 0.3"
+    assert load() == (Settings(), [warning])
 
 
 VALUES = {

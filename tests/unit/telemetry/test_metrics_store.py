@@ -164,6 +164,26 @@ def test_foreign_files(tmp_path: Path) -> None:
     assert (snapshot.workers, list_counts(snapshot)) == (1, {})
 
 
+def test_unreadable_files(tmp_path: Path) -> None:
+    """Folders, named pipes, broken links and files whose reading fails are skipped."""
+    store = MetricsStore(FakeClock(), tmp_path)
+    (tmp_path / "0.metrics").mkdir()
+    (tmp_path / "1.metrics").symlink_to("deleted")
+    os.mkfifo(tmp_path / "2.metrics")
+    (tmp_path / "3.metrics").symlink_to("/proc/self/mem")
+    send_records(store, finished_record())
+    assert store.snapshot().sum_counts(REQUESTS, OUTCOME)["ok"] == 1
+
+
+def test_file_that_cannot_be_created(tmp_path: Path) -> None:
+    """The error names the setting, the file and the reason."""
+    path = tmp_path / f"{os.getpid()}.metrics"
+    path.mkdir()
+    with pytest.raises(ConfigurationError) as caught:
+        MetricsStore(FakeClock(), tmp_path)
+    assert str(caught.value) == f"setting telemetry.metrics_dir: {path}: Is a directory"
+
+
 def test_folder_that_cannot_be_created(tmp_path: Path) -> None:
     """The error names the setting, the folder and the reason."""
     (tmp_path / "file").touch()
