@@ -78,7 +78,7 @@ $(VENV)/.installed-dev: pyproject.toml models/requirements.txt | $(BIN)/python
 
 .venv-max: ## Install MAX in its own environment, for the setting engine.python
 	$(PYTHON) -m venv $@
-	$@/bin/pip install 'modular>=26.7,<26.8' || { rm -rf $@; exit 1; }
+	$@/bin/pip install 'modular>=26.7,<26.8' 'fastapi<0.142' || { rm -rf $@; exit 1; }
 
 # Clients for Node. The extra dev installs Node and npm.
 $(CLIENTS): tests/clients/package-lock.json tests/clients/.npmrc | $(VENV)/.installed-dev
