@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
 from maxgate.cli.run import run
 from maxgate.errors import ConfigurationError
+from maxgate.report.grades import add_design_grades
 from maxgate.report.runs import Run, read_runs
 from maxgate.report.terminal import print_runs
 
@@ -32,6 +33,10 @@ def visualize_results(
     markdown: Annotated[
         Path | None, typer.Option(help="Write tables and advice as Markdown, for a pull request.")
     ] = None,
+    targets: Annotated[
+        Literal["design"] | None,
+        typer.Option(help="Grade reports without grades against the design's targets."),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no results to the terminal.")
     ] = False,
@@ -48,6 +53,8 @@ def visualize_results(
         print(f"visualize_results.py: {line}", file=sys.stderr)
     if not runs:
         return 2
+    if targets == "design":
+        runs = [*map(add_design_grades, runs)]
     if not quiet:
         print_runs(Console(width=None if sys.stdout.isatty() else _REDIRECTED_WIDTH), runs)
     _write_files(runs, unread, html, png, markdown)
