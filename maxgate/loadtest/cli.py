@@ -16,7 +16,7 @@ from maxgate.loadtest.options import Options
 from maxgate.loadtest.run import decide_exit_code, publish, run_load_test
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, name: str = "load_test.py") -> NoReturn:
     """Run the command with these arguments, or those of this process, and exit.
 
     0 for success, 1 for a failure such as a missed target, 2 for invalid flags or files.
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     )
     app.callback()(run_command)
     app.command("merge")(merge_command)
-    run_app(app, "load_test.py", arguments, prog_name="load_test.py")
+    run_app(app, name, arguments, prog_name=name)
 
 
 def run_command(context: typer.Context, **flags: Any) -> int:

@@ -23,9 +23,9 @@ from maxgate.monitor.view import Monitor
 _SAMPLES_FOR_RATES: Final = 2
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, name: str = "monitor.py") -> NoReturn:
     """Run the command with `sys.argv` or the given arguments, and exit."""
-    run(monitor, "monitor.py", arguments)
+    run(monitor, name, arguments)
 
 
 def monitor(

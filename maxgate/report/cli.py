@@ -17,12 +17,13 @@ from maxgate.report.terminal import print_runs
 _REDIRECTED_WIDTH: Final = 160  # columns when stdout is a file or a pipe
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, name: str = "visualize_results.py") -> NoReturn:
     """Run the command with these arguments (default: `sys.argv`) and exit."""
-    run(visualize_results, "visualize_results.py", arguments)
+    run(visualize_results, name, arguments)
 
 
 def visualize_results(
+    context: typer.Context,
     results: Annotated[
         list[Path] | None,
         typer.Argument(help="Reports of load_test.py; the oldest is the reference."),
@@ -50,7 +51,7 @@ def visualize_results(
     paths = list(results or ()) or [_find_newest(Path("results"))]
     runs, unread = read_runs(paths)
     for line in unread:
-        print(f"visualize_results.py: {line}", file=sys.stderr)
+        print(f"{context.command_path}: {line}", file=sys.stderr)
     if not runs:
         return 2
     if targets == "design":

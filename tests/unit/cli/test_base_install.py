@@ -82,3 +82,14 @@ def test_scripts(script: str) -> None:
     result = run_python(f"import runpy; runpy.run_path({script!r}, run_name='__main__')")
 
     assert (result.returncode, result.stderr) == (2, f"{script} {format_missing('tools')}\n")
+
+
+@pytest.mark.parametrize("command", ["load-test", "monitor", "report"])
+def test_tools(command: str) -> None:
+    """The tools report the missing extra in one line, and `maxgate --help` lists them."""
+    result = run_python(f"sys.argv[1:] = [{command!r}]; import maxgate.__main__")
+    listed = run_python("sys.argv[1:] = ['--help']; import maxgate.__main__")
+
+    message = f"maxgate: {command} {format_missing('tools')}\n"
+    assert (result.returncode, result.stderr) == (2, message)
+    assert (listed.returncode, command in listed.stdout) == (0, True)
