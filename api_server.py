@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    from maxgate.cli.main import serve_main
+    from maxgate.installation import run_script
 
-    serve_main()
+    run_script("api_server.py", "maxgate.cli.main:serve_main")

@@ -1,6 +1,6 @@
 """Load-test an OpenAI-compatible server: `python load_test.py --help`."""
 
 if __name__ == "__main__":
-    from maxgate.loadtest.cli import main
+    from maxgate.installation import run_script
 
-    main()
+    run_script("load_test.py", "maxgate.loadtest.cli:main", extra="tools")

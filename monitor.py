@@ -1,6 +1,6 @@
 """Monitor a gateway, its engines and the host: `python monitor.py --help`."""
 
 if __name__ == "__main__":
-    from maxgate.monitor.cli import main
+    from maxgate.installation import run_script
 
-    main()
+    run_script("monitor.py", "maxgate.monitor.cli:main", extra="tools")

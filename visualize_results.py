@@ -1,6 +1,6 @@
 """Show charts, grades and advice from load test reports; see `--help`."""
 
 if __name__ == "__main__":
-    from maxgate.report.cli import main
+    from maxgate.installation import run_script
 
-    main()
+    run_script("visualize_results.py", "maxgate.report.cli:main", extra="tools")

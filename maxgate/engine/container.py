@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maxgate.errors import ConfigurationError, EngineError
+from maxgate.installation import missing_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,7 @@ def _import_docker() -> Any:
     try:
         import docker  # noqa: PLC0415  # an extra, not part of the base install
     except ImportError as error:
-        raise ConfigurationError(
-            "the Docker SDK is not installed; run: pip install 'maxgate[docker]'"
-        ) from error
+        raise missing_extra("starting MAX as a container", "docker") from error
     return docker
 
 

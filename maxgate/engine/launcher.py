@@ -13,6 +13,7 @@ from maxgate.engine.linker import linker_environment
 from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
+from maxgate.installation import Installation
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
 
@@ -175,7 +176,7 @@ def _find_max(python: Path | None) -> str:
     found = str(beside) if beside.exists() else shutil.which("max")
     if found is None:
         raise ConfigurationError(
-            "MAX is not installed; run: pip install 'maxgate[local]', or set engine.python to the "
-            "Python of an environment that has it"
+            f"MAX is not installed; run: {Installation.detect().format_install('local')}, or set "
+            "engine.python to the Python of an environment that has it"
         )
     return found

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from maxgate.errors import ConfigurationError
 from maxgate.gguf.errors import ModelFileError
+from maxgate.installation import missing_extra
 
 try:
     import numpy as np
     from gguf import GGUFReader, dequantize
     from numpy.typing import NDArray
 except ImportError as error:  # an extra, not part of the base install
-    raise ConfigurationError(
-        "reading GGUF files needs an extra; run: pip install 'maxgate[prepare]'"
-    ) from error
+    raise missing_extra("reading GGUF files", "prepare") from error
 
 
 class MappedReader(GGUFReader):

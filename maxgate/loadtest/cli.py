@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -16,17 +16,17 @@ from maxgate.loadtest.options import Options
 from maxgate.loadtest.run import decide_exit_code, publish, run_load_test
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, name: str = "load_test.py") -> NoReturn:
     """Run the command with these arguments, or those of this process, and exit.
 
-    0 if all targets were met, 1 if not, 2 for invalid flags or files.
+    0 for success, 1 for a failure such as a missed target, 2 for invalid flags or files.
     """
     app = typer.Typer(
         pretty_exceptions_enable=False, add_completion=False, invoke_without_command=True
     )
     app.callback()(run_command)
     app.command("merge")(merge_command)
-    run_app(app, "load_test.py", arguments, prog_name="load_test.py")
+    run_app(app, name, arguments, prog_name=name)
 
 
 def run_command(context: typer.Context, **flags: Any) -> int:
@@ -55,7 +55,14 @@ def merge_command(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Pass/fail limits, such as p95=800ms,throughput=25; or none."),
+        typer.Option(
+            help="Limits to judge, such as p95=800ms,throughput=25; none for no verdict.",
+            show_default="those of the reports",
+        ),
+    ] = None,
+    targets: Annotated[
+        Literal["design"] | None,
+        typer.Option(help="Judge the design's targets; --target replaces single limits."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.")] = False,
     json: Annotated[
@@ -63,7 +70,8 @@ def merge_command(
     ] = False,
 ) -> int:
     """Merge the reports of several machines; percentiles are computed from the raw records."""
-    report, records = merge(reports, parse_targets(target or []))
+    limits = parse_targets(target or [], targets) if target or targets else None
+    report, records = merge(reports, limits)
     path = output or Path("results") / "merged.json"
     publish(report, records, Options(output=path, quiet=quiet, json=json))
     return decide_exit_code(report)

@@ -2,16 +2,13 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
 from maxgate.errors import ConfigurationError
-from maxgate.loadtest.analysis.targets import (
-    DEFAULT_TARGETS,
-    OBJECTIVE_METRICS,
-    split_percentile_target,
-)
+from maxgate.loadtest.analysis.targets import OBJECTIVE_METRICS, split_percentile_target
+from maxgate.results.report import DESIGN_TARGETS
 
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 _ALIASES: Final = {"e2e": "latency", "e2el": "latency", "itl": "chunk_gap"}
@@ -108,15 +105,16 @@ def parse_objectives(text: str) -> dict[str, float]:
     return objectives
 
 
-def parse_targets(texts: list[str]) -> dict[str, float]:
+def parse_targets(texts: list[str], chosen: Literal["design"] | None) -> dict[str, float]:
     """Limits by target: `p95=800ms`, `throughput=25`, `error_rate=0.1%`, `ttft_p95=300ms`.
 
-    They replace the default of the same target; `none` alone means no targets.
+    They are added to the chosen set of targets and replace its limits. `none` alone means no
+    targets.
     """
     parts = [part for text in texts for part in text.split(",") if part]
     if parts == ["none"]:
         return {}
-    targets = dict(DEFAULT_TARGETS)
+    targets = dict(DESIGN_TARGETS) if chosen == "design" else {}
     for part in parts:
         name, _, limit = part.partition("=")
         name = name.strip()

@@ -203,7 +203,14 @@ class Flags:
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Pass/fail limits, such as p95=800ms,throughput=25; or none.",
+            help="Limits to judge, such as p95=800ms,throughput=25 (default: no verdict).",
+            rich_help_panel="Results",
+        ),
+    ] = None
+    targets: Annotated[
+        Literal["design"] | None,
+        typer.Option(
+            help="Judge the design's targets; --target replaces single limits.",
             rich_help_panel="Results",
         ),
     ] = None
@@ -282,7 +289,7 @@ class Flags:
             start_at=None if self.start_at is None else parse_start_time(self.start_at),
             calibration=Options.calibration if self.calibrate else 0.0,
             objectives=parse_objectives(self.slo),
-            targets=parse_targets(self.target or []),
+            targets=parse_targets(self.target or [], self.targets),
             compare=self.compare,
             output=self.output,
             csv=self.csv,

@@ -15,8 +15,12 @@ from maxgate.results.records import Records, join, read_records
 from maxgate.results.report import Level, Report
 
 
-def merge(paths: Sequence[Path], targets: dict[str, float]) -> tuple[Report, list[Records]]:
+def merge(
+    paths: Sequence[Path], targets: dict[str, float] | None = None
+) -> tuple[Report, list[Records]]:
     """One report with exact percentiles, and the joined records of each level.
+
+    Judges `targets`, by default those of the first report.
 
     Raises ReportError unless the files are all parts of one run.
     """
@@ -43,6 +47,8 @@ def merge(paths: Sequence[Path], targets: dict[str, float]) -> tuple[Report, lis
         paired = compare_paired_levels(
             first.levels, joined, stream=first.workload.stream, seed=first.seed
         )
+    if targets is None:
+        targets = {one.target: one.limit for one in first.grades}
     soak = first.load.kind == "soak"
     merged = first.model_copy(
         update={

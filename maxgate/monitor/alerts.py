@@ -19,6 +19,7 @@ from pydantic import (
 from maxgate.errors import ConfigurationError
 from maxgate.monitor.catalogue import METRICS
 from maxgate.monitor.metrics import Metrics
+from maxgate.results.report import DESIGN_TARGETS
 
 Severity = Literal["warning", "critical"]
 
@@ -69,20 +70,30 @@ def _rule(metric: str, text: str, **fields: object) -> Rule:
     return Rule.model_validate({"metric": metric, "text": text, **fields})
 
 
-DEFAULT_RULES: Final = (
+DESIGN_RULES: Final = (
     _rule("gateway.up", "gateway unreachable", below=1, severity="critical"),
     _rule("engines.healthy", "no healthy engine", below=1, severity="critical"),
-    _rule("gateway.error_share", "requests fail", above=0.001, severity="critical"),
-    _rule("gateway.latency_p50", "median latency is high", above=0.4, **{"for": 10}),
-    _rule("gateway.latency_p95", "P95 latency is high", above=0.8, **{"for": 10}),
-    _rule("gateway.latency_p99", "P99 latency is high", above=1.2, **{"for": 10}),
+    _rule(
+        "gateway.error_share",
+        "requests fail",
+        above=DESIGN_TARGETS["error_rate"],
+        severity="critical",
+    ),
+    *[
+        _rule(f"gateway.latency_{name}", text, above=DESIGN_TARGETS[name], **{"for": 10})
+        for name, text in (
+            ("p50", "median latency is high"),
+            ("p95", "P95 latency is high"),
+            ("p99", "P99 latency is high"),
+        )
+    ],
     _rule("max.preemptions", "MAX evicts requests", above=0),
     _rule("max.kv_used", "MAX's KV cache is full", above=0.95, **{"for": 10}),
     _rule("host.memory", "host memory is low", above=0.95, **{"for": 10}),
     _rule("host.disk", "disk is full", above=0.95),
     _rule("gpu.slowed", "GPU is throttled", above=0, **{"for": 10}),
 )
-"""Rules without `--rules`; the latency bounds are the targets of the design."""
+"""Rules of `--targets design`: the design's targets, failures and full resources."""
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import orjson
 import typer
 
 from maxgate.cli.run import run
 from maxgate.errors import ConfigurationError
-from maxgate.monitor.alerts import DEFAULT_RULES, load_rules
+from maxgate.monitor.alerts import DESIGN_RULES, load_rules
 from maxgate.monitor.catalogue import METRICS
 from maxgate.monitor.feed import FeedOptions, open_feed, validate_url
 from maxgate.monitor.recording import Recording
@@ -23,9 +23,9 @@ from maxgate.monitor.view import Monitor
 _SAMPLES_FOR_RATES: Final = 2
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, name: str = "monitor.py") -> NoReturn:
     """Run the command with `sys.argv` or the given arguments, and exit."""
-    run(monitor, "monitor.py", arguments)
+    run(monitor, name, arguments)
 
 
 def monitor(
@@ -48,7 +48,14 @@ def monitor(
             show_default="the port after each engine's",
         ),
     ] = None,
-    rules: Annotated[Path | None, typer.Option(help="YAML file with alert rules.")] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with alert rules.", show_default="no alerts"),
+    ] = None,
+    targets: Annotated[
+        Literal["design"] | None,
+        typer.Option(help="Alert on the design's targets, on failures and on full resources."),
+    ] = None,
     record: Annotated[Path | None, typer.Option(help="Record all samples to this file.")] = None,
     replay_file: Annotated[
         Path | None, typer.Option("--replay", help="Replay a file written by --record.")
@@ -95,8 +102,11 @@ def monitor(
         # --once reports the end of a recording, so it does not wait for it.
         speed=float("inf") if once else speed,
     )
-    chosen_rules = DEFAULT_RULES if rules is None else load_rules(rules)
-    state = Monitor(options.display_url, chosen_rules, window)
+    alert_rules = [
+        *(DESIGN_RULES if targets == "design" else ()),
+        *(() if rules is None else load_rules(rules)),
+    ]
+    state = Monitor(options.display_url, alert_rules, window)
     if once:
         raise typer.Exit(asyncio.run(_print_once(options, state, as_json=as_json)))
     if plain or not _is_interactive():

@@ -3,25 +3,27 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
 from maxgate.cli.run import run
 from maxgate.errors import ConfigurationError
+from maxgate.report.grades import add_design_grades
 from maxgate.report.runs import Run, read_runs
 from maxgate.report.terminal import print_runs
 
 _REDIRECTED_WIDTH: Final = 160  # columns when stdout is a file or a pipe
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, name: str = "visualize_results.py") -> NoReturn:
     """Run the command with these arguments (default: `sys.argv`) and exit."""
-    run(visualize_results, "visualize_results.py", arguments)
+    run(visualize_results, name, arguments)
 
 
 def visualize_results(
+    context: typer.Context,
     results: Annotated[
         list[Path] | None,
         typer.Argument(help="Reports of load_test.py; the oldest is the reference."),
@@ -31,6 +33,10 @@ def visualize_results(
     png: Annotated[Path | None, typer.Option(help="Write the charts as a PNG image.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Write tables and advice as Markdown, for a pull request.")
+    ] = None,
+    targets: Annotated[
+        Literal["design"] | None,
+        typer.Option(help="Grade reports without grades against the design's targets."),
     ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no results to the terminal.")
@@ -45,9 +51,11 @@ def visualize_results(
     paths = list(results or ()) or [_find_newest(Path("results"))]
     runs, unread = read_runs(paths)
     for line in unread:
-        print(f"visualize_results.py: {line}", file=sys.stderr)
+        print(f"{context.command_path}: {line}", file=sys.stderr)
     if not runs:
         return 2
+    if targets == "design":
+        runs = [*map(add_design_grades, runs)]
     if not quiet:
         print_runs(Console(width=None if sys.stdout.isatty() else _REDIRECTED_WIDTH), runs)
     _write_files(runs, unread, html, png, markdown)

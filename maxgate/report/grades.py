@@ -1,13 +1,13 @@
 """Grade each metric against its target with a letter and a reason."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from maxgate.report.formatting import format_interval, format_value
 from maxgate.report.runs import Run
 from maxgate.results.distribution import Interval
-from maxgate.results.report import Grade, Level
+from maxgate.results.report import DESIGN_TARGETS, Grade, Level
 
 Letter = Literal["A", "B", "C", "D", "F", "?"]
 
@@ -15,10 +15,6 @@ LETTERS: Final = (
     "A: at least twice as good as the target; B: meets the target; C: misses it by a factor of up "
     "to 1.25; D: of up to 2; F: of more; ?: no grade, for the reason given"
 )
-# Targets from the original design, in seconds, requests/s and as a share.
-_LATENCY_TARGETS: Final = {"50": 0.4, "95": 0.8, "99": 1.2}
-_THROUGHPUT_TARGET: Final = 25.0
-_ERROR_RATE_TARGET: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +26,18 @@ class LetterGrade:
     grade: Grade
 
 
+def add_design_grades(run: Run) -> Run:
+    """Return the run with grades for the design's targets; unchanged if it has grades."""
+    if run.report.grades:
+        return run
+    levels = [level for level in run.report.levels if level.side == "target"]
+    grades = [grade for level in levels for grade in _grade_level(level)]
+    return replace(run, report=run.report.model_copy(update={"grades": grades}))
+
+
 def grade_run(run: Run) -> list[LetterGrade]:
-    """Return the grades in the report, or grade it against the default targets if it has none."""
-    grades = run.report.grades or [
-        grade
-        for level in run.report.levels
-        if level.side == "target"
-        for grade in _grade_level(level)
-    ]
-    return [LetterGrade(run.name, choose_letter(grade), grade) for grade in grades]
+    """Return the grades in the report, with letters."""
+    return [LetterGrade(run.name, choose_letter(grade), grade) for grade in run.report.grades]
 
 
 def choose_letter(grade: Grade) -> Letter:
@@ -57,14 +56,15 @@ def choose_letter(grade: Grade) -> Letter:
 
 def _grade_level(level: Level) -> Iterator[Grade]:
     requests, throughput = level.requests, level.throughput
-    for percent, limit in _LATENCY_TARGETS.items():
-        yield _grade_latency(level, percent, limit)
+    for percent in ("50", "95", "99"):
+        yield _grade_latency(level, percent, DESIGN_TARGETS[f"p{percent}"])
     yield _grade(
-        "throughput", level, _THROUGHPUT_TARGET, throughput.requests, "/s", requests.succeeded,
-        throughput.requests_interval, better="higher",
+        "throughput", level, DESIGN_TARGETS["throughput"], throughput.requests, "/s",
+        requests.succeeded, throughput.requests_interval, better="higher",
     )  # fmt: skip
     share = requests.failed / requests.attempted if requests.attempted else None
-    yield _grade("error_rate", level, _ERROR_RATE_TARGET, share, "share", requests.attempted, None)
+    limit = DESIGN_TARGETS["error_rate"]
+    yield _grade("error_rate", level, limit, share, "share", requests.attempted, None)
 
 
 def _grade_latency(level: Level, percent: str, limit: float) -> Grade:

@@ -66,6 +66,15 @@ class Definition(ReportModel):
 
 Side = Literal["target", "baseline"]
 
+DESIGN_TARGETS: Final[dict[str, float]] = {
+    "p50": 0.4,
+    "p95": 0.8,
+    "p99": 1.2,
+    "throughput": 25.0,
+    "error_rate": 0.001,
+}
+"""Targets of the original design, `--targets design`: seconds, requests per second, a share."""
+
 
 class Requests(ReportModel):
     """Request counts without warm-up.

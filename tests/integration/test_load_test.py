@@ -194,6 +194,16 @@ async def load_test(
 FEW = ("--scenario", "short", "-c", "2", "-n", "30", "--warmup", "2", "--no-calibrate")
 
 
+async def test_no_verdict_by_default(tmp_path: Path) -> None:
+    """A server below the design's throughput is judged only with --targets design."""
+    flags = (*FEW, "-o", str(tmp_path / "r.json"))
+    async with start_mock_server(Script(first=0.15, chunks=1)) as url:  # at most 14 requests/s
+        code, output = await load_test("--url", url, *flags)
+        judged, table = await load_test("--url", url, *flags, "--targets", "design")
+    assert (code, "Targets" in output) == (0, False)
+    assert (judged, "throughput  fail" in table) == (1, True)
+
+
 async def test_missed_target(tmp_path: Path) -> None:
     """A missed target exits with 1 and keeps report and records."""
     flags = (*FEW, "-o", str(tmp_path / "r.json"))

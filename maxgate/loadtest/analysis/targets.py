@@ -20,15 +20,6 @@ OBJECTIVE_METRICS: Final = (
     "chunk_gap",
 )
 
-DEFAULT_TARGETS: Final[dict[str, float]] = {
-    "p50": 0.4,
-    "p95": 0.8,
-    "p99": 1.2,
-    "throughput": 25.0,
-    "error_rate": 0.001,
-}
-"""Those of the original design: seconds, requests per second, a share."""
-
 _TARGET_METRICS: Final = ("ttft", "tpot", "latency")
 _TARGET_PERCENTILES: Final = ("50", "90", "95", "99", "99.9")
 

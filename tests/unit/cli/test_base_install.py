@@ -2,17 +2,41 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
-_OF_EXTRAS = ("docker", "gguf", "max", "numpy", "psutil")
+import pytest
+
+from maxgate.installation import Installation
+from tests.conftest import ROOT
+
+_OF_EXTRAS = (
+    "altair",
+    "docker",
+    "gguf",
+    "max",
+    "numpy",
+    "plotext",
+    "psutil",
+    "pynvml",
+    "textual",
+    "vl_convert",
+)
 
 # With None in sys.modules, importing the module raises ImportError.
 _WITHOUT_EXTRAS = f"import sys; sys.modules.update(dict.fromkeys({_OF_EXTRAS!r})); "
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a Python without the extras."""
+    """Run code in a Python without the extras, in the checkout."""
     command = [sys.executable, "-c", _WITHOUT_EXTRAS + code]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def format_missing(extra: str) -> str:
+    """Format the end of the error for a missing extra, as seen in the checkout."""
+    command = replace(Installation.detect(), folder=ROOT).format_install(extra)
+    assert command.endswith(f" install -e '.[{extra}]'")
+    return f"needs the extra `{extra}`; run: {command}"
 
 
 def test_serve() -> None:
@@ -37,7 +61,7 @@ def test_prepare() -> None:
 
     assert (result.returncode, result.stderr) == (
         2,
-        "maxgate: preparing models needs an extra; run: pip install 'maxgate[prepare]'\n",
+        f"maxgate: preparing models {format_missing('prepare')}\n",
     )
 
 
@@ -48,5 +72,24 @@ def test_gguf_tokenizer() -> None:
         "load_tokenizer(Path('m.gguf'))"
     )
 
-    message = "reading GGUF files needs an extra; run: pip install 'maxgate[prepare]'"
+    message = f"reading GGUF files {format_missing('prepare')}"
     assert result.stderr.splitlines()[-1] == f"maxgate.errors.ConfigurationError: {message}"
+
+
+@pytest.mark.parametrize("script", ["load_test.py", "monitor.py", "visualize_results.py"])
+def test_scripts(script: str) -> None:
+    """The scripts of the tools report the missing extra in one line."""
+    result = run_python(f"import runpy; runpy.run_path({script!r}, run_name='__main__')")
+
+    assert (result.returncode, result.stderr) == (2, f"{script} {format_missing('tools')}\n")
+
+
+@pytest.mark.parametrize("command", ["load-test", "monitor", "report"])
+def test_tools(command: str) -> None:
+    """The tools report the missing extra in one line, and `maxgate --help` lists them."""
+    result = run_python(f"sys.argv[1:] = [{command!r}]; import maxgate.__main__")
+    listed = run_python("sys.argv[1:] = ['--help']; import maxgate.__main__")
+
+    message = f"maxgate: {command} {format_missing('tools')}\n"
+    assert (result.returncode, result.stderr) == (2, message)
+    assert (listed.returncode, command in listed.stdout) == (0, True)

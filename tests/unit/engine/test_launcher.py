@@ -119,7 +119,7 @@ async def test_missing_docker_sdk(files: ModelFiles, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "docker", None)
     launcher = build_launcher("docker", card("owner/name"), ADDRESS, files, EngineSettings())
 
-    with pytest.raises(ConfigurationError, match=r"pip install 'maxgate\[docker\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install -e .*\[docker\]"):
         await launcher.start()
 
 

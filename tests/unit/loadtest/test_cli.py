@@ -1,8 +1,12 @@
 """Validation of flags before the first request."""
 
+from typing import Literal
+
 import pytest
 
 from maxgate.loadtest.cli import main
+from maxgate.loadtest.flag_values import parse_targets
+from maxgate.results.report import DESIGN_TARGETS
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,20 @@ def test_invalid_flags(
     assert ended.value.code == 2
     assert output.startswith(f"load_test.py: {message}")
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "chosen", "targets"),
+    [
+        ([], None, {}),
+        (["p95=600ms,throughput=10"], None, {"p95": 0.6, "throughput": 10.0}),
+        ([], "design", DESIGN_TARGETS),
+        (["p95=600ms"], "design", {**DESIGN_TARGETS, "p95": 0.6}),
+        (["none"], None, {}),
+    ],
+)
+def test_targets(
+    texts: list[str], chosen: Literal["design"] | None, targets: dict[str, float]
+) -> None:
+    """There are no targets unless they are given or the design's are chosen."""
+    assert parse_targets(texts, chosen) == targets

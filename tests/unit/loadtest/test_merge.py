@@ -6,9 +6,9 @@ import pytest
 
 from maxgate.loadtest.analysis.level_report import build_level
 from maxgate.loadtest.merge import merge
-from maxgate.results.files import ReportError, write_report
+from maxgate.results.files import ReportError, read_report, write_report
 from maxgate.results.records import write_records
-from maxgate.results.report import Report, Server
+from maxgate.results.report import Grade, Report, Server
 from tests.fakes.load_records import records, request_record
 from tests.unit.loadtest.analysis.test_level_report import plan
 from tests.unit.results.test_files import report
@@ -63,3 +63,19 @@ def test_invalid_parts(tmp_path: Path, shards: tuple[str | None, ...], message: 
     with pytest.raises(ReportError) as caught:
         merge(parts, {})
     assert str(caught.value).endswith("/" + message.format(folder=tmp_path))
+
+
+def test_targets_of_the_shards(tmp_path: Path) -> None:
+    """Without targets of its own, a merge judges those that the shards were given."""
+    parts = [part(tmp_path, f"{k}.json", f"{k}/2") for k in (0, 1)]
+    given = Grade(
+        target="throughput", level="x", limit=900, better="higher", value=1, unit="requests/s",
+        count=8, verdict="fail", reason="",
+    )  # fmt: skip
+    for path in parts:
+        write_report(read_report(path).model_copy(update={"grades": [given]}), path)
+    limits = [
+        [(grade.target, grade.limit) for grade in merge(parts, targets)[0].grades]
+        for targets in (None, {}, {"p50": 1.0})
+    ]
+    assert limits == [[("throughput", 900)], [], [("p50", 1.0)]]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from maxgate.errors import ConfigurationError
-from maxgate.monitor.alerts import DEFAULT_RULES, Alert, AlertTracker, Rule, load_rules
+from maxgate.monitor.alerts import DESIGN_RULES, Alert, AlertTracker, Rule, load_rules
 from tests.conftest import ROOT
 
 SLOW = Rule.model_validate({"metric": "gateway.ttft_p95", "above": 0.5, "for": 10})
@@ -82,15 +82,15 @@ def test_missing_rules_file(tmp_path: Path) -> None:
         load_rules(tmp_path / "rules.yaml")
 
 
-def test_default_rules_on_a_healthy_gateway() -> None:
-    """The default rules raise no alert on a healthy gateway."""
+def test_design_rules_on_a_healthy_gateway() -> None:
+    """The rules of the design raise no alert on a healthy gateway."""
     healthy = {
         "gateway.up": 1.0,
         "engines.healthy": 1.0,
         "gateway.error_share": 0.0,
         "max.kv_used": 0.5,
     }
-    assert AlertTracker(DEFAULT_RULES).update(100, healthy) == []
+    assert AlertTracker(DESIGN_RULES).update(100, healthy) == []
 
 
 def test_documented_rules(tmp_path: Path) -> None:

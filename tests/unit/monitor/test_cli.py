@@ -137,3 +137,32 @@ def test_list_metrics(option: str, warning: str, capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert (ended.value.code, err) == (0, warning)
     assert "gateway.ttft_p95            s       time to first token, streamed requests, P95" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "alerts"),
+    [
+        ([], []),
+        (["--targets", "design"], ["gateway.error_share"]),
+        (["--rules", "rules.yaml"], ["gateway.requests"]),
+        (["--rules", "rules.yaml", "--targets", "design"],
+         ["gateway.error_share", "gateway.requests"]),
+    ],
+)  # fmt: skip
+def test_alerts_on_request(
+    options: list[str],
+    alerts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without rules there are no alerts; --rules and --targets design add theirs."""
+    monkeypatch.chdir(tmp_path)
+    Path("rules.yaml").write_text("rules: [{metric: gateway.requests, above: 0}]")
+    with Recorder(Path("a.jsonl"), "http://gateway") as recorder:
+        for at in (0, 1):
+            recorder.write(snapshot(at, gateway(at, ok=30 * at, failed=at)))
+    with pytest.raises(SystemExit):
+        main(["--replay", "a.jsonl", "--once", "--json", *options])
+    document = orjson.loads(capsys.readouterr().out)
+    assert [alert["number"] for alert in document["alerts"]] == alerts

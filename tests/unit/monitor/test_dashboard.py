@@ -8,7 +8,7 @@ from dataclasses import replace
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
-from maxgate.monitor.alerts import DEFAULT_RULES
+from maxgate.monitor.alerts import DESIGN_RULES
 from maxgate.monitor.dashboard import Dashboard, Help, MetricsTable
 from maxgate.monitor.snapshot import ContainerReading, EngineState, Snapshot
 from maxgate.monitor.view import Monitor
@@ -35,7 +35,7 @@ class RunningDashboard:
     def __init__(self) -> None:
         self._snapshots: asyncio.Queue[Snapshot | None] = asyncio.Queue()
         self.closed = False
-        self.app = Dashboard(self._feed(), Monitor("http://gateway", DEFAULT_RULES, 10))
+        self.app = Dashboard(self._feed(), Monitor("http://gateway", DESIGN_RULES, 10))
         self.pilot: Pilot[None]
 
     async def _feed(self) -> AsyncGenerator[Snapshot]:

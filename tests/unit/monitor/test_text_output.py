@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from maxgate.monitor.alerts import DEFAULT_RULES
+from maxgate.monitor.alerts import DESIGN_RULES
 from maxgate.monitor.text_output import LineFormatter, build_json, format_duration, format_page
 from maxgate.monitor.view import Monitor, View
 from tests.unit.monitor.examples import engine, gateway, gpu, host, snapshot
@@ -11,7 +11,7 @@ from tests.unit.monitor.examples import engine, gateway, gpu, host, snapshot
 
 def views(*, down: bool = False) -> list[View]:
     """Two views of a busy gateway, and one after it became unreachable."""
-    monitor = Monitor("http://gateway", DEFAULT_RULES, 10)
+    monitor = Monitor("http://gateway", DESIGN_RULES, 10)
     snapshots = [
         snapshot(
             at,

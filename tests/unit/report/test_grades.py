@@ -1,11 +1,11 @@
-"""Tests of letters, of the default targets and of unclear grades."""
+"""Tests of letters, of the design's targets and of unclear grades."""
 
 from typing import Any
 
 import pytest
 
 from maxgate.report.formatting import format_interval
-from maxgate.report.grades import choose_letter, grade_run
+from maxgate.report.grades import add_design_grades, choose_letter, grade_run
 from maxgate.report.runs import Run
 from maxgate.results.report import Client, Grade, Level
 from tests.unit.report.examples import level, report
@@ -45,15 +45,20 @@ def test_letters(one: Grade, letter: str) -> None:
 
 
 def grade_levels(*levels: Level) -> dict[str, tuple[str, str]]:
-    """Return letter and reason by target."""
+    """Return letter and reason for each of the design's targets."""
     return {
         one.grade.target: (one.letter, one.grade.reason)
-        for one in grade_run(Run("a", report(*levels)))
+        for one in grade_run(add_design_grades(Run("a", report(*levels))))
     }
 
 
-def test_default_targets() -> None:
-    """A report without grades is graded against the default targets."""
+def test_no_grades_by_default() -> None:
+    """A report without grades gets none against targets that nobody set."""
+    assert grade_run(Run("a", report(level(8)))) == []
+
+
+def test_design_targets() -> None:
+    """A report without grades is graded against the design's targets on request."""
     one = level(8)
     within = {
         percent: format_interval(one.metrics["latency"].intervals[percent], "s")
@@ -89,7 +94,8 @@ def test_unclear_grades() -> None:
 
 
 def test_reported_grades_are_kept() -> None:
-    """Grades in the report replace the default targets, and baselines are not graded."""
+    """Grades in the report replace the design's targets, and baselines are not graded."""
     own = grade(120, "fail")
-    assert [one.grade for one in grade_run(Run("a", report(grades=[own])))] == [own]
-    assert grade_run(Run("a", report(level(8, side="baseline")))) == []
+    graded, baseline = Run("a", report(grades=[own])), Run("a", report(level(8, side="baseline")))
+    assert [one.grade for one in grade_run(add_design_grades(graded))] == [own]
+    assert grade_run(add_design_grades(baseline)) == []

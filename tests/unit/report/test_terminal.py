@@ -4,6 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
+from maxgate.report.grades import add_design_grades
 from maxgate.report.runs import Run
 from maxgate.report.terminal import print_runs
 from tests.unit.report.examples import EMPTY_RUN, TWO_RUNS
@@ -18,7 +19,7 @@ def print_to_text(*runs: Run) -> str:
 
 def test_all_parts_are_printed() -> None:
     """The output has plots, grades, changes, warnings and advice, without colors in a file."""
-    text = print_to_text(*TWO_RUNS)
+    text = print_to_text(*map(add_design_grades, TWO_RUNS))
     parts = [
         "Latency histogram, all levels",
         "Latency percentiles",
@@ -37,6 +38,6 @@ def test_all_parts_are_printed() -> None:
 
 def test_empty_run() -> None:
     """A run without measurements is shown as interrupted and without grades."""
-    text = print_to_text(EMPTY_RUN)
+    text = print_to_text(add_design_grades(EMPTY_RUN))
     assert "empty (interrupted)" in text
     assert "too few requests" in text

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from maxgate.loadtest.analysis.level_report import LevelPlan, build_level
-from maxgate.loadtest.analysis.targets import DEFAULT_TARGETS, grade
+from maxgate.loadtest.analysis.targets import grade
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
-from maxgate.results.report import Chunks, Level, Requests
+from maxgate.results.report import DESIGN_TARGETS, Chunks, Level, Requests
 from tests.fakes.load_records import records, request_record, steady
 
 
@@ -100,7 +100,7 @@ def test_failures_count_as_slow() -> None:
     before, after = (one.metrics["latency"].including_failures for one in (whole, refused))
     assert before["95"] == pytest.approx(0.194)
     assert (after["50"], after["95"]) == (before["50"], None)
-    verdicts = {g.target: (g.verdict, g.reason) for g in grade(refused, DEFAULT_TARGETS)}
+    verdicts = {g.target: (g.verdict, g.reason) for g in grade(refused, DESIGN_TARGETS)}
     assert verdicts["p95"] == (
         "fail",
         "30.0% of the requests failed, so the percentile was never reached",
@@ -127,7 +127,7 @@ def test_limited_client() -> None:
     """A level that the client limited gets no grade."""
     level = report(steady([0.1] * 200), cpu=0.97)
     assert level.client.limited
-    assert {g.verdict for g in grade(level, DEFAULT_TARGETS)} == {"unclear"}
+    assert {g.verdict for g in grade(level, DESIGN_TARGETS)} == {"unclear"}
 
 
 def test_goodput() -> None:
