@@ -24,15 +24,10 @@ class StructuredOutputFailed(OutputValidationFailed):
 
     default_code = "structured_output_failed"
 
-    def __init__(self, *, attempts: int, truncated: bool) -> None:
-        reason = (
-            "the response did not fit into 'max_tokens'"
-            if truncated
-            else "no response matched the schema"
-        )
+    def __init__(self, *, attempts: int) -> None:
         super().__init__(
-            f"The model did not produce the JSON that 'response_format' requires: {reason} "
-            f"(attempts: {attempts}).",
+            "The model did not produce the JSON that 'response_format' requires: no response "
+            f"matched the schema (attempts: {attempts}).",
             param="response_format",
         )
 
@@ -41,7 +36,8 @@ class StructuredOutputLayer:
     """Passes the schema on as a grammar, or validates the response and retries.
 
     Without a grammar the model card decides: `refuse`, or `retry`, which adds an example to the
-    prompt and returns only a response that matches the schema.
+    prompt and returns only a response that matches the schema. A response that the token limit
+    truncates is returned as it is, with the finish reason "length", as OpenAI does.
 
     Raises InvalidRequest for invalid schemas and for cards that refuse, and StructuredOutputFailed
     when all attempts fail validation.
@@ -95,7 +91,10 @@ class StructuredOutputLayer:
             truncated = choice.finish_reason == "length"
             if truncated and request.sampling.max_tokens is not None:
                 break  # the client's limit would cut a retry too
-        raise StructuredOutputFailed(attempts=attempts.made, truncated=truncated)
+        if not truncated:
+            raise StructuredOutputFailed(attempts=attempts.made)
+        text = choice.text.lstrip()
+        yield Chunk(text, "length", usage, logprobs=_select_logprobs(choice, text))
 
 
 class _FirstJsonValue:

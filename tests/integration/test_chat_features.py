@@ -189,6 +189,21 @@ async def test_structured_output_failure(
     assert len(engine.requests) == 3
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_truncated_structured_output(start_gateway: StartGateway, *, stream: bool) -> None:
+    """JSON that 'max_tokens' truncates is returned with the finish reason "length"."""
+    engine = FakeMax(scripts=[Script(tokens=("Ro", "me"), finish_reason="length")])
+    async with start_gateway(engine) as gateway:
+        response = await gateway.chat(response_format=SHAPE, max_tokens=2, stream=stream)
+    if stream:
+        choices = read_choices(response.text)
+        text = "".join([choice["delta"].get("content") or "" for choice in choices])
+    else:
+        choices = response.json()["choices"]
+        text = choices[0]["message"]["content"]
+    assert (text, choices[-1]["finish_reason"]) == ('{"city": "Rome', "length")
+
+
 async def test_structured_output_by_grammar(start_gateway: StartGateway) -> None:
     """An engine with a grammar gets the schema."""
     engine = FakeMax(grammar=True, scripts=[Script(tokens=('{"city":"Rome"}',))])

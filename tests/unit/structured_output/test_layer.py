@@ -39,20 +39,32 @@ async def test_retry() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("script", "max_tokens", "message"),
-    [
-        (INVALID, None, r"no response matched the schema \(attempts: 3\)"),
-        (TRUNCATED, None, r"did not fit into 'max_tokens' \(attempts: 3\)"),
-        (TRUNCATED, 2, r"did not fit into 'max_tokens' \(attempts: 1\)"),
-    ],
-)
-async def test_failure(script: list[Chunk], max_tokens: int | None, message: str) -> None:
-    """The error tells the number of attempts; the client's own token limit is not retried."""
-    inner = FakeBackend(script)
-    request = make_request(max_tokens=max_tokens)
-    with pytest.raises(StructuredOutputFailed, match=message):
-        await collect(StructuredOutputLayer(inner), request)
+async def test_failure() -> None:
+    """The error tells the number of attempts."""
+    with pytest.raises(StructuredOutputFailed, match=r"no response matched .* \(attempts: 3\)"):
+        await collect(StructuredOutputLayer(FakeBackend(INVALID)), make_request())
+
+
+@pytest.mark.parametrize(("max_tokens", "attempts"), [(2, 1), (None, 3)])
+async def test_truncated(max_tokens: int | None, attempts: int) -> None:
+    """A truncated response is returned; only the context's limit is retried, not the client's."""
+    inner = FakeBackend(TRUNCATED)
+    layer = StructuredOutputLayer(inner)
+    assert await collect(layer, make_request(max_tokens=max_tokens)) == Completion(
+        (CompletedChoice('{"a": ', "length"),), Usage(9, 2 * attempts)
+    )
+    assert len(inner.requests) == attempts
+
+
+async def test_truncated_after_mismatch() -> None:
+    """The last attempt decides between the error and the truncated response."""
+    inner = FakeBackend(INVALID, TRUNCATED)
+    [choice] = (await collect(StructuredOutputLayer(inner), make_request(max_tokens=2))).choices
+    assert choice == CompletedChoice('{"a": ', "length")
+    with pytest.raises(StructuredOutputFailed, match=r"attempts: 3"):
+        await collect(
+            StructuredOutputLayer(FakeBackend(TRUNCATED, INVALID, INVALID)), make_request()
+        )
 
 
 async def test_used_up_allowance() -> None:
