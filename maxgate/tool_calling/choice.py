@@ -14,6 +14,7 @@ from maxgate.generation.chunk import Usage
 from maxgate.generation.collect import collect
 from maxgate.generation.json_schema import certain_prefix
 from maxgate.generation.request import GenerationRequest, Tool
+from maxgate.tool_calling.declared import DeclaredArguments, close_schema
 from maxgate.tool_calling.prompt import write_tools
 
 _MAX_NAME_TOKENS: Final = 24
@@ -43,7 +44,10 @@ async def force_call(
     if len(tools) > 1:
         tools, usage = await _choose_tool(backend, request, tools)
     [tool] = tools
-    arguments = certain_prefix({"type": "object", **tool.parameters})
+    if DeclaredArguments(tool.parameters).none:
+        arguments = "{}}"  # the whole call: the response ends with the engine's first token
+    else:
+        arguments = certain_prefix({"type": "object", **tool.parameters})
     prefix = f'{_NAME_PREFIX}{tool.name}", "parameters": {arguments}'
     return request._replace(prefix=prefix), usage
 
@@ -85,7 +89,10 @@ def write_call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
     calls = [
         {
             "type": "object",
-            "properties": {"name": {"const": tool.name}, "parameters": tool.parameters},
+            "properties": {
+                "name": {"const": tool.name},
+                "parameters": close_schema(tool.parameters),
+            },
             "required": ["name", "parameters"],
             "additionalProperties": False,
         }

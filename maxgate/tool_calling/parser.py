@@ -25,7 +25,7 @@ from typing import Any
 import regex
 
 from maxgate.generation.request import Tool
-from maxgate.tool_calling.arguments import ArgumentsReader, CallEvents, Event, NotACall
+from maxgate.tool_calling.arguments import ArgumentsReader, CallEvents, EndOfCall, Event
 from maxgate.tool_calling.patterns import (
     BETWEEN_CALLS,
     CLOSER,
@@ -43,16 +43,21 @@ class ToolCallParser:
     """Parses one response.
 
     `feed` and `finish` return pieces of text and of calls, in order. With `parallel` False, what
-    follows the first call is dropped. `done` is set once no more text is needed.
+    follows the first call is dropped; a `forced` call is the only one, and ends with its declared
+    arguments. `done` is set once no more text is needed.
     """
 
-    def __init__(self, tools: Sequence[Tool], *, parallel: bool = True) -> None:
+    def __init__(
+        self, tools: Sequence[Tool], *, parallel: bool = True, forced: bool = False
+    ) -> None:
         schemas = {tool.name: tool.parameters for tool in tools}
         self._starts = compile_starts(tuple(schemas))
-        self._parallel = parallel
+        self._parallel = parallel and not forced
         self._in = PendingText()
         self._out = CallEvents()
-        self._calls = _CallReader(self._in, self._out, schemas, only_one=not parallel)
+        self._calls = _CallReader(
+            self._in, self._out, schemas, only_one=not self._parallel, forced=forced
+        )
         self._complete = False
         self._started = False
         self._inside_line = False
@@ -134,7 +139,8 @@ class ToolCallParser:
 class _CallReader:
     """Reads calls from the pending text and emits them.
 
-    `schemas` maps tool names to parameters. With `only_one`, a list ends after its first call.
+    `schemas` maps tool names to parameters. With `only_one`, a list ends after its first call. The
+    arguments of a `forced` call end with the declared ones.
     """
 
     def __init__(
@@ -144,11 +150,12 @@ class _CallReader:
         schemas: Mapping[str, Mapping[str, Any]],
         *,
         only_one: bool,
+        forced: bool,
     ) -> None:
         self._in = pending
         self._out = events
         self._schemas = schemas
-        self._arguments = ArgumentsReader(pending, events, schemas)
+        self._arguments = ArgumentsReader(pending, events, schemas, declared_only=forced)
         self._next_in_list = compile_starts(tuple(schemas)).next_in_list
         self._only_one = only_one
 
@@ -165,7 +172,7 @@ class _CallReader:
         self._in.at = found.end()
         try:
             yield from self._read_call(found)
-        except NotACall:
+        except EndOfCall:
             self._out.close()
         return True
 
@@ -183,7 +190,7 @@ class _CallReader:
     def _end_object(self) -> Reading:
         found = yield from self._in.match(REST_OF_OBJECT)
         if found is None:
-            raise NotACall
+            raise EndOfCall
         self._in.at = found.end()
 
     def _read_rest_of_list(self) -> Reading:

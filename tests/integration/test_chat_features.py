@@ -91,6 +91,43 @@ async def test_named_tool(start_gateway: StartGateway, small_tokenizer: PromptTo
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
+@pytest.mark.parametrize(
+    ("tokens", "count"),
+    [(('"x": 1',), 2), (('"x": 1', ', "y": 2'), 1)],  # MAX counts the token that ends a response
+)
+async def test_forced_call_without_parameters(
+    start_gateway: StartGateway, tokens: tuple[str, ...], count: int, finish_reason: str
+) -> None:
+    """A call of a tool without parameters has the arguments {} and ends with the first token."""
+    engine = FakeMax(scripts=[Script(tokens=tokens, finish_reason=finish_reason)])
+    choice = {"type": "function", "function": {"name": "search"}}
+    async with start_gateway(engine) as gateway:
+        response = await gateway.chat(tools=[SEARCH], tool_choice=choice)
+        await engine.idle.wait()
+    completion = response.json()
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "search", "arguments": "{}"}
+    assert completion["choices"][0]["finish_reason"] == "tool_calls"
+    assert completion["usage"]["completion_tokens"] == count
+
+
+async def test_forced_call_ends(start_gateway: StartGateway) -> None:
+    """A forced call ends with its last declared argument, streamed or not."""
+    tokens = ("Rome", '"', ', "', 'country": "', "Italy", '"}}')
+    engine = FakeMax(scripts=[Script(tokens=tokens), Script(tokens=tokens)])
+    fields: dict[str, Any] = {"tools": [WEATHER], "tool_choice": "required"}
+    async with start_gateway(engine) as gateway:
+        completion = (await gateway.chat(**fields)).json()
+        chunks = read_choices((await gateway.chat(**fields, stream=True)).text)
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    deltas = [d["function"] for c in chunks for d in c["delta"].get("tool_calls", ())]
+    streamed = "".join([delta["arguments"] for delta in deltas])
+    assert call["function"]["arguments"] == streamed == '{"city": "Rome"}'
+    assert chunks[-1]["finish_reason"] == "tool_calls"
+    assert completion["usage"]["completion_tokens"] == 2
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
 async def test_single_finish_reason(start_gateway: StartGateway, finish_reason: str) -> None:
     """A call completed by the last chunk ends the stream once."""
     engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])

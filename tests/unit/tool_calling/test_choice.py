@@ -36,7 +36,7 @@ async def test_several_tools() -> None:
     backend = FakeBackend([Chunk('{"name": "sea", 1', "length", Usage(9, 2))])
     request = make_request("get_weather", "search")
     assert await force_call(backend, request, can_prefix=True) == (
-        request._replace(prefix='{"name": "search", "parameters": {'),
+        request._replace(prefix='{"name": "search", "parameters": {}}'),
         Usage(9, 2),
     )
     [question] = backend.requests
@@ -71,12 +71,16 @@ def test_closest_name(text: str, name: str) -> None:
 
 
 def test_call_schema() -> None:
-    """Several tools make a union of their calls."""
-    one = write_call_schema([SEARCH])
-    assert one == {
-        "type": "object",
-        "properties": {"name": {"const": "search"}, "parameters": {}},
-        "required": ["name", "parameters"],
-        "additionalProperties": False,
-    }
-    assert write_call_schema([SEARCH, SEARCH]) == {"anyOf": [one, one]}
+    """A call may have only declared arguments; several tools make a union of their calls."""
+    search, weather = write_call_schema([SEARCH]), write_call_schema([WEATHER])
+    for schema, name, parameters in (
+        (search, "search", {"type": "object", "properties": {}, "additionalProperties": False}),
+        (weather, "get_weather", {**CITY, "additionalProperties": False}),
+    ):
+        assert schema == {
+            "type": "object",
+            "properties": {"name": {"const": name}, "parameters": parameters},
+            "required": ["name", "parameters"],
+            "additionalProperties": False,
+        }
+    assert write_call_schema([SEARCH, WEATHER]) == {"anyOf": [search, weather]}
