@@ -12,11 +12,12 @@ name of a declared tool:
     f.call(query="x")                         a built-in call, only at the start of the response
     ```json ... ```                           any of them in a code fence
     <|python_tag|> ...                        any of them after the special token
+    <tool_call>...</tool_call>                any of them in the tag of Qwen and Hermes
 
-A call starts at the start of a line or after the special token. Text before and after calls is
-passed on, and so is text that merely resembles a call (unknown name, different shape). The result
-does not depend on chunk boundaries, and a truncated response gives a prefix of the result of the
-whole one.
+A call starts at the start of a line, after the special token or in the tag. Text before and after
+calls is passed on, and so is text that merely resembles a call (unknown name, different shape). The
+result does not depend on chunk boundaries, and a truncated response gives a prefix of the result of
+the whole one.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -28,6 +29,7 @@ from maxgate.generation.request import Tool
 from maxgate.tool_calling.arguments import ArgumentsReader, CallEvents, EndOfCall, Event
 from maxgate.tool_calling.patterns import (
     BETWEEN_CALLS,
+    CALL_PLACE,
     CLOSER,
     FENCE,
     FENCE_LABEL,
@@ -69,7 +71,7 @@ class ToolCallParser:
         """Parse more text; `tagged` means that <|python_tag|> came right before it."""
         if tagged and self._started:
             text = "\n" + text  # a call may start here, as at the start of a line
-        if self._inside_line and "\n" not in text:
+        if self._inside_line and "\n" not in text and "<" not in text:
             return [text] if text else []
         self._started = True
         self._in.add(text)
@@ -104,12 +106,15 @@ class ToolCallParser:
     def _read_line(self) -> Reading:
         # The character after the white space was already found to start no call.
         self._take_text(self._in.find_end(SPACE))
-        while (end := self._in.text.find("\n", self._in.at)) < 0:
-            self._take_text(len(self._in.text))
-            self._inside_line = True
+        offset = 1
+        while (place := self._in.search_partial(CALL_PLACE, offset)) is None or place.partial:
+            end = len(self._in.text) if place is None else place.start()
+            self._take_text(end)
+            offset = 0
+            self._inside_line = end == len(self._in.text)
             yield from self._in.wait()
             self._inside_line = False
-        self._take_text(end)
+        self._take_text(place.start())
 
     def _skip_to_next_call(self) -> Reading:
         while not self.done:
