@@ -251,6 +251,25 @@ async def test_structured_output_by_grammar(start_gateway: StartGateway) -> None
     assert schema == SHAPE["json_schema"]["schema"]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("grammar", [True, False])
+async def test_schema_in_prompt(
+    start_gateway: StartGateway, small_tokenizer: PromptTokenizer, *, grammar: bool
+) -> None:
+    """The model sees descriptions and allowed values, with and without a grammar."""
+    kind = {"enum": ["town", "city"], "description": "By population"}
+    schema = {"type": "object", "properties": {"kind": kind}}
+    named = {"name": "place", "description": "Of the user", "schema": schema}
+    engine = FakeMax(grammar=grammar, scripts=[Script(tokens=('{"kind": "town"}',))])
+    async with start_gateway(engine) as gateway:
+        await gateway.chat(response_format={"type": "json_schema", "json_schema": named})
+    request = engine.requests[0]
+    prompt = small_tokenizer.decode(request["prompt_tokens" if grammar else "prompt"])
+    assert (
+        '{"description":"Of the user","type":"object","properties":'
+        '{"kind":{"enum":["town","city"],"description":"By population"}}}'
+    ) in prompt
+
+
 async def test_choices(gateway: Gateway) -> None:
     """Choices have indices and seeds of their own, and their usage is summed."""
     completion = (await gateway.chat(n=3, seed=5)).json()

@@ -8,7 +8,8 @@ from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import Capabilities
 from maxgate.generation.chunk import Alternative, Chunk, TokenLogprob, Usage
 from maxgate.generation.collect import CompletedChoice, Completion, collect
-from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
+from maxgate.generation.request import GenerationRequest, JsonOutput, Message, Tool, ToolUse
+from maxgate.structured_output.instruction import write_instruction
 from maxgate.structured_output.layer import StructuredOutputFailed, StructuredOutputLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.requests import generation_request, served_model
@@ -91,11 +92,27 @@ async def test_logprobs() -> None:
 
 
 async def test_grammar() -> None:
-    """An engine with a grammar gets the schema, and its response passes unchanged."""
+    """An engine with a grammar gets the schema there and in its prompt; its response passes."""
     inner = FakeBackend(INVALID)
     request = make_request()._replace(model=GRAMMAR)
+    [choice] = (await collect(StructuredOutputLayer(inner), request)).choices
+    assert choice.text == '{"a": "x"}'
+    written = write_instruction(JsonOutput(SCHEMA), with_example=False, max_characters=100)
+    messages = (Message("system", (written,)), *request.messages)
+    assert inner.requests == [request._replace(grammar=SCHEMA, messages=messages)]
+
+
+async def test_instruction() -> None:
+    """Without a grammar, schema and example follow the first system message."""
+    inner = FakeBackend(VALID)
+    system, user = Message("system", ("Be brief.",)), Message("user", ("Hi",))
+    request = make_request()._replace(messages=(system, user))
     await collect(StructuredOutputLayer(inner), request)
-    assert inner.requests == [request._replace(grammar=SCHEMA)]
+    written = write_instruction(JsonOutput(SCHEMA), with_example=True, max_characters=100)
+    assert inner.requests[0].messages == (
+        Message("system", ("Be brief.", "\n\n", written)),
+        user,
+    )
 
 
 async def test_refusal() -> None:
