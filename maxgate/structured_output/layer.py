@@ -143,12 +143,15 @@ def _add_instruction(
 
 def _select_logprobs(choice: CompletedChoice, text: str) -> tuple[TokenLogprob, ...]:
     """Select the tokens that lie entirely within `text`; a forced prefix has no tokens."""
-    leading_space = len(choice.text) - len(choice.text.lstrip())
-    at = len(choice.text) - sum(len(token.token) for token in choice.logprobs)
+    if not choice.logprobs:
+        return ()
+    whole = choice.text.encode()
+    end = len(whole) - len(whole.lstrip()) + len(text.encode())
+    at = len(whole) - sum(len(token.encoded) for token in choice.logprobs)
     selected = []
     for token in choice.logprobs:
-        at += len(token.token)
-        if at > leading_space + len(text):
+        at += len(token.encoded)
+        if at > end:
             break
         selected.append(token)
     return tuple(selected)

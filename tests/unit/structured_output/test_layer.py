@@ -91,6 +91,16 @@ async def test_logprobs() -> None:
     assert (choice.text, choice.logprobs) == ('{"a": 1}', tuple(tokens[:3]))
 
 
+async def test_logprobs_of_parts() -> None:
+    """Tokens that are parts of a character count by their bytes."""
+    parts = [TokenLogprob("\ufffd", -0.5, data=bytes([byte])) for byte in "é".encode()]
+    first, end, more = [TokenLogprob(text, -0.5) for text in ('{"a": "', '"}', " more")]
+    script = [Chunk('{"a": "é"} more', "stop", Usage(3, 1), logprobs=(first, *parts, end, more))]
+    request = generation_request(model=RETRY)._replace(output=JsonOutput({}))
+    [choice] = (await collect(StructuredOutputLayer(FakeBackend(script)), request)).choices
+    assert (choice.text, choice.logprobs) == ('{"a": "é"}', (first, *parts, end))
+
+
 async def test_grammar() -> None:
     """An engine with a grammar gets the schema there and in its prompt; its response passes."""
     inner = FakeBackend(INVALID)
