@@ -7,6 +7,7 @@ import pytest
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import Capabilities
 from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.json_schema import JsonValidator
 from maxgate.generation.request import GenerationRequest, Tool, ToolUse
 from maxgate.tool_calling.choice import find_closest_name, force_call, write_call_schema
 from tests.fakes.backend import FakeBackend
@@ -84,3 +85,22 @@ def test_call_schema() -> None:
             "additionalProperties": False,
         }
     assert write_call_schema([SEARCH, WEATHER]) == {"anyOf": [search, weather]}
+
+
+def test_call_schema_with_references() -> None:
+    """References in a tool's parameters lead to the same places as before."""
+    parameters = {
+        "type": "object",
+        "properties": {"from": {"$ref": "#/$defs/place"}, "$ref": {"$ref": "#/properties/from"}},
+        "required": ["from"],
+        "$defs": {"place": {"type": "object", "properties": {"next": {"$ref": "#"}}}},
+    }
+    schema = write_call_schema([Tool("travel", "", parameters), SEARCH])
+    validator = JsonValidator(schema, subject="a call", param="tools")
+    calls = {
+        '{"name": "travel", "parameters": {"from": {"next": {"from": {}}}, "$ref": {}}}': True,
+        '{"name": "travel", "parameters": {"from": {"next": {"to": 1}}}}': False,
+        '{"name": "travel", "parameters": {"from": {}, "$ref": 1}}': False,
+        '{"name": "search", "parameters": {}}': True,
+    }
+    assert {call: validator.matches(call) for call in calls} == calls
