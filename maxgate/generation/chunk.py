@@ -1,7 +1,10 @@
 """Chunks: the pieces of a response, in order."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+REPLACEMENT_CHARACTER: Final = "\N{REPLACEMENT CHARACTER}"
+"""The text of a token that is a part of a character."""
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -50,11 +53,22 @@ class Alternative(NamedTuple):
 
 
 class TokenLogprob(NamedTuple):
-    """A generated token with its log probability and the likeliest alternatives."""
+    """A generated token with its log probability and the likeliest alternatives.
+
+    `id` is the token's id, if known. `data` holds the bytes of a token that is a part of a
+    character, if known; those of other tokens are their text in UTF-8.
+    """
 
     token: str
     logprob: float
     top: tuple[Alternative, ...] = ()
+    id: int | None = None
+    data: bytes | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """The token in UTF-8, exact unless it is a part of a character with unknown bytes."""
+        return self.token.encode() if self.data is None else self.data
 
 
 # Neither a NamedTuple nor frozen: both take longer to create, for every token.

@@ -29,6 +29,20 @@ def resolve_ref(reference: str, root: Mapping[str, Any]) -> Any:
     return found
 
 
+def rebase_refs(schema: Any, pointer: str) -> Any:
+    """Return the schema with references for its new place, such as `#/$defs/name`."""
+    if isinstance(schema, list):
+        return [rebase_refs(inner, pointer) for inner in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        keyword: pointer + value.removeprefix("#")
+        if keyword == "$ref" and isinstance(value, str)
+        else rebase_refs(value, pointer)
+        for keyword, value in schema.items()
+    }
+
+
 def certain_prefix(schema: Mapping[str, Any]) -> str:
     """Return the text that a value of the schema starts with if its first property comes first."""
     if schema and schema.get("type") != "object":

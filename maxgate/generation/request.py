@@ -58,6 +58,7 @@ class JsonOutput(NamedTuple):
 
     schema: Mapping[str, Any]
     name: str = ""
+    description: str = ""
 
 
 class TokenIds(NamedTuple):

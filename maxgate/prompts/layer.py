@@ -15,13 +15,15 @@ from maxgate.prompts.encode import (
     encode_prompt,
 )
 from maxgate.prompts.stop_strings import trim_at_stop
+from maxgate.prompts.token_bytes import add_token_bytes
 
 
 class PromptLayer:
     """Encodes prompts, makes responses start with the request's prefix, and applies stop strings.
 
-    `formats` maps the engine's names of models to their chat formats. Prompts of other models are
-    formatted by the engine, without the prefix.
+    Logprobs of tokens that are parts of a character get the tokens' bytes. `formats` maps the
+    engine's names of models to their chat formats. Prompts of other models are formatted by the
+    engine, without the prefix.
 
     Raises ContextLengthExceeded before the engine is called if prompt and `max_tokens` do not fit,
     and InvalidRequest for token ids outside the vocabulary.
@@ -35,7 +37,7 @@ class PromptLayer:
         """Stream the response up to the first stop string."""
         model = request.model
         chat_format = None if model.prompt == "engine" else self._formats.get(model.engine_name)
-        if request.sampling.stop:
+        if request.sampling.stop or request.sampling.logprobs is not None:
             return self._stream(request, chat_format)
         if chat_format is None:
             check_engine_can_format(request)
@@ -58,6 +60,8 @@ class PromptLayer:
             request = _with_prompt(request, chat_format, prompt)
         # Only a stream can be left early with its tokens counted (ADR 3).
         chunks = self._inner.stream(request._replace(stream=True) if stops else request)
+        if chat_format is not None and request.sampling.logprobs is not None:
+            chunks = add_token_bytes(chunks, chat_format.token_to_bytes)
         if stops:
             chunks = trim_at_stop(chunks, stops)
         if prefix and chat_format is not None:

@@ -74,18 +74,19 @@ class _PendingLogprobs:
 
     def __init__(self) -> None:
         self._pending: list[TokenLogprob] = []
-        self._characters = 0
+        self._bytes = 0
 
     def release(self, logprobs: Sequence[TokenLogprob], text: str) -> tuple[TokenLogprob, ...]:
         if not logprobs and not self._pending:
             return ()
         self._pending += logprobs
-        self._characters += len(text)
+        self._bytes += len(text.encode())
         count = 0
         for logprob in self._pending:
-            if len(logprob.token) > self._characters:
+            size = len(logprob.encoded)
+            if size > self._bytes:
                 break
-            self._characters -= len(logprob.token)
+            self._bytes -= size
             count += 1
         released, self._pending = self._pending[:count], self._pending[count:]
         return tuple(released)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from maxgate.errors import ConfigurationError
 from maxgate.generation.request import TokenIds
 from maxgate.prompts.bpe_cache import CachedBpeEncoder, find_split_pattern
+from maxgate.prompts.token_bytes import parse_token_bytes
 
 
 class PromptTokenizer:
@@ -43,6 +44,11 @@ class PromptTokenizer:
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
         """Decode the ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token_to_bytes(self, index: int) -> bytes | None:
+        """Return the bytes of a token, possibly a part of a character; None if unknown."""
+        token = self._tokenizer.id_to_token(index)
+        return None if token is None else parse_token_bytes(token)
 
     def special_id(self, token: str) -> int:
         """Return the id of a special token.

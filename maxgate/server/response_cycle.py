@@ -14,9 +14,13 @@ class ResponseCycle(RequestResponseCycle):
 
     Header names must be lower case and values free of line breaks; our own code and Starlette's
     responses guarantee the former, `_send_head` checks the latter once for all headers.
+
+    A body of unknown length is chunked for HTTP/1.1; for HTTP/1.0, which has no chunks, closing the
+    connection ends it (RFC 9112, section 6.3).
     """
 
     _held_head = b""
+    _ends_with_connection = False
 
     @override
     async def send(self, message: MutableMapping[str, Any]) -> None:  # type: ignore[override]
@@ -35,19 +39,21 @@ class ResponseCycle(RequestResponseCycle):
         self.response_started = True
         self.waiting_for_100_continue = False
         lines = [STATUS_LINE[status]]
-        chunked = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY
+        unknown_length = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY
         for name, value in (*self.default_headers, *headers):
             if name == b"content-length":
-                chunked = False
+                unknown_length = False
                 self.expected_content_length = int(value)
             elif name == b"connection" and value == b"close":
                 self.keep_alive = False
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
+        chunked = unknown_length and self.scope["http_version"] != "1.0"
         if chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         self.chunked_encoding = chunked
+        self._ends_with_connection = unknown_length and not chunked
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) + (not self.keep_alive):
             raise RuntimeError("a response header contains a line break")
@@ -62,6 +68,8 @@ class ResponseCycle(RequestResponseCycle):
         if self.chunked_encoding:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             self.transport.write(chunk if more else chunk + b"0\r\n\r\n")
+        elif self._ends_with_connection:
+            self.transport.write(body)
         elif self.scope["method"] == "HEAD":
             self.transport.write(self._held_head)
             self._held_head = b""

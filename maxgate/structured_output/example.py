@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from maxgate.generation.json_schema import resolve_ref
 
 _MAX_DEPTH: Final = 8
@@ -17,14 +15,6 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
     "boolean": True,
     "null": None,
 }
-
-
-def write_instruction(schema: Mapping[str, Any]) -> str:
-    """Write the instruction that asks a model without a grammar for JSON of this schema."""
-    if not schema.get("properties"):
-        return "Answer with one JSON object and nothing else."
-    example = orjson.dumps(make_example(schema)).decode()
-    return f"Answer with one JSON object and nothing else, such as {example}"
 
 
 def make_example(schema: Mapping[str, Any]) -> Any:

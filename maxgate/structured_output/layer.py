@@ -12,9 +12,9 @@ from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
 from maxgate.generation.collect import CompletedChoice, collect
 from maxgate.generation.errors import OutputValidationFailed
 from maxgate.generation.json_schema import JsonValidator, certain_prefix
-from maxgate.generation.request import GenerationRequest, Message
+from maxgate.generation.request import GenerationRequest, JsonOutput, Message
 from maxgate.generation.retry import Attempts
-from maxgate.structured_output.example import write_instruction
+from maxgate.structured_output.instruction import MAX_SCHEMA_CHARACTERS, write_instruction
 
 _DECODER: Final = json.JSONDecoder()
 
@@ -24,15 +24,10 @@ class StructuredOutputFailed(OutputValidationFailed):
 
     default_code = "structured_output_failed"
 
-    def __init__(self, *, attempts: int, truncated: bool) -> None:
-        reason = (
-            "the response did not fit into 'max_tokens'"
-            if truncated
-            else "no response matched the schema"
-        )
+    def __init__(self, *, attempts: int) -> None:
         super().__init__(
-            f"The model did not produce the JSON that 'response_format' requires: {reason} "
-            f"(attempts: {attempts}).",
+            "The model did not produce the JSON that 'response_format' requires: no response "
+            f"matched the schema (attempts: {attempts}).",
             param="response_format",
         )
 
@@ -40,8 +35,10 @@ class StructuredOutputFailed(OutputValidationFailed):
 class StructuredOutputLayer:
     """Passes the schema on as a grammar, or validates the response and retries.
 
+    The schema is also written into the prompt, with at most one character per token of context.
     Without a grammar the model card decides: `refuse`, or `retry`, which adds an example to the
-    prompt and returns only a response that matches the schema.
+    prompt and returns only a response that matches the schema. A response that the token limit
+    truncates is returned as it is, with the finish reason "length", as OpenAI does.
 
     Raises InvalidRequest for invalid schemas and for cards that refuse, and StructuredOutputFailed
     when all attempts fail validation.
@@ -61,7 +58,8 @@ class StructuredOutputLayer:
         # A grammar would rule out tool calls.
         if request.model.capabilities.grammar and tools is None:
             grammar = output.schema or {"type": "object"}
-            return self._inner.stream(request._replace(grammar=grammar))
+            instructed = _add_instruction(request, output, with_example=False)
+            return self._inner.stream(instructed._replace(grammar=grammar))
         if request.model.structured_output == "refuse":
             raise InvalidRequest(
                 "Unsupported parameter: 'response_format': the engine of this model runs without "
@@ -70,8 +68,7 @@ class StructuredOutputLayer:
                 param="response_format",
                 code="unsupported_parameter",
             )
-        instructed = request._replace(
-            messages=_add_instruction(request.messages, write_instruction(output.schema)),
+        instructed = _add_instruction(request, output, with_example=True)._replace(
             prefix=certain_prefix(output.schema) if tools is None else "",
             stream=True,
             output=None,
@@ -95,7 +92,10 @@ class StructuredOutputLayer:
             truncated = choice.finish_reason == "length"
             if truncated and request.sampling.max_tokens is not None:
                 break  # the client's limit would cut a retry too
-        raise StructuredOutputFailed(attempts=attempts.made, truncated=truncated)
+        if not truncated:
+            raise StructuredOutputFailed(attempts=attempts.made)
+        text = choice.text.lstrip()
+        yield Chunk(text, "length", usage, logprobs=_select_logprobs(choice, text))
 
 
 class _FirstJsonValue:
@@ -125,21 +125,33 @@ def find_first_value(text: str) -> str | None:
     return value[:end]
 
 
-def _add_instruction(messages: tuple[Message, ...], instruction: str) -> tuple[Message, ...]:
+def _add_instruction(
+    request: GenerationRequest, output: JsonOutput, *, with_example: bool
+) -> GenerationRequest:
+    instruction = write_instruction(
+        output,
+        with_example=with_example,
+        max_characters=min(request.model.context_length, MAX_SCHEMA_CHARACTERS),
+    )
+    messages = request.messages
     if messages and messages[0].role == "system":
         first, *rest = messages
-        return (first._replace(parts=(*first.parts, "\n\n", instruction)), *rest)
-    return (Message("system", (instruction,)), *messages)
+        first = first._replace(parts=(*first.parts, "\n\n", instruction))
+        return request._replace(messages=(first, *rest))
+    return request._replace(messages=(Message("system", (instruction,)), *messages))
 
 
 def _select_logprobs(choice: CompletedChoice, text: str) -> tuple[TokenLogprob, ...]:
     """Select the tokens that lie entirely within `text`; a forced prefix has no tokens."""
-    leading_space = len(choice.text) - len(choice.text.lstrip())
-    at = len(choice.text) - sum(len(token.token) for token in choice.logprobs)
+    if not choice.logprobs:
+        return ()
+    whole = choice.text.encode()
+    end = len(whole) - len(whole.lstrip()) + len(text.encode())
+    at = len(whole) - sum(len(token.encoded) for token in choice.logprobs)
     selected = []
     for token in choice.logprobs:
-        at += len(token.token)
-        if at > leading_space + len(text):
+        at += len(token.encoded)
+        if at > end:
             break
         selected.append(token)
     return tuple(selected)

@@ -7,6 +7,7 @@ import orjson
 
 from maxgate.generation.chunk import ToolCallDelta
 from maxgate.tool_calling.coercion import Coercion
+from maxgate.tool_calling.declared import DeclaredArguments
 from maxgate.tool_calling.patterns import NEXT_ARGUMENT, SPACE
 from maxgate.tool_calling.text_reader import PendingText, Reading, StringReader
 from maxgate.tool_calling.values import read_value, write_value
@@ -55,35 +56,42 @@ class CallEvents:
         self.unclosed = ""
 
 
-class NotACall(Exception):  # an event, not an error
-    """The text that was read as a call is not one from here on."""
+class EndOfCall(Exception):  # an event, not an error
+    """The call ends here, and the text that follows does not belong to it."""
 
 
 class ArgumentsReader:
     """Reads arguments from the pending text and emits them as JSON.
 
-    `schemas` maps tool names to their parameters.
+    `schemas` maps tool names to their parameters. With `declared_only`, a call ends once all
+    declared arguments are there, or before an undeclared or repeated one.
     """
 
     def __init__(
-        self, pending: PendingText, events: CallEvents, schemas: Mapping[str, Mapping[str, Any]]
+        self,
+        pending: PendingText,
+        events: CallEvents,
+        schemas: Mapping[str, Mapping[str, Any]],
+        *,
+        declared_only: bool = False,
     ) -> None:
         self._in = pending
         self._strings = StringReader(pending)
         self._out = events
         self._schemas = schemas
+        self._declared_only = declared_only
 
     def read(self, name: str, opening: str | None) -> Reading:
         """Read what follows the character that opened the arguments.
 
-        With any `opening` but a bracket or a quote, the arguments are empty. Raises NotACall if
-        the text cannot be arguments.
+        With any `opening` but a bracket or a quote, the arguments are empty. Raises EndOfCall
+        where the text is no longer arguments, or, with `declared_only`, no longer declared ones.
         """
         match opening:
             case "{":
-                yield from self._read_members("}", Coercion(self._schemas[name]))
+                yield from self._read_members("}", self._schemas[name])
             case "(":
-                yield from self._read_members(")", Coercion(self._schemas[name]))
+                yield from self._read_members(")", self._schemas[name])
             case "'" | '"':
                 self._out.unclosed = "{}"
                 pieces: list[str] = []
@@ -100,14 +108,17 @@ class ArgumentsReader:
         self._out.unclosed = write_value(coerced)
         self._out.close()
 
-    def _read_members(self, closer: str, coercion: Coercion) -> Reading:
+    def _read_members(self, closer: str, schema: Mapping[str, Any]) -> Reading:
         self._out.add_arguments("{")
         self._out.unclosed = "}"
+        coercion = Coercion(schema)
+        declared = DeclaredArguments(schema) if self._declared_only else None
+        given: set[str] = set()
         separator = ""
         while True:
             following = yield from self._in.match(NEXT_ARGUMENT[closer])
             if following is None:
-                raise NotACall
+                raise EndOfCall
             self._in.at = following.end()
             key = following["key"]
             if key is None:
@@ -115,7 +126,12 @@ class ArgumentsReader:
                 return
             if "\\" in key or '"' in key:
                 key = str(read_value(f'"{key}"'))
+            if declared is not None and declared.must_end_before(key, given):
+                raise EndOfCall
             yield from self._read_member(separator, key, coercion)
+            given.add(key)
+            if declared is not None and declared.all_given(given):
+                raise EndOfCall
             separator = ", "
 
     def _read_member(self, separator: str, key: str, coercion: Coercion) -> Reading:

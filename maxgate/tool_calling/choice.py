@@ -12,8 +12,9 @@ from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Usage
 from maxgate.generation.collect import collect
-from maxgate.generation.json_schema import certain_prefix
+from maxgate.generation.json_schema import certain_prefix, rebase_refs
 from maxgate.generation.request import GenerationRequest, Tool
+from maxgate.tool_calling.declared import DeclaredArguments, close_schema
 from maxgate.tool_calling.prompt import write_tools
 
 _MAX_NAME_TOKENS: Final = 24
@@ -43,7 +44,10 @@ async def force_call(
     if len(tools) > 1:
         tools, usage = await _choose_tool(backend, request, tools)
     [tool] = tools
-    arguments = certain_prefix({"type": "object", **tool.parameters})
+    if DeclaredArguments(tool.parameters).none:
+        arguments = "{}}"  # the whole call: the response ends with the engine's first token
+    else:
+        arguments = certain_prefix({"type": "object", **tool.parameters})
     prefix = f'{_NAME_PREFIX}{tool.name}", "parameters": {arguments}'
     return request._replace(prefix=prefix), usage
 
@@ -81,14 +85,25 @@ def find_closest_name(text: str, names: Sequence[str]) -> str:
 
 
 def write_call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
-    """Write the JSON schema of a call of one of the tools, for the engine's grammar."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": tool.name}, "parameters": tool.parameters},
-            "required": ["name", "parameters"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    """Write the JSON schema of a call of one of the tools, for the engine's grammar.
+
+    Parameters with references stand under `$defs`, with the references adapted to that place.
+    """
+    definitions: dict[str, Any] = {}
+    calls = []
+    for tool in tools:
+        parameters, pointer = close_schema(tool.parameters), f"#/$defs/{tool.name}"
+        rebased = rebase_refs(parameters, pointer)
+        if rebased != parameters:
+            definitions[tool.name] = rebased
+            parameters = {"$ref": pointer}
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool.name}, "parameters": parameters},
+                "required": ["name", "parameters"],
+                "additionalProperties": False,
+            }
+        )
+    schema = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**schema, "$defs": definitions} if definitions else schema

@@ -114,8 +114,8 @@ class ToolParserLayer:
         request = request._replace(messages=messages)
         if use is None:
             return self._inner.stream(request)
-        # A call that was started by a prefix is the only one in its response.
-        parser = ToolCallParser(use.tools, parallel=use.parallel and not request.prefix)
+        # Only a forced call is started by a prefix.
+        parser = ToolCallParser(use.tools, parallel=use.parallel, forced=bool(request.prefix))
         chat_format = _find_format(self._formats, request.model)
         tag = None if chat_format is None else chat_format.call_tag
         # Only a stream can be left early with its tokens counted.
@@ -146,7 +146,7 @@ async def parse_calls(
             if parser.done and not ended:
                 yield _with_events(chunk, events, "tool_calls")
                 return
-            if called and reason == "stop":
+            if called and (reason == "stop" or (reason is not None and parser.done)):
                 reason = "tool_calls"
             yield _with_events(chunk, events, reason)
 

@@ -12,11 +12,12 @@ name of a declared tool:
     f.call(query="x")                         a built-in call, only at the start of the response
     ```json ... ```                           any of them in a code fence
     <|python_tag|> ...                        any of them after the special token
+    <tool_call>...</tool_call>                any of them in the tag of Qwen and Hermes
 
-A call starts at the start of a line or after the special token. Text before and after calls is
-passed on, and so is text that merely resembles a call (unknown name, different shape). The result
-does not depend on chunk boundaries, and a truncated response gives a prefix of the result of the
-whole one.
+A call starts at the start of a line, after the special token or in the tag. Text before and after
+calls is passed on, and so is text that merely resembles a call (unknown name, different shape). The
+result does not depend on chunk boundaries, and a truncated response gives a prefix of the result of
+the whole one.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -25,9 +26,10 @@ from typing import Any
 import regex
 
 from maxgate.generation.request import Tool
-from maxgate.tool_calling.arguments import ArgumentsReader, CallEvents, Event, NotACall
+from maxgate.tool_calling.arguments import ArgumentsReader, CallEvents, EndOfCall, Event
 from maxgate.tool_calling.patterns import (
     BETWEEN_CALLS,
+    CALL_PLACE,
     CLOSER,
     FENCE,
     FENCE_LABEL,
@@ -43,16 +45,21 @@ class ToolCallParser:
     """Parses one response.
 
     `feed` and `finish` return pieces of text and of calls, in order. With `parallel` False, what
-    follows the first call is dropped. `done` is set once no more text is needed.
+    follows the first call is dropped; a `forced` call is the only one, and ends with its declared
+    arguments. `done` is set once no more text is needed.
     """
 
-    def __init__(self, tools: Sequence[Tool], *, parallel: bool = True) -> None:
+    def __init__(
+        self, tools: Sequence[Tool], *, parallel: bool = True, forced: bool = False
+    ) -> None:
         schemas = {tool.name: tool.parameters for tool in tools}
         self._starts = compile_starts(tuple(schemas))
-        self._parallel = parallel
+        self._parallel = parallel and not forced
         self._in = PendingText()
         self._out = CallEvents()
-        self._calls = _CallReader(self._in, self._out, schemas, only_one=not parallel)
+        self._calls = _CallReader(
+            self._in, self._out, schemas, only_one=not self._parallel, forced=forced
+        )
         self._complete = False
         self._started = False
         self._inside_line = False
@@ -64,7 +71,7 @@ class ToolCallParser:
         """Parse more text; `tagged` means that <|python_tag|> came right before it."""
         if tagged and self._started:
             text = "\n" + text  # a call may start here, as at the start of a line
-        if self._inside_line and "\n" not in text:
+        if self._inside_line and "\n" not in text and "<" not in text:
             return [text] if text else []
         self._started = True
         self._in.add(text)
@@ -99,12 +106,15 @@ class ToolCallParser:
     def _read_line(self) -> Reading:
         # The character after the white space was already found to start no call.
         self._take_text(self._in.find_end(SPACE))
-        while (end := self._in.text.find("\n", self._in.at)) < 0:
-            self._take_text(len(self._in.text))
-            self._inside_line = True
+        offset = 1
+        while (place := self._in.search_partial(CALL_PLACE, offset)) is None or place.partial:
+            end = len(self._in.text) if place is None else place.start()
+            self._take_text(end)
+            offset = 0
+            self._inside_line = end == len(self._in.text)
             yield from self._in.wait()
             self._inside_line = False
-        self._take_text(end)
+        self._take_text(place.start())
 
     def _skip_to_next_call(self) -> Reading:
         while not self.done:
@@ -134,7 +144,8 @@ class ToolCallParser:
 class _CallReader:
     """Reads calls from the pending text and emits them.
 
-    `schemas` maps tool names to parameters. With `only_one`, a list ends after its first call.
+    `schemas` maps tool names to parameters. With `only_one`, a list ends after its first call. The
+    arguments of a `forced` call end with the declared ones.
     """
 
     def __init__(
@@ -144,11 +155,12 @@ class _CallReader:
         schemas: Mapping[str, Mapping[str, Any]],
         *,
         only_one: bool,
+        forced: bool,
     ) -> None:
         self._in = pending
         self._out = events
         self._schemas = schemas
-        self._arguments = ArgumentsReader(pending, events, schemas)
+        self._arguments = ArgumentsReader(pending, events, schemas, declared_only=forced)
         self._next_in_list = compile_starts(tuple(schemas)).next_in_list
         self._only_one = only_one
 
@@ -165,7 +177,7 @@ class _CallReader:
         self._in.at = found.end()
         try:
             yield from self._read_call(found)
-        except NotACall:
+        except EndOfCall:
             self._out.close()
         return True
 
@@ -183,7 +195,7 @@ class _CallReader:
     def _end_object(self) -> Reading:
         found = yield from self._in.match(REST_OF_OBJECT)
         if found is None:
-            raise NotACall
+            raise EndOfCall
         self._in.at = found.end()
 
     def _read_rest_of_list(self) -> Reading:

@@ -17,7 +17,9 @@ REST_OF_OBJECT: Final = regex.compile(
 )
 BETWEEN_CALLS: Final = regex.compile(r"[\s,;\]]+")
 FENCE: Final = "```"
-CLOSER: Final = regex.compile(rf"{FENCE}|</function>|<\|python_tag\|>")
+CLOSER: Final = regex.compile(rf"{FENCE}|</function>|</tool_call>|<\|python_tag\|>")
+# Where a call may start in text.
+CALL_PLACE: Final = regex.compile(r"\n|<tool_call>")
 # The language label of a code fence, certain only at the end of its line.
 FENCE_LABEL: Final = regex.compile(r"[a-z_]*\n")
 
@@ -40,7 +42,7 @@ def compile_starts(names: tuple[str, ...]) -> CallStarts:
     """Compile the patterns for tools with these names."""
     longest_first = sorted(names, key=len, reverse=True)
     name = "(?P<name>" + "|".join(map(regex.escape, longest_first)) + ")"
-    before = r"\s*(?:```[a-z_]*\s*)?(?:<\|python_tag\|>\s*)?"
+    before = r"\s*(?:```[a-z_]*\s*)?(?:<(?:\|python_tag\||tool_call)>\s*)?"
     q = "[\"']"
     label = rf"{q}type{q}\s*:\s*{q}function{q}"
     arguments = rf"{q}(?:parameters|arguments){q}\s*:\s*"

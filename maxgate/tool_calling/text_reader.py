@@ -63,6 +63,10 @@ class PendingText:
         # Positional arguments (concurrent, partial): keywords would cost more than most matches.
         return pattern.match(self.text, self.at, len(self.text), None, True)
 
+    def search_partial(self, pattern: regex.Pattern[str], offset: int) -> regex.Match[str] | None:
+        """Search from `offset` characters ahead; see `match_partial` for `partial`."""
+        return pattern.search(self.text, self.at + offset, len(self.text), None, True)
+
     def match(self, pattern: regex.Pattern[str]) -> Generator[None, None, regex.Match[str] | None]:
         """Match the pattern here as soon as the match is certain; None if it cannot match."""
         while True:

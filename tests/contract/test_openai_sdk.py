@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.clients.openai_client import create_client
 from tests.fakes.gateway import Gateway, StartGateway
@@ -52,6 +54,24 @@ async def test_stream_helper(client: openai.AsyncOpenAI) -> None:
     async with client.chat.completions.stream(model="smollm2", messages=HELLO) as stream:
         final = await stream.get_final_completion()
     assert final.choices[0].message.content == TEXT
+
+
+class Place(BaseModel):
+    city: str
+
+
+@pytest.mark.parametrize("grammar", [True, False])
+async def test_truncated_json(start_gateway: StartGateway, *, grammar: bool) -> None:
+    """JSON that 'max_tokens' truncates raises the client's own error, streamed or not."""
+    script = Script(tokens=('{"city": "Ro' if grammar else "Ro",), finish_reason="length")
+    engine = FakeMax(grammar=grammar, scripts=[script, script])
+    async with start_gateway(engine) as gateway, create_client(gateway.url) as client:
+        fields: Any = {"messages": HELLO, "response_format": Place, "max_tokens": 2}
+        with pytest.raises(openai.LengthFinishReasonError):
+            await client.chat.completions.parse(model="smollm2", **fields)
+        with pytest.raises(openai.LengthFinishReasonError):
+            async with client.chat.completions.stream(model="smollm2", **fields) as stream:
+                await stream.get_final_completion()
 
 
 async def test_synchronous_client(gateway: Gateway) -> None:

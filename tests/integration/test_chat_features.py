@@ -91,6 +91,43 @@ async def test_named_tool(start_gateway: StartGateway, small_tokenizer: PromptTo
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
+@pytest.mark.parametrize(
+    ("tokens", "count"),
+    [(('"x": 1',), 2), (('"x": 1', ', "y": 2'), 1)],  # MAX counts the token that ends a response
+)
+async def test_forced_call_without_parameters(
+    start_gateway: StartGateway, tokens: tuple[str, ...], count: int, finish_reason: str
+) -> None:
+    """A call of a tool without parameters has the arguments {} and ends with the first token."""
+    engine = FakeMax(scripts=[Script(tokens=tokens, finish_reason=finish_reason)])
+    choice = {"type": "function", "function": {"name": "search"}}
+    async with start_gateway(engine) as gateway:
+        response = await gateway.chat(tools=[SEARCH], tool_choice=choice)
+        await engine.idle.wait()
+    completion = response.json()
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "search", "arguments": "{}"}
+    assert completion["choices"][0]["finish_reason"] == "tool_calls"
+    assert completion["usage"]["completion_tokens"] == count
+
+
+async def test_forced_call_ends(start_gateway: StartGateway) -> None:
+    """A forced call ends with its last declared argument, streamed or not."""
+    tokens = ("Rome", '"', ', "', 'country": "', "Italy", '"}}')
+    engine = FakeMax(scripts=[Script(tokens=tokens), Script(tokens=tokens)])
+    fields: dict[str, Any] = {"tools": [WEATHER], "tool_choice": "required"}
+    async with start_gateway(engine) as gateway:
+        completion = (await gateway.chat(**fields)).json()
+        chunks = read_choices((await gateway.chat(**fields, stream=True)).text)
+    [call] = completion["choices"][0]["message"]["tool_calls"]
+    deltas = [d["function"] for c in chunks for d in c["delta"].get("tool_calls", ())]
+    streamed = "".join([delta["arguments"] for delta in deltas])
+    assert call["function"]["arguments"] == streamed == '{"city": "Rome"}'
+    assert chunks[-1]["finish_reason"] == "tool_calls"
+    assert completion["usage"]["completion_tokens"] == 2
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
 async def test_single_finish_reason(start_gateway: StartGateway, finish_reason: str) -> None:
     """A call completed by the last chunk ends the stream once."""
     engine = FakeMax(scripts=[Script(tokens=('Rome"}}',), finish_reason=finish_reason)])
@@ -189,6 +226,21 @@ async def test_structured_output_failure(
     assert len(engine.requests) == 3
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_truncated_structured_output(start_gateway: StartGateway, *, stream: bool) -> None:
+    """JSON that 'max_tokens' truncates is returned with the finish reason "length"."""
+    engine = FakeMax(scripts=[Script(tokens=("Ro", "me"), finish_reason="length")])
+    async with start_gateway(engine) as gateway:
+        response = await gateway.chat(response_format=SHAPE, max_tokens=2, stream=stream)
+    if stream:
+        choices = read_choices(response.text)
+        text = "".join([choice["delta"].get("content") or "" for choice in choices])
+    else:
+        choices = response.json()["choices"]
+        text = choices[0]["message"]["content"]
+    assert (text, choices[-1]["finish_reason"]) == ('{"city": "Rome', "length")
+
+
 async def test_structured_output_by_grammar(start_gateway: StartGateway) -> None:
     """An engine with a grammar gets the schema."""
     engine = FakeMax(grammar=True, scripts=[Script(tokens=('{"city":"Rome"}',))])
@@ -197,6 +249,25 @@ async def test_structured_output_by_grammar(start_gateway: StartGateway) -> None
     assert completion["choices"][0]["message"]["content"] == '{"city":"Rome"}'
     schema = engine.requests[0]["response_format"]["json_schema"]["schema"]
     assert schema == SHAPE["json_schema"]["schema"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("grammar", [True, False])
+async def test_schema_in_prompt(
+    start_gateway: StartGateway, small_tokenizer: PromptTokenizer, *, grammar: bool
+) -> None:
+    """The model sees descriptions and allowed values, with and without a grammar."""
+    kind = {"enum": ["town", "city"], "description": "By population"}
+    schema = {"type": "object", "properties": {"kind": kind}}
+    named = {"name": "place", "description": "Of the user", "schema": schema}
+    engine = FakeMax(grammar=grammar, scripts=[Script(tokens=('{"kind": "town"}',))])
+    async with start_gateway(engine) as gateway:
+        await gateway.chat(response_format={"type": "json_schema", "json_schema": named})
+    request = engine.requests[0]
+    prompt = small_tokenizer.decode(request["prompt_tokens" if grammar else "prompt"])
+    assert (
+        '{"description":"Of the user","type":"object","properties":'
+        '{"kind":{"enum":["town","city"],"description":"By population"}}}'
+    ) in prompt
 
 
 async def test_choices(gateway: Gateway) -> None:

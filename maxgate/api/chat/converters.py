@@ -211,4 +211,4 @@ def _convert_format(response_format: ResponseFormat) -> JsonOutput | None:
     if response_format.type == "json_object":
         return JsonOutput({})
     named = response_format.json_schema
-    return JsonOutput(named.schema_ or {}, named.name)
+    return JsonOutput(named.schema_ or {}, named.name, named.description or "")

@@ -11,7 +11,12 @@ from typing_extensions import TypedDict
 
 from maxgate import ids
 from maxgate.api.schemas import CompletionUsage
-from maxgate.generation.chunk import Alternative, FinishReason, TokenLogprob
+from maxgate.generation.chunk import (
+    REPLACEMENT_CHARACTER,
+    Alternative,
+    FinishReason,
+    TokenLogprob,
+)
 from maxgate.generation.collect import CalledTool, CompletedChoice
 
 
@@ -45,11 +50,14 @@ class CallingMessage(AssistantMessage):
 
 
 class TopLogprob(TypedDict):
-    """A token and its log probability; `bytes` is its text in UTF-8."""
+    """A token and its log probability.
+
+    `bytes` may be part of a character, and is null for a part whose bytes are unknown.
+    """
 
     token: str
     logprob: float
-    bytes: list[int]
+    bytes: list[int] | None
 
 
 class ContentLogprob(TopLogprob):
@@ -119,10 +127,13 @@ def convert_logprobs(tokens: Sequence[TokenLogprob]) -> ChoiceLogprobs:
 
 
 def _convert_token(token: TokenLogprob) -> ContentLogprob:
-    converted = _convert_alternative(Alternative(token.token, token.logprob))
-    return {**converted, "top_logprobs": [_convert_alternative(one) for one in token.top]}
+    chosen = Alternative(token.token, token.logprob)
+    top = [_convert_alternative(one, token.data if one == chosen else None) for one in token.top]
+    return {**_convert_alternative(chosen, token.data), "top_logprobs": top}
 
 
-def _convert_alternative(alternative: Alternative) -> TopLogprob:
-    token = alternative.token
-    return {"token": token, "logprob": alternative.logprob, "bytes": list(token.encode())}
+def _convert_alternative(alternative: Alternative, data: bytes | None) -> TopLogprob:
+    token, logprob = alternative
+    if data is None and REPLACEMENT_CHARACTER not in token:
+        data = token.encode()
+    return {"token": token, "logprob": logprob, "bytes": None if data is None else list(data)}

@@ -1,5 +1,6 @@
 """Run text completion requests and build OpenAI's responses."""
 
+import codecs
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -48,7 +49,9 @@ class CompletionService:
             TextChoice(
                 text=_find_echo(body, first, index) + choice.text,
                 index=index,
-                logprobs=None if body.logprobs is None else _convert_logprobs(choice.logprobs, 0),
+                logprobs=None
+                if body.logprobs is None
+                else convert_text_logprobs(choice.logprobs, 0),
                 finish_reason=choice.finish_reason,
             )
             for index, choice in enumerate(completion.choices)
@@ -83,7 +86,9 @@ class CompletionService:
                     choice = TextChoice(
                         text=text,
                         index=chunk.choice,
-                        logprobs=None if logprobs is None else _convert_logprobs(logprobs, offset),
+                        logprobs=None
+                        if logprobs is None
+                        else convert_text_logprobs(logprobs, offset),
                         finish_reason=chunk.finish_reason,
                     )
                     yield encode_event(orjson.dumps(replace(envelope, choices=[choice])))
@@ -132,11 +137,13 @@ def _find_echo(body: CompletionRequest, first: GenerationRequest, number: int) -
     return prompt if isinstance(prompt, str) else str(prompt[number // first.n])
 
 
-def _convert_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:
+def convert_text_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:
+    """Convert token log probabilities to OpenAI's shape; the first token is at `offset`."""
     offsets = []
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token in tokens:
         offsets.append(offset)
-        offset += len(token.token)
+        offset += len(decoder.decode(token.encoded))  # a part of a character adds none
     return TextLogprobs(
         tokens=[token.token for token in tokens],
         token_logprobs=[token.logprob for token in tokens],

@@ -7,6 +7,7 @@ lists what MAX accepts and ignores.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -83,7 +84,7 @@ def serialize_request(request: GenerationRequest) -> bytes:
     if request.stop_token_ids:
         fields["stop_token_ids"] = request.stop_token_ids
     _add_sampling(fields, sampling)
-    if _needs_running_usage(request):
+    if _needs_running_usage(request) or sampling.logprobs is not None:
         fields["return_token_ids"] = True
     if request.grammar is not None:
         fields["response_format"] = _response_format(request.grammar)
@@ -251,13 +252,23 @@ def _parse_logprobs(choice: dict[str, Any], alternatives: int | None) -> tuple[T
     if alternatives is None:
         return ()
     tokens = (choice.get("logprobs") or {}).get("content") or ()
+    ids = choice.get("token_ids") or ()
     # The token that ends a response has no text and is not part of it.
-    return tuple([_parse_token_logprob(token, alternatives) for token in tokens if token["token"]])
+    return tuple(
+        [
+            _parse_token_logprob(token, alternatives, token_id)
+            for token, token_id in zip_longest(tokens, ids[: len(tokens)])
+            if token["token"]
+        ]
+    )
 
 
-def _parse_token_logprob(token: dict[str, Any], alternatives: int) -> TokenLogprob:
+def _parse_token_logprob(
+    token: dict[str, Any], alternatives: int, token_id: int | None
+) -> TokenLogprob:
+    # MAX's `bytes` encode the text of the token, also where that is only a replacement character.
     top = [Alternative(t["token"], t["logprob"]) for t in token["top_logprobs"][:alternatives]]
-    return TokenLogprob(token["token"], token["logprob"], tuple(top))
+    return TokenLogprob(token["token"], token["logprob"], tuple(top), token_id)
 
 
 def _parse_usage(fields: dict[str, Any]) -> Usage:

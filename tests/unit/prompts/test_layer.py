@@ -127,6 +127,36 @@ def logprob(token: str) -> TokenLogprob:
     return TokenLogprob(token, -0.5, (Alternative(token, -0.5),))
 
 
+async def test_token_bytes(chatml: ChatMLFormat, small_tokenizer: PromptTokenizer) -> None:
+    """Tokens that are parts of a character get their own bytes, by their ids."""
+    ids = small_tokenizer.encode("🦩").to_list()
+    parts = [small_tokenizer.token_to_bytes(index) or b"" for index in ids]
+    assert (len(ids) > 1, b"".join(parts)) == (True, "🦩".encode())
+    known = [
+        TokenLogprob(part.decode(errors="replace"), -0.5, id=index)
+        for part, index in zip(parts, ids, strict=True)
+    ]
+    unknown = (TokenLogprob("\ufffd", -0.5), TokenLogprob("\ufffd", -0.5, id=0))
+    plain = TokenLogprob("a", -0.5, id=ids[0])
+    inner = FakeBackend([Chunk("a🦩", "stop", logprobs=(plain, *known, *unknown))])
+    request = generation_request("Hello")
+    request = request._replace(sampling=request.sampling._replace(logprobs=0))
+    added = [one._replace(data=part) for one, part in zip(known, parts, strict=True)]
+    assert await run(make_layer(inner, chatml), request) == [
+        Chunk("a🦩", "stop", logprobs=(plain, *added, *unknown))
+    ]
+
+
+async def test_token_bytes_with_stop_string() -> None:
+    """Logprobs are shown up to the stop string, also those of parts of a character."""
+    parts = [TokenLogprob("\ufffd", -0.5, data=bytes([byte])) for byte in "é".encode()]
+    inner = FakeBackend([Chunk("é", logprobs=tuple(parts)), Chunk("#", logprobs=(logprob("#"),))])
+    assert await run(make_layer(inner), generation_request(stop=("#",))) == [
+        Chunk("é", logprobs=tuple(parts)),
+        Chunk("", "stop"),
+    ]
+
+
 async def test_stop_string() -> None:
     """The response ends before the stop string, and the engine's stream is closed."""
     inner = FakeBackend(

@@ -79,6 +79,15 @@ async def test_http_1_0() -> None:
     assert written[:2] == [head, b"closed"]
 
 
+async def test_http_1_0_unknown_length() -> None:
+    """HTTP/1.0 has no chunks: closing the connection ends a body of unknown length."""
+    written, raised = await respond(
+        200, [JSON], b"ab", b"", b"c", b"", request_line=b"GET / HTTP/1.0"
+    )
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    assert (written[:2], raised) == ([head + b"abc", b"closed"], None)
+
+
 async def test_head_content_length() -> None:
     """A HEAD response keeps the Content-Length of the body it leaves out."""
     written, raised = await respond(

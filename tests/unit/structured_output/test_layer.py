@@ -8,7 +8,8 @@ from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import Capabilities
 from maxgate.generation.chunk import Alternative, Chunk, TokenLogprob, Usage
 from maxgate.generation.collect import CompletedChoice, Completion, collect
-from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
+from maxgate.generation.request import GenerationRequest, JsonOutput, Message, Tool, ToolUse
+from maxgate.structured_output.instruction import write_instruction
 from maxgate.structured_output.layer import StructuredOutputFailed, StructuredOutputLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.requests import generation_request, served_model
@@ -39,20 +40,32 @@ async def test_retry() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("script", "max_tokens", "message"),
-    [
-        (INVALID, None, r"no response matched the schema \(attempts: 3\)"),
-        (TRUNCATED, None, r"did not fit into 'max_tokens' \(attempts: 3\)"),
-        (TRUNCATED, 2, r"did not fit into 'max_tokens' \(attempts: 1\)"),
-    ],
-)
-async def test_failure(script: list[Chunk], max_tokens: int | None, message: str) -> None:
-    """The error tells the number of attempts; the client's own token limit is not retried."""
-    inner = FakeBackend(script)
-    request = make_request(max_tokens=max_tokens)
-    with pytest.raises(StructuredOutputFailed, match=message):
-        await collect(StructuredOutputLayer(inner), request)
+async def test_failure() -> None:
+    """The error tells the number of attempts."""
+    with pytest.raises(StructuredOutputFailed, match=r"no response matched .* \(attempts: 3\)"):
+        await collect(StructuredOutputLayer(FakeBackend(INVALID)), make_request())
+
+
+@pytest.mark.parametrize(("max_tokens", "attempts"), [(2, 1), (None, 3)])
+async def test_truncated(max_tokens: int | None, attempts: int) -> None:
+    """A truncated response is returned; only the context's limit is retried, not the client's."""
+    inner = FakeBackend(TRUNCATED)
+    layer = StructuredOutputLayer(inner)
+    assert await collect(layer, make_request(max_tokens=max_tokens)) == Completion(
+        (CompletedChoice('{"a": ', "length"),), Usage(9, 2 * attempts)
+    )
+    assert len(inner.requests) == attempts
+
+
+async def test_truncated_after_mismatch() -> None:
+    """The last attempt decides between the error and the truncated response."""
+    inner = FakeBackend(INVALID, TRUNCATED)
+    [choice] = (await collect(StructuredOutputLayer(inner), make_request(max_tokens=2))).choices
+    assert choice == CompletedChoice('{"a": ', "length")
+    with pytest.raises(StructuredOutputFailed, match=r"attempts: 3"):
+        await collect(
+            StructuredOutputLayer(FakeBackend(TRUNCATED, INVALID, INVALID)), make_request()
+        )
 
 
 async def test_used_up_allowance() -> None:
@@ -78,12 +91,38 @@ async def test_logprobs() -> None:
     assert (choice.text, choice.logprobs) == ('{"a": 1}', tuple(tokens[:3]))
 
 
+async def test_logprobs_of_parts() -> None:
+    """Tokens that are parts of a character count by their bytes."""
+    parts = [TokenLogprob("\ufffd", -0.5, data=bytes([byte])) for byte in "é".encode()]
+    first, end, more = [TokenLogprob(text, -0.5) for text in ('{"a": "', '"}', " more")]
+    script = [Chunk('{"a": "é"} more', "stop", Usage(3, 1), logprobs=(first, *parts, end, more))]
+    request = generation_request(model=RETRY)._replace(output=JsonOutput({}))
+    [choice] = (await collect(StructuredOutputLayer(FakeBackend(script)), request)).choices
+    assert (choice.text, choice.logprobs) == ('{"a": "é"}', (first, *parts, end))
+
+
 async def test_grammar() -> None:
-    """An engine with a grammar gets the schema, and its response passes unchanged."""
+    """An engine with a grammar gets the schema there and in its prompt; its response passes."""
     inner = FakeBackend(INVALID)
     request = make_request()._replace(model=GRAMMAR)
+    [choice] = (await collect(StructuredOutputLayer(inner), request)).choices
+    assert choice.text == '{"a": "x"}'
+    written = write_instruction(JsonOutput(SCHEMA), with_example=False, max_characters=100)
+    messages = (Message("system", (written,)), *request.messages)
+    assert inner.requests == [request._replace(grammar=SCHEMA, messages=messages)]
+
+
+async def test_instruction() -> None:
+    """Without a grammar, schema and example follow the first system message."""
+    inner = FakeBackend(VALID)
+    system, user = Message("system", ("Be brief.",)), Message("user", ("Hi",))
+    request = make_request()._replace(messages=(system, user))
     await collect(StructuredOutputLayer(inner), request)
-    assert inner.requests == [request._replace(grammar=SCHEMA)]
+    written = write_instruction(JsonOutput(SCHEMA), with_example=True, max_characters=100)
+    assert inner.requests[0].messages == (
+        Message("system", ("Be brief.", "\n\n", written)),
+        user,
+    )
 
 
 async def test_refusal() -> None:

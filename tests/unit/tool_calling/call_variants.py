@@ -109,6 +109,37 @@ VARIANTS = {
         ],
     ),
     "function tag": (f"<function=search>{A}</function>", "", [("search", A)]),
+    "tool_call tag": (
+        f'<tool_call>\n{{"name": "search", "arguments": {A}}}\n</tool_call>',
+        "",
+        [("search", A)],
+    ),
+    "two in tool_call tags, after text": (
+        f'Let me look.\n<tool_call>\n{{"name": "search", "arguments": {A}}}\n</tool_call>\n'
+        f'<tool_call>\n{{"name": "search", "arguments": {B}}}\n</tool_call>',
+        "Let me look.",
+        [("search", A), ("search", B)],
+    ),
+    "tool_call tag in a line": (
+        f'I look <now>: <tool_call>{{"name": "search", "arguments": {A}}}</tool_call> and wait.',
+        "I look <now>: and wait.",
+        [("search", A)],
+    ),
+    "tool_call tag with arguments before the name": (
+        f'<tool_call>{{"arguments": {A}, "name": "search"}}</tool_call>',
+        "",
+        [("search", A)],
+    ),
+    "function tag in a tool_call tag": (
+        f"<tool_call>\n<function=search>{A}</function>\n</tool_call>",
+        "",
+        [("search", A)],
+    ),
+    "truncated in a tool_call tag": (
+        '<tool_call>\n{"name": "search", "arguments": {"query": "a sent',
+        "",
+        [("search", None)],
+    ),
     "built-in call": ('search.call(query="a")', "", [("search", A)]),
     "Python's quotes and names": (
         "{'name': 'get_weather', 'parameters': {'city': 'Rome', 'metric': True, 'tags': None}}",
@@ -155,6 +186,13 @@ VARIANTS = {
     "text": ("Hello.\nHow are you?", None, []),
     "braces": ('Use {braces} like {"name": "x"}\n{"b": [1]}\nend', None, []),
     "another tool": ('{"name": "rm", "parameters": {"path": "/"}}', None, []),
+    "another tool in a tool_call tag": (
+        '<tool_call>\n{"name": "rm", "arguments": {}}\n</tool_call>',
+        None,
+        [],
+    ),
+    "tool_call tags in prose": ("The <tool_call> tag, <tool_call><tool_call", None, []),
+    "a tool_call tag around prose": ("<tool_call>search</tool_call>\n</tool_call> end", None, []),
     "a list": ("[1, 2]", None, []),
     "a name of a tool in prose": ("search. It is", None, []),
     "JSON that is an answer": ('{"answer": 42}', None, []),

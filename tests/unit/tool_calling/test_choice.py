@@ -7,6 +7,7 @@ import pytest
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import Capabilities
 from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.json_schema import JsonValidator
 from maxgate.generation.request import GenerationRequest, Tool, ToolUse
 from maxgate.tool_calling.choice import find_closest_name, force_call, write_call_schema
 from tests.fakes.backend import FakeBackend
@@ -36,7 +37,7 @@ async def test_several_tools() -> None:
     backend = FakeBackend([Chunk('{"name": "sea", 1', "length", Usage(9, 2))])
     request = make_request("get_weather", "search")
     assert await force_call(backend, request, can_prefix=True) == (
-        request._replace(prefix='{"name": "search", "parameters": {'),
+        request._replace(prefix='{"name": "search", "parameters": {}}'),
         Usage(9, 2),
     )
     [question] = backend.requests
@@ -71,12 +72,35 @@ def test_closest_name(text: str, name: str) -> None:
 
 
 def test_call_schema() -> None:
-    """Several tools make a union of their calls."""
-    one = write_call_schema([SEARCH])
-    assert one == {
+    """A call may have only declared arguments; several tools make a union of their calls."""
+    search, weather = write_call_schema([SEARCH]), write_call_schema([WEATHER])
+    for schema, name, parameters in (
+        (search, "search", {"type": "object", "properties": {}, "additionalProperties": False}),
+        (weather, "get_weather", {**CITY, "additionalProperties": False}),
+    ):
+        assert schema == {
+            "type": "object",
+            "properties": {"name": {"const": name}, "parameters": parameters},
+            "required": ["name", "parameters"],
+            "additionalProperties": False,
+        }
+    assert write_call_schema([SEARCH, WEATHER]) == {"anyOf": [search, weather]}
+
+
+def test_call_schema_with_references() -> None:
+    """References in a tool's parameters lead to the same places as before."""
+    parameters = {
         "type": "object",
-        "properties": {"name": {"const": "search"}, "parameters": {}},
-        "required": ["name", "parameters"],
-        "additionalProperties": False,
+        "properties": {"from": {"$ref": "#/$defs/place"}, "$ref": {"$ref": "#/properties/from"}},
+        "required": ["from"],
+        "$defs": {"place": {"type": "object", "properties": {"next": {"$ref": "#"}}}},
     }
-    assert write_call_schema([SEARCH, SEARCH]) == {"anyOf": [one, one]}
+    schema = write_call_schema([Tool("travel", "", parameters), SEARCH])
+    validator = JsonValidator(schema, subject="a call", param="tools")
+    calls = {
+        '{"name": "travel", "parameters": {"from": {"next": {"from": {}}}, "$ref": {}}}': True,
+        '{"name": "travel", "parameters": {"from": {"next": {"to": 1}}}}': False,
+        '{"name": "travel", "parameters": {"from": {}, "$ref": 1}}': False,
+        '{"name": "search", "parameters": {}}': True,
+    }
+    assert {call: validator.matches(call) for call in calls} == calls

@@ -40,7 +40,9 @@ FRAGMENTS = [text for text, _, _ in VARIANTS.values()]
 RESPONSES = st.lists(
     st.one_of(
         st.sampled_from(FRAGMENTS),
-        st.sampled_from(["\n", "```", "]", "[", "{", "}", '"', "'", "\\", "search", ", ", "("]),
+        st.sampled_from(
+            ["\n", "```", "<tool_call>", "]", "[", "{", "}", '"', "'", "\\", "search", ", ", "("]
+        ),
         st.text(max_size=8),
     ),
     max_size=5,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxgate.errors import UpstreamError
-from maxgate.generation.chunk import Chunk, Usage
+from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
 from maxgate.generation.request import TokenIds
 from maxgate.upstream.max_api.generation import (
     ChunkFrame,
@@ -82,6 +82,24 @@ def test_plain_response(choice: dict[str, object]) -> None:
     }
     response = orjson.dumps({"choices": [choice], "usage": usage})
     assert parse_response(response, generation_request()) == Chunk("Hi", "stop", Usage(3, 2, 1))
+
+
+@pytest.mark.parametrize("ids", [[7, 8, 2], [7, 8], [7], None])
+def test_logprobs(ids: list[int] | None) -> None:
+    """Logprobs carry the ids of their tokens where given; the end token is left out."""
+    texts = ("a", "\ufffd", "")
+    content = [{"token": text, "logprob": -0.5, "top_logprobs": []} for text in texts]
+    choice = {"message": {"content": "a"}, "finish_reason": "stop", "token_ids": ids}
+    usage = {"prompt_tokens": 3, "completion_tokens": 3}
+    response = {"choices": [{**choice, "logprobs": {"content": content}}], "usage": usage}
+    request = generation_request(prompt=PROMPT)
+    request = request._replace(sampling=request.sampling._replace(logprobs=0))
+    known = [*(ids or ()), None, None]
+    assert parse_response(orjson.dumps(response), request).logprobs == (
+        TokenLogprob("a", -0.5, id=known[0]),
+        TokenLogprob("\ufffd", -0.5, id=known[1]),
+    )
+    assert orjson.loads(serialize_request(request))["return_token_ids"] is True
 
 
 @pytest.mark.parametrize(
