@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from maxgate.cli.ready_banner import EXAMPLES
 from maxgate.cli.serve import serve
 from maxgate.settings import Settings
 from maxgate.settings_names import OLD_NAMES
@@ -97,3 +98,22 @@ def test_decisions() -> None:
     """Decisions are numbered without gaps."""
     names = sorted(path.name for path in Path(ROOT / "docs" / "decisions").glob("*.md"))
     assert [name[:4] for name in names] == [f"{n:04d}" for n in range(1, len(names) + 1)]
+
+
+def test_first_example() -> None:
+    """The first curl command of the README is the one that `make run` prints."""
+    path, body = EXAMPLES["chat"]
+    assert f"{path} -H 'Content-Type: application/json' \\\n      -d '{body}'" in (
+        (ROOT / "README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tools.md", "docs/structured-output.md"])
+def test_certain_examples(name: str) -> None:
+    """Every example of a chat request samples greedily and limits its response."""
+    text = (ROOT / name).read_text()
+    examples = re.split(r"/v1/chat/completions -H|OpenAI\(base_url", text)[1:]
+    assert len(examples) > 1
+    for example in examples:
+        assert re.search(r'temperature"?[:=] ?0\b', example), example
+        assert re.search(r'max_tokens"?[:=] ?\d', example), example

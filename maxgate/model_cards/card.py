@@ -41,6 +41,7 @@ class SamplingDefaults(_Section):
 
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
 
 
 class MaxFlags(_Section):

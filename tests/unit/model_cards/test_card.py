@@ -35,12 +35,14 @@ def test_defaults(tmp_path: Path) -> None:
 
 def test_bundled_cards() -> None:
     """Without paths, the bundled cards are loaded."""
-    assert [(card.name, card.prompt, card.max.devices) for card in load_cards([])] == [
+    cards = load_cards([])
+    assert [(card.name, card.prompt, card.max.devices) for card in cards] == [
         ("all-minilm-l6-v2", "engine", "cpu"),
         ("llama-3.3-8b-instruct-q4_k_m", "llama3", "cpu"),
         ("llama-3.3-8b-instruct", "llama3", "gpu"),
         ("smollm2-135m-instruct", "chatml", "cpu"),
     ]
+    assert cards[-1].sampling.max_tokens == 512
 
 
 @pytest.mark.parametrize(
