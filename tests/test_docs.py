@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from maxgate.cli.ready_banner import EXAMPLES
 from maxgate.cli.serve import serve
+from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.loader import get_section
 from maxgate.settings import Settings
 from maxgate.settings_names import OLD_NAMES
 from tests.conftest import ROOT
@@ -59,9 +61,9 @@ def format_default(value: Any) -> str:
     return f"`{', '.join(item.url for item in value) if isinstance(value, list) else value}`"
 
 
-def read_table(name: str) -> list[list[str]]:
-    """Read the cells of a table that is marked by comments in docs/settings.md."""
-    text = (ROOT / "docs" / "settings.md").read_text()
+def read_table(name: str, page: str = "settings.md") -> list[list[str]]:
+    """Read the cells of a table that is marked by comments in a page of docs/."""
+    text = (ROOT / "docs" / page).read_text()
     table = re.search(rf"<!-- {name}:.*?-->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
     assert table is not None
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()[2:]]
@@ -75,6 +77,27 @@ def test_settings() -> None:
 def test_old_settings() -> None:
     """docs/settings.md lists every old name."""
     assert read_table("old names") == [[f"`{old}`", f"`{new}`"] for old, new in OLD_NAMES.items()]
+
+
+def build_card_rows(model: type[BaseModel] = ModelCard, prefix: str = "") -> list[list[str]]:
+    """Build the cells of the table of card fields."""
+    rows: list[list[str]] = []
+    texts = read_docstrings(model)
+    for name, field in model.model_fields.items():
+        section = get_section(field)
+        if field.is_required():
+            default = "required"
+        else:
+            default = "" if section or field.default in ("", ()) else format_default(field.default)
+        rows.append([f"`{prefix}{name}`", default, texts[name]])
+        if section is not None:
+            rows += build_card_rows(section, f"{prefix}{name}.")
+    return rows
+
+
+def test_card_fields() -> None:
+    """docs/model-cards.md lists every field of a model card with its default and text."""
+    assert read_table("fields", "model-cards.md") == build_card_rows()
 
 
 def test_flags() -> None:

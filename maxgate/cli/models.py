@@ -32,8 +32,12 @@ def list_models(card: CardOption = None) -> None:
     settings = load_settings()
     model_files = ModelFiles.locate(settings.cache_dir)
     for one in load_cards(settings.cards):
-        state = "ready" if model_files.find(one.max.model_path) else "not here"
-        print(f"{one.name:36} {one.max.devices:8} {state:10} {one.description}")
+        if one.max is None:
+            devices, state = "-", "elsewhere"
+        else:
+            devices = one.max.devices
+            state = "ready" if model_files.find(one.max.model_path) else "not here"
+        print(f"{one.name:36} {devices:8} {state:10} {one.description}")
 
 
 def show(name: str, card: CardOption = None) -> None:
@@ -76,7 +80,7 @@ def prepare(
         return
     with show_bytes_progress(f"Preparing {target.name}") as progress:
         if source.is_dir():
-            encoding = _find_card(model, cards).max.encoding or "float32"
+            encoding = _find_card(model, cards).require_max().encoding or "float32"
             prepared = prepare_directory(
                 source, target, encoding=encoding, force=force, progress=progress
             )
@@ -104,9 +108,9 @@ def _find_source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:
     if card.source is None:
         raise ConfigurationError(
             f"the card {card.name} has no source; give the GGUF file: "
-            f"maxgate models prepare FILE.gguf --out {card.max.model_path}"
+            f"maxgate models prepare FILE.gguf --out {card.require_max().model_path}"
         )
-    return _find_packaged(card.source), card.max.model_path
+    return _find_packaged(card.source), card.require_max().model_path
 
 
 def _find_packaged(source: Source) -> Path:

@@ -99,7 +99,7 @@ def build_launcher(
         {**environment, **linker_environment(settings.python)},
         log_file,
         port=address.port,
-        memory_gb=card.max.memory_gb,
+        memory_gb=card.require_max().memory_gb,
         stop_timeout=settings.stop_timeout,
     )
 
@@ -111,7 +111,8 @@ def _build_container_spec(
     environment: dict[str, str],
     metrics_port: int,
 ) -> ContainerSpec:
-    if card.max.image is None:
+    settings = card.require_max()
+    if settings.image is None:
         raise ConfigurationError(f"the card {card.name} has no image (max.image)")
     model = _find_model(card, files)
     prepared = read_prepared(Path(model))
@@ -134,19 +135,19 @@ def _build_container_spec(
     token = os.environ.get("HF_TOKEN")
     login = {"HF_TOKEN": token} if token else {}
     return ContainerSpec(
-        image=card.max.image,
+        image=settings.image,
         name=f"maxgate-engine-{address.port}",
         arguments=arguments[1:],  # the image's entry point is `max serve`
         environment={**environment, "MODULAR_MAX_CACHE_DIR": _COMPILED_INSIDE, **login},
         volumes=volumes,
         port=address.port,
         metrics_port=metrics_port,
-        gpu=card.max.devices.startswith("gpu"),
+        gpu=settings.devices.startswith("gpu"),
     )
 
 
 def _find_model(card: ModelCard, files: ModelFiles) -> str:
-    reference = card.max.model_path
+    reference = card.require_max().model_path
     # MAX finds its own downloads, and checks for updates, by repository name.
     if is_repository(reference):
         return reference

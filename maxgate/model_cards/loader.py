@@ -1,12 +1,15 @@
 """Loading model cards, and finding the files they refer to."""
 
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.card import ModelCard
@@ -51,7 +54,38 @@ def _load_card(file: Path) -> ModelCard:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(step) for step in details["loc"]) or "the file"
-        raise ConfigurationError(f"model card {file}: {field}: {details['msg']}") from error
+        message = details["msg"].removeprefix("Value error, ")
+        if details["type"] == "extra_forbidden":
+            message = "unknown field" + _suggest_field(field)
+        raise ConfigurationError(f"model card {file}: {field}: {message}") from error
+
+
+def _suggest_field(name: str) -> str:
+    fields = list_fields(ModelCard)
+    close = difflib.get_close_matches(name, fields, n=1)
+    if not close:  # the field of another section, perhaps misspelled
+        by_last_part = {field.rpartition(".")[2]: field for field in reversed(fields)}
+        last = difflib.get_close_matches(name.rpartition(".")[2], by_last_part, n=1)
+        close = [by_last_part[part] for part in last]
+    return f"; did you mean {close[0]}?" if close else "; docs/model-cards.md lists all fields"
+
+
+def list_fields(section: type[BaseModel]) -> list[str]:
+    """List the fields of a card or of one of its sections, such as `sampling.top_p`."""
+    names = []
+    for name, field in section.model_fields.items():
+        names.append(name)
+        inner = get_section(field)
+        names += [] if inner is None else [f"{name}.{n}" for n in list_fields(inner)]
+    return names
+
+
+def get_section(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the type of a field that is a section, optional or not; None for other fields."""
+    for option in get_args(field.annotation) or (field.annotation,):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
 
 
 def _find_hub_cache() -> Path:

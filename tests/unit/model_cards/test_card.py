@@ -55,12 +55,27 @@ def test_bundled_cards() -> None:
             "prompt: Input should be 'llama3', 'chatml' or 'engine'",
         ),
         (CARD.replace("100", "0"), "context_length: Input should be greater than or equal to 1"),
-        (CARD + "      colour: red\n", "max.colour: Extra inputs are not permitted"),
+        (
+            CARD + "      colour: red\n",
+            "max.colour: unknown field; docs/model-cards.md lists all fields",
+        ),
         (CARD.replace("small", "a b"), "name: String should match"),
         (CARD.replace("    prompt: chatml\n", ""), "prompt: Field required"),
         (CARD + "    task: embeddings\n", "`dimensions` is required for embeddings"),
         (CARD + "    dimensions: 384\n", "and not allowed otherwise"),
-        (CARD + "    source: {package: p}\n", "source: Value error, set either `file` or"),
+        (CARD + "    source: {package: p}\n", "source: set either `file` or"),
+        (
+            CARD + "    temprature: 1\n",
+            "temprature: unknown field; did you mean sampling.temperature?",
+        ),
+        (CARD + "    tokeniser: t\n", "tokeniser: unknown field; did you mean tokenizer?"),
+        (CARD + "      devcies: gpu\n", "max.devcies: unknown field; did you mean max.devices?"),
+        (CARD.replace("max:", "max_:"), "max_: unknown field; did you mean max?"),
+        (
+            CARD + "    sampling: {topp: 1}\n",
+            "sampling.topp: unknown field; did you mean sampling.top",
+        ),
+        (CARD[: CARD.index("    max:")], "`tokenizer` is required without `max.model_path`"),
     ],
 )
 def test_invalid_card(tmp_path: Path, text: str, message: str) -> None:
@@ -70,6 +85,15 @@ def test_invalid_card(tmp_path: Path, text: str, message: str) -> None:
         load_cards([file])
     assert str(caught.value).startswith(f"model card {file}: ")
     assert message in str(caught.value)
+
+
+def test_remote_engine(tmp_path: Path) -> None:
+    """A card of an engine that is started elsewhere needs no section for MAX."""
+    text = CARD[: CARD.index("    max:")] + "    tokenizer: owner/name\n"
+    [card] = load_cards([write(tmp_path, "a.yaml", text)])
+    assert (card.tokenizer, card.max) == ("owner/name", None)
+    with pytest.raises(ConfigurationError, match="the card small has no section `max`"):
+        card.require_max()
 
 
 def test_duplicate_name(tmp_path: Path) -> None:
