@@ -55,7 +55,7 @@ def create_app(
     Raises ConfigurationError for model cards that cannot be read.
     """
     clock = clock or SystemClock()
-    cards = load_cards(settings.cards)
+    cards = load_cards(settings.cards, settings.cache_dir)
     formats = build_formats(settings, cards)
     upstream = build_upstream(settings, cards, formats, transport)
     metrics = MetricsStore(clock, settings.telemetry.metrics_dir)

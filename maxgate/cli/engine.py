@@ -72,7 +72,11 @@ def show(
     """
     export_flags({"engines": engine_url, "cards": card, "config": config})
     settings = load_settings()
-    embedding = [c.served_model_name for c in load_cards(settings.cards) if c.task == "embeddings"]
+    embedding = [
+        c.served_model_name
+        for c in load_cards(settings.cards, settings.cache_dir)
+        if c.task == "embeddings"
+    ]
     engines = asyncio.run(inspect_engines(settings, embedding))
     if as_json:
         print(orjson.dumps({"engines": engines}, option=orjson.OPT_INDENT_2).decode())
@@ -148,7 +152,7 @@ def start(
     export_flags({"cards": card})
     # As a child of the gateway: the gateway has printed the warnings.
     settings = load_settings(warn=(lambda _: None) if until_stdin_closes else print_warning)
-    chosen = find_card(name or settings.engine.card, load_cards(settings.cards))
+    chosen = find_card(name or settings.engine.card, load_cards(settings.cards, settings.cache_dir))
     address = EngineAddress("127.0.0.1", port)
     files = ModelFiles.locate(settings.cache_dir)
     launcher = build_launcher(kind, chosen, address, files, settings.engine)

@@ -89,7 +89,7 @@ class ModelCard(_Section):
     prompt: PromptFormat
     """Prompt format: `llama3` or `chatml`; `engine` lets the engine format prompts."""
     tokenizer: str = ""
-    """Directory, tokenizer.json, GGUF file or Hugging Face repository; default: `max.model_path`."""
+    """Directory, tokenizer.json, GGUF file or Hugging Face repository; by default the model's."""
     context_length: int = Field(ge=1)
     """Maximum tokens of prompt and response together, or of an embedding input."""
     dimensions: int | None = Field(default=None, ge=1)

@@ -18,21 +18,31 @@ from maxgate.model_cards.card import ModelCard
 _BUNDLED_DIRS = (Path(__file__).parents[1] / "models", Path(__file__).parents[2] / "models")
 
 
-def load_cards(paths: Sequence[Path]) -> list[ModelCard]:
-    """Load cards from files and folders, in order; the bundled ones if there are no paths.
+def load_cards(paths: Sequence[Path], cache_dir: Path | None = None) -> list[ModelCard]:
+    """Return the cards of `load_card_files`."""
+    return list(load_card_files(paths, cache_dir).values())
+
+
+def load_card_files(paths: Sequence[Path], cache_dir: Path | None = None) -> dict[Path, ModelCard]:
+    """Load cards from files and folders, in order, by file.
+
+    Without paths, loads the bundled cards, then those of the models prepared in `cache_dir`.
 
     Raises ConfigurationError for invalid cards and for names that two cards share.
     """
     if not paths:
         paths = [next(directory for directory in _BUNDLED_DIRS if directory.is_dir())]
+        if cache_dir is not None:
+            prepared = ModelFiles.locate(cache_dir).models_dir
+            paths += [prepared] if prepared.is_dir() else []
     files = [file for path in paths for file in _list_files(path.expanduser())]
-    cards = [_load_card(file) for file in files]
-    owners: dict[str, ModelCard] = {}
-    for card in cards:
+    cards = {file: _load_card(file) for file in files}
+    owners: dict[str, Path] = {}
+    for file, card in cards.items():
         for name in card.names:
-            if owners.setdefault(name, card) is not card:
+            if owners.setdefault(name, file) != file:
                 raise ConfigurationError(
-                    f"model cards: {card.name} and {owners[name].name} both have the name {name}"
+                    f"model cards {owners[name]} and {file}: both have the name {name}"
                 )
     return cards
 

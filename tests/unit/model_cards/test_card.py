@@ -65,11 +65,11 @@ def test_bundled_cards() -> None:
         (CARD + "    dimensions: 384\n", "and not allowed otherwise"),
         (CARD + "    source: {package: p}\n", "source: set either `file` or"),
         (
-            CARD + "    temprature: 1\n",
-            "temprature: unknown field; did you mean sampling.temperature?",
+            CARD + "    temperatures: 1\n",
+            "temperatures: unknown field; did you mean sampling.temperature?",
         ),
         (CARD + "    tokeniser: t\n", "tokeniser: unknown field; did you mean tokenizer?"),
-        (CARD + "      devcies: gpu\n", "max.devcies: unknown field; did you mean max.devices?"),
+        (CARD + "      device_s: gpu\n", "max.device_s: unknown field; did you mean max.devices?"),
         (CARD.replace("max:", "max_:"), "max_: unknown field; did you mean max?"),
         (
             CARD + "    sampling: {topp: 1}\n",
@@ -100,7 +100,7 @@ def test_duplicate_name(tmp_path: Path) -> None:
     """Two cards cannot share a name, aliases included."""
     write(tmp_path, "a.yaml", CARD)
     write(tmp_path, "b.yaml", CARD.replace("small", "other") + "    aliases: [small]\n")
-    with pytest.raises(ConfigurationError, match="other and small both have the name small"):
+    with pytest.raises(ConfigurationError, match=r"a.yaml and .*b.yaml: both have the name small"):
         load_cards([tmp_path])
 
 
