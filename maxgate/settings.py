@@ -55,6 +55,8 @@ class Settings(BaseModel):
     """Engines to send requests to, each a URL or `{url: ...}`; comma-separated in variables."""
     cards: Annotated[list[Path], NoDecode, BeforeValidator(_split)] = []
     """Model cards or folders of them, comma-separated in variables; by default the bundled ones."""
+    require_tokenizer: bool = False
+    """Refuse models whose prompts the engine would format, with 503; `prompts` in `/health`."""
     cache_dir: Path = Path("~/.cache/maxgate")
     """Folder for prepared models, compiled models and engine logs; it can be rebuilt."""
     state_dir: Path = Path("~/.local/share/maxgate")

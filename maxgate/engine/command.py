@@ -86,9 +86,3 @@ def build_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:
         "MAX_SERVE_METRICS_ENDPOINT_PORT": str(metrics_port),
         "OTEL_SDK_DISABLED": "false" if telemetry else "true",
     }
-
-
-def is_repository(reference: str) -> bool:
-    """Return whether a card's `model_path` is a Hugging Face repository: `owner/name`."""
-    owner, _, name = reference.partition("/")
-    return bool(owner and name) and "/" not in name and not Path(reference).is_absolute()

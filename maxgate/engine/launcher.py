@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from maxgate.engine.command import build_arguments, build_environment, is_repository, read_prepared
+from maxgate.engine.command import build_arguments, build_environment, read_prepared
 from maxgate.engine.container import ContainerLauncher, ContainerSpec
 from maxgate.engine.linker import linker_environment
 from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.card import ModelCard
-from maxgate.model_cards.loader import ModelFiles
+from maxgate.model_cards.loader import ModelFiles, is_repository
 
 Kind = Literal["local", "docker"]
 # Paths in MAX's images.

@@ -90,6 +90,8 @@ class ModelCard(_Section):
     """Prompt format: `llama3` or `chatml`; `engine` lets the engine format prompts."""
     tokenizer: str = ""
     """Directory, tokenizer.json, GGUF file or Hugging Face repository; by default the model's."""
+    require_tokenizer: bool = False
+    """Refuse requests with 503 while the tokenizer is not on the gateway's machine."""
     context_length: int = Field(ge=1)
     """Maximum tokens of prompt and response together, or of an embedding input."""
     dimensions: int | None = Field(default=None, ge=1)
@@ -132,6 +134,8 @@ class ModelCard(_Section):
             raise ValueError(
                 "`tokenizer` is required without `max.model_path`, unless `prompt` is `engine`"
             )
+        if self.require_tokenizer and self.prompt == "engine" and self.task == "chat":
+            raise ValueError("`require_tokenizer` contradicts `prompt: engine`")
         return self
 
     def require_max(self) -> MaxFlags:

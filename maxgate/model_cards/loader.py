@@ -2,6 +2,8 @@
 
 import difflib
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +98,25 @@ def get_section(field: FieldInfo) -> type[BaseModel] | None:
         if isinstance(option, type) and issubclass(option, BaseModel):
             return option
     return None
+
+
+def is_repository(reference: str) -> bool:
+    """Return whether a card's `model_path` is a Hugging Face repository: `owner/name`."""
+    owner, _, name = reference.partition("/")
+    return bool(owner and name) and "/" not in name and not Path(reference).is_absolute()
+
+
+def suggest_tokenizer_command(card: ModelCard) -> str:
+    """Return how the tokenizer of a card gets onto this machine: a command where there is one."""
+    if is_repository(card.tokenizer):
+        beside = Path(sys.executable).with_name("hf")
+        program = str(beside) if beside.exists() and not shutil.which("hf") else "hf"
+        return f"run: {program} download {card.tokenizer} tokenizer.json"
+    if card.source is not None:
+        return f"run: maxgate models prepare {card.name}"
+    return (
+        f"copy the model's tokenizer.json, and set `tokenizer` in the card {card.name} to its path"
+    )
 
 
 def _find_hub_cache() -> Path:

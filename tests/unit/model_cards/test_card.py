@@ -75,6 +75,10 @@ def test_bundled_cards() -> None:
             CARD + "    sampling: {topp: 1}\n",
             "sampling.topp: unknown field; did you mean sampling.top",
         ),
+        (
+            CARD.replace("chatml", "engine") + "    require_tokenizer: true\n",
+            "`require_tokenizer` contradicts `prompt: engine`",
+        ),
         (CARD[: CARD.index("    max:")], "`tokenizer` is required without `max.model_path`"),
     ],
 )
