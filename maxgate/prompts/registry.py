@@ -61,7 +61,7 @@ class PromptFormats:
         self._require_tokenizer = require_tokenizer
         self._formats: dict[str, ChatFormat] = {}
         self.by_engine_name: Mapping[str, ChatFormat] = self._formats
-        self._logged: set[str] = set()
+        self._logged: dict[str, PromptProblem] = {}
         self._loading = asyncio.Lock()
 
     def has(self, card: ModelCard) -> bool:
@@ -69,7 +69,7 @@ class PromptFormats:
         return card.served_model_name in self._formats
 
     async def prepare(self, names: Collection[str]) -> None:
-        """Load the formats of models, by the engine's names, and log once what is missing."""
+        """Load the formats of models, by the engine's names, and log each problem once."""
         for name in names:
             is_new = name not in self._formats
             problem = await self.find_problem(name)
@@ -105,9 +105,9 @@ class PromptFormats:
             return None
 
     def _log_once(self, name: str, problem: PromptProblem) -> None:
-        if name in self._logged:
+        if self._logged.get(name) == problem:
             return
-        self._logged.add(name)
+        self._logged[name] = problem
         card = self._cards.get(name)
         if self._require_tokenizer or (card is not None and card.require_tokenizer):
             event, effect = "model is not served", "requests get 503 until this is fixed"

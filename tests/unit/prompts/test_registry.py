@@ -99,3 +99,20 @@ async def test_required_tokenizer(required_by: str) -> None:
     assert [(log["event"], log["effect"]) for log in logs] == [
         ("model is not served", "requests get 503 until this is fixed")
     ]
+
+
+async def test_new_problem(tmp_path: Path) -> None:
+    """A tokenizer that appears but cannot be used is logged after the missing one."""
+    files = FakeFiles(None)
+    formats = PromptFormats([card()], files)
+    damaged = tmp_path / "tokenizer.json"
+    damaged.write_text("{")
+    with capture_logs() as logs:
+        await formats.prepare(["small-on-max"])
+        files.path = damaged
+        await formats.prepare(["small-on-max"])
+        await formats.prepare(["small-on-max"])
+    assert [log["fix"].partition(",")[0] for log in logs] == [
+        "copy the model's tokenizer.json",
+        "correct `prompt` or `tokenizer` in the card",
+    ]
