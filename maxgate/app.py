@@ -55,7 +55,7 @@ def create_app(
     Raises ConfigurationError for model cards that cannot be read.
     """
     clock = clock or SystemClock()
-    cards = load_cards(settings.cards)
+    cards = load_cards(settings.cards, settings.cache_dir)
     formats = build_formats(settings, cards)
     upstream = build_upstream(settings, cards, formats, transport)
     metrics = MetricsStore(clock, settings.telemetry.metrics_dir)
@@ -89,6 +89,10 @@ class Formats:
     prompts: PromptFormats
     embeddings: EmbeddingFormats
 
+    def has(self, card: ModelCard) -> bool:
+        """Whether the gateway can encode prompts or inputs of the card's model."""
+        return (self.embeddings if card.task == "embeddings" else self.prompts).has(card)
+
     async def prepare(self, names: Collection[str]) -> None:
         """Load what the models of an engine need, before it serves them."""
         await self.embeddings.prepare(names)
@@ -109,7 +113,10 @@ class Upstream:
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
     """Build the prompt formats; tokenizers are loaded when an engine first lists their model."""
     files = ModelFiles.locate(settings.cache_dir)
-    return Formats(PromptFormats(cards, files), EmbeddingFormats(cards, files))
+    return Formats(
+        PromptFormats(cards, files, require_tokenizer=settings.require_tokenizer),
+        EmbeddingFormats(cards, files),
+    )
 
 
 def build_upstream(
@@ -123,7 +130,9 @@ def build_upstream(
         HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
     )
     replicas = [Replica(engine.url) for engine in settings.engines]
-    catalog = LiveCatalog(cards, replicas, formats.prompts.has)
+    catalog = LiveCatalog(
+        cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
+    )
     monitor = HealthMonitor(
         replicas,
         client,

@@ -62,6 +62,8 @@ class Settings(Section):
     """Engines: a list of URLs or `{url: ...}` items; comma-separated in variables."""
     cards: Annotated[list[Path], NoDecode, BeforeValidator(_parse_list)] = Field(default=[])
     """Model cards or folders of cards; comma-separated in variables; default: the bundled cards."""
+    require_tokenizer: bool = False
+    """Refuse models whose prompts the engine would format, with 503; `prompts` in `/health`."""
     cache_dir: Path = Path("~/.cache/maxgate")
     """Folder for prepared models, compiled models and engine logs; it can be rebuilt."""
     state_dir: Path = Path("~/.local/share/maxgate")

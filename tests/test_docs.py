@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from maxgate.cli.ready_banner import EXAMPLES
 from maxgate.cli.serve import serve
+from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.loader import get_section
 from maxgate.settings import Settings
 from maxgate.settings_names import OLD_NAMES
 from tests.conftest import ROOT
@@ -58,9 +61,9 @@ def format_default(value: Any) -> str:
     return f"`{', '.join(item.url for item in value) if isinstance(value, list) else value}`"
 
 
-def read_table(name: str) -> list[list[str]]:
-    """Read the cells of a table that is marked by comments in docs/settings.md."""
-    text = (ROOT / "docs" / "settings.md").read_text()
+def read_table(name: str, page: str = "settings.md") -> list[list[str]]:
+    """Read the cells of a table that is marked by comments in a page of docs/."""
+    text = (ROOT / "docs" / page).read_text()
     table = re.search(rf"<!-- {name}:.*?-->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
     assert table is not None
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()[2:]]
@@ -74,6 +77,27 @@ def test_settings() -> None:
 def test_old_settings() -> None:
     """docs/settings.md lists every old name."""
     assert read_table("old names") == [[f"`{old}`", f"`{new}`"] for old, new in OLD_NAMES.items()]
+
+
+def build_card_rows(model: type[BaseModel] = ModelCard, prefix: str = "") -> list[list[str]]:
+    """Build the cells of the table of card fields."""
+    rows: list[list[str]] = []
+    texts = read_docstrings(model)
+    for name, field in model.model_fields.items():
+        section = get_section(field)
+        if field.is_required():
+            default = "required"
+        else:
+            default = "" if section or field.default in ("", ()) else format_default(field.default)
+        rows.append([f"`{prefix}{name}`", default, texts[name]])
+        if section is not None:
+            rows += build_card_rows(section, f"{prefix}{name}.")
+    return rows
+
+
+def test_card_fields() -> None:
+    """docs/model-cards.md lists every field of a model card with its default and text."""
+    assert read_table("fields", "model-cards.md") == build_card_rows()
 
 
 def test_flags() -> None:
@@ -97,3 +121,22 @@ def test_decisions() -> None:
     """Decisions are numbered without gaps."""
     names = sorted(path.name for path in Path(ROOT / "docs" / "decisions").glob("*.md"))
     assert [name[:4] for name in names] == [f"{n:04d}" for n in range(1, len(names) + 1)]
+
+
+def test_first_example() -> None:
+    """The first curl command of the README is the one that `make run` prints."""
+    path, body = EXAMPLES["chat"]
+    assert f"{path} -H 'Content-Type: application/json' \\\n      -d '{body}'" in (
+        (ROOT / "README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tools.md", "docs/structured-output.md"])
+def test_certain_examples(name: str) -> None:
+    """Every example of a chat request samples greedily and limits its response."""
+    text = (ROOT / name).read_text()
+    examples = re.split(r"/v1/chat/completions -H|OpenAI\(base_url", text)[1:]
+    assert len(examples) > 1
+    for example in examples:
+        assert re.search(r'temperature"?[:=] ?0\b', example), example
+        assert re.search(r'max_tokens"?[:=] ?\d', example), example

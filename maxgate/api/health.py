@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from maxgate import __version__
 from maxgate.api.dependencies import Catalog, Engines
-from maxgate.generation.catalog import Capabilities, EngineHealth
+from maxgate.generation.catalog import Capabilities, EngineHealth, PromptSource
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -32,12 +32,17 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class HealthResponse:
-    """`healthy` with all engines, `degraded` with some, `unhealthy` (status 503) with none."""
+    """`healthy` with all engines, `degraded` with some, `unhealthy` (status 503) with none.
+
+    `prompts` states for each model where prompts become token ids. With `engine`, text of users can
+    become special tokens; with `unavailable`, the model is not served.
+    """
 
     status: Status
     version: str
     engines: list[EngineStatus]
     models: list[str]
+    prompts: dict[str, PromptSource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,8 @@ async def health(engines: Engines, catalog: Catalog, response: Response) -> Heal
     """Report the state of the gateway and of each engine."""
     status = _summarize(engines)
     response.status_code = 503 if status == "unhealthy" else 200
-    models = [model.name for model in catalog.list()]
-    return HealthResponse(status, __version__, describe_engines(engines), models)
+    prompts = {model.name: model.prompts for model in catalog.list()}
+    return HealthResponse(status, __version__, describe_engines(engines), list(prompts), prompts)
 
 
 @router.get("/health/live", operation_id="live")

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, fields
 from typing import Annotated, Final, Literal
@@ -19,8 +19,10 @@ from maxgate.clock import SystemClock
 from maxgate.engine.launcher import EngineAddress, Launcher, build_launcher, read_tail
 from maxgate.engine.supervisor import Supervisor
 from maxgate.errors import EngineError
-from maxgate.generation.catalog import Capabilities
-from maxgate.model_cards.loader import ModelFiles, load_cards
+from maxgate.generation.catalog import Capabilities, PromptSource
+from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.loader import ModelFiles, load_cards, suggest_tokenizer_command
+from maxgate.prompts.registry import UNPROTECTED, PromptFormats, PromptProblem
 from maxgate.settings import Settings, load_settings, print_warning
 from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.http1.transport import EngineTransport
@@ -29,7 +31,7 @@ from maxgate.upstream.replica import ReplicaState
 
 _LOG_LINES: Final = 20
 _CAPABILITIES: Final = tuple([field.name for field in fields(Capabilities)])
-_HEAD: Final = ("ENGINE", "STATE", "MODEL", *[name.upper() for name in _CAPABILITIES])
+_HEAD: Final = ("ENGINE", "STATE", "MODEL", *[name.upper() for name in _CAPABILITIES], "PROMPTS")
 _WORDS: Final = {True: "yes", False: "no", None: "?"}
 # The flag of MAX that adds each capability.
 _FLAGS: Final = {
@@ -66,18 +68,26 @@ def show(
         bool, typer.Option("--json", help="Write JSON, shaped as in GET /health.")
     ] = False,
 ) -> None:
-    """List the models of each engine and probe their capabilities.
+    """List the models of each engine, their capabilities, and where prompts are encoded.
 
     Uses the settings of `maxgate serve`. Exits with 1 if an engine is unreachable.
     """
     export_flags({"engines": engine_url, "cards": card, "config": config})
     settings = load_settings()
-    embedding = [c.served_model_name for c in load_cards(settings.cards) if c.task == "embeddings"]
+    cards = load_cards(settings.cards, settings.cache_dir)
+    embedding = [card.served_model_name for card in cards if card.task == "embeddings"]
     engines = asyncio.run(inspect_engines(settings, embedding))
+    names = list(dict.fromkeys(name for engine in engines for name in engine.models))
+    models = asyncio.run(inspect_prompts(settings, cards, names))
     if as_json:
-        print(orjson.dumps({"engines": engines}, option=orjson.OPT_INDENT_2).decode())
+        found = {
+            "engines": engines,
+            "prompts": {name: prompts.source for name, prompts in models.items()},
+        }
+        print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
     else:
-        print(_format_table(engines), *_suggest_flags(engines), sep="\n")
+        print(_format_table(engines, models), *_suggest_flags(engines), sep="\n")
+        print(*_describe_prompts(models), sep="", end="")
     unreachable = [f"{engine.url} ({engine.error})" for engine in engines if engine.error]
     if unreachable:
         raise EngineError(
@@ -110,13 +120,57 @@ async def inspect_engines(
         return await asyncio.gather(*[inspect(url) for url in urls])
 
 
-def _format_table(engines: Sequence[EngineReport]) -> str:
+@dataclass(frozen=True, slots=True)
+class ModelPrompts:
+    """Where the prompts of a model become token ids; `problem` is why not in the gateway."""
+
+    source: PromptSource
+    problem: PromptProblem | None
+
+
+async def inspect_prompts(
+    settings: Settings, cards: Sequence[ModelCard], names: Sequence[str]
+) -> dict[str, ModelPrompts]:
+    """Load the prompt formats of models, by the engines' names, as the gateway would."""
+    files = ModelFiles.locate(settings.cache_dir)
+    formats = PromptFormats(cards, files)
+    by_name = {card.served_model_name: card for card in cards}
+
+    async def inspect(name: str) -> ModelPrompts:
+        card = by_name.get(name)
+        is_embedding = card is not None and card.task == "embeddings"
+        if card is not None and is_embedding:
+            missing = files.find_tokenizer(card.tokenizer) is None
+            fix = suggest_tokenizer_command(card)
+            problem = PromptProblem("its tokenizer is not here", fix) if missing else None
+        else:
+            problem = await formats.find_problem(name)
+        required = settings.require_tokenizer or (card is not None and card.require_tokenizer)
+        if problem is None:
+            return ModelPrompts("gateway", None)
+        return ModelPrompts("unavailable" if required or is_embedding else "engine", problem)
+
+    return {name: await inspect(name) for name in names}
+
+
+def _describe_prompts(models: Mapping[str, ModelPrompts]) -> list[str]:
+    effects = {"engine": UNPROTECTED, "unavailable": "requests get 503"}
+    return [
+        f"prompts of {name}: {model.problem.reason}, so {effects[model.source]}; "
+        f"{model.problem.fix}\n"
+        for name, model in models.items()
+        if model.problem is not None
+    ]
+
+
+def _format_table(engines: Sequence[EngineReport], models: Mapping[str, ModelPrompts]) -> str:
     rows = [_HEAD]
     for engine in engines:
         for model in engine.models or ["-"]:
             found = engine.capabilities.get(model)
             words = [_WORDS[getattr(found, name)] if found else "-" for name in _CAPABILITIES]
-            rows.append((engine.url, engine.state, model, *words))
+            prompts = models[model].source if model in models else "-"
+            rows.append((engine.url, engine.state, model, *words, prompts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -148,7 +202,7 @@ def start(
     export_flags({"cards": card})
     # As a child of the gateway: the gateway has printed the warnings.
     settings = load_settings(warn=(lambda _: None) if until_stdin_closes else print_warning)
-    chosen = find_card(name or settings.engine.card, load_cards(settings.cards))
+    chosen = find_card(name or settings.engine.card, load_cards(settings.cards, settings.cache_dir))
     address = EngineAddress("127.0.0.1", port)
     files = ModelFiles.locate(settings.cache_dir)
     launcher = build_launcher(kind, chosen, address, files, settings.engine)

@@ -33,7 +33,8 @@ def select_engines(settings: Settings, cards: Sequence[ModelCard]) -> list[Engin
     URLs belong to engines that are started elsewhere. If no cards are set, if there is only one
     URL, or if `engine.card` is set, one engine is started, at the first URL.
 
-    Raises ConfigurationError if two engines would share a metrics port.
+    Raises ConfigurationError if two engines would share a metrics port, or if a card does not say
+    how MAX is started.
     """
     if settings.engine.mode == "none":
         return []
@@ -41,6 +42,8 @@ def select_engines(settings: Settings, cards: Sequence[ModelCard]) -> list[Engin
     if settings.engine.card is not None or not settings.cards or len(urls) == 1:
         cards = [find_card(settings.engine.card, cards)]
     starts = [EngineStart(*pair) for pair in zip(cards, urls, strict=False)]
+    for start in starts:
+        start.card.require_max()
     if len(starts) > 1 and settings.engine.metrics_port:
         raise ConfigurationError(
             "setting engine.metrics_port: it applies to one engine, but "

@@ -10,10 +10,12 @@ from typing import Final, Self
 from maxgate.model_cards.card import Task
 
 _POLL_INTERVAL: Final = 0.25
-_EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
+# With these sampling parameters, the small model gives the same short response each time.
+EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
     "chat": (
         "/v1/chat/completions",
-        '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}',
+        '{"messages": [{"role": "user", "content": "What is the capital of France?"}], '
+        '"temperature": 0, "max_tokens": 100}',
     ),
     "embeddings": ("/v1/embeddings", '{"input": "The capital of France is Paris."}'),
 }
@@ -59,6 +61,6 @@ class ReadyBanner:
 def _format_banner(url: str, tasks: Sequence[Task]) -> str:
     lines = [
         f"curl {url}{path} -H 'Content-Type: application/json' -d '{body}'\n"
-        for path, body in (_EXAMPLES[task] for task in tasks)
+        for path, body in (EXAMPLES[task] for task in tasks)
     ]
     return f"\nmaxgate is ready on {url} (Ctrl-C stops it). Try:\n\n" + "\n".join(lines)

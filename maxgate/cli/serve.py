@@ -67,7 +67,7 @@ def serve(
     settings = load_settings()
     configure_logging(settings.telemetry.log_format)
     # Read the cards first, so that an invalid one is reported before anything starts.
-    starts = select_engines(settings, load_cards(settings.cards))
+    starts = select_engines(settings, load_cards(settings.cards, settings.cache_dir))
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.server.host, settings.server.port))
         if settings.telemetry.metrics_dir is not None:

@@ -57,21 +57,22 @@ def build_arguments(
     `model` is a directory or a Hugging Face repository. The encoding and weights of `prepared`
     override those of the card, because `maxgate models prepare` may have chosen others.
     """
-    encoding = prepared.encoding if prepared else card.max.encoding
-    weight_path = prepared.weight_path if prepared else card.max.weight_path
+    settings = card.require_max()
+    encoding = prepared.encoding if prepared else settings.encoding
+    weight_path = prepared.weight_path if prepared else settings.weight_path
     flags: list[tuple[str, object]] = [
         ("--model", model),
         ("--served-model-name", card.served_model_name),
         ("--weight-path", weight_path),
         ("--quantization-encoding", encoding),
-        ("--devices", card.max.devices),
+        ("--devices", settings.devices),
         ("--max-length", card.context_length),
-        ("--max-batch-size", card.max.max_batch_size),
+        ("--max-batch-size", settings.max_batch_size),
         ("--host", host),
         ("--port", port),
     ]
     pairs = [[flag, str(value)] for flag, value in flags if value is not None]
-    return ["serve", *(word for pair in pairs for word in pair), *card.max.extra_flags]
+    return ["serve", *(word for pair in pairs for word in pair), *settings.extra_flags]
 
 
 def build_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:
@@ -85,9 +86,3 @@ def build_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:
         "MAX_SERVE_METRICS_ENDPOINT_PORT": str(metrics_port),
         "OTEL_SDK_DISABLED": "false" if telemetry else "true",
     }
-
-
-def is_repository(reference: str) -> bool:
-    """Return whether a card's `model_path` is a Hugging Face repository: `owner/name`."""
-    owner, _, name = reference.partition("/")
-    return bool(owner and name) and "/" not in name and not Path(reference).is_absolute()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from maxgate.engine.command import build_arguments, build_environment, is_repository, read_prepared
+from maxgate.engine.command import build_arguments, build_environment, read_prepared
 from maxgate.engine.container import ContainerLauncher, ContainerSpec
 from maxgate.engine.linker import linker_environment
 from maxgate.engine.process import ProcessLauncher
@@ -15,7 +15,7 @@ from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.installation import Installation
 from maxgate.model_cards.card import ModelCard
-from maxgate.model_cards.loader import ModelFiles
+from maxgate.model_cards.loader import ModelFiles, is_repository
 
 Kind = Literal["local", "docker"]
 # Paths in MAX's images.
@@ -100,7 +100,7 @@ def build_launcher(
         {**environment, **linker_environment(settings.python)},
         log_file,
         port=address.port,
-        memory_gb=card.max.memory_gb,
+        memory_gb=card.require_max().memory_gb,
         stop_timeout=settings.stop_timeout,
     )
 
@@ -112,7 +112,8 @@ def _build_container_spec(
     environment: dict[str, str],
     metrics_port: int,
 ) -> ContainerSpec:
-    if card.max.image is None:
+    settings = card.require_max()
+    if settings.image is None:
         raise ConfigurationError(f"the card {card.name} has no image (max.image)")
     model = _find_model(card, files)
     prepared = read_prepared(Path(model))
@@ -135,19 +136,19 @@ def _build_container_spec(
     token = os.environ.get("HF_TOKEN")
     login = {"HF_TOKEN": token} if token else {}
     return ContainerSpec(
-        image=card.max.image,
+        image=settings.image,
         name=f"maxgate-engine-{address.port}",
         arguments=arguments[1:],  # the image's entry point is `max serve`
         environment={**environment, "MODULAR_MAX_CACHE_DIR": _COMPILED_INSIDE, **login},
         volumes=volumes,
         port=address.port,
         metrics_port=metrics_port,
-        gpu=card.max.devices.startswith("gpu"),
+        gpu=settings.devices.startswith("gpu"),
     )
 
 
 def _find_model(card: ModelCard, files: ModelFiles) -> str:
-    reference = card.max.model_path
+    reference = card.require_max().model_path
     # MAX finds its own downloads, and checks for updates, by repository name.
     if is_repository(reference):
         return reference

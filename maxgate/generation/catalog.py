@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from maxgate.model_cards.card import (
     PromptFormat,
@@ -11,6 +11,12 @@ from maxgate.model_cards.card import (
     Task,
     ToolStyle,
 )
+
+PromptSource = Literal["gateway", "engine", "unavailable"]
+"""Where prompts become token ids; `unavailable` while a required tokenizer is missing.
+
+The gateway encodes the text of users with special tokens disabled, the engine does not.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class ServedModel:
     tool_style: ToolStyle = "json"
     task: Task = "chat"
     dimensions: int = 0
+    prompts: PromptSource = "gateway"
 
 
 class EngineHealth(Protocol):
@@ -85,7 +92,7 @@ class ModelCatalog(Protocol):
         """Return the model with this name or alias; for None, the default model for the task.
 
         Raises ModelNotFound, WrongModelForTask, and UpstreamUnavailable if no name is given and
-        nothing is served.
+        nothing is served, or if a task is given and the tokenizer it requires is missing.
         """
         ...
 

@@ -91,9 +91,9 @@ class TokenIds(NamedTuple):
 class Sampling(NamedTuple):
     """How tokens are sampled and when to stop.
 
-    Without `max_tokens` the context length is the limit; without `seed` it is random. `logprobs`
-    is the number of alternatives returned for each token: 0 returns the token's own logprob only,
-    None returns no logprobs.
+    Without `max_tokens`, the model's default or the context length is the limit; without `seed`,
+    it is random. `logprobs` is the number of alternatives returned for each token: 0 returns the
+    token's own logprob only, None returns no logprobs.
     """
 
     temperature: float

@@ -1,8 +1,13 @@
-"""Model cards: a model's names, prompt format, defaults and MAX flags, from `models/*.yaml`."""
+"""Model cards: a model's names, prompt format, defaults and MAX flags, from `models/*.yaml`.
+
+The docstring of each field is its text in docs/model-cards.md.
+"""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from maxgate.errors import ConfigurationError
 
 PromptFormat = Literal["llama3", "chatml", "engine"]
 StructuredOutput = Literal["refuse", "retry"]
@@ -16,14 +21,14 @@ class _Section(BaseModel):
 
 
 class Source(_Section):
-    """Files in an installed Python package, for `maxgate models prepare NAME`.
-
-    `file` is a GGUF file; `directory` is one that `max serve` loads as it is.
-    """
+    """Files in an installed Python package, for `maxgate models prepare NAME`."""
 
     package: str
+    """Python package that contains the model."""
     file: str | None = None
+    """GGUF file in the package."""
     directory: str | None = None
+    """Directory in the package that `max serve` loads as it is; set it or `source.file`."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -40,57 +45,69 @@ class SamplingDefaults(_Section):
     """
 
     temperature: float = Field(default=1.0, ge=0, le=2)
+    """Temperature of requests that set none."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """`top_p` of requests that set none."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Token limit of responses to requests that set none; by default the context length."""
 
 
 class MaxFlags(_Section):
-    """Flags of `max serve`, and the image and memory that it needs.
-
-    `model_path` is a directory, a name under `models/` in the cache folder, or a Hugging Face
-    repository. `image` is used by `--engine docker`.
-    """
+    """Flags of `max serve`, and the image and memory that it needs."""
 
     model_path: str
+    """Directory, name of a model in the models folder, or Hugging Face repository."""
     weight_path: str | None = None
+    """File with the weights, if it is not in `max.model_path`."""
     encoding: str | None = None
+    """Encoding of the weights, such as `bfloat16`; prepared models have their own."""
     devices: str = "cpu"
+    """Devices that MAX runs the model on, such as `gpu` or `gpu:0,1`."""
     max_batch_size: int | None = Field(default=None, ge=1)
+    """Maximum number of requests that MAX processes at a time."""
     image: str | None = None
+    """Container image for `--engine docker`."""
     memory_gb: float | None = Field(default=None, gt=0)
+    """Memory that MAX needs, in GB; a start is refused if less is free."""
     extra_flags: tuple[str, ...] = ()
+    """Further flags of `max serve`."""
 
 
 class ModelCard(_Section):
-    """One model.
-
-    `name` is the name in `/v1/models`, `served_model_name` the name in MAX; clients may use
-    either, or an alias. `tokenizer` is a directory, a tokenizer.json, a GGUF file or a Hugging
-    Face repository in the local cache; by default, it is in `max.model_path`.
-
-    `tool_style` is the format of tool calls in prompts and history: a list of Python calls for
-    Llama 3 (from Meta's guide to 3.3), JSON for other models. `structured_output` sets the
-    behavior for JSON output on an engine without a grammar: `refuse` rejects the request, `retry`
-    validates each response and retries.
-
-    An embedding model has the `dimensions` of its vectors; its `context_length` includes the
-    special tokens around a text.
-    """
+    """One model."""
 
     name: ModelName
+    """Name in `/v1/models`."""
     served_model_name: ModelName = ""
+    """Name in MAX; by default `name`. Clients may use it, too."""
     aliases: tuple[ModelName, ...] = ()
+    """Further names that clients may use."""
     description: str = ""
+    """Text in `maxgate models list`."""
     task: Task = "chat"
+    """`chat` or `embeddings`."""
     prompt: PromptFormat
+    """Prompt format: `llama3` or `chatml`; `engine` lets the engine format prompts."""
     tokenizer: str = ""
+    """Directory, tokenizer.json, GGUF file or Hugging Face repository; by default the model's."""
+    require_tokenizer: bool = False
+    """Refuse requests with 503 while the tokenizer is not on the gateway's machine."""
     context_length: int = Field(ge=1)
+    """Maximum tokens of prompt and response together, or of an embedding input."""
     dimensions: int | None = Field(default=None, ge=1)
+    """Dimensions of the vectors; required for `task: embeddings`."""
     default_system_prompt: str | None = None
-    sampling: SamplingDefaults = SamplingDefaults()
+    """System prompt of dialogues without one, for `prompt: chatml`."""
     structured_output: StructuredOutput = "refuse"
+    """JSON output on an engine without a grammar: `refuse` it, or validate and `retry`."""
     tool_style: ToolStyle = "json"
+    """Tool calls in prompts: `json`, `python_list` (default for `llama3`) or `function_tag`."""
+    sampling: SamplingDefaults = SamplingDefaults()
+    """Defaults for fields that a request omits."""
     source: Source | None = None
-    max: MaxFlags
+    """Files for `maxgate models prepare NAME`."""
+    max: MaxFlags | None = None
+    """How MAX is started; not needed for an engine that is started elsewhere."""
 
     @model_validator(mode="before")
     @classmethod
@@ -100,8 +117,9 @@ class ModelCard(_Section):
             values.setdefault("served_model_name", values.get("name"))
             if values.get("prompt") == "llama3":
                 values.setdefault("tool_style", "python_list")
-            if isinstance(flags := values.get("max"), dict):
-                values.setdefault("tokenizer", flags.get("model_path"))
+            match values.get("max"):
+                case {"model_path": path} | MaxFlags(model_path=path):
+                    values.setdefault("tokenizer", path)
         return values
 
     @model_validator(mode="after")
@@ -109,6 +127,28 @@ class ModelCard(_Section):
         if (self.task == "embeddings") != (self.dimensions is not None):
             raise ValueError("`dimensions` is required for embeddings, and not allowed otherwise")
         return self
+
+    @model_validator(mode="after")
+    def _check_tokenizer(self) -> Self:
+        if not self.tokenizer and (self.prompt != "engine" or self.task == "embeddings"):
+            raise ValueError(
+                "`tokenizer` is required without `max.model_path`, unless `prompt` is `engine`"
+            )
+        if self.require_tokenizer and self.prompt == "engine" and self.task == "chat":
+            raise ValueError("`require_tokenizer` contradicts `prompt: engine`")
+        return self
+
+    def require_max(self) -> MaxFlags:
+        """Return the flags of MAX.
+
+        Raises ConfigurationError for a card without them.
+        """
+        if self.max is None:
+            raise ConfigurationError(
+                f"the card {self.name} has no section `max`, so its engine cannot be started here; "
+                "add max.model_path, or start the engine elsewhere and set --engine-url"
+            )
+        return self.max
 
     @property
     def names(self) -> tuple[str, ...]:

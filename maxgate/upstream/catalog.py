@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from maxgate.errors import NotFound
-from maxgate.generation.catalog import Capabilities, ServedModel
+from maxgate.generation.catalog import Capabilities, PromptSource, ServedModel
 from maxgate.generation.errors import ModelNotFound, WrongModelForTask
 from maxgate.model_cards.card import ModelCard, SamplingDefaults, Task
-from maxgate.upstream.errors import no_engine_ready
+from maxgate.upstream.errors import no_engine_ready, tokenizer_missing
 from maxgate.upstream.replica import EngineModel, Replica
 
 
@@ -14,7 +14,8 @@ class LiveCatalog:
     """The models that engines list: those with a card in card order, then the others.
 
     A card's prompt format is used once `has_format` returns True. Until then, and for models
-    without a card, the engine formats the prompt.
+    without a card, the engine formats the prompt. If the card or `require_tokenizer` forbids that,
+    the model is listed but not served.
     """
 
     def __init__(
@@ -22,10 +23,13 @@ class LiveCatalog:
         cards: Sequence[ModelCard],
         replicas: Sequence[Replica],
         has_format: Callable[[ModelCard], bool],
+        *,
+        require_tokenizer: bool = False,
     ) -> None:
         self._cards = cards
         self._replicas = replicas
         self._has_format = has_format
+        self._require_tokenizer = require_tokenizer
         self._by_name: dict[str, ServedModel] = {}
         self._models: tuple[ServedModel, ...] = ()
 
@@ -40,12 +44,12 @@ class LiveCatalog:
             raise ModelNotFound(name)
         if task not in {None, model.task}:
             raise WrongModelForTask(model.name, task=model.task, requested=str(task))
-        return model
+        return model if task is None else _check_tokenizer(model)
 
     def _default(self, task: Task | None) -> ServedModel:
         for model in self._models:
             if task in {None, model.task}:
-                return model
+                return model if task is None else _check_tokenizer(model)
         if self._models and all(replica.state == "healthy" for replica in self._replicas):
             raise NotFound(
                 f"No model for {task} is served here. GET /v1/models lists the models.",
@@ -86,10 +90,11 @@ class LiveCatalog:
 
     def _build_model(self, card: ModelCard, model: EngineModel) -> ServedModel:
         limit = model.context_length
+        has_format = self._has_format(card)
         return ServedModel(
             name=card.name,
             engine_name=model.name,
-            prompt=card.prompt if self._has_format(card) else "engine",
+            prompt=card.prompt if has_format else "engine",
             context_length=min(card.context_length, limit) if limit else card.context_length,
             created=model.created,
             sampling=card.sampling,
@@ -98,6 +103,7 @@ class LiveCatalog:
             tool_style=card.tool_style,
             task=card.task,
             dimensions=card.dimensions or 0,
+            prompts="gateway" if has_format else self._choose_fallback(card),
         )
 
     def _build_uncarded_model(self, model: EngineModel) -> ServedModel:
@@ -110,7 +116,13 @@ class LiveCatalog:
             created=model.created,
             sampling=SamplingDefaults(),
             capabilities=self._merge_capabilities(model.name),
+            prompts="unavailable" if self._require_tokenizer else "engine",
         )
+
+    def _choose_fallback(self, card: ModelCard) -> PromptSource:
+        required = self._require_tokenizer or card.require_tokenizer
+        # MAX counts no tokens of embedding inputs, so only the gateway can encode them.
+        return "unavailable" if required or card.task == "embeddings" else "engine"
 
     def _merge_capabilities(self, name: str) -> Capabilities:
         # Any replica may get a request, so all of them must have a capability.
@@ -122,3 +134,9 @@ class LiveCatalog:
             logprobs=all(c.logprobs for c in known),
             penalties=all(c.penalties for c in known),
         )
+
+
+def _check_tokenizer(model: ServedModel) -> ServedModel:
+    if model.prompts == "unavailable":
+        raise tokenizer_missing(model.name)
+    return model

@@ -20,6 +20,7 @@ from maxgate.errors import (
 from maxgate.generation.errors import ContextLengthExceeded
 
 RETRY_AFTER_SECONDS: Final = 2
+_TOKENIZER_RETRY_AFTER: Final = 30
 _TOO_LONG = re.compile(r"(\d+) tokens exceeds the configured maximum context length of (\d+)")
 
 Failure = Literal[
@@ -53,6 +54,15 @@ def no_engine_ready() -> UpstreamUnavailable:
     return UpstreamUnavailable(
         "No engine is ready to serve this model. It may be starting; try again shortly.",
         retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+def tokenizer_missing(model: str) -> UpstreamUnavailable:
+    """Return the error for a model that is not served without a tokenizer."""
+    return UpstreamUnavailable(
+        f"The tokenizer of {model} is not on the gateway's machine, and the model is not served "
+        "without it. The gateway's log has the command that fetches it.",
+        retry_after=_TOKENIZER_RETRY_AFTER,
     )
 
 

@@ -8,10 +8,15 @@ from maxgate.model_cards.card import PromptFormat, SamplingDefaults
 
 
 def served_model(
-    name: str = "small", *, prompt: PromptFormat = "chatml", context_length: int = 100
+    name: str = "small",
+    *,
+    prompt: PromptFormat = "chatml",
+    context_length: int = 100,
+    max_tokens: int | None = None,
 ) -> ServedModel:
     """Make a model that an engine serves."""
-    return ServedModel(name, f"{name}-on-max", prompt, context_length, 1, SamplingDefaults())
+    sampling = SamplingDefaults(max_tokens=max_tokens)
+    return ServedModel(name, f"{name}-on-max", prompt, context_length, 1, sampling)
 
 
 def request_context() -> RequestContext:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ MODEL = {
     "created": 1,
     "owned_by": "maxgate",
     "max_model_len": 8192,
+    "prompts": "gateway",
 }
 
 
@@ -69,12 +71,38 @@ async def test_health(start_gateway: StartGateway) -> None:
                 }
             ],
             "models": ["smollm2-135m-instruct"],
+            "prompts": {"smollm2-135m-instruct": "gateway"},
         }
         two = [url, "http://127.0.0.1:9"]
         async with start_gateway(engines=two) as other:
             degraded = await other.client.get("/health")
             assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
             assert (await other.client.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("required", "prompts", "status"), [(False, "engine", 200), (True, "unavailable", 503)]
+)
+async def test_missing_tokenizer(
+    start_gateway: StartGateway, tmp_path: Path, *, required: bool, prompts: str, status: int
+) -> None:
+    """Without its tokenizer, the engine formats a model's prompts, unless that is forbidden."""
+    async with start_gateway(cache_dir=tmp_path, require_tokenizer=required) as gateway:
+        health = (await gateway.client.get("/health")).json()
+        [model] = (await gateway.client.get("/v1/models")).json()["data"]
+        response = await gateway.chat()
+    assert health["prompts"] == {"smollm2-135m-instruct": prompts}
+    assert (model["prompts"], response.status_code) == (prompts, status)
+    if required:
+        assert response.headers["retry-after"] == "30"
+        assert response.json()["error"] == {
+            "message": "The tokenizer of smollm2-135m-instruct is not on the gateway's machine, "
+            "and the model is not served without it. The gateway's log has the command that "
+            "fetches it.",
+            "type": "server_error",
+            "param": None,
+            "code": "upstream_unavailable",
+        }
 
 
 async def test_no_engine(start_gateway: StartGateway) -> None:

@@ -6,16 +6,20 @@ from typing import Literal
 from fastapi import APIRouter
 
 from maxgate.api.dependencies import Catalog
-from maxgate.generation.catalog import ServedModel
+from maxgate.generation.catalog import PromptSource, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model. `max_model_len` bounds prompt and completion, under vLLM's and MAX's name."""
+    """A model. `max_model_len` bounds prompt and completion, under vLLM's and MAX's name.
+
+    `prompts` states where prompts become token ids, as in `/health`.
+    """
 
     id: str
     created: int
     max_model_len: int
+    prompts: PromptSource
     object: Literal["model"] = "model"
     owned_by: str = "maxgate"
 
@@ -45,4 +49,4 @@ async def get_model(model: str, catalog: Catalog) -> Model:
 
 
 def _convert(model: ServedModel) -> Model:
-    return Model(model.name, model.created, model.context_length)
+    return Model(model.name, model.created, model.context_length, model.prompts)

@@ -83,6 +83,8 @@ def serialize_request(request: GenerationRequest) -> bytes:
     _add_prompt(fields, request)
     if request.stop_token_ids:
         fields["stop_token_ids"] = request.stop_token_ids
+    if (max_tokens := _limit_tokens(request)) is not None:
+        fields["max_tokens"] = max_tokens
     _add_sampling(fields, sampling)
     if _needs_running_usage(request) or sampling.logprobs is not None:
         fields["return_token_ids"] = True
@@ -113,9 +115,17 @@ def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
         fields["prompt_tokens"], fields["messages"] = prompt, _IGNORED_MESSAGES
 
 
+def _limit_tokens(request: GenerationRequest) -> int | None:
+    default = request.model.sampling.max_tokens
+    if request.sampling.max_tokens is not None or default is None:
+        return request.sampling.max_tokens
+    if request.prompt_token_ids is None:  # the engine knows the length of the prompt
+        return default
+    # A default is no reason to reject a long prompt.
+    return min(default, request.model.context_length - request.prompt_token_ids.length)
+
+
 def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
-    if sampling.max_tokens is not None:
-        fields["max_tokens"] = sampling.max_tokens
     if sampling.seed is not None:
         fields["seed"] = (sampling.seed & _SEED_MASK) or _SEED_FOR_ZERO
     if sampling.stop:

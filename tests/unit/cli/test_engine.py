@@ -4,12 +4,15 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from maxgate.cli.engine import EngineReport, _call_when_closed, inspect_engines
+from maxgate.cli.engine import EngineReport, _call_when_closed, inspect_engines, inspect_prompts
 from maxgate.generation.catalog import Capabilities
+from maxgate.model_cards.card import ModelCard
+from maxgate.prompts.registry import UNPROTECTED
 from maxgate.settings import Settings
 from tests.conftest import ROOT
 from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL
@@ -27,19 +30,25 @@ async def show(*args: str) -> "subprocess.CompletedProcess[str]":
 
 
 async def test_show_table() -> None:
-    """The table has one row per model, and the flags that add missing capabilities."""
+    """The table has one row per model; notes explain what is missing and how to add it."""
     capable = FakeMax(models=["a", "b"], grammar=True)
     plain = FakeMax(penalties=False)
     async with serving(capable) as one, serving(plain) as other:
         result = await show("--engine-url", one, "--engine-url", other)
     width = max(len(one), len(other))
+    head = "  STATE    MODEL                  GRAMMAR  LOGPROBS  PENALTIES  PROMPTS"
     assert result.stdout.splitlines() == [
-        f"{'ENGINE':{width}}  STATE    MODEL                  GRAMMAR  LOGPROBS  PENALTIES",
-        f"{one:{width}}  healthy  a                      yes      yes       yes",
-        f"{one:{width}}  healthy  b                      yes      yes       yes",
-        f"{other:{width}}  healthy  smollm2-135m-instruct  no       yes       no",
+        "ENGINE".ljust(width) + head,
+        f"{one:{width}}  healthy  a                      yes      yes       yes        engine",
+        f"{one:{width}}  healthy  b                      yes      yes       yes        engine",
+        f"{other:{width}}  healthy  smollm2-135m-instruct  no       yes       no         gateway",
         "grammar: start MAX with --enable-structured-output (GPU)",
         "penalties: start MAX with --enable-penalties",
+        *[
+            f"prompts of {name}: it has no model card, so {UNPROTECTED}; write one: "
+            "docs/model-cards.md"
+            for name in "ab"
+        ],
     ]
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -64,7 +73,8 @@ async def test_show_unreachable_engine() -> None:
                 error="no connection",
                 capabilities={},
             ),
-        ]
+        ],
+        "prompts": {"a": "engine"},
     }
     assert result.returncode == 1
     assert result.stderr == (
@@ -81,6 +91,35 @@ async def test_show_embedding_models() -> None:
         reports = await inspect_engines(settings, [EMBEDDING_MODEL])
     capabilities = {"other": Capabilities(grammar=False, logprobs=True, penalties=True)}
     assert reports == [EngineReport(url, "healthy", [EMBEDDING_MODEL, "other"], None, capabilities)]
+
+
+async def test_show_missing_tokenizer(tmp_path: Path) -> None:
+    """A missing tokenizer is reported with the command that fetches it."""
+
+    def card(name: str, **fields: Any) -> ModelCard:
+        fields = {"prompt": "llama3", "tokenizer": f"owner/{name}", **fields}
+        return ModelCard(name=name, context_length=10, **fields)
+
+    cards = [
+        card("open"),
+        card("strict", require_tokenizer=True),
+        card("vectors", task="embeddings", prompt="engine", dimensions=3),
+    ]
+    settings = Settings(cache_dir=tmp_path)
+    models = await inspect_prompts(settings, cards, ["open", "strict", "vectors", "stranger"])
+    assert {name: prompts.source for name, prompts in models.items()} == {
+        "open": "engine",
+        "strict": "unavailable",
+        "vectors": "unavailable",
+        "stranger": "engine",
+    }
+    fixes = [prompts.problem.fix for prompts in models.values() if prompts.problem]
+    assert [fix.partition("hf download ")[2] for fix in fixes] == [
+        "owner/open tokenizer.json",
+        "owner/strict tokenizer.json",
+        "owner/vectors tokenizer.json",
+        "",
+    ]
 
 
 async def test_show_invalid_url() -> None:

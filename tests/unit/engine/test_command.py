@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from maxgate.engine.command import PreparedModel, build_arguments, build_environment, is_repository
+from maxgate.engine.command import PreparedModel, build_arguments, build_environment
 from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.loader import is_repository
 
 
 def card(**flags: object) -> ModelCard:

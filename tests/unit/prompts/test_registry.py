@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from maxgate.model_cards.card import ModelCard
 from maxgate.prompts.chatml import ChatMLFormat
-from maxgate.prompts.registry import PromptFormats
+from maxgate.prompts.registry import UNPROTECTED, PromptFormats
 
 
-def card(prompt: str = "chatml") -> ModelCard:
+def card(prompt: str = "chatml", **fields: object) -> ModelCard:
     return ModelCard.model_validate(
         {
             "name": "small",
@@ -18,6 +19,7 @@ def card(prompt: str = "chatml") -> ModelCard:
             "prompt": prompt,
             "context_length": 10,
             "max": {"model_path": "somewhere"},
+            **fields,
         }
     )
 
@@ -72,3 +74,45 @@ async def test_wrong_format(small_model: Path) -> None:
     with capture_logs() as logs:
         await formats.prepare(["small-on-max"])
     assert "does not fit the model" in logs[0]["reason"]
+
+
+async def test_warning() -> None:
+    """The warning states the effect and the command that fetches the tokenizer."""
+    formats = PromptFormats([card(tokenizer="owner/name")], FakeFiles(None))
+    with capture_logs() as logs:
+        await formats.prepare(["small-on-max"])
+    [log] = logs
+    assert (log["event"], log["effect"]) == ("prompts are formatted by the engine", UNPROTECTED)
+    assert log["fix"].startswith("run: ")
+    assert log["fix"].endswith("hf download owner/name tokenizer.json")
+
+
+@pytest.mark.parametrize("required_by", ["card", "setting"])
+async def test_required_tokenizer(required_by: str) -> None:
+    """The log says that a model without its required tokenizer is not served."""
+    by_card = required_by == "card"
+    formats = PromptFormats(
+        [card(require_tokenizer=by_card)], FakeFiles(None), require_tokenizer=not by_card
+    )
+    with capture_logs() as logs:
+        await formats.prepare(["small-on-max"])
+    assert [(log["event"], log["effect"]) for log in logs] == [
+        ("model is not served", "requests get 503 until this is fixed")
+    ]
+
+
+async def test_new_problem(tmp_path: Path) -> None:
+    """A tokenizer that appears but cannot be used is logged after the missing one."""
+    files = FakeFiles(None)
+    formats = PromptFormats([card()], files)
+    damaged = tmp_path / "tokenizer.json"
+    damaged.write_text("{")
+    with capture_logs() as logs:
+        await formats.prepare(["small-on-max"])
+        files.path = damaged
+        await formats.prepare(["small-on-max"])
+        await formats.prepare(["small-on-max"])
+    assert [log["fix"].partition(",")[0] for log in logs] == [
+        "copy the model's tokenizer.json",
+        "correct `prompt` or `tokenizer` in the card",
+    ]

@@ -9,13 +9,16 @@ from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.replica import EngineModel, Replica
 
 
-def card(name: str, *aliases: str, prompt: str = "chatml") -> ModelCard:
+def card(
+    name: str, *aliases: str, prompt: str = "chatml", require_tokenizer: bool = False
+) -> ModelCard:
     """Return a card of a chat model."""
     return ModelCard.model_validate(
         {
             "name": name,
             "aliases": aliases,
             "prompt": prompt,
+            "require_tokenizer": require_tokenizer,
             "context_length": 1000,
             "max": MaxFlags(model_path="x"),
         }
@@ -44,9 +47,14 @@ def engine(*models: EngineModel, healthy: bool = True) -> Replica:
     return replica
 
 
-def catalog(cards: list[ModelCard], *engines: Replica, formats: bool = True) -> LiveCatalog:
+def catalog(
+    cards: list[ModelCard],
+    *engines: Replica,
+    formats: bool = True,
+    require_tokenizer: bool = False,
+) -> LiveCatalog:
     """Return the catalog of these cards and engines."""
-    live = LiveCatalog(cards, engines, lambda _: formats)
+    live = LiveCatalog(cards, engines, lambda _: formats, require_tokenizer=require_tokenizer)
     live.refresh()
     return live
 
@@ -74,7 +82,36 @@ def test_find() -> None:
 def test_no_prompt_format() -> None:
     """Without its prompt format, the engine formats a model's prompts."""
     live = catalog([card("small")], engine(EngineModel("small", 1, None)), formats=False)
-    assert live.find("small").prompt == "engine"
+    model = live.find("small", "chat")
+    assert (model.prompt, model.prompts) == ("engine", "engine")
+
+
+@pytest.mark.parametrize("name", ["small", None])
+def test_required_tokenizer(name: str | None) -> None:
+    """A model that requires its tokenizer is listed without it, but not served."""
+    strict = card("small", require_tokenizer=True)
+    live = catalog([strict], engine(EngineModel("small", 1, None)), formats=False)
+    assert live.find(name).prompts == "unavailable"
+    with pytest.raises(UpstreamUnavailable, match="tokenizer of small is not on") as caught:
+        live.find(name, "chat")
+    assert caught.value.retry_after == 30
+    complete = catalog([strict], engine(EngineModel("small", 1, None)))
+    assert complete.find(name, "chat").prompts == "gateway"
+
+
+def test_required_tokenizers() -> None:
+    """The setting refuses every model whose prompts the engine would format."""
+    replica = engine(EngineModel("small", 1, None), EngineModel("stranger", 1, None))
+    live = catalog([card("small")], replica, formats=False, require_tokenizer=True)
+    for name in ("small", "stranger"):
+        with pytest.raises(UpstreamUnavailable):
+            live.find(name, "chat")
+
+
+def test_embedding_without_tokenizer() -> None:
+    """Only the gateway can encode embedding inputs."""
+    live = catalog([embedding_card("vectors")], engine(EngineModel("vectors", 1, 1)), formats=False)
+    assert live.find("vectors").prompts == "unavailable"
 
 
 def test_unknown_name() -> None:

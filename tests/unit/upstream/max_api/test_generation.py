@@ -20,7 +20,7 @@ from maxgate.upstream.max_api.generation import (
     serialize_request,
 )
 from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax
-from tests.fakes.requests import generation_request
+from tests.fakes.requests import generation_request, served_model
 
 PROMPT = TokenIds.of([1, 2, 3])
 
@@ -41,6 +41,26 @@ def test_token_ids() -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+@pytest.mark.parametrize(
+    ("requested", "default", "prompt", "sent"),
+    [
+        (None, None, PROMPT, None),
+        (None, 50, PROMPT, 50),
+        (7, 50, PROMPT, 7),
+        (70, 50, PROMPT, 70),
+        (None, 500, PROMPT, 97),  # of a context of 100
+        (None, 500, None, 500),
+    ],
+)
+def test_max_tokens(
+    requested: int | None, default: int | None, prompt: TokenIds | None, sent: int | None
+) -> None:
+    """The model's default applies if the request has no limit, and never exceeds the context."""
+    model = served_model(max_tokens=default)
+    request = generation_request(model=model, prompt=prompt, max_tokens=requested)
+    assert orjson.loads(serialize_request(request)).get("max_tokens") == sent
 
 
 def test_messages() -> None:
