@@ -16,6 +16,8 @@ class ServerSettings(BaseModel):
     """Maximum size of a request body; larger ones are rejected with 413."""
     request_read_timeout: float = Field(default=30, gt=0)
     """Timeout for receiving a request, headers and body."""
+    write_timeout: float = Field(default=60, gt=0)
+    """Seconds before a client that does not read its response is disconnected."""
     keep_alive_timeout: int = Field(default=75, ge=1)
     """Seconds before an idle client connection is closed; clients should close theirs earlier."""
     keep_alive_interval: float = Field(default=15, gt=0)
