@@ -75,11 +75,11 @@ class _HttpxBody:
     def __init__(self, response: httpx.Response, timeout: float) -> None:
         self._response = response
         self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
-        self._timeout = timeout
+        self.read_timeout = timeout
 
     async def __anext__(self) -> bytes:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.read_timeout):
                 return await anext(self._pieces)
         except TimeoutError as error:
             raise engine_timeout() from error

@@ -1,16 +1,26 @@
 """The pool of replicas: choose one, send it the call, fail over to another."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from maxgate.errors import GatewayError
 from maxgate.generation.context import RequestContext
 from maxgate.upstream.client import EngineClient
-from maxgate.upstream.errors import EngineUnreachable, map_error_response, no_engine_ready
+from maxgate.upstream.errors import (
+    EngineUnreachable,
+    engine_timeout,
+    map_error_response,
+    no_engine_ready,
+)
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.settings import UpstreamSettings
+
+_MAX_ERROR_BYTES: Final = 64 * 1024
+_ERROR_TIMEOUT: Final = 5.0
 
 
 class EngineCall(NamedTuple):
@@ -54,7 +64,19 @@ class ReplicaPool:
     ) -> None:
         self._replicas = replicas
         self._client = client
-        self._settings = settings
+        self.settings = settings
+
+    async def fetch(self, call: EngineCall) -> bytes:
+        """Return the body of a response that is not streamed.
+
+        Raises the errors of `send`, and UpstreamError above `max_response_bytes`.
+        """
+        try:
+            async with asyncio.timeout(self.settings.response_timeout):
+                async with await self.send(call) as response:
+                    return await response.read(self.settings.max_response_bytes)
+        except TimeoutError as error:
+            raise engine_timeout() from error
 
     async def send(self, call: EngineCall) -> EngineResponse:
         """Return the response, with status 200, of the first replica that responds; close it.
@@ -80,7 +102,7 @@ class ReplicaPool:
         raise failure or no_engine_ready()
 
     async def _send_to(self, replica: Replica, call: EngineCall) -> EngineResponse:
-        settings, record = self._settings, call.context.record
+        settings, record = self.settings, call.context.record
         record.engine = replica.url
         record.engine_calls += 1
         if call.stream:
@@ -100,8 +122,17 @@ class ReplicaPool:
         response.on_close = partial(_end_call, replica)
         if response.status != 200:
             async with response:
-                raise map_error_response(response.status, await response.read())
+                content = await _read_error(response)
+                raise map_error_response(response.status, content, response.headers)
         return response
+
+
+async def _read_error(response: EngineResponse) -> bytes:
+    try:
+        async with asyncio.timeout(_ERROR_TIMEOUT):
+            return await response.read(_MAX_ERROR_BYTES)
+    except (GatewayError, TimeoutError):
+        return b""  # the status alone decides
 
 
 def _end_call(replica: Replica) -> None:

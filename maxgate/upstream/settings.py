@@ -40,9 +40,11 @@ class UpstreamSettings(BaseModel):
     first_token_timeout: float = Field(default=300, gt=0)
     """Timeout for the first token of a stream, including the time the request is queued in MAX."""
     idle_timeout: float = Field(default=60, gt=0)
-    """Timeout between two tokens of a stream."""
+    """Timeout between two tokens of a stream; comments and empty chunks do not count as tokens."""
     response_timeout: float = Field(default=600, gt=0)
-    """Timeout for a response that is not streamed; the OpenAI SDK has the same default."""
+    """Timeout for a whole response that is not streamed; the OpenAI SDK has the same default."""
+    max_response_bytes: int = Field(default=64 * 1024 * 1024, ge=1000)
+    """Maximum size of a response that is not streamed; larger ones fail with 502."""
     cancel_grace: float = Field(default=1, ge=0)
     """After a client disconnects, keep the connection to MAX open at least this long, so that MAX
     notices the cancellation."""

@@ -1,5 +1,6 @@
 """List the models of an engine with MAX's `GET /v1/models`."""
 
+import asyncio
 from collections.abc import Mapping
 
 import orjson
@@ -25,19 +26,21 @@ class ModelListError(EngineError):
 async def list_models(
     client: EngineClient, url: str, *, read_timeout: float
 ) -> Mapping[str, EngineModel]:
-    """Return the models of the engine at `url` by name. `read_timeout` is in seconds.
+    """Return the models of the engine at `url` by name.
+
+    `read_timeout`, in seconds, bounds the whole request.
 
     Raises ModelListError.
     """
     route = resolve_route(url, "/v1/models", "GET")
     try:
         request = EngineRequest(route, b"", read_timeout, read_timeout, read_timeout)
-        async with await client.send(request) as response:
+        async with asyncio.timeout(read_timeout), await client.send(request) as response:
             status, content = response.status, await response.read()
     except EngineUnreachable as error:
         reason = "no connection" if error.is_connect_failure else "connection closed"
         raise ModelListError(reason, refused=error.failure == "refused") from error
-    except UpstreamTimeout as error:
+    except (UpstreamTimeout, TimeoutError) as error:
         raise ModelListError("no response in time") from error
     except GatewayError as error:
         raise ModelListError("connection closed") from error
