@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from maxgate.errors import NotFound
 from maxgate.generation.catalog import Capabilities, ServedModel
 from maxgate.generation.errors import ModelNotFound, WrongModelForTask
-from maxgate.model_cards.card import ModelCard, SamplingDefaults, Task
+from maxgate.model_cards.card import ModelCard, PromptFormat, SamplingDefaults, Task
 from maxgate.upstream.errors import no_engine_ready
 from maxgate.upstream.replica import EngineModel, Replica
 
@@ -13,8 +13,8 @@ from maxgate.upstream.replica import EngineModel, Replica
 class LiveCatalog:
     """The models that engines list: those with a card in card order, then the others.
 
-    A card's prompt format is used once `has_format` returns True. Until then, and for models
-    without a card, the engine formats the prompt.
+    A card's prompt format is used once `has_format` returns True. Until then, for models without a
+    card, and for engines other than MAX, the engine formats the prompt.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LiveCatalog:
         return ServedModel(
             name=card.name,
             engine_name=model.name,
-            prompt=card.prompt if self._has_format(card) else "engine",
+            prompt=self._choose_prompt(card, model),
             context_length=min(card.context_length, limit) if limit else card.context_length,
             created=model.created,
             sampling=card.sampling,
@@ -99,6 +99,10 @@ class LiveCatalog:
             task=card.task,
             dimensions=card.dimensions or 0,
         )
+
+    def _choose_prompt(self, card: ModelCard, model: EngineModel) -> PromptFormat:
+        # Other engines have no route that takes token ids with a grammar or logprobs.
+        return card.prompt if model.software == "MAX" and self._has_format(card) else "engine"
 
     def _build_uncarded_model(self, model: EngineModel) -> ServedModel:
         # If the engine reports no limit, the engine enforces it.

@@ -6,7 +6,8 @@ from typing import Protocol, cast
 
 import httpx
 
-from maxgate.upstream.errors import engine_timeout, map_httpx_error
+from maxgate.upstream.connect_errors import map_httpx_error
+from maxgate.upstream.errors import engine_timeout
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest
 from maxgate.upstream.settings import UpstreamSettings

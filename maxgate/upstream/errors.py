@@ -1,4 +1,4 @@
-"""Errors of engines, translated from httpx's exceptions and MAX's error responses.
+"""Errors of engines, translated from their error responses.
 
 MAX's own messages never reach clients: some say nothing ("Value error."), others name internals.
 """
@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-import httpx
 import orjson
 
 from maxgate.errors import (
@@ -35,12 +34,21 @@ Failure = Literal[
     "stale",  # as "disconnect", on a reused connection: the engine may not have seen the request
 ]
 
+_CAUSES: Final[Mapping[Failure, str]] = {
+    "refused": "no connection",
+    "connect_timeout": "no connection in time",
+    "disconnect": "connection closed",
+    "stale": "connection closed",
+}
+
 
 class EngineUnreachable(UpstreamUnavailable):
     """The engine did not respond at all, so the request may be sent again."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, cause: str | None = None) -> None:
+        """`cause` is for logs and `GET /health`, in a few words."""
         self.failure = failure
+        self.cause = cause or _CAUSES[failure]
         super().__init__(
             "The engine cannot be reached."
             if self.is_connect_failure
@@ -80,21 +88,6 @@ def response_cut_off() -> UpstreamError:
 def response_too_large(limit: int) -> UpstreamError:
     """Return the error for headers or a body with more than `limit` bytes."""
     return UpstreamError(f"The engine's response is larger than {limit} bytes.")
-
-
-def map_httpx_error(error: httpx.HTTPError, *, responding: bool) -> GatewayError:
-    """Translate an exception of httpx; `responding` means that the response has begun."""
-    match error:
-        case httpx.ConnectError():
-            return EngineUnreachable("refused")
-        case httpx.ConnectTimeout():
-            return EngineUnreachable("connect_timeout")
-        case httpx.PoolTimeout():
-            return engine_overloaded("Too many requests to the engine are in progress.")
-        case httpx.TimeoutException():
-            return engine_timeout()
-        case _:
-            return response_cut_off() if responding else EngineUnreachable("disconnect")
 
 
 def map_error_response(

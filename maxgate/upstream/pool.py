@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+import structlog
+
 from maxgate.errors import GatewayError
 from maxgate.generation.context import RequestContext
 from maxgate.upstream.client import EngineClient
@@ -21,6 +23,9 @@ from maxgate.upstream.settings import UpstreamSettings
 
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _ERROR_TIMEOUT: Final = 5.0
+_MAX_LOGGED_BYTES: Final = 2000
+
+_log = structlog.get_logger()
 
 
 class EngineCall(NamedTuple):
@@ -123,6 +128,13 @@ class ReplicaPool:
         if response.status != 200:
             async with response:
                 content = await _read_error(response)
+                _log.warning(
+                    "the engine refused a request",
+                    request_id=record.request_id,
+                    engine=replica.url,
+                    status=response.status,
+                    response=content[:_MAX_LOGGED_BYTES].decode(errors="replace"),
+                )
                 raise map_error_response(response.status, content, response.headers)
         return response
 

@@ -14,11 +14,15 @@ MAX_FAILED_PROBES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class EngineModel:
-    """A model as an engine lists it; `context_length` is None if the engine does not report it."""
+    """A model as an engine lists it; `context_length` is None if the engine does not report it.
+
+    `software` is the name of the engine's software.
+    """
 
     name: str
     created: int
     context_length: int | None
+    software: str = "MAX"
 
 
 class Replica:

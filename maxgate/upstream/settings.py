@@ -10,7 +10,7 @@ class ReplicaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str
-    """Base URL of the engine."""
+    """Base URL of the engine, with or without `/v1`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -27,7 +27,8 @@ class ReplicaSettings(BaseModel):
             is_http = False
         if not is_http or not parts.hostname or any(character.isspace() for character in url):
             raise ValueError(f"{url!r} is not a URL; write http://host:port")
-        return url
+        # Clients of OpenAI's API are configured with /v1; the gateway adds it itself.
+        return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 class UpstreamSettings(BaseModel):

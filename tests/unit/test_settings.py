@@ -112,6 +112,12 @@ def test_lists_in_files(folder: Path) -> None:
     assert load()[0] == Settings(engines=["http://a:1", "http://b:2"])
 
 
+@pytest.mark.parametrize("url", ["http://a:1/v1", "http://a:1/v1/", "http://a:1/"])
+def test_engine_url_with_version(url: str) -> None:
+    """`/v1`, which other clients need in the URL, is removed."""
+    assert Settings(engines=[url]).engines[0].url == "http://a:1"
+
+
 def test_empty_section(folder: Path) -> None:
     """A section without settings keeps its defaults."""
     (folder / "maxgate.yaml").write_text("server:\n  # port: 1\ncards: []\n")

@@ -127,6 +127,7 @@ class Connection(asyncio.Protocol):
         self._read_timer = IdleTimer(loop, self._time_out)
         self.read_timeout = 0.0
         self._failure: Literal["disconnect", "timeout", "headers"] | None = None
+        self._cause: str | None = None
         self._header_bytes = 0
         self._paused = False
         self._requests_sent = 0
@@ -175,7 +176,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._failure = "disconnect"
+            self._failure, self._cause = "disconnect", "response is not HTTP"
             self.abort()
         self._check_header_size(len(data))
         self._deliver()
@@ -318,7 +319,7 @@ class Connection(asyncio.Protocol):
         if self._failure == "headers":
             return response_too_large(MAX_HEADER_BYTES)
         stale = self._requests_sent > 1 and not self.has_received
-        return EngineUnreachable("stale" if stale else "disconnect")
+        return EngineUnreachable("stale" if stale else "disconnect", self._cause)
 
     def _resume_reading(self) -> None:
         self._buffered = 0

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.client import HttpxEngineClient
+from maxgate.upstream.connect_errors import describe_connect_error
 from maxgate.upstream.errors import EngineUnreachable, engine_overloaded
 from maxgate.upstream.http1.connection import Connection, EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, Origin
@@ -130,7 +131,7 @@ class EngineTransport:
             raise EngineUnreachable("connect_timeout") from error
         except OSError as error:
             self._open[origin] -= 1
-            raise EngineUnreachable("refused") from error
+            raise EngineUnreachable("refused", describe_connect_error(error)) from error
         except BaseException:
             self._open[origin] -= 1
             raise

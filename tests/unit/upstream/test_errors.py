@@ -1,5 +1,9 @@
 """Error responses of MAX become the gateway's errors."""
 
+import socket
+import ssl
+from itertools import pairwise
+
 import pytest
 
 from maxgate.errors import (
@@ -10,7 +14,12 @@ from maxgate.errors import (
     UpstreamUnavailable,
 )
 from maxgate.generation.errors import ContextLengthExceeded
-from maxgate.upstream.errors import EngineUnreachable, Failure, map_error_response
+from maxgate.upstream.connect_errors import describe_connect_error
+from maxgate.upstream.errors import (
+    EngineUnreachable,
+    Failure,
+    map_error_response,
+)
 
 TOO_LONG = (
     b'{"error":{"message":"Prompt is too long: 9000 tokens exceeds the configured maximum context '
@@ -80,3 +89,30 @@ def test_engine_unreachable(failure: Failure, message: str) -> None:
     """The error says whether there was a connection, and when to try again."""
     error = EngineUnreachable(failure)
     assert (error.message, error.retry_after) == (message, 2)
+
+
+def chain(*errors: BaseException) -> BaseException:
+    """Return the first error, each caused by the next."""
+    for error, cause in pairwise(errors):
+        error.__cause__ = cause
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
+        (OSError("Multiple exceptions: [Errno 111] Connect call failed"), "connection refused"),
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "unknown host (Name or service not known)",
+        ),
+        (OSError(113, "No route to host"), "No route to host"),
+        (chain(ValueError("x"), OSError(113, "No route to host")), "No route to host"),
+        (ssl.SSLError(1, "x"), "TLS failed (unknown); does the engine speak HTTPS?"),
+        (ValueError("x"), None),
+    ],
+)
+def test_connect_error(error: BaseException, cause: str | None) -> None:
+    """The cause of a failed connection is found in the chain of exceptions."""
+    assert describe_connect_error(error) == cause
