@@ -120,7 +120,9 @@ def build_upstream(
 ) -> Upstream:
     """Build everything that talks to engines."""
     client: EngineClient = (
-        HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
+        HttpxEngineClient(transport)
+        if transport
+        else EngineTransport(settings.upstream, settings.engines)
     )
     replicas = [Replica(engine.url) for engine in settings.engines]
     catalog = LiveCatalog(cards, replicas, formats.prompts.has)

@@ -52,7 +52,8 @@ class Settings(BaseModel):
     engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(_split)] = [
         ReplicaSettings(url="http://localhost:8080")
     ]
-    """Engines to send requests to, each a URL or `{url: ...}`; comma-separated in variables."""
+    """Engines to send requests to, each a URL or `{url: ..., ca_file: ...}`; comma-separated
+    in variables."""
     cards: Annotated[list[Path], NoDecode, BeforeValidator(_split)] = []
     """Model cards or folders of them, comma-separated in variables; by default the bundled ones."""
     cache_dir: Path = Path("~/.cache/maxgate")

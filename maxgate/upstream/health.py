@@ -77,7 +77,7 @@ class HealthMonitor:
         before = replica.state
         try:
             models = await list_models(
-                self._client, replica.url, read_timeout=self._settings.probe_timeout
+                self._client, replica.target, read_timeout=self._settings.probe_timeout
             )
         except ModelListError as error:
             replica.mark_probe_failed(str(error), refused=error.refused)
@@ -124,5 +124,8 @@ class HealthMonitor:
             and (probe_again or name not in replica.capabilities)
         ]
         return await probe_capabilities(
-            self._client, replica.url, names, read_timeout=self._settings.capability_probe_timeout
+            self._client,
+            replica.target,
+            names,
+            read_timeout=self._settings.capability_probe_timeout,
         )

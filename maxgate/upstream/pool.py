@@ -114,7 +114,7 @@ class ReplicaPool:
             head_timeout, read_timeout = settings.first_token_timeout, settings.idle_timeout
         else:
             head_timeout = read_timeout = settings.response_timeout
-        route = resolve_route(replica.url, call.path)
+        route = resolve_route(replica.target, call.path)
         request = EngineRequest(
             route, call.body, settings.connect_timeout, head_timeout, read_timeout
         )
