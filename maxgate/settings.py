@@ -5,7 +5,6 @@ overrides `.env`, which overrides the YAML file, which overrides the default. `m
 exports its flags as environment variables (cli/options.py), so that workers get them too.
 """
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -19,22 +18,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.server.settings import ServerSettings
+from maxgate.settings_lists import split_list
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
-
-
-def _split(value: Any) -> Any:
-    """Split a comma-separated or JSON list, as environment variables and flags have it."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError("not a valid JSON list") from None
-    return [item.strip() for item in value.split(",") if item.strip()]
 
 
 class Settings(BaseModel):
@@ -49,12 +37,12 @@ class Settings(BaseModel):
     """The HTTP server."""
     engine: EngineSettings = EngineSettings()
     """Starting MAX."""
-    engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(_split)] = [
+    engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(split_list)] = [
         ReplicaSettings(url="http://localhost:8080")
     ]
     """Engines to send requests to, each a URL or `{url: ..., ca_file: ...}`; comma-separated
     in variables."""
-    cards: Annotated[list[Path], NoDecode, BeforeValidator(_split)] = []
+    cards: Annotated[list[Path], NoDecode, BeforeValidator(split_list)] = []
     """Model cards or folders of them, comma-separated in variables; by default the bundled ones."""
     cache_dir: Path = Path("~/.cache/maxgate")
     """Folder for prepared models, compiled models and engine logs; it can be rebuilt."""

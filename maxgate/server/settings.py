@@ -1,4 +1,11 @@
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import NoDecode
+
+from maxgate.settings_lists import split_list
+
+_Names = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 
 
 class ServerSettings(BaseModel):
@@ -12,6 +19,10 @@ class ServerSettings(BaseModel):
     """Port to listen on."""
     workers: int = Field(default=1, ge=1, le=256)
     """Number of worker processes that share the port."""
+    allowed_hosts: _Names = ["localhost", "*.localhost"]
+    """Domain names in the Host header that are accepted on loopback addresses; `*` is any."""
+    cors_origins: _Names = []
+    """Origins of web pages that may use the API, such as `https://chat.example.org`; `*` is any."""
     max_body_bytes: int = Field(default=10_000_000, ge=1000)
     """Maximum size of a request body; larger ones are rejected with 413."""
     request_read_timeout: float = Field(default=30, gt=0)
