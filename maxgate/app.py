@@ -60,14 +60,18 @@ def create_app(
     upstream = build_upstream(settings, cards, formats, transport)
     metrics = MetricsStore(clock, settings.telemetry.metrics_dir)
 
+    server = settings.server
     app = Gateway(
-        sinks=[metrics, RequestLog()], clock=clock, lifespan=build_lifespan(upstream, on_startup)
+        sinks=[metrics, RequestLog()],
+        clock=clock,
+        lifespan=build_lifespan(upstream, on_startup),
+        allowed_hosts=server.allowed_hosts,
+        cors_origins=server.cors_origins,
     )
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
 
-    server = settings.server
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     streams = EventStreams(clock, server.keep_alive_interval)
     backend = build_backend(clock, formats, upstream)
@@ -127,7 +131,9 @@ def build_upstream(
 ) -> Upstream:
     """Build everything that talks to engines."""
     client: EngineClient = (
-        HttpxEngineClient(transport) if transport else EngineTransport(settings.upstream)
+        HttpxEngineClient(transport)
+        if transport
+        else EngineTransport(settings.upstream, settings.engines)
     )
     replicas = [Replica(engine.url) for engine in settings.engines]
     catalog = LiveCatalog(

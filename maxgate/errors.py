@@ -6,6 +6,7 @@
     ├── EngineError
     │   └── ModelListError  upstream.max_api.models
     ├── GatewayError 500
+    │   ├── Forbidden 403
     │   ├── HeadersTooLarge 431
     │   ├── InternalError 500
     │   ├── InvalidRequest 400
@@ -85,6 +86,14 @@ class InvalidRequest(GatewayError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class Forbidden(GatewayError):
+    """The request may come from a web page that must not use the gateway."""
+
+    status = 403
+    type = "invalid_request_error"
+    default_code = "forbidden"
 
 
 class NotFound(GatewayError):

@@ -5,7 +5,6 @@ overrides `.env`, which overrides the YAML file, which overrides the default. `m
 exports its flags as environment variables (cli/options.py), so that workers get them too.
 """
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -19,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.server.settings import ServerSettings
+from maxgate.settings_lists import split_list
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section
 from maxgate.settings_sources import merge_sources, read_sources
@@ -27,23 +27,6 @@ from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
 
 # In place of messages that name Python classes.
 _MESSAGES: Final = {"path_type": "Input should be a path"}
-
-
-def _parse_list(value: Any) -> Any:
-    """Parse the text of a list, as in variables and flags, and check that no item is empty."""
-    items = _split(value) if isinstance(value, str) else value
-    if isinstance(items, list) and "" in items:
-        raise ValueError("the list has an empty item; remove it")
-    return items
-
-
-def _split(value: str) -> Any:
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError("not a valid JSON list") from None
-    return [item.strip() for item in value.split(",") if item.strip()]
 
 
 class Settings(Section):
@@ -56,11 +39,11 @@ class Settings(Section):
     """The HTTP server."""
     engine: EngineSettings = EngineSettings()
     """Starting MAX."""
-    engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(_parse_list)] = Field(
+    engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(split_list)] = Field(
         default=[ReplicaSettings(url="http://localhost:8080")]
     )
-    """Engines: a list of URLs or `{url: ...}` items; comma-separated in variables."""
-    cards: Annotated[list[Path], NoDecode, BeforeValidator(_parse_list)] = Field(default=[])
+    """Engines: a list of URLs or `{url: ..., ca_file: ...}` items; comma-separated in variables."""
+    cards: Annotated[list[Path], NoDecode, BeforeValidator(split_list)] = Field(default=[])
     """Model cards or folders of cards; comma-separated in variables; default: the bundled cards."""
     require_tokenizer: bool = False
     """Refuse models whose prompts the engine would format, with 503; `prompts` in `/health`."""

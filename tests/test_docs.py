@@ -58,7 +58,8 @@ def format_default(value: Any) -> str:
     """Format a default as in the table; empty if there is none."""
     if value in (None, []):
         return ""
-    return f"`{', '.join(item.url for item in value) if isinstance(value, list) else value}`"
+    items = value if isinstance(value, list) else [value]
+    return ", ".join(f"`{getattr(item, 'url', item)}`" for item in items)
 
 
 def read_table(name: str, page: str = "settings.md") -> list[list[str]]:

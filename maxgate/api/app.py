@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Match
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Lifespan
 from typing_extensions import override
 
 from maxgate import __version__
+from maxgate.api.browsers import BrowserGuard
 from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
 from maxgate.api.hot_route import HotRoute
 from maxgate.api.middleware import (
@@ -32,10 +34,17 @@ class Gateway(FastAPI):
     """A FastAPI application that records every request and dispatches hot routes first.
 
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
+    `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard.
     """
 
     def __init__(
-        self, *, sinks: Sequence[RequestSink], clock: Clock, lifespan: Lifespan[Any]
+        self,
+        *,
+        sinks: Sequence[RequestSink],
+        clock: Clock,
+        lifespan: Lifespan[Any],
+        allowed_hosts: Sequence[str] = ("*",),
+        cors_origins: Sequence[str] = (),
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -49,6 +58,8 @@ class Gateway(FastAPI):
         )
         self._sinks = sinks
         self._clock = clock
+        self._browsers = BrowserGuard(allowed_hosts, cors_origins)
+        self._cors_origins = cors_origins
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self._add_docs()
@@ -75,7 +86,16 @@ class Gateway(FastAPI):
         if not self.user_middleware and self.exception_handlers == self._own_error_handlers:
             stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
         stack = HeadMiddleware(stack, self.router)
-        return RequestContextMiddleware(stack, self._sinks, self._clock)
+        stack = RequestContextMiddleware(stack, self._sinks, self._clock, self._browsers)
+        if self._cors_origins:  # outermost, so that pages can read error responses too
+            stack = CORSMiddleware(
+                stack,
+                allow_origins=self._cors_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["x-request-id", "retry-after"],
+            )
+        return stack
 
     def _add_docs(self) -> None:
         """Serve Swagger UI from an installed package, so that it works without internet access."""

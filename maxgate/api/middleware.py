@@ -10,6 +10,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate import ids
+from maxgate.api.browsers import BrowserGuard
 from maxgate.api.disconnect import CLIENT_CLOSED_REQUEST, EXTENSION, ClientDisconnect
 from maxgate.api.error_handlers import allowed_methods
 from maxgate.api.errors import error_response, record_error
@@ -35,9 +36,12 @@ class RequestContextMiddleware:
     response carries it. Exceptions that nothing else handled become error responses here.
     """
 
-    def __init__(self, app: ASGIApp, sinks: Sequence[RequestSink], clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, sinks: Sequence[RequestSink], clock: Clock, browsers: BrowserGuard
+    ) -> None:
         self._app = app
         self._sinks = sinks
+        self._browsers = browsers
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,12 +71,26 @@ class RequestContextMiddleware:
             for sink in self._sinks:
                 sink.request_finished(record)
 
+    def _check_browser(self, scope: Scope) -> None:
+        host = origin = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+        server = scope.get("server")
+        if server is not None:
+            self._browsers.check_host(server[0], host)
+        if origin:
+            self._browsers.check_origin(scope, origin, host)
+
     async def _respond(self, scope: Scope, receive: Receive, response: "_RecordedResponse") -> None:
         record = response.record
         try:
             # Our own server has checked them while it parsed them.
             if EXTENSION not in scope.get("extensions", ()):
                 check_headers(scope)
+            self._check_browser(scope)
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             record.outcome = "client_gone"

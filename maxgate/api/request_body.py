@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 from maxgate.api.disconnect import EXTENSION, ClientDisconnect
 from maxgate.api.errors import describe_validation_error
 from maxgate.api.schemas import RequestBody
-from maxgate.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from maxgate.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
 Body = TypeVar("Body", bound=RequestBody)
 
@@ -55,6 +55,12 @@ class BodyReader:
         try:
             return model.model_validate_json(content)
         except ValidationError as error:
+            if not content and any(name == b"upgrade" for name, _ in scope["headers"]):
+                raise InvalidRequest(
+                    "The server has dropped the request body because of the Upgrade header. Remove "
+                    "the header (with the JDK: HttpClient.Version.HTTP_1_1), or run the gateway "
+                    "with `maxgate serve`, which ignores it."
+                ) from error
             details = error.errors(include_url=False, include_context=True, include_input=True)
             raise describe_validation_error(details) from error
 

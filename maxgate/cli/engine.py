@@ -28,6 +28,7 @@ from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.max_api.models import ModelListError, list_models
 from maxgate.upstream.replica import ReplicaState
+from maxgate.upstream.settings import ReplicaSettings
 
 _LOG_LINES: Final = 20
 _CAPABILITIES: Final = tuple([field.name for field in fields(Capabilities)])
@@ -101,23 +102,23 @@ async def inspect_engines(
 ) -> list[EngineReport]:
     """Inspect the engines in the order of `settings.engines`; embedding models are not probed."""
     upstream = settings.upstream
-    client = EngineTransport(upstream)
+    client = EngineTransport(upstream, settings.engines)
 
-    async def inspect(url: str) -> EngineReport:
+    async def inspect(engine: ReplicaSettings) -> EngineReport:
+        url = engine.public_url
         try:
-            models = await list_models(client, url, read_timeout=upstream.probe_timeout)
+            models = await list_models(client, engine.url, read_timeout=upstream.probe_timeout)
         except ModelListError as error:
             return EngineReport(url, "unreachable", [], str(error), {})
         names = sorted(models)
         probed = [name for name in names if name not in embedding_models]
         capabilities = await probe_capabilities(
-            client, url, probed, read_timeout=upstream.capability_probe_timeout
+            client, engine.url, probed, read_timeout=upstream.capability_probe_timeout
         )
         return EngineReport(url, "healthy", names, None, capabilities)
 
     async with aclosing(client):
-        urls = [engine.url.rstrip("/") for engine in settings.engines]
-        return await asyncio.gather(*[inspect(url) for url in urls])
+        return await asyncio.gather(*[inspect(engine) for engine in settings.engines])
 
 
 @dataclass(frozen=True, slots=True)

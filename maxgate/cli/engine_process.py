@@ -38,7 +38,7 @@ def select_engines(settings: Settings, cards: Sequence[ModelCard]) -> list[Engin
     """
     if settings.engine.mode == "none":
         return []
-    urls = [engine.url for engine in settings.engines]
+    urls = [engine.public_url for engine in settings.engines]
     if settings.engine.card is not None or not settings.cards or len(urls) == 1:
         cards = [find_card(settings.engine.card, cards)]
     starts = [EngineStart(*pair) for pair in zip(cards, urls, strict=False)]

@@ -3,9 +3,10 @@
 import json
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from maxgate.model_cards.card import Task
 
@@ -23,6 +24,8 @@ EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
 
 class ReadyBanner:
     """Prints one working curl command per task, as soon as the engines are healthy.
+
+    If they are not healthy at once, it first prints which engines the gateway waits for, and why.
 
     Waits for all of `engine_urls`, or for any engine if the list is empty.
     """
@@ -43,19 +46,37 @@ class ReadyBanner:
         self._thread.join(timeout=2)
 
     def _run(self) -> None:
+        waiting = False
         while not self._stopped.wait(_POLL_INTERVAL):
-            healthy = self._list_healthy_engines()
+            engines = self._list_engines()
+            healthy = {engine["url"] for engine in engines if engine["state"] == "healthy"}
             if healthy and self._engines <= healthy:
                 print(_format_banner(self._url, self._tasks), file=sys.stderr, flush=True)
                 return
+            if engines and not waiting:
+                waiting = True
+                print(_format_waiting(self._url, engines), file=sys.stderr, flush=True)
 
-    def _list_healthy_engines(self) -> set[str]:
+    def _list_engines(self) -> list[dict[str, Any]]:
         try:
-            with urllib.request.urlopen(f"{self._url}/health", timeout=2) as response:  # noqa: S310
-                engines = json.load(response)["engines"]
-        except (OSError, ValueError):
-            return set()
-        return {engine["url"] for engine in engines if engine["state"] == "healthy"}
+            try:
+                response = urllib.request.urlopen(f"{self._url}/health", timeout=2)  # noqa: S310
+            except urllib.error.HTTPError as error:  # 503 while no engine is healthy
+                response = error
+            with response:
+                engines: list[dict[str, Any]] = json.load(response)["engines"]
+                return engines
+        except (OSError, ValueError, KeyError):
+            return []
+
+
+def _format_waiting(url: str, engines: Sequence[dict[str, Any]]) -> str:
+    missing = [
+        f"{engine['url']} ({engine['error'] or engine['state']})"
+        for engine in engines
+        if engine["state"] != "healthy"
+    ]
+    return f"maxgate is listening on {url}, waiting for {', '.join(missing)}"
 
 
 def _format_banner(url: str, tasks: Sequence[Task]) -> str:

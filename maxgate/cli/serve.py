@@ -101,6 +101,7 @@ class _Server:
                 GatewayProtocol,
                 writes=WriteBuffer(),
                 request_read_timeout=settings.request_read_timeout,
+                write_timeout=settings.write_timeout,
             ),
             proxy_headers=False,  # the client's address is not used
             ws="none",

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 REPLACEMENT_CHARACTER: Final = "\N{REPLACEMENT CHARACTER}"
 """The text of a token that is a part of a character."""
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class Usage(NamedTuple):

@@ -6,10 +6,17 @@ lines of one event are joined with LF, comments and other fields are ignored.
 
 from typing import Final
 
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+
 # Integers, because `b"\r" in data` raises and catches an exception internally on every call.
 _LF: Final = 10
 _CR: Final = 13
 _DATA: Final = b"data: "
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+
+class EventTooLargeError(ValueError):
+    """An event is larger than MAX_EVENT_BYTES."""
 
 
 class EventStreamDecoder:
@@ -17,9 +24,16 @@ class EventStreamDecoder:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._is_first = True
 
     def feed(self, received: bytes) -> list[bytes]:
-        """Return the events that these bytes complete, in order."""
+        """Return the events that these bytes complete, in order.
+
+        Raises EventTooLargeError.
+        """
+        if self._is_first:
+            self._is_first = False
+            received = received.removeprefix(_BYTE_ORDER_MARK)
         buffer = self._rest + received if self._rest else received
         if _CR in buffer:
             # A CR at the end may be the first half of a CRLF.
@@ -32,6 +46,8 @@ class EventStreamDecoder:
             return [buffer[6:-2]]
         events = buffer.split(b"\n\n")
         self._rest = events.pop()
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise EventTooLargeError
         found = []
         for event in events:
             if event[:6] == _DATA and _LF not in event:

@@ -36,11 +36,15 @@ class BufferedTransport(asyncio.Transport):
     """A transport whose writes go through a WriteBuffer.
 
     uvicorn writes the head of a response, its body and the end of its body separately; buffered,
-    they are one system call and one packet.
+    they are one system call and one packet. A closed transport drops what the peer has not taken
+    within `close_timeout` seconds.
     """
 
-    def __init__(self, transport: asyncio.Transport, writes: WriteBuffer) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, writes: WriteBuffer, close_timeout: float = 60
+    ) -> None:
         super().__init__()
+        self._close_timeout = close_timeout
         self._transport = transport
         self._writes = writes
 
@@ -52,6 +56,8 @@ class BufferedTransport(asyncio.Transport):
     @override
     def close(self) -> None:
         self._writes.flush()  # pending data must leave before the socket closes
+        if not self._transport.is_closing() and self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self._close_timeout, self._transport.abort)
         self._transport.close()
 
     @override

@@ -18,7 +18,9 @@ from maxgate.api.header_limits import MAX_HEADER_BYTES, check_host, check_size, 
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import BufferedTransport, WriteBuffer
+from maxgate.server.half_close import HalfCloseWatch
 from maxgate.server.response_cycle import ResponseCycle
+from maxgate.server.upgrade import resume_request
 
 _REASONS: Final = {
     400: b"Bad Request",
@@ -49,12 +51,14 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol with five additions.
+    """uvicorn's httptools protocol with eight additions.
 
     Protocol errors have OpenAI's shape. Writes are batched per turn of the event loop, across all
     connections that share `writes`. A request must arrive, headers and body, within
     `request_read_timeout` seconds. Requests that violate the header limits never reach the
-    application. The ASGI extension `maxgate.connection` reports disconnects without a task.
+    application. The ASGI extension `maxgate.connection` reports disconnects without a task. An
+    Upgrade header is ignored. A client that closes only its sending side gets its response, and one
+    that does not read for `write_timeout` seconds is disconnected.
     """
 
     def __init__(
@@ -62,11 +66,15 @@ class GatewayProtocol(HttpToolsProtocol):
         *arguments: Any,
         writes: WriteBuffer | None = None,
         request_read_timeout: float = 30,
+        write_timeout: float = 60,
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
         self._writes = writes or WriteBuffer()
         self._request_read_timeout = request_read_timeout
+        self._write_timeout = write_timeout
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._half_close: HalfCloseWatch | None = None
         self._is_reading_request = True
         self._timer = IdleTimer(self.loop, self._handle_timeout)
         self._is_lost = False
@@ -84,7 +92,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(BufferedTransport(transport, self._writes))
+        super().connection_made(BufferedTransport(transport, self._writes, self._write_timeout))
         self._is_closing = transport.is_closing
         self._start_reading()
 
@@ -94,22 +102,63 @@ class GatewayProtocol(HttpToolsProtocol):
         self._is_lost = True
         if self._on_disconnect is not None:
             self._on_disconnect()
+        self.resume_writing()
+        if self._half_close is not None:
+            self._half_close.cancel()
         # Break reference cycles: freeing them by garbage collection would pause every request.
         self._timer.close()
+        self._half_close = None
         self.scope = self.cycle = self._on_disconnect = None  # type: ignore[assignment]
         self._is_closing = bool
         self.pipeline.clear()
 
     @override
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn always closes
+        cycle: ResponseCycle | None = self.cycle  # type: ignore[assignment]  # all of them are
+        if self._is_reading_request or cycle is None or cycle.response_complete:
+            return False
+        if self._half_close is None:
+            # With pipelined requests, the last cycle is not the one that responds.
+            probe = b"" if self.pipeline else cycle.probe
+            self._half_close = HalfCloseWatch(self.transport, self.transport.abort, probe)
+        return True
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self._write_timeout, self.transport.abort)
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    @override
     def data_received(self, data: bytes) -> None:
         self._bytes_in_read = len(data)
-        super().data_received(data)
+        self._feed_parser(data)
         # Headers, trailers and chunk extensions; most of them stay in memory.
         self._header_bytes += len(data)
         if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self._refuse(
                 HeadersTooLarge(f"Headers or trailers are larger than {MAX_HEADER_BYTES} bytes.")
             )
+
+    def _feed_parser(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self.parser, head = resume_request(self, self.headers)
+                data = head + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            else:
+                return
 
     @override
     def on_message_begin(self) -> None:
@@ -172,6 +221,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     @override
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # the parser has skipped the body
         super().on_message_complete()
         self._is_reading_request = False
         self._timer.cancel()
@@ -185,6 +236,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._half_close is not None:
+            self.transport.close()
         elif not self._is_reading_request:
             self._timer.reset(self.timeout_keep_alive)
 

@@ -7,6 +7,8 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 _WITHOUT_BODY: Final = {204, 304}
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_COMMENT_CHUNK: Final = b"3\r\n:\n\n\r\n"
 
 
 class ResponseCycle(RequestResponseCycle):
@@ -21,6 +23,22 @@ class ResponseCycle(RequestResponseCycle):
 
     _held_head = b""
     _ends_with_connection = False
+    _headers: Iterable[tuple[bytes, bytes]] = ()
+
+    @property
+    def probe(self) -> bytes:
+        """Bytes that every client skips at this point, if there are any.
+
+        Before the response, an informational one (RFC 9110, section 15.2), which HTTP/1.0 does not
+        have; in a stream of events, a comment.
+        """
+        if not self.response_started:
+            return b"" if self.scope["http_version"] == "1.0" else _CONTINUE
+        is_event_stream = any(
+            name == b"content-type" and value.startswith(b"text/event-stream")
+            for name, value in self._headers
+        )
+        return _COMMENT_CHUNK if is_event_stream and self.chunked_encoding else b""
 
     @override
     async def send(self, message: MutableMapping[str, Any]) -> None:  # type: ignore[override]
@@ -37,6 +55,7 @@ class ResponseCycle(RequestResponseCycle):
         if self.response_started:
             raise RuntimeError("the response has already started")
         self.response_started = True
+        self._headers = headers
         self.waiting_for_100_continue = False
         lines = [STATUS_LINE[status]]
         unknown_length = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY

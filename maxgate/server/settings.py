@@ -1,6 +1,12 @@
-from pydantic import Field
+from typing import Annotated
 
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from maxgate.settings_lists import split_list
 from maxgate.settings_section import Section
+
+_Names = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 
 
 class ServerSettings(Section):
@@ -12,10 +18,16 @@ class ServerSettings(Section):
     """Port to listen on."""
     workers: int = Field(default=1, ge=1, le=256)
     """Number of worker processes that share the port."""
+    allowed_hosts: _Names = Field(default=["localhost", "*.localhost"])
+    """Domain names in the Host header that are accepted on loopback addresses; `*` is any."""
+    cors_origins: _Names = Field(default=[])
+    """Origins of web pages that may use the API, such as `https://chat.example.org`; `*` is any."""
     max_body_bytes: int = Field(default=10_000_000, ge=1000)
     """Maximum size of a request body; larger ones are rejected with 413."""
     request_read_timeout: float = Field(default=30, gt=0)
     """Timeout for receiving a request, headers and body."""
+    write_timeout: float = Field(default=60, gt=0)
+    """Seconds before a client that does not read its response is disconnected."""
     keep_alive_timeout: int = Field(default=75, ge=1)
     """Seconds before an idle client connection is closed; clients should close theirs earlier."""
     keep_alive_interval: float = Field(default=15, gt=0)

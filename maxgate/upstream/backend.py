@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncGenerator
 
+from maxgate.errors import UpstreamError, UpstreamTimeout
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest
-from maxgate.net.event_stream import EventStreamDecoder
-from maxgate.upstream.errors import response_cut_off
+from maxgate.net.event_stream import MAX_EVENT_BYTES, EventStreamDecoder, EventTooLargeError
+from maxgate.upstream.errors import response_too_large
 from maxgate.upstream.max_api.generation import (
     ChunkReader,
     parse_response,
@@ -13,12 +14,14 @@ from maxgate.upstream.max_api.generation import (
     serialize_request,
 )
 from maxgate.upstream.pool import EngineCall, ReplicaPool
+from maxgate.upstream.token_timeout import TokenTimeout
 
 
 class UpstreamBackend:
     """Sends requests to the engines of a pool.
 
-    Nothing is retried once a response has begun. Raises the errors of `ReplicaPool.send`, and
+    Nothing is retried once a response has begun. A response that has its finish reason is complete,
+    whatever happens to its connection afterwards. Raises the errors of `ReplicaPool.send`, and
     UpstreamError if a response is incomplete or invalid.
     """
 
@@ -34,16 +37,27 @@ class UpstreamBackend:
             request.context,
             request.stream,
         )
+        if not request.stream:
+            yield parse_response(await self._pool.fetch(call), request)
+            return
+        timeout, decoder, reader = (
+            TokenTimeout(self._pool.settings),
+            EventStreamDecoder(),
+            ChunkReader(request),
+        )
         async with await self._pool.send(call) as response:
-            if not request.stream:
-                yield parse_response(await response.read(), request)
-                return
-            decoder, reader = EventStreamDecoder(), ChunkReader(request)
-            # Read past [DONE] to the end, or the connection cannot be reused.
-            async for data in response:
-                for chunk in reader.parse_events(decoder.feed(data)):
-                    yield chunk
-        if not reader.finished:
-            raise response_cut_off()
+            timeout.start(response)
+            try:
+                # Read past [DONE] to the end, or the connection cannot be reused.
+                async for data in response:
+                    for chunk in reader.parse_events(decoder.feed(data)):
+                        yield chunk
+                    timeout.after_read(response, reader)
+            except EventTooLargeError as error:
+                raise response_too_large(MAX_EVENT_BYTES) from error
+            except (UpstreamError, UpstreamTimeout):
+                if not reader.finished:
+                    raise
+        reader.check_finished()
         if not reader.usage_reported:
             yield Chunk(usage=reader.usage_so_far)

@@ -72,9 +72,9 @@ class _CapabilityProbe:
         route, timeout = resolve_route(self._url, path), self._timeout
         try:
             request = EngineRequest(route, body, timeout, timeout, timeout)
-            async with await self._client.send(request) as response:
+            async with asyncio.timeout(timeout), await self._client.send(request) as response:
                 return _Response(response.status, await response.read())
-        except GatewayError:
+        except (GatewayError, TimeoutError):
             return None
 
 

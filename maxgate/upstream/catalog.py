@@ -13,9 +13,9 @@ from maxgate.upstream.replica import EngineModel, Replica
 class LiveCatalog:
     """The models that engines list: those with a card in card order, then the others.
 
-    A card's prompt format is used once `has_format` returns True. Until then, and for models
-    without a card, the engine formats the prompt. If the card or `require_tokenizer` forbids that,
-    the model is listed but not served.
+    A card's prompt format is used once `has_format` returns True. Until then, for models without a
+    card, and for engines other than MAX, the engine formats the prompt. If the card or
+    `require_tokenizer` forbids that, the model is listed but not served.
     """
 
     def __init__(
@@ -90,7 +90,10 @@ class LiveCatalog:
 
     def _build_model(self, card: ModelCard, model: EngineModel) -> ServedModel:
         limit = model.context_length
-        has_format = self._has_format(card)
+        # Other engines have no route that takes token ids with a grammar or logprobs.
+        has_format = self._has_format(card) and (
+            model.software == "MAX" or card.task == "embeddings"
+        )
         return ServedModel(
             name=card.name,
             engine_name=model.name,

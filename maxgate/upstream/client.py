@@ -1,12 +1,15 @@
 """The interface of clients for engines, and the one that uses httpx."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Protocol, cast
 
 import httpx
 
-from maxgate.upstream.errors import engine_timeout, map_httpx_error
+from maxgate.upstream.connect_errors import map_httpx_error
+from maxgate.upstream.errors import engine_timeout
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest
 from maxgate.upstream.settings import UpstreamSettings
@@ -36,12 +39,17 @@ class HttpxEngineClient:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         settings: UpstreamSettings | None = None,
+        ca_file: Path | None = None,
     ) -> None:
+        """`ca_file` has the CA certificates to trust instead of the system's."""
         settings = settings or UpstreamSettings()
         limits = httpx.Limits(
             max_connections=settings.max_connections, keepalive_expiry=settings.keepalive_expiry
         )
-        self._client = httpx.AsyncClient(transport=transport, limits=limits, trust_env=False)
+        verify = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+        self._client = httpx.AsyncClient(
+            transport=transport, limits=limits, trust_env=False, verify=verify
+        )
 
     async def send(self, request: EngineRequest) -> EngineResponse:
         """Send the request through httpx; see EngineClient."""
@@ -50,7 +58,7 @@ class HttpxEngineClient:
         message = httpx.Request(
             request.route.method,
             request.route.url,
-            headers={"content-type": "application/json"},
+            headers=request.route.headers,
             content=request.body,
             extensions={"timeout": timeout.as_dict()},
         )
@@ -75,11 +83,11 @@ class _HttpxBody:
     def __init__(self, response: httpx.Response, timeout: float) -> None:
         self._response = response
         self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
-        self._timeout = timeout
+        self.read_timeout = timeout
 
     async def __anext__(self) -> bytes:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.read_timeout):
                 return await anext(self._pieces)
         except TimeoutError as error:
             raise engine_timeout() from error

@@ -13,7 +13,7 @@ from maxgate.upstream.settings import UpstreamSettings
 class UpstreamEmbedder:
     """Sends all prompts of a request to an engine in one call.
 
-    Does not count tokens, since MAX does not. Raises the errors of `ReplicaPool.send`, and
+    Does not count tokens, since MAX does not. Raises the errors of `ReplicaPool.fetch`, and
     UpstreamError if the response does not contain the requested vectors.
     """
 
@@ -25,8 +25,7 @@ class UpstreamEmbedder:
         name, prompts = request.model.engine_name, request.prompts
         body = max_embeddings.serialize_request(name, prompts)
         call = EngineCall(name, max_embeddings.PATH, body, request.context)
-        async with await self._pool.send(call) as response:
-            content = await response.read()
+        content = await self._pool.fetch(call)
         vectors = max_embeddings.parse_response(
             content, count=len(prompts), dimensions=request.model.dimensions
         )

@@ -1,12 +1,12 @@
-"""Errors of engines, translated from httpx's exceptions and MAX's error responses.
+"""Errors of engines, translated from their error responses.
 
 MAX's own messages never reach clients: some say nothing ("Value error."), others name internals.
 """
 
 import re
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
-import httpx
 import orjson
 
 from maxgate.errors import (
@@ -21,7 +21,12 @@ from maxgate.generation.errors import ContextLengthExceeded
 
 RETRY_AFTER_SECONDS: Final = 2
 _TOKENIZER_RETRY_AFTER: Final = 30
+_MAX_RETRY_AFTER: Final = 3600
 _TOO_LONG = re.compile(r"(\d+) tokens exceeds the configured maximum context length of (\d+)")
+# Codes and types of OpenAI, vLLM, llama.cpp and Azure, and vLLM's text without a code.
+_CONTEXT_CODES: Final = {"context_length_exceeded", "exceed_context_size_error"}
+_CONTEXT_TEXT: Final = "maximum context length"
+_FILTER_CODES: Final = {"content_filter", "content_policy_violation"}
 
 Failure = Literal[
     "refused",  # no connection could be opened
@@ -30,12 +35,21 @@ Failure = Literal[
     "stale",  # as "disconnect", on a reused connection: the engine may not have seen the request
 ]
 
+_CAUSES: Final[Mapping[Failure, str]] = {
+    "refused": "no connection",
+    "connect_timeout": "no connection in time",
+    "disconnect": "connection closed",
+    "stale": "connection closed",
+}
+
 
 class EngineUnreachable(UpstreamUnavailable):
     """The engine did not respond at all, so the request may be sent again."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, cause: str | None = None) -> None:
+        """`cause` is for logs and `GET /health`, in a few words."""
         self.failure = failure
+        self.cause = cause or _CAUSES[failure]
         super().__init__(
             "The engine cannot be reached."
             if self.is_connect_failure
@@ -81,35 +95,68 @@ def response_cut_off() -> UpstreamError:
     return UpstreamError("The engine's response was cut off.")
 
 
-def map_httpx_error(error: httpx.HTTPError, *, responding: bool) -> GatewayError:
-    """Translate an exception of httpx; `responding` means that the response has begun."""
-    match error:
-        case httpx.ConnectError():
-            return EngineUnreachable("refused")
-        case httpx.ConnectTimeout():
-            return EngineUnreachable("connect_timeout")
-        case httpx.PoolTimeout():
-            return engine_overloaded("Too many requests to the engine are in progress.")
-        case httpx.TimeoutException():
-            return engine_timeout()
-        case _:
-            return response_cut_off() if responding else EngineUnreachable("disconnect")
+def response_too_large(limit: int) -> UpstreamError:
+    """Return the error for headers or a body with more than `limit` bytes."""
+    return UpstreamError(f"The engine's response is larger than {limit} bytes.")
 
 
-def map_error_response(status: int, content: bytes) -> GatewayError:
-    """Translate a response of MAX with a status other than 200."""
+def map_error_response(
+    status: int, content: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> GatewayError:
+    """Translate a response of an engine with a status other than 200.
+
+    `Retry-After` is kept, and so are the codes for a full context and for filtered content.
+    """
+    retry_after = _parse_retry_after(headers)
     if status == 429:
-        return engine_overloaded("The engine is at capacity. Try again shortly.")
-    if too_long := _TOO_LONG.search(_extract_message(content)):
-        tokens, limit = map(int, too_long.groups())
-        return ContextLengthExceeded(limit=limit, prompt_tokens=tokens, max_tokens=None)
+        return UpstreamOverloaded(
+            "The engine is at capacity. Try again shortly.", retry_after=retry_after
+        )
+    if (known := _recognize_error(_extract_error(content))) is not None:
+        return known
     if status in {400, 422}:
         return InvalidRequest("The engine cannot serve this request.", code="invalid_value")
+    if status == 503:
+        return UpstreamUnavailable(
+            "The engine is not available. Try again shortly.", retry_after=retry_after
+        )
     return UpstreamError("The engine failed to respond.")
 
 
-def _extract_message(content: bytes) -> str:
+def map_error_event(error: Any) -> GatewayError:
+    """Translate the `error` in a response with status 200."""
+    known = _recognize_error(error) if isinstance(error, Mapping) else None
+    return known or UpstreamError("The engine failed in the middle of its response.")
+
+
+def _recognize_error(error: Mapping[str, Any]) -> InvalidRequest | None:
+    message, codes = str(error.get("message")), {str(error.get(key)) for key in ("code", "type")}
+    if too_long := _TOO_LONG.search(message):
+        tokens, limit = map(int, too_long.groups())
+        return ContextLengthExceeded(limit=limit, prompt_tokens=tokens, max_tokens=None)
+    if codes & _CONTEXT_CODES or _CONTEXT_TEXT in message:
+        return InvalidRequest(
+            "Prompt and completion do not fit into the model's context. Shorten them.",
+            code=ContextLengthExceeded.default_code,
+        )
+    if filtered := codes & _FILTER_CODES:
+        return InvalidRequest(
+            "The engine's content filter refused the request.", code=filtered.pop()
+        )
+    return None
+
+
+def _extract_error(content: bytes) -> Mapping[str, Any]:
     try:
-        return str(orjson.loads(content)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+        fields = orjson.loads(content)
+        error = fields.get("error", fields)  # older versions of vLLM have no `error` around it
+    except (ValueError, AttributeError):
+        return {}
+    return error if isinstance(error, dict) else {"message": error}
+
+
+def _parse_retry_after(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    for name, value in headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return min(max(int(value[:9]), 1), _MAX_RETRY_AFTER)
+    return RETRY_AFTER_SECONDS

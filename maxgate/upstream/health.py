@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -15,6 +16,16 @@ from maxgate.upstream.settings import UpstreamSettings
 PrepareModels = Callable[[Collection[str]], Awaitable[None]]
 
 _log = structlog.get_logger()
+
+# Seconds between warnings about the same engine; each pause is twice the one before.
+_FIRST_PAUSE: Final = 5.0
+_MAX_PAUSE: Final = 300.0
+
+
+class _Warning(NamedTuple):
+    cause: str | None
+    at: float
+    pause: float
 
 
 class HealthMonitor:
@@ -39,6 +50,7 @@ class HealthMonitor:
         self._prepare_models = prepare_models
         self._on_change = on_change
         self._embedding_models = embedding_models
+        self._warnings: dict[Replica, _Warning] = {}
 
     async def run(self) -> None:
         """Probe all replicas at their intervals until cancelled."""
@@ -65,7 +77,7 @@ class HealthMonitor:
         before = replica.state
         try:
             models = await list_models(
-                self._client, replica.url, read_timeout=self._settings.probe_timeout
+                self._client, replica.target, read_timeout=self._settings.probe_timeout
             )
         except ModelListError as error:
             replica.mark_probe_failed(str(error), refused=error.refused)
@@ -73,13 +85,32 @@ class HealthMonitor:
             await self._prepare_models(models)
             replica.mark_healthy(models, await self._probe_capabilities(replica, models))
             self._on_change()
-        if replica.state != before:
-            _log.info(
-                f"engine is {replica.state}",
-                engine=replica.url,
-                models=sorted(replica.models),
-                error=replica.error,
-            )
+        if replica.state == "healthy":
+            self._warnings.pop(replica, None)
+            if before != "healthy":
+                self._report_healthy(replica)
+        elif replica.state == "unreachable":
+            self._warn(replica)
+
+    def _report_healthy(self, replica: Replica) -> None:
+        _log.info("engine is healthy", engine=replica.url, models=sorted(replica.models))
+        for model in replica.models.values():
+            if model.software != "MAX":
+                _log.warning(
+                    f"the engine is {model.software}, not MAX: it formats the prompts itself",
+                    engine=replica.url,
+                    model=model.name,
+                )
+
+    def _warn(self, replica: Replica) -> None:
+        """Report an unreachable engine, again whenever its cause changes or a pause has passed."""
+        now = asyncio.get_running_loop().time()
+        last = self._warnings.get(replica)
+        if last is not None and last.cause == replica.error and now < last.at + last.pause:
+            return
+        pause = _FIRST_PAUSE if last is None else min(2 * last.pause, _MAX_PAUSE)
+        self._warnings[replica] = _Warning(replica.error, now, pause)
+        _log.warning("engine is unreachable", engine=replica.url, error=replica.error)
 
     async def _probe_capabilities(
         self, replica: Replica, models: Mapping[str, EngineModel]
@@ -93,5 +124,8 @@ class HealthMonitor:
             and (probe_again or name not in replica.capabilities)
         ]
         return await probe_capabilities(
-            self._client, replica.url, names, read_timeout=self._settings.capability_probe_timeout
+            self._client,
+            replica.target,
+            names,
+            read_timeout=self._settings.capability_probe_timeout,
         )

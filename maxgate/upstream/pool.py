@@ -1,16 +1,31 @@
 """The pool of replicas: choose one, send it the call, fail over to another."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import structlog
+
+from maxgate.errors import GatewayError
 from maxgate.generation.context import RequestContext
 from maxgate.upstream.client import EngineClient
-from maxgate.upstream.errors import EngineUnreachable, map_error_response, no_engine_ready
+from maxgate.upstream.errors import (
+    EngineUnreachable,
+    engine_timeout,
+    map_error_response,
+    no_engine_ready,
+)
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.settings import UpstreamSettings
+
+_MAX_ERROR_BYTES: Final = 64 * 1024
+_ERROR_TIMEOUT: Final = 5.0
+_MAX_LOGGED_BYTES: Final = 2000
+
+_log = structlog.get_logger()
 
 
 class EngineCall(NamedTuple):
@@ -54,7 +69,19 @@ class ReplicaPool:
     ) -> None:
         self._replicas = replicas
         self._client = client
-        self._settings = settings
+        self.settings = settings
+
+    async def fetch(self, call: EngineCall) -> bytes:
+        """Return the body of a response that is not streamed.
+
+        Raises the errors of `send`, and UpstreamError above `max_response_bytes`.
+        """
+        try:
+            async with asyncio.timeout(self.settings.response_timeout):
+                async with await self.send(call) as response:
+                    return await response.read(self.settings.max_response_bytes)
+        except TimeoutError as error:
+            raise engine_timeout() from error
 
     async def send(self, call: EngineCall) -> EngineResponse:
         """Return the response, with status 200, of the first replica that responds; close it.
@@ -80,14 +107,14 @@ class ReplicaPool:
         raise failure or no_engine_ready()
 
     async def _send_to(self, replica: Replica, call: EngineCall) -> EngineResponse:
-        settings, record = self._settings, call.context.record
+        settings, record = self.settings, call.context.record
         record.engine = replica.url
         record.engine_calls += 1
         if call.stream:
             head_timeout, read_timeout = settings.first_token_timeout, settings.idle_timeout
         else:
             head_timeout = read_timeout = settings.response_timeout
-        route = resolve_route(replica.url, call.path)
+        route = resolve_route(replica.target, call.path)
         request = EngineRequest(
             route, call.body, settings.connect_timeout, head_timeout, read_timeout
         )
@@ -100,8 +127,24 @@ class ReplicaPool:
         response.on_close = partial(_end_call, replica)
         if response.status != 200:
             async with response:
-                raise map_error_response(response.status, await response.read())
+                content = await _read_error(response)
+                _log.warning(
+                    "the engine refused a request",
+                    request_id=record.request_id,
+                    engine=replica.url,
+                    status=response.status,
+                    response=content[:_MAX_LOGGED_BYTES].decode(errors="replace"),
+                )
+                raise map_error_response(response.status, content, response.headers)
         return response
+
+
+async def _read_error(response: EngineResponse) -> bytes:
+    try:
+        async with asyncio.timeout(_ERROR_TIMEOUT):
+            return await response.read(_MAX_ERROR_BYTES)
+    except (GatewayError, TimeoutError):
+        return b""  # the status alone decides
 
 
 def _end_call(replica: Replica) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from maxgate.generation.catalog import Capabilities
+from maxgate.upstream.engine_url import hide_credentials
 
 ReplicaState = Literal["unknown", "healthy", "unreachable"]
 
@@ -14,23 +15,29 @@ MAX_FAILED_PROBES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class EngineModel:
-    """A model as an engine lists it; `context_length` is None if the engine does not report it."""
+    """A model as an engine lists it; `context_length` is None if the engine does not report it.
+
+    `software` is the name of the engine's software.
+    """
 
     name: str
     created: int
     context_length: int | None
+    software: str = "MAX"
 
 
 class Replica:
     """One engine. Its state changes only through its methods; `in_flight` belongs to the pool.
 
+    `target` is the URL for requests, `url` the same without credentials, for everything else.
     `models` keeps the last list while the engine is unreachable: it is expected to return with the
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
     closed yet.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.target = url.rstrip("/")
+        self.url = hide_credentials(self.target)
         self.state: ReplicaState = "unknown"
         self.models: Mapping[str, EngineModel] = {}
         self.capabilities: dict[str, Capabilities] = {}

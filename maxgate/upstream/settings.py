@@ -1,9 +1,12 @@
-from typing import Any
+import ssl
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from maxgate.settings_section import Section
+from maxgate.upstream.engine_url import hide_credentials
 
 
 class ReplicaSettings(BaseModel):
@@ -11,8 +14,15 @@ class ReplicaSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str
-    """Base URL of the engine."""
+    url: str = Field(repr=False)
+    """Base URL of the engine, with or without `/v1`; may have `user:password@` for Basic access."""
+    ca_file: Path | None = None
+    """File with the CA certificates to trust for this engine, in PEM; by default the system's."""
+
+    @property
+    def public_url(self) -> str:
+        """The URL without its credentials."""
+        return hide_credentials(self.url)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,8 +40,24 @@ class ReplicaSettings(BaseModel):
         except ValueError:  # an invalid port
             is_http = False
         if not is_http or not parts.hostname or any(character.isspace() for character in url):
-            raise ValueError(f"{url!r} is not a URL; write http://host:port")
-        return url
+            shown = hide_credentials(url)
+            raise ValueError(f"{shown!r} is not a URL; write http://host:port")
+        if parts.netloc.count("@") > 1:
+            raise ValueError("credentials with a literal @; write %40 for it")
+        # Clients of OpenAI's API are configured with /v1; the gateway adds it itself.
+        return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_ca_file(self) -> Self:
+        if self.ca_file is not None:
+            if not self.url.startswith("https:"):
+                raise ValueError("ca_file needs a URL that starts with https://")
+            try:
+                ssl.create_default_context(cafile=self.ca_file)
+            except OSError as error:  # ssl.SSLError is one
+                reason = error.strerror or "no certificates in PEM format"
+                raise ValueError(f"ca_file {str(self.ca_file)!r}: {reason}") from error
+        return self
 
 
 class UpstreamSettings(Section):
@@ -42,9 +68,11 @@ class UpstreamSettings(Section):
     first_token_timeout: float = Field(default=300, gt=0)
     """Timeout for the first token of a stream, including the time the request is queued in MAX."""
     idle_timeout: float = Field(default=60, gt=0)
-    """Timeout between two tokens of a stream."""
+    """Timeout between two tokens of a stream; comments and empty chunks do not count as tokens."""
     response_timeout: float = Field(default=600, gt=0)
-    """Timeout for a response that is not streamed; the OpenAI SDK has the same default."""
+    """Timeout for a whole response that is not streamed; the OpenAI SDK has the same default."""
+    max_response_bytes: int = Field(default=64 * 1024 * 1024, ge=1000)
+    """Maximum size of a response that is not streamed; larger ones fail with 502."""
     cancel_grace: float = Field(default=1, ge=0)
     """After a client disconnects, keep the connection to MAX open at least this long, so that MAX
     notices the cancellation."""

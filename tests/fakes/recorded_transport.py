@@ -25,6 +25,9 @@ class RecordedTransport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed.is_set()
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Ignore the protocol: this transport never reads."""
 

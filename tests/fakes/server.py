@@ -47,14 +47,23 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    app: Any, *, request_read_timeout: float = 30, own_protocol: bool = True, **options: Any
+    app: Any,
+    *,
+    request_read_timeout: float = 30,
+    write_timeout: float = 60,
+    own_protocol: bool = True,
+    **options: Any,
 ) -> AsyncIterator[str]:
     """Serve the application and yield its address; `options` go to uvicorn."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # tests cause failures on purpose
     config = uvicorn.Config(
         app,
         http=(
-            partial(GatewayProtocol, request_read_timeout=request_read_timeout)
+            partial(
+                GatewayProtocol,
+                request_read_timeout=request_read_timeout,
+                write_timeout=write_timeout,
+            )
             if own_protocol
             else "httptools"
         ),

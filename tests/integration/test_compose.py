@@ -56,7 +56,7 @@ def test_networks() -> None:
     services = {"gateway": _GATEWAY} | {device: _engine(device) for device in _DEVICES}
 
     assert {name: service.get("ports") for name, service in services.items()} == {
-        "gateway": ["${GATEWAY_PORT:-8000}:8000"],
+        "gateway": ["${GATEWAY_HOST:-127.0.0.1}:${GATEWAY_PORT:-8000}:8000"],
         "gpu": None,
         "cpu": None,
     }

@@ -114,7 +114,10 @@ async def test_no_engine(start_gateway: StartGateway) -> None:
         }
         assert statuses == {"/health": 503, "/health/live": 200, "/health/ready": 503}
         health = (await gateway.client.get("/health")).json()
-        assert (health["status"], health["engines"][0]["error"]) == ("unhealthy", "no connection")
+        assert (health["status"], health["engines"][0]["error"]) == (
+            "unhealthy",
+            "connection refused",
+        )
 
 
 async def test_new_model(start_gateway: StartGateway) -> None:

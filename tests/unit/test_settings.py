@@ -65,6 +65,20 @@ def test_lists_in_files(folder: Path) -> None:
     assert load()[0] == Settings(engines=["http://a:1", "http://b:2"])
 
 
+def test_lists_in_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list in a section may be comma-separated or JSON in a variable."""
+    monkeypatch.setenv("MAXGATE_SERVER__CORS_ORIGINS", "http://a, http://b")
+    monkeypatch.setenv("MAXGATE_SERVER__ALLOWED_HOSTS", '["a.example"]')
+    server = load()[0].server
+    assert (server.cors_origins, server.allowed_hosts) == (["http://a", "http://b"], ["a.example"])
+
+
+@pytest.mark.parametrize("url", ["http://a:1/v1", "http://a:1/v1/", "http://a:1/"])
+def test_engine_url_with_version(url: str) -> None:
+    """`/v1`, which other clients need in the URL, is removed."""
+    assert Settings(engines=[url]).engines[0].url == "http://a:1"
+
+
 def test_empty_section(folder: Path) -> None:
     """A section without settings keeps its defaults."""
     (folder / "maxgate.yaml").write_text("server:\n  # port: 1\ncards: []\n")

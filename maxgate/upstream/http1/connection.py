@@ -15,13 +15,25 @@ from typing_extensions import override
 from maxgate.errors import GatewayError
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import WriteBuffer
-from maxgate.upstream.errors import EngineUnreachable, engine_timeout, response_cut_off
+from maxgate.upstream.errors import (
+    EngineUnreachable,
+    engine_timeout,
+    response_cut_off,
+    response_too_large,
+)
 
 MAX_BUFFERED_BYTES: Final = 256 * 1024
+MAX_HEADER_BYTES: Final = 64 * 1024
+"""Status lines, headers, trailers and chunk extensions of a response."""
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+"""Largest body that is read unless the caller names another limit."""
 
 
 class ResponseBody(Protocol):
-    """Where an EngineResponse reads from; an async generator is one."""
+    """Where an EngineResponse reads from."""
+
+    read_timeout: float
+    """Seconds that the engine may be silent."""
 
     def __anext__(self) -> Awaitable[bytes]:
         """Return the next piece; raises StopAsyncIteration at the end."""
@@ -55,9 +67,20 @@ class EngineResponse:
             raise StopAsyncIteration
         return self._body.__anext__()
 
-    async def read(self) -> bytes:
-        """Read the whole body."""
-        return b"".join([data async for data in self])
+    def set_read_timeout(self, seconds: float) -> None:
+        """Set how long the engine may be silent from the next piece on."""
+        if self._body is not None:
+            self._body.read_timeout = seconds
+
+    async def read(self, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+        """Read the whole body; raises UpstreamError above `max_bytes`."""
+        pieces, size = [], 0
+        async for data in self:
+            size += len(data)
+            if size > max_bytes:
+                raise response_too_large(max_bytes)
+            pieces.append(data)
+        return b"".join(pieces)
 
     async def aclose(self) -> None:
         """Release the connection; nothing is read after that."""
@@ -102,8 +125,10 @@ class Connection(asyncio.Protocol):
         self._head_waiter: asyncio.Future[EngineResponse] | None = None
         self._body_waiter: asyncio.Future[bytes] | None = None
         self._read_timer = IdleTimer(loop, self._time_out)
-        self._read_timeout = 0.0
-        self._failure: Literal["disconnect", "timeout"] | None = None
+        self.read_timeout = 0.0
+        self._failure: Literal["disconnect", "timeout", "headers"] | None = None
+        self._cause: str | None = None
+        self._header_bytes = 0
         self._paused = False
         self._requests_sent = 0
         self.idle_since = 0.0
@@ -119,6 +144,7 @@ class Connection(asyncio.Protocol):
         self._head_complete = False
         self._body.clear()
         self._buffered = 0
+        self._header_bytes = 0
         self._complete = False
         self._keep_alive = False
         self.has_received = False
@@ -150,8 +176,9 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._failure = "disconnect"
+            self._failure, self._cause = "disconnect", "response is not HTTP"
             self.abort()
+        self._check_header_size(len(data))
         self._deliver()
         if self._body:
             self._buffered += len(data)
@@ -162,6 +189,15 @@ class Connection(asyncio.Protocol):
             ):
                 self._paused = True
                 self._transport.pause_reading()
+
+    def _check_header_size(self, received: int) -> None:
+        if self._body or self._complete:
+            self._header_bytes = 0
+            return
+        self._header_bytes += received
+        if self._header_bytes > MAX_HEADER_BYTES and self._failure is None:
+            self._failure = "headers"
+            self.abort()
 
     # httptools callbacks
 
@@ -200,7 +236,7 @@ class Connection(asyncio.Protocol):
         Raises EngineUnreachable if the connection ends first, and UpstreamTimeout.
         """
         self._reset()
-        self._read_timeout = read_timeout
+        self.read_timeout = read_timeout
         self._requests_sent += 1
         assert self._transport is not None  # noqa: S101  # connected
         waiter = self._head_waiter = self._loop.create_future()
@@ -214,7 +250,7 @@ class Connection(asyncio.Protocol):
         if self._body or self._complete or self._failure is not None:
             self._deliver()
         else:
-            self._read_timer.reset(self._read_timeout)
+            self._read_timer.reset(self.read_timeout)
         return waiter
 
     async def aclose(self) -> None:
@@ -280,8 +316,10 @@ class Connection(asyncio.Protocol):
     def _head_error(self) -> GatewayError:
         if self._failure == "timeout":
             return engine_timeout()
+        if self._failure == "headers":
+            return response_too_large(MAX_HEADER_BYTES)
         stale = self._requests_sent > 1 and not self.has_received
-        return EngineUnreachable("stale" if stale else "disconnect")
+        return EngineUnreachable("stale" if stale else "disconnect", self._cause)
 
     def _resume_reading(self) -> None:
         self._buffered = 0

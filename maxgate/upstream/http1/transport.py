@@ -7,17 +7,20 @@ buffers.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
+import httpx
 from typing_extensions import override
 
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.client import HttpxEngineClient
+from maxgate.upstream.connect_errors import describe_connect_error
 from maxgate.upstream.errors import EngineUnreachable, engine_overloaded
 from maxgate.upstream.http1.connection import Connection, EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, Origin
-from maxgate.upstream.settings import UpstreamSettings
+from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
 
 
 class LingeringConnection(asyncio.Protocol):
@@ -62,19 +65,21 @@ class EngineTransport:
     cancelled request first lingers until MAX has read the request (see LingeringConnection).
     """
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: UpstreamSettings, engines: Sequence[ReplicaSettings] = ()) -> None:
+        """`engines` names the CA files of engines behind TLS."""
         self._settings = settings
+        self._ca_files = {_get_host(httpx.URL(engine.url)): engine.ca_file for engine in engines}
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
         self._lingering: set[LingeringConnection] = set()
         self._writes = WriteBuffer()
-        self._https: HttpxEngineClient | None = None
+        self._https: dict[Path | None, HttpxEngineClient] = {}
 
     async def send(self, request: EngineRequest) -> EngineResponse:
         """Send the request and wait for the response head; see EngineClient."""
         origin = request.route.origin
         if origin is None:
-            return await self._https_client().send(request)
+            return await self._get_https_client(request.route.url).send(request)
         connection = self._take_idle(origin)
         if connection is None:
             connection = await self._connect(origin, request.connect_timeout)
@@ -98,10 +103,13 @@ class EngineTransport:
             self._close(origin, connection)
             raise
 
-    def _https_client(self) -> HttpxEngineClient:
-        if self._https is None:  # created when needed: loading the CA certificates takes 25 ms
-            self._https = HttpxEngineClient(settings=self._settings)
-        return self._https
+    def _get_https_client(self, url: httpx.URL) -> HttpxEngineClient:
+        ca_file = self._ca_files.get(_get_host(url))
+        client = self._https.get(ca_file)
+        if client is None:  # created when needed: loading the CA certificates takes 25 ms
+            client = HttpxEngineClient(settings=self._settings, ca_file=ca_file)
+            self._https[ca_file] = client
+        return client
 
     def _take_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
@@ -130,7 +138,7 @@ class EngineTransport:
             raise EngineUnreachable("connect_timeout") from error
         except OSError as error:
             self._open[origin] -= 1
-            raise EngineUnreachable("refused") from error
+            raise EngineUnreachable("refused", describe_connect_error(error)) from error
         except BaseException:
             self._open[origin] -= 1
             raise
@@ -170,5 +178,9 @@ class EngineTransport:
             lingering.close()
         for origin in self._idle:
             self._close_idle(origin)
-        if self._https is not None:
-            await self._https.aclose()
+        for client in self._https.values():
+            await client.aclose()
+
+
+def _get_host(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

@@ -15,6 +15,7 @@ import orjson
 from maxgate.errors import UpstreamError
 from maxgate.generation.chunk import Alternative, Chunk, FinishReason, TokenLogprob, Usage
 from maxgate.generation.request import GenerationRequest, Message, Sampling
+from maxgate.upstream.errors import map_error_event, response_cut_off
 
 _KEY: Final = b'"text":'
 
@@ -58,7 +59,15 @@ _DONE: Final = b"[DONE]"
 _CHAT: Final = "/v1/chat/completions"
 # MAX requires messages next to `prompt_tokens`, and ignores them.
 _IGNORED_MESSAGES: Final = [{"role": "user", "content": ""}]
-_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {"stop": "stop", "length": "length"}
+_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    # Text Generation Inference; and engines that find tool calls themselves.
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "stop",
+}
 
 
 def select_path(request: GenerationRequest) -> str:
@@ -150,15 +159,20 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_response(data: bytes, request: GenerationRequest) -> Chunk:
-    """Return a response that was not streamed as one chunk; raises UpstreamError if invalid."""
+    """Return a response that was not streamed as one chunk.
+
+    Raises UpstreamError if it is invalid or the engine did not finish it.
+    """
     try:
         response = orjson.loads(data)
+        if error := response.get("error"):
+            raise map_error_event(error)
         choice = response["choices"][0]
         message = choice.get("message")
         text = choice["text"] if message is None else message["content"]
         return Chunk(
-            text or "",
-            _parse_finish_reason(choice),
+            _check_text(text),
+            _parse_finish_reason(choice.get("finish_reason")),
             _parse_usage(response["usage"]),
             logprobs=_parse_logprobs(choice, request.sampling.logprobs),
         )
@@ -170,7 +184,8 @@ class ChunkReader:
     """Parses the chunks of one stream and counts tokens for engines that do not.
 
     The first chunk carries the usage so far; every chunk does if a layer above may close the stream
-    early. `finished` is set by a finish reason, `usage_reported` by the engine's own usage.
+    early. `finished` is set by a finish reason, `usage_reported` by the engine's own usage, `done`
+    by `[DONE]`; events after it are ignored. `progress` grows with each token.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
@@ -184,19 +199,29 @@ class ChunkReader:
         self._frame: ChunkFrame | None = None
         self.finished = False
         self.usage_reported = False
+        self.done = False
+        self.progress = 0
 
     @property
     def usage_so_far(self) -> Usage:
         """Tokens so far; a chunk without token ids counts as one."""
         return Usage(self._prompt_tokens, self._completion_tokens)
 
+    def check_finished(self) -> None:
+        """Raise UpstreamError unless the engine has given a finish reason."""
+        if not self.finished:
+            raise response_cut_off()
+
     def parse_events(self, events: list[bytes]) -> Iterator[Chunk]:
         """Yield the chunks of events that arrived together, without `[DONE]`.
 
         Raises UpstreamError if an event is an error or invalid.
         """
-        while events and events[-1] == _DONE:
-            events.pop()
+        if self.done:
+            return
+        if _DONE in events:
+            self.done = True
+            del events[events.index(_DONE) :]
         remaining = len(events)
         for event in events:
             remaining -= 1
@@ -210,16 +235,17 @@ class ChunkReader:
         text = None if self._frame is None else self._frame.extract_text(data)
         if text is not None:
             self._completion_tokens += 1
+            self.progress += 1
             return Chunk(
                 text, None, self.usage_so_far if self._needs_running_usage else None, has_more
             )
         try:
             fields = orjson.loads(data)
+            if error := fields.get("error"):
+                raise map_error_event(error)
             choices = fields.get("choices")
             if choices:
                 return self._parse_choice(choices[0], data, has_more)
-            if "error" in fields:
-                raise UpstreamError("The engine failed in the middle of its response.")
             if (reported := fields.get("usage")) is None:
                 return Chunk(has_more=has_more)
             self.usage_reported = True
@@ -234,28 +260,40 @@ class ChunkReader:
         ids = choice.get("token_ids")
         self._completion_tokens += 1 if ids is None else len(ids)
         delta = choice.get("delta")
-        text = choice["text"] if delta is None else delta.get("content")
+        text = _check_text(choice["text"] if delta is None else delta.get("content"))
         reason = choice.get("finish_reason")
+        if text or ids or reason is not None:
+            self.progress += 1
         if self.finished:
             # After a stop string MAX continues for a few tokens; only their usage matters.
             return Chunk(has_more=has_more)
         usage = self.usage_so_far if first or self._needs_running_usage else None
         self._frame = None
         if reason is not None:
+            reason = _parse_finish_reason(reason)
             self.finished = True
-            reason = _FINISH_REASONS.get(reason, "stop")
         if self._keeps_ids or self._alternatives is not None:
             kept = tuple(ids or ()) if self._keeps_ids else ()
             logprobs = _parse_logprobs(choice, self._alternatives)
-            return Chunk(text or "", reason, usage, has_more, (), logprobs, 0, kept)
+            return Chunk(text, reason, usage, has_more, (), logprobs, 0, kept)
         if text and ids is None and delta is None and reason is None:
             self._frame = ChunkFrame.from_chunk(text, data)
-        return Chunk(text or "", reason, usage, has_more)
+        return Chunk(text, reason, usage, has_more)
 
 
-def _parse_finish_reason(choice: dict[str, Any]) -> FinishReason | None:
-    reason = choice.get("finish_reason")
-    return None if reason is None else _FINISH_REASONS.get(reason, "stop")
+def _check_text(text: Any) -> str:
+    if text is not None and not isinstance(text, str):
+        raise TypeError(text)
+    return text or ""
+
+
+def _parse_finish_reason(reason: Any) -> FinishReason | None:
+    """Translate a reason; raises UpstreamError for those of failures, such as `abort`."""
+    if reason is None:
+        return None
+    if reason not in _FINISH_REASONS:
+        raise UpstreamError("The engine did not finish its response.")
+    return _FINISH_REASONS[reason]
 
 
 def _parse_logprobs(choice: dict[str, Any], alternatives: int | None) -> tuple[TokenLogprob, ...]:

@@ -1,6 +1,8 @@
 """List the models of an engine with MAX's `GET /v1/models`."""
 
+import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 import orjson
 
@@ -9,6 +11,17 @@ from maxgate.upstream.client import EngineClient
 from maxgate.upstream.errors import EngineUnreachable
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 from maxgate.upstream.replica import EngineModel
+
+_NOT_COMPATIBLE: Final = ": not an OpenAI-compatible server"
+_NOT_ALLOWED: Final = ": credentials are missing or wrong"
+_HINTS: Final = {404: _NOT_COMPATIBLE, 405: _NOT_COMPATIBLE, 401: _NOT_ALLOWED, 403: _NOT_ALLOWED}
+# `owned_by` of engines other than MAX.
+_SOFTWARE: Final = {
+    "vllm": "vLLM",
+    "sglang": "SGLang",
+    "llamacpp": "llama.cpp",
+    "library": "Ollama",
+}
 
 
 class ModelListError(EngineError):
@@ -25,28 +38,35 @@ class ModelListError(EngineError):
 async def list_models(
     client: EngineClient, url: str, *, read_timeout: float
 ) -> Mapping[str, EngineModel]:
-    """Return the models of the engine at `url` by name. `read_timeout` is in seconds.
+    """Return the models of the engine at `url` by name.
+
+    `read_timeout`, in seconds, bounds the whole request.
 
     Raises ModelListError.
     """
     route = resolve_route(url, "/v1/models", "GET")
     try:
         request = EngineRequest(route, b"", read_timeout, read_timeout, read_timeout)
-        async with await client.send(request) as response:
+        async with asyncio.timeout(read_timeout), await client.send(request) as response:
             status, content = response.status, await response.read()
     except EngineUnreachable as error:
-        reason = "no connection" if error.is_connect_failure else "connection closed"
-        raise ModelListError(reason, refused=error.failure == "refused") from error
-    except UpstreamTimeout as error:
+        raise ModelListError(error.cause, refused=error.failure == "refused") from error
+    except (UpstreamTimeout, TimeoutError) as error:
         raise ModelListError("no response in time") from error
     except GatewayError as error:
-        raise ModelListError("connection closed") from error
+        raise ModelListError(error.message) from error
     if status != 200:
-        raise ModelListError(f"responded with {status}")
+        hint = _HINTS.get(status, "")
+        raise ModelListError(f"responded with {status} to GET /v1/models{hint}")
     try:
         return {
-            entry["id"]: EngineModel(entry["id"], entry["created"], entry.get("max_model_len"))
-            for entry in orjson.loads(content)["data"]
+            entry["id"]: EngineModel(
+                str(entry["id"]),
+                entry.get("created") or 0,
+                entry.get("max_model_len"),
+                _SOFTWARE.get(entry.get("owned_by"), "MAX"),
+            )
+            for entry in orjson.loads(content)["data"] or ()  # Ollama without models has null
         }
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelListError("invalid model list") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelListError("invalid model list: not an OpenAI-compatible server") from error

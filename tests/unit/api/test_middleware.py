@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from maxgate.api.browsers import BrowserGuard
 from maxgate.api.disconnect import EXTENSION, ClientDisconnect
 from maxgate.api.middleware import (
     HeadMiddleware,
@@ -23,6 +24,8 @@ from maxgate.generation.context import RequestContext
 from tests.fakes.asgi import RecordingSink, SentMessages, http_scope
 from tests.fakes.clock import FakeClock
 
+GUARD = BrowserGuard(["*"], [])
+
 
 async def receive() -> dict[str, Any]:
     """Wait for a message that never comes."""
@@ -33,7 +36,7 @@ async def receive() -> dict[str, Any]:
 async def run(app: ASGIApp, scope: Scope) -> tuple[RecordingSink, SentMessages]:
     """Run one request of the application inside RequestContextMiddleware."""
     sink, sent = RecordingSink(), SentMessages()
-    await RequestContextMiddleware(app, [sink], FakeClock())(scope, receive, sent)
+    await RequestContextMiddleware(app, [sink], FakeClock(), GUARD)(scope, receive, sent)
     return sink, sent
 
 
@@ -119,7 +122,7 @@ async def test_cancelled() -> None:
         started.set()
         await receive()
 
-    middleware = RequestContextMiddleware(app, [sink], FakeClock())
+    middleware = RequestContextMiddleware(app, [sink], FakeClock(), GUARD)
     task = asyncio.create_task(middleware(http_scope(), receive, SentMessages()))
     await started.wait()
     task.cancel()

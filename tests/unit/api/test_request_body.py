@@ -83,6 +83,7 @@ async def test_content_type(content_type: bytes) -> None:
         ([b"{}"], [(b"content-type", b"application/jsonp")], UnsupportedMediaType),
         ([b"{}"], [(b"content-type", b"application/json;charset=utf-7")], UnsupportedMediaType),
         ([b"{"], [], InvalidRequest),
+        ([b""], [(b"upgrade", b"h2c")], InvalidRequest),
         ([b'{"name":1}'], [], InvalidRequest),
     ],
 )

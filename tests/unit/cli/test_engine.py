@@ -70,7 +70,7 @@ async def test_show_unreachable_engine() -> None:
                 unreachable,
                 state="unreachable",
                 models=[],
-                error="no connection",
+                error="connection refused",
                 capabilities={},
             ),
         ],
@@ -78,7 +78,7 @@ async def test_show_unreachable_engine() -> None:
     }
     assert result.returncode == 1
     assert result.stderr == (
-        f"maxgate: no engine at {unreachable} (no connection): start MAX there with "
+        f"maxgate: no engine at {unreachable} (connection refused): start MAX there with "
         "`maxgate engine start`, or set its URL with --engine-url\n"
     )
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.net.event_stream import EventStreamDecoder
+from maxgate.net.event_stream import EventStreamDecoder, EventTooLargeError
 
 STREAM = (
     b'data: {"a": 1}\n\n: keep-alive\n\nevent: x\r\ndata: two\r\ndata:lines\r\n\r\n'
@@ -24,6 +24,17 @@ def decode(pieces: list[bytes]) -> list[bytes]:
 def test_standard_forms() -> None:
     """All line endings, comments, other fields and multi-line data are understood."""
     assert decode([STREAM]) == EVENTS
+
+
+def test_byte_order_mark() -> None:
+    """A byte-order mark at the start of the stream is skipped."""
+    assert decode([b"\xef\xbb\xbf" + STREAM]) == EVENTS
+
+
+def test_endless_event() -> None:
+    """An event larger than the limit is an error."""
+    with pytest.raises(EventTooLargeError):
+        decode([b"data: ", *[bytes(1_000_000)] * 5])
 
 
 def test_single_bytes() -> None:

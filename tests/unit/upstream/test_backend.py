@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import respx
+from structlog.testing import capture_logs
 
 from maxgate.errors import (
     GatewayError,
@@ -183,11 +184,14 @@ async def test_response_cut_off() -> None:
     ],
 )
 async def test_error_response(status: int, content: bytes, error: type[GatewayError]) -> None:
-    """Error responses are translated, without MAX's text, and not retried."""
+    """Error responses are translated, without MAX's text, which is logged, and not retried."""
     router = respx.Router()
     route = router.post(ROUTE).respond(status, content=content)
-    with pytest.raises(error) as caught:
+    with pytest.raises(error) as caught, capture_logs() as logs:
         await run(create_mock_backend(router), request())
+    assert [(log["event"], log["status"], log["response"]) for log in logs] == [
+        ("the engine refused a request", status, content.decode())
+    ]
     assert route.call_count == 1
     assert "Value error" not in caught.value.message
     assert "/root" not in caught.value.message

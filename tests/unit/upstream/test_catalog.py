@@ -171,3 +171,9 @@ def test_no_model_for_task() -> None:
         catalog([card("small")], small).find(None, "embeddings")
     with pytest.raises(UpstreamUnavailable):
         catalog([card("small")], small, engine(healthy=False)).find(None, "embeddings")
+
+
+def test_other_engine() -> None:
+    """An engine other than MAX formats the prompts itself, even with a card."""
+    live = catalog([card("small")], engine(EngineModel("small", 1, None, "vLLM")))
+    assert live.find("small").prompt == "engine"

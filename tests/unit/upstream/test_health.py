@@ -3,6 +3,7 @@
 import httpx
 import pytest
 import respx
+from structlog.testing import capture_logs
 
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.health import HealthMonitor
@@ -56,19 +57,71 @@ async def test_healthy() -> None:
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
-        (httpx.ConnectError("refused"), "no connection"),
-        (httpx.ConnectTimeout("slow"), "no connection"),
+        (httpx.ConnectError("x"), "no connection"),
+        (httpx.ConnectTimeout("slow"), "no connection in time"),
         (httpx.ReadTimeout("slow"), "no response in time"),
         (httpx.RemoteProtocolError("bye"), "connection closed"),
-        (httpx.Response(500), "responded with 500"),
-        (httpx.Response(200, text="<html>"), "invalid model list"),
-        (httpx.Response(200, json={"data": [{}]}), "invalid model list"),
+        (httpx.Response(500), "responded with 500 to GET /v1/models"),
+        (
+            httpx.Response(401),
+            "responded with 401 to GET /v1/models: credentials are missing or wrong",
+        ),
+        (
+            httpx.Response(404),
+            "responded with 404 to GET /v1/models: not an OpenAI-compatible server",
+        ),
+        (httpx.Response(200, text="<html>"), "invalid model list: not an OpenAI-compatible server"),
+        (
+            httpx.Response(200, json={"data": [{}]}),
+            "invalid model list: not an OpenAI-compatible server",
+        ),
     ],
 )
 async def test_unreachable(response: httpx.Response | Exception, reason: str) -> None:
     """Any other response makes a new replica unreachable, with the reason."""
     replica = (await probe(response)).replica
     assert (replica.state, replica.error) == ("unreachable", reason)
+
+
+@pytest.mark.parametrize(
+    ("entry", "model"),
+    [
+        ({"id": "a", "owned_by": "vllm", "max_model_len": 9}, EngineModel("a", 0, 9, "vLLM")),
+        ({"id": "a", "owned_by": "llamacpp", "created": 3}, EngineModel("a", 3, None, "llama.cpp")),
+        ({"id": "a", "owned_by": "library", "created": 3}, EngineModel("a", 3, None, "Ollama")),
+    ],
+)
+async def test_other_engines(entry: dict[str, object], model: EngineModel) -> None:
+    """The software of other engines is recognized, and a warning names it."""
+    with capture_logs() as logs:
+        fixture = await probe(httpx.Response(200, json={"data": [entry]}))
+    assert fixture.replica.models == {"a": model}
+    assert [(log["log_level"], log["event"]) for log in logs] == [
+        ("info", "engine is healthy"),
+        ("warning", f"the engine is {model.software}, not MAX: it formats the prompts itself"),
+    ]
+
+
+async def test_no_models() -> None:
+    """An engine without models is healthy; Ollama then lists null."""
+    assert (await probe(httpx.Response(200, json={"data": None}))).replica.state == "healthy"
+
+
+async def test_warnings() -> None:
+    """An unreachable engine is reported once per cause within a pause, and again after a return."""
+    down, broken, up = (
+        httpx.ConnectError("x"),
+        httpx.Response(500),
+        httpx.Response(200, json=MODELS),
+    )
+    with capture_logs() as logs:
+        await probe(down, down, broken, broken, up, up, broken, broken, broken, broken)
+    assert [(log["event"], log.get("error")) for log in logs] == [
+        ("engine is unreachable", "no connection"),
+        ("engine is unreachable", "responded with 500 to GET /v1/models"),
+        ("engine is healthy", None),
+        ("engine is unreachable", "responded with 500 to GET /v1/models"),
+    ]
 
 
 async def test_slow_engine() -> None:

@@ -15,6 +15,13 @@ def test_head() -> None:
     )
 
 
+def test_credentials() -> None:
+    """Credentials are sent as Basic, percent-decoded, and are no part of the URL."""
+    route = resolve_route("http://us%40er:p%3Ass@engine:8080", "/v1/x")
+    basic = b"authorization: Basic dXNAZXI6cDpzcw==\r\n"  # us@er:p:ss
+    assert (str(route.url), basic in route.head) == ("http://engine:8080/v1/x", True)
+
+
 @pytest.mark.parametrize(
     ("url", "origin"),
     [

@@ -1,0 +1,49 @@
+"""Translate exceptions of sockets, TLS and httpx."""
+
+import socket
+import ssl
+
+import httpx
+
+from maxgate.errors import GatewayError
+from maxgate.upstream.errors import (
+    EngineUnreachable,
+    engine_overloaded,
+    engine_timeout,
+    response_cut_off,
+)
+
+
+def describe_connect_error(error: BaseException) -> str | None:
+    """Return why no connection could be opened, in a few words, or None if that is unknown."""
+    found: BaseException | None = error
+    while found is not None:
+        match found:
+            case ssl.SSLCertVerificationError():
+                return f"TLS certificate not trusted: {found.verify_message}"
+            case ssl.SSLError():
+                reason = getattr(found, "reason", "unknown")
+                return f"TLS failed ({reason}); does the engine speak HTTPS?"
+            case socket.gaierror():
+                return f"unknown host ({found.strerror})"
+            case OSError() if "refused" in str(found) or "Errno 111" in str(found):
+                return "connection refused"
+            case OSError(strerror=str(text)) if text:
+                return text
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def map_httpx_error(error: httpx.HTTPError, *, responding: bool) -> GatewayError:
+    """Translate an exception of httpx; `responding` means that the response has begun."""
+    match error:
+        case httpx.ConnectError():
+            return EngineUnreachable("refused", describe_connect_error(error))
+        case httpx.ConnectTimeout():
+            return EngineUnreachable("connect_timeout")
+        case httpx.PoolTimeout():
+            return engine_overloaded("Too many requests to the engine are in progress.")
+        case httpx.TimeoutException():
+            return engine_timeout()
+        case _:
+            return response_cut_off() if responding else EngineUnreachable("disconnect")

@@ -1,0 +1,39 @@
+"""The terminal shows which engines the gateway waits for, and then how to use it."""
+
+import asyncio
+
+import pytest
+
+from maxgate.cli.ready_banner import ReadyBanner
+from tests.fakes.waiting import until
+
+
+async def test_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    """The engines that are missing are named with their causes, before the curl command."""
+    responses = [
+        b'503 x\r\n\r\n{"engines":[{"url":"http://a","state":"unreachable","error":"refused"}]}',
+        b'200 x\r\n\r\n{"engines":[{"url":"http://a","state":"healthy","error":null}]}',
+    ]
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + responses.pop(0))
+        writer.close()
+
+    shown: list[str] = []
+
+    async def is_ready() -> bool:
+        shown.append(capsys.readouterr().err)
+        return "is ready" in shown[-1]
+
+    listener = await asyncio.start_server(respond, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with listener:
+        with ReadyBanner(url, [], ["chat"]):
+            await until(is_ready)
+    lines = "".join(shown).splitlines()
+    assert lines[:3] == [
+        f"maxgate is listening on {url}, waiting for http://a (refused)",
+        "",
+        f"maxgate is ready on {url} (Ctrl-C stops it). Try:",
+    ]
