@@ -20,6 +20,7 @@ from maxgate.api.middleware import (
     HeadMiddleware,
     HotDispatchMiddleware,
     RequestContextMiddleware,
+    UnversionedPathMiddleware,
 )
 from maxgate.clock import Clock
 from maxgate.generation.request_record import RequestSink
@@ -75,6 +76,7 @@ class Gateway(FastAPI):
         if not self.user_middleware and self.exception_handlers == self._own_error_handlers:
             stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
         stack = HeadMiddleware(stack, self.router)
+        stack = UnversionedPathMiddleware(stack, self.router)
         return RequestContextMiddleware(stack, self._sinks, self._clock)
 
     def _add_docs(self) -> None:
