@@ -8,6 +8,7 @@ from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from pydantic import BaseModel
 
+from maxgate.api.chat.messages import IGNORED_KEYS
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.completions.schemas import CompletionRequest
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody
@@ -45,6 +46,13 @@ def test_refused_fields(route: str) -> None:
     assert {
         name for name, state in read_states(route).items() if state == "refused"
     } == list_null_fields(own_type)
+
+
+def test_ignored_keys() -> None:
+    """The page lists the keys that are ignored in histories."""
+    section = PAGE.read_text().split("### Histories written by other tools\n")[1]
+    keys = re.findall(r"`(\w+)`", section.split("\n\n")[1])
+    assert sorted(keys) == sorted(IGNORED_KEYS)
 
 
 def list_null_fields(model: type[BaseModel]) -> set[str]:

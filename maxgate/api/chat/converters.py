@@ -1,12 +1,12 @@
 """Convert OpenAI's chat request to a GenerationRequest."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from maxgate.api.chat.messages import ChatMessage, MessageToolCall
 from maxgate.api.chat.schemas import (
     ChatCompletionRequest,
-    ChatMessage,
-    MessageToolCall,
     NamedToolChoice,
     ResponseFormat,
     ToolDefinition,
@@ -34,6 +34,7 @@ _ROLES: dict[str, Role] = {
 }
 
 _PLAIN_FIELDS: Final = {"role", "content", "name"}
+_MAY_BE_EMPTY: Final = {"assistant", "tool"}
 _BELONGS_TO: Final = {"tool_calls": "assistant", "refusal": "assistant", "tool_call_id": "tool"}
 
 
@@ -51,23 +52,35 @@ def convert_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 def _convert_message(message: ChatMessage, index: int) -> Message:
     content = message.content
-    if content is None or not _PLAIN_FIELDS.issuperset(message.model_fields_set):
+    if not (content or content == "") or not _PLAIN_FIELDS.issuperset(message.model_fields_set):
         return _convert_special_message(message, index)
-    if isinstance(content, str) and message.name is None:
+    if isinstance(content, str) and not message.name:
         return Message(_ROLES[message.role], (content,))
     return Message(_ROLES[message.role], _convert_parts(message, index))
 
 
 def _convert_special_message(message: ChatMessage, index: int) -> Message:
     for field, role in _BELONGS_TO.items():
-        if message.role != role and getattr(message, field) is not None:
+        if message.role != role and getattr(message, field):
             raise _misplaced_field(index, field, role)
     refusal = message.refusal
-    if message.content is None and not (message.tool_calls or refusal):
-        raise _missing_field(index, "content")
-    parts = _convert_parts(message, index) or ((refusal,) if refusal else ())
+    if not (message.content or message.content == "" or message.tool_calls or refusal):
+        _check_may_be_empty(message, index)
     calls = tuple([_convert_call(call) for call in message.tool_calls or ()])
+    parts = _convert_parts(message, index) or (() if calls else (refusal or "",))
     return Message(_ROLES[message.role], parts, calls)
+
+
+def _check_may_be_empty(message: ChatMessage, index: int) -> None:
+    # Tools that return nothing, and models that stop after their reasoning, leave such messages.
+    given = "content" in message.model_fields_set
+    if not given or (message.content is None and message.role != "assistant"):
+        raise _missing_field(index, "content")
+    if message.role not in _MAY_BE_EMPTY:
+        param = f"messages[{index}].content"
+        raise InvalidRequest(
+            f"Invalid value for '{param}': it must not be empty.", param=param, code="empty_array"
+        )
 
 
 def _convert_call(call: MessageToolCall) -> ToolCall:
@@ -87,18 +100,20 @@ def _convert_parts(message: ChatMessage, index: int) -> tuple[str, ...]:
         if refusals and message.role != "assistant":
             raise _misplaced_field(index, "content", "assistant")
     # OpenAI uses names to tell participants apart; prompt formats have no field for them.
-    if message.name is not None and message.role == "user":
+    if message.name and message.role == "user":
         return (f"{message.name}: ", *parts)
     return parts
 
 
 def _check_tool_results(messages: Sequence[ChatMessage]) -> None:
+    # Some tools repeat an id, so a result may belong to any of the calls with its id.
     open_calls: set[str] = set()
+    results_left: Counter[str] = Counter()
     for index, message in enumerate(messages):
         if message.role == "tool":
             if message.tool_call_id is None:
                 raise _missing_field(index, "tool_call_id")
-            if message.tool_call_id not in open_calls:
+            if not results_left[message.tool_call_id]:
                 raise InvalidRequest(
                     f"Invalid value for 'messages[{index}].tool_call_id': no call in 'tool_calls' "
                     "of the preceding assistant message has this id.",
@@ -106,10 +121,12 @@ def _check_tool_results(messages: Sequence[ChatMessage]) -> None:
                     code="invalid_value",
                 )
             open_calls.discard(message.tool_call_id)
+            results_left[message.tool_call_id] -= 1
             continue
         if open_calls:
             raise _missing_results(index, open_calls)
-        open_calls = {call.id for call in message.tool_calls or ()}
+        results_left = Counter([call.id for call in message.tool_calls or ()])
+        open_calls = set(results_left)
     if open_calls:
         raise _missing_results(len(messages), open_calls)
 
