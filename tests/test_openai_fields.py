@@ -25,18 +25,23 @@ TYPES = {
 STATES = {"honoured", "emulated", "accepted", "neutral", "refused"}
 
 
-def read_states(route: str) -> dict[str, str]:
-    """Read the state of each field of the route from the page."""
+def read_states(route: str, *, extensions: bool = False) -> dict[str, str]:
+    """Read the state of each of OpenAI's fields, or of each extension, from the page."""
     section = PAGE.read_text().split(f"## POST /v1/{route}\n")[1].split("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
+    openai_table, _, rest = section.partition("### Extensions of ")
+    table = rest.partition("\n### ")[0] if extensions else openai_table
+    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE))
 
 
 @pytest.mark.parametrize("route", TYPES)
 def test_fields(route: str) -> None:
-    """Every field of OpenAI's type has a row on the page and a field in the schema."""
+    """Every field of OpenAI's type, and every extension, is on the page and in the schema."""
     openai_type, own_type = TYPES[route]
-    assert set(read_states(route)) == set(openai_type.__annotations__) == set(own_type.model_fields)
-    assert set(read_states(route).values()) <= STATES
+    states, extensions = read_states(route), read_states(route, extensions=True)
+    assert set(states) == set(openai_type.__annotations__)
+    assert set(extensions) == set(own_type.model_fields) - set(states)
+    assert set(states) <= set(own_type.model_fields)
+    assert {*states.values(), *extensions.values()} <= STATES
 
 
 @pytest.mark.parametrize("route", TYPES)

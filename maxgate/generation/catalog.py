@@ -28,7 +28,7 @@ class ServedModel:
 
     `engine_name` is the engines' name for it. `context_length` limits prompt and response together,
     in tokens. `created` is in seconds since 1970. `structured_output` applies to engines without a
-    grammar, `dimensions` to models whose task is embeddings.
+    grammar, `dimensions` to models whose task is embeddings, `parse_special` to raw prompts.
     """
 
     name: str
@@ -42,6 +42,7 @@ class ServedModel:
     tool_style: ToolStyle = "json"
     task: Task = "chat"
     dimensions: int = 0
+    parse_special: bool = False
 
 
 class EngineHealth(Protocol):

@@ -112,7 +112,8 @@ class Sampling(NamedTuple):
 class GenerationRequest(NamedTuple):
     """A request for `n` choices.
 
-    The prompt is `messages`, or `raw_prompt` (text or token ids) if given. `prefix` is text that
+    The prompt is `messages`, or `raw_prompt` (text or token ids) if given; with `parse_special`,
+    names of special tokens in such a text become those tokens. `prefix` is text that
     the response is forced to start with; it needs a prompt format known to the gateway.
 
     The prompts layer fills in `prompt_token_ids` and `stop_token_ids`. Below that layer, a request
@@ -127,6 +128,7 @@ class GenerationRequest(NamedTuple):
     context: RequestContext
     n: int = 1
     raw_prompt: str | tuple[int, ...] | None = None
+    parse_special: bool = False
     prefix: str = ""
     tool_use: ToolUse | None = None
     output: JsonOutput | None = None

@@ -72,6 +72,10 @@ class ModelCard(_Section):
     behavior for JSON output on an engine without a grammar: `refuse` rejects the request, `retry`
     validates each response and retries.
 
+    `parse_special` is the default of that field of `/v1/completions`: whether names of special
+    tokens in a prompt become those tokens. Set it for base models and fill-in-the-middle; any part
+    of such a prompt can then contain special tokens.
+
     An embedding model has the `dimensions` of its vectors; its `context_length` includes the
     special tokens around a text.
     """
@@ -89,6 +93,7 @@ class ModelCard(_Section):
     sampling: SamplingDefaults = SamplingDefaults()
     structured_output: StructuredOutput = "refuse"
     tool_style: ToolStyle = "json"
+    parse_special: bool = False
     source: Source | None = None
     max: MaxFlags
 

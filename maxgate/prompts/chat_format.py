@@ -41,6 +41,7 @@ class ChatFormat:
         self.call_tag = call_tag
         self.vocabulary_size = tokenizer.vocabulary_size
         self.encode_text = tokenizer.encode
+        self.encode_special = tokenizer.encode_special
         self._headers = headers
         self._end_of_turn = end_of_turn
         self._opening = [begin] if begin.length else []

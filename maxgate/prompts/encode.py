@@ -30,21 +30,31 @@ async def encode_prompt(request: GenerationRequest, chat_format: ChatFormat) -> 
     if isinstance(raw, tuple):
         return _check_token_ids(raw, chat_format.vocabulary_size)
     if raw is not None:
-        if len(raw) <= MAX_CHARACTERS_ON_THE_LOOP:
-            encoded = chat_format.encode_text(raw)
-        else:
-            await _check_in_thread(request, [raw], chat_format)
-            encoded = await asyncio.to_thread(chat_format.encode_text, raw)
-        return TokenIds.join([chat_format.begin, encoded])
+        return await _encode_raw_prompt(raw, request, chat_format)
     if chat_format.characters_to_encode(messages) <= MAX_CHARACTERS_ON_THE_LOOP:
         encoded = chat_format.encode(messages)
     else:
         texts = [part for message in messages for part in message.parts]
-        await _check_in_thread(request, texts, chat_format)
+        await _check_in_thread(request, texts, chat_format.encode_text)
         encoded = await asyncio.to_thread(chat_format.encode, messages)
     if request.prefix:
         return TokenIds.join([encoded, chat_format.encode_text(request.prefix)])
     return encoded
+
+
+async def _encode_raw_prompt(
+    raw: str, request: GenerationRequest, chat_format: ChatFormat
+) -> TokenIds:
+    encode = chat_format.encode_special if request.parse_special else chat_format.encode_text
+    if len(raw) <= MAX_CHARACTERS_ON_THE_LOOP:
+        encoded = encode(raw)
+    else:
+        await _check_in_thread(request, [raw], encode)
+        encoded = await asyncio.to_thread(encode, raw)
+    begin = chat_format.begin
+    if request.parse_special and (encoded.json + b",").startswith(begin.json + b","):
+        return encoded  # the text has brought the token itself
+    return TokenIds.join([begin, encoded])
 
 
 def _check_token_ids(ids: tuple[int, ...], vocabulary_size: int) -> TokenIds:
@@ -72,10 +82,10 @@ def check_engine_can_format(request: GenerationRequest) -> None:
 
 
 async def _check_in_thread(
-    request: GenerationRequest, texts: Sequence[str], chat_format: ChatFormat
+    request: GenerationRequest, texts: Sequence[str], encode: Callable[[str], TokenIds]
 ) -> None:
     def count(text: str) -> int:
-        return chat_format.encode_text(text).length
+        return encode(text).length
 
     param = "messages" if request.raw_prompt is None else "prompt"
     limit = request.model.context_length

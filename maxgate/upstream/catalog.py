@@ -98,6 +98,7 @@ class LiveCatalog:
             tool_style=card.tool_style,
             task=card.task,
             dimensions=card.dimensions or 0,
+            parse_special=card.parse_special,
         )
 
     def _build_uncarded_model(self, model: EngineModel) -> ServedModel:
