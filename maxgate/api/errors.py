@@ -165,7 +165,7 @@ def _describe(details: ErrorDetails, param: str) -> tuple[str, str]:
         got = _KINDS.get(type(details["input"]), "something else")
         return "invalid_type", f"Invalid type for '{param}': expected {expected}, got {got}."
     if kind == "union_tag_invalid" and (medium := _MEDIA.get(context["tag"])) is not None:
-        return "unsupported_content_type", (
+        return "invalid_value", (
             f"Unsupported content part '{param}' of type '{context['tag']}': {medium} are not "
             "supported by this gateway. Send only parts of type 'text'."
         )

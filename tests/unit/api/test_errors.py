@@ -208,7 +208,7 @@ def test_media_part(role: str, part: dict[str, object], medium: str) -> None:
     content = [{"type": "text", "text": "Describe this."}, part]
     assert reject({"messages": [{"role": role, "content": content}]}) == (
         "messages[0].content[1]",
-        "unsupported_content_type",
+        "invalid_value",
         f"Unsupported content part 'messages[0].content[1]' of type '{part['type']}': {medium} are "
         "not supported by this gateway. Send only parts of type 'text'.",
     )
