@@ -36,6 +36,7 @@ _FLAGS: Final = {
     "grammar": "--enable-structured-output (GPU)",
     "logprobs": "--no-enable-overlap-scheduler",
     "penalties": "--enable-penalties",
+    "min_tokens": "--enable-min-tokens",
 }
 
 

@@ -20,6 +20,7 @@ class Capabilities:
     grammar: bool | None = None
     logprobs: bool | None = None
     penalties: bool | None = None
+    min_tokens: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

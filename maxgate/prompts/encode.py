@@ -68,6 +68,18 @@ def _check_token_ids(ids: tuple[int, ...], vocabulary_size: int) -> TokenIds:
     return TokenIds.of(list(ids))
 
 
+def check_stop_token_ids(request: GenerationRequest, vocabulary_size: int) -> None:
+    """Raise InvalidRequest for stop tokens outside the vocabulary."""
+    # To apply `min_tokens`, MAX masks their logits, without a check.
+    if any(token >= vocabulary_size for token in request.sampling.stop_token_ids):
+        raise InvalidRequest(
+            "Invalid value for 'stop_token_ids': token ids of this model are below "
+            f"{vocabulary_size}.",
+            param="stop_token_ids",
+            code="invalid_value",
+        )
+
+
 def check_engine_can_format(request: GenerationRequest) -> None:
     """Raise InvalidRequest for what needs a tokenizer, for a model without one here."""
     if request.raw_prompt is not None and (
@@ -77,6 +89,13 @@ def check_engine_can_format(request: GenerationRequest) -> None:
             "The gateway has no tokenizer for this model: 'prompt' must be a string and 'logprobs' "
             "is not supported. Its operator can add a model card.",
             param="prompt" if not isinstance(request.raw_prompt, str) else "logprobs",
+            code="unsupported_parameter",
+        )
+    if request.sampling.stop_token_ids and request.sampling.min_tokens:
+        raise InvalidRequest(
+            "The gateway has no tokenizer for this model, so it cannot check the ids: "
+            "'stop_token_ids' is not supported together with 'min_tokens'.",
+            param="stop_token_ids",
             code="unsupported_parameter",
         )
 

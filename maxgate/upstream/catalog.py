@@ -122,4 +122,5 @@ class LiveCatalog:
             grammar=all(c.grammar for c in known),
             logprobs=all(c.logprobs for c in known),
             penalties=all(c.penalties for c in known),
+            min_tokens=all(c.min_tokens for c in known),
         )

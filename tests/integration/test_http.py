@@ -82,7 +82,12 @@ async def test_health(start_gateway: StartGateway) -> None:
         url = health["engines"][0].pop("url")
         assert (response.status_code, url.startswith("http://127.0.0.1")) == (200, True)
         capabilities = {
-            "smollm2-135m-instruct": {"grammar": False, "logprobs": True, "penalties": True}
+            "smollm2-135m-instruct": {
+                "grammar": False,
+                "logprobs": True,
+                "penalties": True,
+                "min_tokens": True,
+            }
         }
         assert health == {
             "status": "healthy",

@@ -11,6 +11,7 @@ from maxgate.api.chat.schemas import (
     ResponseFormat,
     ToolDefinition,
 )
+from maxgate.api.chat.template_variables import convert_template_variables
 from maxgate.api.sampling import check_capabilities, contradiction, convert_sampling
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ServedModel
@@ -177,6 +178,10 @@ def convert_request(
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
     check_capabilities(sampling, model, logprobs_param="top_logprobs")
+    tool_use = _convert_tools(body) if body.tools or body.tool_choice else None
+    output = None if body.response_format is None else _convert_format(body.response_format)
+    if output is not None or (tool_use is not None and tool_use.forced):
+        _check_may_end(body)
     return GenerationRequest(
         model=model,
         messages=messages,
@@ -184,9 +189,20 @@ def convert_request(
         stream=bool(body.stream),
         context=context,
         n=body.n or 1,
-        tool_use=_convert_tools(body) if body.tools or body.tool_choice else None,
-        output=None if body.response_format is None else _convert_format(body.response_format),
+        tool_use=tool_use,
+        output=output,
+        template_variables=convert_template_variables(body.chat_template_kwargs, model)
+        if body.chat_template_kwargs
+        else None,
+        running_usage=body.wants_running_usage,
     )
+
+
+def _check_may_end(body: ChatCompletionRequest) -> None:
+    for field in ("ignore_eos", "min_tokens"):
+        if getattr(body, field):
+            reason = "a response in JSON ends where the JSON ends; remove it or the required format"
+            raise contradiction(field, reason)
 
 
 def _convert_tools(body: ChatCompletionRequest) -> ToolUse | None:

@@ -16,7 +16,14 @@ from maxgate.api.chat.messages import (
     TextPart,
 )
 from maxgate.api.sampling import SampledRequest, TokenLimit
-from maxgate.api.schemas import EmptyObject, JsonSchema, Metadata, RequestBody, Unsupported
+from maxgate.api.schemas import (
+    EmptyObject,
+    JsonSchema,
+    Metadata,
+    RequestBody,
+    TemplateVariables,
+    Unsupported,
+)
 
 _MAX_MESSAGES: Final = 10_000
 
@@ -135,6 +142,11 @@ class ChatCompletionRequest(SampledRequest):
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
     verbosity: Literal["medium"] | None = None
+
+    add_generation_prompt: Literal[True] | None = None
+    continue_final_message: Literal[False] | None = None
+
+    chat_template_kwargs: TemplateVariables | None = None
 
     audio: Unsupported = None
     function_call: Unsupported = None

@@ -43,6 +43,7 @@ def convert_requests(
             context=context,
             n=n,
             raw_prompt=prompt,
+            running_usage=body.wants_running_usage,
             parse_special=model.parse_special if body.parse_special is None else body.parse_special,
         )
         for prompt in prompts

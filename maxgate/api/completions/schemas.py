@@ -8,14 +8,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from maxgate.api.sampling import SampledRequest
+from maxgate.api.sampling import SampledRequest, TokenId
 from maxgate.api.schemas import CompletionUsage, EmptyObject, Unsupported, discriminate_input
 from maxgate.generation.chunk import FinishReason
 
 MAX_PROMPTS: Final = 128
 _MAX_TOKENS: Final = 2**20
 
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TextPrompt = Annotated[str, Field(min_length=1)]
 # fail_fast: invalid items would otherwise not count towards max_length.
 TokenPrompt = Annotated[list[TokenId], Field(min_length=1, max_length=_MAX_TOKENS, fail_fast=True)]

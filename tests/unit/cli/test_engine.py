@@ -29,17 +29,19 @@ async def show(*args: str) -> "subprocess.CompletedProcess[str]":
 async def test_show_table() -> None:
     """The table has one row per model, and the flags that add missing capabilities."""
     capable = FakeMax(models=["a", "b"], grammar=True)
-    plain = FakeMax(penalties=False)
+    plain = FakeMax(penalties=False, min_tokens=False)
     async with serving(capable) as one, serving(plain) as other:
         result = await show("--engine-url", one, "--engine-url", other)
     width = max(len(one), len(other))
     assert result.stdout.splitlines() == [
-        f"{'ENGINE':{width}}  STATE    MODEL                  GRAMMAR  LOGPROBS  PENALTIES",
-        f"{one:{width}}  healthy  a                      yes      yes       yes",
-        f"{one:{width}}  healthy  b                      yes      yes       yes",
-        f"{other:{width}}  healthy  smollm2-135m-instruct  no       yes       no",
+        f"{'ENGINE':{width}}  STATE    MODEL                  "
+        "GRAMMAR  LOGPROBS  PENALTIES  MIN_TOKENS",
+        f"{one:{width}}  healthy  a                      yes      yes       yes        yes",
+        f"{one:{width}}  healthy  b                      yes      yes       yes        yes",
+        f"{other:{width}}  healthy  smollm2-135m-instruct  no       yes       no         no",
         "grammar: start MAX with --enable-structured-output (GPU)",
         "penalties: start MAX with --enable-penalties",
+        "min_tokens: start MAX with --enable-min-tokens",
     ]
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -53,7 +55,9 @@ async def test_show_unreachable_engine() -> None:
     def engine(url: str, **rest: Any) -> dict[str, Any]:
         return {"url": url, **rest}
 
-    capabilities = {"a": {"grammar": False, "logprobs": True, "penalties": True}}
+    capabilities = {
+        "a": {"grammar": False, "logprobs": True, "penalties": True, "min_tokens": True}
+    }
     assert orjson.loads(result.stdout) == {
         "engines": [
             engine(url, state="healthy", models=["a"], error=None, capabilities=capabilities),
@@ -79,7 +83,7 @@ async def test_show_embedding_models() -> None:
     async with serving(max_server) as url:
         settings = Settings(engines=[url + "/"], cards=[EMBEDDING_CARD])
         reports = await inspect_engines(settings, [EMBEDDING_MODEL])
-    capabilities = {"other": Capabilities(grammar=False, logprobs=True, penalties=True)}
+    capabilities = {"other": Capabilities(False, True, True, True)}
     assert reports == [EngineReport(url, "healthy", [EMBEDDING_MODEL, "other"], None, capabilities)]
 
 
