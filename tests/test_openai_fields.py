@@ -8,6 +8,7 @@ from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from pydantic import BaseModel
 
+from maxgate.api.chat.messages import IGNORED_KEYS
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.completions.schemas import CompletionRequest
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody
@@ -24,18 +25,23 @@ TYPES = {
 STATES = {"honoured", "emulated", "accepted", "neutral", "refused"}
 
 
-def read_states(route: str) -> dict[str, str]:
-    """Read the state of each field of the route from the page."""
+def read_states(route: str, *, extensions: bool = False) -> dict[str, str]:
+    """Read the state of each of OpenAI's fields, or of each extension, from the page."""
     section = PAGE.read_text().split(f"## POST /v1/{route}\n")[1].split("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
+    openai_table, _, rest = section.partition("### Extensions of ")
+    table = rest.partition("\n### ")[0] if extensions else openai_table
+    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE))
 
 
 @pytest.mark.parametrize("route", TYPES)
 def test_fields(route: str) -> None:
-    """Every field of OpenAI's type has a row on the page and a field in the schema."""
+    """Every field of OpenAI's type, and every extension, is on the page and in the schema."""
     openai_type, own_type = TYPES[route]
-    assert set(read_states(route)) == set(openai_type.__annotations__) == set(own_type.model_fields)
-    assert set(read_states(route).values()) <= STATES
+    states, extensions = read_states(route), read_states(route, extensions=True)
+    assert set(states) == set(openai_type.__annotations__)
+    assert set(extensions) == set(own_type.model_fields) - set(states)
+    assert set(states) <= set(own_type.model_fields)
+    assert {*states.values(), *extensions.values()} <= STATES
 
 
 @pytest.mark.parametrize("route", TYPES)
@@ -45,6 +51,13 @@ def test_refused_fields(route: str) -> None:
     assert {
         name for name, state in read_states(route).items() if state == "refused"
     } == list_null_fields(own_type)
+
+
+def test_ignored_keys() -> None:
+    """The page lists the keys that are ignored in histories."""
+    section = PAGE.read_text().split("### Histories written by other tools\n")[1]
+    keys = re.findall(r"`(\w+)`", section.split("\n\n")[1])
+    assert sorted(keys) == sorted(IGNORED_KEYS)
 
 
 def list_null_fields(model: type[BaseModel]) -> set[str]:

@@ -22,6 +22,7 @@ from maxgate.api.middleware import (
     HeadMiddleware,
     HotDispatchMiddleware,
     RequestContextMiddleware,
+    UnversionedPathMiddleware,
 )
 from maxgate.clock import Clock
 from maxgate.generation.request_record import RequestSink
@@ -86,6 +87,7 @@ class Gateway(FastAPI):
         if not self.user_middleware and self.exception_handlers == self._own_error_handlers:
             stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
         stack = HeadMiddleware(stack, self.router)
+        stack = UnversionedPathMiddleware(stack, self.router)
         stack = RequestContextMiddleware(stack, self._sinks, self._clock, self._browsers)
         if self._cors_origins:  # outermost, so that pages can read error responses too
             stack = CORSMiddleware(

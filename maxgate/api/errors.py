@@ -135,6 +135,21 @@ _BOUNDS: Final = {
     "too_long": ("array_above_max_length", "must have at most {limit} items"),
 }
 _LIMITS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
+# Type of a content part -> its medium; the names of OpenAI, of its Responses API and of Anthropic.
+_MEDIA: Final = {
+    "image_url": "images",
+    "input_image": "images",
+    "image": "images",
+    "image_file": "images",
+    "input_audio": "audio clips",
+    "audio": "audio clips",
+    "audio_url": "audio clips",
+    "file": "files",
+    "input_file": "files",
+    "document": "files",
+    "video": "videos",
+    "video_url": "videos",
+}
 
 
 def _describe(details: ErrorDetails, param: str) -> tuple[str, str]:
@@ -149,6 +164,11 @@ def _describe(details: ErrorDetails, param: str) -> tuple[str, str]:
             expected += " or an array"
         got = _KINDS.get(type(details["input"]), "something else")
         return "invalid_type", f"Invalid type for '{param}': expected {expected}, got {got}."
+    if kind == "union_tag_invalid" and (medium := _MEDIA.get(context["tag"])) is not None:
+        return "invalid_value", (
+            f"Unsupported content part '{param}' of type '{context['tag']}': {medium} are not "
+            "supported by this gateway. Send only parts of type 'text'."
+        )
     if allowed := context.get("expected") or context.get("expected_tags"):
         several = "one of " if " or " in allowed or ", " in allowed else ""
         words = _AS_JSON.get(allowed, allowed)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 import structlog
-from starlette.routing import Router
+from starlette.routing import Match, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate import ids
@@ -24,6 +24,8 @@ from maxgate.generation.request_record import Outcome, RequestRecord, RequestSin
 _UNRECORDED: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
 )
+# First segments of the paths below /v1.
+_UNVERSIONED: Final = frozenset({"chat", "completions", "embeddings", "models"})
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
 
 _log = structlog.get_logger()
@@ -150,6 +152,31 @@ class HeadMiddleware:
         await self._app(as_get, receive, send_head)
         if "route" in as_get:
             scope["route"] = as_get["route"]
+
+
+class UnversionedPathMiddleware:
+    """Serves `/chat/completions` and its siblings as `/v1/chat/completions`.
+
+    Some clients are configured with a base URL without `/v1`. Routes that the router has at such a
+    path come first.
+    """
+
+    def __init__(self, app: ASGIApp, router: Router) -> None:
+        self._app = app
+        self._router = router
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Handle one ASGI connection."""
+        if scope["type"] == "http":
+            path = get_route_path(scope)
+            if path[1:].partition("/")[0] in _UNVERSIONED and not self._has_route(scope):
+                # In place, so that RequestContextMiddleware finds the route that served it.
+                scope["path"] = f"{scope.get('root_path', '')}/v1{path}"
+                scope.pop("raw_path", None)
+        return self._app(scope, receive, send)
+
+    def _has_route(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._router.routes)
 
 
 class HotDispatchMiddleware:

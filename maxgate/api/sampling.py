@@ -14,15 +14,23 @@ MAX_CHOICES: Final = 128
 TokenLimit = Annotated[int, Field(ge=1, lt=2**31)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+# MAX divides logits by it, and values near 0 or infinity would make them infinite.
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=100)]
+
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 StopStrings = StopString | Annotated[list[StopString], Field(max_length=4, fail_fast=True)]
 """At most four, as at OpenAI."""
 
 
 class StreamOptions(RequestBody):
-    """Options of a stream; it is never padded with `obfuscation`."""
+    """Options of a stream; it is never padded with `obfuscation`.
+
+    With `continuous_usage_stats`, every event reports the usage so far.
+    """
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
@@ -40,10 +48,27 @@ class SampledRequest(RequestBody):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
+    # Extensions that MAX, vLLM and others share.
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=128, fail_fast=True)] | None = None
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    skip_special_tokens: Literal[True] | None = None
+    include_stop_str_in_output: Literal[False] | None = None
+
     @property
     def wants_usage(self) -> bool:
         """Whether the stream ends with a usage event."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def wants_running_usage(self) -> bool:
+        """Whether every event of the stream reports the usage so far."""
+        options = self.stream_options
+        return options is not None and bool(options.continuous_usage_stats)
 
 
 def convert_sampling(
@@ -51,10 +76,20 @@ def convert_sampling(
 ) -> Sampling:
     """Convert sampling parameters, filling in the model's defaults.
 
-    Raises InvalidRequest for stream options without a stream.
+    Raises InvalidRequest for fields that contradict each other.
     """
     if body.stream_options is not None and not body.stream:
         raise contradiction("stream_options", "it is only allowed when 'stream' is true")
+    if body.wants_running_usage and not body.wants_usage:
+        raise contradiction(
+            "stream_options.continuous_usage_stats",
+            "it is only allowed when 'include_usage' is true",
+        )
+    limit = model.context_length if max_tokens is None else max_tokens
+    if body.min_tokens and body.min_tokens > limit:
+        raise contradiction("min_tokens", f"it must not be above the token limit of {limit}")
+    if body.stop_token_ids and body.ignore_eos:
+        raise contradiction("stop_token_ids", "MAX ignores it when 'ignore_eos' is true")
     defaults, stop = model.sampling, body.stop or ()
     return Sampling(
         temperature=defaults.temperature if body.temperature is None else body.temperature,
@@ -65,6 +100,13 @@ def convert_sampling(
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,
         logprobs=logprobs,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        # Without an end of sequence, there is nothing to hold back.
+        min_tokens=0 if body.ignore_eos else body.min_tokens or 0,
+        ignore_eos=bool(body.ignore_eos),
+        stop_token_ids=tuple(body.stop_token_ids or ()),
     )
 
 
@@ -76,6 +118,11 @@ def contradiction(param: str, reason: str) -> InvalidRequest:
 
 
 MAX_TOP_LOGPROBS: Final = 7
+_NEUTRAL_PENALTIES: Final = {
+    "frequency_penalty": (0.0,),
+    "presence_penalty": (0.0,),
+    "repetition_penalty": (None, 1.0),
+}
 
 
 def check_capabilities(sampling: Sampling, model: ServedModel, *, logprobs_param: str) -> None:
@@ -85,9 +132,11 @@ def check_capabilities(sampling: Sampling, model: ServedModel, *, logprobs_param
     """
     capabilities = model.capabilities
     if capabilities.penalties is False:
-        for field in ("frequency_penalty", "presence_penalty"):
-            if getattr(sampling, field):
+        for field, neutral in _NEUTRAL_PENALTIES.items():
+            if getattr(sampling, field) not in neutral:
                 raise _unsupported(field, "--enable-penalties")
+    if sampling.min_tokens and capabilities.min_tokens is False:
+        raise _unsupported("min_tokens", "--enable-min-tokens")
     if sampling.logprobs is None:
         return
     if capabilities.logprobs is False:

@@ -45,14 +45,17 @@ def _check_schema_size(schema: dict[str, Any]) -> dict[str, Any]:
         if not level or values > _MAX_SCHEMA_VALUES:
             break
     if values > _MAX_SCHEMA_VALUES:
-        raise ValueError(f"a schema must have at most {_MAX_SCHEMA_VALUES} values")
+        raise ValueError(f"it must have at most {_MAX_SCHEMA_VALUES} values")
     if level:
-        raise ValueError(f"a schema must be nested at most {_MAX_SCHEMA_DEPTH} levels deep")
+        raise ValueError(f"it must be nested at most {_MAX_SCHEMA_DEPTH} levels deep")
     return schema
 
 
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_check_schema_size)]
 """A JSON schema of bounded size; its validity is checked where it is used."""
+
+TemplateVariables = Annotated[dict[str, Any], AfterValidator(_check_schema_size)]
+"""Variables of a chat template, of bounded size."""
 
 _MAX_METADATA_PAIRS: Final = 16
 

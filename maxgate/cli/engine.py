@@ -39,6 +39,7 @@ _FLAGS: Final = {
     "grammar": "--enable-structured-output (GPU)",
     "logprobs": "--no-enable-overlap-scheduler",
     "penalties": "--enable-penalties",
+    "min_tokens": "--enable-min-tokens",
 }
 
 

@@ -26,6 +26,7 @@ class Capabilities:
     grammar: bool | None = None
     logprobs: bool | None = None
     penalties: bool | None = None
+    min_tokens: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class ServedModel:
 
     `engine_name` is the engines' name for it. `context_length` limits prompt and response together,
     in tokens. `created` is in seconds since 1970. `structured_output` applies to engines without a
-    grammar, `dimensions` to models whose task is embeddings.
+    grammar, `dimensions` to models whose task is embeddings, `parse_special` to raw prompts.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ServedModel:
     task: Task = "chat"
     dimensions: int = 0
     prompts: PromptSource = "gateway"
+    parse_special: bool = False
 
 
 class EngineHealth(Protocol):

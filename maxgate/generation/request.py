@@ -94,6 +94,10 @@ class Sampling(NamedTuple):
     Without `max_tokens`, the model's default or the context length is the limit; without `seed`,
     it is random. `logprobs` is the number of alternatives returned for each token: 0 returns the
     token's own logprob only, None returns no logprobs.
+
+    `top_k`, `min_p` and `repetition_penalty` are None for the engine's default. Before `min_tokens`
+    tokens, the model cannot end its turn; with `ignore_eos` it never does. `stop_token_ids` end the
+    response in addition to the tokens of the prompt format.
     """
 
     temperature: float
@@ -104,6 +108,12 @@ class Sampling(NamedTuple):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logprobs: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
 
     def with_seed_offset(self, offset: int) -> "Sampling":
         """Shift the seed by `offset`; without a seed, return self."""
@@ -113,8 +123,12 @@ class Sampling(NamedTuple):
 class GenerationRequest(NamedTuple):
     """A request for `n` choices.
 
-    The prompt is `messages`, or `raw_prompt` (text or token ids) if given. `prefix` is text that
+    The prompt is `messages`, or `raw_prompt` (text or token ids) if given; with `parse_special`,
+    names of special tokens in such a text become those tokens. `prefix` is text that
     the response is forced to start with; it needs a prompt format known to the gateway.
+
+    `template_variables` are for the chat template of an engine that formats the prompt. With
+    `running_usage`, each chunk of a stream carries the usage so far.
 
     The prompts layer fills in `prompt_token_ids` and `stop_token_ids`. Below that layer, a request
     without `prompt_token_ids` is formatted by the engine. `grammar` is a JSON schema for the
@@ -128,9 +142,12 @@ class GenerationRequest(NamedTuple):
     context: RequestContext
     n: int = 1
     raw_prompt: str | tuple[int, ...] | None = None
+    parse_special: bool = False
     prefix: str = ""
     tool_use: ToolUse | None = None
     output: JsonOutput | None = None
     prompt_token_ids: TokenIds | None = None
     stop_token_ids: tuple[int, ...] = ()
     grammar: Mapping[str, Any] | None = None
+    template_variables: Mapping[str, Any] | None = None
+    running_usage: bool = False

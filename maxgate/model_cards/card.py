@@ -104,6 +104,8 @@ class ModelCard(_Section):
     """Tool calls in prompts: `json`, `python_list` (default for `llama3`) or `function_tag`."""
     sampling: SamplingDefaults = SamplingDefaults()
     """Defaults for fields that a request omits."""
+    parse_special: bool = False
+    """Default of `parse_special` in `/v1/completions`: names of special tokens become tokens."""
     source: Source | None = None
     """Files for `maxgate models prepare NAME`."""
     max: MaxFlags | None = None

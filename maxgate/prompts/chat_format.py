@@ -42,6 +42,7 @@ class ChatFormat:
         self.vocabulary_size = tokenizer.vocabulary_size
         self.encode_text = tokenizer.encode
         self.token_to_bytes = tokenizer.token_to_bytes
+        self.encode_special = tokenizer.encode_special
         self._headers = headers
         self._end_of_turn = end_of_turn
         self._opening = [begin] if begin.length else []

@@ -30,21 +30,31 @@ async def encode_prompt(request: GenerationRequest, chat_format: ChatFormat) -> 
     if isinstance(raw, tuple):
         return _check_token_ids(raw, chat_format.vocabulary_size)
     if raw is not None:
-        if len(raw) <= MAX_CHARACTERS_ON_THE_LOOP:
-            encoded = chat_format.encode_text(raw)
-        else:
-            await _check_in_thread(request, [raw], chat_format)
-            encoded = await asyncio.to_thread(chat_format.encode_text, raw)
-        return TokenIds.join([chat_format.begin, encoded])
+        return await _encode_raw_prompt(raw, request, chat_format)
     if chat_format.characters_to_encode(messages) <= MAX_CHARACTERS_ON_THE_LOOP:
         encoded = chat_format.encode(messages)
     else:
         texts = [part for message in messages for part in message.parts]
-        await _check_in_thread(request, texts, chat_format)
+        await _check_in_thread(request, texts, chat_format.encode_text)
         encoded = await asyncio.to_thread(chat_format.encode, messages)
     if request.prefix:
         return TokenIds.join([encoded, chat_format.encode_text(request.prefix)])
     return encoded
+
+
+async def _encode_raw_prompt(
+    raw: str, request: GenerationRequest, chat_format: ChatFormat
+) -> TokenIds:
+    encode = chat_format.encode_special if request.parse_special else chat_format.encode_text
+    if len(raw) <= MAX_CHARACTERS_ON_THE_LOOP:
+        encoded = encode(raw)
+    else:
+        await _check_in_thread(request, [raw], encode)
+        encoded = await asyncio.to_thread(encode, raw)
+    begin = chat_format.begin
+    if request.parse_special and (encoded.json + b",").startswith(begin.json + b","):
+        return encoded  # the text has brought the token itself
+    return TokenIds.join([begin, encoded])
 
 
 def _check_token_ids(ids: tuple[int, ...], vocabulary_size: int) -> TokenIds:
@@ -58,6 +68,18 @@ def _check_token_ids(ids: tuple[int, ...], vocabulary_size: int) -> TokenIds:
     return TokenIds.of(list(ids))
 
 
+def check_stop_token_ids(request: GenerationRequest, vocabulary_size: int) -> None:
+    """Raise InvalidRequest for stop tokens outside the vocabulary."""
+    # To apply `min_tokens`, MAX masks their logits, without a check.
+    if any(token >= vocabulary_size for token in request.sampling.stop_token_ids):
+        raise InvalidRequest(
+            "Invalid value for 'stop_token_ids': token ids of this model are below "
+            f"{vocabulary_size}.",
+            param="stop_token_ids",
+            code="invalid_value",
+        )
+
+
 def check_engine_can_format(request: GenerationRequest) -> None:
     """Raise InvalidRequest for what needs a tokenizer, for a model without one here."""
     if request.raw_prompt is not None and (
@@ -69,13 +91,20 @@ def check_engine_can_format(request: GenerationRequest) -> None:
             param="prompt" if not isinstance(request.raw_prompt, str) else "logprobs",
             code="unsupported_parameter",
         )
+    if request.sampling.stop_token_ids and request.sampling.min_tokens:
+        raise InvalidRequest(
+            "The gateway has no tokenizer for this model, so it cannot check the ids: "
+            "'stop_token_ids' is not supported together with 'min_tokens'.",
+            param="stop_token_ids",
+            code="unsupported_parameter",
+        )
 
 
 async def _check_in_thread(
-    request: GenerationRequest, texts: Sequence[str], chat_format: ChatFormat
+    request: GenerationRequest, texts: Sequence[str], encode: Callable[[str], TokenIds]
 ) -> None:
     def count(text: str) -> int:
-        return chat_format.encode_text(text).length
+        return encode(text).length
 
     param = "messages" if request.raw_prompt is None else "prompt"
     limit = request.model.context_length

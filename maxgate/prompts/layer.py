@@ -12,6 +12,7 @@ from maxgate.prompts.chat_format import ChatFormat
 from maxgate.prompts.encode import (
     MAX_CHARACTERS_ON_THE_LOOP,
     check_engine_can_format,
+    check_stop_token_ids,
     encode_prompt,
 )
 from maxgate.prompts.stop_strings import trim_at_stop
@@ -76,6 +77,8 @@ def _with_prompt(
 ) -> GenerationRequest:
     if prompt is None:
         prompt = chat_format.encode(request.messages)
+    if request.sampling.stop_token_ids:
+        check_stop_token_ids(request, chat_format.vocabulary_size)
     limit, max_tokens = request.model.context_length, request.sampling.max_tokens
     if prompt.length + (max_tokens or 1) > limit:
         raise ContextLengthExceeded(

@@ -1,10 +1,11 @@
-"""Text to token ids that contain no special token.
+"""Text to token ids that contain no special token, unless a raw prompt asks for them.
 
 Special tokens are trustworthy only if no text can spell them. So all text is encoded with special
 tokens disabled, and formats look up the ids of special tokens by name.
 """
 
 import json
+import re
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -23,6 +24,13 @@ class PromptTokenizer:
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {
+            token.content: (id_, token) for id_, token in added.items() if token.content
+        }
+        # The longest name first, as the tokenizer itself matches.
+        names = sorted(self._special, key=len, reverse=True)
+        self._special_pattern = re.compile(f"({'|'.join(map(re.escape, names))})")
         split = find_split_pattern(self._tokenizer)
         self._cached = None if split is None else CachedBpeEncoder(split, self._encode_uncached)
 
@@ -36,6 +44,24 @@ class PromptTokenizer:
         if self._cached is None:
             return TokenIds.of(self._encode_uncached(text))
         return self._cached.encode(text)
+
+    def encode_special(self, text: str) -> TokenIds:
+        """Encode the text; the names of special tokens in it become those tokens."""
+        if not self._special:
+            return self.encode(text)
+        # Every second piece is the name of a special token.
+        pieces = self._special_pattern.split(text)
+        ids = []
+        for index, piece in enumerate(pieces):
+            if index % 2:
+                ids.append(TokenIds.of([self._special[piece][0]]))
+                continue
+            if index and self._special[pieces[index - 1]][1].rstrip:
+                piece = piece.lstrip()  # noqa: PLW2901
+            if index + 1 < len(pieces) and self._special[pieces[index + 1]][1].lstrip:
+                piece = piece.rstrip()  # noqa: PLW2901
+            ids.append(self.encode(piece))
+        return TokenIds.join(ids)
 
     def _encode_uncached(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

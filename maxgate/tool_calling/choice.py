@@ -57,7 +57,12 @@ async def _choose_tool(
 ) -> tuple[list[Tool], Usage]:
     """Let the model continue the start of a call, and take the tool with the closest name."""
     sampling = request.sampling._replace(
-        temperature=0, max_tokens=_MAX_NAME_TOKENS, logprobs=None, stop=()
+        temperature=0,
+        max_tokens=_MAX_NAME_TOKENS,
+        logprobs=None,
+        stop=(),
+        repetition_penalty=None,
+        stop_token_ids=(),
     )
     # With tools and output removed, the request passes the layers in between unchanged.
     question = request._replace(
@@ -65,6 +70,7 @@ async def _choose_tool(
         tool_use=None,
         output=None,
         prefix=_NAME_PREFIX,
+        running_usage=False,
         sampling=sampling,
         stream=False,
     )

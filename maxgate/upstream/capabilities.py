@@ -1,7 +1,8 @@
 """Probe what an engine can do; its start flags cannot be read from outside.
 
-MAX rejects a grammar or logprobs clearly if they are disabled. It accepts and ignores penalties, so
-only the generated text shows whether they work: the model repeats itself, or not.
+MAX rejects a grammar or logprobs clearly if they are disabled. It accepts and ignores penalties and
+`min_tokens`, so only the response shows whether they work: whether the model repeats itself, and
+whether it ends at once.
 """
 
 import asyncio
@@ -47,12 +48,13 @@ class _CapabilityProbe:
         self._timeout = timeout
 
     async def run(self, model: str) -> Capabilities:
-        grammar, logprobs, penalties = await asyncio.gather(
+        grammar, logprobs, penalties, min_tokens = await asyncio.gather(
             self._is_accepted(model, {"response_format": {"type": "json_object"}}),
             self._is_accepted(model, {"logprobs": True, "top_logprobs": 1}),
             self._applies_penalties(model),
+            self._applies_min_tokens(model),
         )
-        return Capabilities(grammar, logprobs, penalties)
+        return Capabilities(grammar, logprobs, penalties, min_tokens)
 
     async def _is_accepted(self, model: str, fields: Mapping[str, Any]) -> bool | None:
         response = await self._send("/v1/chat/completions", model, {**_CHAT, **fields})
@@ -67,6 +69,16 @@ class _CapabilityProbe:
             return None
         return _extract_text(plain.content) != _extract_text(penalised.content)
 
+    async def _applies_min_tokens(self, model: str) -> bool | None:
+        # The most likely first token, made a stop token, ends the response unless it is held back.
+        fields = {"prompt": _REPEATING, "max_tokens": 2, "temperature": 0, "ignore_eos": True}
+        plain = await self._send("/v1/completions", model, {**fields, "return_token_ids": True})
+        if plain is None or (first := _extract_first_token(plain.content)) is None:
+            return None
+        held_back = {"ignore_eos": False, "stop_token_ids": [first], "min_tokens": 2}
+        response = await self._send("/v1/completions", model, {**fields, **held_back})
+        return None if response is None else _count_tokens(response.content) == 2
+
     async def _send(self, path: str, model: str, fields: Mapping[str, Any]) -> _Response | None:
         body = orjson.dumps({"model": model, "user": PROBE_USER, **fields})
         route, timeout = resolve_route(self._url, path), self._timeout
@@ -76,6 +88,20 @@ class _CapabilityProbe:
                 return _Response(response.status, await response.read())
         except (GatewayError, TimeoutError):
             return None
+
+
+def _extract_first_token(content: bytes) -> int | None:
+    try:
+        return int(orjson.loads(content)["choices"][0]["token_ids"][0])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _count_tokens(content: bytes) -> int:
+    try:
+        return int(orjson.loads(content)["usage"]["completion_tokens"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def _extract_text(content: bytes) -> str:

@@ -107,6 +107,7 @@ class LiveCatalog:
             task=card.task,
             dimensions=card.dimensions or 0,
             prompts="gateway" if has_format else self._choose_fallback(card),
+            parse_special=card.parse_special,
         )
 
     def _build_uncarded_model(self, model: EngineModel) -> ServedModel:
@@ -136,6 +137,7 @@ class LiveCatalog:
             grammar=all(c.grammar for c in known),
             logprobs=all(c.logprobs for c in known),
             penalties=all(c.penalties for c in known),
+            min_tokens=all(c.min_tokens for c in known),
         )
 
 

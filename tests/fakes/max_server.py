@@ -51,6 +51,7 @@ class FakeMax:
     grammar: bool = False
     logprobs: bool = True
     penalties: bool = True
+    min_tokens: bool = True
     running: int = 0
     aborted: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,7 +86,11 @@ class FakeMax:
             "logprobs" in body and not self.logprobs
         )
         penalized = self.penalties and "frequency_penalty" in body
-        response = {"choices": [{"text": "b" if penalized else "a"}]}
+        completion_tokens = 2 if self.min_tokens or "min_tokens" not in body else 1
+        response = {
+            "choices": [{"text": "b" if penalized else "a", "token_ids": [5, 6]}],
+            "usage": {"completion_tokens": completion_tokens},
+        }
         await _send_json(send, 400 if rejected else 200, orjson.dumps(response))
 
     def _model_list(self) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """POST /v1/completions without an SDK."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from maxgate.prompts.tokenizer import PromptTokenizer
-from tests.fakes.gateway import Gateway
-from tests.fakes.max_server import OUTPUT_TOKENS
+from tests.fakes.gateway import SMALL_CARD, Gateway, StartGateway
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax
 from tests.fakes.sse import DONE, read_events
 
 TEXT = "".join(OUTPUT_TOKENS)
@@ -37,6 +39,60 @@ async def test_text(gateway: Gateway, small_tokenizer: PromptTokenizer) -> None:
     [request] = gateway.engine.requests
     assert request["prompt"] == small_tokenizer.encode("Once <|im_end|> upon").to_list()
     assert request["max_tokens"] == 16
+
+
+TEMPLATE = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+
+
+async def test_parsed_special_tokens(gateway: Gateway, small_model: Path) -> None:
+    """With `parse_special`, names of special tokens become those tokens."""
+    assert (await complete(gateway, prompt=TEMPLATE, parse_special=True)).status_code == 200
+    tokenizer = Tokenizer.from_file(str(small_model / "tokenizer.json"))
+    assert gateway.engine.requests[0]["prompt"] == tokenizer.encode(TEMPLATE).ids
+
+
+@pytest.mark.parametrize("parse_special", [None, True, False])
+async def test_parsing_card(
+    start_gateway: StartGateway,
+    small_tokenizer: PromptTokenizer,
+    tmp_path: Path,
+    *,
+    parse_special: bool | None,
+) -> None:
+    """The model card has the default of `parse_special`."""
+    card = tmp_path / "card.yaml"
+    card.write_text(SMALL_CARD.read_text() + "\nparse_special: true\n")
+    async with start_gateway(cards=[card]) as gateway:
+        await complete(gateway, prompt=TEMPLATE * 2000, parse_special=parse_special)
+        await complete(gateway, prompt=TEMPLATE, parse_special=parse_special)
+    *_, request = gateway.engine.requests
+    encode = small_tokenizer.encode if parse_special is False else small_tokenizer.encode_special
+    assert request["prompt"] == encode(TEMPLATE).to_list()
+
+
+async def test_parsing_engine(start_gateway: StartGateway) -> None:
+    """An engine that encodes prompts itself parses special tokens in any case."""
+    async with start_gateway(FakeMax(models=["other"])) as gateway:
+        parsed = [
+            await complete(gateway, prompt=TEMPLATE, parse_special=value)
+            for value in (None, True, False)
+        ]
+    assert [response.status_code for response in parsed] == [200, 200, 400]
+    assert parsed[-1].json()["error"]["param"] == "parse_special"
+
+
+async def test_default_max_tokens(gateway: Gateway) -> None:
+    """Without `max_tokens`, and with null, at most 16 tokens are generated."""
+    await complete(gateway, prompt="a")
+    await complete(gateway, prompt="a", max_tokens=None)
+    assert [request["max_tokens"] for request in gateway.engine.requests] == [16, 16]
+
+
+async def test_loglikelihood(gateway: Gateway) -> None:
+    """The refusal of lm-eval's loglikelihood requests names their cause."""
+    error = (await complete(gateway, prompt="a", echo=True, logprobs=1, max_tokens=0)).json()
+    assert "no logprobs of prompt tokens" in error["error"]["message"]
+    assert error["error"]["code"] == "unsupported_parameter"
 
 
 async def test_token_ids(gateway: Gateway) -> None:
@@ -90,6 +146,9 @@ async def test_streamed_prompts(gateway: Gateway) -> None:
         ({"prompt": "a", "logit_bias": {"5": 1}}, "logit_bias"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
         ({"prompt": [1], "echo": True}, "echo"),
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
+        ({"prompt": "a", "max_tokens": -1}, "max_tokens"),
+        ({"prompt": "a", "parse_special": "yes"}, "parse_special"),
         ({"prompt": ["a"] * 100, "n": 2}, "n"),
         ({"prompt": "a", "logprobs": 6}, "logprobs"),
         ({"prompt": "a", "stream_options": {}}, "stream_options"),

@@ -225,6 +225,16 @@ def test_mounted_gateway(app: Gateway) -> None:
     assert "'/llm/openapi.json'" in docs
 
 
+def test_paths_without_version(app: Gateway) -> None:
+    """A user's route comes before the gateway's route of the same path below /v1."""
+    app.get("/models")(lambda: "mine")
+    parent = FastAPI(lifespan=app.router.lifespan_context)
+    parent.mount("/llm", app)
+    with TestClient(parent) as client:
+        assert client.get("/llm/models").json() == "mine"
+        assert client.post("/llm/chat/completions", json=CHAT).status_code == 200
+
+
 @pytest.mark.parametrize("own_server", [True, False], ids=["maxgate serve", "plain uvicorn"])
 async def test_root_path(app: Gateway, *, own_server: bool) -> None:
     """`--root-path` keeps routes reachable, as it does for any FastAPI application."""
@@ -233,7 +243,8 @@ async def test_root_path(app: Gateway, *, own_server: bool) -> None:
         httpx.AsyncClient(base_url=url) as client,
     ):
         assert (await client.get("/health/live")).status_code == 200
-        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        for path in ("/v1/chat/completions", "/chat/completions"):
+            assert (await client.post(path, json=CHAT)).status_code == 200
         page = (await client.get("/docs")).text
     assert "'/api/openapi.json'" in page
 

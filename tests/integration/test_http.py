@@ -1,6 +1,7 @@
 """Everything around chat: models, health, metrics, OpenAPI, limits and error responses."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,6 +48,34 @@ async def test_slash_in_model_name(start_gateway: StartGateway) -> None:
     assert response.json()["id"] == "owner/name"
 
 
+async def test_base_url_without_version(gateway: Gateway) -> None:
+    """OpenAI's routes are served without /v1 too, and recorded under their documented path."""
+    client, hello = gateway.client, [{"role": "user", "content": "Hello"}]
+    responses = [
+        await client.post("/chat/completions", json={"messages": hello}),
+        await client.post("/completions", json={"prompt": "Hello"}),
+        await client.get("/models"),
+        await client.get("/models/smollm2"),
+        await client.head("/models"),
+    ]
+    assert [response.status_code for response in responses] == [200] * 5
+    assert (await client.post("/embeddings", json={})).json()["error"]["param"] == "input"
+    metrics = (await client.get("/metrics", headers={"accept": "text/plain"})).text
+    assert set(re.findall('route="(.*?)"', metrics)) == {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/models/{model}",
+    }
+
+
+async def test_wrong_method_without_version(gateway: Gateway) -> None:
+    """A wrong method on a path without /v1 is answered as on the documented path."""
+    response = await gateway.client.get("/chat/completions")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
 async def test_health(start_gateway: StartGateway) -> None:
     """Health shows the state of each engine, and is degraded while one of them is down."""
     async with start_gateway() as gateway:
@@ -55,7 +84,12 @@ async def test_health(start_gateway: StartGateway) -> None:
         url = health["engines"][0].pop("url")
         assert (response.status_code, url.startswith("http://127.0.0.1")) == (200, True)
         capabilities = {
-            "smollm2-135m-instruct": {"grammar": False, "logprobs": True, "penalties": True}
+            "smollm2-135m-instruct": {
+                "grammar": False,
+                "logprobs": True,
+                "penalties": True,
+                "min_tokens": True,
+            }
         }
         assert health == {
             "status": "healthy",

@@ -1,16 +1,17 @@
 """Convert OpenAI's chat request to a GenerationRequest."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from maxgate.api.chat.messages import ChatMessage, MessageToolCall
 from maxgate.api.chat.schemas import (
     ChatCompletionRequest,
-    ChatMessage,
-    MessageToolCall,
     NamedToolChoice,
     ResponseFormat,
     ToolDefinition,
 )
+from maxgate.api.chat.template_variables import convert_template_variables
 from maxgate.api.sampling import check_capabilities, contradiction, convert_sampling
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ServedModel
@@ -34,6 +35,7 @@ _ROLES: dict[str, Role] = {
 }
 
 _PLAIN_FIELDS: Final = {"role", "content", "name"}
+_MAY_BE_EMPTY: Final = {"assistant", "tool"}
 _BELONGS_TO: Final = {"tool_calls": "assistant", "refusal": "assistant", "tool_call_id": "tool"}
 
 
@@ -51,23 +53,35 @@ def convert_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 def _convert_message(message: ChatMessage, index: int) -> Message:
     content = message.content
-    if content is None or not _PLAIN_FIELDS.issuperset(message.model_fields_set):
+    if not (content or content == "") or not _PLAIN_FIELDS.issuperset(message.model_fields_set):
         return _convert_special_message(message, index)
-    if isinstance(content, str) and message.name is None:
+    if isinstance(content, str) and not message.name:
         return Message(_ROLES[message.role], (content,))
     return Message(_ROLES[message.role], _convert_parts(message, index))
 
 
 def _convert_special_message(message: ChatMessage, index: int) -> Message:
     for field, role in _BELONGS_TO.items():
-        if message.role != role and getattr(message, field) is not None:
+        if message.role != role and getattr(message, field):
             raise _misplaced_field(index, field, role)
     refusal = message.refusal
-    if message.content is None and not (message.tool_calls or refusal):
-        raise _missing_field(index, "content")
-    parts = _convert_parts(message, index) or ((refusal,) if refusal else ())
+    if not (message.content or message.content == "" or message.tool_calls or refusal):
+        _check_may_be_empty(message, index)
     calls = tuple([_convert_call(call) for call in message.tool_calls or ()])
+    parts = _convert_parts(message, index) or (() if calls else (refusal or "",))
     return Message(_ROLES[message.role], parts, calls)
+
+
+def _check_may_be_empty(message: ChatMessage, index: int) -> None:
+    # Tools that return nothing, and models that stop after their reasoning, leave such messages.
+    given = "content" in message.model_fields_set
+    if not given or (message.content is None and message.role != "assistant"):
+        raise _missing_field(index, "content")
+    if message.role not in _MAY_BE_EMPTY:
+        param = f"messages[{index}].content"
+        raise InvalidRequest(
+            f"Invalid value for '{param}': it must not be empty.", param=param, code="empty_array"
+        )
 
 
 def _convert_call(call: MessageToolCall) -> ToolCall:
@@ -87,18 +101,20 @@ def _convert_parts(message: ChatMessage, index: int) -> tuple[str, ...]:
         if refusals and message.role != "assistant":
             raise _misplaced_field(index, "content", "assistant")
     # OpenAI uses names to tell participants apart; prompt formats have no field for them.
-    if message.name is not None and message.role == "user":
+    if message.name and message.role == "user":
         return (f"{message.name}: ", *parts)
     return parts
 
 
 def _check_tool_results(messages: Sequence[ChatMessage]) -> None:
+    # Some tools repeat an id, so a result may belong to any of the calls with its id.
     open_calls: set[str] = set()
+    results_left: Counter[str] = Counter()
     for index, message in enumerate(messages):
         if message.role == "tool":
             if message.tool_call_id is None:
                 raise _missing_field(index, "tool_call_id")
-            if message.tool_call_id not in open_calls:
+            if not results_left[message.tool_call_id]:
                 raise InvalidRequest(
                     f"Invalid value for 'messages[{index}].tool_call_id': no call in 'tool_calls' "
                     "of the preceding assistant message has this id.",
@@ -106,10 +122,12 @@ def _check_tool_results(messages: Sequence[ChatMessage]) -> None:
                     code="invalid_value",
                 )
             open_calls.discard(message.tool_call_id)
+            results_left[message.tool_call_id] -= 1
             continue
         if open_calls:
             raise _missing_results(index, open_calls)
-        open_calls = {call.id for call in message.tool_calls or ()}
+        results_left = Counter([call.id for call in message.tool_calls or ()])
+        open_calls = set(results_left)
     if open_calls:
         raise _missing_results(len(messages), open_calls)
 
@@ -160,6 +178,10 @@ def convert_request(
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
     check_capabilities(sampling, model, logprobs_param="top_logprobs")
+    tool_use = _convert_tools(body) if body.tools or body.tool_choice else None
+    output = None if body.response_format is None else _convert_format(body.response_format)
+    if output is not None or (tool_use is not None and tool_use.forced):
+        _check_may_end(body)
     return GenerationRequest(
         model=model,
         messages=messages,
@@ -167,9 +189,20 @@ def convert_request(
         stream=bool(body.stream),
         context=context,
         n=body.n or 1,
-        tool_use=_convert_tools(body) if body.tools or body.tool_choice else None,
-        output=None if body.response_format is None else _convert_format(body.response_format),
+        tool_use=tool_use,
+        output=output,
+        template_variables=convert_template_variables(body.chat_template_kwargs, model)
+        if body.chat_template_kwargs
+        else None,
+        running_usage=body.wants_running_usage,
     )
+
+
+def _check_may_end(body: ChatCompletionRequest) -> None:
+    for field in ("ignore_eos", "min_tokens"):
+        if getattr(body, field):
+            reason = "a response in JSON ends where the JSON ends; remove it or the required format"
+            raise contradiction(field, reason)
 
 
 def _convert_tools(body: ChatCompletionRequest) -> ToolUse | None:

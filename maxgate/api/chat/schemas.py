@@ -8,78 +8,24 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from maxgate.api.chat.messages import (
+    MAX_PARTS,
+    MAX_TOOLS,
+    ChatMessage,
+    FunctionName,
+    TextPart,
+)
 from maxgate.api.sampling import SampledRequest, TokenLimit
-from maxgate.api.schemas import EmptyObject, JsonSchema, Metadata, RequestBody, Unsupported
+from maxgate.api.schemas import (
+    EmptyObject,
+    JsonSchema,
+    Metadata,
+    RequestBody,
+    TemplateVariables,
+    Unsupported,
+)
 
 _MAX_MESSAGES: Final = 10_000
-_MAX_PARTS: Final = 1_000
-_MAX_TOOLS: Final = 128
-
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-
-
-class TextPart(RequestBody):
-    """A text part of a message."""
-
-    type: Literal["text"]
-    text: str
-    prompt_cache_breakpoint: Unsupported = None
-
-
-class RefusalPart(RequestBody):
-    """A refusal in an assistant message."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
-
-
-class CalledFunction(RequestBody):
-    """The called function; `arguments` is JSON in a string.
-
-    `parsed_arguments` is added by OpenAI's SDKs to responses, which clients send back as history.
-    """
-
-    name: FunctionName
-    arguments: str
-    parsed_arguments: Any = None
-
-
-class MessageToolCall(RequestBody):
-    """A tool call in an assistant message."""
-
-    id: Annotated[str, Field(min_length=1, max_length=256)]
-    type: Literal["function"]
-    function: CalledFunction
-    index: int | None = None
-
-
-class ChatMessage(RequestBody):
-    """One message; `developer` is an alias of `system`.
-
-    `tool_calls` and `refusal` belong to assistant messages, `tool_call_id` to tool results.
-    """
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: (
-        str
-        | Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS, fail_fast=True)]
-        | None
-    ) = None
-    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    refusal: str | None = None
-    tool_calls: (
-        Annotated[list[MessageToolCall], Field(min_length=1, max_length=_MAX_TOOLS, fail_fast=True)]
-        | None
-    ) = None
-    tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    audio: Unsupported = None
-    function_call: Unsupported = None
-    # OpenAI's SDKs add these to responses, which clients send back as history.
-    annotations: list[Any] | None = None
-    parsed: Any = None
 
 
 class FunctionDefinition(RequestBody):
@@ -160,7 +106,7 @@ class PredictedContent(RequestBody):
     """The expected response; only a hint for speed."""
 
     type: Literal["content"]
-    content: str | Annotated[list[TextPart], Field(max_length=_MAX_PARTS, fail_fast=True)]
+    content: str | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
 
 
 class ChatCompletionRequest(SampledRequest):
@@ -173,7 +119,7 @@ class ChatCompletionRequest(SampledRequest):
     max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS, fail_fast=True)] | None = (
+    tools: Annotated[list[ToolDefinition], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = (
         None
     )
     tool_choice: ToolChoice | None = None
@@ -196,6 +142,11 @@ class ChatCompletionRequest(SampledRequest):
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
     verbosity: Literal["medium"] | None = None
+
+    add_generation_prompt: Literal[True] | None = None
+    continue_final_message: Literal[False] | None = None
+
+    chat_template_kwargs: TemplateVariables | None = None
 
     audio: Unsupported = None
     function_call: Unsupported = None

@@ -53,6 +53,7 @@ class ChatService:
             model=request.model.name,
             created=int(self._clock.wall()),
             with_usage=body.wants_usage,
+            running_usage=body.wants_running_usage,
             n=request.n,
         )
         return encoder.encode_events(self._backend.stream(request))

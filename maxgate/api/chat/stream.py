@@ -13,6 +13,7 @@ from maxgate.errors import GatewayError, UpstreamError
 from maxgate.generation.chunk import Chunk, FinishReason, ToolCallDelta, Usage
 
 _OPENING = b'{"role":"assistant","content":"","refusal":null}'
+_AFTER_TEXT = b'},"logprobs":null,"finish_reason":null}]'
 _CALLING = b'{"role":"assistant","content":null,"refusal":null}'
 
 
@@ -21,11 +22,20 @@ class ChatEventEncoder:
 
     The parts common to all events are serialized once. Shapes follow
     `CreateChatCompletionStreamResponse` in OpenAI's API description: if usage is requested, it is
-    null in every event but the last.
+    null in every event but the last. With `running_usage`, every event has the usage so far.
     """
 
-    def __init__(self, *, model: str, created: int, with_usage: bool, n: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        model: str,
+        created: int,
+        with_usage: bool,
+        running_usage: bool = False,
+        n: int = 1,
+    ) -> None:
         self._with_usage = with_usage
+        self._running_usage = running_usage
         head = orjson.dumps(
             {
                 "id": ids.chat_completion_id(),
@@ -42,7 +52,7 @@ class ChatEventEncoder:
             self._head + b',"choices":[{"index":%d,"delta":' % index for index in range(n)
         ]
         self._before_text = [start + b'{"content":' for start in self._before_delta]
-        self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+        self._after_text = _AFTER_TEXT + self._tail
 
     async def encode_events(self, stream: AsyncGenerator[Chunk]) -> AsyncGenerator[bytes]:
         """Yield encoded events; chunks that arrived together are encoded together.
@@ -55,6 +65,8 @@ class ChatEventEncoder:
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     usage = chunk.usage or usage
+                    if self._running_usage and chunk.usage is not None:
+                        self._set_usage(chunk.usage)
                     events = self._encode_chunk(chunk)
                     if events and chunk.choice not in started:
                         started.add(chunk.choice)
@@ -71,6 +83,10 @@ class ChatEventEncoder:
                 yield pending
             raise
         yield pending + (self._encode_usage(usage) if self._with_usage else b"") + DONE
+
+    def _set_usage(self, usage: Usage) -> None:
+        self._tail = b',"usage":%b}\n\n' % orjson.dumps(completion_usage(usage))
+        self._after_text = _AFTER_TEXT + self._tail
 
     def _encode_opening(self, first: Chunk) -> bytes:
         # Sent with the first content, since `content` is null if the message starts with a call.

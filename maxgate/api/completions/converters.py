@@ -1,10 +1,15 @@
 """Convert OpenAI's completion request to one GenerationRequest per prompt."""
 
+from typing import Final
+
 from maxgate.api.completions.schemas import CompletionRequest
 from maxgate.api.sampling import MAX_CHOICES, check_capabilities, contradiction, convert_sampling
+from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ServedModel
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
+
+_DEFAULT_MAX_TOKENS: Final = 16
 
 
 def convert_requests(
@@ -20,7 +25,14 @@ def convert_requests(
         raise contradiction("n", f"the number of prompts times 'n' must be at most {MAX_CHOICES}")
     if body.echo:
         _check_echo(body, prompts)
-    sampling = convert_sampling(body, model, max_tokens=body.max_tokens, logprobs=body.logprobs)
+    if body.parse_special is False and model.prompt == "engine":
+        raise contradiction(
+            "parse_special",
+            "the engine encodes the prompts of this model and always parses special tokens",
+        )
+    sampling = convert_sampling(
+        body, model, max_tokens=_convert_max_tokens(body), logprobs=body.logprobs
+    )
     check_capabilities(sampling, model, logprobs_param="logprobs")
     return [
         GenerationRequest(
@@ -31,9 +43,22 @@ def convert_requests(
             context=context,
             n=n,
             raw_prompt=prompt,
+            running_usage=body.wants_running_usage,
+            parse_special=model.parse_special if body.parse_special is None else body.parse_special,
         )
         for prompt in prompts
     ]
+
+
+def _convert_max_tokens(body: CompletionRequest) -> int:
+    if body.max_tokens == 0:
+        raise InvalidRequest(
+            "Invalid value for 'max_tokens': it must be at least 1. The engine returns no logprobs "
+            "of a prompt, so a completion without tokens would be empty.",
+            param="max_tokens",
+            code="integer_below_min_value",
+        )
+    return _DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
 
 
 def _list_prompts(body: CompletionRequest) -> list[str | tuple[int, ...]]:
@@ -47,6 +72,12 @@ def _list_prompts(body: CompletionRequest) -> list[str | tuple[int, ...]]:
 
 def _check_echo(body: CompletionRequest, prompts: list[str | tuple[int, ...]]) -> None:
     if body.logprobs is not None:
-        raise contradiction("echo", "it is not supported together with 'logprobs'")
+        raise InvalidRequest(
+            "Unsupported parameter: 'echo' together with 'logprobs': this gateway gets no logprobs "
+            "of prompt tokens from the engine, so loglikelihood tasks (lm-eval) cannot be served. "
+            "Use either field alone.",
+            param="echo",
+            code="unsupported_parameter",
+        )
     if not all(isinstance(prompt, str) for prompt in prompts):
         raise contradiction("echo", "it is only supported for text prompts")

@@ -8,15 +8,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from maxgate.api.sampling import SampledRequest, TokenLimit
+from maxgate.api.sampling import SampledRequest, TokenId
 from maxgate.api.schemas import CompletionUsage, EmptyObject, Unsupported, discriminate_input
 from maxgate.generation.chunk import FinishReason
 
 MAX_PROMPTS: Final = 128
 _MAX_TOKENS: Final = 2**20
-_DEFAULT_MAX_TOKENS: Final = 16
 
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TextPrompt = Annotated[str, Field(min_length=1)]
 # fail_fast: invalid items would otherwise not count towards max_length.
 TokenPrompt = Annotated[list[TokenId], Field(min_length=1, max_length=_MAX_TOKENS, fail_fast=True)]
@@ -32,16 +30,21 @@ Prompt = Annotated[
 
 
 class CompletionRequest(SampledRequest):
-    """One or several prompts, each a string or token ids."""
+    """One or several prompts, each a string or token ids.
+
+    `max_tokens` defaults to 16, as at OpenAI. With `parse_special`, names of special tokens in a
+    text become those tokens; the default is the model card's.
+    """
 
     prompt: Prompt
-    max_tokens: TokenLimit | None = _DEFAULT_MAX_TOKENS
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
     best_of: Literal[1] | None = None
     logit_bias: EmptyObject | None = None
     suffix: Unsupported = None
+    parse_special: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,13 @@ class CompletionService:
                         else convert_text_logprobs(logprobs, offset),
                         finish_reason=chunk.finish_reason,
                     )
-                    yield encode_event(orjson.dumps(replace(envelope, choices=[choice])))
+                    running = usage if body.wants_running_usage and usage is not None else None
+                    event = replace(
+                        envelope,
+                        choices=[choice],
+                        usage=None if running is None else completion_usage(running),
+                    )
+                    yield encode_event(orjson.dumps(event))
         if unfinished or usage is None:
             raise UpstreamError("The engine's response ended before it was complete.")
         if body.wants_usage:

@@ -56,6 +56,21 @@ class ChunkFrame(NamedTuple):
 _SEED_FOR_ZERO: Final = 0x5EED
 _SEED_MASK: Final = 2**63 - 1
 _DONE: Final = b"[DONE]"
+# Fields that MAX has under the same name, with the value that changes nothing.
+_COPIED: Final = {
+    name: Sampling._field_defaults[name]
+    for name in (
+        "max_tokens",
+        "stop",
+        "frequency_penalty",
+        "presence_penalty",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "min_tokens",
+        "ignore_eos",
+    )
+}
 _CHAT: Final = "/v1/chat/completions"
 # MAX requires messages next to `prompt_tokens`, and ignores them.
 _IGNORED_MESSAGES: Final = [{"role": "user", "content": ""}]
@@ -90,8 +105,8 @@ def serialize_request(request: GenerationRequest) -> bytes:
         "top_p": sampling.top_p,
     }
     _add_prompt(fields, request)
-    if request.stop_token_ids:
-        fields["stop_token_ids"] = request.stop_token_ids
+    if stop_token_ids := request.stop_token_ids + sampling.stop_token_ids:
+        fields["stop_token_ids"] = stop_token_ids
     if (max_tokens := _limit_tokens(request)) is not None:
         fields["max_tokens"] = max_tokens
     _add_sampling(fields, sampling)
@@ -106,8 +121,11 @@ def serialize_request(request: GenerationRequest) -> bytes:
 
 
 def _needs_running_usage(request: GenerationRequest) -> bool:
-    """Whether a layer above may close the stream early and needs the usage up to that point."""
-    return bool(request.sampling.stop or request.prefix) or request.tool_use is not None
+    """Whether a layer above may close the stream early, or the client wants the usage so far."""
+    return (
+        bool(request.sampling.stop or request.prefix or request.running_usage)
+        or request.tool_use is not None
+    )
 
 
 def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
@@ -120,6 +138,8 @@ def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
         fields["prompt"] = request.raw_prompt if prompt is None else prompt
     elif prompt is None:
         fields["messages"] = [_convert_message(message) for message in request.messages]
+        if request.template_variables:
+            fields["chat_template_kwargs"] = request.template_variables
     else:
         fields["prompt_tokens"], fields["messages"] = prompt, _IGNORED_MESSAGES
 
@@ -135,14 +155,11 @@ def _limit_tokens(request: GenerationRequest) -> int | None:
 
 
 def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
+    for field, default in _COPIED.items():
+        if (value := getattr(sampling, field)) != default:
+            fields[field] = value
     if sampling.seed is not None:
         fields["seed"] = (sampling.seed & _SEED_MASK) or _SEED_FOR_ZERO
-    if sampling.stop:
-        fields["stop"] = sampling.stop
-    if sampling.frequency_penalty:
-        fields["frequency_penalty"] = sampling.frequency_penalty
-    if sampling.presence_penalty:
-        fields["presence_penalty"] = sampling.presence_penalty
     if sampling.logprobs is not None:
         # With 0 alternatives MAX does not report the sampled tokens either.
         fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)

@@ -190,3 +190,25 @@ def test_error_headers() -> None:
         (b"content-type", b"application/json"),
         (b"retry-after", b"2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("part", "medium"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}, "images"),
+        ({"type": "image", "source": {"type": "base64", "data": "AA=="}}, "images"),
+        ({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}, "audio clips"),
+        ({"type": "file", "file": {"file_id": "file-1"}}, "files"),
+        ({"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}, "videos"),
+    ],
+)
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_media_part(role: str, part: dict[str, object], medium: str) -> None:
+    """A content part that is not text is rejected by position, type and medium."""
+    content = [{"type": "text", "text": "Describe this."}, part]
+    assert reject({"messages": [{"role": role, "content": content}]}) == (
+        "messages[0].content[1]",
+        "invalid_value",
+        f"Unsupported content part 'messages[0].content[1]' of type '{part['type']}': {medium} are "
+        "not supported by this gateway. Send only parts of type 'text'.",
+    )

@@ -32,18 +32,22 @@ async def show(*args: str) -> "subprocess.CompletedProcess[str]":
 async def test_show_table() -> None:
     """The table has one row per model; notes explain what is missing and how to add it."""
     capable = FakeMax(models=["a", "b"], grammar=True)
-    plain = FakeMax(penalties=False)
+    plain = FakeMax(penalties=False, min_tokens=False)
     async with serving(capable) as one, serving(plain) as other:
         result = await show("--engine-url", one, "--engine-url", other)
     width = max(len(one), len(other))
-    head = "  STATE    MODEL                  GRAMMAR  LOGPROBS  PENALTIES  PROMPTS"
+    head = "  STATE    MODEL                  GRAMMAR  LOGPROBS  PENALTIES  MIN_TOKENS  PROMPTS"
     assert result.stdout.splitlines() == [
         "ENGINE".ljust(width) + head,
-        f"{one:{width}}  healthy  a                      yes      yes       yes        engine",
-        f"{one:{width}}  healthy  b                      yes      yes       yes        engine",
-        f"{other:{width}}  healthy  smollm2-135m-instruct  no       yes       no         gateway",
+        f"{one:{width}}  healthy  a                      yes      yes       yes        yes         "
+        "engine",
+        f"{one:{width}}  healthy  b                      yes      yes       yes        yes         "
+        "engine",
+        f"{other:{width}}  healthy  smollm2-135m-instruct  no       yes       no         no"
+        "          gateway",
         "grammar: start MAX with --enable-structured-output (GPU)",
         "penalties: start MAX with --enable-penalties",
+        "min_tokens: start MAX with --enable-min-tokens",
         *[
             f"prompts of {name}: it has no model card, so {UNPROTECTED}; write one: "
             "docs/model-cards.md"
@@ -62,7 +66,9 @@ async def test_show_unreachable_engine() -> None:
     def engine(url: str, **rest: Any) -> dict[str, Any]:
         return {"url": url, **rest}
 
-    capabilities = {"a": {"grammar": False, "logprobs": True, "penalties": True}}
+    capabilities = {
+        "a": {"grammar": False, "logprobs": True, "penalties": True, "min_tokens": True}
+    }
     assert orjson.loads(result.stdout) == {
         "engines": [
             engine(url, state="healthy", models=["a"], error=None, capabilities=capabilities),
@@ -89,7 +95,7 @@ async def test_show_embedding_models() -> None:
     async with serving(max_server) as url:
         settings = Settings(engines=[url + "/"], cards=[EMBEDDING_CARD])
         reports = await inspect_engines(settings, [EMBEDDING_MODEL])
-    capabilities = {"other": Capabilities(grammar=False, logprobs=True, penalties=True)}
+    capabilities = {"other": Capabilities(False, True, True, True)}
     assert reports == [EngineReport(url, "healthy", [EMBEDDING_MODEL, "other"], None, capabilities)]
 
 

@@ -81,6 +81,23 @@ def test_text_around_special_tokens(parts: list[str], llama3_tokenizer: PromptTo
     assert llama3_tokenizer.decode(ids) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|begin_of_text|>Once<|eot_id|>",
+        "<|start_header_id|>user<|end_header_id|>\n\nHi <|eot_id|> there",
+        "a<|eot_id|><|eot_id|>b<|not_a_token|><|eot_id",
+        "no special token",
+        "",
+    ],
+)
+def test_parsed_special_tokens(text: str, llama3_tokenizer: PromptTokenizer) -> None:
+    """With special tokens parsed, the ids equal those of Meta's tokenizer."""
+    ids = llama3_tokenizer.encode_special(text).to_list()
+    encode = meta.chat_format().tokenizer.encode
+    assert ids == encode(text, bos=False, eos=False, allowed_special="all")
+
+
 def test_stop_tokens(llama3: Llama3Format) -> None:
     """Three tokens end the turn of the assistant."""
     assert llama3.stop_token_ids == (128001, 128008, 128009)

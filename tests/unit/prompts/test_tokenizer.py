@@ -36,6 +36,18 @@ def test_post_processor() -> None:
     assert PromptTokenizer(tokenizer).encode("ab").length == 2
 
 
+@pytest.mark.parametrize(
+    "text", ["a <s> b", "<s>", "a\t <s>\n<s> b ", "<s2> <s>", "no token", "", "<s"]
+)
+@pytest.mark.parametrize(("lstrip", "rstrip"), [(False, False), (True, False), (True, True)])
+def test_parsed_special_tokens(text: str, *, lstrip: bool, rstrip: bool) -> None:
+    """With special tokens parsed, the ids equal those of the tokenizer itself."""
+    plain = byte_tokenizer()
+    plain.add_special_tokens([AddedToken("<s>", lstrip=lstrip, rstrip=rstrip), "<s2>"])
+    expected = plain.encode(text, add_special_tokens=False).ids
+    assert PromptTokenizer(plain).encode_special(text).to_list() == expected
+
+
 def test_load(small_model: Path) -> None:
     """A tokenizer is read from a directory, a file, or a GGUF file."""
     places = [small_model, small_model / "tokenizer.json", smollm2.gguf_file()]

@@ -21,9 +21,9 @@ async def probe(transport: httpx.AsyncBaseTransport) -> Capabilities:
 @pytest.mark.parametrize("enabled", [True, False])
 async def test_probes(*, enabled: bool) -> None:
     """Each capability is reported as the engine was started."""
-    engine = FakeMax(grammar=enabled, logprobs=enabled, penalties=enabled)
-    found = await probe(httpx.ASGITransport(engine))
-    assert found == Capabilities(grammar=enabled, logprobs=enabled, penalties=enabled)
+    flags = dict.fromkeys(("grammar", "logprobs", "penalties", "min_tokens"), enabled)
+    found = await probe(httpx.ASGITransport(FakeMax(**flags)))
+    assert found == Capabilities(**flags)
 
 
 async def test_no_response() -> None:
@@ -33,7 +33,7 @@ async def test_no_response() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    assert await probe(httpx.MockTransport(wait)) == Capabilities(None, None, None)
+    assert await probe(httpx.MockTransport(wait)) == Capabilities(None, None, None, None)
 
 
 async def test_invalid_response() -> None:
