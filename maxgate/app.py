@@ -27,9 +27,10 @@ from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings
-from maxgate.telemetry.logging import RequestLog
+from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
+from maxgate.telemetry.registry import LOG_LINES_DROPPED
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.client import EngineClient, HttpxEngineClient
@@ -66,6 +67,8 @@ def create_app(
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
+    if (writer := find_log_writer()) is not None:
+        writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
     server = settings.server
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
@@ -160,6 +163,8 @@ def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) ->
         if on_startup is not None:
             on_startup()
         async with AsyncExitStack() as resources:
+            # Plain uvicorn ends its process by a signal, so that no exit handler runs.
+            resources.push_async_callback(_flush_log)
             await resources.enter_async_context(aclosing(upstream.client))
             # Probe every engine before the first request arrives.
             await upstream.monitor.probe_all()
@@ -167,6 +172,11 @@ def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) ->
             yield
 
     return lifespan
+
+
+async def _flush_log() -> None:
+    if (writer := find_log_writer()) is not None:
+        await asyncio.to_thread(writer.flush)
 
 
 @asynccontextmanager

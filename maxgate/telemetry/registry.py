@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Unit = Literal["bytes", "calls", "processes", "requests", "seconds", "tokens", "boolean"]
+Unit = Literal[
+    "bytes", "calls", "failures", "lines", "processes", "requests", "seconds", "tokens", "boolean"
+]
 LabelValues = tuple[str, ...]
 """One value for each label of a metric, in the order of its declaration."""
 
@@ -193,5 +195,13 @@ TIME_PER_OUTPUT_TOKEN: Final = _declare(
         "seconds",
         "Mean time per token after the first, for streams with outcome `ok`.",
         (ROUTE, MODEL),
+    )
+)
+LOG_LINES_DROPPED: Final = _declare(
+    Metric(
+        "maxgate_log_lines_dropped_total",
+        "counter",
+        "lines",
+        "Log lines that could not be written: a stalled or closed reader, or a full disk.",
     )
 )

@@ -42,6 +42,7 @@ def test_counters_and_gauges() -> None:
     samples = parse_samples(used_snapshot())
     assert {key: value for key, value in samples.items() if "le" not in dict(key[1])} == {
         sample("requests_in_flight"): 0,
+        sample("log_lines_dropped_total"): 0,
         sample("workers"): 1,
         sample("process_cpu_seconds_total"): 2.5,
         sample("process_resident_memory_bytes"): 4096,
