@@ -30,7 +30,7 @@ from maxgate.settings import Settings
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
-from maxgate.telemetry.registry import LOG_LINES_DROPPED
+from maxgate.telemetry.registry import ENGINE_WATCH_FAILURES, LOG_LINES_DROPPED
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.client import EngineClient, HttpxEngineClient
@@ -67,6 +67,7 @@ def create_app(
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
+    upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
     if (writer := find_log_writer()) is not None:
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 

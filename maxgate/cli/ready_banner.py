@@ -5,6 +5,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from typing import Final, Self
 
 from maxgate.model_cards.card import Task
@@ -51,9 +52,9 @@ class ReadyBanner:
         try:
             with urllib.request.urlopen(f"{self._url}/health", timeout=2) as response:  # noqa: S310
                 engines = json.load(response)["engines"]
-        except (OSError, ValueError):
-            return set()
-        return {engine["url"] for engine in engines if engine["state"] == "healthy"}
+            return {engine["url"] for engine in engines if engine["state"] == "healthy"}
+        except (OSError, ValueError, LookupError, TypeError, HTTPException):
+            return set()  # another server may listen on another address of this port
 
 
 def _format_banner(url: str, tasks: Sequence[Task]) -> str:

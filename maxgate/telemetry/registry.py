@@ -197,6 +197,15 @@ TIME_PER_OUTPUT_TOKEN: Final = _declare(
         (ROUTE, MODEL),
     )
 )
+ENGINE_WATCH_FAILURES: Final = _declare(
+    Metric(
+        "maxgate_engine_watch_failures_total",
+        "counter",
+        "failures",
+        "Unexpected errors in the gateway while it probed the engine; the probes continue.",
+        (ENGINE,),
+    )
+)
 LOG_LINES_DROPPED: Final = _declare(
     Metric(
         "maxgate_log_lines_dropped_total",

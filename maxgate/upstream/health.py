@@ -1,6 +1,7 @@
 """Health checks: probe engines for their models and capabilities."""
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import structlog
@@ -39,6 +40,11 @@ class HealthMonitor:
         self._prepare_models = prepare_models
         self._on_change = on_change
         self._embedding_models = embedding_models
+        self._on_failure: Callable[[str], None] | None = None
+
+    def on_failure(self, callback: Callable[[str], None]) -> None:
+        """Call this with the URL of a replica whose probe raised an unexpected error."""
+        self._on_failure = callback
 
     async def run(self) -> None:
         """Probe all replicas at their intervals until cancelled."""
@@ -61,18 +67,19 @@ class HealthMonitor:
             await self.probe(replica)
 
     async def probe(self, replica: Replica) -> None:
-        """Probe one replica and update its state."""
+        """Probe one replica and update its state; an unexpected error counts as a failed probe."""
         before = replica.state
         try:
-            models = await list_models(
-                self._client, replica.url, read_timeout=self._settings.probe_timeout
-            )
+            await self._update(replica)
         except ModelListError as error:
             replica.mark_probe_failed(str(error), refused=error.refused)
-        else:
-            await self._prepare_models(models)
-            replica.mark_healthy(models, await self._probe_capabilities(replica, models))
-            self._on_change()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._record_failure(replica, error)
+        except Exception as error:  # noqa: BLE001  # probes must go on, or the replica is lost
+            self._record_failure(replica, error)
         if replica.state != before:
             _log.info(
                 f"engine is {replica.state}",
@@ -80,6 +87,21 @@ class HealthMonitor:
                 models=sorted(replica.models),
                 error=replica.error,
             )
+
+    async def _update(self, replica: Replica) -> None:
+        timeout = self._settings.probe_timeout
+        models = await list_models(self._client, replica.url, read_timeout=timeout)
+        await self._prepare_models(models)
+        replica.mark_healthy(models, await self._probe_capabilities(replica, models))
+        self._on_change()
+
+    def _record_failure(self, replica: Replica, error: BaseException) -> None:
+        replica.watch_failures += 1
+        replica.mark_probe_failed(f"probe failed: {type(error).__name__}", refused=False)
+        if self._on_failure is not None:
+            self._on_failure(replica.url)
+        trace = "".join(traceback.format_exception(error))
+        _log.error("engine probe failed", engine=replica.url, exception=trace)
 
     async def _probe_capabilities(
         self, replica: Replica, models: Mapping[str, EngineModel]

@@ -1,6 +1,7 @@
 """List the models of an engine with MAX's `GET /v1/models`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
@@ -44,9 +45,17 @@ async def list_models(
     if status != 200:
         raise ModelListError(f"responded with {status}")
     try:
-        return {
-            entry["id"]: EngineModel(entry["id"], entry["created"], entry.get("max_model_len"))
-            for entry in orjson.loads(content)["data"]
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        models = [_parse_model(entry) for entry in orjson.loads(content)["data"]]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ModelListError("invalid model list") from error
+    return {model.name: model for model in models}
+
+
+def _parse_model(entry: Mapping[str, Any]) -> EngineModel:
+    """Raises KeyError or TypeError if the entry is not a model."""
+    name, created, length = entry["id"], entry["created"], entry.get("max_model_len")
+    if not (isinstance(name, str) and name and isinstance(created, int | float)):
+        raise TypeError("invalid id or creation time")
+    if length is not None and not (isinstance(length, int) and length > 0):
+        raise TypeError("invalid context length")
+    return EngineModel(name, int(created), length)

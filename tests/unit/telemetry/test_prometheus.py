@@ -51,6 +51,7 @@ def test_counters_and_gauges() -> None:
         sample("engine_requests_in_flight", engine="http://engine"): 2,
         sample("engine_requests_in_flight", engine="http://off"): 0,
         sample("engine_calls_total", engine="http://engine"): 6,
+        sample("engine_watch_failures_total", engine="http://engine"): 0,
         sample("requests_total", outcome="ok", **labels): 2,
         sample("requests_total", outcome="timeout", **labels): 1,
         sample("retries_total", **labels): 3,
