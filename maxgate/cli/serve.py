@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Annotated, Literal
 
+import structlog
 import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -24,6 +25,8 @@ from maxgate.server.settings import ServerSettings
 from maxgate.settings import load_settings
 from maxgate.telemetry.logging import configure_logging
 from maxgate.telemetry.metrics_store import make_folder
+
+_log = structlog.get_logger()
 
 
 def serve(
@@ -152,7 +155,12 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def _share_metrics() -> Iterator[None]:
-    folder = tempfile.mkdtemp(prefix="maxgate-metrics-")
+    try:
+        folder = tempfile.mkdtemp(prefix="maxgate-metrics-")
+    except OSError as error:
+        _log.warning("metrics of the workers are not shared", error=str(error))
+        yield
+        return
     export_flags({"telemetry.metrics_dir": folder})
     try:
         yield

@@ -4,12 +4,15 @@ Each worker counts in a file of its own in a shared folder, and a reader sums th
 and histograms of a worker that has died still count; its gauges do not.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import structlog
 from typing_extensions import override
 
 from maxgate.clock import Clock
@@ -33,6 +36,9 @@ from maxgate.telemetry.registry import (
 )
 from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 
+_log = structlog.get_logger()
+
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LAYOUT: Final = Layout(metric for metric in METRICS if metric.stored)
 
 # Offsets for request_finished, looked up once.
@@ -50,6 +56,8 @@ _ENGINE_CALLS: Final = _BY_ENGINE.offsets[ENGINE_CALLS][()]
 def make_folder(folder: Path) -> None:
     """Create the shared folder for the workers' counts.
 
+    A full disk is no error: workers that find it full count in their own memory.
+
     Raises ConfigurationError if it cannot be created or is not writable.
     """
     try:
@@ -57,6 +65,8 @@ def make_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        if error.errno in _DISK_FULL:
+            return
         raise ConfigurationError(
             f"setting telemetry.metrics_dir: {folder}: {error.strerror}"
         ) from error
@@ -78,6 +88,8 @@ class MetricsStore(RequestSink):
             make_folder(folder)
             path = folder / f"{os.getpid()}.metrics"
         self._file = CounterFile(_LAYOUT, clock.wall(), path)
+        if self._file.error is not None:
+            _log.warning("metrics of this worker are not shared", error=self._file.error)
         self._counts = self._file.counts
         self._sums = self._file.sums
         self._request_rows = self._file.rows[_REQUESTS_BY_ROUTE]
@@ -146,14 +158,19 @@ class MetricsStore(RequestSink):
         return snapshot
 
     def _read_workers(self) -> Iterator[CounterReader]:
-        if self._folder is None:
-            contents: Iterable[bytes] = [self._file.read()]
-        else:
-            contents = (path.read_bytes() for path in sorted(self._folder.glob("*.metrics")))
+        contents = [] if self._folder is None else list(_read_files(self._folder))
+        if self._folder is None or self._file.error is not None:
+            contents.append(self._file.read())
         for content in contents:
             worker = CounterReader.open(_LAYOUT, content)
             if worker is not None:
                 yield worker
+
+
+def _read_files(folder: Path) -> Iterator[bytes]:
+    for path in sorted(folder.glob("*.metrics")):
+        with suppress(OSError):  # such as a file that was deleted just now
+            yield path.read_bytes()
 
 
 def _is_running(pid: int) -> bool:
