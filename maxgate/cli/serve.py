@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import structlog
 import typer
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from maxgate.cli.engine_process import EngineChild, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
@@ -21,7 +20,9 @@ from maxgate.errors import ConfigurationError
 from maxgate.model_cards.loader import load_cards
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.server.protocol import GatewayProtocol, listening_socket
+from maxgate.server.run import open_standard_descriptors
 from maxgate.server.settings import ServerSettings
+from maxgate.server.shutdown import GatewayServer, GatewaySupervisor
 from maxgate.settings import load_settings
 from maxgate.telemetry.logging import configure_logging
 from maxgate.telemetry.metrics_store import make_folder
@@ -55,6 +56,7 @@ def serve(
 
     Flags override MAXGATE_* environment variables, which override the config file.
     """
+    open_standard_descriptors()
     export_flags(
         {
             "config": config,
@@ -114,8 +116,8 @@ class _Server:
             timeout_keep_alive=settings.keep_alive_timeout,
             timeout_graceful_shutdown=settings.shutdown_timeout,
         )
-        self._single = uvicorn.Server(config)
-        self._multiple = Multiprocess(config, sockets=[listener]) if settings.workers > 1 else None
+        self._single = GatewayServer(config)
+        self._multiple = GatewaySupervisor(config, [listener]) if settings.workers > 1 else None
         self._listener = listener
 
     def run(self) -> None:
