@@ -13,6 +13,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -21,6 +22,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_sources import merge_sources, read_sources
+from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
 
@@ -82,8 +84,15 @@ class _Schema(BaseSettings, Settings):
 
 @cache
 def print_warning(message: str) -> None:
-    """Print a warning on stderr, once per process and not again in worker processes."""
-    if parent_process() is None:
+    """Print a warning on stderr, once per process and not again in worker processes.
+
+    It is a log line if the log is JSON.
+    """
+    if parent_process() is not None:
+        return
+    if logs_json():
+        structlog.get_logger().warning(message)
+    else:
         sys.stderr.write(f"maxgate: warning: {message}\n")
 
 
@@ -106,6 +115,21 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
             raise ConfigurationError(prefix + names.describe_unknown(name)) from error
         message = details["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
+
+
+def load_and_configure_logging() -> Settings:
+    """Read the settings and configure logging by them.
+
+    Raises ConfigurationError as load_settings does.
+    """
+    warnings: list[str] = []
+    try:
+        settings = load_settings(warnings.append)
+        configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
+    finally:  # in the format of the log, if that is known
+        for warning in warnings:
+            print_warning(warning)
+    return settings
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:

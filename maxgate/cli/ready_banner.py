@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Final, Self
 
+import structlog
+
 from maxgate.model_cards.card import Task
+from maxgate.telemetry.logging import logs_json
+
+_log = structlog.get_logger()
 
 _POLL_INTERVAL: Final = 0.25
 _EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
@@ -23,7 +28,8 @@ _EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
 class ReadyBanner:
     """Prints one working curl command per task, as soon as the engines are healthy.
 
-    Waits for all of `engine_urls`, or for any engine if the list is empty.
+    Waits for all of `engine_urls`, or for any engine if the list is empty. In a JSON log, the
+    message is a line with the URL.
     """
 
     def __init__(self, url: str, engine_urls: Sequence[str], tasks: Sequence[Task]) -> None:
@@ -45,7 +51,10 @@ class ReadyBanner:
         while not self._stopped.wait(_POLL_INTERVAL):
             healthy = self._list_healthy_engines()
             if healthy and self._engines <= healthy:
-                print(_format_banner(self._url, self._tasks), file=sys.stderr, flush=True)
+                if logs_json():
+                    _log.info("gateway is ready", url=self._url)
+                else:
+                    print(_format_banner(self._url, self._tasks), file=sys.stderr, flush=True)
                 return
 
     def _list_healthy_engines(self) -> set[str]:

@@ -23,8 +23,7 @@ from maxgate.server.protocol import GatewayProtocol, listening_socket
 from maxgate.server.run import open_standard_descriptors
 from maxgate.server.settings import ServerSettings
 from maxgate.server.shutdown import GatewayServer, GatewaySupervisor
-from maxgate.settings import load_settings
-from maxgate.telemetry.logging import configure_logging
+from maxgate.settings import load_and_configure_logging
 from maxgate.telemetry.metrics_store import make_folder
 
 _log = structlog.get_logger()
@@ -40,6 +39,7 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Number of worker processes.", show_default="1")
     ] = None,
+    *,
     config: ConfigOption = None,
     engine_url: EngineUrlOption = None,
     engine: Annotated[
@@ -50,6 +50,10 @@ def serve(
     log_format: Annotated[
         Literal["json", "text"] | None,
         typer.Option(help="Format of log lines.", show_default="text on a terminal"),
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="Minimum level of log lines.", show_default="info"),
     ] = None,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
@@ -67,10 +71,10 @@ def serve(
             "engines": engine_url,
             "cards": card,
             "telemetry.log_format": log_format,
+            "telemetry.log_level": log_level,
         }
     )
-    settings = load_settings()
-    configure_logging(settings.telemetry.log_format)
+    settings = load_and_configure_logging()
     # Read the cards first, so that an invalid one is reported before anything starts.
     starts = select_engines(settings, load_cards(settings.cards))
     with ExitStack() as stack:
@@ -81,7 +85,13 @@ def serve(
             stack.enter_context(_share_metrics())
         server = _Server(settings.server, listener)
         children = [
-            EngineChild(settings.engine.mode, start, server.stop, is_only=len(starts) == 1)
+            EngineChild(
+                settings.engine.mode,
+                start,
+                server.stop,
+                is_only=len(starts) == 1,
+                uses_stdout=settings.telemetry.log_format == "json",
+            )
             for start in starts
         ]
         for child in children:

@@ -17,6 +17,7 @@ from maxgate.generation.request_record import RequestRecord, RequestSink
 from maxgate.telemetry.log_writer import LogWriter, find_log_stream, open_log_writer
 
 LogFormat = Literal["json", "text"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 _REQUEST_COMPLETED: Final = "request completed"
 
@@ -43,11 +44,15 @@ class TextLines(LogLines):
     """The same for lines rendered as text."""
 
 
-def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None) -> None:
+def configure_logging(
+    log_format: LogFormat | None, stream: TextIO | None = None, level: LogLevel = "info"
+) -> None:
     """Configure structlog, and the standard library's loggers to write in the same format.
 
-    None selects text if the stream is a terminal, JSON otherwise.
+    None selects text if the stream is a terminal, JSON otherwise. Other libraries log warnings
+    and errors only, and information at the level `debug`.
     """
+    minimum = logging.getLevelNamesMapping()[level.upper()]
     stream = stream or find_log_stream()
     writer = open_log_writer(stream)
     shared: list[structlog.typing.Processor] = [
@@ -57,7 +62,7 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     as_text = log_format == "text" or (log_format is None and stream.isatty())
     structlog.configure(
         processors=[*shared, *_renderers(as_text=as_text, colors=stream.isatty())],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(minimum),
         logger_factory=_Factory(TextLines(writer) if as_text else LogLines(writer)),
         cache_logger_on_first_use=True,
     )
@@ -71,7 +76,15 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
             foreign_pre_chain=shared,
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    others = logging.INFO if level == "debug" else max(minimum, logging.WARNING)
+    logging.basicConfig(handlers=[handler], level=others, force=True)
+    logging.captureWarnings(capture=True)
+
+
+def logs_json() -> bool:
+    """Return whether log lines are JSON objects."""
+    factory = structlog.get_config()["logger_factory"]
+    return isinstance(factory, _Factory) and not isinstance(factory.lines, TextLines)
 
 
 def find_log_writer() -> LogWriter | None:
@@ -142,7 +155,7 @@ class RequestLog(RequestSink):
     def __init__(self) -> None:
         lines = structlog.get_config()["logger_factory"]()
         self._write: Callable[[dict[str, Any]], None] = _write_text
-        if isinstance(lines, LogLines) and not isinstance(lines, TextLines):
+        if logs_json() and structlog.get_logger().is_enabled_for(logging.INFO):
             self._write = _json_writer(lines)
 
     @override

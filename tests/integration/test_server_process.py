@@ -29,7 +29,9 @@ async def test_banner() -> None:
     """The gateway prints a curl command that works."""
     async with (
         serving(FakeMax()) as engine,
-        api_server("--engine-url", engine, "--card", str(SMALL_CARD)) as server,
+        api_server(
+            *("--engine-url", engine, "--card", str(SMALL_CARD), "--log-format", "text")
+        ) as server,
     ):
 
         async def has_banner() -> bool:
@@ -128,7 +130,7 @@ async def check_errors(
     await asyncio.wait_for(server.process.wait(), 10)
 
     async def is_logged() -> bool:
-        logged = [json.loads(line) for line in server.lines if line.startswith("{")]
+        logged = [json.loads(line) for line in server.lines]
         ends = {(x["stream"], x["outcome"], x["error_code"]) for x in logged if "outcome" in x}
         return ends == {
             (True, "truncated", "server_shutting_down"),
@@ -180,8 +182,9 @@ async def test_killed_worker() -> None:
             return any("worker died and was replaced" in line for line in server.lines)
 
         await until(is_logged, within=20)
-        [line] = [line for line in server.lines if "worker died and was replaced" in line]
-        assert (json.loads(line)["pid"], json.loads(line)["reason"]) == (worker.pid, "SIGKILL")
+        logged = [json.loads(line) for line in server.lines]
+        [line] = [line for line in logged if line["message"] == "worker died and was replaced"]
+        assert (line["pid"], line["reason"]) == (worker.pid, "SIGKILL")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -197,7 +200,7 @@ async def test_request_log(workers: str) -> None:
             ids = {response.headers["x-request-id"] for response in await asyncio.gather(*posts)}
             server.process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(server.process.wait(), 10)
-    logged = [json.loads(line) for line in server.lines if line.startswith("{")]
+    logged = [json.loads(line) for line in server.lines]
     assert {line["request_id"] for line in logged if "request_id" in line} == ids
 
 
@@ -318,10 +321,39 @@ async def test_old_setting(workers: str) -> None:
             ]
 
         await until(is_healthy, within=10)
-    assert [line for line in server.lines if "warning" in line] == [
-        "maxgate: warning: setting MAXGATE_ENGINE_URLS is now MAXGATE_ENGINES; "
-        "the old name goes away in 0.3\n"
+    logged = [json.loads(line) for line in server.lines]
+    assert [line["message"] for line in logged if line["level"] == "warning"] == [
+        "setting MAXGATE_ENGINE_URLS is now MAXGATE_ENGINES; the old name goes away in 0.3"
     ]
+
+
+async def test_json_log() -> None:
+    """In a JSON log, the message that the gateway is ready is one more line."""
+    async with (
+        serving(FakeMax()) as engine,
+        api_server("--card", str(SMALL_CARD), "--engine-url", engine) as server,
+    ):
+
+        async def is_ready() -> bool:
+            logged = [json.loads(line) for line in server.lines]
+            return [x["url"] for x in logged if x["message"] == "gateway is ready"] == [server.url]
+
+        await until(is_ready)
+
+
+async def test_log_level() -> None:
+    """`--log-level warning` omits the line of each request."""
+    async with (
+        serving(FakeMax()) as engine,
+        api_server(
+            *("--card", str(SMALL_CARD), "--engine-url", engine, "--log-level", "warning")
+        ) as server,
+        httpx.AsyncClient(base_url=server.url) as client,
+    ):
+        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(server.process.wait(), 10)
+    assert server.lines == []
 
 
 async def test_usage_error_under_uvicorn() -> None:

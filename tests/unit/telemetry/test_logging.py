@@ -8,7 +8,13 @@ import pytest
 import structlog
 
 from maxgate.generation.request_record import RequestRecord
-from maxgate.telemetry.logging import LogFormat, RequestLog, configure_logging, find_log_writer
+from maxgate.telemetry.logging import (
+    LogFormat,
+    LogLevel,
+    RequestLog,
+    configure_logging,
+    find_log_writer,
+)
 from tests.fakes.request_records import finished_record
 
 
@@ -74,6 +80,32 @@ def test_fields() -> None:
         "time_to_first_token_ms": 100.0,
         "duration_ms": 1000.0,
     }
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize(
+    ("level", "messages"),
+    [
+        ("debug", ["debug", "info", "request completed", "warning", "library info"]),
+        ("info", ["info", "request completed", "warning"]),
+        ("warning", ["warning"]),
+        ("error", []),
+    ],
+)
+def test_levels(log_format: LogFormat, level: LogLevel, messages: list[str]) -> None:
+    """The level applies to all lines; libraries log information at the level `debug` only."""
+    stream = FakeStream()
+    configure_logging(log_format, stream, level)
+    log = structlog.get_logger()
+    log.debug("debug")
+    log.info("info")
+    RequestLog().request_finished(finished_record())
+    log.warning("warning")
+    logging.getLogger("another.library").info("library info")
+    logging.getLogger("another.library").debug("library debug")
+    lines = stream.read_text().splitlines()
+    assert len(lines) == len(messages)
+    assert all(message in line for message, line in zip(messages, lines, strict=True))
 
 
 def test_line_breaks_are_escaped() -> None:
