@@ -27,9 +27,10 @@ from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings
-from maxgate.telemetry.logging import RequestLog
+from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
+from maxgate.telemetry.registry import ENGINE_WATCH_FAILURES, LOG_LINES_DROPPED
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.client import EngineClient, HttpxEngineClient
@@ -71,6 +72,9 @@ def create_app(
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
+    upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
+    if (writer := find_log_writer()) is not None:
+        writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     streams = EventStreams(clock, server.keep_alive_interval)
@@ -175,6 +179,8 @@ def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) ->
         if on_startup is not None:
             on_startup()
         async with AsyncExitStack() as resources:
+            # Plain uvicorn ends its process by a signal, so that no exit handler runs.
+            resources.push_async_callback(_flush_log)
             await resources.enter_async_context(aclosing(upstream.client))
             # Probe every engine before the first request arrives.
             await upstream.monitor.probe_all()
@@ -182,6 +188,11 @@ def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) ->
             yield
 
     return lifespan
+
+
+async def _flush_log() -> None:
+    if (writer := find_log_writer()) is not None:
+        await asyncio.to_thread(writer.flush)
 
 
 @asynccontextmanager

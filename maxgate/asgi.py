@@ -11,12 +11,10 @@ def __getattr__(name: str) -> Any:
     from maxgate.app import create_app  # noqa: PLC0415
     from maxgate.errors import ConfigurationError  # noqa: PLC0415
     from maxgate.server.run import end_with_parent, tune_event_loop, tune_process  # noqa: PLC0415
-    from maxgate.settings import load_settings  # noqa: PLC0415
-    from maxgate.telemetry.logging import configure_logging  # noqa: PLC0415
+    from maxgate.settings import load_and_configure_logging  # noqa: PLC0415
 
     try:
-        settings = load_settings()
-        configure_logging(settings.telemetry.log_format)
+        settings = load_and_configure_logging()
         end_with_parent()
         app = create_app(settings, on_startup=tune_event_loop)
     except ConfigurationError as error:

@@ -18,6 +18,7 @@
     │   │   └── ModelNotFound 404  generation.errors
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
+    │   ├── ShuttingDown 503
     │   ├── UnsupportedMediaType 415
     │   ├── UpstreamError 502
     │   │   └── OutputValidationFailed 502  generation.errors
@@ -159,6 +160,16 @@ class InternalError(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway failed to process the request. The logs have the details.")
+
+
+class ShuttingDown(GatewayError):
+    """The gateway stops and has waited long enough for the request."""
+
+    status = 503
+    default_code = "server_shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down. Retry the request.", retry_after=5)
 
 
 class UpstreamError(GatewayError):

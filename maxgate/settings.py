@@ -12,6 +12,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import structlog
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -22,6 +23,7 @@ from maxgate.settings_lists import split_list
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section
 from maxgate.settings_sources import merge_sources, read_sources
+from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
 
@@ -74,8 +76,15 @@ class _Schema(BaseSettings, Settings):
 
 @cache
 def print_warning(message: str) -> None:
-    """Print a warning on stderr, once per process and not again in worker processes."""
-    if parent_process() is None:
+    """Print a warning on stderr, once per process and not again in worker processes.
+
+    It is a log line if the log is JSON.
+    """
+    if parent_process() is not None:
+        return
+    if logs_json():
+        structlog.get_logger().warning(message)
+    else:
         sys.stderr.write(f"maxgate: warning: {message}\n")
 
 
@@ -100,6 +109,21 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
             raise ConfigurationError(prefix + names.describe_section(name)) from error
         message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
         raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
+
+
+def load_and_configure_logging() -> Settings:
+    """Read the settings and configure logging by them.
+
+    Raises ConfigurationError as load_settings does.
+    """
+    warnings: list[str] = []
+    try:
+        settings = load_settings(warnings.append)
+        configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
+    finally:  # in the format of the log, if that is known
+        for warning in warnings:
+            print_warning(warning)
+    return settings
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:

@@ -26,6 +26,7 @@ FLAGS = {
     "engines": "--engine-url",
     "cards": "--card",
     "telemetry.log_format": "--log-format",
+    "telemetry.log_level": "--log-level",
 }
 
 

@@ -19,7 +19,12 @@ CLIENT_CLOSED_REQUEST: Final = 499
 
 
 class ClientConnection(Protocol):
-    """The connection of one client, as offered by the server."""
+    """The connection of one client, as offered by the server.
+
+    `is_shutting_down` is set before the server cancels requests because the gateway stops.
+    """
+
+    is_shutting_down: bool
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Call this once the client disconnects, or now if it has; None cancels the call."""

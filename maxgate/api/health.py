@@ -17,6 +17,8 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 class EngineStatus:
     """One engine. `in_flight` counts the requests that this worker has sent to it.
 
+    `watch_failures` counts unexpected errors in the gateway while it probed the engine.
+
     `capabilities` holds the engine's capabilities per model; null means not known yet.
     `abilities` is their old name, kept for one version.
     """
@@ -25,6 +27,7 @@ class EngineStatus:
     state: str
     models: list[str]
     in_flight: int
+    watch_failures: int
     error: str | None
     capabilities: dict[str, Capabilities]
     abilities: dict[str, Capabilities]
@@ -87,6 +90,7 @@ def describe_engines(engines: Sequence[EngineHealth]) -> list[EngineStatus]:
             state=engine.state,
             models=sorted(engine.models),
             in_flight=engine.in_flight,
+            watch_failures=engine.watch_failures,
             error=engine.error,
             capabilities=dict(engine.capabilities),
             abilities=dict(engine.capabilities),

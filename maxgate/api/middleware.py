@@ -1,8 +1,10 @@
 """ASGI middleware around every request: context, request id, header limits, record, errors."""
 
+import asyncio
 import re
 import traceback
 from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -11,12 +13,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate import ids
 from maxgate.api.browsers import BrowserGuard
-from maxgate.api.disconnect import CLIENT_CLOSED_REQUEST, EXTENSION, ClientDisconnect
+from maxgate.api.disconnect import (
+    CLIENT_CLOSED_REQUEST,
+    EXTENSION,
+    ClientConnection,
+    ClientDisconnect,
+)
 from maxgate.api.error_handlers import allowed_methods
-from maxgate.api.errors import error_response, record_error
+from maxgate.api.errors import encode_error, error_response, record_error
 from maxgate.api.header_limits import check_headers
 from maxgate.clock import Clock
-from maxgate.errors import GatewayError, InternalError
+from maxgate.errors import GatewayError, InternalError, ShuttingDown
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
 
@@ -97,6 +104,11 @@ class RequestContextMiddleware:
         except ClientDisconnect:
             record.outcome = "client_gone"
             record.status = record.status or CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:
+            connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
+            if connection is None or not connection.is_shutting_down:
+                raise
+            await response.shut_down()
         except GatewayError as error:
             await response.fail(error)
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
@@ -112,21 +124,35 @@ class _RecordedResponse:
 
     def __init__(self, send: Send, record: RequestRecord) -> None:
         self._send = send
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
         self.record = record
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.record.status = message["status"]
             request_id = (b"x-request-id", self.record.request_id.encode())
-            message["headers"] = [*message.get("headers", ()), request_id]
+            message["headers"] = self._headers = [*message.get("headers", ()), request_id]
         return self._send(message)
 
     async def fail(self, error: GatewayError) -> None:
         record_error(self.record, error)
-        if self.record.status:  # too late for an error response: the connection ends unfinished
-            return
-        for message in error_response(error):
-            await self.send(message)
+        if not self.record.status:
+            for message in error_response(error):
+                await self.send(message)
+        elif any(value.startswith(b"text/event-stream") for _, value in self._headers):
+            event = b"data: %b\n\n" % encode_error(error)
+            with suppress(RuntimeError):  # the response had ended
+                await self._send({"type": "http.response.body", "body": event, "more_body": False})
+        # Other responses end unfinished, which closes the connection.
+
+    async def shut_down(self) -> None:
+        """End the response of a request that the server has cancelled."""
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+        await self.fail(ShuttingDown())
+        if self.record.first_token_at is not None:
+            self.record.outcome = "truncated"
 
 
 class HeadMiddleware:

@@ -70,17 +70,25 @@ class EngineChild:
     """Runs `maxgate engine start` for one engine.
 
     If the engine cannot be started, `failed` is set and `on_failure` is called from a thread.
-    With `is_only`, no other engine writes to the same terminal.
+    With `is_only`, no other engine writes to the same terminal. With `uses_stdout`, the child
+    writes its progress to stdout instead of stderr.
     """
 
     def __init__(
-        self, mode: str, start: EngineStart, on_failure: Callable[[], None], *, is_only: bool = True
+        self,
+        mode: str,
+        start: EngineStart,
+        on_failure: Callable[[], None],
+        *,
+        is_only: bool = True,
+        uses_stdout: bool = False,
     ) -> None:
         self._port = _parse_local_port(start.url)
         self._card = start.card.name
         self._mode = mode
         # Live lines of several engines would overwrite each other; rich writes plain lines then.
         self._terminal = {} if is_only else {"TTY_COMPATIBLE": "0"}
+        self._stderr = subprocess.STDOUT if uses_stdout else None
         self._on_failure = on_failure
         self._stopping = False
         self.failed = False
@@ -92,6 +100,7 @@ class EngineChild:
                 *("--kind", self._mode, "--port", str(self._port), "--until-stdin-closes"),
             ],
             stdin=subprocess.PIPE,
+            stderr=self._stderr,
             start_new_session=True,  # only the gateway gets Ctrl-C; it then closes the pipe
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self._terminal},
         )

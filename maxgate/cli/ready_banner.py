@@ -6,9 +6,15 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from typing import Any, Final, Self
 
+import structlog
+
 from maxgate.model_cards.card import Task
+from maxgate.telemetry.logging import logs_json
+
+_log = structlog.get_logger()
 
 _POLL_INTERVAL: Final = 0.25
 # With these sampling parameters, the small model gives the same short response each time.
@@ -27,7 +33,8 @@ class ReadyBanner:
 
     If they are not healthy at once, it first prints which engines the gateway waits for, and why.
 
-    Waits for all of `engine_urls`, or for any engine if the list is empty.
+    Waits for all of `engine_urls`, or for any engine if the list is empty. In a JSON log, each
+    message is a line with the URL.
     """
 
     def __init__(self, url: str, engine_urls: Sequence[str], tasks: Sequence[Task]) -> None:
@@ -51,11 +58,19 @@ class ReadyBanner:
             engines = self._list_engines()
             healthy = {engine["url"] for engine in engines if engine["state"] == "healthy"}
             if healthy and self._engines <= healthy:
-                print(_format_banner(self._url, self._tasks), file=sys.stderr, flush=True)
+                if logs_json():
+                    _log.info("gateway is ready", url=self._url)
+                else:
+                    print(_format_banner(self._url, self._tasks), file=sys.stderr, flush=True)
                 return
             if engines and not waiting:
                 waiting = True
-                print(_format_waiting(self._url, engines), file=sys.stderr, flush=True)
+                missing = _list_missing(engines)
+                if logs_json():
+                    _log.info("gateway is waiting for engines", url=self._url, engines=missing)
+                else:
+                    text = f"maxgate is listening on {self._url}, waiting for {', '.join(missing)}"
+                    print(text, file=sys.stderr, flush=True)
 
     def _list_engines(self) -> list[dict[str, Any]]:
         try:
@@ -65,18 +80,24 @@ class ReadyBanner:
                 response = error
             with response:
                 engines: list[dict[str, Any]] = json.load(response)["engines"]
-                return engines
-        except (OSError, ValueError, KeyError):
-            return []
+            _check_states(engines)
+        except (OSError, ValueError, LookupError, TypeError, HTTPException):
+            return []  # another server may listen on another address of this port
+        return engines
 
 
-def _format_waiting(url: str, engines: Sequence[dict[str, Any]]) -> str:
-    missing = [
+def _check_states(engines: Sequence[dict[str, Any]]) -> None:
+    """Raise KeyError or TypeError if the response is not that of a gateway."""
+    for engine in engines:
+        _ = engine["url"], engine["state"], engine["error"]
+
+
+def _list_missing(engines: Sequence[dict[str, Any]]) -> list[str]:
+    return [
         f"{engine['url']} ({engine['error'] or engine['state']})"
         for engine in engines
         if engine["state"] != "healthy"
     ]
-    return f"maxgate is listening on {url}, waiting for {', '.join(missing)}"
 
 
 def _format_banner(url: str, tasks: Sequence[Task]) -> str:

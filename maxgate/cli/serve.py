@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Annotated, Literal
 
+import structlog
 import typer
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from maxgate.cli.engine_process import EngineChild, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
@@ -20,10 +20,13 @@ from maxgate.errors import ConfigurationError
 from maxgate.model_cards.loader import load_cards
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.server.protocol import GatewayProtocol, listening_socket
+from maxgate.server.run import open_standard_descriptors
 from maxgate.server.settings import ServerSettings
-from maxgate.settings import load_settings
-from maxgate.telemetry.logging import configure_logging
+from maxgate.server.shutdown import GatewayServer, GatewaySupervisor
+from maxgate.settings import load_and_configure_logging
 from maxgate.telemetry.metrics_store import make_folder
+
+_log = structlog.get_logger()
 
 
 def serve(
@@ -36,6 +39,7 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Number of worker processes.", show_default="1")
     ] = None,
+    *,
     config: ConfigOption = None,
     engine_url: EngineUrlOption = None,
     engine: Annotated[
@@ -47,11 +51,16 @@ def serve(
         Literal["json", "text"] | None,
         typer.Option(help="Format of log lines.", show_default="text on a terminal"),
     ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="Minimum level of log lines.", show_default="info"),
+    ] = None,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
     Flags override MAXGATE_* environment variables, which override the config file.
     """
+    open_standard_descriptors()
     export_flags(
         {
             "config": config,
@@ -62,10 +71,10 @@ def serve(
             "engines": engine_url,
             "cards": card,
             "telemetry.log_format": log_format,
+            "telemetry.log_level": log_level,
         }
     )
-    settings = load_settings()
-    configure_logging(settings.telemetry.log_format)
+    settings = load_and_configure_logging()
     # Read the cards first, so that an invalid one is reported before anything starts.
     starts = select_engines(settings, load_cards(settings.cards, settings.cache_dir))
     with ExitStack() as stack:
@@ -76,7 +85,13 @@ def serve(
             stack.enter_context(_share_metrics())
         server = _Server(settings.server, listener)
         children = [
-            EngineChild(settings.engine.mode, start, server.stop, is_only=len(starts) == 1)
+            EngineChild(
+                settings.engine.mode,
+                start,
+                server.stop,
+                is_only=len(starts) == 1,
+                uses_stdout=settings.telemetry.log_format == "json",
+            )
             for start in starts
         ]
         for child in children:
@@ -112,8 +127,8 @@ class _Server:
             timeout_keep_alive=settings.keep_alive_timeout,
             timeout_graceful_shutdown=settings.shutdown_timeout,
         )
-        self._single = uvicorn.Server(config)
-        self._multiple = Multiprocess(config, sockets=[listener]) if settings.workers > 1 else None
+        self._single = GatewayServer(config)
+        self._multiple = GatewaySupervisor(config, [listener]) if settings.workers > 1 else None
         self._listener = listener
 
     def run(self) -> None:
@@ -153,7 +168,12 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def _share_metrics() -> Iterator[None]:
-    folder = tempfile.mkdtemp(prefix="maxgate-metrics-")
+    try:
+        folder = tempfile.mkdtemp(prefix="maxgate-metrics-")
+    except OSError as error:
+        _log.warning("metrics of the workers are not shared", error=str(error))
+        yield
+        return
     export_flags({"telemetry.metrics_dir": folder})
     try:
         yield

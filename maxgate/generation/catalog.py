@@ -77,6 +77,11 @@ class EngineHealth(Protocol):
         ...
 
     @property
+    def watch_failures(self) -> int:
+        """Unexpected errors in the gateway while it probed the engine; the probes continue."""
+        ...
+
+    @property
     def error(self) -> str | None:
         """Cause of the state `unreachable`."""
         ...

@@ -7,10 +7,10 @@ Outcome = Literal[
     "ok",
     "client_error",  # invalid request
     "client_gone",  # the client disconnected before the end
-    "unavailable",  # no engine, or none with capacity
+    "unavailable",  # no engine, none with capacity, or the gateway is shutting down
     "timeout",  # the engine exceeded a timeout
     "upstream_error",  # the engine failed before its first token
-    "truncated",  # the engine failed after its first token; the client got an error event
+    "truncated",  # failed after the first token; the client got an error event
     "internal_error",
 ]
 

@@ -83,6 +83,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._refusal: GatewayError | None = None
         self._on_disconnect: Callable[[], None] | None = None
+        self.is_shutting_down = False
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Implement ClientConnection."""

@@ -38,6 +38,16 @@ def tune_event_loop() -> None:
     sys.set_asyncgen_hooks(firstiter=None)
 
 
+def open_standard_descriptors() -> None:
+    """Open the null device in place of descriptors 0 to 2 that the process was started without.
+
+    Otherwise the first sockets would take these numbers, which libuv refuses to close.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def end_with_parent() -> None:
     """End this process when the process that started it through multiprocessing dies."""
     parent = multiprocessing.parent_process()

@@ -3,12 +3,14 @@
 Only its own process writes to a file, one word at a time, so neither side needs a lock.
 """
 
+import errno
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from maxgate.telemetry.histogram import BUCKETS, Histogram
 from maxgate.telemetry.layout import (
@@ -22,16 +24,20 @@ from maxgate.telemetry.layout import (
 )
 from maxgate.telemetry.registry import LabelValues, Metric
 
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 class CounterFile:
     """The counters of this process, in a file or, without a path, in its own memory.
 
     `counts` and `sums` are the same words, as integers and as doubles. `rows` has the position of
-    a row by its label values, for each table; looking up new values adds a row.
+    a row by its label values, for each table; looking up new values adds a row. If the disk has
+    no room for the file, `error` says so and the counters are in the process's own memory.
     """
 
     def __init__(self, layout: Layout, started_at: float, path: Path | None = None) -> None:
-        self._memory = _map_memory(layout.size, path)
+        self.error: str | None = None
+        self._memory = self._map_memory(layout.size, path)
         self.counts = memoryview(self._memory).cast("q")
         self.sums = memoryview(self._memory).cast("d")
         self.rows = {table: Rows(table, self._memory, self.counts) for table in layout.tables}
@@ -43,13 +49,31 @@ class CounterFile:
         """The whole content."""
         return self._memory[:]
 
-
-def _map_memory(size: int, path: Path | None) -> mmap.mmap:
-    if path is None:
+    def _map_memory(self, size: int, path: Path | None) -> mmap.mmap:
+        if path is not None:
+            try:
+                with path.open("w+b") as file:
+                    allocate(file.fileno(), size)
+                    return mmap.mmap(file.fileno(), size)
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+                self.error = f"{path}: {error.strerror}"
+                with suppress(OSError):
+                    path.unlink()
         return mmap.mmap(-1, size)
-    with path.open("w+b") as file:
-        file.truncate(size)
-        return mmap.mmap(file.fileno(), size)
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Reserve disk space for an empty file.
+
+    Raises OSError if there is no room.
+    """
+    # A write to a mapped page that finds the disk full ends the process with SIGBUS.
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    elif os.write(descriptor, bytes(size)) < size:  # macOS
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Rows(dict[LabelValues, int]):

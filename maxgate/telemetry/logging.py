@@ -3,69 +3,58 @@
 Prompts, responses and keys are never passed to a logger.
 """
 
-import asyncio
+import json
 import logging
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import orjson
 import structlog
 from typing_extensions import override
 
 from maxgate.generation.request_record import RequestRecord, RequestSink
+from maxgate.telemetry.log_writer import LogWriter, find_log_stream, open_log_writer
 
 LogFormat = Literal["json", "text"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
-_MAX_BUFFERED_LINES: Final = 256
 _REQUEST_COMPLETED: Final = "request completed"
 
 
 class LogLines:
-    """Writes JSON objects, one per line; structlog can wrap it as a logger.
+    """A logger for structlog, whose processors have rendered each line as JSON."""
 
-    Lines from `write_soon` are buffered until the current iteration of the event loop ends, so
-    that a busy gateway makes one system call for many requests. A loop that stops still finishes
-    its iteration, so no line is lost.
-    """
+    def __init__(self, writer: LogWriter) -> None:
+        self.writer = writer
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._buffered: list[bytes] = []
+    def write_fields(self, fields: dict[str, Any]) -> None:
+        """Write these fields as a JSON object."""
+        self.writer.write(_dump_json(fields) + b"\n")
 
-    def write_soon(self, fields: dict[str, Any]) -> None:
-        """Write these fields at the end of the loop's iteration; at once without a loop."""
-        options = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-        self._buffered.append(orjson.dumps(fields, option=options))
-        if len(self._buffered) == 1:
-            try:
-                asyncio.get_running_loop().call_soon(self._flush)
-            except RuntimeError:
-                self._flush()
-        elif len(self._buffered) > _MAX_BUFFERED_LINES:
-            self._flush()
-
-    def msg(self, line: bytes) -> None:
-        """Write this line at once, after the buffered lines."""
-        self._buffered.append(line + b"\n")
-        self._flush()
+    def msg(self, line: bytes | str) -> None:
+        """Write this line."""
+        self.writer.write(_encode(line))
 
     # structlog calls the method named after the level.
     log = debug = info = warning = error = critical = exception = msg
 
-    def _flush(self) -> None:
-        lines, self._buffered = self._buffered, []
-        self._stream.write(b"".join(lines))
-        self._stream.flush()
+
+class TextLines(LogLines):
+    """The same for lines rendered as text."""
 
 
-def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None) -> None:
+def configure_logging(
+    log_format: LogFormat | None, stream: TextIO | None = None, level: LogLevel = "info"
+) -> None:
     """Configure structlog, and the standard library's loggers to write in the same format.
 
-    None selects text if the stream is a terminal, JSON otherwise.
+    None selects text if the stream is a terminal, JSON otherwise. Other libraries log warnings
+    and errors only, and information at the level `debug`.
     """
-    stream = stream or sys.stderr
+    minimum = logging.getLevelNamesMapping()[level.upper()]
+    stream = stream or find_log_stream()
+    writer = open_log_writer(stream)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -73,11 +62,11 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     as_text = log_format == "text" or (log_format is None and stream.isatty())
     structlog.configure(
         processors=[*shared, *_renderers(as_text=as_text, colors=stream.isatty())],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=_Factory(stream, as_text=as_text),
+        wrapper_class=structlog.make_filtering_bound_logger(minimum),
+        logger_factory=_Factory(TextLines(writer) if as_text else LogLines(writer)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = _LogHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
@@ -87,18 +76,44 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
             foreign_pre_chain=shared,
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    others = logging.INFO if level == "debug" else max(minimum, logging.WARNING)
+    logging.basicConfig(handlers=[handler], level=others, force=True)
+    logging.captureWarnings(capture=True)
+
+
+def logs_json() -> bool:
+    """Return whether log lines are JSON objects."""
+    factory = structlog.get_config()["logger_factory"]
+    return isinstance(factory, _Factory) and not isinstance(factory.lines, TextLines)
+
+
+def find_log_writer() -> LogWriter | None:
+    """Return the writer in use, or None if logging was not configured here."""
+    factory = structlog.get_config()["logger_factory"]
+    return factory.lines.writer if isinstance(factory, _Factory) else None
 
 
 class _Factory:
-    def __init__(self, stream: TextIO, *, as_text: bool) -> None:
-        # All loggers share one writer, which keeps their lines in order.
-        self._logger: structlog.typing.WrappedLogger = (
-            structlog.WriteLogger(stream) if as_text else LogLines(stream.buffer)
-        )
+    """Returns one logger for all, which keeps their lines in order."""
 
-    def __call__(self, *_: Any) -> structlog.typing.WrappedLogger:
-        return self._logger
+    def __init__(self, lines: LogLines) -> None:
+        self.lines = lines
+
+    def __call__(self, *_: Any) -> LogLines:
+        return self.lines
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.write(_encode(self.format(record)))
+        except Exception:  # noqa: BLE001  # such as a record with wrong arguments
+            self._writer.drop()
 
 
 def _renderers(
@@ -108,16 +123,27 @@ def _renderers(
         # The default formatter prints the variables of each frame, which may contain prompts.
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
-    dumps = _dumps_text if to_text else orjson.dumps
     return [
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),
-        structlog.processors.JSONRenderer(serializer=dumps),
+        structlog.processors.JSONRenderer(serializer=_dump_text if to_text else _dump_json),
     ]
 
 
-def _dumps_text(value: Any, **options: Any) -> str:
-    return orjson.dumps(value, **options).decode()
+def _dump_json(value: Any, **_: Any) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=repr)
+    except TypeError:  # such as a lone surrogate
+        return json.dumps(value, default=repr).encode()
+
+
+def _dump_text(value: Any, **_: Any) -> str:
+    return _dump_json(value).decode()
+
+
+def _encode(line: bytes | str) -> bytes:
+    content = line.encode(errors="backslashreplace") if isinstance(line, str) else line
+    return content + b"\n"
 
 
 class RequestLog(RequestSink):
@@ -129,7 +155,7 @@ class RequestLog(RequestSink):
     def __init__(self) -> None:
         lines = structlog.get_config()["logger_factory"]()
         self._write: Callable[[dict[str, Any]], None] = _write_text
-        if isinstance(lines, LogLines):
+        if logs_json() and structlog.get_logger().is_enabled_for(logging.INFO):
             self._write = _json_writer(lines)
 
     @override
@@ -170,6 +196,6 @@ def _json_writer(lines: LogLines) -> Callable[[dict[str, Any]], None]:
         fields["level"] = "info"
         fields["timestamp"] = datetime.now(UTC)
         fields["message"] = _REQUEST_COMPLETED
-        lines.write_soon(fields)
+        lines.write_fields(fields)
 
     return write

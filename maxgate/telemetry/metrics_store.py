@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import structlog
 from typing_extensions import override
 
 from maxgate.clock import Clock
 from maxgate.errors import ConfigurationError
 from maxgate.generation.request_record import RequestRecord, RequestSink
-from maxgate.telemetry.counter_file import CounterFile, CounterReader
+from maxgate.telemetry.counter_file import DISK_FULL, CounterFile, CounterReader
 from maxgate.telemetry.histogram import BUCKETS, find_bucket
 from maxgate.telemetry.layout import Layout
 from maxgate.telemetry.registry import (
@@ -33,6 +34,9 @@ from maxgate.telemetry.registry import (
     Metric,
 )
 from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
+
+_log = structlog.get_logger()
+
 
 _LAYOUT: Final = Layout(metric for metric in METRICS if metric.stored)
 
@@ -51,6 +55,8 @@ _ENGINE_CALLS: Final = _BY_ENGINE.offsets[ENGINE_CALLS][()]
 def make_folder(folder: Path) -> None:
     """Create the shared folder for the workers' counts.
 
+    A full disk is no error: workers that find it full count in their own memory.
+
     Raises ConfigurationError if it cannot be created or is not writable.
     """
     with _report_errors(folder):
@@ -64,6 +70,8 @@ def _report_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in DISK_FULL:
+            return
         raise ConfigurationError(
             f"setting telemetry.metrics_dir: {path}: {error.strerror}"
         ) from error
@@ -87,6 +95,8 @@ class MetricsStore(RequestSink):
             path = folder / f"{os.getpid()}.metrics"
             with _report_errors(path):
                 self._file = CounterFile(_LAYOUT, clock.wall(), path)
+            if self._file.error is not None:
+                _log.warning("metrics of this worker are not shared", error=self._file.error)
         self._counts = self._file.counts
         self._sums = self._file.sums
         self._request_rows = self._file.rows[_REQUESTS_BY_ROUTE]
@@ -155,7 +165,9 @@ class MetricsStore(RequestSink):
         return snapshot
 
     def _read_workers(self) -> Iterator[CounterReader]:
-        contents = [self._file.read()] if self._folder is None else _read_files(self._folder)
+        contents = [] if self._folder is None else list(_read_files(self._folder))
+        if self._folder is None or self._file.error is not None:
+            contents.append(self._file.read())
         for content in contents:
             worker = CounterReader.open(_LAYOUT, content)
             if worker is not None:

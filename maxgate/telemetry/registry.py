@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Unit = Literal["bytes", "calls", "processes", "requests", "seconds", "tokens", "boolean"]
+Unit = Literal[
+    "bytes", "calls", "failures", "lines", "processes", "requests", "seconds", "tokens", "boolean"
+]
 LabelValues = tuple[str, ...]
 """One value for each label of a metric, in the order of its declaration."""
 
@@ -67,10 +69,13 @@ _OUTCOMES: Final = {
     "ok": "completed",
     "client_error": "invalid request",
     "client_gone": "the client disconnected before the end",
-    "unavailable": "no engine, or none with capacity",
+    "unavailable": "no engine, none with capacity, or the gateway is shutting down",
     "timeout": "the engine exceeded a timeout",
     "upstream_error": "the engine failed before its first token",
-    "truncated": "the engine failed after its first token; the client got an error event",
+    "truncated": (
+        "the engine failed, or the gateway was shut down, after the first token; "
+        "the client got an error event"
+    ),
     "internal_error": "error in the gateway",
 }
 ROUTE: Final = Label("route", "Path of the route, or `other` for unknown paths.")
@@ -193,5 +198,22 @@ TIME_PER_OUTPUT_TOKEN: Final = _declare(
         "seconds",
         "Mean time per token after the first, for streams with outcome `ok`.",
         (ROUTE, MODEL),
+    )
+)
+ENGINE_WATCH_FAILURES: Final = _declare(
+    Metric(
+        "maxgate_engine_watch_failures_total",
+        "counter",
+        "failures",
+        "Unexpected errors in the gateway while it probed the engine; the probes continue.",
+        (ENGINE,),
+    )
+)
+LOG_LINES_DROPPED: Final = _declare(
+    Metric(
+        "maxgate_log_lines_dropped_total",
+        "counter",
+        "lines",
+        "Log lines that could not be written: a stalled or closed reader, or a full disk.",
     )
 )

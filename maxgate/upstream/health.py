@@ -1,6 +1,7 @@
 """Health checks: probe engines for their models and capabilities."""
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -51,6 +52,11 @@ class HealthMonitor:
         self._on_change = on_change
         self._embedding_models = embedding_models
         self._warnings: dict[Replica, _Warning] = {}
+        self._on_failure: Callable[[str], None] | None = None
+
+    def on_failure(self, callback: Callable[[str], None]) -> None:
+        """Call this with the URL of a replica whose probe raised an unexpected error."""
+        self._on_failure = callback
 
     async def run(self) -> None:
         """Probe all replicas at their intervals until cancelled."""
@@ -73,18 +79,19 @@ class HealthMonitor:
             await self.probe(replica)
 
     async def probe(self, replica: Replica) -> None:
-        """Probe one replica and update its state."""
+        """Probe one replica and update its state; an unexpected error counts as a failed probe."""
         before = replica.state
         try:
-            models = await list_models(
-                self._client, replica.target, read_timeout=self._settings.probe_timeout
-            )
+            await self._update(replica)
         except ModelListError as error:
             replica.mark_probe_failed(str(error), refused=error.refused)
-        else:
-            await self._prepare_models(models)
-            replica.mark_healthy(models, await self._probe_capabilities(replica, models))
-            self._on_change()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._record_failure(replica, error)
+        except Exception as error:  # noqa: BLE001  # probes must go on, or the replica is lost
+            self._record_failure(replica, error)
         if replica.state == "healthy":
             self._warnings.pop(replica, None)
             if before != "healthy":
@@ -111,6 +118,21 @@ class HealthMonitor:
         pause = _FIRST_PAUSE if last is None else min(2 * last.pause, _MAX_PAUSE)
         self._warnings[replica] = _Warning(replica.error, now, pause)
         _log.warning("engine is unreachable", engine=replica.url, error=replica.error)
+
+    async def _update(self, replica: Replica) -> None:
+        timeout = self._settings.probe_timeout
+        models = await list_models(self._client, replica.target, read_timeout=timeout)
+        await self._prepare_models(models)
+        replica.mark_healthy(models, await self._probe_capabilities(replica, models))
+        self._on_change()
+
+    def _record_failure(self, replica: Replica, error: BaseException) -> None:
+        replica.watch_failures += 1
+        replica.mark_probe_failed(f"probe failed: {type(error).__name__}", refused=False)
+        if self._on_failure is not None:
+            self._on_failure(replica.url)
+        trace = "".join(traceback.format_exception(error))
+        _log.error("engine probe failed", engine=replica.url, exception=trace)
 
     async def _probe_capabilities(
         self, replica: Replica, models: Mapping[str, EngineModel]

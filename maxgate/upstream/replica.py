@@ -32,7 +32,7 @@ class Replica:
     `target` is the URL for requests, `url` the same without credentials, for everything else.
     `models` keeps the last list while the engine is unreachable: it is expected to return with the
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
-    closed yet.
+    closed yet. `watch_failures` counts unexpected errors in the gateway while it probed the engine.
     """
 
     def __init__(self, url: str) -> None:
@@ -43,6 +43,7 @@ class Replica:
         self.capabilities: dict[str, Capabilities] = {}
         self.error: str | None = None
         self.in_flight = 0
+        self.watch_failures = 0
         self._failed_probes = 0
 
     def mark_healthy(

@@ -238,9 +238,8 @@ async def test_no_secrets_logged(gateway_process: AttackedGateway) -> None:
     for text in ("".join(server.lines), metrics, series):
         assert KEY not in text
         assert PROMPT not in text
-    lines = [json.loads(line) for line in server.lines if line.startswith("{")]
+    lines = [json.loads(line) for line in server.lines]
     assert {line["level"] for line in lines} <= {"info", "warning"}
-    assert len(server.lines) - len(lines) < 20  # the banner
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ async def test_health(start_gateway: StartGateway) -> None:
                     "state": "healthy",
                     "models": ["smollm2-135m-instruct"],
                     "in_flight": 0,
+                    "watch_failures": 0,
                     "error": None,
                     "capabilities": capabilities,
                     "abilities": capabilities,  # the old name, for one version

@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,7 @@ from maxgate.settings_names import LOCATIONS
 from tests.conftest import ROOT
 from tests.fakes.gateway import SMALL_CARD
 from tests.fakes.max_server import FakeMax, Script
-from tests.fakes.processes import api_server, free_port, run_to_end
+from tests.fakes.processes import ServerProcess, api_server, free_port, run_to_end
 from tests.fakes.server import serving
 from tests.fakes.waiting import until
 
@@ -27,7 +29,9 @@ async def test_banner() -> None:
     """The gateway prints a curl command that works."""
     async with (
         serving(FakeMax()) as engine,
-        api_server("--engine-url", engine, "--card", str(SMALL_CARD)) as server,
+        api_server(
+            *("--engine-url", engine, "--card", str(SMALL_CARD), "--log-format", "text")
+        ) as server,
     ):
 
         async def has_banner() -> bool:
@@ -82,6 +86,107 @@ async def test_graceful_shutdown() -> None:
         assert server.process.returncode is None
 
 
+@asynccontextmanager
+async def stalled_requests(
+    workers: str, *, shutdown_timeout: int
+) -> AsyncIterator[tuple[ServerProcess, AsyncIterator[str], asyncio.Task[httpx.Response]]]:
+    """A gateway with a stream and a plain request that the engine leaves unfinished."""
+    engine = FakeMax(scripts=[Script(silent_after=3), Script(silent_after=0)])
+    async with serving(engine) as engine_url:
+        flags = ("--engine-url", engine_url, "--card", str(SMALL_CARD), "--workers", workers)
+        timeout = {"MAXGATE_SERVER__SHUTDOWN_TIMEOUT": str(shutdown_timeout)}
+        async with (
+            api_server(*flags, "--log-format", "json", **timeout) as server,
+            httpx.AsyncClient(base_url=server.url, timeout=30) as client,
+            client.stream("POST", "/v1/chat/completions", json={**BODY, "stream": True}) as stream,
+        ):
+            lines = stream.aiter_lines()
+            await anext(lines)
+            plain = asyncio.create_task(client.post("/v1/chat/completions", json=BODY))
+
+            async def has_both() -> bool:
+                return len(engine.requests) == 2
+
+            await until(has_both)
+            yield server, lines, plain
+            assert "Traceback" not in "".join(server.lines)
+
+
+async def check_errors(
+    server: ServerProcess, lines: AsyncIterator[str], plain: asyncio.Task[httpx.Response]
+) -> None:
+    """The stream ends with an error event, the other request with a 503, both logged."""
+    error = {
+        "message": "The gateway is shutting down. Retry the request.",
+        "type": "server_error",
+        "param": None,
+        "code": "server_shutting_down",
+    }
+    *_, last = [line async for line in lines if line]
+    assert json.loads(last.removeprefix("data: ")) == {"error": error}
+    response = await plain
+    assert (response.status_code, response.json()) == (503, {"error": error})
+    assert response.headers["retry-after"] == "5"
+    await asyncio.wait_for(server.process.wait(), 10)
+
+    async def is_logged() -> bool:
+        logged = [json.loads(line) for line in server.lines]
+        ends = {(x["stream"], x["outcome"], x["error_code"]) for x in logged if "outcome" in x}
+        return ends == {
+            (True, "truncated", "server_shutting_down"),
+            (False, "unavailable", "server_shutting_down"),
+        }
+
+    await until(is_logged)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_shutdown_timeout(workers: str) -> None:
+    """Requests that are unfinished at the end of the shutdown get an error."""
+    async with stalled_requests(workers, shutdown_timeout=1) as (server, lines, plain):
+        server.process.send_signal(signal.SIGTERM)
+        await check_errors(server, lines, plain)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_second_interrupt(workers: str) -> None:
+    """The log shows what a shutdown waits for; a second Ctrl-C ends the wait with errors."""
+    async with stalled_requests(workers, shutdown_timeout=60) as (server, lines, plain):
+        server.process.send_signal(signal.SIGINT)
+
+        async def is_waiting() -> bool:
+            return any("up to 60 s; Ctrl-C again to stop now" in line for line in server.lines)
+
+        await until(is_waiting)
+        server.process.send_signal(signal.SIGINT)
+        await check_errors(server, lines, plain)
+
+
+async def test_killed_worker() -> None:
+    """The end of a worker is logged with its reason."""
+    async with (
+        serving(FakeMax()) as engine,
+        api_server(
+            *("--engine-url", engine, "--card", str(SMALL_CARD)),
+            *("--workers", "2", "--log-format", "json"),
+        ) as server,
+    ):
+        [*_, worker] = [
+            child
+            for child in psutil.Process(server.process.pid).children()
+            if "spawn_main" in " ".join(child.cmdline())
+        ]
+        worker.kill()
+
+        async def is_logged() -> bool:
+            return any("worker died and was replaced" in line for line in server.lines)
+
+        await until(is_logged, within=20)
+        logged = [json.loads(line) for line in server.lines]
+        [line] = [line for line in logged if line["message"] == "worker died and was replaced"]
+        assert (line["pid"], line["reason"]) == (worker.pid, "SIGKILL")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_request_log(workers: str) -> None:
     """Every request before the shutdown is in the log."""
@@ -95,7 +200,7 @@ async def test_request_log(workers: str) -> None:
             ids = {response.headers["x-request-id"] for response in await asyncio.gather(*posts)}
             server.process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(server.process.wait(), 10)
-    logged = [json.loads(line) for line in server.lines if line.startswith("{")]
+    logged = [json.loads(line) for line in server.lines]
     assert {line["request_id"] for line in logged if "request_id" in line} == ids
 
 
@@ -216,10 +321,39 @@ async def test_old_setting(workers: str) -> None:
             ]
 
         await until(is_healthy, within=10)
-    assert [line for line in server.lines if "warning" in line] == [
-        "maxgate: warning: setting MAXGATE_ENGINE_URLS is now MAXGATE_ENGINES; "
-        "the old name goes away in 0.3\n"
+    logged = [json.loads(line) for line in server.lines]
+    assert [line["message"] for line in logged if line["level"] == "warning"] == [
+        "setting MAXGATE_ENGINE_URLS is now MAXGATE_ENGINES; the old name goes away in 0.3"
     ]
+
+
+async def test_json_log() -> None:
+    """In a JSON log, the message that the gateway is ready is one more line."""
+    async with (
+        serving(FakeMax()) as engine,
+        api_server("--card", str(SMALL_CARD), "--engine-url", engine) as server,
+    ):
+
+        async def is_ready() -> bool:
+            logged = [json.loads(line) for line in server.lines]
+            return [x["url"] for x in logged if x["message"] == "gateway is ready"] == [server.url]
+
+        await until(is_ready)
+
+
+async def test_log_level() -> None:
+    """`--log-level warning` omits the line of each request."""
+    async with (
+        serving(FakeMax()) as engine,
+        api_server(
+            *("--card", str(SMALL_CARD), "--engine-url", engine, "--log-level", "warning")
+        ) as server,
+        httpx.AsyncClient(base_url=server.url) as client,
+    ):
+        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(server.process.wait(), 10)
+    assert server.lines == []
 
 
 async def test_usage_error_under_uvicorn() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -59,14 +59,19 @@ async def list_models(
         hint = _HINTS.get(status, "")
         raise ModelListError(f"responded with {status} to GET /v1/models{hint}")
     try:
-        return {
-            entry["id"]: EngineModel(
-                str(entry["id"]),
-                entry.get("created") or 0,
-                entry.get("max_model_len"),
-                _SOFTWARE.get(entry.get("owned_by"), "MAX"),
-            )
-            for entry in orjson.loads(content)["data"] or ()  # Ollama without models has null
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # Ollama without models has null.
+        models = [_parse_model(entry) for entry in orjson.loads(content)["data"] or ()]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ModelListError("invalid model list: not an OpenAI-compatible server") from error
+    return {model.name: model for model in models}
+
+
+def _parse_model(entry: Mapping[str, Any]) -> EngineModel:
+    """Parse one model; raises KeyError or TypeError if the entry is not a model."""
+    name, created, length = entry["id"], entry.get("created") or 0, entry.get("max_model_len")
+    if not (isinstance(name, str) and name and isinstance(created, int | float)):
+        raise TypeError("invalid id or creation time")
+    if length is not None and not (isinstance(length, int) and length > 0):
+        raise TypeError("invalid context length")
+    software = _SOFTWARE.get(entry.get("owned_by") or "", "MAX")
+    return EngineModel(name, int(created), length, software)

@@ -210,3 +210,85 @@ async def test_hot_dispatch(method: str, path: str, body: bytes) -> None:
 def test_route_path(root_path: str, path: str, route_path: str) -> None:
     """The prefix of a mounted application is not part of the route path."""
     assert get_route_path(http_scope(path=path) | {"root_path": root_path}) == route_path
+
+
+class Connection:
+    """A connection of our own server."""
+
+    def __init__(self, *, is_shutting_down: bool) -> None:
+        self.is_shutting_down = is_shutting_down
+
+
+def waiting(*messages: dict[str, Any], tokens: bool = False) -> ASGIApp:
+    """An application that sends these messages and waits."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if tokens:
+            scope["state"]["context"].record.first_token_at = 1.0
+        for message in messages:
+            await send(message)
+        await asyncio.Event().wait()
+
+    return app
+
+
+STREAM_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/event-stream; charset=utf-8")],
+}
+
+
+async def cancel(app: ASGIApp, *, is_shutting_down: bool) -> tuple[RecordingSink, SentMessages]:
+    """Cancel the task of a request while its application waits."""
+    scope = {
+        **http_scope(),
+        "extensions": {EXTENSION: Connection(is_shutting_down=is_shutting_down)},
+    }
+    sink, sent = RecordingSink(), SentMessages()
+    task = asyncio.ensure_future(
+        RequestContextMiddleware(app, [sink], FakeClock(), GUARD)(scope, receive, sent)
+    )
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await task
+    assert not task.cancelling()
+    return sink, sent
+
+
+async def test_shutdown() -> None:
+    """A request that the server cancels at its shutdown gets a 503 that may be retried."""
+    sink, sent = await cancel(waiting(), is_shutting_down=True)
+    [record] = sink.records
+    assert (sent.status, sent.headers["retry-after"]) == (503, "5")
+    assert (record.status, record.outcome, record.error_code) == (
+        503,
+        "unavailable",
+        "server_shutting_down",
+    )
+
+
+@pytest.mark.parametrize(("tokens", "outcome"), [(True, "truncated"), (False, "unavailable")])
+async def test_shutdown_during_a_stream(outcome: str, *, tokens: bool) -> None:
+    """A stream that the server cancels at its shutdown ends with an error event."""
+    sink, sent = await cancel(waiting(dict(STREAM_START), tokens=tokens), is_shutting_down=True)
+    [record] = sink.records
+    assert json.loads(sent.body.removeprefix(b"data: "))["error"]["code"] == "server_shutting_down"
+    assert (sent.messages[-1]["more_body"], record.outcome) == (False, outcome)
+
+
+async def test_other_cancellations() -> None:
+    """A cancellation for another reason is raised."""
+    with pytest.raises(asyncio.CancelledError):
+        await cancel(waiting(), is_shutting_down=False)
+
+
+async def test_bug_during_a_stream() -> None:
+    """A stream in which the gateway fails ends with an error event."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(dict(STREAM_START))
+        raise RuntimeError("bug")
+
+    sink, sent = await run(app, http_scope())
+    assert json.loads(sent.body.removeprefix(b"data: "))["error"]["code"] == "internal_error"
+    assert (sink.records[0].outcome, sent.messages[-1]["more_body"]) == ("internal_error", False)

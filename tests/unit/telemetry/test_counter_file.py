@@ -1,5 +1,6 @@
 """A reader sees what a worker has written."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -103,3 +104,24 @@ def test_other_layout() -> None:
     assert other.size == LAYOUT.size
     assert CounterReader.open(LAYOUT, CounterFile(other, 0).read()) is None
     assert CounterReader.open(LAYOUT, CounterFile(Layout([LOOKUPS]), 0).read()) is None
+
+
+def test_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a full disk, the counters are in memory and no incomplete file is left."""
+
+    def fail(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
+    path = tmp_path / "1.metrics"
+    file = CounterFile(LAYOUT, 12.5, path)
+    add_eviction(file, "a")
+    assert (file.error, list(tmp_path.iterdir())) == (f"{path}: No space left on device", [])
+    assert (EVICTIONS, ("a",), 1) in read(file).read_counts()
+
+
+def test_disk_space_is_reserved(tmp_path: Path) -> None:
+    """The file takes its whole size on the disk from the start."""
+    path = tmp_path / "1.metrics"
+    CounterFile(LAYOUT, 12.5, path)
+    assert path.stat().st_blocks * 512 >= LAYOUT.size

@@ -1,6 +1,5 @@
 """One line per request, in JSON or as text."""
 
-import asyncio
 import io
 import json
 import logging
@@ -9,7 +8,13 @@ import pytest
 import structlog
 
 from maxgate.generation.request_record import RequestRecord
-from maxgate.telemetry.logging import LogFormat, RequestLog, configure_logging
+from maxgate.telemetry.logging import (
+    LogFormat,
+    LogLevel,
+    RequestLog,
+    configure_logging,
+    find_log_writer,
+)
 from tests.fakes.request_records import finished_record
 
 
@@ -24,9 +29,16 @@ class FakeStream(io.TextIOWrapper):
     def isatty(self) -> bool:
         return self._tty
 
+    def read_text(self) -> str:
+        """Return all lines that were logged until now."""
+        writer = find_log_writer()
+        assert writer is not None
+        assert writer.flush(5)
+        return self.content.getvalue().decode()
+
     def read_json(self) -> list[dict[str, object]]:
         """Parse each line."""
-        return [json.loads(line) for line in self.content.getvalue().splitlines()]
+        return [json.loads(line) for line in self.read_text().splitlines()]
 
 
 def configure_json() -> FakeStream:
@@ -41,7 +53,7 @@ def format_record(record: RequestRecord, log_format: LogFormat | None, *, tty: b
     stream = FakeStream(tty=tty)
     configure_logging(log_format, stream)
     RequestLog().request_finished(record)
-    return stream.content.getvalue().decode()
+    return stream.read_text()
 
 
 def test_fields() -> None:
@@ -70,6 +82,32 @@ def test_fields() -> None:
     }
 
 
+@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize(
+    ("level", "messages"),
+    [
+        ("debug", ["debug", "info", "request completed", "warning", "library info"]),
+        ("info", ["info", "request completed", "warning"]),
+        ("warning", ["warning"]),
+        ("error", []),
+    ],
+)
+def test_levels(log_format: LogFormat, level: LogLevel, messages: list[str]) -> None:
+    """The level applies to all lines; libraries log information at the level `debug` only."""
+    stream = FakeStream()
+    configure_logging(log_format, stream, level)
+    log = structlog.get_logger()
+    log.debug("debug")
+    log.info("info")
+    RequestLog().request_finished(finished_record())
+    log.warning("warning")
+    logging.getLogger("another.library").info("library info")
+    logging.getLogger("another.library").debug("library debug")
+    lines = stream.read_text().splitlines()
+    assert len(lines) == len(messages)
+    assert all(message in line for message, line in zip(messages, lines, strict=True))
+
+
 def test_line_breaks_are_escaped() -> None:
     """Line breaks and control characters in a value cannot start another line."""
     forged = 'x\n{"level":"critical"}\x1b[31m\u2028'
@@ -88,43 +126,31 @@ def test_default_format(log_format: LogFormat | None, *, tty: bool, is_json: boo
     assert (text.startswith("{"), "request completed" in text) == (is_json, True)
 
 
-async def test_lines_are_buffered() -> None:
-    """Lines of one iteration of the event loop are written together at its end."""
-    stream = configure_json()
-    log = RequestLog()
-    log.request_finished(finished_record(model="one"))
-    log.request_finished(finished_record(model="two"))
-    assert stream.content.getvalue() == b""
-    await asyncio.sleep(0)
-    assert [line["model"] for line in stream.read_json()] == ["one", "two"]
-
-
-def test_buffer_is_flushed_at_the_end() -> None:
-    """A loop that ends leaves no line unwritten."""
-    stream = configure_json()
-
-    async def log_request() -> None:
-        RequestLog().request_finished(finished_record())
-
-    asyncio.run(log_request())
-    assert [line["message"] for line in stream.read_json()] == ["request completed"]
-
-
-async def test_order() -> None:
-    """Other log lines come after the buffered lines of earlier requests."""
+def test_order() -> None:
+    """Other log lines come after those of earlier requests."""
     stream = configure_json()
     RequestLog().request_finished(finished_record())
     structlog.get_logger().warning("odd")
     assert [line["message"] for line in stream.read_json()] == ["request completed", "odd"]
 
 
-async def test_buffer_size() -> None:
-    """The buffer is bounded."""
+@pytest.mark.parametrize("value", ["\ud800", object()], ids=["surrogate", "object"])
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_odd_values(value: object, log_format: LogFormat) -> None:
+    """A value that JSON or UTF-8 cannot express does not fail its line."""
+    stream = FakeStream()
+    configure_logging(log_format, stream)
+    structlog.get_logger().warning("odd", value=value)
+    assert "odd" in stream.read_text()
+
+
+def test_wrong_arguments() -> None:
+    """A record of another library that cannot be formatted is counted as dropped."""
     stream = configure_json()
-    log = RequestLog()
-    for _ in range(1000):
-        log.request_finished(finished_record())
-    assert stream.content.getvalue().count(b"\n") > 700
+    logging.getLogger("another.library").warning("%d", "x")
+    writer = find_log_writer()
+    assert writer is not None
+    assert (stream.read_text(), writer.dropped) == ("", 1)
 
 
 def test_other_libraries() -> None:
@@ -148,6 +174,6 @@ def test_exceptions(log_format: LogFormat) -> None:
         fail(chr(97) * 9)
     except RuntimeError as error:
         structlog.get_logger().error("request failed", exc_info=error)
-    text = stream.content.getvalue().decode()
+    text = stream.read_text()
     assert "in fail" in text
     assert "a" * 9 not in text

@@ -1,5 +1,6 @@
 """Counts add up, over requests and over workers."""
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
@@ -219,3 +220,17 @@ def test_process_usage_of_this_process() -> None:
     assert usage is not None
     assert usage.cpu_seconds > 0
     assert usage.resident_bytes > 1_000_000
+
+
+def test_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker on a full disk reports its own counts beside those of the others."""
+    send_records(MetricsStore(FakeClock(), tmp_path), finished_record())
+    (tmp_path / f"{os.getpid()}.metrics").rename(tmp_path / "1.metrics")
+
+    def fail(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
+    store = MetricsStore(FakeClock(), tmp_path)
+    send_records(store, finished_record())
+    assert store.snapshot().sum_counts(REQUESTS, OUTCOME)["ok"] == 2

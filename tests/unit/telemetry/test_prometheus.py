@@ -42,6 +42,7 @@ def test_counters_and_gauges() -> None:
     samples = parse_samples(used_snapshot())
     assert {key: value for key, value in samples.items() if "le" not in dict(key[1])} == {
         sample("requests_in_flight"): 0,
+        sample("log_lines_dropped_total"): 0,
         sample("workers"): 1,
         sample("process_cpu_seconds_total"): 2.5,
         sample("process_resident_memory_bytes"): 4096,
@@ -50,6 +51,7 @@ def test_counters_and_gauges() -> None:
         sample("engine_requests_in_flight", engine="http://engine"): 2,
         sample("engine_requests_in_flight", engine="http://off"): 0,
         sample("engine_calls_total", engine="http://engine"): 6,
+        sample("engine_watch_failures_total", engine="http://engine"): 0,
         sample("requests_total", outcome="ok", **labels): 2,
         sample("requests_total", outcome="timeout", **labels): 1,
         sample("retries_total", **labels): 3,

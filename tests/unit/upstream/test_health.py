@@ -1,5 +1,7 @@
 """A replica is healthy while it lists its models, and unreachable if it refuses connections."""
 
+import asyncio
+
 import httpx
 import pytest
 import respx
@@ -9,26 +11,33 @@ from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
+from tests.fakes.waiting import until
 
 URL = "http://engine:8080"
 MODELS = {"data": [{"id": "small", "created": 1, "max_model_len": 100}]}
+
+INVALID_LIST = "invalid model list: not an OpenAI-compatible server"
 
 
 class Fixture:
     """A monitor of one replica; `calls` records its callbacks."""
 
-    def __init__(self, router: respx.Router) -> None:
+    def __init__(self, router: respx.Router, **settings: float) -> None:
         self.replica = Replica(URL + "/")
         self.calls: list[str] = []
+        self.failures: list[BaseException] = []
         self.monitor = HealthMonitor(
             [self.replica],
             HttpxEngineClient(httpx.MockTransport(router.async_handler)),
-            UpstreamSettings(),
+            UpstreamSettings.model_validate(settings),
             self._prepare_models,
             self._record_change,
         )
+        self.monitor.on_failure(lambda url: self.calls.append(f"failed for {url}"))
 
     async def _prepare_models(self, names: object) -> None:
+        if self.failures:
+            raise self.failures.pop()
         self.calls.append(f"prepare {sorted(names)} while {self.replica.state}")  # type: ignore[call-overload]
 
     def _record_change(self) -> None:
@@ -70,10 +79,16 @@ async def test_healthy() -> None:
             httpx.Response(404),
             "responded with 404 to GET /v1/models: not an OpenAI-compatible server",
         ),
-        (httpx.Response(200, text="<html>"), "invalid model list: not an OpenAI-compatible server"),
+        (httpx.Response(200, text="<html>"), INVALID_LIST),
+        (httpx.Response(200, json=[]), INVALID_LIST),
+        (httpx.Response(200, json={"data": 1}), INVALID_LIST),
+        (httpx.Response(200, json={"data": [{}]}), INVALID_LIST),
+        (httpx.Response(200, json={"data": ["small"]}), INVALID_LIST),
+        (httpx.Response(200, json={"data": [{"id": 1, "created": 1}]}), INVALID_LIST),
+        (httpx.Response(200, json={"data": [{"id": "a", "created": "x"}]}), INVALID_LIST),
         (
-            httpx.Response(200, json={"data": [{}]}),
-            "invalid model list: not an OpenAI-compatible server",
+            httpx.Response(200, json={"data": [{"id": "a", "created": 1, "max_model_len": "x"}]}),
+            INVALID_LIST,
         ),
     ],
 )
@@ -136,3 +151,41 @@ async def test_refused_connection() -> None:
     """A replica that refuses a connection is unreachable immediately and keeps its models."""
     replica = (await probe(httpx.Response(200, json=MODELS), httpx.ConnectError("refused"))).replica
     assert (replica.state, list(replica.models)) == ("unreachable", ["small"])
+
+
+@pytest.mark.parametrize("failure", [AttributeError("odd"), asyncio.CancelledError()])
+async def test_unexpected_errors(failure: BaseException) -> None:
+    """An unexpected error in a probe is counted and shown, and the next probe recovers."""
+    router = respx.Router()
+    router.get(URL + "/v1/models").respond(json=MODELS)
+    router.post(url__startswith=URL).respond(400)
+    fixture = Fixture(router)
+    replica = fixture.replica
+    fixture.failures.append(failure)
+    await fixture.monitor.probe_all()
+    assert (replica.state, replica.error, replica.watch_failures) == (
+        "unreachable",
+        f"probe failed: {type(failure).__name__}",
+        1,
+    )
+    assert fixture.calls == [f"failed for {URL}"]
+    await fixture.monitor.probe_all()
+    assert (replica.state, replica.error, replica.watch_failures) == ("healthy", None, 1)
+
+
+async def test_watch_continues() -> None:
+    """The watch of a replica goes on after an unexpected error."""
+    router = respx.Router()
+    router.get(URL + "/v1/models").respond(json=MODELS)
+    router.post(url__startswith=URL).respond(400)
+    fixture = Fixture(router, unhealthy_probe_interval=0.001)
+    fixture.failures += [RuntimeError("odd"), RuntimeError("odd")]
+    running = asyncio.create_task(fixture.monitor.run())
+
+    async def is_healthy() -> bool:
+        return fixture.replica.state == "healthy"
+
+    await until(is_healthy)
+    running.cancel()
+    await asyncio.wait([running])
+    assert (running.cancelled(), fixture.replica.watch_failures) == (True, 2)
