@@ -32,6 +32,12 @@ _SHAPE_KEYWORDS: Final = _SCHEMA_KEYWORDS | _LIST_KEYWORDS | _MAP_KEYWORDS | {
 }  # fmt: skip
 
 
+_EXAMPLE_KEYWORDS: Final = _META_KEYWORDS | {
+    "type", "properties", "required", "items", "additionalProperties", "title",
+}  # fmt: skip
+_EXAMPLE_TYPES: Final = frozenset({"object", "array", "string", "integer", "number", "boolean"})
+
+
 class _Detail(NamedTuple):
     """How much of a schema is written."""
 
@@ -65,8 +71,27 @@ def write_instruction(output: JsonOutput, *, with_example: bool, max_characters:
         schema = {"description": output.description, **schema}
     if not schema.keys() - _META_KEYWORDS - {"type"}:
         return request
+    if 0 < len(example) <= max_characters and _is_shown_by_example(schema):
+        return request
     written = write_schema(schema, max_characters)
     return f"The JSON schema of the answer is:\n{written}\n{request}"
+
+
+def _is_shown_by_example(schema: Any) -> bool:
+    """Whether an example tells all of the schema: plain types, and required properties only."""
+    if not isinstance(schema, Mapping) or schema.keys() - _EXAMPLE_KEYWORDS:
+        return False
+    kind, properties = schema.get("type"), schema.get("properties", {})
+    if not isinstance(kind, str) or kind not in _EXAMPLE_TYPES:
+        return False
+    if not isinstance(properties, Mapping):
+        return False
+    if set(properties) != set(schema.get("required", ())):
+        return False
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        return False
+    items = [schema["items"]] if "items" in schema else []
+    return all(_is_shown_by_example(inner) for inner in [*properties.values(), *items])
 
 
 def write_schema(schema: Mapping[str, Any], max_characters: int) -> str:

@@ -117,3 +117,24 @@ def test_large_schema() -> None:
     began = time.perf_counter()
     assert len(write_schema({"properties": properties}, 8000)) == 8000
     assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "is_written"),
+    [
+        ({}, False),
+        ({"title": "Place"}, False),
+        ({"required": []}, True),
+        ({"properties": {"city": {"type": "string", "description": "In English."}}}, True),
+        ({"properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}}}, True),
+        ({"properties": {"city": {"type": ["string", "null"]}}}, True),
+        ({"additionalProperties": {"type": "string"}}, True),
+    ],
+)
+def test_schema_beside_example(change: dict[str, Any], *, is_written: bool) -> None:
+    """A schema is written only if it says more than the example of it."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    instruction = write_instruction(
+        JsonOutput({**schema, **change}), with_example=True, max_characters=1000
+    )
+    assert ("The JSON schema" in instruction) == is_written
