@@ -12,7 +12,6 @@ from maxgate.generation.context import RequestContext
 from maxgate.upstream.client import EngineClient
 from maxgate.upstream.errors import (
     EngineUnreachable,
-    engine_timeout,
     map_error_response,
     no_engine_ready,
 )
@@ -76,12 +75,9 @@ class ReplicaPool:
 
         Raises the errors of `send`, and UpstreamError above `max_response_bytes`.
         """
-        try:
-            async with asyncio.timeout(self.settings.response_timeout):
-                async with await self.send(call) as response:
-                    return await response.read(self.settings.max_response_bytes)
-        except TimeoutError as error:
-            raise engine_timeout() from error
+        deadline = asyncio.get_running_loop().time() + self.settings.response_timeout
+        async with await self.send(call) as response:
+            return await response.read(self.settings.max_response_bytes, deadline)
 
     async def send(self, call: EngineCall) -> EngineResponse:
         """Return the response, with status 200, of the first replica that responds; close it.

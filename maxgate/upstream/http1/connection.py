@@ -27,6 +27,7 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 """Status lines, headers, trailers and chunk extensions of a response."""
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """Largest body that is read unless the caller names another limit."""
+_MIN_READ_TIMEOUT: Final = 0.001
 
 
 class ResponseBody(Protocol):
@@ -72,14 +73,20 @@ class EngineResponse:
         if self._body is not None:
             self._body.read_timeout = seconds
 
-    async def read(self, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-        """Read the whole body; raises UpstreamError above `max_bytes`."""
+    async def read(self, max_bytes: int = MAX_BODY_BYTES, deadline: float | None = None) -> bytes:
+        """Read the whole body.
+
+        Raises UpstreamError above `max_bytes`, and UpstreamTimeout at the loop's time `deadline`.
+        """
         pieces, size = [], 0
         async for data in self:
             size += len(data)
             if size > max_bytes:
                 raise response_too_large(max_bytes)
             pieces.append(data)
+            if deadline is not None:
+                remaining = deadline - asyncio.get_running_loop().time()
+                self.set_read_timeout(max(remaining, _MIN_READ_TIMEOUT))
         return b"".join(pieces)
 
     async def aclose(self) -> None:
