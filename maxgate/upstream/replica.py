@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from maxgate.generation.catalog import Capabilities
-from maxgate.upstream.engine_url import hide_credentials
+from maxgate.upstream.settings import hide_credentials
 
 ReplicaState = Literal["unknown", "healthy", "unreachable"]
 

@@ -1,12 +1,14 @@
+import re
 import ssl
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from maxgate.settings_section import Section
-from maxgate.upstream.engine_url import hide_credentials
+
+_CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
 
 
 class ReplicaSettings(BaseModel):
@@ -92,3 +94,8 @@ class UpstreamSettings(Section):
     """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
     """Maximum number of concurrent engine calls per embeddings request."""
+
+
+def hide_credentials(url: str) -> str:
+    """Return the URL without user name and password."""
+    return _CREDENTIALS.sub("//", url)
