@@ -19,9 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.server.settings import ServerSettings
-from maxgate.settings_lists import split_list
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
-from maxgate.settings_section import Section
+from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings

@@ -3,8 +3,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from maxgate.settings_lists import split_list
-from maxgate.settings_section import Section
+from maxgate.settings_section import Section, split_list
 
 _Names = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 
