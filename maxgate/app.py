@@ -1,9 +1,10 @@
 """The composition root: builds every object once and hands it to those that use it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from starlette.types import Lifespan
@@ -151,7 +152,7 @@ def build_upstream(
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
-    pool = ReplicaPool(replicas, client, settings.upstream)
+    pool = ReplicaPool(replicas, client, settings.upstream, settings.failover)
     return Upstream(replicas, pool, catalog, monitor, client)
 
 
@@ -184,7 +185,8 @@ def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) ->
             await resources.enter_async_context(aclosing(upstream.client))
             # Probe every engine before the first request arrives.
             await upstream.monitor.probe_all()
-            await resources.enter_async_context(_running(upstream.monitor))
+            await resources.enter_async_context(_running(upstream.monitor.run()))
+            await resources.enter_async_context(_running(upstream.pool.run()))
             yield
 
     return lifespan
@@ -196,8 +198,8 @@ async def _flush_log() -> None:
 
 
 @asynccontextmanager
-async def _running(monitor: HealthMonitor) -> AsyncIterator[None]:
-    task = asyncio.create_task(monitor.run(), name="health-monitor")
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
     try:
         yield
     finally:

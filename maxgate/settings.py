@@ -24,7 +24,15 @@ from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings
-from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
+from maxgate.upstream.settings import (
+    BreakerSettings,
+    ContinuationSettings,
+    FailoverSettings,
+    ReplicaSettings,
+    RetrySettings,
+    SlownessSettings,
+    UpstreamSettings,
+)
 
 # In place of messages that name Python classes.
 _MESSAGES: Final = {"path_type": "Input should be a path"}
@@ -54,8 +62,26 @@ class Settings(Section):
     """Folder for durable state; created when it is first needed."""
     upstream: UpstreamSettings = UpstreamSettings()
     """Connections to engines."""
+    breaker: BreakerSettings = BreakerSettings()
+    """Engines that fail."""
+    retries: RetrySettings = RetrySettings()
+    """Requests that move to another engine before their first token."""
+    slowness: SlownessSettings = SlownessSettings()
+    """Engines that are too slow."""
+    continuation: ContinuationSettings = ContinuationSettings()
+    """Streams that go on at another engine."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
+
+    @property
+    def failover(self) -> FailoverSettings:
+        """The sections that decide what happens when engines fail."""
+        return FailoverSettings(
+            breaker=self.breaker,
+            retries=self.retries,
+            slowness=self.slowness,
+            continuation=self.continuation,
+        )
 
     @field_validator("engines")
     @classmethod

@@ -47,11 +47,14 @@ class RequestContext:
     """Shared by every layer that works on one client request.
 
     `deadline` is a reading of the monotonic clock, in seconds; None means no deadline. A higher
-    `priority` is served first within a tenant.
+    `priority` is served first within a tenant. `session` names the client's dialogue, and
+    `is_client_retry` is True if the client announces that it repeats a request.
     """
 
     record: RequestRecord
     principal: Principal = ANONYMOUS
     deadline: float | None = None
     priority: int = 0
+    session: str | None = None
+    is_client_retry: bool = False
     retries: RetryAllowance = field(default_factory=RetryAllowance)

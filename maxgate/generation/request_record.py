@@ -22,7 +22,8 @@ class RequestRecord:
     Times are readings of the monotonic clock, in seconds. For several choices, tokens are summed
     and `first_token_at` is the earliest. `engine_calls` counts calls to engines, retries
     included; `engine` is the URL of the last one. `retries` counts what was taken from the
-    request's retry allowance.
+    request's retry allowance. `continuations` counts how often a response whose engine failed after
+    the first token went on at another one.
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class RequestRecord:
     engine: str | None = None
     engine_calls: int = 0
     retries: int = 0
+    continuations: int = 0
 
     duration: float = 0.0
     time_to_first_token: float | None = None

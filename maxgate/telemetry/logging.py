@@ -177,6 +177,7 @@ class RequestLog(RequestSink):
                 "engine": record.engine,
                 "engine_calls": record.engine_calls,
                 "retries": record.retries,
+                "continuations": record.continuations,
                 "stream": record.stream,
                 "prompt_tokens": record.prompt_tokens,
                 "cached_tokens": record.cached_tokens,

@@ -21,6 +21,7 @@ from maxgate.telemetry.counter_file import DISK_FULL, CounterFile, CounterReader
 from maxgate.telemetry.histogram import BUCKETS, find_bucket
 from maxgate.telemetry.layout import Layout
 from maxgate.telemetry.registry import (
+    CONTINUATIONS,
     ENGINE_CALLS,
     METRICS,
     REQUEST_DURATION,
@@ -45,6 +46,7 @@ _REQUESTS_BY_ROUTE: Final = _LAYOUT.table_of[REQUESTS]
 _OUTCOMES: Final = {values[0]: at for values, at in _REQUESTS_BY_ROUTE.offsets[REQUESTS].items()}
 _PROMPT, _COMPLETION, _CACHED = _REQUESTS_BY_ROUTE.offsets[TOKENS].values()
 _RETRIES: Final = _REQUESTS_BY_ROUTE.offsets[RETRIES][()]
+_CONTINUATIONS: Final = _REQUESTS_BY_ROUTE.offsets[CONTINUATIONS][()]
 _DURATION: Final = _REQUESTS_BY_ROUTE.offsets[REQUEST_DURATION][()]
 _FIRST_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_TO_FIRST_TOKEN][()]
 _OUTPUT_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_PER_OUTPUT_TOKEN][()]
@@ -135,6 +137,7 @@ class MetricsStore(RequestSink):
         counts[row + _COMPLETION] += record.completion_tokens
         counts[row + _CACHED] += record.cached_tokens
         counts[row + _RETRIES] += record.retries
+        counts[row + _CONTINUATIONS] += record.continuations
         if record.engine is not None:
             counts[self._engine_rows[record.engine,] + _ENGINE_CALLS] += record.engine_calls
         if record.outcome == "ok":

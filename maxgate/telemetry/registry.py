@@ -164,6 +164,15 @@ RETRIES: Final = _declare(
         (ROUTE, MODEL),
     )
 )
+CONTINUATIONS: Final = _declare(
+    Metric(
+        "maxgate_continuations_total",
+        "counter",
+        "calls",
+        "Calls that continued a finished stream after its engine had failed.",
+        (ROUTE, MODEL),
+    )
+)
 TOKENS: Final = _declare(
     Metric(
         "maxgate_tokens_total",

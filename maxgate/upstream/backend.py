@@ -1,63 +1,106 @@
-"""The innermost backend: one call to an engine, its response as chunks."""
+"""The innermost backend: calls to engines until the response is complete, as chunks."""
 
 from collections.abc import AsyncGenerator
 
-from maxgate.errors import UpstreamError, UpstreamTimeout
+from maxgate.errors import GatewayError
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest
-from maxgate.net.event_stream import MAX_EVENT_BYTES, EventStreamDecoder, EventTooLargeError
-from maxgate.upstream.errors import response_too_large
+from maxgate.upstream.continuation import Continuation, can_continue
 from maxgate.upstream.max_api.generation import (
     ChunkReader,
+    limit_tokens,
     parse_response,
     select_path,
     serialize_request,
 )
-from maxgate.upstream.pool import EngineCall, ReplicaPool
+from maxgate.upstream.pool import Attempts, EngineCall, ReplicaPool
+from maxgate.upstream.routing.policy import RoutingKey
 from maxgate.upstream.token_timeout import TokenTimeout
 
 
 class UpstreamBackend:
     """Sends requests to the engines of a pool.
 
-    Nothing is retried once a response has begun. A response that has its finish reason is complete,
-    whatever happens to its connection afterwards. Raises the errors of `ReplicaPool.send`, and
-    UpstreamError if a response is incomplete or invalid.
+    A request moves to another engine until its first token has arrived. After that, a stream that
+    can be continued exactly goes on at another engine. A response that has its finish reason is
+    complete, whatever happens to its connection afterwards. Raises the errors of
+    `ReplicaPool.send`, and UpstreamError if a response is incomplete or invalid.
     """
 
     def __init__(self, pool: ReplicaPool) -> None:
         self._pool = pool
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Yield the chunks of a streamed response, or one chunk otherwise; see Backend."""
-        call = EngineCall(
-            request.model.engine_name,
-            select_path(request),
-            serialize_request(request),
-            request.context,
-            request.stream,
-        )
-        if not request.stream:
-            yield parse_response(await self._pool.fetch(call), request)
-            return
-        timeout, decoder, reader = (
-            TokenTimeout(self._pool.settings),
-            EventStreamDecoder(),
-            ChunkReader(request),
-        )
-        async with await self._pool.send(call) as response:
-            timeout.start(response)
-            try:
-                # Read past [DONE] to the end, or the connection cannot be reused.
-                async for data in response:
-                    for chunk in reader.parse_events(decoder.feed(data)):
-                        yield chunk
-                    timeout.after_read(response, reader)
-            except EventTooLargeError as error:
-                raise response_too_large(MAX_EVENT_BYTES) from error
-            except (UpstreamError, UpstreamTimeout):
-                if not reader.finished:
-                    raise
-        reader.check_finished()
-        if not reader.usage_reported:
-            yield Chunk(usage=reader.usage_so_far)
+        return self._stream(request) if request.stream else self._fetch(request)
+
+    async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        yield await self._pool.fetch(_build_call(request), lambda d: parse_response(d, request))
+
+    async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        continuation = self._keep_tokens(request)
+        attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
+        if continuation is not None:
+            attempts.resume = _Resume(attempts, continuation)
+        async for attempt in attempts:
+            with attempt:
+                timeout, reader = (
+                    TokenTimeout(self._pool.settings),
+                    ChunkReader(request, continuation),
+                )
+                async with await attempt.open() as response:
+                    timeout.start(response)
+                    # Read past [DONE] to the end, or the connection cannot be reused.
+                    with reader:
+                        async for data in response:
+                            for chunk in reader.feed(data):
+                                if not attempt.has_first_token and reader.progress:
+                                    attempt.note_first_token()
+                                yield chunk
+                            timeout.after_read(response, reader)
+                reader.check_finished()
+                if not reader.usage_reported:
+                    yield Chunk(usage=reader.usage_so_far)
+                return
+        if continuation is not None:  # all tokens had arrived
+            yield Chunk("", "length", continuation.usage)
+
+    def _keep_tokens(self, request: GenerationRequest) -> Continuation | None:
+        settings = self._pool.failover.continuation
+        if not settings.attempts or not can_continue(request):
+            return None
+        if len(self._pool.replicas) == 1 and not settings.restart_window:
+            return None
+        return Continuation(request, limit_tokens(request), settings.attempts)
+
+
+class _Resume:
+    """Moves a call to the rest of its response; see Attempts.resume."""
+
+    def __init__(self, attempts: Attempts, continuation: Continuation) -> None:
+        self._attempts = attempts
+        self._continuation = continuation
+
+    def __call__(self, error: GatewayError) -> bool:
+        attempts = self._attempts
+        request = self._continuation.resume(error)
+        if request is None:
+            attempts.is_complete = self._continuation.is_complete
+            return attempts.is_complete
+        request.context.record.continuations += 1
+        attempts.call = _build_call(request, with_ids=True)
+        return True
+
+
+def _build_call(request: GenerationRequest, *, with_ids: bool = False) -> EngineCall:
+    model, prompt, max_tokens = request.model, request.prompt_token_ids, limit_tokens(request)
+    length = 0 if prompt is None else prompt.length + (request.sampling.max_tokens or 1)
+    return EngineCall(
+        RoutingKey(model.engine_name, prompt, request.context.session),
+        select_path(request),
+        serialize_request(request, with_ids=with_ids),
+        request.context,
+        request.stream,
+        length,
+        max_tokens,
+    )

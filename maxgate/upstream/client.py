@@ -82,17 +82,23 @@ class _HttpxBody:
 
     def __init__(self, response: httpx.Response, timeout: float) -> None:
         self._response = response
+        self._wait: asyncio.Timeout | None = None
         self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
         self.read_timeout = timeout
 
     async def __anext__(self) -> bytes:
         try:
-            async with asyncio.timeout(self.read_timeout):
+            async with asyncio.timeout(self.read_timeout) as self._wait:
                 return await anext(self._pieces)
         except TimeoutError as error:
             raise engine_timeout() from error
         except httpx.HTTPError as error:
             raise map_httpx_error(error, responding=True) from error
+
+    def interrupt(self) -> None:
+        self.read_timeout = 0.0
+        if self._wait is not None and self._wait.when() is not None:
+            self._wait.reschedule(0.0)
 
     async def aclose(self) -> None:
         await self._pieces.aclose()

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Embeddings, Vector
 from maxgate.upstream.max_api import embeddings as max_embeddings
 from maxgate.upstream.pool import EngineCall, ReplicaPool
+from maxgate.upstream.routing.policy import RoutingKey
 from maxgate.upstream.settings import UpstreamSettings
 
 
@@ -24,11 +26,13 @@ class UpstreamEmbedder:
         """Return the vectors of all prompts; see Embedder."""
         name, prompts = request.model.engine_name, request.prompts
         body = max_embeddings.serialize_request(name, prompts)
-        call = EngineCall(name, max_embeddings.PATH, body, request.context)
-        content = await self._pool.fetch(call)
-        vectors = max_embeddings.parse_response(
-            content, count=len(prompts), dimensions=request.model.dimensions
+        call = EngineCall(RoutingKey(name), max_embeddings.PATH, body, request.context)
+        parse = partial(
+            max_embeddings.parse_response,
+            count=len(prompts),
+            dimensions=request.model.dimensions,
         )
+        vectors = await self._pool.fetch(call, parse)
         return Embeddings(vectors, prompt_tokens=0)
 
 

@@ -33,9 +33,18 @@ class Replica:
     `models` keeps the last list while the engine is unreachable: it is expected to return with the
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
     closed yet. `watch_failures` counts unexpected errors in the gateway while it probed the engine.
+    A replica that is `draining` finishes its requests and gets no new ones. `engine_load` is the
+    number of requests at the engine that other gateways have sent, as far as its metrics tell.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, weight: float = 1.0, max_concurrency: int | None = None
+    ) -> None:
+        """`weight` is the replica's share of the load relative to others."""
+        self.weight = weight
+        self.max_concurrency = max_concurrency
+        self.draining = False
+        self.engine_load = 0.0
         self.target = url.rstrip("/")
         self.url = hide_credentials(self.target)
         self.state: ReplicaState = "unknown"
@@ -45,6 +54,26 @@ class Replica:
         self.in_flight = 0
         self.watch_failures = 0
         self._failed_probes = 0
+
+    @property
+    def load(self) -> float:
+        """Requests at the engine for each unit of weight, with the next one."""
+        return (self.in_flight + self.engine_load + 1) / self.weight
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether `max_concurrency` is reached."""
+        return self.max_concurrency is not None and self.in_flight >= self.max_concurrency
+
+    def fits(self, model: str, length: int) -> bool:
+        """Whether the model's context on this replica has room for `length` tokens."""
+        served = self.models.get(model)
+        return served is None or served.context_length is None or length <= served.context_length
+
+    def context_length(self, model: str) -> int:
+        """Return the replica's limit for the model; 0 if it is not known."""
+        served = self.models.get(model)
+        return (served and served.context_length) or 0
 
     def mark_healthy(
         self,

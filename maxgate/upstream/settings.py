@@ -62,6 +62,77 @@ class ReplicaSettings(BaseModel):
         return self
 
 
+class BreakerSettings(Section):
+    """Settings of the circuit breakers, one per engine and model; times in seconds."""
+
+    consecutive_failures: int = Field(default=5, ge=1)
+    """Failures in a row after which an engine gets no requests."""
+    failure_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of failed responses within `window` above which an engine gets no requests."""
+    min_responses: int = Field(default=20, ge=1)
+    """Minimum number of responses for `failure_share`."""
+    window: float = Field(default=10, gt=0)
+    """Time over which the share of failures is measured."""
+    open_seconds: float = Field(default=2, gt=0)
+    """Time without requests until a trial request; doubled each time the engine fails again."""
+    max_open_seconds: float = Field(default=30, gt=0)
+    """Maximum time without requests."""
+    trials: int = Field(default=3, ge=1)
+    """Complete responses after which a recovering engine gets all its requests again."""
+    flapping_window: float = Field(default=60, ge=0)
+    """An engine that fails within this time after its recovery is out for twice as long."""
+
+
+class RetrySettings(Section):
+    """Settings of retries, which move a request to another engine."""
+
+    budget_share: float = Field(default=0.2, ge=0, le=1)
+    """Retries allowed per model, as a share of the requests of the last 10 seconds."""
+    budget_minimum: float = Field(default=3, ge=0)
+    """Retries per second that are always allowed."""
+
+
+class SlownessSettings(Section):
+    """When an engine counts as too slow; only where another engine serves the model."""
+
+    deadline_factor: float = Field(default=3, ge=0)
+    """A request moves to another engine after this multiple of the model's recent P99 time to
+    first token; 0 turns it off."""
+    min_deadline: float = Field(default=1, ge=0)
+    """Minimum of that time, in seconds."""
+    min_samples: int = Field(default=50, ge=2)
+    """Recent responses needed for that time."""
+    outlier_factor: float = Field(default=3, ge=0)
+    """An engine is ejected if its median latency is this multiple of its slowest peer's; 0 turns
+    it off."""
+    min_latency: float = Field(default=0.05, ge=0)
+    """Latencies of peers below this, in seconds, count as this much."""
+    min_replica_samples: int = Field(default=10, ge=2)
+    """Recent responses of an engine and of its peers needed to eject it."""
+    max_ejected_share: float = Field(default=0.5, ge=0, le=1)
+    """Maximum share of a model's engines that are ejected for slowness at once."""
+
+
+class ContinuationSettings(Section):
+    """Settings of streams that go on at another engine when theirs fails."""
+
+    attempts: int = Field(default=5, ge=0)
+    """Maximum number of times a stream is moved after its first token; 0 turns it off."""
+    restart_window: float = Field(default=30, ge=0)
+    """Seconds that such a stream waits for an engine, such as its own after a restart."""
+
+
+class FailoverSettings(BaseModel):
+    """The sections that decide what happens when engines fail."""
+
+    model_config = ConfigDict(frozen=True)
+
+    breaker: BreakerSettings = BreakerSettings()
+    retries: RetrySettings = RetrySettings()
+    slowness: SlownessSettings = SlownessSettings()
+    continuation: ContinuationSettings = ContinuationSettings()
+
+
 class UpstreamSettings(Section):
     """Settings of the connections to engines; times in seconds."""
 

@@ -24,7 +24,8 @@ class Script:
 
     With a `status` other than 200, `error` is the whole body. A stream goes silent after
     `silent_after` chunks, is cut off after `cut_after`, and sends an error event after
-    `error_after`. The response starts once `begins`, if given, is set.
+    `error_after`. The response starts once `begins`, if given, is set. A prompt that ends with ids
+    of `tokens`, which are 1000 and above, is continued after them.
     """
 
     tokens: Sequence[str] = OUTPUT_TOKENS
@@ -120,7 +121,10 @@ class FakeMax:
     ) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        done = _count_generated(body)
         for number, token in enumerate(script.tokens):
+            if number < done:
+                continue
             if number == script.cut_after:
                 raise Cut
             if number == script.error_after:
@@ -133,8 +137,10 @@ class FakeMax:
             last = number == len(script.tokens) - 1
             reason = script.finish_reason if last else None
             await _send_event(send, _build_chunk(path, body, number, token, reason))
+        if done == len(script.tokens):
+            await _send_event(send, _build_chunk(path, body, done, "", "stop"))
         if script.with_usage:
-            await _send_event(send, {"choices": [], "usage": _usage(script)})
+            await _send_event(send, {"choices": [], "usage": _usage(script, done)})
         if script.with_done:
             await _send_event(send, None)
         await send({"type": "http.response.body", "body": b""})
@@ -181,18 +187,27 @@ def _build_chunk(
     else:
         choice["text"] = token
     if body.get("return_token_ids"):
-        choice["token_ids"] = [1000 + number]
+        ids: dict[str, Any] = {"token_ids": [1000 + number]}
         if number == 0:
-            choice["prompt_token_ids"] = body.get("prompt", [1, 2, 3])
+            ids["prompt_token_ids"] = body.get("prompt", [1, 2, 3])
+        choice = {**ids, **choice}
     return {"id": "0", "choices": [choice], "usage": None, "model": body["model"]}
 
 
-def _usage(script: Script) -> dict[str, Any]:
-    completion = len(script.tokens) + 1
+def _count_generated(body: dict[str, Any]) -> int:
+    """Return how many of the fake's own token ids the prompt ends with, as in a continuation."""
+    ids = body.get("prompt", body.get("prompt_tokens"))
+    if not isinstance(ids, list):
+        return 0
+    return next((n for n in range(len(ids), 0, -1) if ids[-n:] == [*range(1000, 1000 + n)]), 0)
+
+
+def _usage(script: Script, done: int = 0) -> dict[str, Any]:
+    completion = len(script.tokens) + 1 - done
     return {
-        "prompt_tokens": 37,
+        "prompt_tokens": 37 + done,
         "completion_tokens": completion,
-        "total_tokens": 37 + completion,
+        "total_tokens": 37 + done + completion,
         "prompt_tokens_details": {"cached_tokens": 5},
     }
 

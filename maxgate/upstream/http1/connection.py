@@ -40,6 +40,10 @@ class ResponseBody(Protocol):
         """Return the next piece; raises StopAsyncIteration at the end."""
         ...
 
+    def interrupt(self) -> None:
+        """End the current wait for a piece, or the next one, with UpstreamTimeout."""
+        ...
+
     async def aclose(self) -> object:
         """Release the connection, or close it if the body was not read to its end."""
         ...
@@ -72,6 +76,11 @@ class EngineResponse:
         """Set how long the engine may be silent from the next piece on."""
         if self._body is not None:
             self._body.read_timeout = seconds
+
+    def interrupt(self) -> None:
+        """End the wait for the next piece with UpstreamTimeout."""
+        if self._body is not None:
+            self._body.interrupt()
 
     async def read(self, max_bytes: int = MAX_BODY_BYTES, deadline: float | None = None) -> bytes:
         """Read the whole body.
@@ -336,8 +345,12 @@ class Connection(asyncio.Protocol):
 
     def _time_out(self) -> None:
         if self._head_waiter is not None or self._body_waiter is not None:
-            self._failure = "timeout"
-            self._deliver()
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """End the wait with UpstreamTimeout."""
+        self._failure = "timeout"
+        self._deliver()
 
 
 def _fail(waiter: asyncio.Future[Any], error: Exception) -> None:

@@ -7,50 +7,20 @@ lists what MAX accepts and ignores.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import zip_longest
-from typing import Any, Final, NamedTuple
+from types import TracebackType
+from typing import Any, Final, Self
 
 import orjson
 
-from maxgate.errors import UpstreamError
+from maxgate.errors import UpstreamError, UpstreamTimeout
 from maxgate.generation.chunk import Alternative, Chunk, FinishReason, TokenLogprob, Usage
 from maxgate.generation.request import GenerationRequest, Message, Sampling
-from maxgate.upstream.errors import map_error_event, response_cut_off
-
-_KEY: Final = b'"text":'
-
-
-class ChunkFrame(NamedTuple):
-    """The bytes before and after the text of a chunk.
-
-    Successive chunks differ only in their text, and once a second in `created`. Parsing only the
-    text takes 1.3 us, the whole chunk 3.4 us (MAX's chunks, one slow core).
-    """
-
-    before: bytes
-    after: bytes
-
-    @classmethod
-    def from_chunk(cls, text: str, data: bytes) -> "ChunkFrame | None":
-        """Return the frame of a chunk with this text, or None if it has several `text` keys."""
-        # Inside a string the quotes would be escaped, so this can only be a key.
-        before, key, rest = data.partition(_KEY)
-        value = orjson.dumps(text)
-        if not rest.startswith(value) or rest.find(_KEY) >= 0:
-            return None
-        return cls(before + key, rest[len(value) :])
-
-    def extract_text(self, data: bytes) -> str | None:
-        """Return the text of a chunk with this frame, or None for any other chunk."""
-        before, after = self
-        if not (data.startswith(before) and data.endswith(after)):
-            return None
-        try:
-            text = orjson.loads(data[len(before) : -len(after)])
-        except ValueError:  # more than a string
-            return None
-        return text if isinstance(text, str) else None
-
+from maxgate.net.event_stream import MAX_EVENT_BYTES, EventStreamDecoder, EventTooLargeError
+from maxgate.upstream.continuation import Continuation
+from maxgate.upstream.errors import map_error_event, response_cut_off, response_too_large
+from maxgate.upstream.max_api.chunk_frame import ChunkFrame
 
 # MAX treats seed 0 as "no seed"; a fixed replacement keeps the response reproducible.
 _SEED_FOR_ZERO: Final = 0x5EED
@@ -96,8 +66,8 @@ def _needs_chat_route(request: GenerationRequest) -> bool:
     return request.grammar is not None or request.sampling.logprobs is not None
 
 
-def serialize_request(request: GenerationRequest) -> bytes:
-    """Return the JSON body for the request."""
+def serialize_request(request: GenerationRequest, *, with_ids: bool = False) -> bytes:
+    """Return the JSON body for the request; `with_ids` asks for the ids of generated tokens."""
     sampling = request.sampling
     fields: dict[str, Any] = {
         "model": request.model.engine_name,
@@ -107,10 +77,10 @@ def serialize_request(request: GenerationRequest) -> bytes:
     _add_prompt(fields, request)
     if stop_token_ids := request.stop_token_ids + sampling.stop_token_ids:
         fields["stop_token_ids"] = stop_token_ids
-    if (max_tokens := _limit_tokens(request)) is not None:
+    if (max_tokens := limit_tokens(request)) is not None:
         fields["max_tokens"] = max_tokens
     _add_sampling(fields, sampling)
-    if _needs_running_usage(request) or sampling.logprobs is not None:
+    if with_ids or _needs_running_usage(request) or sampling.logprobs is not None:
         fields["return_token_ids"] = True
     if request.grammar is not None:
         fields["response_format"] = _response_format(request.grammar)
@@ -144,7 +114,8 @@ def _add_prompt(fields: dict[str, Any], request: GenerationRequest) -> None:
         fields["prompt_tokens"], fields["messages"] = prompt, _IGNORED_MESSAGES
 
 
-def _limit_tokens(request: GenerationRequest) -> int | None:
+def limit_tokens(request: GenerationRequest) -> int | None:
+    """Return the limit of the response in tokens, None for the engine's."""
     default = request.model.sampling.max_tokens
     if request.sampling.max_tokens is not None or default is None:
         return request.sampling.max_tokens
@@ -203,21 +174,44 @@ class ChunkReader:
     The first chunk carries the usage so far; every chunk does if a layer above may close the stream
     early. `finished` is set by a finish reason, `usage_reported` by the engine's own usage, `done`
     by `[DONE]`; events after it are ignored. `progress` grows with each token.
+
+    As a context manager, it suppresses errors of the engine once the response is finished.
+
+    With a `continuation`, the ids of all tokens are added to it, counts begin with those it has,
+    and ids and logprobs of tokens without text are passed on with the next text.
     """
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(
+        self, request: GenerationRequest, continuation: Continuation | None = None
+    ) -> None:
+        self._decoder = EventStreamDecoder()
+        self._continuation = continuation
+        self._held_ids: tuple[int, ...] = ()
+        self._held_logprobs: tuple[TokenLogprob, ...] = ()
         self._keeps_ids = request.tool_use is not None
         self._needs_running_usage = _needs_running_usage(request)
         self._alternatives = request.sampling.logprobs
         self._prompt_tokens = (
             0 if request.prompt_token_ids is None else request.prompt_token_ids.length
         )
-        self._completion_tokens = 0
+        self._tokens_before = 0 if continuation is None else continuation.count
+        self._completion_tokens = self._tokens_before
         self._frame: ChunkFrame | None = None
         self.finished = False
         self.usage_reported = False
         self.done = False
         self.progress = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self.finished and isinstance(error, UpstreamError | UpstreamTimeout)
 
     @property
     def usage_so_far(self) -> Usage:
@@ -229,13 +223,17 @@ class ChunkReader:
         if not self.finished:
             raise response_cut_off()
 
-    def parse_events(self, events: list[bytes]) -> Iterator[Chunk]:
-        """Yield the chunks of events that arrived together, without `[DONE]`.
+    def feed(self, data: bytes) -> Iterator[Chunk]:
+        """Yield the chunks of the events that `data` completes, without `[DONE]`.
 
-        Raises UpstreamError if an event is an error or invalid.
+        Raises UpstreamError if an event is an error, invalid or too large.
         """
         if self.done:
             return
+        try:
+            events = self._decoder.feed(data)
+        except EventTooLargeError as error:
+            raise response_too_large(MAX_EVENT_BYTES) from error
         if _DONE in events:
             self.done = True
             del events[events.index(_DONE) :]
@@ -249,10 +247,13 @@ class ChunkReader:
 
         Raises UpstreamError if it is an error or invalid.
         """
-        text = None if self._frame is None else self._frame.extract_text(data)
-        if text is not None:
-            self._completion_tokens += 1
+        framed = None if self._frame is None else self._frame.extract(data)
+        if framed is not None:
+            text, ids, count = framed
+            self._completion_tokens += count
             self.progress += 1
+            if self._continuation is not None:
+                self._continuation.add(ids, count, shown=bool(text))
             return Chunk(
                 text, None, self.usage_so_far if self._needs_running_usage else None, has_more
             )
@@ -266,13 +267,13 @@ class ChunkReader:
             if (reported := fields.get("usage")) is None:
                 return Chunk(has_more=has_more)
             self.usage_reported = True
-            return Chunk(usage=_parse_usage(reported), has_more=has_more)
+            return Chunk(usage=self._add_tokens_before(_parse_usage(reported)), has_more=has_more)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise UpstreamError("A chunk of the engine's response is invalid.") from error
 
     def _parse_choice(self, choice: dict[str, Any], data: bytes, has_more: bool) -> Chunk:
-        first = self._completion_tokens == 0
-        if first and (prompt := choice.get("prompt_token_ids")):
+        first = self.progress == 0
+        if first and not self._tokens_before and (prompt := choice.get("prompt_token_ids")):
             self._prompt_tokens = len(prompt)
         ids = choice.get("token_ids")
         self._completion_tokens += 1 if ids is None else len(ids)
@@ -289,13 +290,33 @@ class ChunkReader:
         if reason is not None:
             reason = _parse_finish_reason(reason)
             self.finished = True
+        if self._continuation is not None and ids and reason is None:
+            self._continuation.add(orjson.dumps(ids)[1:-1], len(ids), shown=bool(text))
         if self._keeps_ids or self._alternatives is not None:
-            kept = tuple(ids or ()) if self._keeps_ids else ()
-            logprobs = _parse_logprobs(choice, self._alternatives)
-            return Chunk(text, reason, usage, has_more, (), logprobs, 0, kept)
-        if text and ids is None and delta is None and reason is None:
-            self._frame = ChunkFrame.from_chunk(text, data)
+            return self._add_details(Chunk(text, reason, usage, has_more), choice)
+        if text and delta is None and reason is None:
+            self._frame = ChunkFrame.from_chunk(text, ids, data)
         return Chunk(text, reason, usage, has_more)
+
+    def _add_details(self, chunk: Chunk, choice: dict[str, Any]) -> Chunk:
+        ids = tuple(choice.get("token_ids") or ()) if self._keeps_ids else ()
+        ids = self._held_ids + ids
+        logprobs = self._held_logprobs + _parse_logprobs(choice, self._alternatives)
+        self._held_ids, self._held_logprobs = (), ()
+        if self._continuation is not None and not chunk.text and chunk.finish_reason is None:
+            self._held_ids, self._held_logprobs = ids, logprobs
+            return chunk
+        return replace(chunk, logprobs=logprobs, token_ids=ids)
+
+    def _add_tokens_before(self, usage: Usage) -> Usage:
+        """Return the usage of the whole response, given that of its continuation."""
+        if not self._tokens_before:
+            return usage
+        return Usage(
+            self._prompt_tokens,
+            self._tokens_before + usage.completion,
+            min(usage.cached, self._prompt_tokens),
+        )
 
 
 def _check_text(text: Any) -> str:

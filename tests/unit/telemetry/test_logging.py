@@ -73,6 +73,7 @@ def test_fields() -> None:
         "engine": "http://engine",
         "engine_calls": 2,
         "retries": 1,
+        "continuations": 0,
         "stream": True,
         "prompt_tokens": 37,
         "cached_tokens": 2,

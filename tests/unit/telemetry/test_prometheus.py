@@ -55,6 +55,7 @@ def test_counters_and_gauges() -> None:
         sample("requests_total", outcome="ok", **labels): 2,
         sample("requests_total", outcome="timeout", **labels): 1,
         sample("retries_total", **labels): 3,
+        sample("continuations_total", **labels): 0,
         sample("tokens_total", type="prompt", **labels): 111,
         sample("tokens_total", type="completion", **labels): 15,
         sample("tokens_total", type="cached", **labels): 6,

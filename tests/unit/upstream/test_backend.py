@@ -28,7 +28,7 @@ from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
-from maxgate.upstream.settings import UpstreamSettings
+from maxgate.upstream.settings import ContinuationSettings, FailoverSettings, UpstreamSettings
 from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.fakes.raw_server import RawServer, serving_bytes
 from tests.fakes.requests import generation_request
@@ -36,6 +36,7 @@ from tests.fakes.server import serving
 
 PROMPT = TokenIds.of([1, 2, 3])
 ENGINE = "http://engine:8080"
+NO_CONTINUATION = FailoverSettings(continuation=ContinuationSettings(attempts=0))
 ROUTE = ENGINE + "/v1/completions"
 
 
@@ -54,7 +55,7 @@ async def serve_backend(
     settings = settings or UpstreamSettings()
     async with serving(engine) as url, aclosing(EngineTransport(settings)) as transport:
         replica = create_replica(url)
-        yield UpstreamBackend(ReplicaPool([replica], transport, settings)), replica
+        yield UpstreamBackend(ReplicaPool([replica], transport, settings, NO_CONTINUATION)), replica
 
 
 def create_mock_backend(router: respx.Router) -> UpstreamBackend:

@@ -7,9 +7,11 @@ import pytest
 
 from maxgate.errors import UpstreamUnavailable
 from maxgate.generation.context import MAX_RETRIES, RequestContext
+from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.http1.transport import EngineTransport
-from maxgate.upstream.pool import EngineCall, ReplicaPool, choose_replica
+from maxgate.upstream.pool import Attempts, EngineCall, ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
+from maxgate.upstream.routing.policy import RoutingKey
 from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.raw_server import RawServer, serving_bytes
 from tests.fakes.requests import request_context
@@ -18,6 +20,15 @@ MODELS = {"small": EngineModel("small", 1, 100)}
 CLOSE = b""
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 REFUSING = "http://127.0.0.1:9"
+
+
+class FirstReplica:
+    """A policy that does not choose at random."""
+
+    def choose(self, replicas: Sequence[Replica], key: RoutingKey) -> Replica:
+        """Return the first replica."""
+        del key
+        return replicas[0]
 
 
 def create_replica(state: str, in_flight: int = 0) -> Replica:
@@ -31,25 +42,85 @@ def create_replica(state: str, in_flight: int = 0) -> Replica:
     return replica
 
 
+def choose(
+    replicas: Sequence[Replica], model: str = "small", exclude: Sequence[Replica] = ()
+) -> Replica | None:
+    """Return the replica that a pool of these chooses."""
+    pool = ReplicaPool(replicas, HttpxEngineClient(), UpstreamSettings())
+    call = EngineCall(RoutingKey(model), "/v1/completions", b"{}", request_context())
+    return pool.choose(call, now=0.0, exclude=exclude)
+
+
 def test_least_loaded() -> None:
     """The healthy replica with the fewest requests in flight is chosen."""
     idle, busy = create_replica("healthy", 1), create_replica("healthy", 2)
-    assert choose_replica([busy, idle], "small") is idle
+    assert choose([busy, idle]) is idle
+
+
+def test_weight() -> None:
+    """A replica with twice the weight gets twice the requests."""
+    large, small = Replica("http://large", weight=2), Replica("http://small")
+    for replica in (large, small):
+        replica.mark_healthy(MODELS)
+    for _ in range(30):
+        chosen = choose([large, small])
+        assert chosen is not None
+        chosen.in_flight += 1
+    assert (large.in_flight, small.in_flight) == (20, 10)
+
+
+def test_max_concurrency() -> None:
+    """A replica at its limit is left out while others are below theirs."""
+    limited, busy = Replica("http://limited", max_concurrency=1), create_replica("healthy", 9)
+    limited.mark_healthy(MODELS)
+    limited.in_flight = 1
+    assert choose([limited, busy]) is busy
+
+
+def test_draining() -> None:
+    """A replica that is drained gets no requests, even if it is the only one."""
+    drained, busy = create_replica("healthy"), create_replica("healthy", 9)
+    drained.draining = True
+    assert choose([drained, busy]) is busy
+    assert choose([drained]) is None
+
+
+def test_longer_context() -> None:
+    """A request goes to a replica whose context has room for it, if there is one."""
+    short, long = create_replica("healthy"), create_replica("healthy", 9)
+    long.mark_healthy({"small": EngineModel("small", 1, 1000)})
+    pool = ReplicaPool([short, long], HttpxEngineClient(), UpstreamSettings())
+    call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", request_context(), length=101)
+    assert pool.choose(call, now=0.0) is long
+    assert pool.choose(call._replace(length=100), now=0.0) is short
+    assert pool.choose(call._replace(length=9999), now=0.0) is short
 
 
 def test_unknown_state() -> None:
     """A replica that has not been probed is the last choice."""
     unknown, busy = create_replica("unknown"), create_replica("healthy", 9)
-    assert choose_replica([unknown, busy], "small") is busy
-    assert choose_replica([unknown], "small") is unknown
+    assert choose([unknown, busy]) is busy
+    assert choose([unknown]) is unknown
 
 
 def test_no_replica() -> None:
     """None is chosen if all are unreachable, excluded or without the model."""
     healthy = create_replica("healthy")
-    assert choose_replica([healthy], "other") is None
-    assert choose_replica([healthy], "small", exclude=[healthy]) is None
-    assert choose_replica([create_replica("unreachable")], "small") is None
+    assert choose([healthy], "other") is None
+    assert choose([healthy], exclude=[healthy]) is None
+    assert choose([create_replica("unreachable")]) is None
+
+
+def test_panic() -> None:
+    """With all breakers open, requests are sent all the same."""
+    replicas = [create_replica("healthy"), create_replica("healthy", 1)]
+    pool = ReplicaPool(replicas, HttpxEngineClient(), UpstreamSettings())
+    call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", request_context())
+    pool.traffic("small").breaker(replicas[0]).eject(0.0, "slow")
+    assert pool.choose(call, now=1.0) is replicas[1]
+    pool.traffic("small").breaker(replicas[1]).eject(0.0, "slow")
+    assert pool.choose(call, now=1.0) is replicas[0]
+    assert pool.choose(call, now=1.0, panic=False) is None
 
 
 @asynccontextmanager
@@ -60,23 +131,25 @@ async def create_pool(urls: Sequence[str]) -> AsyncIterator[tuple[ReplicaPool, l
     for replica in replicas:
         replica.mark_healthy(MODELS)
     async with aclosing(EngineTransport(settings)) as transport:
-        yield ReplicaPool(replicas, transport, settings), replicas
+        yield ReplicaPool(replicas, transport, settings, policy=FirstReplica()), replicas
 
 
 async def send(pool: ReplicaPool, context: RequestContext) -> bytes:
     """Send a call and return the body of its response."""
-    call = EngineCall("small", "/v1/completions", b"{}", context)
-    async with await pool.send(call) as response:
-        return await response.read()
+    call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", context)
+    return await pool.fetch(call, bytes)
 
 
 async def test_record() -> None:
     """The request record has the engine and its calls; the replica counts the open response."""
     server, context = RawServer([OK]), request_context()
     async with serving_bytes(server) as url, create_pool([url]) as (pool, [replica]):
-        call = EngineCall("small", "/v1/completions", b"{}", context)
-        async with await pool.send(call):
-            assert replica.in_flight == 1
+        call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", context)
+        async for attempt in Attempts(pool, call):
+            with attempt:
+                async with await attempt.open():
+                    assert replica.in_flight == 1
+                break
         assert replica.in_flight == 0
     assert (context.record.engine, context.record.engine_calls) == (url, 1)
     assert context.retries.remaining == MAX_RETRIES

@@ -1,25 +1,17 @@
 """Requests in MAX's format, and MAX's responses and chunks as ours."""
 
-from dataclasses import replace
-from typing import Any
-
-import httpx
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from maxgate.errors import UpstreamError
 from maxgate.generation.chunk import Chunk, TokenLogprob, Usage
 from maxgate.generation.request import TokenIds
 from maxgate.upstream.max_api.generation import (
-    ChunkFrame,
     ChunkReader,
     parse_response,
     select_path,
     serialize_request,
 )
-from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax
 from tests.fakes.requests import generation_request, served_model
 
 PROMPT = TokenIds.of([1, 2, 3])
@@ -166,91 +158,3 @@ def test_invalid_chunk(data: bytes) -> None:
     reader = ChunkReader(generation_request(stream=True))
     with pytest.raises(UpstreamError):
         reader.parse_event(data)
-
-
-TEXTS = st.text() | st.sampled_from(
-    ["", '"', '\\"text":', '"text":"a"', "\\", "é", "\u2028", "}]}"]
-)
-CHUNKS = st.fixed_dictionaries(
-    {"id": st.just("a"), "created": st.integers(1, 2)},
-    optional={"object": TEXTS, "usage": st.none(), "text": TEXTS},
-)
-
-
-def build_chunk(rest: dict[str, Any], text: str, *, first: bool) -> bytes:
-    """Return a chunk whose choices come before or after the other fields."""
-    choice = {"index": 0, "text": text, "finish_reason": None}
-    fields = {"choices": [choice], **rest} if first else {**rest, "choices": [choice]}
-    return orjson.dumps(fields)
-
-
-@given(st.lists(st.tuples(CHUNKS, TEXTS, st.booleans())))
-def test_successive_chunks(
-    sent: list[tuple[dict[str, Any], str, bool]],
-) -> None:
-    """Chunks parsed with the previous frame give the same text as chunks parsed whole."""
-    reader = ChunkReader(generation_request(stream=True))
-    chunks = [
-        reader.parse_event(build_chunk(rest, text, first=first)) for rest, text, first in sent
-    ]
-    assert [replace(chunk, usage=None) for chunk in chunks] == [Chunk(text) for _, text, _ in sent]
-    assert reader.usage_so_far.completion == len(sent)
-
-
-@given(st.text(min_size=1), TEXTS)
-def test_frame(last: str, text: str) -> None:
-    """The next text is found in the frame of the previous chunk."""
-    frame = ChunkFrame.from_chunk(last, build_chunk({"id": "a"}, last, first=False))
-    assert frame is not None
-    assert frame.extract_text(build_chunk({"id": "a"}, text, first=False)) == text
-
-
-async def test_frames_of_fake_max() -> None:
-    """All text between the first and the last chunk of the fake MAX takes the fast path."""
-    request = generation_request(stream=True, prompt=TokenIds.of([1, 2]))
-    transport = httpx.ASGITransport(FakeMax())
-    async with httpx.AsyncClient(transport=transport, base_url="http://max") as client:
-        response = await client.post(select_path(request), content=serialize_request(request))
-    first, *others = [event.removeprefix(b"data: ") for event in response.content.split(b"\n\n")]
-    frame = ChunkFrame.from_chunk(OUTPUT_TOKENS[0], first)
-    assert frame is not None
-    texts = [frame.extract_text(event) for event in others]
-    assert texts[: len(OUTPUT_TOKENS) - 2] == list(OUTPUT_TOKENS[1:-1])
-
-
-FRAME = ChunkFrame(b'{"text":', b',"id":1}')
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b'{"text":"a","id":2}',
-        b'{"text":1,"id":1}',
-        b'{"text":null,"id":1}',
-        b'{"text":"a","id":0,"id":1}',
-        b'{"text":"a","text":"b","id":1}',
-        b'{"text":,"id":1}',
-        b'{"text":"a,"id":1}',
-        b'{"text":',
-    ],
-)
-def test_other_frame(data: bytes) -> None:
-    """A chunk with another frame has no text."""
-    assert FRAME.extract_text(data) is None
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b'{"text":"a","text":"a"}',
-        b'{"text":"a","x":{"text":"b"}}',
-        b'{"x":{"text":"b"},"text":"a"}',
-        b'{"text" :"a"}',
-        b'{"tex\\u0074":"a"}',
-        b'{"text":"\\u0061"}',
-    ],
-)
-def test_ambiguous_frame(data: bytes) -> None:
-    """A chunk whose text cannot be located reliably has no frame."""
-    assert ChunkFrame.from_chunk("a", data) is None

@@ -1,0 +1,44 @@
+"""The interface of routing policies, and the default one."""
+
+import random
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+from maxgate.generation.request import TokenIds
+from maxgate.upstream.replica import Replica
+
+# Above this number, comparing two random replicas balances as well as comparing all.
+_MANY: Final = 8
+
+
+class RoutingKey(NamedTuple):
+    """Facts about a request that a policy may use; `session` names the client's dialogue."""
+
+    model: str
+    prompt: TokenIds | None = None
+    session: str | None = None
+
+
+class RoutingPolicy(Protocol):
+    """Chooses one of several replicas that can serve a request."""
+
+    def choose(self, replicas: Sequence[Replica], key: RoutingKey) -> Replica:
+        """Return one of the replicas, of which there is at least one."""
+        ...
+
+
+class LeastLoaded:
+    """Chooses the replica with the least load for its weight.
+
+    Of many replicas, two random ones are compared (power of two choices): gateways that do not know
+    each other would otherwise all choose the same one.
+    """
+
+    def choose(self, replicas: Sequence[Replica], key: RoutingKey) -> Replica:
+        """Return the replica with the least load; see RoutingPolicy."""
+        del key
+        if len(replicas) > _MANY:
+            replicas = random.sample(replicas, 2)
+        lowest = min([replica.load for replica in replicas])
+        least = [replica for replica in replicas if replica.load == lowest]
+        return least[0] if len(least) == 1 else random.choice(least)  # noqa: S311  # no secret
