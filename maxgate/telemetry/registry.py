@@ -78,6 +78,8 @@ _OUTCOMES: Final = {
     ),
     "internal_error": "error in the gateway",
 }
+GENERATION_ROUTES: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Routes that generate text. The times of others are not comparable with theirs."""
 ROUTE: Final = Label("route", "Path of the route, or `other` for unknown paths.")
 MODEL: Final = Label("model", "Served model name; empty if the request did not reach a model.")
 ENGINE: Final = Label("engine", "Base URL of the engine.")
