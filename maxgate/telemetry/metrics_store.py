@@ -37,7 +37,6 @@ from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 
 _log = structlog.get_logger()
 
-
 _LAYOUT: Final = Layout(metric for metric in METRICS if metric.stored)
 
 # Offsets for request_finished, looked up once.
@@ -50,6 +49,9 @@ _FIRST_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_TO_FIRST_TOKEN][()]
 _OUTPUT_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_PER_OUTPUT_TOKEN][()]
 _BY_ENGINE: Final = _LAYOUT.table_of[ENGINE_CALLS]
 _ENGINE_CALLS: Final = _BY_ENGINE.offsets[ENGINE_CALLS][()]
+
+SUFFIX: Final = ".metrics"
+"""Of the files in the shared folder, whose names are process ids."""
 
 
 def make_folder(folder: Path) -> None:
@@ -92,7 +94,7 @@ class MetricsStore(RequestSink):
             self._file = CounterFile(_LAYOUT, clock.wall())
         else:
             make_folder(folder)
-            path = folder / f"{os.getpid()}.metrics"
+            path = folder / f"{os.getpid()}{SUFFIX}"
             with _report_errors(path):
                 self._file = CounterFile(_LAYOUT, clock.wall(), path)
             if self._file.error is not None:
@@ -151,7 +153,7 @@ class MetricsStore(RequestSink):
         started_at = self._clock.wall()
         for worker in self._read_workers():
             started_at = min(started_at, worker.started_at)
-            running = _is_running(worker.pid)
+            running = is_running(worker.pid)
             if running:
                 pids.append(worker.pid)
             for metric, labels, count in worker.read_counts():
@@ -175,14 +177,15 @@ class MetricsStore(RequestSink):
 
 
 def _read_files(folder: Path) -> Iterator[bytes]:
-    for path in sorted(folder.glob("*.metrics")):
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
         if not path.is_file():  # reading a named pipe would block
             continue
         with suppress(OSError):  # it may have been deleted since
             yield path.read_bytes()
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Return whether there is a process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

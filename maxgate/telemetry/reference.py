@@ -58,9 +58,14 @@ def render_page() -> str:
 
 # Metrics
 
-`GET /metrics` counts all workers of the gateway together. It returns JSON, or the text format of
+`GET /metrics` returns JSON, or the text format of
 Prometheus or OpenMetrics if the `Accept` header asks for `text/plain` or
 `application/openmetrics-text`. Requests to `/metrics` and `/health` are not counted.
+
+The workers of `maxgate serve` and of `uvicorn --workers` are counted together. Under another
+supervisor, such as gunicorn, and in an application that calls `create_app` itself, each worker
+counts alone unless `telemetry.metrics_dir` is set: `workers` is then 1, and each scrape may be
+answered by another worker.
 
 Counters start at zero with the gateway. The counters and histograms of a worker that has died still
 count; its gauges and its process usage do not.
