@@ -211,6 +211,14 @@ ENGINE_WATCH_FAILURES: Final = _declare(
         (ENGINE,),
     )
 )
+OUT_OF_RESOURCES: Final = _declare(
+    Metric(
+        "maxgate_out_of_resources_total",
+        "counter",
+        "requests",
+        "Requests refused because the gateway had no file descriptors, ports or memory left.",
+    )
+)
 LOG_LINES_DROPPED: Final = _declare(
     Metric(
         "maxgate_log_lines_dropped_total",

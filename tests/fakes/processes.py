@@ -74,11 +74,13 @@ async def api_server(
 
 
 @asynccontextmanager
-async def plain_uvicorn(*flags: str, **environment: str) -> AsyncIterator[ServerProcess]:
+async def plain_uvicorn(
+    *flags: str, max_open_files: tuple[int, int] | None = None, **environment: str
+) -> AsyncIterator[ServerProcess]:
     """Run the application under uvicorn's own command line, as `api_server` does."""
     port = free_port()
     command = ("-m", "uvicorn", "api_server:app", "--port", str(port), *flags)
-    async with _run_server(command, port, environment) as server:
+    async with _run_server(command, port, environment, max_open_files) as server:
         yield server
 
 
@@ -87,7 +89,7 @@ async def _run_server(
     command: Sequence[str],
     port: int,
     environment: Mapping[str, str],
-    max_open_files: tuple[int, int] | None = None,
+    max_open_files: tuple[int, int] | None,
 ) -> AsyncIterator[ServerProcess]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command),
