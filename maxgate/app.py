@@ -190,9 +190,8 @@ def build_lifespan(
             if worker_folder is not None:
                 resources.callback(leave, worker_folder)
             await resources.enter_async_context(aclosing(upstream.client))
-            # Probe every engine before the first request arrives.
-            await upstream.monitor.probe_all()
             await resources.enter_async_context(_running(upstream.monitor))
+            await upstream.monitor.wait_for_start()
             yield
 
     return lifespan
