@@ -3,6 +3,7 @@
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import structlog
@@ -90,7 +91,8 @@ class HealthMonitor:
     async def _watch(self, replica: Replica) -> None:
         settings = self._settings
         while True:
-            await self.probe(replica)
+            with suppress(Exception):  # the report of a failure has failed, too
+                await self.probe(replica)
             self._probed.add(replica)
             self._progress.set()
             is_healthy = replica.state == "healthy"

@@ -336,3 +336,19 @@ async def test_start() -> None:
         assert [replica.state for replica in replicas] == ["healthy", "healthy"]
     async with running(SilentCapabilities()) as (monitor, _):
         await monitor.wait_for_start()
+
+
+async def test_failing_report() -> None:
+    """The watch of a replica goes on although the report of its failure fails, too."""
+    fixture = Fixture(FailingEngine(), unhealthy_probe_interval=0.001)
+    fixture.failures += [RuntimeError("odd"), RuntimeError("odd")]
+    fixture.monitor.on_failure(fixture.calls.index)
+    running = asyncio.create_task(fixture.monitor.run())
+
+    async def is_healthy() -> bool:
+        return fixture.replica.state == "healthy"
+
+    await until(is_healthy)
+    running.cancel()
+    await asyncio.wait([running])
+    assert fixture.replica.watch_failures == 2
