@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 # Seconds between warnings about the same engine; each pause is twice the one before.
 _FIRST_PAUSE: Final = 5.0
 _MAX_PAUSE: Final = 300.0
-_START_GRACE: Final = 1.0
+_START_GRACE: Final = 2.0
 
 
 class _Warning(NamedTuple):
@@ -72,15 +72,14 @@ class HealthMonitor:
                 tasks.create_task(self._watch(replica))
 
     async def wait_for_start(self) -> None:
-        """Wait for the first probe of every replica, up to `probe_timeout` seconds.
+        """Wait until the first probe of every replica has a result.
 
-        Once a replica is healthy, the others have one second more.
+        Once a replica is healthy, the others have two seconds more.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.probe_timeout
-        while len(self._probed) < len(self._replicas):
-            if any(replica.state == "healthy" for replica in self._replicas):
-                deadline = min(deadline, loop.time() + _START_GRACE)
+        deadline: float | None = None
+        while any(r.state == "unknown" and r not in self._probed for r in self._replicas):
+            if deadline is None and any(r.state == "healthy" for r in self._replicas):
+                deadline = asyncio.get_running_loop().time() + _START_GRACE
             self._progress.clear()
             try:
                 async with asyncio.timeout_at(deadline):

@@ -300,12 +300,12 @@ async def running(
 
 
 async def test_start_beside_a_silent_engine() -> None:
-    """The start waits a second for an engine that is silent while another one is healthy."""
+    """The start waits two seconds for an engine that is silent while another one is healthy."""
     engines = SilentCapabilities("silent")
     async with running(engines, "quick", "silent", probe_timeout=30) as (monitor, replicas):
         began = asyncio.get_running_loop().time()
         await monitor.wait_for_start()
-        assert asyncio.get_running_loop().time() - began < 3
+        assert asyncio.get_running_loop().time() - began < 10
         assert [replica.state for replica in replicas] == ["healthy", "unknown"]
 
 
@@ -314,12 +314,7 @@ async def test_start_with_a_silent_engine() -> None:
     engines = SilentCapabilities("silent")
     async with running(engines, "silent", probe_timeout=0.05) as (monitor, [replica]):
         await monitor.wait_for_start()
-
-        async def is_healthy() -> bool:
-            return replica.state == "healthy"
-
-        await until(is_healthy)
-        assert replica.capabilities == {}
+        assert (replica.state, replica.capabilities) == ("healthy", {})
         engines.released.set()
 
         async def is_known() -> bool:
