@@ -22,9 +22,11 @@ class ClientConnection(Protocol):
     """The connection of one client, as offered by the server.
 
     `is_shutting_down` is set before the server cancels requests because the gateway stops.
+    `lacks_descriptors` means that the gateway has no file descriptors for its requests.
     """
 
     is_shutting_down: bool
+    lacks_descriptors: bool
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Call this once the client disconnects, or now if it has; None cancels the call."""

@@ -23,9 +23,10 @@ from maxgate.api.error_handlers import allowed_methods
 from maxgate.api.errors import encode_error, error_response, record_error
 from maxgate.api.header_limits import check_headers
 from maxgate.clock import Clock
-from maxgate.errors import GatewayError, InternalError, ShuttingDown
+from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
+from maxgate.net.shortage import find_shortage
 
 # Probes and dashboards poll these every few seconds.
 _UNRECORDED: Final = frozenset(
@@ -65,7 +66,7 @@ class RequestContextMiddleware:
         response = _RecordedResponse(send, record)
         path = get_route_path(scope)
         if path in _UNRECORDED or path.startswith("/docs/"):
-            await self._respond(scope, receive, response)
+            await self._respond(scope, receive, response, always=True)
             return
         for sink in self._sinks:
             sink.request_started()
@@ -80,7 +81,12 @@ class RequestContextMiddleware:
             for sink in self._sinks:
                 sink.request_finished(record)
 
-    def _check_browser(self, scope: Scope) -> None:
+    def _check_request(self, scope: Scope, *, always: bool) -> None:
+        connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
+        if connection is None:  # our own server has checked them while it parsed them
+            check_headers(scope)
+        elif connection.lacks_descriptors and not always:
+            raise OutOfResources("file descriptors")
         host = origin = b""
         for name, value in scope["headers"]:
             if name == b"host":
@@ -93,13 +99,12 @@ class RequestContextMiddleware:
         if origin:
             self._browsers.check_origin(scope, origin, host)
 
-    async def _respond(self, scope: Scope, receive: Receive, response: "_RecordedResponse") -> None:
+    async def _respond(
+        self, scope: Scope, receive: Receive, response: "_RecordedResponse", *, always: bool = False
+    ) -> None:
         record = response.record
         try:
-            # Our own server has checked them while it parsed them.
-            if EXTENSION not in scope.get("extensions", ()):
-                check_headers(scope)
-            self._check_browser(scope)
+            self._check_request(scope, always=always)
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             record.outcome = "client_gone"
@@ -112,11 +117,15 @@ class RequestContextMiddleware:
         except GatewayError as error:
             await response.fail(error)
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
-            # Rendered here: structlog's default would print the variables of each frame, which
-            # hold prompts and keys.
-            trace = "".join(traceback.format_exception(error))
-            _log.error("request failed", request_id=record.request_id, exception=trace)
-            await response.fail(InternalError())
+            await response.fail(find_shortage(error) or _report_bug(record, error))
+
+
+def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
+    # Rendered here: structlog's default would print the variables of each frame, which hold prompts
+    # and keys.
+    trace = "".join(traceback.format_exception(error))
+    _log.error("request failed", request_id=record.request_id, exception=trace)
+    return InternalError()
 
 
 class _RecordedResponse:

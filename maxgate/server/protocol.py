@@ -27,6 +27,7 @@ _REASONS: Final = {
     408: b"Request Timeout",
     431: b"Request Header Fields Too Large",
 }
+_REFUSAL_TIMEOUT: Final = 1.0
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -84,6 +85,12 @@ class GatewayProtocol(HttpToolsProtocol):
         self._refusal: GatewayError | None = None
         self._on_disconnect: Callable[[], None] | None = None
         self.is_shutting_down = False
+        self.lacks_descriptors = False
+
+    def refuse_request(self) -> None:
+        """Serve one request at most, which must arrive soon: file descriptors are running out."""
+        self.lacks_descriptors = True
+        self._request_read_timeout = min(self._request_read_timeout, _REFUSAL_TIMEOUT)
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Implement ClientConnection."""
@@ -202,7 +209,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.server_state.default_headers,
             asyncio.Event(),
             self.expect_100_continue,
-            version != "1.0" and parser.should_keep_alive(),
+            version != "1.0" and parser.should_keep_alive() and not self.lacks_descriptors,
             self.on_response_complete,
         )
         app = self.app

@@ -7,14 +7,22 @@ None of this runs when the application is embedded in another program: only `max
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import Final
+
+import structlog
 
 # A few hundred concurrent requests create this many objects. With Python's default of 700, a
 # collection that finds nothing runs every few requests.
 _GC_YOUNG_THRESHOLD: Final = 20_000
+_MAX_DESCRIPTORS: Final = 10_240  # macOS's OPEN_MAX
+_FEW_DESCRIPTORS: Final = 1024
+
+_log = structlog.get_logger()
 
 
 def tune_process() -> None:
@@ -36,6 +44,25 @@ def tune_event_loop() -> None:
     explicitly, and the tracking costs more than the generators.
     """
     sys.set_asyncgen_hooks(firstiter=None)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files to the hard limit.
+
+    Two descriptors are needed for each request; many systems have a soft limit of 1024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    wanted = max(soft, _MAX_DESCRIPTORS) if hard == resource.RLIM_INFINITY else hard
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < _FEW_DESCRIPTORS:
+        _log.warning(
+            f"only {limit} file descriptors are allowed, two per concurrent request",
+            fix="raise the limit: `ulimit -n`, LimitNOFILE= of systemd, --ulimit of docker",
+        )
 
 
 def open_standard_descriptors() -> None:

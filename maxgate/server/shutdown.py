@@ -12,6 +12,7 @@ import uvicorn
 from typing_extensions import override
 from uvicorn.supervisors import Multiprocess, multiprocess
 
+from maxgate.server.listener import ListeningServer
 from maxgate.server.protocol import GatewayProtocol
 
 _POLL_INTERVAL: Final = 0.05
@@ -21,7 +22,7 @@ _STOP_NOW_TIMEOUT: Final = 5.0
 _log = structlog.get_logger()
 
 
-class GatewayServer(uvicorn.Server):
+class GatewayServer(ListeningServer):
     """uvicorn's server with a shutdown that leaves no request without a response.
 
     Requests have `timeout_graceful_shutdown` seconds to finish; a second Ctrl-C ends the wait.

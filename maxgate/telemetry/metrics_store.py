@@ -7,7 +7,7 @@ and histograms of a worker that has died still count; its gauges do not.
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +15,16 @@ import structlog
 from typing_extensions import override
 
 from maxgate.clock import Clock
-from maxgate.errors import ConfigurationError
+from maxgate.errors import ConfigurationError, OutOfResources
 from maxgate.generation.request_record import RequestRecord, RequestSink
+from maxgate.net.shortage import find_shortage
 from maxgate.telemetry.counter_file import DISK_FULL, CounterFile, CounterReader
 from maxgate.telemetry.histogram import BUCKETS, find_bucket
 from maxgate.telemetry.layout import Layout
 from maxgate.telemetry.registry import (
     ENGINE_CALLS,
     METRICS,
+    OUT_OF_RESOURCES,
     REQUEST_DURATION,
     REQUESTS,
     REQUESTS_IN_FLIGHT,
@@ -37,7 +39,6 @@ from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 
 _log = structlog.get_logger()
 
-
 _LAYOUT: Final = Layout(metric for metric in METRICS if metric.stored)
 
 # Offsets for request_finished, looked up once.
@@ -50,6 +51,9 @@ _FIRST_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_TO_FIRST_TOKEN][()]
 _OUTPUT_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_PER_OUTPUT_TOKEN][()]
 _BY_ENGINE: Final = _LAYOUT.table_of[ENGINE_CALLS]
 _ENGINE_CALLS: Final = _BY_ENGINE.offsets[ENGINE_CALLS][()]
+
+SUFFIX: Final = ".metrics"
+"""Of the files in the shared folder, whose names are process ids."""
 
 
 def make_folder(folder: Path) -> None:
@@ -92,7 +96,7 @@ class MetricsStore(RequestSink):
             self._file = CounterFile(_LAYOUT, clock.wall())
         else:
             make_folder(folder)
-            path = folder / f"{os.getpid()}.metrics"
+            path = folder / f"{os.getpid()}{SUFFIX}"
             with _report_errors(path):
                 self._file = CounterFile(_LAYOUT, clock.wall(), path)
             if self._file.error is not None:
@@ -102,6 +106,7 @@ class MetricsStore(RequestSink):
         self._request_rows = self._file.rows[_REQUESTS_BY_ROUTE]
         self._engine_rows = self._file.rows[_BY_ENGINE]
         self._in_flight = self._find_word(REQUESTS_IN_FLIGHT, ())
+        self._out_of_resources = self._find_word(OUT_OF_RESOURCES, ())
 
     def add(self, metric: Metric, labels: LabelValues = (), value: int = 1) -> None:
         """Add to a counter or gauge. `labels` are in the order of the metric's declaration."""
@@ -143,6 +148,8 @@ class MetricsStore(RequestSink):
                 self._observe(row + _FIRST_TOKEN, seconds)
             if (seconds := record.time_per_output_token) is not None:
                 self._observe(row + _OUTPUT_TOKEN, seconds)
+        elif record.error_code == OutOfResources.default_code:
+            counts[self._out_of_resources] += 1
 
     def snapshot(self) -> Snapshot:
         """Sum the counts of all workers."""
@@ -151,7 +158,7 @@ class MetricsStore(RequestSink):
         started_at = self._clock.wall()
         for worker in self._read_workers():
             started_at = min(started_at, worker.started_at)
-            running = _is_running(worker.pid)
+            running = is_running(worker.pid)
             if running:
                 pids.append(worker.pid)
             for metric, labels, count in worker.read_counts():
@@ -175,14 +182,20 @@ class MetricsStore(RequestSink):
 
 
 def _read_files(folder: Path) -> Iterator[bytes]:
-    for path in sorted(folder.glob("*.metrics")):
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
         if not path.is_file():  # reading a named pipe would block
             continue
-        with suppress(OSError):  # it may have been deleted since
-            yield path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:  # it may have been deleted since
+            if find_shortage(error) is not None:
+                raise  # counters must not seem to fall
+        else:
+            yield content
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Return whether there is a process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -82,8 +82,8 @@ class ReplicaPool:
     async def send(self, call: EngineCall) -> EngineResponse:
         """Return the response, with status 200, of the first replica that responds; close it.
 
-        Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError, and
-        InvalidRequest for errors that only the engine could detect.
+        Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError,
+        OutOfResources, and InvalidRequest for errors that only the engine could detect.
         """
         exclude: list[Replica] = []
         failure: EngineUnreachable | None = None
@@ -94,7 +94,10 @@ class ReplicaPool:
                 return await self._send_to(replica, call)
             except EngineUnreachable as error:
                 failure = error
-                if error.is_connect_failure:
+                if error.failure == "connect_timeout":
+                    replica.mark_connect_timeout(error.message, asyncio.get_running_loop().time())
+                    exclude.append(replica)
+                elif error.is_connect_failure:
                     replica.mark_unreachable(error.message)
                 # Stale connections say nothing about the replica. With no other replica, an engine
                 # that restarts gets another chance.
@@ -121,6 +124,9 @@ class ReplicaPool:
             replica.in_flight -= 1
             raise
         response.on_close = partial(_end_call, replica)
+        response.activity = replica.activity
+        if response.status < 500:
+            replica.activity.at = asyncio.get_running_loop().time()
         if response.status != 200:
             async with response:
                 content = await _read_error(response)

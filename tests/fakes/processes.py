@@ -5,11 +5,12 @@ import os
 import random
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
+import psutil
 
 from tests.conftest import ROOT
 from tests.fakes.waiting import until
@@ -59,16 +60,46 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def api_server(*flags: str, **environment: str) -> AsyncIterator[ServerProcess]:
-    """Run the server with these flags on a free port; kill it at the end if it still runs."""
+async def api_server(
+    *flags: str, max_open_files: tuple[int, int] | None = None, **environment: str
+) -> AsyncIterator[ServerProcess]:
+    """Run the server with these flags on a free port; kill it at the end if it still runs.
+
+    `max_open_files` is its soft and hard limit of file descriptors.
+    """
     port = free_port()
+    command = ("api_server.py", "--port", str(port), *flags)
+    async with _run_server(command, port, environment, max_open_files) as server:
+        yield server
+
+
+@asynccontextmanager
+async def plain_uvicorn(
+    *flags: str, max_open_files: tuple[int, int] | None = None, **environment: str
+) -> AsyncIterator[ServerProcess]:
+    """Run the application under uvicorn's own command line, as `api_server` does."""
+    port = free_port()
+    command = ("-m", "uvicorn", "api_server:app", "--port", str(port), *flags)
+    async with _run_server(command, port, environment, max_open_files) as server:
+        yield server
+
+
+@asynccontextmanager
+async def _run_server(
+    command: Sequence[str],
+    port: int,
+    environment: Mapping[str, str],
+    max_open_files: tuple[int, int] | None,
+) -> AsyncIterator[ServerProcess]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "api_server.py", "--port", str(port), *flags),
+        *(sys.executable, *command),
         cwd=ROOT,
         env={**os.environ, **environment},
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
+    if max_open_files is not None:
+        psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE, max_open_files)
     server = ServerProcess(process, f"http://127.0.0.1:{port}")
     reading = asyncio.create_task(server.read())
     try:

@@ -1,6 +1,7 @@
 """Every request has a context and one record; HEAD and hot routes are dispatched."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,14 @@ from tests.fakes.asgi import RecordingSink, SentMessages, http_scope
 from tests.fakes.clock import FakeClock
 
 GUARD = BrowserGuard(["*"], [])
+
+
+class Connection:
+    """A connection of our own server."""
+
+    def __init__(self, *, is_shutting_down: bool = False, lacks_descriptors: bool = False) -> None:
+        self.is_shutting_down = is_shutting_down
+        self.lacks_descriptors = lacks_descriptors
 
 
 async def receive() -> dict[str, Any]:
@@ -140,12 +149,36 @@ async def test_unrecorded_path(path: str) -> None:
     assert (sink.started, sink.records, sent.status) == (0, [], 200)
 
 
-@pytest.mark.parametrize(("extensions", "status"), [({}, 400), ({EXTENSION: object()}, 200)])
-async def test_header_checks(extensions: dict[str, object], status: int) -> None:
+@pytest.mark.parametrize(("extensions", "status"), [({}, 400), ({EXTENSION: Connection()}, 200)])
+async def test_header_checks(extensions: dict[str, Connection], status: int) -> None:
     """Headers are checked here, unless our own server has done so."""
     scope = http_scope(headers=[(b"host", b"a"), (b"host", b"b")]) | {"extensions": extensions}
     _, sent = await run(PlainTextResponse("a"), scope)
     assert sent.status == status
+
+
+async def test_lack_of_descriptors() -> None:
+    """A connection for which there are no descriptors gets a 503, except for probes."""
+    extensions = {"extensions": {EXTENSION: Connection(lacks_descriptors=True)}}
+    sink, sent = await run(PlainTextResponse("a"), http_scope(path="/v1/models") | extensions)
+    [record] = sink.records
+    assert json.loads(sent.body)["error"] == {
+        "message": "The gateway is out of file descriptors. Try again shortly.",
+        "type": "server_error",
+        "param": None,
+        "code": "gateway_out_of_resources",
+    }
+    assert (sent.status, sent.headers["retry-after"]) == (503, "2")
+    assert (record.outcome, record.error_code) == ("unavailable", "gateway_out_of_resources")
+    _, sent = await run(PlainTextResponse("a"), http_scope(path="/health/live") | extensions)
+    assert sent.status == 200
+
+
+async def test_lack_of_descriptors_in_a_route() -> None:
+    """A route that finds no descriptor responds with 503, not as a bug."""
+    error = OSError(errno.EMFILE, "Too many open files")
+    sink, sent = await run(raising(error), http_scope())
+    assert (sent.status, sink.records[0].error_code) == (503, "gateway_out_of_resources")
 
 
 async def test_other_scopes() -> None:
@@ -210,13 +243,6 @@ async def test_hot_dispatch(method: str, path: str, body: bytes) -> None:
 def test_route_path(root_path: str, path: str, route_path: str) -> None:
     """The prefix of a mounted application is not part of the route path."""
     assert get_route_path(http_scope(path=path) | {"root_path": root_path}) == route_path
-
-
-class Connection:
-    """A connection of our own server."""
-
-    def __init__(self, *, is_shutting_down: bool) -> None:
-        self.is_shutting_down = is_shutting_down
 
 
 def waiting(*messages: dict[str, Any], tokens: bool = False) -> ASGIApp:
