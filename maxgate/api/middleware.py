@@ -31,6 +31,8 @@ from maxgate.generation.request_record import Outcome, RequestRecord, RequestSin
 _UNRECORDED: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
 )
+# A gateway that stops still serves these; /health/ready is not one of them.
+_SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
 # First segments of the paths below /v1.
 _UNVERSIONED: Final = frozenset({"chat", "completions", "embeddings", "models"})
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
@@ -95,17 +97,18 @@ class RequestContextMiddleware:
 
     async def _respond(self, scope: Scope, receive: Receive, response: "_RecordedResponse") -> None:
         record = response.record
+        connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
         try:
-            # Our own server has checked them while it parsed them.
-            if EXTENSION not in scope.get("extensions", ()):
+            if connection is None:  # our own server has checked them while it parsed them
                 check_headers(scope)
+            elif connection.refuses_requests and get_route_path(scope) not in _SERVED_UNTIL_THE_END:
+                await _refuse(receive)
             self._check_browser(scope)
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             record.outcome = "client_gone"
             record.status = record.status or CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
-            connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
             if connection is None or not connection.is_shutting_down:
                 raise
             await response.shut_down()
@@ -229,6 +232,13 @@ def get_route_path(scope: Scope) -> str:
     path: str = scope["path"]
     root_path = scope.get("root_path")
     return path.removeprefix(root_path) if root_path else path
+
+
+async def _refuse(receive: Receive) -> None:
+    # Closing a connection with unread data would reset it, response included.
+    while (await receive()).get("more_body"):
+        pass
+    raise ShuttingDown
 
 
 def _choose_request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:

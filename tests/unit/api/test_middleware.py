@@ -140,7 +140,15 @@ async def test_unrecorded_path(path: str) -> None:
     assert (sink.started, sink.records, sent.status) == (0, [], 200)
 
 
-@pytest.mark.parametrize(("extensions", "status"), [({}, 400), ({EXTENSION: object()}, 200)])
+class Connection:
+    """A connection of our own server."""
+
+    def __init__(self, *, is_shutting_down: bool = False, refuses_requests: bool = False) -> None:
+        self.is_shutting_down = is_shutting_down
+        self.refuses_requests = refuses_requests
+
+
+@pytest.mark.parametrize(("extensions", "status"), [({}, 400), ({EXTENSION: Connection()}, 200)])
 async def test_header_checks(extensions: dict[str, object], status: int) -> None:
     """Headers are checked here, unless our own server has done so."""
     scope = http_scope(headers=[(b"host", b"a"), (b"host", b"b")]) | {"extensions": extensions}
@@ -212,13 +220,6 @@ def test_route_path(root_path: str, path: str, route_path: str) -> None:
     assert get_route_path(http_scope(path=path) | {"root_path": root_path}) == route_path
 
 
-class Connection:
-    """A connection of our own server."""
-
-    def __init__(self, *, is_shutting_down: bool) -> None:
-        self.is_shutting_down = is_shutting_down
-
-
 def waiting(*messages: dict[str, Any], tokens: bool = False) -> ASGIApp:
     """An application that sends these messages and waits."""
 
@@ -253,6 +254,34 @@ async def cancel(app: ASGIApp, *, is_shutting_down: bool) -> tuple[RecordingSink
     await task
     assert not task.cancelling()
     return sink, sent
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/chat/completions", 503),
+        ("/health/ready", 503),
+        ("/health/live", 200),
+        ("/health", 200),
+        ("/metrics", 200),
+    ],
+)
+async def test_drain(path: str, status: int) -> None:
+    """A gateway that stops refuses requests, but still reports on itself."""
+    connection = Connection(refuses_requests=True)
+    scope = {**http_scope("POST", path), "extensions": {EXTENSION: connection}}
+    body = [
+        {"type": "http.request", "body": b"a", "more_body": True},
+        {"type": "http.request", "body": b"b"},
+    ]
+
+    async def receive_body() -> dict[str, object]:
+        return body.pop(0)
+
+    sent, app = SentMessages(), PlainTextResponse("ok")
+    await RequestContextMiddleware(app, [], FakeClock(), GUARD)(scope, receive_body, sent)
+    # Unread data would reset the connection when it is closed.
+    assert (sent.status, len(body)) == (status, 0 if status == 503 else 2)
 
 
 async def test_shutdown() -> None:
