@@ -1,6 +1,6 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
-import asyncio
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,4 +57,4 @@ class RequestContext:
     deadline: float | None = None
     priority: int = 0
     retries: RetryAllowance = field(default_factory=RetryAllowance)
-    engine_calls: asyncio.Semaphore | None = None
+    engine_calls: AbstractAsyncContextManager[None] | None = None

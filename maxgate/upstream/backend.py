@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 
 from maxgate.errors import UpstreamError, UpstreamTimeout
 from maxgate.generation.chunk import Chunk
@@ -66,7 +67,7 @@ class UpstreamBackend:
             if not reader.usage_reported:
                 yield Chunk(usage=reader.usage_so_far)
 
-    def _share_calls(self, context: RequestContext) -> asyncio.Semaphore:
+    def _share_calls(self, context: RequestContext) -> AbstractAsyncContextManager[None]:
         """Return the semaphore of the client request, which may have 128 choices and prompts."""
         if context.engine_calls is None:
             settings = self._pool.settings
