@@ -31,6 +31,7 @@
     │       └── EngineUnreachable 503  upstream.errors
     ├── Interrupted  cli.run
     ├── ModelFileError  gguf.errors
+    ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client
     └── WorkerDied  loadtest.worker_pool
 

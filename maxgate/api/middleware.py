@@ -32,6 +32,8 @@ from maxgate.net.shortage import find_shortage
 _UNRECORDED: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
 )
+# A gateway that stops still serves these; /health/ready is not one of them.
+_SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
 # First segments of the paths below /v1.
 _UNVERSIONED: Final = frozenset({"chat", "completions", "embeddings", "models"})
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
@@ -81,12 +83,7 @@ class RequestContextMiddleware:
             for sink in self._sinks:
                 sink.request_finished(record)
 
-    def _check_request(self, scope: Scope, *, always: bool) -> None:
-        connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
-        if connection is None:  # our own server has checked them while it parsed them
-            check_headers(scope)
-        elif connection.lacks_descriptors and not always:
-            raise OutOfResources("file descriptors")
+    def _check_browser(self, scope: Scope) -> None:
         host = origin = b""
         for name, value in scope["headers"]:
             if name == b"host":
@@ -103,14 +100,18 @@ class RequestContextMiddleware:
         self, scope: Scope, receive: Receive, response: "_RecordedResponse", *, always: bool = False
     ) -> None:
         record = response.record
+        connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
         try:
-            self._check_request(scope, always=always)
+            if connection is None:  # our own server has checked them while it parsed them
+                check_headers(scope)
+            elif connection.refuses_requests or connection.lacks_descriptors:
+                await _check_capacity(connection, scope, receive, always=always)
+            self._check_browser(scope)
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             record.outcome = "client_gone"
             record.status = record.status or CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
-            connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
             if connection is None or not connection.is_shutting_down:
                 raise
             await response.shut_down()
@@ -238,6 +239,26 @@ def get_route_path(scope: Scope) -> str:
     path: str = scope["path"]
     root_path = scope.get("root_path")
     return path.removeprefix(root_path) if root_path else path
+
+
+async def _check_capacity(
+    connection: ClientConnection, scope: Scope, receive: Receive, *, always: bool
+) -> None:
+    """Refuse requests while the gateway stops or has no file descriptors left.
+
+    `always` exempts what operators look at from the second.
+    """
+    if connection.lacks_descriptors and not always:
+        raise OutOfResources("file descriptors")
+    if connection.refuses_requests and get_route_path(scope) not in _SERVED_UNTIL_THE_END:
+        await _refuse(receive)
+
+
+async def _refuse(receive: Receive) -> None:
+    # Closing a connection with unread data would reset it, response included.
+    while (await receive()).get("more_body"):
+        pass
+    raise ShuttingDown
 
 
 def _choose_request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:

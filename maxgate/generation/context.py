@@ -1,5 +1,6 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,7 +48,8 @@ class RequestContext:
     """Shared by every layer that works on one client request.
 
     `deadline` is a reading of the monotonic clock, in seconds; None means no deadline. A higher
-    `priority` is served first within a tenant.
+    `priority` is served first within a tenant. `engine_calls` bounds the concurrent engine calls of
+    the request; the innermost backend sets it.
     """
 
     record: RequestRecord
@@ -55,3 +57,4 @@ class RequestContext:
     deadline: float | None = None
     priority: int = 0
     retries: RetryAllowance = field(default_factory=RetryAllowance)
+    engine_calls: AbstractAsyncContextManager[None] | None = None

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -73,6 +74,18 @@ def open_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+
+
+def is_root(uid: int, uid_map: Path = Path("/proc/self/uid_map")) -> bool:
+    """Whether the user id has root's rights outside of a user namespace, too.
+
+    The first line of uid_map is that of user_namespaces(7): id inside, id outside, count.
+    """
+    try:
+        outside = uid_map.read_text().split()[1]
+    except (OSError, IndexError):  # not Linux
+        outside = "0"
+    return uid == 0 and outside == "0"
 
 
 def end_with_parent() -> None:

@@ -1,13 +1,15 @@
 """Counts of all worker processes.
 
 Each worker counts in a file of its own in a shared folder, and a reader sums the files. Counters
-and histograms of a worker that has died still count; its gauges do not.
+and histograms of a worker that has ended still count; its gauges do not. The next worker that
+starts takes over its counts and deletes its file.
 """
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,7 @@ from maxgate.generation.request_record import RequestRecord, RequestSink
 from maxgate.net.shortage import find_shortage
 from maxgate.telemetry.counter_file import DISK_FULL, CounterFile, CounterReader
 from maxgate.telemetry.histogram import BUCKETS, find_bucket
-from maxgate.telemetry.layout import Layout
+from maxgate.telemetry.layout import STARTED_AT, Layout
 from maxgate.telemetry.registry import (
     ENGINE_CALLS,
     METRICS,
@@ -97,16 +99,39 @@ class MetricsStore(RequestSink):
         else:
             make_folder(folder)
             path = folder / f"{os.getpid()}{SUFFIX}"
-            with _report_errors(path):
-                self._file = CounterFile(_LAYOUT, clock.wall(), path)
-            if self._file.error is not None:
-                _log.warning("metrics of this worker are not shared", error=self._file.error)
+            with _lock(folder, fcntl.LOCK_EX):
+                ended = list(_read_ended(folder))
+                with _report_errors(path):
+                    self._file = CounterFile(_LAYOUT, clock.wall(), path)
+                if self._file.error is None:
+                    self._take_over(path, ended)
+                else:
+                    _log.warning("metrics of this worker are not shared", error=self._file.error)
         self._counts = self._file.counts
         self._sums = self._file.sums
         self._request_rows = self._file.rows[_REQUESTS_BY_ROUTE]
         self._engine_rows = self._file.rows[_BY_ENGINE]
         self._in_flight = self._find_word(REQUESTS_IN_FLIGHT, ())
         self._out_of_resources = self._find_word(OUT_OF_RESOURCES, ())
+
+    def _take_over(self, own: Path, ended: Iterable[tuple[Path, CounterReader]]) -> None:
+        """Add the counts of workers that have ended, and delete their files."""
+        counts, sums = self._file.counts, self._file.sums
+        for path, worker in ended:
+            if path != own:  # an earlier process with our id; its file is ours now
+                try:
+                    path.unlink()
+                except OSError:
+                    continue  # its file still counts
+            sums[STARTED_AT] = min(sums[STARTED_AT], worker.started_at)
+            for metric, labels, count in worker.read_counts():
+                if metric.kind != "gauge":
+                    counts[self._find_word(metric, labels)] += count
+            for metric, labels, histogram in worker.read_histograms():
+                word = self._find_word(metric, labels)
+                for bucket, count in enumerate(histogram.counts):
+                    counts[word + bucket] += count
+                sums[word + BUCKETS] += histogram.total
 
     def add(self, metric: Metric, labels: LabelValues = (), value: int = 1) -> None:
         """Add to a counter or gauge. `labels` are in the order of the metric's declaration."""
@@ -172,16 +197,31 @@ class MetricsStore(RequestSink):
         return snapshot
 
     def _read_workers(self) -> Iterator[CounterReader]:
-        contents = [] if self._folder is None else list(_read_files(self._folder))
+        if self._folder is not None:
+            with _lock(self._folder, fcntl.LOCK_SH):
+                workers = list(_read_files(self._folder))
+            yield from (worker for _, worker in workers)
         if self._folder is None or self._file.error is not None:
-            contents.append(self._file.read())
-        for content in contents:
-            worker = CounterReader.open(_LAYOUT, content)
+            worker = CounterReader.open(_LAYOUT, self._file.read())
             if worker is not None:
                 yield worker
 
 
-def _read_files(folder: Path) -> Iterator[bytes]:
+@contextmanager
+def _lock(folder: Path, kind: int) -> Iterator[None]:
+    """Keep others from taking over files (shared lock) or from reading them (exclusive lock)."""
+    descriptor = None
+    try:
+        with suppress(OSError):  # read-only, or a file system without locks
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _read_files(folder: Path) -> Iterator[tuple[Path, CounterReader]]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         if not path.is_file():  # reading a named pipe would block
             continue
@@ -190,8 +230,16 @@ def _read_files(folder: Path) -> Iterator[bytes]:
         except OSError as error:  # it may have been deleted since
             if find_shortage(error) is not None:
                 raise  # counters must not seem to fall
-        else:
-            yield content
+            continue
+        worker = CounterReader.open(_LAYOUT, content)
+        if worker is not None:
+            yield path, worker
+
+
+def _read_ended(folder: Path) -> Iterator[tuple[Path, CounterReader]]:
+    for path, worker in _read_files(folder):
+        if worker.pid == os.getpid() or not is_running(worker.pid):
+            yield path, worker
 
 
 def is_running(pid: int) -> bool:

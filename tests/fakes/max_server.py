@@ -53,6 +53,7 @@ class FakeMax:
     penalties: bool = True
     min_tokens: bool = True
     running: int = 0
+    most_running: int = 0
     aborted: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,6 +73,7 @@ class FakeMax:
         self.requests.append(body)
         self.paths.append(scope["path"])
         self.running += 1
+        self.most_running = max(self.running, self.most_running)
         self.idle.clear()
         self.arrived.set()
         try:

@@ -8,12 +8,17 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
 import httpx
 import psutil
 
 from tests.conftest import ROOT
 from tests.fakes.waiting import until
+
+_ROOT_WARNING: Final = b"running as root"
 
 
 def free_port() -> int:
@@ -42,13 +47,23 @@ class ServerProcess:
 
     process: asyncio.subprocess.Process
     url: str
+    state_dir: Path
     lines: list[str] = field(default_factory=list)
 
     async def read(self) -> None:
         """Collect its stderr until it ends."""
         assert self.process.stderr is not None
         async for line in self.process.stderr:
-            self.lines.append(line.decode())
+            if _ROOT_WARNING not in line:  # tests may run as root
+                self.lines.append(line.decode())
+
+    def find_workers(self) -> list[psutil.Process]:
+        """Return its worker processes, the oldest first."""
+        return [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if any("spawn_main" in argument for argument in child.cmdline())
+        ]
 
     async def is_up(self) -> bool:
         """Whether it responds; fails if the process has exited."""
@@ -91,16 +106,17 @@ async def _run_server(
     environment: Mapping[str, str],
     max_open_files: tuple[int, int] | None,
 ) -> AsyncIterator[ServerProcess]:
+    state_dir = TemporaryDirectory()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command),
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, "MAXGATE_STATE_DIR": state_dir.name, **environment},
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
     if max_open_files is not None:
         psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE, max_open_files)
-    server = ServerProcess(process, f"http://127.0.0.1:{port}")
+    server = ServerProcess(process, f"http://127.0.0.1:{port}", Path(state_dir.name))
     reading = asyncio.create_task(server.read())
     try:
         await until(server.is_up, within=20)
@@ -110,6 +126,7 @@ async def _run_server(
             process.kill()
         await process.wait()
         await reading
+        state_dir.cleanup()
 
 
 async def run_to_end(*arguments: str, **environment: str) -> tuple[int, str]:

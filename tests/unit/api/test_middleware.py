@@ -31,9 +31,16 @@ GUARD = BrowserGuard(["*"], [])
 class Connection:
     """A connection of our own server."""
 
-    def __init__(self, *, is_shutting_down: bool = False, lacks_descriptors: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        is_shutting_down: bool = False,
+        lacks_descriptors: bool = False,
+        refuses_requests: bool = False,
+    ) -> None:
         self.is_shutting_down = is_shutting_down
         self.lacks_descriptors = lacks_descriptors
+        self.refuses_requests = refuses_requests
 
 
 async def receive() -> dict[str, Any]:
@@ -279,6 +286,34 @@ async def cancel(app: ASGIApp, *, is_shutting_down: bool) -> tuple[RecordingSink
     await task
     assert not task.cancelling()
     return sink, sent
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/chat/completions", 503),
+        ("/health/ready", 503),
+        ("/health/live", 200),
+        ("/health", 200),
+        ("/metrics", 200),
+    ],
+)
+async def test_drain(path: str, status: int) -> None:
+    """A gateway that stops refuses requests, but still reports on itself."""
+    connection = Connection(refuses_requests=True)
+    scope = {**http_scope("POST", path), "extensions": {EXTENSION: connection}}
+    body = [
+        {"type": "http.request", "body": b"a", "more_body": True},
+        {"type": "http.request", "body": b"b"},
+    ]
+
+    async def receive_body() -> dict[str, object]:
+        return body.pop(0)
+
+    sent, app = SentMessages(), PlainTextResponse("ok")
+    await RequestContextMiddleware(app, [], FakeClock(), GUARD)(scope, receive_body, sent)
+    # Unread data would reset the connection when it is closed.
+    assert (sent.status, len(body)) == (status, 0 if status == 503 else 2)
 
 
 async def test_shutdown() -> None:
