@@ -1,7 +1,9 @@
 """One run of load_test.py: run the levels, write the report, and decide the exit code."""
 
 import asyncio
+import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +36,9 @@ from maxgate.results.report import Report
 
 _MIN_CONSOLE_WIDTH: Final = 118
 """Columns that the table of a level needs; a narrower terminal wraps lines."""
+
+_END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""SIGHUP: the terminal was closed, or the SSH connection was lost."""
 
 
 def run_load_test(options: Options, command: Sequence[str]) -> int:
@@ -158,21 +163,30 @@ async def _run_session(options: Options, targets: list[Target], screen: LiveScre
 
 @contextmanager
 def _handle_signals(session: Session) -> Iterator[None]:
-    """Interrupt the session on the first Ctrl-C or SIGTERM, cancel it on the second."""
+    """Interrupt the session on the first Ctrl-C, SIGTERM or SIGHUP, cancel it on the second."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            _release_terminal()
         if session.results.interrupted and task is not None:
             task.cancel()
         session.interrupt()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    for number in _END_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _END_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _release_terminal() -> None:
+    """Discard further output to the terminal: after a hangup, every write to it fails."""
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _resolve_targets(options: Options) -> list[Target]:

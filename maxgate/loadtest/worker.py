@@ -22,6 +22,7 @@ from maxgate.errors import MaxgateError
 from maxgate.loadtest.arrivals import plan_departures, split_evenly
 from maxgate.loadtest.client.address import parse_address
 from maxgate.loadtest.client.client import Client
+from maxgate.loadtest.client.limits import raise_file_limit
 from maxgate.loadtest.client.request_record import build_records
 from maxgate.loadtest.client.timing import LagProbe
 from maxgate.loadtest.closed_loop import ClosedLoop
@@ -39,8 +40,9 @@ _STOP_GRACE_SECONDS: Final = 1.0
 def main() -> None:
     """Run jobs until the input ends."""
     # A terminal's Ctrl-C reaches workers too; the parent process tells them when to stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    raise_file_limit()
     uvloop.run(run_jobs())
 
 

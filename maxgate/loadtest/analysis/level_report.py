@@ -26,6 +26,7 @@ from maxgate.loadtest.analysis.metrics import (
 )
 from maxgate.loadtest.analysis.targets import meets_objectives
 from maxgate.loadtest.analysis.timeline import build_timeline
+from maxgate.loadtest.client.limits import LOCAL_FAILURES
 from maxgate.results.distribution import ClientError, Distribution
 from maxgate.results.records import Records
 from maxgate.results.report import (
@@ -213,8 +214,10 @@ def _assess_client(records: Records, plan: LevelPlan) -> Client:
     late = records["sent"] - records["scheduled"]
     late_p99 = percentile(np.sort(late[~np.isnan(late)]), 99)
     max_lateness = max(_MAX_LATENESS, 0.1 / (plan.rate or 10))
-    reason = None
-    if plan.cpu is not None and plan.cpu > _MAX_CPU:
+    reason = next((LOCAL_FAILURES[k] for k in records.errors if k in LOCAL_FAILURES), None)
+    if reason is not None:
+        pass  # nothing else explains those failures
+    elif plan.cpu is not None and plan.cpu > _MAX_CPU:
         reason = f"a worker process used {plan.cpu:.0%} of its core; raise --processes"
     elif plan.scheduled and late_p99 is not None and late_p99 > max_lateness:
         reason = f"1% of the requests left more than {late_p99 * 1000:.1f} ms late"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from maxgate.errors import MaxgateError
 from maxgate.loadtest.client.address import Address
 from maxgate.loadtest.client.connection import Connection
+from maxgate.loadtest.client.limits import classify_connect_error, explain_connect_error
 from maxgate.loadtest.client.request_record import RequestRecord
 from maxgate.loadtest.client.timing import Inbox
 
@@ -49,8 +50,14 @@ class Client:
             for _ in range(count - len(self._idle)):
                 self._idle.append(await self._connect())
         except OSError as error:
-            reason = error.strerror or str(error) or "connection refused"
-            raise ServerUnreachable(f"cannot reach {self._address.url}: {reason}") from error
+            if classify_connect_error(error) != "connect":
+                raise ServerUnreachable(
+                    f"opened {len(self._idle)} of {count} connections to {self._address.url}: "
+                    f"{explain_connect_error(error)}"
+                ) from error
+            raise ServerUnreachable(
+                f"cannot reach {self._address.url}: {explain_connect_error(error)}"
+            ) from error
 
     def send(self, record: RequestRecord, body: bytes, on_finished: OnFinished) -> None:
         """Send a request now; `on_finished` is called once, later, however the request ends."""
@@ -114,8 +121,9 @@ class Client:
         began = self._monotonic()
         try:
             connection = await self._connect()
-        except OSError:
-            self._fail_unsent(record, "connect", self._monotonic())
+        except OSError as error:
+            record.failure = explain_connect_error(error).encode()
+            self._fail_unsent(record, classify_connect_error(error), self._monotonic())
             return
         record.connect = self._monotonic() - began
         if record in self.in_flight:
