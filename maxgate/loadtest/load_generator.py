@@ -5,9 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from maxgate.loadtest.client.client import Client
+from maxgate.loadtest.client.failure_text import MAX_KINDS, extract_message
 from maxgate.loadtest.client.request_record import RequestRecord
-from maxgate.loadtest.messages import Job, Progress
+from maxgate.loadtest.messages import Failure, Job, Progress
 from maxgate.loadtest.scenarios.requests import RequestSource
+
+GRACE_AFTER_STOP: Final = 1.0
+"""Seconds that unfinished requests get if the load ends early."""
 
 BuildBody = Callable[[str | None], bytes]
 Send = Callable[[RequestRecord, BuildBody, Callable[[], None]], None]
@@ -73,6 +77,38 @@ class Conversation:
 
 
 _EXPIRY_INTERVAL: Final = 0.05
+_MIN_FAILURES: Final = 50
+_MAX_FAILING_SECONDS: Final = 30.0
+
+
+class FailureWatch:
+    """Collects the first failure of each kind on one server, and notices a hopeless load.
+
+    A load is hopeless if none of its first 50 requests succeeded, or if none has succeeded for
+    30 seconds and 50 failures. Slow requests still in flight may succeed, so they are awaited.
+    """
+
+    def __init__(self) -> None:
+        self.failures: dict[str, bytes] = {}
+        self._succeeded = False
+        self._since = 0.0
+        self._in_a_row = 0
+
+    def on_success(self, ended: float) -> None:
+        """Note the time of the last success."""
+        self._succeeded, self._since, self._in_a_row = True, ended, 0
+
+    def on_failure(self, record: RequestRecord, oldest: RequestRecord | None) -> bool:
+        """Whether the load is hopeless after this failure; `oldest` is still in flight."""
+        if record.error not in self.failures and len(self.failures) < MAX_KINDS:
+            self.failures[record.error or ""] = record.failure
+        record.failure = b""  # thousands of equal texts would only use memory
+        self._in_a_row += 1
+        if not self._succeeded and self._in_a_row == _MIN_FAILURES:
+            self._since = record.sent
+        if self._in_a_row < _MIN_FAILURES or (oldest is not None and oldest.sent <= self._since):
+            return False
+        return not self._succeeded or record.ended - self._since >= _MAX_FAILING_SECONDS
 
 
 class LoadGenerator:
@@ -94,9 +130,20 @@ class LoadGenerator:
         self._loop, self._monotonic = loop, monotonic
         self.request_records: list[RequestRecord] = []
         self._succeeded = self._failed = self._chunks = 0
+        self._watches = [FailureWatch() for _ in clients]
+        self.gave_up = False
         self._active = 0
         self._stopped = False
         self._ended = loop.create_future()
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The first failure of each kind and server."""
+        return [
+            Failure(side=side, kind=kind, message=extract_message(text))
+            for side, watch in enumerate(self._watches)
+            for kind, text in watch.failures.items()
+        ]
 
     @property
     def progress(self) -> Progress:
@@ -173,13 +220,22 @@ class LoadGenerator:
             self._chunks += record.chunks
             if record.error is None:
                 self._succeeded += 1
+                self._watches[record.side].on_success(record.ended)
             else:
                 self._failed += 1
+                self._note_failure(record)
             on_finished()
 
         self.request_records.append(record)
         body = build_body(self.job.targets[record.side].model)
         self._clients[record.side].send(record, body, count)
+
+    def _note_failure(self, record: RequestRecord) -> None:
+        oldest = next(iter(self._clients[record.side].in_flight), None)
+        hopeless = self._watches[record.side].on_failure(record, oldest)
+        if hopeless and not self.job.keep_going and not self._stopped:
+            self.gave_up = True
+            self.stop(GRACE_AFTER_STOP)
 
     def _on_conversation_end(self, ended: float) -> None:
         self._active -= 1

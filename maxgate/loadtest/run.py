@@ -5,21 +5,18 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import httpx
 import orjson
 from rich.console import Console
 
 from maxgate.cli.run import Interrupted
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.comparison import check_comparable, compare
-from maxgate.loadtest.client.address import parse_address
-from maxgate.loadtest.client.client import ServerUnreachable
 from maxgate.loadtest.console import LiveScreen, print_report
 from maxgate.loadtest.exports import write_csv, write_prometheus
 from maxgate.loadtest.levels import plan_levels
@@ -29,6 +26,7 @@ from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
 from maxgate.loadtest.session import RunResults, Session
+from maxgate.loadtest.target import resolve_targets
 from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_writable, read_report, write_report
 from maxgate.results.records import Records, read_records, write_records
@@ -54,7 +52,7 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     for file in (path, options.csv, options.prometheus):
         if file is not None:
             check_writable(file)
-    targets = _resolve_targets(options)
+    targets = resolve_targets(options)
     console = Console(stderr=True)
     with LiveScreen(console, quiet=options.quiet) as screen:
         results = asyncio.run(_run_session(options, targets, screen))
@@ -95,28 +93,6 @@ def compute_fingerprint(options: Options) -> str:
     return "+".join(one[:32] for one in fingerprints)
 
 
-def fetch_first_model(url: str, headers: Mapping[str, str]) -> str | None:
-    """The first model of `GET /v1/models`; None if the server lists none.
-
-    Raises ServerUnreachable, and ConfigurationError if the server requires an API key.
-    """
-    base = parse_address(url).url
-    try:
-        with httpx.Client(trust_env=False, timeout=10, headers=dict(headers)) as client:
-            response = client.get(f"{base}/v1/models")
-    except httpx.HTTPError as error:
-        raise ServerUnreachable(
-            f"cannot reach {base}: {error} (`make run` starts a server)"
-        ) from error
-    if response.status_code in {401, 403}:
-        raise ConfigurationError(f"{base} requires an API key; set --api-key or OPENAI_API_KEY")
-    try:
-        models = response.json()["data"]
-        return str(models[0]["id"]) if models else None
-    except (ValueError, KeyError, TypeError, IndexError):
-        return None
-
-
 def publish(report: Report, records: Sequence[Records], options: Options) -> None:
     """Write the files and print the summary."""
     path = options.output or _default_path(report.created_at)
@@ -141,16 +117,16 @@ def decide_exit_code(report: Report) -> int:
     """1 if the run failed, otherwise 0.
 
     It fails if a target was missed, a comparison found a regression, no request of a level
-    succeeded (unless interrupted), or the load generator was the bottleneck while targets are set.
+    succeeded (unless interrupted), the run stopped because all requests failed, or the load
+    generator was the bottleneck while targets are set.
     Targets without a verdict do not count.
     """
     nothing = any(not level.requests.succeeded for level in report.levels)
     limited = any(level.client.limited for level in report.levels)
     missed = any(grade.verdict == "fail" for grade in report.grades)
     worse = any(change.verdict == "worse" for change in report.comparison)
-    return int(
-        missed or worse or (nothing and not report.interrupted) or (limited and bool(report.grades))
-    )
+    failed = report.stopped is not None or (nothing and not report.interrupted)
+    return int(missed or worse or failed or (limited and bool(report.grades)))
 
 
 async def _run_session(options: Options, targets: list[Target], screen: LiveScreen) -> RunResults:
@@ -187,19 +163,6 @@ def _release_terminal() -> None:
     for descriptor in (1, 2):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-
-
-def _resolve_targets(options: Options) -> list[Target]:
-    headers = dict(options.headers)
-    if options.api_key:
-        headers["authorization"] = f"Bearer {options.api_key}"
-    model = options.model or fetch_first_model(options.url, headers)
-    targets = [Target(url=options.url, model=model, headers=headers)]
-    if options.baseline is not None:
-        model = options.baseline_model or options.model
-        model = model or fetch_first_model(options.baseline, headers)
-        targets.append(Target(url=options.baseline, model=model, headers=headers))
-    return targets
 
 
 def _read_comparable_records(

@@ -90,6 +90,9 @@ class Requests(ReportModel):
     good: int | None = None
     errors: dict[str, int] = Field(default_factory=dict)
     """Failures by kind, such as `http_503`, `timeout`, `connect`, `disconnected`."""
+    error_messages: dict[str, str] = Field(default_factory=dict)
+    """The reason of the first failure of each kind in words, if the server gave one; at most 300
+    characters, without credentials. Empty in reports of older versions."""
 
 
 class Tokens(ReportModel):
@@ -255,6 +258,8 @@ class Report(ReportModel):
     command: list[str]
     seed: int
     interrupted: bool = False
+    stopped: str | None = None
+    """Why the run ended before all of its levels, apart from an interruption."""
     server: Server
     baseline: Server | None = None
     machine: Machine

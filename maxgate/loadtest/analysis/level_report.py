@@ -70,6 +70,7 @@ class LevelPlan:
     client_errors: Mapping[str, ClientError] = field(default_factory=dict)
     seed: int = 0
     lag: float | None = None
+    error_messages: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_level(plan: LevelPlan, level_records: Records) -> Level:
@@ -113,6 +114,7 @@ def _count_requests(records: Records, plan: LevelPlan) -> Requests:
         unfinished=int(not_finished.sum()),
         good=int(met.sum()) if plan.objectives else None,
         errors=dict(sorted(errors.items(), key=lambda item: -item[1])),
+        error_messages={k: plan.error_messages[k] for k in errors if k in plan.error_messages},
     )
 
 

@@ -5,11 +5,12 @@ import ssl
 from collections.abc import Callable, Mapping
 
 from maxgate.errors import MaxgateError
-from maxgate.loadtest.client.address import Address
+from maxgate.loadtest.client.address import Trust, build_head
 from maxgate.loadtest.client.connection import Connection
 from maxgate.loadtest.client.limits import classify_connect_error, explain_connect_error
 from maxgate.loadtest.client.request_record import RequestRecord
 from maxgate.loadtest.client.timing import Inbox
+from maxgate.net.server_url import ServerUrl
 
 OnFinished = Callable[[RequestRecord], None]
 
@@ -26,22 +27,23 @@ class Client:
 
     def __init__(
         self,
-        address: Address,
+        server: ServerUrl,
         headers: Mapping[str, str],
+        trust: Trust,
         *,
         loop: asyncio.AbstractEventLoop,
         monotonic: Callable[[], float],
         run_id: str,
     ) -> None:
-        self._address, self._loop, self._monotonic = address, loop, monotonic
-        self._head = address.build_head(headers) + b"x-request-id: " + run_id.encode() + b"-"
+        self._url, self._loop, self._monotonic = server, loop, monotonic
+        self._head = build_head(server, headers) + b"x-request-id: " + run_id.encode() + b"-"
         self._inbox = Inbox(loop, monotonic)
-        self._tls: ssl.SSLContext | None = address.create_tls_context()
+        self._tls: ssl.SSLContext | None = trust.create_context() if server.tls else None
         self._idle: list[Connection] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self.in_flight: dict[RequestRecord, Connection | None] = {}
         self._pending: dict[RequestRecord, tuple[bytes, OnFinished]] = {}
-        self._host = address.host
+        self._host = server.host
         self.server: bytes | None = None
 
     async def open(self, count: int) -> None:
@@ -52,11 +54,11 @@ class Client:
         except OSError as error:
             if classify_connect_error(error) != "connect":
                 raise ServerUnreachable(
-                    f"opened {len(self._idle)} of {count} connections to {self._address.url}: "
+                    f"opened {len(self._idle)} of {count} connections to {self._url.url}: "
                     f"{explain_connect_error(error)}"
                 ) from error
             raise ServerUnreachable(
-                f"cannot reach {self._address.url}: {explain_connect_error(error)}"
+                f"cannot reach {self._url.url}: {explain_connect_error(error)}"
             ) from error
 
     def send(self, record: RequestRecord, body: bytes, on_finished: OnFinished) -> None:
@@ -104,7 +106,7 @@ class Client:
 
     async def _connect(self) -> Connection:
         transport, connection = await self._loop.create_connection(
-            lambda: Connection(self._inbox), self._host, self._address.port, ssl=self._tls
+            lambda: Connection(self._inbox), self._host, self._url.port, ssl=self._tls
         )
         if self._tls is None:
             # Resolve the name only once: later look-ups would count as the server's time.

@@ -1,8 +1,12 @@
-"""The start of a load."""
+"""The start of a load, and the end of a hopeless one."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import pytest
+
+from maxgate.loadtest.client.request_record import RequestRecord
+from maxgate.loadtest.load_generator import FailureWatch
 from maxgate.loadtest.messages import Job, LoadShape, RequestShape
 from maxgate.loadtest.open_loop import OpenLoop
 from maxgate.loadtest.scenarios.files import load_scenario
@@ -46,3 +50,50 @@ async def test_stop_before_start() -> None:
     generator.stop(1.0)
     assert not await reached
     assert generator.request_records == []
+
+
+def failed(sent: float, ended: float, kind: str = "http_401", text: bytes = b"") -> RequestRecord:
+    """A failed request."""
+    record = RequestRecord(0, stream=True, scheduled=sent)
+    record.sent, record.ended, record.error, record.failure = sent, ended, kind, text
+    return record
+
+
+def first_hopeless(
+    watch: FailureWatch, times: Sequence[float], oldest: RequestRecord | None = None
+) -> int | None:
+    """The number of the failure at which the load is hopeless; None if it never is."""
+    for number, at in enumerate(times, 1):
+        if watch.on_failure(failed(at, at), oldest):
+            return number
+    return None
+
+
+@pytest.mark.parametrize(
+    ("last_success", "oldest_sent", "number"),
+    [
+        (None, None, 50),
+        (None, 60.0, 50),  # in flight, but sent after those that failed
+        (None, 0.0, None),  # a slow request may still succeed
+        (0.0, None, 301),  # 30 s after the last success
+        (20.0, None, None),
+        (0.0, -1.0, None),
+    ],
+)
+def test_hopeless_load(
+    last_success: float | None, oldest_sent: float | None, number: int | None
+) -> None:
+    """A load is hopeless if its first 50 requests fail, or all for 30 seconds."""
+    watch = FailureWatch()
+    if last_success is not None:
+        watch.on_success(last_success)
+    oldest = None if oldest_sent is None else failed(oldest_sent, 0.0)
+    assert first_hopeless(watch, [k / 10 for k in range(400)], oldest) == number
+
+
+def test_first_failures() -> None:
+    """The first failure of each kind is kept."""
+    watch = FailureWatch()
+    for kind, text in (("http_401", b"a"), ("http_401", b"b"), ("timeout", b"")):
+        watch.on_failure(failed(0.0, 1.0, kind, text), None)
+    assert watch.failures == {"http_401": b"a", "timeout": b""}
