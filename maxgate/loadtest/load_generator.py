@@ -31,14 +31,17 @@ class Conversation:
         source: RequestSource,
         send: Send,
         on_end: Callable[[float], None],
+        *,
+        max_turns: int | None,
+        warmup_turns: int,
     ) -> None:
         self._index, self._source, self._send, self._on_end = index, source, send, on_end
-        self._turns = source.conversation(index)
+        self._turns = source.conversation(index)[:max_turns]
+        self._warmup_turns = warmup_turns
         self._steps = [(turn, side) for turn in range(len(self._turns)) for side in sides]
         self._responses: dict[int, list[str]] = {side: [] for side in sides}
         self._failed: set[int] = set()
         self._first_bodies: dict[int, bytes] = {}
-        self.warmup = False
 
     def prepare(self, models: Sequence[str | None]) -> None:
         """Build the bodies of the first turn now, ahead of their departure."""
@@ -60,7 +63,7 @@ class Conversation:
         turn, source, responses = self._turns[number], self._source, self._responses[side]
         stream = bool(turn.fields.get("stream", source.stream))
         record = RequestRecord(self._index, turn=number, side=side, stream=stream, scheduled=due)
-        record.warmup, record.keep_text = self.warmup, source.live_responses
+        record.warmup, record.keep_text = number < self._warmup_turns, source.live_responses
 
         def build_body(model: str | None) -> bytes:
             if number == 0 and side in self._first_bodies:
@@ -129,6 +132,8 @@ class LoadGenerator:
         self.job, self._clients, self._source = job, clients, source
         self._loop, self._monotonic = loop, monotonic
         self.request_records: list[RequestRecord] = []
+        self._warmup_turns = source.count_turns(job.load.warmup)
+        self._max_turns: Sequence[int] | None = None
         self._succeeded = self._failed = self._chunks = 0
         self._watches = [FailureWatch() for _ in clients]
         self.gave_up = False
@@ -200,14 +205,16 @@ class LoadGenerator:
     def _after_conversation(self, ended: float) -> None:
         """Called when a conversation has ended, at this time."""
 
-    def _create_conversation(
-        self, index: int, sides: Sequence[int], *, warmup: bool
-    ) -> Conversation:
-        conversation = Conversation(
-            index, sides, self._source, self._send, self._on_conversation_end
+    def _create_conversation(self, index: int, sides: Sequence[int]) -> Conversation:
+        return Conversation(
+            index,
+            sides,
+            self._source,
+            self._send,
+            self._on_conversation_end,
+            max_turns=None if self._max_turns is None else self._max_turns[index],
+            warmup_turns=self._warmup_turns[index] if index < len(self._warmup_turns) else 0,
         )
-        conversation.warmup = warmup
-        return conversation
 
     def _start_conversation(self, conversation: Conversation, due: float) -> None:
         self._active += 1

@@ -90,6 +90,8 @@ class Requests(ReportModel):
     good: int | None = None
     errors: dict[str, int] = Field(default_factory=dict)
     """Failures by kind, such as `http_503`, `timeout`, `connect`, `disconnected`."""
+    conversations: int | None = None
+    """Conversations that the requests belong to, if any has several turns."""
     error_messages: dict[str, str] = Field(default_factory=dict)
     """The reason of the first failure of each kind in words, if the server gave one; at most 300
     characters, without credentials. Empty in reports of older versions."""

@@ -107,6 +107,7 @@ def _count_requests(records: Records, plan: LevelPlan) -> Requests:
     codes, counts = np.unique(records["error"][failed], return_counts=True)
     errors = {records.errors[int(k)]: int(n) for k, n in zip(codes, counts, strict=True)}
     met = meets_objectives(records, plan.objectives, scheduled=plan.scheduled)
+    indexes = np.unique(records["index"]) if records["turn"].any() else None
     return Requests(
         attempted=int((~not_finished).sum()),
         succeeded=int(ok.sum()),
@@ -114,6 +115,7 @@ def _count_requests(records: Records, plan: LevelPlan) -> Requests:
         unfinished=int(not_finished.sum()),
         good=int(met.sum()) if plan.objectives else None,
         errors=dict(sorted(errors.items(), key=lambda item: -item[1])),
+        conversations=None if indexes is None else len(indexes),
         error_messages={k: plan.error_messages[k] for k in errors if k in plan.error_messages},
     )
 

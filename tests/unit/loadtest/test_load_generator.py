@@ -2,25 +2,34 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
+from maxgate.loadtest.client.client import Client, OnFinished
 from maxgate.loadtest.client.request_record import RequestRecord
+from maxgate.loadtest.closed_loop import ClosedLoop
 from maxgate.loadtest.load_generator import FailureWatch
-from maxgate.loadtest.messages import Job, LoadShape, RequestShape
+from maxgate.loadtest.messages import Job, LoadShape, RequestShape, Target
 from maxgate.loadtest.open_loop import OpenLoop
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
+from maxgate.loadtest.worker import plan_replay
+
+TALKS = """
+requests:
+  - turns: [a, b, c, d]
+"""
 
 
-def open_loop(times: Iterator[float]) -> OpenLoop:
-    """An open loop that starts at 10 s; its clock shows these times in sequence."""
-    shape = RequestShape(scenario="short", seed=1, stream=True, max_tokens=5)
-    job = Job(
+def create_job(shape: RequestShape, load: LoadShape) -> Job:
+    """A job that starts at 10 s, with one server."""
+    return Job(
         run_id="test",
-        targets=[],
+        targets=[Target(url="http://a", model="m")],
         requests=shape,
-        load=LoadShape(kind="open", rate=1, duration=1),
+        load=load,
         timeout=10,
         grace=5,
         shard=0,
@@ -28,6 +37,12 @@ def open_loop(times: Iterator[float]) -> OpenLoop:
         start=10.0,
         records="",
     )
+
+
+def open_loop(times: Iterator[float]) -> OpenLoop:
+    """An open loop that starts at 10 s; its clock shows these times in sequence."""
+    shape = RequestShape(scenario="short", seed=1, stream=True, max_tokens=5)
+    job = create_job(shape, LoadShape(kind="open", rate=1, duration=1))
     source = RequestSource(shape, load_scenario(shape))
     loop = asyncio.get_running_loop()
     generator = OpenLoop(job, [], source, loop=loop, monotonic=times.__next__)
@@ -97,3 +112,74 @@ def test_first_failures() -> None:
     for kind, text in (("http_401", b"a"), ("http_401", b"b"), ("timeout", b"")):
         watch.on_failure(failed(0.0, 1.0, kind, text), None)
     assert watch.failures == {"http_401": b"a", "timeout": b""}
+
+
+class FakeClient(Client):
+    """Keeps the turns that it is to send, and ends every request at once."""
+
+    def __init__(self) -> None:
+        self.in_flight = {}
+        self.sent: list[tuple[int, int, bool]] = []
+
+    @override
+    def send(self, record: RequestRecord, body: bytes, on_finished: OnFinished) -> None:
+        self.sent.append((record.index, record.turn, record.warmup))
+        on_finished(record)
+
+    @override
+    def expire(self, timeout: float) -> None:
+        pass
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> RequestShape:
+    """Conversations of four turns."""
+    path = tmp_path / "talks.yaml"
+    path.write_text(TALKS)
+    return RequestShape(scenario=str(path), seed=1, stream=True, max_tokens=5)
+
+
+async def test_rate_counts_requests(talks: RequestShape) -> None:
+    """Four turns take four departures, so the rate is that of requests, and -n ends a talk."""
+    times = iter([19.0] * 100)
+    job = create_job(talks, LoadShape(kind="open", rate=5, requests=8, warmup=2))
+    client = FakeClient()
+    source = RequestSource(talks, load_scenario(talks))
+    loop = asyncio.get_running_loop()
+    generator = OpenLoop(job, [client], source, loop=loop, monotonic=times.__next__)
+    generator.schedule([k / 5 for k in range(10)])
+    await generator.run()
+    scheduled = [r.scheduled for r in generator.request_records if r.turn == 0]
+    assert scheduled == [10.0, 10.8, 11.6]
+    turns = [(k, turn) for k in range(3) for turn in range(4)][:10]
+    assert client.sent == [(k, turn, (k, turn) < (0, 2)) for k, turn in turns]
+
+
+async def test_closed_loop_counts_requests(talks: RequestShape) -> None:
+    """The number of requests counts turns."""
+    job = create_job(talks, LoadShape(kind="closed", concurrency=2, requests=6, warmup=1))
+    client = FakeClient()
+    source = RequestSource(talks, load_scenario(talks))
+    loop = asyncio.get_running_loop()
+    generator = ClosedLoop(job, [client], source, loop=loop, monotonic=lambda: 10.0)
+    generator.prepare()
+    await generator.run()
+    turns = [(k, turn) for k in range(2) for turn in range(4)][:7]
+    assert client.sent == [(k, turn, (k, turn) == (0, 0)) for k, turn in turns]
+
+
+@pytest.mark.parametrize(
+    ("fields", "departures"),
+    [
+        ({}, [0.0, 1.0, 2.0, 3.0]),
+        ({"speed": 2}, [0.0, 0.5, 1.0, 1.5]),
+        ({"duration": 2.0}, [0.0, 1.0]),
+        ({"duration": 1.0, "speed": 2}, [0.0, 0.5]),
+        ({"requests": 3}, [0.0, 1.0, 2.0]),
+        ({"requests": 1, "duration": 2.0}, [0.0]),
+    ],
+)
+def test_replay(fields: dict[str, float], departures: list[float]) -> None:
+    """A replay ends at its number of requests or duration, whichever comes first."""
+    load = LoadShape.model_validate({"kind": "replay"} | fields)
+    assert plan_replay([0.0, 1.0, 2.0, 3.0], load) == departures
