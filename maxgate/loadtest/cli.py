@@ -64,6 +64,9 @@ def merge_command(
         Literal["design"] | None,
         typer.Option(help="Judge the design's targets; --target replaces single limits."),
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Print every metric of each level.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON to standard output.")
@@ -73,5 +76,5 @@ def merge_command(
     limits = parse_targets(target or [], targets) if target or targets else None
     report, records = merge(reports, limits)
     path = output or Path("results") / "merged.json"
-    publish(report, records, Options(output=path, quiet=quiet, json=json))
+    publish(report, records, Options(output=path, details=details, quiet=quiet, json=json))
     return decide_exit_code(report)

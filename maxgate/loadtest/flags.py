@@ -263,6 +263,14 @@ class Flags:
         bool,
         typer.Option(help="Keep raw records beside the report.", rich_help_panel="Results"),
     ] = True
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Print every metric of each level.",
+            rich_help_panel="Results",
+        ),
+    ] = False
     quiet: Annotated[
         bool,
         typer.Option(
@@ -321,6 +329,7 @@ class Flags:
             csv=self.csv,
             prometheus=self.prometheus,
             records=self.records,
+            details=self.details,
             quiet=self.quiet,
             json=self.json,
         )

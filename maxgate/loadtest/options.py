@@ -55,6 +55,7 @@ class Options:
     csv: Path | None = None
     prometheus: Path | None = None
     records: bool = True
+    details: bool = False
     quiet: bool = False
     json: bool = False
 

@@ -5,8 +5,10 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -17,11 +19,13 @@ from rich.console import Console
 from maxgate.cli.run import Interrupted
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.comparison import check_comparable, compare
-from maxgate.loadtest.console import LiveScreen, print_report
+from maxgate.loadtest.console import print_report
 from maxgate.loadtest.exports import write_csv, write_prometheus
 from maxgate.loadtest.levels import plan_levels
 from maxgate.loadtest.messages import RequestShape, Target
 from maxgate.loadtest.options import Options
+from maxgate.loadtest.overview import describe_run, estimate_seconds, format_seconds
+from maxgate.loadtest.progress import LiveScreen
 from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
@@ -31,9 +35,6 @@ from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_writable, read_report, write_report
 from maxgate.results.records import Records, read_records, write_records
 from maxgate.results.report import Report
-
-_MIN_CONSOLE_WIDTH: Final = 118
-"""Columns that the table of a level needs; a narrower terminal wraps lines."""
 
 _END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """SIGHUP: the terminal was closed, or the SSH connection was lost."""
@@ -53,8 +54,10 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
         if file is not None:
             check_writable(file)
     targets = resolve_targets(options)
+    total = estimate_seconds(options)
     console = Console(stderr=True)
-    with LiveScreen(console, quiet=options.quiet) as screen:
+    with LiveScreen(console, time.monotonic, quiet=options.quiet, total=total) as screen:
+        screen.head(describe_run(options, targets, path, now=datetime.now().astimezone()))
         results = asyncio.run(_run_session(options, targets, screen))
     if not results.levels:
         raise Interrupted("interrupted before the first result")
@@ -63,7 +66,9 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     if old is not None:
         changes = compare(old, report, old_records, results.records, options.seed)
         report = report.model_copy(update={"comparison": changes})
-    publish(report, results.records, options)
+    publish(report, results.records, replace(options, output=path))
+    if not options.quiet:
+        print(f"Total time: {format_seconds(screen.elapsed)}", file=sys.stderr)
     return decide_exit_code(report)
 
 
@@ -108,7 +113,7 @@ def publish(report: Report, records: Sequence[Records], options: Options) -> Non
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(report.model_dump(mode="json")) + b"\n")
     elif not options.quiet:
-        print_report(report, Console(width=max(_MIN_CONSOLE_WIDTH, Console().width)))
+        print_report(report, Console(), details=options.details)
     if not options.quiet:
         print(f"Report: {path}", file=sys.stderr)
 

@@ -80,6 +80,7 @@ class Session:
     def __init__(self, options: Options, targets: list[Target], pool: Pool, screen: Screen) -> None:
         self._options, self._targets, self._pool, self._screen = options, targets, pool, screen
         self._cadences: dict[str, Cadence] = {}
+        self._position = ""
         self._run_id = f"load-{secrets.token_hex(4)}"
         self.results = RunResults()
 
@@ -97,7 +98,9 @@ class Session:
             for scenario in self._options.scenarios:
                 await self._run_sweep(scenario)
         else:
-            for number, spec in enumerate(plan_levels(self._options)):
+            specs = plan_levels(self._options)
+            for number, spec in enumerate(specs):
+                self._position = f"[{number + 1}/{len(specs)}] " if len(specs) > 1 else ""
                 await self._run_level(spec, number)
 
     async def _run_sweep(self, scenario: str) -> None:
@@ -121,11 +124,13 @@ class Session:
                 return
             self._cadences[spec.scenario] = cadence
         title = f"{spec.scenario}, {spec.name}"
-        errors = await self._calibrate(spec, f"{title}: calibrating the load generator")
+        errors = await self._calibrate(
+            spec, f"{self._position}{title}: calibrating the load generator"
+        )
         if self.results.interrupted:
             return
         started_at = datetime.now(UTC)
-        self._screen.phase(title, spec.load.duration)
+        self._screen.phase(self._position + title, spec.load.duration)
         outcome = await self._pool.run(
             self._create_job(spec, self._targets),
             self._screen.progress,
@@ -135,7 +140,7 @@ class Session:
             self.results.stopped = f"{title}: {self._explain_failures(outcome)}"
         if not self._ended:
             # The machine may have slowed down in the meantime: keep the larger error.
-            again = await self._calibrate(spec, f"{title}: calibrating again")
+            again = await self._calibrate(spec, f"{self._position}{title}: calibrating again")
             errors = merge_client_errors(errors, again)
         if len(outcome.records) or not self.results.interrupted:
             self._add_level(spec, outcome, started_at, errors)
@@ -181,7 +186,7 @@ class Session:
         None if all requests to one server failed: the level then consists of these requests.
         """
         title = f"{spec.scenario}: warming up"
-        self._screen.phase(title, None)
+        self._screen.phase(self._position + title, None)
         started_at = datetime.now(UTC)
         outcome = await self._send_probes(spec, _PROBE_REQUESTS)
         if not self._is_hopeless(outcome):

@@ -40,7 +40,8 @@ def _resolve(options: Options, url: str, flag: str, model: str | None) -> Target
         headers["authorization"] = f"Bearer {options.api_key}"
     headers |= options.headers
     trust = Trust(options.cacert, options.insecure)
-    trust.create_context()  # reports an invalid file, even if the model is given
+    if server.tls:
+        trust.create_context()  # reports an invalid file, even if the model is given
     model = model or fetch_chat_model(server.url, headers, trust)
     return Target(
         url=server.url, model=model, headers=headers, cacert=trust.cacert, insecure=trust.insecure
@@ -58,7 +59,7 @@ def fetch_chat_model(base: str, headers: Mapping[str, str], trust: Trust) -> str
             trust_env=False,
             timeout=_TIMEOUT,
             headers=dict(headers),
-            verify=trust.create_context(),
+            verify=trust.create_context() if base.startswith("https:") else False,
         ) as client:
             response = client.get(f"{base}/v1/models")
     except httpx.HTTPError as error:

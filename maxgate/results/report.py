@@ -115,6 +115,7 @@ class Throughput(ReportModel):
     good_requests: float | None = None
     input_tokens: float | None = None
     output_tokens: float
+    output_tokens_interval: Interval | None = None
     chunks: float
 
 

@@ -27,7 +27,7 @@ from maxgate.loadtest.analysis.metrics import (
 from maxgate.loadtest.analysis.targets import meets_objectives
 from maxgate.loadtest.analysis.timeline import build_timeline
 from maxgate.loadtest.client.limits import LOCAL_FAILURES
-from maxgate.results.distribution import ClientError, Distribution
+from maxgate.results.distribution import ClientError, Distribution, Interval
 from maxgate.results.records import Records
 from maxgate.results.report import (
     Chunks,
@@ -147,27 +147,37 @@ def _measure_throughput(records: Records, window: float, plan: LevelPlan) -> Thr
     per_second = 1 / window if window > 0 else 0.0
     inputs = ok["input_tokens"]
     met = meets_objectives(records, plan.objectives, scheduled=plan.scheduled)
-    by_second = _count_completions(ok, window)
-    rng = np.random.default_rng([plan.seed, 3])
-    draws = bootstrap(by_second, row_means, rng) if len(by_second) >= 5 else np.empty(0)
+    tokens = count_output_tokens(ok).astype(np.float64)
     input_tokens = float(inputs[inputs >= 0].sum()) * per_second if (inputs >= 0).any() else None
     return Throughput(
         requests=len(ok) * per_second,
-        requests_interval=bootstrap_interval(draws),
+        requests_interval=_estimate_interval(ok, np.ones(len(ok)), window, plan),
         good_requests=int(met.sum()) * per_second if plan.objectives else None,
         input_tokens=input_tokens,
-        output_tokens=float(count_output_tokens(ok).sum()) * per_second,
+        output_tokens=float(tokens.sum()) * per_second,
+        output_tokens_interval=_estimate_interval(ok, tokens, window, plan),
         chunks=float(ok["chunks"].sum()) * per_second,
     )
 
 
-def _count_completions(ok: Records, window: float) -> Values:
-    """Completed requests in each full second of the window."""
+def _estimate_interval(
+    ok: Records, weights: Values, window: float, plan: LevelPlan
+) -> Interval | None:
+    """The interval of the mean per second; None below five full seconds."""
+    by_second = _count_completions(ok, weights, window)
+    if len(by_second) < 5:
+        return None
+    rng = np.random.default_rng([plan.seed, 3])
+    return bootstrap_interval(bootstrap(by_second, row_means, rng))
+
+
+def _count_completions(ok: Records, weights: Values, window: float) -> Values:
+    """The weights of the requests completed in each full second of the window."""
     if not len(ok) or window < 1:
         return np.empty(0)
     begin = float(ok["sent"].min())
     edges = begin + np.arange(int(window) + 1)
-    counts: Values = np.histogram(ok["ended"], edges)[0].astype(np.float64)
+    counts: Values = np.histogram(ok["ended"], edges, weights=weights)[0].astype(np.float64)
     return counts
 
 
