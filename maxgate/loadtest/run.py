@@ -69,6 +69,8 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     publish(report, results.records, replace(options, output=path))
     if not options.quiet:
         print(f"Total time: {format_seconds(screen.elapsed)}", file=sys.stderr)
+    elif report.stopped is not None:
+        print(f"Stopped early: {report.stopped}", file=sys.stderr)
     return decide_exit_code(report)
 
 
