@@ -335,6 +335,20 @@ async def test_sweep_stops_at_errors(tmp_path: Path) -> None:
     assert (report.saturation.found, len(report.levels)) == (True, 1)
 
 
+async def test_hopeless_run(tmp_path: Path) -> None:
+    """A server that refuses everything ends the run, which reports its reason."""
+    path = tmp_path / "r.json"
+    flags = ("--scenario", "short,long", "-c", "2", "-d", "60s", "--no-calibrate", "-o", str(path))
+    async with start_mock_server(SHORT.model_copy(update={"refuse": 1.0})) as url:
+        code, output = await load_test("--url", url, *flags)
+    report = read_report(path)
+    (level,) = report.levels
+    assert (code, level.requests.succeeded) == (1, 0)
+    assert level.requests.error_messages == {"http_503": "no room"}
+    assert "all requests failed: http_503 (no room)" in (report.stopped or "")
+    assert "short, concurrency 2: 3 x http_503: no room" in output
+
+
 async def test_file_limit(tmp_path: Path) -> None:
     """The soft limit of open files is raised, and the hard one is reported as the client's."""
     path = tmp_path / "r.json"

@@ -29,6 +29,7 @@ from maxgate.results.report import DESIGN_TARGETS
         (("--timeout", "0s"), "--duration, --soak and --timeout must be above 0"),
         (("--soak", ""), "--soak : expected a time"),
         (("--header", "a b: c"), "--header 'a b: c': expected NAME: VALUE"),
+        (("--header", "Authorization Bearer k"), "--header '***': expected NAME: VALUE"),
         (("--header", "x: \u00e9"), "--header 'x: \u00e9': expected NAME: VALUE"),
         (("--target", "throughput=nan"), "--target throughput=nan: expected a number"),
         (("--target", "p95=soon"), "--target p95=soon: expected a time"),

@@ -11,7 +11,7 @@ from maxgate.loadtest.client.client import Client, OnFinished
 from maxgate.loadtest.client.request_record import RequestRecord
 from maxgate.loadtest.closed_loop import ClosedLoop
 from maxgate.loadtest.load_generator import FailureWatch
-from maxgate.loadtest.messages import Job, LoadShape, RequestShape, Target
+from maxgate.loadtest.messages import Failure, Job, LoadShape, RequestShape, Target
 from maxgate.loadtest.open_loop import OpenLoop
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
@@ -117,13 +117,15 @@ def test_first_failures() -> None:
 class FakeClient(Client):
     """Keeps the turns that it is to send, and ends every request at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: str | None = None) -> None:
         self.in_flight = {}
         self.sent: list[tuple[int, int, bool]] = []
+        self._error = error
 
     @override
     def send(self, record: RequestRecord, body: bytes, on_finished: OnFinished) -> None:
         self.sent.append((record.index, record.turn, record.warmup))
+        record.error, record.failure = self._error, b"no room"
         on_finished(record)
 
     @override
@@ -166,6 +168,21 @@ async def test_closed_loop_counts_requests(talks: RequestShape) -> None:
     await generator.run()
     turns = [(k, turn) for k in range(2) for turn in range(4)][:7]
     assert client.sent == [(k, turn, (k, turn) == (0, 0)) for k, turn in turns]
+
+
+@pytest.mark.parametrize(("keep_going", "sent"), [(False, 50), (True, 60)])
+async def test_hopeless_level(*, keep_going: bool, sent: int) -> None:
+    """A level whose first 50 requests fail ends, unless it is to go on."""
+    shape = RequestShape(scenario="short", seed=1, stream=True, max_tokens=5)
+    job = create_job(shape, LoadShape(kind="closed", concurrency=2, requests=60))
+    job.keep_going = keep_going
+    client, loop = FakeClient("http_503"), asyncio.get_running_loop()
+    source = RequestSource(shape, load_scenario(shape))
+    generator = ClosedLoop(job, [client], source, loop=loop, monotonic=lambda: 10.0)
+    generator.prepare()
+    await generator.run()
+    assert (len(client.sent), generator.gave_up) == (sent, not keep_going)
+    assert generator.failures == [Failure(side=0, kind="http_503", message="no room")]
 
 
 @pytest.mark.parametrize(
