@@ -87,4 +87,4 @@ class LiveScreen(Screen):
     def _format_left(self) -> str:
         if self._total is None or self._total <= self.elapsed:
             return ""
-        return f"; about {format_seconds(self._total - self.elapsed)} left in all"
+        return f"; {format_seconds(self._total - self.elapsed)} left"

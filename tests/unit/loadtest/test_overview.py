@@ -95,5 +95,5 @@ def test_progress_without_terminal() -> None:
         screen.progress(Progress(succeeded=9))
     assert file.getvalue().splitlines() == [
         "short, concurrency 8 (up to 60 s)",
-        "short, concurrency 8: 31 of 60 s, 9 ok, 1 failed, 8 in flight; about 1 min left in all",
+        "short, concurrency 8: 31 of 60 s, 9 ok, 1 failed, 8 in flight; 1 min left",
     ]
