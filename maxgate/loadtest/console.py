@@ -224,6 +224,10 @@ def _print_names(report: Report, console: Console) -> None:
         "-: too few requests. <: below the error of the load generator.",
         "--details prints every metric of each level, with the error of the load generator.",
     ]
+    for level in report.levels:
+        if level.requests.conversations is not None:
+            talks = f"{level.requests.attempted} requests in {level.requests.conversations}"
+            lines.append(f"{level.scenario}, {format_load(level)}: {talks} conversations.")
     console.print(Text("\n" + "\n".join(lines), style="dim"))
 
 

@@ -80,18 +80,19 @@ class Conversation:
 
 
 _EXPIRY_INTERVAL: Final = 0.05
-_MIN_FAILURES: Final = 50
 _MAX_FAILING_SECONDS: Final = 30.0
 
 
 class FailureWatch:
     """Collects the first failure of each kind on one server, and notices a hopeless load.
 
-    A load is hopeless if none of its first 50 requests succeeded, or if none has succeeded for
-    30 seconds and 50 failures. Slow requests still in flight may succeed, so they are awaited.
+    A load is hopeless if none of its first `max_failures` requests succeeded, or if none has
+    succeeded for 30 seconds and as many failures. Slow requests still in flight may succeed, so
+    they are awaited.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_failures: int) -> None:
+        self._max_failures = max_failures
         self.failures: dict[str, bytes] = {}
         self._succeeded = False
         self._since = 0.0
@@ -107,9 +108,10 @@ class FailureWatch:
             self.failures[record.error or ""] = record.failure
         record.failure = b""  # thousands of equal texts would only use memory
         self._in_a_row += 1
-        if not self._succeeded and self._in_a_row == _MIN_FAILURES:
+        if not self._succeeded and self._in_a_row == self._max_failures:
             self._since = record.sent
-        if self._in_a_row < _MIN_FAILURES or (oldest is not None and oldest.sent <= self._since):
+        may_succeed = oldest is not None and oldest.sent <= self._since
+        if self._in_a_row < self._max_failures or may_succeed:
             return False
         return not self._succeeded or record.ended - self._since >= _MAX_FAILING_SECONDS
 
@@ -135,7 +137,7 @@ class LoadGenerator:
         self._warmup_turns = source.count_turns(job.load.warmup)
         self._max_turns: Sequence[int] | None = None
         self._succeeded = self._failed = self._chunks = 0
-        self._watches = [FailureWatch() for _ in clients]
+        self._watches = [FailureWatch(job.max_failures) for _ in clients]
         self.gave_up = False
         self._active = 0
         self._stopped = False

@@ -56,6 +56,8 @@ class Job(BaseModel):
     timeout: float
     grace: float
     """Seconds that unfinished requests get after the last departure."""
+    max_failures: int = 50
+    """Number of first failures in a row that end the job."""
     keep_going: bool = False
     """Whether to go on although all requests fail."""
     shard: int

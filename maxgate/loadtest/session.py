@@ -70,7 +70,7 @@ class RunResults:
 
 _PROBE_REQUESTS: Final = 3
 _MORE_PROBE_REQUESTS: Final = 5
-"""Sent if all probes failed, because some servers fail a few requests after a start."""
+"""Sent if the first probe failed, because some servers fail a few requests after a start."""
 _PAUSE_BETWEEN_SHARDED_LEVELS: Final = 8.0
 
 
@@ -188,21 +188,21 @@ class Session:
         title = f"{spec.scenario}: warming up"
         self._screen.phase(self._position + title, None)
         started_at = datetime.now(UTC)
-        outcome = await self._send_probes(spec, _PROBE_REQUESTS)
+        outcome = await self._send_probes(spec, _PROBE_REQUESTS, max_failures=1)
+        timed_out = any(failure.kind == "timeout" for failure in outcome.failures)
+        if self._is_hopeless(outcome) and not timed_out:
+            again = _MORE_PROBE_REQUESTS
+            outcome = await self._send_probes(spec, again, max_failures=again)
         if not self._is_hopeless(outcome):
             return measure_cadence(outcome.records.select(outcome.records["side"] == 0))
-        if all(failure.kind != "timeout" for failure in outcome.failures):
-            again = await self._send_probes(spec, _MORE_PROBE_REQUESTS)
-            if not self._is_hopeless(again):
-                return measure_cadence(again.records.select(again.records["side"] == 0))
         self.results.stopped = f"{title}: {self._explain_failures(outcome)}"
         self._add_level(spec, outcome, started_at, {})
         return None
 
-    async def _send_probes(self, spec: LevelSpec, count: int) -> Outcome:
+    async def _send_probes(self, spec: LevelSpec, count: int, *, max_failures: int) -> Outcome:
         load = LoadShape(kind="closed", concurrency=1, requests=count)
         job = self._create_job(LevelSpec(spec.scenario, load), self._targets)
-        job = job.model_copy(update={"shards": 1, "shard": 0})
+        job = job.model_copy(update={"shards": 1, "shard": 0, "max_failures": max_failures})
         return await self._pool.run(job, _ignore_progress)
 
     def _is_hopeless(self, outcome: Outcome) -> bool:

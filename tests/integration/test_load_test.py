@@ -346,7 +346,7 @@ async def test_hopeless_run(tmp_path: Path) -> None:
     assert (code, level.requests.succeeded) == (1, 0)
     assert level.requests.error_messages == {"http_503": "no room"}
     assert "all requests failed: http_503 (no room)" in (report.stopped or "")
-    assert "short, concurrency 2: 3 x http_503: no room" in output
+    assert "short, concurrency 2: 5 x http_503: no room" in output
 
 
 async def test_file_limit(tmp_path: Path) -> None:

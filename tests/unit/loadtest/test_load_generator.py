@@ -99,7 +99,7 @@ def test_hopeless_load(
     last_success: float | None, oldest_sent: float | None, number: int | None
 ) -> None:
     """A load is hopeless if its first 50 requests fail, or all for 30 seconds."""
-    watch = FailureWatch()
+    watch = FailureWatch(50)
     if last_success is not None:
         watch.on_success(last_success)
     oldest = None if oldest_sent is None else failed(oldest_sent, 0.0)
@@ -108,7 +108,7 @@ def test_hopeless_load(
 
 def test_first_failures() -> None:
     """The first failure of each kind is kept."""
-    watch = FailureWatch()
+    watch = FailureWatch(50)
     for kind, text in (("http_401", b"a"), ("http_401", b"b"), ("timeout", b"")):
         watch.on_failure(failed(0.0, 1.0, kind, text), None)
     assert watch.failures == {"http_401": b"a", "timeout": b""}

@@ -87,7 +87,7 @@ async def test_failing_warmup() -> None:
 
 
 async def test_timeouts_in_warmup() -> None:
-    """After timeouts, no further warm-up requests are sent, because each takes minutes."""
+    """After a timeout, no further warm-up requests are sent, because each takes minutes."""
     _, sent = await run_failing("timeout")
     assert sent == [3]
 
