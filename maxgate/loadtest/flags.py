@@ -39,8 +39,23 @@ class Flags:
     ] = None
     header: Annotated[
         list[str] | None,
-        typer.Option(help="Extra header, NAME: VALUE (repeatable).", rich_help_panel="Server"),
+        typer.Option(
+            "--header",
+            "-H",
+            help="Extra header, NAME: VALUE (repeatable).",
+            rich_help_panel="Server",
+        ),
     ] = None
+    cacert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also trust the certificates in this PEM file.", rich_help_panel="Server"
+        ),
+    ] = None
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Accept any certificate.", rich_help_panel="Server"),
+    ] = False
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +180,14 @@ class Flags:
     timeout: Annotated[
         str, typer.Option(help="Timeout of each request.", rich_help_panel="Load")
     ] = "120s"
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Go on although all requests fail.",
+            rich_help_panel="Load",
+        ),
+    ] = False
     processes: Annotated[
         int,
         typer.Option(
@@ -240,6 +263,14 @@ class Flags:
         bool,
         typer.Option(help="Keep raw records beside the report.", rich_help_panel="Results"),
     ] = True
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Print every metric of each level.",
+            rich_help_panel="Results",
+        ),
+    ] = False
     quiet: Annotated[
         bool,
         typer.Option(
@@ -264,6 +295,8 @@ class Flags:
             model=self.model,
             api_key=self.api_key,
             headers=parse_headers(self.header or []),
+            cacert=None if self.cacert is None else str(self.cacert),
+            insecure=self.insecure,
             baseline=self.baseline,
             baseline_model=self.baseline_model,
             scenarios=parse_scenarios(self.scenario, sweep=self.sweep),
@@ -283,6 +316,7 @@ class Flags:
             requests=self.requests,
             warmup=self.warmup,
             timeout=parse_duration(self.timeout, "--timeout"),
+            keep_going=self.keep_going,
             seed=self.seed,
             processes=self.processes,
             shard=parse_shard(self.shard),
@@ -295,6 +329,7 @@ class Flags:
             csv=self.csv,
             prometheus=self.prometheus,
             records=self.records,
+            details=self.details,
             quiet=self.quiet,
             json=self.json,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import or_
 from pathlib import Path
 
 from maxgate.loadtest.analysis.drift import detect_drift
@@ -55,6 +56,7 @@ def merge(
             "levels": levels,
             "grades": [g for one in levels if one.side == "target" for g in grade(one, targets)],
             "interrupted": any(report.interrupted for report in reports),
+            "stopped": next((report.stopped for report in reports if report.stopped), None),
             "load": first.load.model_copy(update={"shard": None}),
             "paired": paired,
             "drift": [d for one in levels for d in detect_drift(one)] if soak else [],
@@ -112,6 +114,7 @@ def _merge_level(report: Report, parts: Sequence[Level], records: Records) -> Le
         objectives=report.objectives,
         client_errors=reduce(merge_client_errors, map(_client_errors, parts)),
         seed=report.seed,
+        error_messages=reduce(or_, (part.requests.error_messages for part in reversed(parts))),
     )
     return build_level(plan, records)
 

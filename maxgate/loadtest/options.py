@@ -18,6 +18,8 @@ class Options:
     model: str | None = None
     api_key: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    cacert: str | None = None
+    insecure: bool = False
     baseline: str | None = None
     baseline_model: str | None = None
     scenarios: tuple[str, ...] = ("short", "medium", "long")
@@ -37,6 +39,7 @@ class Options:
     requests: int | None = None
     warmup: int | None = None
     timeout: float = 120.0
+    keep_going: bool = False
     grace: float = 30.0
     seed: int = 0
     processes: int = 1
@@ -52,6 +55,7 @@ class Options:
     csv: Path | None = None
     prometheus: Path | None = None
     records: bool = True
+    details: bool = False
     quiet: bool = False
     json: bool = False
 

@@ -34,6 +34,11 @@ class Scenario(Protocol):
         """Seconds from the start of a recorded workload to each departure; otherwise None."""
         ...
 
+    @property
+    def single_turn(self) -> bool:
+        """Whether every conversation is known to have one turn."""
+        return False
+
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
         """The turns of this conversation; `rng` is seeded with the seed and the index."""
         ...
@@ -46,6 +51,11 @@ class RecordedWorkload(Scenario):
     conversations: Sequence[Sequence[Turn]]
     live_responses: bool = False
     arrivals: Sequence[float] | None = None
+
+    @property
+    @override
+    def single_turn(self) -> bool:
+        return all(len(turns) == 1 for turns in self.conversations)
 
     @override
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
@@ -60,6 +70,11 @@ class Mixture(Scenario):
     weights: Sequence[float]
     live_responses: bool = False
     arrivals: Sequence[float] | None = None
+
+    @property
+    @override
+    def single_turn(self) -> bool:
+        return all(part.single_turn for part in self.parts)
 
     @override
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
@@ -88,6 +103,7 @@ _LONG: Final = (
 class _Prompt(Scenario):
     live_responses = False
     arrivals = None
+    single_turn = True
 
     def __init__(self, write: Callable[[str, str, Random], Turn]) -> None:
         self._write = write
