@@ -16,6 +16,7 @@ from rich.console import Console
 from maxgate.cli.run import Interrupted
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.comparison import check_comparable, compare
+from maxgate.loadtest.arrivals import plan_replay
 from maxgate.loadtest.client.address import parse_address
 from maxgate.loadtest.client.client import ServerUnreachable
 from maxgate.loadtest.console import LiveScreen, print_report
@@ -25,6 +26,7 @@ from maxgate.loadtest.messages import RequestShape, Target
 from maxgate.loadtest.options import Options
 from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
+from maxgate.loadtest.scenarios.recorded_workload import describe_arrivals
 from maxgate.loadtest.scenarios.requests import RequestSource
 from maxgate.loadtest.session import RunResults, Session
 from maxgate.loadtest.worker_pool import start_worker_pool
@@ -43,7 +45,7 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     """
     options.check()
     old = read_report(options.compare) if options.compare is not None else None
-    fingerprint = compute_fingerprint(options)
+    fingerprint, notes = load_scenarios(options)
     old_records = None if old is None else _read_comparable_records(old, options, fingerprint)
     path = options.output or _default_path(datetime.now(UTC))
     for file in (path, options.csv, options.prometheus):
@@ -51,6 +53,9 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
             check_writable(file)
     targets = _resolve_targets(options)
     console = Console(stderr=True)
+    if not options.quiet:
+        for note in notes:
+            console.print(note, highlight=False, markup=False)
     with LiveScreen(console, quiet=options.quiet) as screen:
         results = asyncio.run(_run_session(options, targets, screen))
     if not results.levels:
@@ -64,12 +69,13 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     return decide_exit_code(report)
 
 
-def compute_fingerprint(options: Options) -> str:
-    """A hash of all scenarios.
+def load_scenarios(options: Options) -> tuple[str, list[str]]:
+    """A hash of all scenarios, and lines about the content of their files.
 
     Raises ConfigurationError if a scenario does not exist or cannot be replayed.
     """
-    fingerprints = []
+    fingerprints: list[str] = []
+    notes: list[str] = []
     for scenario in options.scenarios:
         shape = RequestShape(
             scenario=scenario,
@@ -78,16 +84,28 @@ def compute_fingerprint(options: Options) -> str:
             max_tokens=options.max_tokens,
             extra=options.extra,
             tokenizer=options.tokenizer,
+            trace=options.trace,
         )
         loaded = load_scenario(shape)
-        if options.replay and loaded.arrivals is None:
-            raise ConfigurationError(
-                f"--replay: scenario {scenario} has no timestamps; use a recorded workload"
-            )
+        notes += loaded.summary
+        if options.replay:
+            if loaded.arrivals is None:
+                raise ConfigurationError(
+                    f"--replay: scenario {scenario} has no timestamps; use a recorded workload"
+                )
+            notes.append(_describe_replay(loaded.arrivals, options))
         fingerprints.append(RequestSource(shape, loaded).fingerprint())
     if len(fingerprints) == 1:
-        return fingerprints[0]
-    return "+".join(one[:32] for one in fingerprints)
+        return fingerprints[0], notes
+    return "+".join(one[:32] for one in fingerprints), notes
+
+
+def _describe_replay(arrivals: Sequence[float], options: Options) -> str:
+    planned = plan_replay(
+        arrivals, speed=options.speed, sides=1, count=options.requests, duration=options.duration
+    )
+    speed = "" if options.speed == 1 else f" at {options.speed:g} times the speed"
+    return f"replay{speed}: {describe_arrivals(planned)}"
 
 
 def fetch_first_model(url: str, headers: Mapping[str, str]) -> str | None:

@@ -192,6 +192,7 @@ class Session:
             # A new nonce for each level, because every level sends the same prompts.
             nonce=secrets.token_hex(4) if options.cold else None,
             tokenizer=options.tokenizer,
+            trace=options.trace,
         )
         return Job(
             run_id=self._run_id,

@@ -19,7 +19,7 @@ import uvloop
 from pydantic import BaseModel
 
 from maxgate.errors import MaxgateError
-from maxgate.loadtest.arrivals import plan_departures, split_evenly
+from maxgate.loadtest.arrivals import plan_departures, plan_replay, split_evenly
 from maxgate.loadtest.client.address import parse_address
 from maxgate.loadtest.client.client import Client
 from maxgate.loadtest.client.request_record import build_records
@@ -105,8 +105,15 @@ def _create_load_generator(
         closed_loop.prepare()
         return closed_loop
     open_loop = OpenLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
+    offsets: Sequence[float]
     if load.kind == "replay":
-        offsets = [offset / load.speed for offset in arrivals or () for _ in range(sides)]
+        offsets = plan_replay(
+            arrivals or (),
+            speed=load.speed,
+            sides=sides,
+            count=load.requests,
+            duration=load.duration,
+        )
     else:
         count = None if load.requests is None else (load.requests + load.warmup) * sides
         offsets = plan_departures(
