@@ -233,7 +233,7 @@ class LiveScreen(Screen):
 
     @override
     def phase(self, text: str, seconds: float | None) -> None:
-        self._text = text if seconds is None else f"{text} (up to {seconds:g} s)"
+        self._text = text if seconds is None else f"{text} (up to {seconds:.6g} s)"
         if self._quiet:
             return
         if self._live.is_started:

@@ -31,7 +31,7 @@ from maxgate.loadtest.scenarios.requests import RequestSource
 from maxgate.loadtest.session import RunResults, Session
 from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_writable, read_report, write_report
-from maxgate.results.records import Records, read_records, write_records
+from maxgate.results.records import Records, read_report_records, write_records
 from maxgate.results.report import Report
 
 _MIN_CONSOLE_WIDTH: Final = 118
@@ -61,7 +61,9 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     if not results.levels:
         raise Interrupted("interrupted before the first result")
     models = [target.model for target in targets]
-    report = build_report(options, results, command=command, models=models, fingerprint=fingerprint)
+    report = build_report(
+        options, results, command=command, models=models, fingerprint=fingerprint, notes=notes
+    )
     if old is not None:
         changes = compare(old, report, old_records, results.records, options.seed)
         report = report.model_copy(update={"comparison": changes})
@@ -219,8 +221,9 @@ def _read_comparable_records(
     )
     if options.compare is None or old.records is None:
         return None
-    path = options.compare.with_name(old.records)
-    return read_records(path) if path.exists() else None
+    if not options.compare.with_name(old.records).exists():
+        return None
+    return read_report_records(old, options.compare)
 
 
 def _default_path(created_at: datetime) -> Path:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.level_report import LevelPlan, build_level
 from maxgate.loadtest.analysis.saturation import detect_saturation
+from maxgate.loadtest.arrivals import plan_replay
 from maxgate.loadtest.calibration import (
     Cadence,
     compute_client_errors,
@@ -21,6 +22,7 @@ from maxgate.loadtest.levels import LevelSpec, plan_levels, plan_sweep_step
 from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Target
 from maxgate.loadtest.mock_server.server import fetch_timestamps, start_mock_server
 from maxgate.loadtest.options import Options
+from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.worker_pool import Outcome, ProgressCallback
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
@@ -115,7 +117,7 @@ class Session:
         errors = await self._calibrate(spec, f"{title}: calibrating the load generator")
         if self.results.interrupted:
             return
-        self._screen.phase(title, spec.load.duration)
+        self._screen.phase(title, self._expected_seconds(spec))
         started_at = datetime.now(UTC)
         outcome = await self._pool.run(
             self._create_job(spec, self._targets),
@@ -181,9 +183,21 @@ class Session:
             timestamps = await fetch_timestamps(url)
         return compute_client_errors(outcome.records, timestamps, streamed=self._options.stream)
 
-    def _create_job(self, spec: LevelSpec, targets: list[Target]) -> Job:
+    def _expected_seconds(self, spec: LevelSpec) -> float | None:
+        """Seconds until the last departure, if known."""
+        load = spec.load
+        if load.kind != "replay":
+            return load.duration
+        # Cached: the trace was read before the run.
+        arrivals = load_scenario(self._create_shape(spec)).arrivals
+        planned = plan_replay(
+            arrivals or (), speed=load.speed, sides=1, count=load.requests, duration=load.duration
+        )
+        return planned[-1] if planned else None
+
+    def _create_shape(self, spec: LevelSpec) -> RequestShape:
         options = self._options
-        shape = RequestShape(
+        return RequestShape(
             scenario=spec.scenario,
             seed=options.seed,
             stream=options.stream,
@@ -194,10 +208,13 @@ class Session:
             tokenizer=options.tokenizer,
             trace=options.trace,
         )
+
+    def _create_job(self, spec: LevelSpec, targets: list[Target]) -> Job:
+        options = self._options
         return Job(
             run_id=self._run_id,
             targets=targets,
-            requests=shape,
+            requests=self._create_shape(spec),
             load=spec.load,
             timeout=options.timeout,
             grace=options.grace,

@@ -27,7 +27,7 @@ def read_scenario(path: Path, tokenizer: str | None, trace: TraceOptions) -> Sce
     Raises ConfigurationError with the file, the line if known, and the problem.
     """
     source = SourceFile(path)
-    if path.suffix in {".yaml", ".yml"}:
+    if Path(path.name.removesuffix(".gz")).suffix in {".yaml", ".yml"}:
         return parse_yaml_scenario(_parse_yaml(source), path, tokenizer)
     workload = read_recorded_workload(source, trace, tokenizer)
     if workload is not None:

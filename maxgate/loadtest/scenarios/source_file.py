@@ -20,7 +20,7 @@ from typing_extensions import Buffer, override
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.scenarios.json_array import MAX_RECORD_BYTES, ArrayScanner
 
-_MAX_EXPANSION: Final = 200  # text compresses by a factor of 3 to 20
+_MAX_EXPANSION: Final = 100  # text compresses by a factor of 3 to 20
 _MAX_SMALL_EXPANSION_BYTES: Final = 16 * 2**20
 _READ_BYTES: Final = 2**20
 _GZIP_MAGIC: Final = b"\x1f\x8b"

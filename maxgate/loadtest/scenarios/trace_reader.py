@@ -180,18 +180,11 @@ def _read_table(source: SourceFile) -> Iterator[Row]:
     lines = _DecodedLines(source)
     first = next(lines, "")
     delimiter = max(",;\t", key=first.count)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    header = _read_cells(csv.reader([first], delimiter=delimiter), lines)
+    names = [name.strip() for name in header or ()]
     _check_header(names, source)
     reader = csv.reader(lines, delimiter=delimiter)
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise ConfigurationError(
-                f"{source.name}:{lines.number}: invalid CSV: {error}"
-            ) from error
-        if cells is None:
-            return
+    while (cells := _read_cells(reader, lines)) is not None:
         where = f"{source.name}:{lines.number}"
         if len(cells) != len(names):
             raise ConfigurationError(
@@ -199,6 +192,14 @@ def _read_table(source: SourceFile) -> Iterator[Row]:
                 "may be truncated"
             )
         yield where, dict(zip(names, cells, strict=True)), b""
+
+
+def _read_cells(reader: Iterator[list[str]], lines: "_DecodedLines") -> list[str] | None:
+    """The next row; None at the end. Raises ConfigurationError."""
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        raise ConfigurationError(f"{lines.name}:{lines.number}: invalid CSV: {error}") from error
 
 
 def _check_header(names: Sequence[str], source: SourceFile) -> None:
@@ -222,7 +223,7 @@ class _DecodedLines(Iterator[str]):
     """The lines of a file as text, with the number of the current one."""
 
     def __init__(self, source: SourceFile) -> None:
-        self._source, self._lines = source, source.read_lines()
+        self.name, self._lines = source.name, source.read_lines()
         self.number = 1
 
     @override
@@ -232,5 +233,5 @@ class _DecodedLines(Iterator[str]):
             return line.decode()
         except UnicodeDecodeError as error:
             raise ConfigurationError(
-                f"{self._source.name}:{self.number}: not UTF-8 ({error.reason})"
+                f"{self.name}:{self.number}: not UTF-8 ({error.reason})"
             ) from error

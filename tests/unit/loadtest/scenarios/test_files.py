@@ -87,7 +87,7 @@ def test_sharegpt_roles(tmp_path: Path) -> None:
         "narrator",
         "gpt",
     ]
-    parts = [{"from": name, "value": f"{name}!"} for name in names.split(",")]
+    parts = [{"from": name, "value": f"{name}!"} for name in names]
     parts.append({"from": "human", "value": ""})
     path = tmp_path / "s.json"
     path.write_text(json.dumps([{"conversations": parts}, {"conversations": parts[:1]}]))

@@ -204,6 +204,11 @@ def test_named_columns(tmp_path: Path) -> None:
             "columns, such as timestamp,input_length,output_length",
         ),
         (
+            "timestamp\r,input_length\n1,5\n",
+            ":1: invalid CSV: new-line character seen in unquoted field - do you need to open the "
+            "file in universal-newline mode?",
+        ),
+        (
             "timestamp,input_length\n1,0\n",
             ": no row of 1 can be sent: rows skipped, input_length is 0: 1",
         ),
@@ -235,7 +240,7 @@ def test_gzip_bomb(tmp_path: Path) -> None:
     """Data that expands far more than text does is refused."""
     path = tmp_path / "t.jsonl.gz"
     path.write_bytes(gzip.compress((b'{"prompt": "' + b"a" * 10_000 + b'"}\n') * 4_000, 9))
-    with pytest.raises(ConfigurationError, match="expands to more than 200 times its size"):
+    with pytest.raises(ConfigurationError, match="expands to more than 100 times its size"):
         load(path)
 
 
