@@ -34,6 +34,7 @@ from maxgate.results.files import check_writable, read_report, write_report
 from maxgate.results.records import Records, read_report_records, write_records
 from maxgate.results.report import Report
 
+_LARGE_FILE_BYTES: Final = 30_000_000
 _MIN_CONSOLE_WIDTH: Final = 118
 """Columns that the table of a level needs; a narrower terminal wraps lines."""
 
@@ -88,6 +89,8 @@ def load_scenarios(options: Options) -> tuple[str, list[str]]:
             tokenizer=options.tokenizer,
             trace=options.trace,
         )
+        if not options.quiet:
+            _announce_large_file(Path(scenario))
         loaded = load_scenario(shape)
         notes += loaded.summary
         if options.replay:
@@ -100,6 +103,12 @@ def load_scenarios(options: Options) -> tuple[str, list[str]]:
     if len(fingerprints) == 1:
         return fingerprints[0], notes
     return "+".join(one[:32] for one in fingerprints), notes
+
+
+def _announce_large_file(path: Path) -> None:
+    """Explain the pause before the load."""
+    if path.is_file() and (size := path.stat().st_size) > _LARGE_FILE_BYTES:
+        print(f"reading {path} ({size / 1e6:,.0f} MB)", file=sys.stderr)
 
 
 def _describe_replay(arrivals: Sequence[float], options: Options) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class LengthWorkload(Scenario):
     """Synthetic prompts with the recorded lengths and shared prefixes."""
 
     rows: TraceRows
-    order: NDArray[np.int64]
+    order: NDArray[np.integer[Any]]
     write: Write
     arrivals: Sequence[float] | None = None
     summary: Sequence[str] = ()
@@ -43,8 +43,7 @@ class LengthWorkload(Scenario):
         row = int(self.order[index % len(self.order)])
         rows = self.rows
         length, parts = rows.inputs[row], []
-        begin = rows.block_ends[row - 1] if row else 0
-        for block in rows.blocks[begin : rows.block_ends[row]]:
+        for block in rows.list_blocks(row):
             tokens = min(length, rows.columns.format.block_tokens)
             parts.append(_write_block(self.write, tokens, block))
             length -= tokens
@@ -70,8 +69,7 @@ def read_recorded_workload(
     found = read_rows(source, options)
     if found is None:
         return None
-    rows, order = found
-    times = np.frombuffer(rows.times, np.float64)[order]
+    rows, order, times = found
     chosen = _choose_slice(times, options, source.name)
     summary = [*_describe(rows, times, source), *_describe_slice(times, chosen, options)]
     order = order[chosen]

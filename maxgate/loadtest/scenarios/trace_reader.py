@@ -35,7 +35,7 @@ _INT64_LIMIT: Final = 2**63
 
 @dataclass
 class TraceRows:
-    """The usable rows of a trace in the order of the file; see `finish` for the order of time."""
+    """The usable rows of a trace in the order of the file; their times only until `finish`."""
 
     columns: Columns
     json: bool
@@ -43,7 +43,7 @@ class TraceRows:
     inputs: "array[int]" = field(default_factory=lambda: array("i"))
     outputs: "array[int]" = field(default_factory=lambda: array("i"))
     blocks: "array[int]" = field(default_factory=lambda: array("q"))
-    """Hash IDs of all rows; `block_ends` has the end of each row's."""
+    """Hash IDs of all rows; `block_ends` has the end of each row's, and is empty without any."""
     block_ends: "array[int]" = field(default_factory=lambda: array("q"))
     bodies: list[bytes] = field(default_factory=list)
     """JSON records with messages or a prompt; empty if the trace has only lengths."""
@@ -53,8 +53,19 @@ class TraceRows:
     unit: str = "s"
     unsorted: int = 0
 
-    def finish(self, parser: TimeParser) -> NDArray[np.int64]:
-        """Convert the times to seconds from the first one; return the order of time."""
+    def pad_block_ends(self, count: int) -> None:
+        """Extend `block_ends` to this many rows, which have no blocks."""
+        missing = count - len(self.block_ends)
+        self.block_ends.extend(array("q", [len(self.blocks)]) * missing)
+
+    def list_blocks(self, row: int) -> Sequence[int]:
+        """The hash IDs of this row."""
+        if not self.blocks:
+            return ()
+        return self.blocks[self.block_ends[row - 1] if row else 0 : self.block_ends[row]]
+
+    def finish(self, parser: TimeParser) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64]]:
+        """The order of time, and the times in this order in seconds from the first."""
         times = np.frombuffer(self.times, np.float64)
         self.unit = "s"
         if not parser.is_iso:
@@ -63,15 +74,17 @@ class TraceRows:
                 float(times.min()), float(times.max()), milliseconds_allowed=allowed
             )
         self.unsorted = int(np.count_nonzero(np.diff(times) < 0))
-        order = np.argsort(times, kind="stable")
-        self.times = array("d", ((times - times.min()) * SECONDS_PER_UNIT[self.unit]).tobytes())
-        return order
+        order = np.argsort(times, kind="stable").astype(np.int32)
+        self.times = array("d")
+        if self.blocks:
+            self.pad_block_ends(len(self.inputs))
+        return order, (times[order] - times.min()) * SECONDS_PER_UNIT[self.unit]
 
 
 def read_rows(
     source: SourceFile, options: TraceOptions
-) -> tuple[TraceRows, NDArray[np.int64]] | None:
-    """All rows and their order of time; None if the file is no trace.
+) -> tuple[TraceRows, NDArray[np.integer[Any]], NDArray[np.float64]] | None:
+    """All rows, their order of time, and their ordered times; None if the file is no trace.
 
     Raises ConfigurationError with the file, line, column and value of the first invalid row.
     """
@@ -91,7 +104,7 @@ def read_rows(
     if not found.times:
         reasons = "; ".join(describe_notes(found.skipped + found.notes))
         raise ConfigurationError(f"{source.name}: no row of {found.read:,} can be sent: {reasons}")
-    return found, found.finish(reader.times)
+    return found, *found.finish(reader.times)
 
 
 class _RowReader:
@@ -142,8 +155,9 @@ class _RowReader:
         rows.inputs.append(tokens)
         rows.outputs.append(output)
         if hash_ids := values.get("hash_ids"):
+            rows.pad_block_ends(len(rows.inputs) - 1)
             self._add_blocks(where, hash_ids, -(-tokens // columns.format.block_tokens))
-        rows.block_ends.append(len(rows.blocks))
+            rows.block_ends.append(len(rows.blocks))
 
     def _add_blocks(self, where: str, hash_ids: object, needed: int) -> None:
         if not isinstance(hash_ids, list):
@@ -229,6 +243,11 @@ class _DecodedLines(Iterator[str]):
     @override
     def __next__(self) -> str:
         self.number, line = next(self._lines)
+        if b"\r" in line:
+            raise ConfigurationError(
+                f"{self.name}:{self.number}: a carriage return inside a line: lines must end with "
+                "LF or CRLF"
+            )
         try:
             return line.decode()
         except UnicodeDecodeError as error:

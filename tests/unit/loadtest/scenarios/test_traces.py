@@ -1,6 +1,7 @@
 """Traces in published formats, their times, and errors in them."""
 
 import gzip
+import json
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -92,6 +93,19 @@ def test_shared_blocks_of_bailian() -> None:
     )
     assert first[:32] == second[:32]
     assert first[32:40] != second[32:40]
+
+
+def test_rows_without_blocks(tmp_path: Path) -> None:
+    """Rows before and after those with hash IDs have none."""
+    rows = [{"timestamp": k, "input_length": 16} for k in range(4)]
+    shared = {"hash_ids": [7]}
+    text = "\n".join(
+        json.dumps(row | (shared if k in {1, 2} else {})) for k, row in enumerate(rows)
+    )
+    scenario = load_text(tmp_path, text)
+    prompts = [scenario.conversation(k, Random(k))[0].messages[0]["content"] for k in range(4)]
+    assert prompts[1] == prompts[2]
+    assert len(set(prompts)) == 3
 
 
 def test_summary_of_skipped_rows() -> None:
@@ -205,8 +219,7 @@ def test_named_columns(tmp_path: Path) -> None:
         ),
         (
             "timestamp\r,input_length\n1,5\n",
-            ":1: invalid CSV: new-line character seen in unquoted field - do you need to open the "
-            "file in universal-newline mode?",
+            ":1: a carriage return inside a line: lines must end with LF or CRLF",
         ),
         (
             "timestamp,input_length\n1,0\n",
