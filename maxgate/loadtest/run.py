@@ -56,7 +56,7 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     console = Console(stderr=True)
     if not options.quiet:
         for note in notes:
-            console.print(note, highlight=False, markup=False)
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
     with LiveScreen(console, quiet=options.quiet) as screen:
         results = asyncio.run(_run_session(options, targets, screen))
     if not results.levels:
