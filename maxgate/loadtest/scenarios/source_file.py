@@ -20,7 +20,7 @@ from typing_extensions import Buffer, override
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.scenarios.json_array import MAX_RECORD_BYTES, ArrayScanner
 
-_MAX_EXPANSION: Final = 100  # text compresses by a factor of 3 to 20
+_MAX_EXPANSION: Final = 50  # text compresses by a factor of 3 to 20
 _MAX_SMALL_EXPANSION_BYTES: Final = 16 * 2**20
 _READ_BYTES: Final = 2**20
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -65,7 +65,7 @@ class _LimitedReader(RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise UnsupportedOperation(
-                f"expands to more than {_MAX_EXPANSION} times its size, which text does not do"
+                f"expands to more than {_MAX_EXPANSION} times its size; decompress it if this is right"
             )
         view[: len(data)] = data
         return len(data)

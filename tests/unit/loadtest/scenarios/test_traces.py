@@ -253,7 +253,7 @@ def test_gzip_bomb(tmp_path: Path) -> None:
     """Data that expands far more than text does is refused."""
     path = tmp_path / "t.jsonl.gz"
     path.write_bytes(gzip.compress((b'{"prompt": "' + b"a" * 10_000 + b'"}\n') * 4_000, 9))
-    with pytest.raises(ConfigurationError, match="expands to more than 100 times its size"):
+    with pytest.raises(ConfigurationError, match="expands to more than 50 times its size"):
         load(path)
 
 
