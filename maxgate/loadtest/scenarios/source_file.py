@@ -65,7 +65,7 @@ class _LimitedReader(RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise UnsupportedOperation(
-                f"expands to more than {_MAX_EXPANSION} times its size; decompress it if this is right"
+                f"expands to more than {_MAX_EXPANSION} times its size; decompress it first"
             )
         view[: len(data)] = data
         return len(data)
