@@ -101,7 +101,8 @@ def _unwrap_batch(record: Mapping[str, Any], where: str) -> JSON:
     url, body = record.get("url", _CHAT_PATH), record["body"]
     if not isinstance(url, str) or not url.endswith(_CHAT_PATH):
         raise ConfigurationError(
-            f"{where}: url {str(url)[:60]!r}: only batch requests to /v1/chat/completions can be sent"
+            f"{where}: url {str(url)[:60]!r}: "
+            "only batch requests to /v1/chat/completions can be sent"
         )
     if not isinstance(body, dict):
         raise ConfigurationError(f"{where}: body: expected an object with messages")

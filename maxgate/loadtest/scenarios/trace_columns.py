@@ -185,7 +185,8 @@ class TimeParser:
             seconds = zoned.timestamp()
         except (ValueError, OverflowError) as error:
             raise ConfigurationError(
-                f"{where}: {self._column}: {show_value(text)} is not an ISO 8601 time ({str(error)[:60]})"
+                f"{where}: {self._column}: {show_value(text)} is not an ISO 8601 time "
+                f"({str(error)[:60]})"
             ) from error
         self._check_kind(
             "ISO time with a zone" if time.tzinfo else "ISO time without a zone", where
