@@ -51,6 +51,19 @@ def parse_scenarios(text: str, *, sweep: bool) -> tuple[str, ...]:
     return named or (("mixed",) if sweep else ("short", "medium", "long"))
 
 
+def parse_trace_columns(text: str) -> dict[str, str]:
+    """`time=t,input=prompt_tokens,output=reply_tokens` as column names by part."""
+    columns = {}
+    for part in filter(None, text.split(",")):
+        name, _, column = part.partition("=")
+        if name.strip() not in {"time", "input", "output"} or not column.strip():
+            raise ConfigurationError(
+                f"--trace-columns {part}: expected time=NAME, input=NAME or output=NAME"
+            )
+        columns[name.strip()] = column.strip()
+    return columns
+
+
 def parse_headers(lines: list[str]) -> dict[str, str]:
     """`NAME: VALUE` lines as values by lower-case name."""
     headers = {}

@@ -16,7 +16,9 @@ from maxgate.loadtest.flag_values import (
     parse_shard,
     parse_start_time,
     parse_targets,
+    parse_trace_columns,
 )
+from maxgate.loadtest.messages import TimeUnit, TraceFormat, TraceOptions
 from maxgate.loadtest.options import Options
 
 
@@ -146,6 +148,37 @@ class Flags:
     speed: Annotated[
         float, typer.Option(min=0.001, help="Speed of the replay.", rich_help_panel="Load")
     ] = 1.0
+    trace_format: Annotated[
+        TraceFormat,
+        typer.Option(
+            help="Format of the trace (auto: found from its columns).", rich_help_panel="Trace"
+        ),
+    ] = "auto"
+    trace_unit: Annotated[
+        TimeUnit | None,
+        typer.Option(
+            help="Unit of numeric times (default: that of the format).", rich_help_panel="Trace"
+        ),
+    ] = None
+    trace_columns: Annotated[
+        str,
+        typer.Option(
+            help="Columns with other names: time=NAME,input=NAME,output=NAME.",
+            rich_help_panel="Trace",
+        ),
+    ] = ""
+    trace_start: Annotated[
+        str,
+        typer.Option(
+            help="Skip this much of the trace's own time, such as 10m.", rich_help_panel="Trace"
+        ),
+    ] = "0s"
+    trace_duration: Annotated[
+        str | None,
+        typer.Option(
+            help="Use this much of the trace's own time, such as 1h.", rich_help_panel="Trace"
+        ),
+    ] = None
     sweep: Annotated[
         bool,
         typer.Option(
@@ -310,6 +343,15 @@ class Flags:
             arrivals=self.arrivals,
             replay=self.replay,
             speed=self.speed,
+            trace=TraceOptions(
+                format=self.trace_format,
+                unit=self.trace_unit,
+                columns=parse_trace_columns(self.trace_columns),
+                start=parse_duration(self.trace_start, "--trace-start"),
+                duration=None
+                if self.trace_duration is None
+                else parse_duration(self.trace_duration, "--trace-duration"),
+            ),
             sweep=self.sweep,
             soak=self.soak is not None,
             duration=None if duration is None else parse_duration(duration, flag),

@@ -12,7 +12,7 @@ from maxgate.loadtest.analysis.targets import grade
 from maxgate.loadtest.calibration import merge_client_errors
 from maxgate.results.distribution import ClientError
 from maxgate.results.files import ReportError, read_report
-from maxgate.results.records import Records, join, read_records
+from maxgate.results.records import Records, join, read_report_records
 from maxgate.results.report import Level, Report
 
 
@@ -33,10 +33,7 @@ def merge(
         if report.records is None:
             raise ReportError(f"{path}: no raw records; run without --no-records")
     _check_shards(paths, reports)
-    parts = [
-        read_records(path.with_name(report.records or ""))
-        for path, report in zip(paths, reports, strict=True)
-    ]
+    parts = [read_report_records(report, path) for path, report in zip(paths, reports, strict=True)]
     joined = [join(same_level) for same_level in zip(*parts, strict=True)]
     levels = [
         level

@@ -18,6 +18,22 @@ class Target(BaseModel):
     insecure: bool = False
 
 
+TraceFormat = Literal["auto", "azure", "burstgpt", "mooncake", "bailian", "generic"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
+class TraceOptions(BaseModel):
+    """How to read a trace, and the part of it to use; times in seconds of the trace."""
+
+    format: TraceFormat = "auto"
+    unit: TimeUnit | None = None
+    """Unit of numeric times; None for that of the format."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names of the columns `time`, `input` and `output` that have unusual names."""
+    start: float = 0.0
+    duration: float | None = None
+
+
 class RequestShape(BaseModel):
     """Determines, together with an index, every byte of a request."""
 
@@ -30,6 +46,7 @@ class RequestShape(BaseModel):
     nonce: str | None = None
     """Prefix of every prompt, with the index, so that no prefix cache hits."""
     tokenizer: str | None = None
+    trace: TraceOptions = Field(default_factory=TraceOptions)
 
 
 class LoadShape(BaseModel):

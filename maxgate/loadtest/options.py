@@ -7,6 +7,7 @@ from typing import Any
 
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.arrivals import Arrivals
+from maxgate.loadtest.messages import TraceOptions
 from maxgate.results.report import LoadKind
 
 
@@ -33,6 +34,7 @@ class Options:
     arrivals: Arrivals = "constant"
     replay: bool = False
     speed: float = 1.0
+    trace: TraceOptions = field(default_factory=TraceOptions)
     sweep: bool = False
     soak: bool = False
     duration: float | None = None

@@ -30,6 +30,7 @@ def build_report(
     command: Sequence[str],
     models: Sequence[str | None],
     fingerprint: str,
+    notes: Sequence[str] = (),
 ) -> Report:
     """The report without the comparison with an earlier one."""
     levels = [level for level in results.levels if level.side == "target"]
@@ -59,6 +60,7 @@ def build_report(
             max_tokens=options.max_tokens,
             cold=options.cold,
             fingerprint=fingerprint,
+            notes=list(notes),
         ),
         load=_describe_load(options, levels),
         objectives=options.objectives,

@@ -19,6 +19,7 @@ from rich.console import Console
 from maxgate.cli.run import Interrupted
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.comparison import check_comparable, compare
+from maxgate.loadtest.arrivals import plan_replay
 from maxgate.loadtest.console import print_report
 from maxgate.loadtest.exports import write_csv, write_prometheus
 from maxgate.loadtest.levels import plan_levels
@@ -28,16 +29,18 @@ from maxgate.loadtest.overview import describe_run, estimate_seconds, format_sec
 from maxgate.loadtest.progress import LiveScreen
 from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
+from maxgate.loadtest.scenarios.recorded_workload import describe_arrivals
 from maxgate.loadtest.scenarios.requests import RequestSource
 from maxgate.loadtest.session import RunResults, Session
 from maxgate.loadtest.target import resolve_targets
 from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_writable, read_report, write_report
-from maxgate.results.records import Records, read_records, write_records
+from maxgate.results.records import Records, read_report_records, write_records
 from maxgate.results.report import Report
 
 _END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """SIGHUP: the terminal was closed, or the SSH connection was lost."""
+_LARGE_FILE_BYTES: Final = 30_000_000
 
 
 def run_load_test(options: Options, command: Sequence[str]) -> int:
@@ -47,7 +50,7 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     """
     options.check()
     old = read_report(options.compare) if options.compare is not None else None
-    fingerprint = compute_fingerprint(options)
+    fingerprint, notes = load_scenarios(options)
     old_records = None if old is None else _read_comparable_records(old, options, fingerprint)
     path = options.output or _default_path(datetime.now(UTC))
     for file in (path, options.csv, options.prometheus):
@@ -57,12 +60,15 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     total = estimate_seconds(options)
     console = Console(stderr=True)
     with LiveScreen(console, time.monotonic, quiet=options.quiet, total=total) as screen:
-        screen.head(describe_run(options, targets, path, now=datetime.now().astimezone()))
+        head = describe_run(options, targets, path, now=datetime.now().astimezone())
+        screen.head([*head, *notes])
         results = asyncio.run(_run_session(options, targets, screen))
     if not results.levels:
         raise Interrupted("interrupted before the first result")
     models = [target.model for target in targets]
-    report = build_report(options, results, command=command, models=models, fingerprint=fingerprint)
+    report = build_report(
+        options, results, command=command, models=models, fingerprint=fingerprint, notes=notes
+    )
     if old is not None:
         changes = compare(old, report, old_records, results.records, options.seed)
         report = report.model_copy(update={"comparison": changes})
@@ -74,12 +80,13 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     return decide_exit_code(report)
 
 
-def compute_fingerprint(options: Options) -> str:
-    """A hash of all scenarios.
+def load_scenarios(options: Options) -> tuple[str, list[str]]:
+    """A hash of all scenarios, and lines about the content of their files.
 
     Raises ConfigurationError if a scenario does not exist or cannot be replayed.
     """
-    fingerprints = []
+    fingerprints: list[str] = []
+    notes: list[str] = []
     for scenario in options.scenarios:
         shape = RequestShape(
             scenario=scenario,
@@ -88,16 +95,36 @@ def compute_fingerprint(options: Options) -> str:
             max_tokens=options.max_tokens,
             extra=options.extra,
             tokenizer=options.tokenizer,
+            trace=options.trace,
         )
+        if not options.quiet:
+            _announce_large_file(Path(scenario))
         loaded = load_scenario(shape)
-        if options.replay and loaded.arrivals is None:
-            raise ConfigurationError(
-                f"--replay: scenario {scenario} has no timestamps; use a recorded workload"
-            )
+        notes += loaded.summary
+        if options.replay:
+            if loaded.arrivals is None:
+                raise ConfigurationError(
+                    f"--replay: scenario {scenario} has no timestamps; use a recorded workload"
+                )
+            notes.append(_describe_replay(loaded.arrivals, options))
         fingerprints.append(RequestSource(shape, loaded).fingerprint())
     if len(fingerprints) == 1:
-        return fingerprints[0]
-    return "+".join(one[:32] for one in fingerprints)
+        return fingerprints[0], notes
+    return "+".join(one[:32] for one in fingerprints), notes
+
+
+def _announce_large_file(path: Path) -> None:
+    """Explain the pause before the load."""
+    if path.is_file() and (size := path.stat().st_size) > _LARGE_FILE_BYTES:
+        print(f"reading {path} ({size / 1e6:,.0f} MB)", file=sys.stderr)
+
+
+def _describe_replay(arrivals: Sequence[float], options: Options) -> str:
+    planned = plan_replay(
+        arrivals, speed=options.speed, sides=1, count=options.requests, duration=options.duration
+    )
+    speed = "" if options.speed == 1 else f" at {options.speed:g} times the speed"
+    return f"replay{speed}: {describe_arrivals(planned)}"
 
 
 def publish(report: Report, records: Sequence[Records], options: Options) -> None:
@@ -185,8 +212,9 @@ def _read_comparable_records(
     )
     if options.compare is None or old.records is None:
         return None
-    path = options.compare.with_name(old.records)
-    return read_records(path) if path.exists() else None
+    if not options.compare.with_name(old.records).exists():
+        return None
+    return read_report_records(old, options.compare)
 
 
 def _default_path(created_at: datetime) -> Path:

@@ -10,6 +10,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.level_report import LevelPlan, build_level
 from maxgate.loadtest.analysis.metrics import succeeded
 from maxgate.loadtest.analysis.saturation import detect_saturation
+from maxgate.loadtest.arrivals import plan_replay
 from maxgate.loadtest.calibration import (
     Cadence,
     compute_client_errors,
@@ -23,6 +24,7 @@ from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Ta
 from maxgate.loadtest.mock_server.server import fetch_timestamps, start_mock_server
 from maxgate.loadtest.options import Options
 from maxgate.loadtest.redaction import find_secrets, redact
+from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.worker_pool import Outcome, ProgressCallback
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
@@ -130,7 +132,7 @@ class Session:
         if self.results.interrupted:
             return
         started_at = datetime.now(UTC)
-        self._screen.phase(self._position + title, spec.load.duration)
+        self._screen.phase(self._position + title, self._expected_seconds(spec))
         outcome = await self._pool.run(
             self._create_job(spec, self._targets),
             self._screen.progress,
@@ -245,9 +247,21 @@ class Session:
             timestamps = await fetch_timestamps(url)
         return compute_client_errors(outcome.records, timestamps, streamed=self._options.stream)
 
-    def _create_job(self, spec: LevelSpec, targets: list[Target]) -> Job:
+    def _expected_seconds(self, spec: LevelSpec) -> float | None:
+        """Seconds until the last departure, if known."""
+        load = spec.load
+        if load.kind != "replay":
+            return load.duration
+        # Cached: the trace was read before the run.
+        arrivals = load_scenario(self._create_shape(spec)).arrivals
+        planned = plan_replay(
+            arrivals or (), speed=load.speed, sides=1, count=load.requests, duration=load.duration
+        )
+        return planned[-1] if planned else None
+
+    def _create_shape(self, spec: LevelSpec) -> RequestShape:
         options = self._options
-        shape = RequestShape(
+        return RequestShape(
             scenario=spec.scenario,
             seed=options.seed,
             stream=options.stream,
@@ -256,11 +270,15 @@ class Session:
             # A new nonce for each level, because every level sends the same prompts.
             nonce=secrets.token_hex(4) if options.cold else None,
             tokenizer=options.tokenizer,
+            trace=options.trace,
         )
+
+    def _create_job(self, spec: LevelSpec, targets: list[Target]) -> Job:
+        options = self._options
         return Job(
             run_id=self._run_id,
             targets=targets,
-            requests=shape,
+            requests=self._create_shape(spec),
             load=spec.load,
             timeout=options.timeout,
             grace=options.grace,

@@ -19,7 +19,7 @@ import uvloop
 from pydantic import BaseModel
 
 from maxgate.errors import MaxgateError
-from maxgate.loadtest.arrivals import plan_departures, split_evenly
+from maxgate.loadtest.arrivals import plan_departures, plan_replay, split_evenly
 from maxgate.loadtest.client.address import Trust
 from maxgate.loadtest.client.client import Client
 from maxgate.loadtest.client.limits import raise_file_limit
@@ -27,7 +27,7 @@ from maxgate.loadtest.client.request_record import build_records
 from maxgate.loadtest.client.timing import LagProbe
 from maxgate.loadtest.closed_loop import ClosedLoop
 from maxgate.loadtest.load_generator import GRACE_AFTER_STOP, LoadGenerator
-from maxgate.loadtest.messages import Job, JobDone, Lag, LoadShape, Ready, Start
+from maxgate.loadtest.messages import Job, JobDone, Lag, Ready, Start
 from maxgate.loadtest.open_loop import OpenLoop
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
@@ -104,12 +104,6 @@ async def _open_connections(job: Job, clients: list[Client]) -> None:
         await client.open(max(1, count) if job.load.kind == "closed" else 1)
 
 
-def plan_replay(arrivals: Sequence[float], load: LoadShape) -> list[float]:
-    """The departures of a replay, in seconds from its start, up to its requests and duration."""
-    offsets = [offset / load.speed for offset in arrivals[: load.requests]]
-    return [offset for offset in offsets if load.duration is None or offset < load.duration]
-
-
 def _create_load_generator(
     job: Job, clients: list[Client], source: RequestSource, arrivals: Sequence[float] | None
 ) -> LoadGenerator:
@@ -120,9 +114,15 @@ def _create_load_generator(
         closed_loop.prepare()
         return closed_loop
     open_loop = OpenLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
+    offsets: Sequence[float]
     if load.kind == "replay":
-        recorded = plan_replay(arrivals or (), load)
-        offsets = [offset for offset in recorded for _ in range(sides)]
+        offsets = plan_replay(
+            arrivals or (),
+            speed=load.speed,
+            sides=sides,
+            count=load.requests,
+            duration=load.duration,
+        )
     else:
         count = None if load.requests is None else (load.requests + load.warmup) * sides
         offsets = plan_departures(

@@ -38,6 +38,8 @@ class Workload(ReportModel):
     cold: bool
     fingerprint: str
     """SHA-256 of the first 1,000 requests, without model name and nonce."""
+    notes: list[str] = Field(default_factory=list)
+    """Lines about the content of scenario files, and what was left out of them."""
 
 
 class Load(ReportModel):

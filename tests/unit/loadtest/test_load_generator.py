@@ -15,7 +15,6 @@ from maxgate.loadtest.messages import Failure, Job, LoadShape, RequestShape, Tar
 from maxgate.loadtest.open_loop import OpenLoop
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
-from maxgate.loadtest.worker import plan_replay
 
 TALKS = """
 requests:
@@ -183,20 +182,3 @@ async def test_hopeless_level(*, keep_going: bool, sent: int) -> None:
     await generator.run()
     assert (len(client.sent), generator.gave_up) == (sent, not keep_going)
     assert generator.failures == [Failure(side=0, kind="http_503", message="no room")]
-
-
-@pytest.mark.parametrize(
-    ("fields", "departures"),
-    [
-        ({}, [0.0, 1.0, 2.0, 3.0]),
-        ({"speed": 2}, [0.0, 0.5, 1.0, 1.5]),
-        ({"duration": 2.0}, [0.0, 1.0]),
-        ({"duration": 1.0, "speed": 2}, [0.0, 0.5]),
-        ({"requests": 3}, [0.0, 1.0, 2.0]),
-        ({"requests": 1, "duration": 2.0}, [0.0]),
-    ],
-)
-def test_replay(fields: dict[str, float], departures: list[float]) -> None:
-    """A replay ends at its number of requests or duration, whichever comes first."""
-    load = LoadShape.model_validate({"kind": "replay"} | fields)
-    assert plan_replay([0.0, 1.0, 2.0, 3.0], load) == departures
