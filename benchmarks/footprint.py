@@ -4,7 +4,7 @@
 
 A server that only lists models stands in for MAX, so that the start of MAX is not included. Start
 time is from the start of `python api_server.py` to its first response. By then it has loaded the
-tokenizer of the small model.
+tokenizer of the small model. Memory is the sum of the parent process and one worker.
 """
 
 import argparse
@@ -57,7 +57,9 @@ def main() -> None:
             with run_gateway(*flags) as (url, process):
                 seconds.append(wait_for(url + "/health/live", timeout=30, process=process))
                 assert get_json(url + "/health")["status"] == "healthy"
-                megabytes.append(psutil.Process(process.pid).memory_info().rss / 2**20)
+                parent = psutil.Process(process.pid)
+                processes = [parent, *parent.children()]
+                megabytes.append(sum(one.memory_info().rss for one in processes) / 2**20)
     print(f"{arguments.starts} starts:        median {statistics.median(seconds):.2f} s, "
           f"maximum {max(seconds):.2f} s to the first response")  # fmt: skip
     print(f"resident when idle: median {statistics.median(megabytes):.0f} MiB, "

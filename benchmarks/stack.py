@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).parent.parent
 CARD = ROOT / "models" / "smollm2-135m-instruct.yaml"
 MODEL = "smollm2-135m-instruct"
@@ -22,7 +24,7 @@ MODEL = "smollm2-135m-instruct"
 
 @dataclass(frozen=True)
 class Stack:
-    """URLs of the gateway, MAX and MAX's metrics, and the gateway's process id."""
+    """URLs of the gateway, MAX and MAX's metrics, and the process id of the gateway's worker."""
 
     gateway_url: str
     engine_url: str
@@ -60,6 +62,16 @@ def wait_for(url: str, *, timeout: float, process: "subprocess.Popen[bytes]") ->
     raise SystemExit(f"{url} did not respond with 200 within {timeout:g} s")
 
 
+def find_worker(parent: int) -> int:
+    """Return the process id of the gateway's only worker."""
+    [worker] = [
+        child.pid
+        for child in psutil.Process(parent).children()
+        if any("spawn_main" in argument for argument in child.cmdline())
+    ]
+    return worker
+
+
 @contextmanager
 def run_gateway(*flags: str, cpu: int | None = None) -> Iterator[tuple[str, Any]]:
     """Run `python api_server.py` with these flags; yields its URL and process."""
@@ -91,5 +103,5 @@ def run_stack(*extra_flags: str) -> Iterator[Stack]:
             url,
             f"http://127.0.0.1:{engine_port}",
             f"http://127.0.0.1:{engine_port + 1}/metrics",
-            process.pid,
+            find_worker(process.pid),
         )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,6 +33,7 @@ from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
 from maxgate.telemetry.registry import ENGINE_WATCH_FAILURES, LOG_LINES_DROPPED
+from maxgate.telemetry.worker_folder import leave
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.client import EngineClient, HttpxEngineClient
@@ -47,12 +49,14 @@ def create_app(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
+    worker_folder: Path | None = None,
     on_startup: Callable[[], None] | None = None,
 ) -> Gateway:
     """Build the gateway as a FastAPI application.
 
-    `transport` replaces the engines and `clock` the time, in tests. `on_startup` runs on the event
-    loop before anything else does.
+    `transport` replaces the engines and `clock` the time, in tests. `worker_folder` is for counters
+    that are shared with other workers until the shutdown. `on_startup` runs on the event loop
+    before anything else does.
 
     Raises ConfigurationError for model cards that cannot be read.
     """
@@ -60,13 +64,13 @@ def create_app(
     cards = load_cards(settings.cards, settings.cache_dir)
     formats = build_formats(settings, cards)
     upstream = build_upstream(settings, cards, formats, transport)
-    metrics = MetricsStore(clock, settings.telemetry.metrics_dir)
+    metrics = MetricsStore(clock, settings.telemetry.metrics_dir or worker_folder)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
-        lifespan=build_lifespan(upstream, on_startup),
+        lifespan=build_lifespan(upstream, on_startup, worker_folder),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
     )
@@ -172,7 +176,9 @@ def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> 
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))
 
 
-def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) -> Lifespan[Gateway]:
+def build_lifespan(
+    upstream: Upstream, on_startup: Callable[[], None] | None, worker_folder: Path | None
+) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
     @asynccontextmanager
@@ -182,11 +188,12 @@ def build_lifespan(upstream: Upstream, on_startup: Callable[[], None] | None) ->
         async with AsyncExitStack() as resources:
             # Plain uvicorn ends its process by a signal, so that no exit handler runs.
             resources.push_async_callback(_flush_log)
+            if worker_folder is not None:
+                resources.callback(leave, worker_folder)
             await resources.enter_async_context(aclosing(upstream.client))
-            # Probe every engine before the first request arrives.
-            await upstream.monitor.probe_all()
-            await resources.enter_async_context(_running(upstream.monitor.run()))
             await resources.enter_async_context(_running(upstream.pool.run()))
+            await resources.enter_async_context(_running(upstream.monitor.run()))
+            await upstream.monitor.wait_for_start()
             yield
 
     return lifespan

@@ -16,6 +16,7 @@
     │   ├── MethodNotAllowed 405
     │   ├── NotFound 404
     │   │   └── ModelNotFound 404  generation.errors
+    │   ├── OutOfResources 503
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
     │   ├── ShuttingDown 503
@@ -30,6 +31,7 @@
     │       └── EngineUnreachable 503  upstream.errors
     ├── Interrupted  cli.run
     ├── ModelFileError  gguf.errors
+    ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client
     └── WorkerDied  loadtest.worker_pool
 
@@ -170,6 +172,19 @@ class ShuttingDown(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway is shutting down. Retry the request.", retry_after=5)
+
+
+class OutOfResources(GatewayError):
+    """The gateway has no file descriptors, ports or memory left; no engine is at fault."""
+
+    status = 503
+    default_code = "gateway_out_of_resources"
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(
+            f"The gateway is out of {resource}. Try again shortly.",
+            retry_after=2,
+        )
 
 
 class UpstreamError(GatewayError):

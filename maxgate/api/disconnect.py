@@ -21,10 +21,14 @@ CLIENT_CLOSED_REQUEST: Final = 499
 class ClientConnection(Protocol):
     """The connection of one client, as offered by the server.
 
-    `is_shutting_down` is set before the server cancels requests because the gateway stops.
+    `refuses_requests` is set while the gateway stops: new requests get a 503. `is_shutting_down` is
+    set before the server cancels the requests that are left. `lacks_descriptors` means that the
+    gateway has no file descriptors for its requests.
     """
 
+    refuses_requests: bool
     is_shutting_down: bool
+    lacks_descriptors: bool
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Call this once the client disconnects, or now if it has; None cancels the call."""

@@ -23,14 +23,17 @@ from maxgate.api.error_handlers import allowed_methods
 from maxgate.api.errors import encode_error, error_response, record_error
 from maxgate.api.header_limits import check_headers
 from maxgate.clock import Clock
-from maxgate.errors import GatewayError, InternalError, ShuttingDown
+from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
+from maxgate.net.shortage import find_shortage
 
 # Probes and dashboards poll these every few seconds.
 _UNRECORDED: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
 )
+# A gateway that stops still serves these; /health/ready is not one of them.
+_SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
 # First segments of the paths below /v1.
 _UNVERSIONED: Final = frozenset({"chat", "completions", "embeddings", "models"})
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
@@ -65,7 +68,7 @@ class RequestContextMiddleware:
         response = _RecordedResponse(send, record)
         path = get_route_path(scope)
         if path in _UNRECORDED or path.startswith("/docs/"):
-            await self._respond(scope, receive, response)
+            await self._respond(scope, receive, response, always=True)
             return
         for sink in self._sinks:
             sink.request_started()
@@ -93,30 +96,37 @@ class RequestContextMiddleware:
         if origin:
             self._browsers.check_origin(scope, origin, host)
 
-    async def _respond(self, scope: Scope, receive: Receive, response: "_RecordedResponse") -> None:
+    async def _respond(
+        self, scope: Scope, receive: Receive, response: "_RecordedResponse", *, always: bool = False
+    ) -> None:
         record = response.record
+        connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
         try:
-            # Our own server has checked them while it parsed them.
-            if EXTENSION not in scope.get("extensions", ()):
+            if connection is None:  # our own server has checked them while it parsed them
                 check_headers(scope)
+            elif connection.refuses_requests or connection.lacks_descriptors:
+                await _check_capacity(connection, scope, receive, always=always)
             self._check_browser(scope)
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             record.outcome = "client_gone"
             record.status = record.status or CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
-            connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
             if connection is None or not connection.is_shutting_down:
                 raise
             await response.shut_down()
         except GatewayError as error:
             await response.fail(error)
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
-            # Rendered here: structlog's default would print the variables of each frame, which
-            # hold prompts and keys.
-            trace = "".join(traceback.format_exception(error))
-            _log.error("request failed", request_id=record.request_id, exception=trace)
-            await response.fail(InternalError())
+            await response.fail(find_shortage(error) or _report_bug(record, error))
+
+
+def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
+    # Rendered here: structlog's default would print the variables of each frame, which hold prompts
+    # and keys.
+    trace = "".join(traceback.format_exception(error))
+    _log.error("request failed", request_id=record.request_id, exception=trace)
+    return InternalError()
 
 
 class _RecordedResponse:
@@ -229,6 +239,26 @@ def get_route_path(scope: Scope) -> str:
     path: str = scope["path"]
     root_path = scope.get("root_path")
     return path.removeprefix(root_path) if root_path else path
+
+
+async def _check_capacity(
+    connection: ClientConnection, scope: Scope, receive: Receive, *, always: bool
+) -> None:
+    """Refuse requests while the gateway stops or has no file descriptors left.
+
+    `always` exempts what operators look at from the second.
+    """
+    if connection.lacks_descriptors and not always:
+        raise OutOfResources("file descriptors")
+    if connection.refuses_requests and get_route_path(scope) not in _SERVED_UNTIL_THE_END:
+        await _refuse(receive)
+
+
+async def _refuse(receive: Receive) -> None:
+    # Closing a connection with unread data would reset it, response included.
+    while (await receive()).get("more_body"):
+        pass
+    raise ShuttingDown
 
 
 def _choose_request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:

@@ -6,6 +6,7 @@ import typer
 
 from maxgate import __version__
 from maxgate.cli import engine, models, serve
+from maxgate.cli.restart import restart
 from maxgate.cli.run import run_app
 from maxgate.installation import requires_extra
 
@@ -23,6 +24,7 @@ def main() -> None:
     )
     app.callback()(declare_options)
     app.command("serve")(serve.serve)
+    app.command("restart")(restart)
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
     for name, command in (("load-test", load_test), ("monitor", monitor), ("report", report)):

@@ -1,29 +1,26 @@
 """`maxgate serve`, also known as `python api_server.py`."""
 
+import os
 import shutil
-import signal
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Annotated, Literal
 
 import structlog
 import typer
-import uvicorn
 
 from maxgate.cli.engine_process import EngineChild, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
 from maxgate.cli.ready_banner import ReadyBanner
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.loader import load_cards
-from maxgate.net.write_buffer import WriteBuffer
-from maxgate.server.protocol import GatewayProtocol, listening_socket
-from maxgate.server.run import open_standard_descriptors
-from maxgate.server.settings import ServerSettings
-from maxgate.server.shutdown import GatewayServer, GatewaySupervisor
-from maxgate.settings import load_and_configure_logging
+from maxgate.server.instances import Instance, InstanceFile
+from maxgate.server.parent import Parent
+from maxgate.server.protocol import listening_socket
+from maxgate.server.run import is_root, open_standard_descriptors
+from maxgate.settings import load_and_configure_logging, print_warning
 from maxgate.telemetry.metrics_store import make_folder
 
 _log = structlog.get_logger()
@@ -56,7 +53,7 @@ def serve(
         typer.Option(help="Minimum level of log lines.", show_default="info"),
     ] = None,
 ) -> None:
-    """Run the gateway until Ctrl-C or SIGTERM.
+    """Run the gateway until Ctrl-C or SIGTERM; SIGUSR2 replaces the workers.
 
     Flags override MAXGATE_* environment variables, which override the config file.
     """
@@ -79,16 +76,23 @@ def serve(
     starts = select_engines(settings, load_cards(settings.cards, settings.cache_dir))
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.server.host, settings.server.port))
+        port = listener.getsockname()[1]
         if settings.telemetry.metrics_dir is not None:
             make_folder(settings.telemetry.metrics_dir)
-        elif settings.server.workers > 1:
+        else:
             stack.enter_context(_share_metrics())
-        server = _Server(settings.server, listener)
+        file = stack.enter_context(InstanceFile(settings.state_dir, port))
+        parent = Parent(
+            listener,
+            settings.server.workers,
+            settings.server.shutdown_timeout,
+            lambda parent: file.write(describe_parent(parent, port)),
+        )
         children = [
             EngineChild(
                 settings.engine.mode,
                 start,
-                server.stop,
+                parent.stop,
                 is_only=len(starts) == 1,
                 uses_stdout=settings.telemetry.log_format == "json",
             )
@@ -96,60 +100,14 @@ def serve(
         ]
         for child in children:
             stack.enter_context(child)
-        url = _format_url(settings.server.host, listener.getsockname()[1])
+        url = _format_url(settings.server.host, port)
         tasks = list(dict.fromkeys(start.card.task for start in starts)) or ["chat"]
         stack.enter_context(ReadyBanner(url, [start.url for start in starts], tasks))
-        server.run()
-    if any(child.failed for child in children):
-        raise typer.Exit(1)
-
-
-class _Server:
-    """uvicorn, in this process or as the supervisor of several workers."""
-
-    def __init__(self, settings: ServerSettings, listener: socket.socket) -> None:
-        config = uvicorn.Config(
-            "maxgate.asgi:app",
-            workers=settings.workers,
-            loop="uvloop",
-            http=partial(  # type: ignore[arg-type]  # uvicorn only calls it
-                GatewayProtocol,
-                writes=WriteBuffer(),
-                request_read_timeout=settings.request_read_timeout,
-                write_timeout=settings.write_timeout,
-            ),
-            proxy_headers=False,  # the client's address is not used
-            ws="none",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=settings.keep_alive_timeout,
-            timeout_graceful_shutdown=settings.shutdown_timeout,
-        )
-        self._single = GatewayServer(config)
-        self._multiple = GatewaySupervisor(config, [listener]) if settings.workers > 1 else None
-        self._listener = listener
-
-    def run(self) -> None:
-        """Serve until a signal or `stop`."""
-        if self._multiple is not None:
-            self._multiple.run()
-            return
-        # uvicorn raises the signal again after its shutdown, but the engine has yet to be stopped.
-        signal.signal(signal.SIGTERM, _exit)
-        self._single.run(sockets=[self._listener])
-
-    def stop(self) -> None:
-        """Shut down as on a signal; works from any thread, and before `run`."""
-        if self._multiple is None:
-            self._single.should_exit = True
-        else:
-            self._multiple.should_exit.set()
-
-
-def _exit(number: int, frame: object) -> None:  # noqa: ARG001
-    raise SystemExit(0)
+        if is_root(os.geteuid()):
+            print_warning("running as root, which the gateway does not need; use another user")
+        code = parent.run()
+    if code or any(child.failed for child in children):
+        raise typer.Exit(code or 1)
 
 
 @contextmanager
@@ -179,6 +137,12 @@ def _share_metrics() -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def describe_parent(parent: Parent, port: int) -> Instance:
+    """Return the state of the parent for `maxgate restart`."""
+    workers = [worker.pid for worker in parent.workers if worker.pid and not worker.ending]
+    return Instance(os.getpid(), port, workers, parent.restart.rounds, parent.restart.error)
 
 
 def _format_url(host: str, port: int) -> str:

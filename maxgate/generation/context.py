@@ -1,5 +1,6 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,7 +49,8 @@ class RequestContext:
 
     `deadline` is a reading of the monotonic clock, in seconds; None means no deadline. A higher
     `priority` is served first within a tenant. `session` names the client's dialogue, and
-    `is_client_retry` is True if the client announces that it repeats a request.
+    `is_client_retry` is True if the client announces that it repeats a request. `engine_calls`
+    bounds the concurrent engine calls of the request; the innermost backend sets it.
     """
 
     record: RequestRecord
@@ -58,3 +60,4 @@ class RequestContext:
     session: str | None = None
     is_client_retry: bool = False
     retries: RetryAllowance = field(default_factory=RetryAllowance)
+    engine_calls: AbstractAsyncContextManager[None] | None = None

@@ -5,6 +5,8 @@ coordination while the load runs.
 """
 
 import math
+from array import array
+from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
@@ -45,6 +47,24 @@ def plan_ramp(first: float, last: float, duration: float, count: int) -> Offsets
     rising = 2 * k / (first + np.sqrt(first**2 + 2 * slope * k))
     reached = (first + last) / 2 * duration
     return np.where(k <= reached, rising, duration + (k - reached) / last)
+
+
+def plan_replay(
+    arrivals: Sequence[float],
+    *,
+    speed: float,
+    sides: int,
+    count: int | None,
+    duration: float | None,
+) -> "array[float]":
+    """Departures of a recorded workload, one per side, as a compact array.
+
+    It ends after `count` requests or before `duration` seconds at the given speed.
+    """
+    offsets = np.asarray(arrivals, np.float64)[:count] / speed
+    if duration is not None:
+        offsets = offsets[offsets < duration]
+    return array("d", np.repeat(offsets, sides).tobytes())
 
 
 def split_evenly(total: int, shard: int, shards: int) -> int:

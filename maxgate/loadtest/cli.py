@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typing_extensions import override
 
 from maxgate.cli.run import run_app
 from maxgate.loadtest.flag_values import parse_targets
 from maxgate.loadtest.flags import Flags
+from maxgate.loadtest.foreign_flags import translate_arguments
 from maxgate.loadtest.merge import merge
 from maxgate.loadtest.options import Options
 from maxgate.loadtest.run import decide_exit_code, publish, run_load_test
+
+
+class _Group(TyperGroup):
+    """Takes flags of other load generators too."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, translate_arguments(args))
 
 
 def main(arguments: Sequence[str] | None = None, name: str = "load_test.py") -> NoReturn:
@@ -22,7 +33,10 @@ def main(arguments: Sequence[str] | None = None, name: str = "load_test.py") -> 
     0 for success, 1 for a failure such as a missed target, 2 for invalid flags or files.
     """
     app = typer.Typer(
-        pretty_exceptions_enable=False, add_completion=False, invoke_without_command=True
+        cls=_Group,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        invoke_without_command=True,
     )
     app.callback()(run_command)
     app.command("merge")(merge_command)
@@ -64,6 +78,9 @@ def merge_command(
         Literal["design"] | None,
         typer.Option(help="Judge the design's targets; --target replaces single limits."),
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Print every metric of each level.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON to standard output.")
@@ -73,5 +90,5 @@ def merge_command(
     limits = parse_targets(target or [], targets) if target or targets else None
     report, records = merge(reports, limits)
     path = output or Path("results") / "merged.json"
-    publish(report, records, Options(output=path, quiet=quiet, json=json))
+    publish(report, records, Options(output=path, details=details, quiet=quiet, json=json))
     return decide_exit_code(report)

@@ -21,7 +21,8 @@ class ClosedLoop(LoadGenerator):
         self._prepared: deque[Conversation] = deque()
         self._refilling = False
         self._next_index = self.job.shard
-        self._total = None if load.requests is None else load.requests + load.warmup
+        if load.requests is not None:
+            self._max_turns = self._source.count_turns(load.requests + load.warmup)
         self._slots = split_evenly(load.concurrency, self.job.shard, self.job.shards)
         while len(self._prepared) < self._slots and self._prepare_one():
             pass
@@ -54,11 +55,11 @@ class ClosedLoop(LoadGenerator):
 
     def _prepare_one(self) -> bool:
         index, job = self._next_index, self.job
-        if self._total is not None and index >= self._total:
+        if self._max_turns is not None and index >= len(self._max_turns):
             return False
         self._next_index += job.shards
         sides = choose_side_order(index, len(self._clients), seed=job.requests.seed)
-        conversation = self._create_conversation(index, sides, warmup=index < job.load.warmup)
+        conversation = self._create_conversation(index, sides)
         conversation.prepare([target.model for target in job.targets])
         self._prepared.append(conversation)
         return True

@@ -1,16 +1,13 @@
-"""Terminal output: live progress and the summary of a report."""
+"""The printed summary of a report."""
 
-from collections.abc import Iterable
-from typing import Final, Self
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from typing_extensions import override
 
-from maxgate.loadtest.messages import Progress
-from maxgate.loadtest.session import Screen
+from maxgate.loadtest.level_table import build_levels, format_failures, format_load
 from maxgate.results.distribution import Distribution
 from maxgate.results.report import Change, Level, Report
 
@@ -41,34 +38,38 @@ _SHOWN_METRICS: Final = (
     "connect",
 )
 _SHOWN_PERCENTILES: Final = ("50", "90", "95", "99", "99.9")
+_COLUMNS: Final = (
+    "mean",
+    "P50",
+    "from",
+    "to",
+    *(f"P{key}" for key in _SHOWN_PERCENTILES[1:]),
+    "min",
+    "max",
+    "std",
+    "client ±",
+    "P99.9 ±",
+    "n",
+)
+_MEDIUM_COLUMNS: Final = frozenset({"mean", "P50", "from", "to", "P95", "P99", "client ±"})
+_NARROW_COLUMNS: Final = frozenset({"mean", "P50"})
+_WIDE: Final = 132
+"""Width of the table with all columns."""
 
 
-def format_heading(level: Level) -> Text:
-    """Scenario, load and side of the level."""
-    side = " (baseline)" if level.side == "baseline" else ""
-    return Text(f"\n{level.scenario}, {level.name}{side}", style="bold")
-
-
-def build_metrics_table(level: Level) -> Table:
-    """One row per metric, in milliseconds."""
+def build_metrics_table(level: Level, width: int) -> Table:
+    """One row per metric, in milliseconds; a narrow table has fewer columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("milliseconds", no_wrap=True)
-    titles = (
-        "min",
-        "mean",
-        *(f"P{key}" for key in _SHOWN_PERCENTILES),
-        "max",
-        "std",
-        "client ±",
-        "P99.9 ±",
-        "n",
-    )
-    for title in titles:
+    shown = _COLUMNS if width >= _WIDE else _MEDIUM_COLUMNS if width >= 78 else _NARROW_COLUMNS
+    columns = [column for column in _COLUMNS if column in shown]
+    for title in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for metric in _SHOWN_METRICS:
         values = level.metrics.get(metric)
         if values is not None and values.count:
-            table.add_row(metric, *_cells(values))
+            cells = dict(zip(_COLUMNS, _cells(values), strict=True))
+            table.add_row(metric, *(cells[column] for column in columns))
     return table
 
 
@@ -78,14 +79,19 @@ def _cells(values: Distribution) -> Iterable[str]:
         "?" if error is None else format_milliseconds(error.at(key)) for key in ("99", "99.9")
     ]
     if values.below_client_error and error is not None:
-        blank = [""] * (len(_SHOWN_PERCENTILES) + 3)
+        blank = [""] * (len(_SHOWN_PERCENTILES) + 4)
         return [f"< {format_milliseconds(error.mean)}", *blank, *bounds, str(values.count)]
+    interval = values.intervals.get("50")
     numbers = [
-        values.min,
         values.mean,
-        *(values.percentiles.get(key) for key in _SHOWN_PERCENTILES),
+        values.percentiles.get("50"),
+        None if interval is None else interval.low,
+        None if interval is None else interval.high,
+        *(values.percentiles.get(key) for key in _SHOWN_PERCENTILES[1:]),
+        values.min,
+        values.max,
+        values.standard_deviation,
     ]
-    numbers += [values.max, values.standard_deviation]
     return [*(format_milliseconds(number) for number in numbers), *bounds, str(values.count)]
 
 
@@ -95,14 +101,12 @@ def format_counts(level: Level) -> Text:
     share = requests.succeeded / requests.attempted if requests.attempted else 0.0
     lines = [
         f"{requests.attempted} requests in {level.window_seconds:.1f} s, {share:.2%} succeeded"
-        + (f", {requests.unfinished} unfinished" if requests.unfinished else ""),
+        + (f", {requests.unfinished} unfinished" if requests.unfinished else "")
+        + (f", in {requests.conversations} conversations" if requests.conversations else ""),
         f"{throughput.requests:.1f} requests/s, {level.in_flight.mean:.2f} in flight on average "
         f"(max {level.in_flight.max})",
         _format_tokens(level),
     ]
-    if requests.errors:
-        kinds = ", ".join(f"{kind} {count}" for kind, count in requests.errors.items())
-        lines.append(f"errors: {kinds}")
     if throughput.good_requests is not None:
         share = (requests.good or 0) / max(1, requests.attempted)
         lines.append(
@@ -180,13 +184,14 @@ def print_grades(report: Report, console: Console) -> None:
     console.print(table)
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print the summary."""
-    for level in report.levels:
-        console.print(format_heading(level))
-        console.print(build_metrics_table(level))
-        console.print(format_counts(level))
-    _print_definitions(report, console)
+def print_report(report: Report, console: Console, *, details: bool = False) -> None:
+    """Print the summary; `details` adds every metric of each level."""
+    console.print(Text(f"\n{_describe_servers(report)}\n", style="bold"))
+    console.print(build_levels(report.levels, console))
+    _print_names(report, console)
+    if details:
+        _print_details(report, console)
+    _print_lines("Failed requests", list(format_failures(report.levels)), console)
     print_changes("Target compared with baseline", report.paired, console)
     print_changes("Compared with the earlier report", report.comparison, console)
     if report.saturation is not None:
@@ -196,8 +201,51 @@ def print_report(report: Report, console: Console) -> None:
         trend = f"{drift.metric} {drift.verdict}, {drift.relative_per_hour or 0.0:+.1%} per hour"
         console.print(f"Drift, {drift.level}: {trend}")
     print_grades(report, console)
-    for warning in report.warnings:
-        console.print(f"Warning: {warning}", style="yellow", highlight=False)
+    _print_lines("Warnings", report.warnings, console)
+
+
+def _describe_servers(report: Report) -> str:
+    target, baseline = report.server, report.baseline
+    text = f"{target.url}, model {target.model or 'not set'}"
+    if baseline is not None:
+        text += f"\ncompared with {baseline.url}, model {baseline.model or 'not set'}"
+    return text
+
+
+def _print_names(report: Report, console: Console) -> None:
+    """Explain the columns of the table of levels, and where to find more."""
+    scheduled = any("response_latency" in level.metrics for level in report.levels)
+    start = "the scheduled departure" if scheduled else "sending"
+    lines = [
+        f"TTFT: time to first token, from {start} to the first output.",
+        "ITL: inter-token latency, between chunks of output (a chunk may hold several tokens).",
+        f"E2E: end-to-end latency, from {start} to the last output.",
+        "Second line: half the width of the 95% confidence interval (sampling error).",
+        "-: too few requests. <: below the error of the load generator.",
+        "--details prints every metric of each level, with the error of the load generator.",
+    ]
+    for level in report.levels:
+        if level.requests.conversations is not None:
+            talks = f"{level.requests.attempted} requests in {level.requests.conversations}"
+            lines.append(f"{level.scenario}, {format_load(level)}: {talks} conversations.")
+    console.print(Text("\n" + "\n".join(lines), style="dim"))
+
+
+def _print_details(report: Report, console: Console) -> None:
+    for level in report.levels:
+        console.print(Text(f"\n{level.scenario}, {format_load(level)}", style="bold"))
+        console.print(build_metrics_table(level, console.width))
+        console.print(format_counts(level))
+    _print_definitions(report, console)
+
+
+def _print_lines(title: str, lines: Sequence[str], console: Console) -> None:
+    """Print a list, unless it is empty; a file or pipe gets whole lines."""
+    if lines:
+        console.print(Text(f"\n{title}", style="bold"))
+    for line in lines:
+        text = Text(f"- {line}", style="yellow")
+        console.print(text, soft_wrap=not console.is_terminal)
 
 
 def _print_definitions(report: Report, console: Console) -> None:
@@ -209,43 +257,8 @@ def _print_definitions(report: Report, console: Console) -> None:
             text = f"{metric}: {definition.title.lower()}, {definition.text}"
             console.print(text, style="dim", highlight=False)
     text = (
-        "client ±: the load generator's own timing error (99th percentile; 99.9th for P99.9). "
-        "Values below it, or from too few requests, are blank"
+        "from, to: 95% confidence interval of P50 (sampling error). client ±: the load generator's "
+        "own timing error (99th percentile; 99.9th for P99.9). Values below it, or from too few "
+        "requests, are blank"
     )
     console.print(text, style="dim", highlight=False)
-
-
-class LiveScreen(Screen):
-    """A live line on a terminal, one line per phase otherwise; nothing if quiet."""
-
-    def __init__(self, console: Console, *, quiet: bool) -> None:
-        self._console, self._quiet = console, quiet
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
-        self._text = ""
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._quiet:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    @override
-    def phase(self, text: str, seconds: float | None) -> None:
-        self._text = text if seconds is None else f"{text} (up to {seconds:g} s)"
-        if self._quiet:
-            return
-        if self._live.is_started:
-            self._live.update(Text(self._text))
-        else:
-            self._console.print(self._text)
-
-    @override
-    def progress(self, progress: Progress) -> None:
-        line = (
-            f"{self._text}: {progress.started} sent, {progress.succeeded} succeeded, "
-            f"{progress.failed} failed, {progress.in_flight} in flight, {progress.chunks} chunks"
-        )
-        if self._live.is_started:
-            self._live.update(Text(line))

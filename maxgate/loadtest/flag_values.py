@@ -8,6 +8,7 @@ import orjson
 
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.targets import OBJECTIVE_METRICS, split_percentile_target
+from maxgate.loadtest.redaction import is_secret
 from maxgate.results.report import DESIGN_TARGETS
 
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
@@ -50,6 +51,19 @@ def parse_scenarios(text: str, *, sweep: bool) -> tuple[str, ...]:
     return named or (("mixed",) if sweep else ("short", "medium", "long"))
 
 
+def parse_trace_columns(text: str) -> dict[str, str]:
+    """`time=t,input=prompt_tokens,output=reply_tokens` as column names by part."""
+    columns = {}
+    for part in filter(None, text.split(",")):
+        name, _, column = part.partition("=")
+        if name.strip() not in {"time", "input", "output"} or not column.strip():
+            raise ConfigurationError(
+                f"--trace-columns {part}: expected time=NAME, input=NAME or output=NAME"
+            )
+        columns[name.strip()] = column.strip()
+    return columns
+
+
 def parse_headers(lines: list[str]) -> dict[str, str]:
     """`NAME: VALUE` lines as values by lower-case name."""
     headers = {}
@@ -57,7 +71,8 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
         name, separator, value = line.partition(":")
         valid_name = re.fullmatch(_HEADER_NAME, name.strip())
         if not separator or not valid_name or not re.match(_HEADER_VALUE, value):
-            raise ConfigurationError(f"--header {line!r}: expected NAME: VALUE")
+            shown = "***" if is_secret(line) else line
+            raise ConfigurationError(f"--header {shown!r}: expected NAME: VALUE")
         headers[name.strip().lower()] = value.strip()
     return headers
 

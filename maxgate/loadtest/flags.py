@@ -16,7 +16,9 @@ from maxgate.loadtest.flag_values import (
     parse_shard,
     parse_start_time,
     parse_targets,
+    parse_trace_columns,
 )
+from maxgate.loadtest.messages import TimeUnit, TraceFormat, TraceOptions
 from maxgate.loadtest.options import Options
 
 
@@ -39,8 +41,23 @@ class Flags:
     ] = None
     header: Annotated[
         list[str] | None,
-        typer.Option(help="Extra header, NAME: VALUE (repeatable).", rich_help_panel="Server"),
+        typer.Option(
+            "--header",
+            "-H",
+            help="Extra header, NAME: VALUE (repeatable).",
+            rich_help_panel="Server",
+        ),
     ] = None
+    cacert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also trust the certificates in this PEM file.", rich_help_panel="Server"
+        ),
+    ] = None
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Accept any certificate.", rich_help_panel="Server"),
+    ] = False
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +148,37 @@ class Flags:
     speed: Annotated[
         float, typer.Option(min=0.001, help="Speed of the replay.", rich_help_panel="Load")
     ] = 1.0
+    trace_format: Annotated[
+        TraceFormat,
+        typer.Option(
+            help="Format of the trace (auto: found from its columns).", rich_help_panel="Trace"
+        ),
+    ] = "auto"
+    trace_unit: Annotated[
+        TimeUnit | None,
+        typer.Option(
+            help="Unit of numeric times (default: that of the format).", rich_help_panel="Trace"
+        ),
+    ] = None
+    trace_columns: Annotated[
+        str,
+        typer.Option(
+            help="Columns with other names: time=NAME,input=NAME,output=NAME.",
+            rich_help_panel="Trace",
+        ),
+    ] = ""
+    trace_start: Annotated[
+        str,
+        typer.Option(
+            help="Skip this much of the trace's own time, such as 10m.", rich_help_panel="Trace"
+        ),
+    ] = "0s"
+    trace_duration: Annotated[
+        str | None,
+        typer.Option(
+            help="Use this much of the trace's own time, such as 1h.", rich_help_panel="Trace"
+        ),
+    ] = None
     sweep: Annotated[
         bool,
         typer.Option(
@@ -165,6 +213,14 @@ class Flags:
     timeout: Annotated[
         str, typer.Option(help="Timeout of each request.", rich_help_panel="Load")
     ] = "120s"
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Go on although all requests fail.",
+            rich_help_panel="Load",
+        ),
+    ] = False
     processes: Annotated[
         int,
         typer.Option(
@@ -240,6 +296,14 @@ class Flags:
         bool,
         typer.Option(help="Keep raw records beside the report.", rich_help_panel="Results"),
     ] = True
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Print every metric of each level.",
+            rich_help_panel="Results",
+        ),
+    ] = False
     quiet: Annotated[
         bool,
         typer.Option(
@@ -264,6 +328,8 @@ class Flags:
             model=self.model,
             api_key=self.api_key,
             headers=parse_headers(self.header or []),
+            cacert=None if self.cacert is None else str(self.cacert),
+            insecure=self.insecure,
             baseline=self.baseline,
             baseline_model=self.baseline_model,
             scenarios=parse_scenarios(self.scenario, sweep=self.sweep),
@@ -277,12 +343,22 @@ class Flags:
             arrivals=self.arrivals,
             replay=self.replay,
             speed=self.speed,
+            trace=TraceOptions(
+                format=self.trace_format,
+                unit=self.trace_unit,
+                columns=parse_trace_columns(self.trace_columns),
+                start=parse_duration(self.trace_start, "--trace-start"),
+                duration=None
+                if self.trace_duration is None
+                else parse_duration(self.trace_duration, "--trace-duration"),
+            ),
             sweep=self.sweep,
             soak=self.soak is not None,
             duration=None if duration is None else parse_duration(duration, flag),
             requests=self.requests,
             warmup=self.warmup,
             timeout=parse_duration(self.timeout, "--timeout"),
+            keep_going=self.keep_going,
             seed=self.seed,
             processes=self.processes,
             shard=parse_shard(self.shard),
@@ -295,6 +371,7 @@ class Flags:
             csv=self.csv,
             prometheus=self.prometheus,
             records=self.records,
+            details=self.details,
             quiet=self.quiet,
             json=self.json,
         )

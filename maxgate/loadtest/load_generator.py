@@ -5,9 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from maxgate.loadtest.client.client import Client
+from maxgate.loadtest.client.failure_text import MAX_KINDS, extract_message
 from maxgate.loadtest.client.request_record import RequestRecord
-from maxgate.loadtest.messages import Job, Progress
+from maxgate.loadtest.messages import Failure, Job, Progress
 from maxgate.loadtest.scenarios.requests import RequestSource
+
+GRACE_AFTER_STOP: Final = 1.0
+"""Seconds that unfinished requests get if the load ends early."""
 
 BuildBody = Callable[[str | None], bytes]
 Send = Callable[[RequestRecord, BuildBody, Callable[[], None]], None]
@@ -27,14 +31,17 @@ class Conversation:
         source: RequestSource,
         send: Send,
         on_end: Callable[[float], None],
+        *,
+        max_turns: int | None,
+        warmup_turns: int,
     ) -> None:
         self._index, self._source, self._send, self._on_end = index, source, send, on_end
-        self._turns = source.conversation(index)
+        self._turns = source.conversation(index)[:max_turns]
+        self._warmup_turns = warmup_turns
         self._steps = [(turn, side) for turn in range(len(self._turns)) for side in sides]
         self._responses: dict[int, list[str]] = {side: [] for side in sides}
         self._failed: set[int] = set()
         self._first_bodies: dict[int, bytes] = {}
-        self.warmup = False
 
     def prepare(self, models: Sequence[str | None]) -> None:
         """Build the bodies of the first turn now, ahead of their departure."""
@@ -56,7 +63,7 @@ class Conversation:
         turn, source, responses = self._turns[number], self._source, self._responses[side]
         stream = bool(turn.fields.get("stream", source.stream))
         record = RequestRecord(self._index, turn=number, side=side, stream=stream, scheduled=due)
-        record.warmup, record.keep_text = self.warmup, source.live_responses
+        record.warmup, record.keep_text = number < self._warmup_turns, source.live_responses
 
         def build_body(model: str | None) -> bytes:
             if number == 0 and side in self._first_bodies:
@@ -73,6 +80,40 @@ class Conversation:
 
 
 _EXPIRY_INTERVAL: Final = 0.05
+_MAX_FAILING_SECONDS: Final = 30.0
+
+
+class FailureWatch:
+    """Collects the first failure of each kind on one server, and notices a hopeless load.
+
+    A load is hopeless if none of its first `max_failures` requests succeeded, or if none has
+    succeeded for 30 seconds and as many failures. Slow requests still in flight may succeed, so
+    they are awaited.
+    """
+
+    def __init__(self, max_failures: int) -> None:
+        self._max_failures = max_failures
+        self.failures: dict[str, bytes] = {}
+        self._succeeded = False
+        self._since = 0.0
+        self._in_a_row = 0
+
+    def on_success(self, ended: float) -> None:
+        """Note the time of the last success."""
+        self._succeeded, self._since, self._in_a_row = True, ended, 0
+
+    def on_failure(self, record: RequestRecord, oldest: RequestRecord | None) -> bool:
+        """Whether the load is hopeless after this failure; `oldest` is still in flight."""
+        if record.error not in self.failures and len(self.failures) < MAX_KINDS:
+            self.failures[record.error or ""] = record.failure
+        record.failure = b""  # thousands of equal texts would only use memory
+        self._in_a_row += 1
+        if not self._succeeded and self._in_a_row == self._max_failures:
+            self._since = record.sent
+        may_succeed = oldest is not None and oldest.sent <= self._since
+        if self._in_a_row < self._max_failures or may_succeed:
+            return False
+        return not self._succeeded or record.ended - self._since >= _MAX_FAILING_SECONDS
 
 
 class LoadGenerator:
@@ -93,10 +134,23 @@ class LoadGenerator:
         self.job, self._clients, self._source = job, clients, source
         self._loop, self._monotonic = loop, monotonic
         self.request_records: list[RequestRecord] = []
+        self._warmup_turns = source.count_turns(job.load.warmup)
+        self._max_turns: Sequence[int] | None = None
         self._succeeded = self._failed = self._chunks = 0
+        self._watches = [FailureWatch(job.max_failures) for _ in clients]
+        self.gave_up = False
         self._active = 0
         self._stopped = False
         self._ended = loop.create_future()
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The first failure of each kind and server."""
+        return [
+            Failure(side=side, kind=kind, message=extract_message(text))
+            for side, watch in enumerate(self._watches)
+            for kind, text in watch.failures.items()
+        ]
 
     @property
     def progress(self) -> Progress:
@@ -153,14 +207,16 @@ class LoadGenerator:
     def _after_conversation(self, ended: float) -> None:
         """Called when a conversation has ended, at this time."""
 
-    def _create_conversation(
-        self, index: int, sides: Sequence[int], *, warmup: bool
-    ) -> Conversation:
-        conversation = Conversation(
-            index, sides, self._source, self._send, self._on_conversation_end
+    def _create_conversation(self, index: int, sides: Sequence[int]) -> Conversation:
+        return Conversation(
+            index,
+            sides,
+            self._source,
+            self._send,
+            self._on_conversation_end,
+            max_turns=None if self._max_turns is None else self._max_turns[index],
+            warmup_turns=self._warmup_turns[index] if index < len(self._warmup_turns) else 0,
         )
-        conversation.warmup = warmup
-        return conversation
 
     def _start_conversation(self, conversation: Conversation, due: float) -> None:
         self._active += 1
@@ -173,13 +229,22 @@ class LoadGenerator:
             self._chunks += record.chunks
             if record.error is None:
                 self._succeeded += 1
+                self._watches[record.side].on_success(record.ended)
             else:
                 self._failed += 1
+                self._note_failure(record)
             on_finished()
 
         self.request_records.append(record)
         body = build_body(self.job.targets[record.side].model)
         self._clients[record.side].send(record, body, count)
+
+    def _note_failure(self, record: RequestRecord) -> None:
+        oldest = next(iter(self._clients[record.side].in_flight), None)
+        hopeless = self._watches[record.side].on_failure(record, oldest)
+        if hopeless and not self.job.keep_going and not self._stopped:
+            self.gave_up = True
+            self.stop(GRACE_AFTER_STOP)
 
     def _on_conversation_end(self, ended: float) -> None:
         self._active -= 1

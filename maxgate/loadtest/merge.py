@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import or_
 from pathlib import Path
 
 from maxgate.loadtest.analysis.drift import detect_drift
@@ -11,7 +12,7 @@ from maxgate.loadtest.analysis.targets import grade
 from maxgate.loadtest.calibration import merge_client_errors
 from maxgate.results.distribution import ClientError
 from maxgate.results.files import ReportError, read_report
-from maxgate.results.records import Records, join, read_records
+from maxgate.results.records import Records, join, read_report_records
 from maxgate.results.report import Level, Report
 
 
@@ -32,10 +33,7 @@ def merge(
         if report.records is None:
             raise ReportError(f"{path}: no raw records; run without --no-records")
     _check_shards(paths, reports)
-    parts = [
-        read_records(path.with_name(report.records or ""))
-        for path, report in zip(paths, reports, strict=True)
-    ]
+    parts = [read_report_records(report, path) for path, report in zip(paths, reports, strict=True)]
     joined = [join(same_level) for same_level in zip(*parts, strict=True)]
     levels = [
         level
@@ -55,6 +53,7 @@ def merge(
             "levels": levels,
             "grades": [g for one in levels if one.side == "target" for g in grade(one, targets)],
             "interrupted": any(report.interrupted for report in reports),
+            "stopped": next((report.stopped for report in reports if report.stopped), None),
             "load": first.load.model_copy(update={"shard": None}),
             "paired": paired,
             "drift": [d for one in levels for d in detect_drift(one)] if soak else [],
@@ -112,6 +111,7 @@ def _merge_level(report: Report, parts: Sequence[Level], records: Records) -> Le
         objectives=report.objectives,
         client_errors=reduce(merge_client_errors, map(_client_errors, parts)),
         seed=report.seed,
+        error_messages=reduce(or_, (part.requests.error_messages for part in reversed(parts))),
     )
     return build_level(plan, records)
 

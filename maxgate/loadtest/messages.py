@@ -14,6 +14,24 @@ class Target(BaseModel):
     url: str
     model: str | None
     headers: dict[str, str] = Field(default_factory=dict)
+    cacert: str | None = None
+    insecure: bool = False
+
+
+TraceFormat = Literal["auto", "azure", "burstgpt", "mooncake", "bailian", "generic"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
+class TraceOptions(BaseModel):
+    """How to read a trace, and the part of it to use; times in seconds of the trace."""
+
+    format: TraceFormat = "auto"
+    unit: TimeUnit | None = None
+    """Unit of numeric times; None for that of the format."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names of the columns `time`, `input` and `output` that have unusual names."""
+    start: float = 0.0
+    duration: float | None = None
 
 
 class RequestShape(BaseModel):
@@ -28,6 +46,7 @@ class RequestShape(BaseModel):
     nonce: str | None = None
     """Prefix of every prompt, with the index, so that no prefix cache hits."""
     tokenizer: str | None = None
+    trace: TraceOptions = Field(default_factory=TraceOptions)
 
 
 class LoadShape(BaseModel):
@@ -54,6 +73,10 @@ class Job(BaseModel):
     timeout: float
     grace: float
     """Seconds that unfinished requests get after the last departure."""
+    max_failures: int = 50
+    """Number of first failures in a row that end the job."""
+    keep_going: bool = False
+    """Whether to go on although all requests fail."""
     shard: int
     shards: int
     start: float = 0.0
@@ -106,6 +129,14 @@ def max_lag(parts: Sequence[Lag]) -> Lag:
     return Lag(**{name: max(getattr(part, name) for part in parts) for name in Lag.model_fields})
 
 
+class Failure(BaseModel):
+    """The first failure of its kind on one server, with the reason in words."""
+
+    side: int
+    kind: str
+    message: str
+
+
 class JobDone(BaseModel):
     """A worker's last reply to a job."""
 
@@ -114,5 +145,9 @@ class JobDone(BaseModel):
     """Share of one core."""
     server: str | None
     lag: Lag = Field(default_factory=Lag)
+    failures: list[Failure] = Field(default_factory=list)
+    """The first failure of each kind and server."""
+    gave_up: bool = False
+    """Whether the job ended early, because all requests to one server failed."""
     failure: str | None = None
     """Why the job could not start."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.arrivals import Arrivals
+from maxgate.loadtest.messages import TraceOptions
 from maxgate.results.report import LoadKind
 
 
@@ -18,6 +19,8 @@ class Options:
     model: str | None = None
     api_key: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    cacert: str | None = None
+    insecure: bool = False
     baseline: str | None = None
     baseline_model: str | None = None
     scenarios: tuple[str, ...] = ("short", "medium", "long")
@@ -31,12 +34,14 @@ class Options:
     arrivals: Arrivals = "constant"
     replay: bool = False
     speed: float = 1.0
+    trace: TraceOptions = field(default_factory=TraceOptions)
     sweep: bool = False
     soak: bool = False
     duration: float | None = None
     requests: int | None = None
     warmup: int | None = None
     timeout: float = 120.0
+    keep_going: bool = False
     grace: float = 30.0
     seed: int = 0
     processes: int = 1
@@ -52,6 +57,7 @@ class Options:
     csv: Path | None = None
     prometheus: Path | None = None
     records: bool = True
+    details: bool = False
     quiet: bool = False
     json: bool = False
 

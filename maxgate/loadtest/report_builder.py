@@ -12,9 +12,10 @@ import psutil
 from maxgate.loadtest.analysis.drift import detect_drift
 from maxgate.loadtest.analysis.pairing import compare_paired_levels, describe_order_effect
 from maxgate.loadtest.analysis.targets import grade
-from maxgate.loadtest.client.address import parse_address
 from maxgate.loadtest.options import Options
+from maxgate.loadtest.redaction import find_option_secrets, redact_command
 from maxgate.loadtest.session import RunResults
+from maxgate.net.server_url import parse_server_url
 from maxgate.results.metrics import DEFINITIONS
 from maxgate.results.records import Records
 from maxgate.results.report import Level, Load, Machine, Report, Server, Workload
@@ -29,22 +30,27 @@ def build_report(
     command: Sequence[str],
     models: Sequence[str | None],
     fingerprint: str,
+    notes: Sequence[str] = (),
 ) -> Report:
     """The report without the comparison with an earlier one."""
     levels = [level for level in results.levels if level.side == "target"]
-    baseline, paired, warnings = None, [], [*_find_warnings(options, levels)]
+    stopped = [] if results.stopped is None else [f"stopped early: {results.stopped}"]
+    baseline, paired, warnings = None, [], [*stopped, *_find_warnings(options, levels)]
     if options.baseline is not None:
-        baseline = Server(url=parse_address(options.baseline).url, model=models[1])
+        baseline = Server(url=parse_server_url(options.baseline).url, model=models[1])
         paired = compare_paired_levels(
             levels, results.records, stream=options.stream, seed=options.seed
         )
         warnings += _find_order_effects(options, levels, results.records)
     return Report(
         created_at=datetime.now(UTC),
-        command=[part if part != options.api_key else "***" for part in command],
+        command=redact_command(command, find_option_secrets(options)),
         seed=options.seed,
         interrupted=results.interrupted,
-        server=Server(url=parse_address(options.url).url, model=models[0], software=results.server),
+        stopped=results.stopped,
+        server=Server(
+            url=parse_server_url(options.url).url, model=models[0], software=results.server
+        ),
         baseline=baseline,
         machine=describe_machine(),
         versions=list_versions(),
@@ -54,6 +60,7 @@ def build_report(
             max_tokens=options.max_tokens,
             cold=options.cold,
             fingerprint=fingerprint,
+            notes=list(notes),
         ),
         load=_describe_load(options, levels),
         objectives=options.objectives,

@@ -1,39 +1,46 @@
 """One run of load_test.py: run the levels, write the report, and decide the exit code."""
 
 import asyncio
+import os
 import signal
+import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import httpx
 import orjson
 from rich.console import Console
 
 from maxgate.cli.run import Interrupted
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.comparison import check_comparable, compare
-from maxgate.loadtest.client.address import parse_address
-from maxgate.loadtest.client.client import ServerUnreachable
-from maxgate.loadtest.console import LiveScreen, print_report
+from maxgate.loadtest.arrivals import plan_replay
+from maxgate.loadtest.console import print_report
 from maxgate.loadtest.exports import write_csv, write_prometheus
 from maxgate.loadtest.levels import plan_levels
 from maxgate.loadtest.messages import RequestShape, Target
 from maxgate.loadtest.options import Options
+from maxgate.loadtest.overview import describe_run, estimate_seconds, format_seconds
+from maxgate.loadtest.progress import LiveScreen
 from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
+from maxgate.loadtest.scenarios.recorded_workload import describe_arrivals
 from maxgate.loadtest.scenarios.requests import RequestSource
 from maxgate.loadtest.session import RunResults, Session
+from maxgate.loadtest.target import resolve_targets
 from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_writable, read_report, write_report
-from maxgate.results.records import Records, read_records, write_records
+from maxgate.results.records import Records, read_report_records, write_records
 from maxgate.results.report import Report
 
-_MIN_CONSOLE_WIDTH: Final = 118
-"""Columns that the table of a level needs; a narrower terminal wraps lines."""
+_END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""SIGHUP: the terminal was closed, or the SSH connection was lost."""
+_LARGE_FILE_BYTES: Final = 30_000_000
 
 
 def run_load_test(options: Options, command: Sequence[str]) -> int:
@@ -43,33 +50,43 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     """
     options.check()
     old = read_report(options.compare) if options.compare is not None else None
-    fingerprint = compute_fingerprint(options)
+    fingerprint, notes = load_scenarios(options)
     old_records = None if old is None else _read_comparable_records(old, options, fingerprint)
     path = options.output or _default_path(datetime.now(UTC))
     for file in (path, options.csv, options.prometheus):
         if file is not None:
             check_writable(file)
-    targets = _resolve_targets(options)
+    targets = resolve_targets(options)
+    total = estimate_seconds(options)
     console = Console(stderr=True)
-    with LiveScreen(console, quiet=options.quiet) as screen:
+    with LiveScreen(console, time.monotonic, quiet=options.quiet, total=total) as screen:
+        head = describe_run(options, targets, path, now=datetime.now().astimezone())
+        screen.head([*head, *notes])
         results = asyncio.run(_run_session(options, targets, screen))
     if not results.levels:
         raise Interrupted("interrupted before the first result")
     models = [target.model for target in targets]
-    report = build_report(options, results, command=command, models=models, fingerprint=fingerprint)
+    report = build_report(
+        options, results, command=command, models=models, fingerprint=fingerprint, notes=notes
+    )
     if old is not None:
         changes = compare(old, report, old_records, results.records, options.seed)
         report = report.model_copy(update={"comparison": changes})
-    publish(report, results.records, options)
+    publish(report, results.records, replace(options, output=path))
+    if not options.quiet:
+        print(f"Total time: {format_seconds(screen.elapsed)}", file=sys.stderr)
+    elif report.stopped is not None:
+        print(f"Stopped early: {report.stopped}", file=sys.stderr)
     return decide_exit_code(report)
 
 
-def compute_fingerprint(options: Options) -> str:
-    """A hash of all scenarios.
+def load_scenarios(options: Options) -> tuple[str, list[str]]:
+    """A hash of all scenarios, and lines about the content of their files.
 
     Raises ConfigurationError if a scenario does not exist or cannot be replayed.
     """
-    fingerprints = []
+    fingerprints: list[str] = []
+    notes: list[str] = []
     for scenario in options.scenarios:
         shape = RequestShape(
             scenario=scenario,
@@ -78,38 +95,36 @@ def compute_fingerprint(options: Options) -> str:
             max_tokens=options.max_tokens,
             extra=options.extra,
             tokenizer=options.tokenizer,
+            trace=options.trace,
         )
+        if not options.quiet:
+            _announce_large_file(Path(scenario))
         loaded = load_scenario(shape)
-        if options.replay and loaded.arrivals is None:
-            raise ConfigurationError(
-                f"--replay: scenario {scenario} has no timestamps; use a recorded workload"
-            )
+        notes += loaded.summary
+        if options.replay:
+            if loaded.arrivals is None:
+                raise ConfigurationError(
+                    f"--replay: scenario {scenario} has no timestamps; use a recorded workload"
+                )
+            notes.append(_describe_replay(loaded.arrivals, options))
         fingerprints.append(RequestSource(shape, loaded).fingerprint())
     if len(fingerprints) == 1:
-        return fingerprints[0]
-    return "+".join(one[:32] for one in fingerprints)
+        return fingerprints[0], notes
+    return "+".join(one[:32] for one in fingerprints), notes
 
 
-def fetch_first_model(url: str, headers: Mapping[str, str]) -> str | None:
-    """The first model of `GET /v1/models`; None if the server lists none.
+def _announce_large_file(path: Path) -> None:
+    """Explain the pause before the load."""
+    if path.is_file() and (size := path.stat().st_size) > _LARGE_FILE_BYTES:
+        print(f"reading {path} ({size / 1e6:,.0f} MB)", file=sys.stderr)
 
-    Raises ServerUnreachable, and ConfigurationError if the server requires an API key.
-    """
-    base = parse_address(url).url
-    try:
-        with httpx.Client(trust_env=False, timeout=10, headers=dict(headers)) as client:
-            response = client.get(f"{base}/v1/models")
-    except httpx.HTTPError as error:
-        raise ServerUnreachable(
-            f"cannot reach {base}: {error} (`make run` starts a server)"
-        ) from error
-    if response.status_code in {401, 403}:
-        raise ConfigurationError(f"{base} requires an API key; set --api-key or OPENAI_API_KEY")
-    try:
-        models = response.json()["data"]
-        return str(models[0]["id"]) if models else None
-    except (ValueError, KeyError, TypeError, IndexError):
-        return None
+
+def _describe_replay(arrivals: Sequence[float], options: Options) -> str:
+    planned = plan_replay(
+        arrivals, speed=options.speed, sides=1, count=options.requests, duration=options.duration
+    )
+    speed = "" if options.speed == 1 else f" at {options.speed:g} times the speed"
+    return f"replay{speed}: {describe_arrivals(planned)}"
 
 
 def publish(report: Report, records: Sequence[Records], options: Options) -> None:
@@ -127,7 +142,7 @@ def publish(report: Report, records: Sequence[Records], options: Options) -> Non
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(report.model_dump(mode="json")) + b"\n")
     elif not options.quiet:
-        print_report(report, Console(width=max(_MIN_CONSOLE_WIDTH, Console().width)))
+        print_report(report, Console(), details=options.details)
     if not options.quiet:
         print(f"Report: {path}", file=sys.stderr)
 
@@ -136,16 +151,16 @@ def decide_exit_code(report: Report) -> int:
     """1 if the run failed, otherwise 0.
 
     It fails if a target was missed, a comparison found a regression, no request of a level
-    succeeded (unless interrupted), or the load generator was the bottleneck while targets are set.
+    succeeded (unless interrupted), the run stopped because all requests failed, or the load
+    generator was the bottleneck while targets are set.
     Targets without a verdict do not count.
     """
     nothing = any(not level.requests.succeeded for level in report.levels)
     limited = any(level.client.limited for level in report.levels)
     missed = any(grade.verdict == "fail" for grade in report.grades)
     worse = any(change.verdict == "worse" for change in report.comparison)
-    return int(
-        missed or worse or (nothing and not report.interrupted) or (limited and bool(report.grades))
-    )
+    failed = report.stopped is not None or (nothing and not report.interrupted)
+    return int(missed or worse or failed or (limited and bool(report.grades)))
 
 
 async def _run_session(options: Options, targets: list[Target], screen: LiveScreen) -> RunResults:
@@ -158,34 +173,30 @@ async def _run_session(options: Options, targets: list[Target], screen: LiveScre
 
 @contextmanager
 def _handle_signals(session: Session) -> Iterator[None]:
-    """Interrupt the session on the first Ctrl-C or SIGTERM, cancel it on the second."""
+    """Interrupt the session on the first Ctrl-C, SIGTERM or SIGHUP, cancel it on the second."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            _release_terminal()
         if session.results.interrupted and task is not None:
             task.cancel()
         session.interrupt()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    for number in _END_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _END_SIGNALS:
             loop.remove_signal_handler(number)
 
 
-def _resolve_targets(options: Options) -> list[Target]:
-    headers = dict(options.headers)
-    if options.api_key:
-        headers["authorization"] = f"Bearer {options.api_key}"
-    model = options.model or fetch_first_model(options.url, headers)
-    targets = [Target(url=options.url, model=model, headers=headers)]
-    if options.baseline is not None:
-        model = options.baseline_model or options.model
-        model = model or fetch_first_model(options.baseline, headers)
-        targets.append(Target(url=options.baseline, model=model, headers=headers))
-    return targets
+def _release_terminal() -> None:
+    """Discard further output to the terminal: after a hangup, every write to it fails."""
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _read_comparable_records(
@@ -201,8 +212,9 @@ def _read_comparable_records(
     )
     if options.compare is None or old.records is None:
         return None
-    path = options.compare.with_name(old.records)
-    return read_records(path) if path.exists() else None
+    if not options.compare.with_name(old.records).exists():
+        return None
+    return read_report_records(old, options.compare)
 
 
 def _default_path(created_at: datetime) -> Path:

@@ -8,7 +8,9 @@ from typing import Final, Protocol
 
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.analysis.level_report import LevelPlan, build_level
+from maxgate.loadtest.analysis.metrics import succeeded
 from maxgate.loadtest.analysis.saturation import detect_saturation
+from maxgate.loadtest.arrivals import plan_replay
 from maxgate.loadtest.calibration import (
     Cadence,
     compute_client_errors,
@@ -21,6 +23,8 @@ from maxgate.loadtest.levels import LevelSpec, plan_levels, plan_sweep_step
 from maxgate.loadtest.messages import Job, LoadShape, Progress, RequestShape, Target
 from maxgate.loadtest.mock_server.server import fetch_timestamps, start_mock_server
 from maxgate.loadtest.options import Options
+from maxgate.loadtest.redaction import find_secrets, redact
+from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.worker_pool import Outcome, ProgressCallback
 from maxgate.results.distribution import ClientError
 from maxgate.results.records import Records
@@ -62,9 +66,13 @@ class RunResults:
     saturation: Saturation | None = None
     server: str | None = None
     interrupted: bool = False
+    stopped: str | None = None
+    """Why the run ended before all of its levels, apart from an interruption."""
 
 
 _PROBE_REQUESTS: Final = 3
+_MORE_PROBE_REQUESTS: Final = 5
+"""Sent if the first probe failed, because some servers fail a few requests after a start."""
 _PAUSE_BETWEEN_SHARDED_LEVELS: Final = 8.0
 
 
@@ -74,6 +82,7 @@ class Session:
     def __init__(self, options: Options, targets: list[Target], pool: Pool, screen: Screen) -> None:
         self._options, self._targets, self._pool, self._screen = options, targets, pool, screen
         self._cadences: dict[str, Cadence] = {}
+        self._position = ""
         self._run_id = f"load-{secrets.token_hex(4)}"
         self.results = RunResults()
 
@@ -91,13 +100,15 @@ class Session:
             for scenario in self._options.scenarios:
                 await self._run_sweep(scenario)
         else:
-            for number, spec in enumerate(plan_levels(self._options)):
+            specs = plan_levels(self._options)
+            for number, spec in enumerate(specs):
+                self._position = f"[{number + 1}/{len(specs)}] " if len(specs) > 1 else ""
                 await self._run_level(spec, number)
 
     async def _run_sweep(self, scenario: str) -> None:
         steps: list[Level] = []
         verdict = detect_saturation(steps)
-        while not verdict.found and not self.results.interrupted:
+        while not verdict.found and not self._ended:
             spec = plan_sweep_step(self._options, scenario, len(steps))
             if spec is None:
                 break
@@ -107,24 +118,31 @@ class Session:
         self.results.saturation = verdict
 
     async def _run_level(self, spec: LevelSpec, number: int) -> None:
-        if self.results.interrupted:
+        if self._ended:
             return
         if spec.scenario not in self._cadences:
-            self._cadences[spec.scenario] = await self._probe(spec)
+            cadence = await self._probe(spec)
+            if cadence is None:
+                return
+            self._cadences[spec.scenario] = cadence
         title = f"{spec.scenario}, {spec.name}"
-        errors = await self._calibrate(spec, f"{title}: calibrating the load generator")
+        errors = await self._calibrate(
+            spec, f"{self._position}{title}: calibrating the load generator"
+        )
         if self.results.interrupted:
             return
-        self._screen.phase(title, spec.load.duration)
         started_at = datetime.now(UTC)
+        self._screen.phase(self._position + title, self._expected_seconds(spec))
         outcome = await self._pool.run(
             self._create_job(spec, self._targets),
             self._screen.progress,
             start=self._start_time(number),
         )
-        if not self.results.interrupted:
+        if outcome.gave_up and not (self._options.sweep and number):
+            self.results.stopped = f"{title}: {self._explain_failures(outcome)}"
+        if not self._ended:
             # The machine may have slowed down in the meantime: keep the larger error.
-            again = await self._calibrate(spec, f"{title}: calibrating again")
+            again = await self._calibrate(spec, f"{self._position}{title}: calibrating again")
             errors = merge_client_errors(errors, again)
         if len(outcome.records) or not self.results.interrupted:
             self._add_level(spec, outcome, started_at, errors)
@@ -156,17 +174,65 @@ class Session:
                 objectives=options.objectives,
                 client_errors=errors,
                 seed=options.seed,
+                error_messages=self._collect_messages(outcome, side),
             )
             self.results.levels.append(build_level(plan, outcome.records))
 
-    async def _probe(self, spec: LevelSpec) -> Cadence:
-        """Warm up with a few requests and measure the cadence of the responses."""
-        self._screen.phase(f"{spec.scenario}: warming up", None)
-        load = LoadShape(kind="closed", concurrency=1, requests=_PROBE_REQUESTS)
+    @property
+    def _ended(self) -> bool:
+        return self.results.interrupted or self.results.stopped is not None
+
+    async def _probe(self, spec: LevelSpec) -> Cadence | None:
+        """Warm up with a few requests and measure the cadence of the responses.
+
+        None if all requests to one server failed: the level then consists of these requests.
+        """
+        title = f"{spec.scenario}: warming up"
+        self._screen.phase(self._position + title, None)
+        started_at = datetime.now(UTC)
+        outcome = await self._send_probes(spec, _PROBE_REQUESTS, max_failures=1)
+        timed_out = any(failure.kind == "timeout" for failure in outcome.failures)
+        if self._is_hopeless(outcome) and not timed_out:
+            again = _MORE_PROBE_REQUESTS
+            outcome = await self._send_probes(spec, again, max_failures=again)
+        if not self._is_hopeless(outcome):
+            return measure_cadence(outcome.records.select(outcome.records["side"] == 0))
+        self.results.stopped = f"{title}: {self._explain_failures(outcome)}"
+        self._add_level(spec, outcome, started_at, {})
+        return None
+
+    async def _send_probes(self, spec: LevelSpec, count: int, *, max_failures: int) -> Outcome:
+        load = LoadShape(kind="closed", concurrency=1, requests=count)
         job = self._create_job(LevelSpec(spec.scenario, load), self._targets)
-        job = job.model_copy(update={"shards": 1, "shard": 0})
-        records = (await self._pool.run(job, _ignore_progress)).records
-        return measure_cadence(records.select(records["side"] == 0))
+        job = job.model_copy(update={"shards": 1, "shard": 0, "max_failures": max_failures})
+        return await self._pool.run(job, _ignore_progress)
+
+    def _is_hopeless(self, outcome: Outcome) -> bool:
+        """Whether no request to one of the servers succeeded, unless interrupted."""
+        if self._options.keep_going or self.results.interrupted:
+            return False
+        good = outcome.records["side"][succeeded(outcome.records)]
+        return len(set(good.tolist())) < len(self._targets)
+
+    def _explain_failures(self, outcome: Outcome) -> str:
+        """The kinds of failures with their reasons."""
+        reasons = [
+            ("baseline: " if failure.side else "")
+            + failure.kind
+            + (f" ({message})" if (message := self._redact(failure.message)) else "")
+            for failure in outcome.failures
+        ]
+        return f"all requests failed: {', '.join(reasons)} (--keep-going continues nevertheless)"
+
+    def _collect_messages(self, outcome: Outcome, side: str) -> dict[str, str]:
+        """The message of each kind of failure of this side; kinds without one are left out."""
+        number = int(side == "baseline")
+        messages = {f.kind: f.message for f in outcome.failures if f.side == number}
+        return {kind: self._redact(text) for kind, text in messages.items() if text}
+
+    def _redact(self, text: str) -> str:
+        """Remove the credentials, which some servers repeat in their messages."""
+        return redact(text, find_secrets(self._targets))
 
     async def _calibrate(self, spec: LevelSpec, phase: str) -> dict[str, ClientError]:
         if not self._options.calibration:
@@ -181,9 +247,21 @@ class Session:
             timestamps = await fetch_timestamps(url)
         return compute_client_errors(outcome.records, timestamps, streamed=self._options.stream)
 
-    def _create_job(self, spec: LevelSpec, targets: list[Target]) -> Job:
+    def _expected_seconds(self, spec: LevelSpec) -> float | None:
+        """Seconds until the last departure, if known."""
+        load = spec.load
+        if load.kind != "replay":
+            return load.duration
+        # Cached: the trace was read before the run.
+        arrivals = load_scenario(self._create_shape(spec)).arrivals
+        planned = plan_replay(
+            arrivals or (), speed=load.speed, sides=1, count=load.requests, duration=load.duration
+        )
+        return planned[-1] if planned else None
+
+    def _create_shape(self, spec: LevelSpec) -> RequestShape:
         options = self._options
-        shape = RequestShape(
+        return RequestShape(
             scenario=spec.scenario,
             seed=options.seed,
             stream=options.stream,
@@ -192,14 +270,19 @@ class Session:
             # A new nonce for each level, because every level sends the same prompts.
             nonce=secrets.token_hex(4) if options.cold else None,
             tokenizer=options.tokenizer,
+            trace=options.trace,
         )
+
+    def _create_job(self, spec: LevelSpec, targets: list[Target]) -> Job:
+        options = self._options
         return Job(
             run_id=self._run_id,
             targets=targets,
-            requests=shape,
+            requests=self._create_shape(spec),
             load=spec.load,
             timeout=options.timeout,
             grace=options.grace,
+            keep_going=options.keep_going,
             shard=options.shard[0],
             shards=options.shard[1],
             records="",

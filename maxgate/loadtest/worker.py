@@ -19,28 +19,30 @@ import uvloop
 from pydantic import BaseModel
 
 from maxgate.errors import MaxgateError
-from maxgate.loadtest.arrivals import plan_departures, split_evenly
-from maxgate.loadtest.client.address import parse_address
+from maxgate.loadtest.arrivals import plan_departures, plan_replay, split_evenly
+from maxgate.loadtest.client.address import Trust
 from maxgate.loadtest.client.client import Client
+from maxgate.loadtest.client.limits import raise_file_limit
 from maxgate.loadtest.client.request_record import build_records
 from maxgate.loadtest.client.timing import LagProbe
 from maxgate.loadtest.closed_loop import ClosedLoop
-from maxgate.loadtest.load_generator import LoadGenerator
+from maxgate.loadtest.load_generator import GRACE_AFTER_STOP, LoadGenerator
 from maxgate.loadtest.messages import Job, JobDone, Lag, Ready, Start
 from maxgate.loadtest.open_loop import OpenLoop
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
+from maxgate.net.server_url import parse_server_url
 from maxgate.results.records import write_records
 
 _PROGRESS_INTERVAL: Final = 0.5
-_STOP_GRACE_SECONDS: Final = 1.0
 
 
 def main() -> None:
     """Run jobs until the input ends."""
     # A terminal's Ctrl-C reaches workers too; the parent process tells them when to stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    raise_file_limit()
     uvloop.run(run_jobs())
 
 
@@ -66,8 +68,9 @@ async def _run_job(job: Job, lines: asyncio.StreamReader) -> JobDone:
     source = RequestSource(job.requests, scenario)
     clients = [
         Client(
-            parse_address(target.url),
+            parse_server_url(target.url),
             target.headers,
+            Trust(target.cacert, target.insecure),
             loop=loop,
             monotonic=time.perf_counter,
             run_id=f"{job.run_id}-{side}",
@@ -86,7 +89,13 @@ async def _run_job(job: Job, lines: asyncio.StreamReader) -> JobDone:
     records = build_records(generator.request_records, start=job.start, worker=job.shard)
     await asyncio.to_thread(write_records, [records], Path(job.records))
     server = next((client.server for client in clients if client.server), None)
-    return JobDone(cpu=cpu, server=server.decode(errors="replace") if server else None, lag=lag)
+    return JobDone(
+        cpu=cpu,
+        server=server.decode(errors="replace") if server else None,
+        lag=lag,
+        failures=generator.failures,
+        gave_up=generator.gave_up,
+    )
 
 
 async def _open_connections(job: Job, clients: list[Client]) -> None:
@@ -105,8 +114,15 @@ def _create_load_generator(
         closed_loop.prepare()
         return closed_loop
     open_loop = OpenLoop(job, clients, source, loop=loop, monotonic=time.perf_counter)
+    offsets: Sequence[float]
     if load.kind == "replay":
-        offsets = [offset / load.speed for offset in arrivals or () for _ in range(sides)]
+        offsets = plan_replay(
+            arrivals or (),
+            speed=load.speed,
+            sides=sides,
+            count=load.requests,
+            duration=load.duration,
+        )
     else:
         count = None if load.requests is None else (load.requests + load.warmup) * sides
         offsets = plan_departures(
@@ -160,7 +176,7 @@ async def _report_progress(generator: LoadGenerator) -> None:
 async def _wait_for_stop(generator: LoadGenerator, lines: asyncio.StreamReader) -> None:
     while line := await lines.readline():
         if line.strip() == b"stop":
-            generator.stop(_STOP_GRACE_SECONDS)
+            generator.stop(GRACE_AFTER_STOP)
     generator.abort()  # the parent process is gone
 
 

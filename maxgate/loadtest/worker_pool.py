@@ -19,7 +19,16 @@ import orjson
 
 from maxgate.errors import MaxgateError
 from maxgate.loadtest.client.client import ServerUnreachable
-from maxgate.loadtest.messages import Job, JobDone, Lag, Progress, Start, max_lag, sum_progress
+from maxgate.loadtest.messages import (
+    Failure,
+    Job,
+    JobDone,
+    Lag,
+    Progress,
+    Start,
+    max_lag,
+    sum_progress,
+)
 from maxgate.results.records import Records, join, read_records
 
 ProgressCallback = Callable[[Progress], None]
@@ -94,6 +103,10 @@ class Outcome:
     wall: float
     lag: Lag
     """The largest lag of any worker."""
+    failures: Sequence[Failure] = ()
+    """The first failure of each kind and server."""
+    gave_up: bool = False
+    """Whether the level ended early, because all requests to one server failed."""
 
 
 class WorkerPool:
@@ -128,6 +141,8 @@ class WorkerPool:
             server=next((one.server for one in done if one.server), None),
             wall=time.perf_counter() - began,
             lag=max_lag([one.lag for one in done]),
+            failures=_keep_first([failure for one in done for failure in one.failures]),
+            gave_up=any(one.gave_up for one in done),
         )
 
     def stop(self) -> None:
@@ -164,6 +179,11 @@ class WorkerPool:
         return await asyncio.gather(
             *(worker.wait(partial(update, number)) for number, worker in enumerate(self._workers))
         )
+
+
+def _keep_first(failures: Sequence[Failure]) -> list[Failure]:
+    """One failure per server and kind."""
+    return list({(one.side, one.kind): one for one in reversed(failures)}.values())[::-1]
 
 
 @asynccontextmanager

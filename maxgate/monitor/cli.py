@@ -15,7 +15,7 @@ from maxgate.cli.run import run
 from maxgate.errors import ConfigurationError
 from maxgate.monitor.alerts import DESIGN_RULES, load_rules
 from maxgate.monitor.catalogue import METRICS
-from maxgate.monitor.feed import FeedOptions, open_feed, validate_url
+from maxgate.monitor.feed import FeedOptions, open_feed, parse_gateway_url, validate_url
 from maxgate.monitor.recording import Recording
 from maxgate.monitor.text_output import LineFormatter, build_json, format_page
 from maxgate.monitor.view import Monitor
@@ -56,7 +56,10 @@ def monitor(
         Literal["design"] | None,
         typer.Option(help="Alert on the design's targets, on failures and on full resources."),
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="Record all samples to this file.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Record all samples to a new file.")] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Let --record continue an existing file.")
+    ] = False,
     replay_file: Annotated[
         Path | None, typer.Option("--replay", help="Replay a file written by --record.")
     ] = None,
@@ -88,16 +91,23 @@ def monitor(
         for name, metric in METRICS.items():
             print(f"{name:28}{metric.unit:8}{metric.description}")
         return
-    if as_json and not once:
-        raise ConfigurationError("--json requires --once")
-    if record is not None and replay_file is not None:
-        raise ConfigurationError("--record and --replay cannot be combined")
+    for wrong, message in (
+        (as_json and not once, "--json requires --once"),
+        (
+            record is not None and replay_file is not None,
+            "--record and --replay cannot be combined",
+        ),
+        (append and record is None, "--append requires --record"),
+    ):
+        if wrong:
+            raise ConfigurationError(message)
     options = FeedOptions(
-        url=validate_url(url),
+        url=parse_gateway_url(url),
         interval=interval,
         api_key=api_key,
         metrics_urls=tuple(map(validate_url, metrics_url or ())),
         record=record,
+        append=append,
         recording=None if replay_file is None else Recording(replay_file),
         # --once reports the end of a recording, so it does not wait for it.
         speed=float("inf") if once else speed,

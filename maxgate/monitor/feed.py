@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -14,6 +15,7 @@ from maxgate.monitor.host_sources import ContainerSource, GpuSource, read_host
 from maxgate.monitor.http_sources import EngineSource, GatewaySource
 from maxgate.monitor.recording import Recorder, Recording
 from maxgate.monitor.snapshot import Snapshot
+from maxgate.net.server_url import hide_credentials, parse_server_url
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -30,17 +32,24 @@ class FeedOptions:
     api_key: str | None = None
     metrics_urls: tuple[str, ...] = ()
     record: Path | None = None
+    append: bool = False
     recording: Recording | None = None
     speed: float = 1.0
 
     @property
     def display_url(self) -> str:
         """The gateway's URL, marked as recorded in a replay."""
-        return self.url if self.recording is None else f"{self.recording.url} (recorded)"
+        if self.recording is not None:
+            return f"{self.recording.url} (recorded)"
+        return hide_credentials(self.url)
 
 
 def validate_url(url: str) -> str:
-    """Return the URL without a trailing slash; raise ConfigurationError if it is not HTTP(S)."""
+    """The URL without a slash at its end, `http://` by default.
+
+    Raises ConfigurationError if it is not HTTP(S).
+    """
+    url = url if "://" in url else f"http://{url}"
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -50,6 +59,16 @@ def validate_url(url: str) -> str:
             f"{url!r} is not an HTTP URL; write it as in http://localhost:8000"
         )
     return url.rstrip("/")
+
+
+def parse_gateway_url(url: str) -> str:
+    """The URL without the path of an endpoint, such as `/v1`; with user and password, if any.
+
+    Raises ConfigurationError.
+    """
+    server = parse_server_url(url)
+    credentials = urlsplit(validate_url(url)).netloc.rpartition("@")[0]
+    return server.url.replace("//", f"//{credentials}@", 1) if credentials else server.url
 
 
 @asynccontextmanager
@@ -73,7 +92,7 @@ async def open_feed(options: FeedOptions) -> AsyncIterator[AsyncGenerator[Snapsh
         if options.record is None:
             yield feed
             return
-        with Recorder(options.record, options.url) as recorder:
+        with Recorder(options.record, options.display_url, append=options.append) as recorder:
             yield record(feed, recorder)
 
 

@@ -88,6 +88,7 @@ def _gateway_metrics(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
     tokens = {kind: n - first.tokens.get(kind, 0) for kind, n in last.tokens.items()}
     requests, successful = sum(ended.values()), ended.get("ok", 0)
     errors = requests - successful - sum(ended.get(outcome, 0) for outcome in CLIENT_OUTCOMES)
+    latency = last.latency.since(first.latency)
     cores = _used_cores(delta)
     return {
         "gateway.requests": delta.rate(requests),
@@ -95,14 +96,17 @@ def _gateway_metrics(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
         "gateway.error_share": ratio(errors, requests),
         "gateway.answers": successful if delta.seconds else None,
         "gateway.in_flight": mean(s.gateway.in_flight for s in snapshots if s.gateway),
-        **_timing("gateway.latency", last.latency.since(first.latency)),
+        **_timing("gateway.latency", latency),
         **_timing("gateway.ttft", last.time_to_first_token.since(first.time_to_first_token)),
         **_timing("gateway.tpot", last.time_per_output_token.since(first.time_per_output_token)),
+        **_timing(
+            "gateway.embedding_latency", last.embedding_latency.since(first.embedding_latency)
+        ),
         "gateway.output_tokens": delta.rate(tokens["completion"]),
         "gateway.prompt_tokens": delta.rate(tokens["prompt"]),
         "gateway.cached_share": ratio(tokens["cached"], tokens["prompt"]),
-        "gateway.prompt_tokens_each": ratio(tokens["prompt"], successful),
-        "gateway.output_tokens_each": ratio(tokens["completion"], successful),
+        "gateway.prompt_tokens_each": ratio(tokens["prompt"], latency.count),
+        "gateway.output_tokens_each": ratio(tokens["completion"], latency.count),
         "gateway.cpu_cores": cores,
         "gateway.cpu_per_worker": None if cores is None else ratio(cores, last.workers),
         "gateway.memory": last.resident_bytes,

@@ -5,8 +5,9 @@ its last full line.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self, TextIO
+from typing import Final, Literal, Self, TextIO
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -20,18 +21,29 @@ _SNAPSHOT: Final = TypeAdapter(Snapshot)
 
 
 class Recorder:
-    """Writes snapshots to a file; a context manager.
+    """Writes snapshots to a new file, or appends them to a recording; a context manager.
 
-    Raises ConfigurationError if the file cannot be created.
+    Raises ConfigurationError if the file cannot be created, or exists and `append` is not set.
     """
 
-    def __init__(self, path: Path, url: str) -> None:
+    def __init__(self, path: Path, url: str, *, append: bool = False) -> None:
+        earlier = Recording(path) if append and path.exists() else None
+        self._last = None if earlier is None else earlier.snapshots[-1]
+        self._shift: float | None = None
         try:
-            self._file: TextIO = path.open("w", buffering=1, encoding="utf-8")
+            mode: Literal["x", "a"] = "x" if earlier is None else "a"
+            self._file: TextIO = path.open(mode, buffering=1, encoding="utf-8")
+        except FileExistsError as error:
+            raise ConfigurationError(
+                f"--record {path}: the file exists; choose another name, or add --append"
+            ) from error
         except OSError as error:
             raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
-        header = {"format": FORMAT, "version": VERSION, "url": url}
-        self._file.write(orjson.dumps(header).decode() + "\n")
+        if earlier is None:
+            header = {"format": FORMAT, "version": VERSION, "url": url}
+            self._file.write(orjson.dumps(header).decode() + "\n")
+        elif not path.read_bytes().endswith(b"\n"):
+            self._file.write("\n")  # the last line was cut off
 
     def __enter__(self) -> Self:
         return self
@@ -41,10 +53,20 @@ class Recorder:
 
     def write(self, snapshot: Snapshot) -> None:
         """Append a line; raises MaxgateError if that fails, for example on a full disk."""
+        if self._shift is None:
+            self._shift = _compute_shift(self._last, snapshot)
+        snapshot = replace(snapshot, elapsed=snapshot.elapsed + self._shift)
         try:
             self._file.write(_SNAPSHOT.dump_json(snapshot).decode() + "\n")
         except OSError as error:
             raise MaxgateError(f"recording stopped: {error.strerror}") from error
+
+
+def _compute_shift(last: Snapshot | None, first: Snapshot) -> float:
+    """Seconds to add to the clock of a recording that continues after the snapshot `last`."""
+    if last is None:
+        return 0.0
+    return last.elapsed + max(0.0, first.at - last.at) - first.elapsed
 
 
 class Recording:

@@ -28,6 +28,8 @@ class EngineState:
 class GatewayReading:
     """The gateway's `/metrics`, summed over all workers; times in seconds.
 
+    `outcomes` are those of requests for models; `tokens` and times other than `embedding_latency`
+    are those of generation. Recordings of older versions mix all of them.
     `cpu_seconds` and `resident_bytes` are None if the gateway does not report them.
     """
 
@@ -42,6 +44,7 @@ class GatewayReading:
     cpu_seconds: float | None = None
     resident_bytes: int | None = None
     engines: tuple[EngineState, ...] = ()
+    embedding_latency: Histogram = field(default_factory=Histogram)
 
 
 @dataclass(frozen=True, slots=True)

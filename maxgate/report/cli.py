@@ -13,6 +13,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.report.grades import add_design_grades
 from maxgate.report.runs import Run, read_runs
 from maxgate.report.terminal import print_runs
+from maxgate.results.files import draft_path
 
 _REDIRECTED_WIDTH: Final = 160  # columns when stdout is a file or a pipe
 
@@ -95,6 +96,8 @@ def _write(path: Path, render: Callable[[], bytes]) -> None:
     content = render()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        draft = draft_path(path)
+        draft.write_bytes(content)
+        draft.replace(path)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error

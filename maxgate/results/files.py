@@ -1,12 +1,18 @@
 """Read and write report files."""
 
+from itertools import chain
 from pathlib import Path
+from typing import Any, Final
 
 import orjson
 from pydantic import ValidationError
 
 from maxgate.errors import ConfigurationError
 from maxgate.results.report import FORMAT, VERSION, Report
+from maxgate.results.validation import find_extreme_values, find_inconsistencies
+
+_MAX_REPORT_BYTES: Final = 32 * 2**20
+"""Far above a report of many hours; parsed JSON needs up to 20 times as much memory."""
 
 
 class ReportError(ConfigurationError):
@@ -44,23 +50,40 @@ def write_report(report: Report, path: Path) -> None:
 
 def read_report(path: Path) -> Report:
     """Read and validate a report. Raises ReportError."""
-    try:
-        data = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise ReportError(f"{path}: {error.strerror or error}") from error
-    except orjson.JSONDecodeError as error:
-        empty = path.stat().st_size == 0
-        reason = "the file is empty" if empty else f"invalid or truncated JSON ({error})"
-        raise ReportError(f"{path}: {reason}") from error
+    data = _read_json(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ReportError(f"{path}: not a report of load_test.py")
     if data.get("version") != VERSION:
         raise ReportError(
-            f"{path}: report version {data.get('version')!r} is not supported, only {VERSION}"
+            f"{path}: report version {str(data.get('version'))[:40]} is not supported, "
+            f"only {VERSION}"
         )
     try:
-        return Report.model_validate(data)
+        report = Report.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ReportError(f"{path}: {field}: {first['msg'].lower()}") from error
+        field = ".".join(str(part)[:40] for part in first["loc"])
+        raise ReportError(f"{path}: {field}: {first['msg'].lower()[:200]}") from error
+    finding = next(chain(find_extreme_values(data), find_inconsistencies(report)), None)
+    if finding is not None:
+        raise ReportError(f"{path}: {': '.join(finding)}")
+    return report
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ReportError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            content = file.read(_MAX_REPORT_BYTES + 1)
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror or error}") from error
+    if len(content) > _MAX_REPORT_BYTES:
+        raise ReportError(
+            f"{path}: larger than {_MAX_REPORT_BYTES // 2**20} MiB, not a report of load_test.py"
+        )
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        reason = f"invalid or truncated JSON ({error})" if content else "the file is empty"
+        raise ReportError(f"{path}: {reason}") from error

@@ -6,16 +6,20 @@ relative to the start of the level: timestamps of two clocks are never subtracte
 seconds; nan means that the event never happened.
 """
 
+import math
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-from zipfile import BadZipFile
+from typing import Any, BinaryIO, Final
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maxgate.results.files import ReportError, draft_path
+from maxgate.results.report import Report
 
 TIMES: Final = (
     "scheduled",
@@ -42,6 +46,24 @@ COUNTS: Final = (
     "error",
 )
 """Integer columns. Token counts are -1 if unreported; `error` is an index into `Records.errors`."""
+
+_MAX_SECONDS: Final = 1e9
+_MAX_EXPANSION: Final = 300
+_MAX_SMALL_EXPANSION_BYTES: Final = 64 * 2**20
+_READ_ERRORS: Final = (
+    OSError,
+    BadZipFile,
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # an encrypted archive or another compression
+    SyntaxError,
+    struct.error,
+    zlib.error,
+)
 
 Column = NDArray[Any]
 
@@ -115,11 +137,53 @@ def write_records(levels: Sequence[Records], path: Path) -> None:
 def read_records(path: Path) -> list[Records]:
     """Read the records of all levels. Raises ReportError."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            count = 1 + max(int(name.split("/")[0]) for name in file.files)
-            return [_read_level(file, number) for number in range(count)]
-    except (OSError, BadZipFile, KeyError, ValueError, EOFError) as error:
+        with path.open("rb") as opened:
+            _check_sizes(opened)
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                count = 1 + max(int(name.split("/")[0]) for name in file.files)
+                if count > len(file.files):
+                    raise ValueError(f"it has {len(file.files)} arrays for {count} levels")
+                return [_read_level(file, number) for number in range(count)]
+    except _READ_ERRORS as error:
         raise ReportError(f"{path}: not the raw records of a load test ({error})") from error
+
+
+def read_report_records(report: Report, path: Path) -> list[Records]:
+    """Read the records of the report at `path`, one for each level and its baseline.
+
+    Raises ReportError, also if the file belongs to another report.
+    """
+    records_path = path.with_name(report.records or "")
+    records = read_records(records_path)
+    levels = len({(level.scenario, level.name) for level in report.levels})
+    if len(records) != levels:
+        raise ReportError(
+            f"{records_path}: has {len(records)} levels, but the report {path} has {levels}"
+        )
+    return records
+
+
+def _check_sizes(file: BinaryIO) -> None:
+    """Reject an archive that would need far more memory than its size. Raises ValueError."""
+    with ZipFile(file) as archive:
+        expanded = 0
+        for member in archive.infolist():
+            expanded += member.file_size
+            with archive.open(member) as content:
+                version = np.lib.format.read_magic(content)
+                read_header = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(content)
+                size = content.tell() + dtype.itemsize * math.prod(shape)
+            if size != member.file_size or len(shape) != 1:
+                raise ValueError(f"array {member.filename} does not have the size of its header")
+        compressed = sum(member.compress_size for member in archive.infolist())
+    if expanded > max(_MAX_SMALL_EXPANSION_BYTES, _MAX_EXPANSION * compressed):
+        raise ValueError(f"it expands to more than {_MAX_EXPANSION} times its size")
 
 
 def _read_level(file: Any, number: int) -> Records:
@@ -128,6 +192,24 @@ def _read_level(file: Any, number: int) -> Records:
     name = f"{number}/held"
     # Files of older versions have no such array.
     uncertainty = file[name].astype(np.float64) if name in file.files else np.zeros_like(stamps)
+    errors = file[f"{number}/errors"].tolist()
+    _check_columns(columns, len(errors))
     if not len(stamps) == len(uncertainty) == columns["chunks"].sum():
         raise ValueError("the number of arrival times does not match the requests")
-    return Records(columns, stamps, uncertainty, file[f"{number}/errors"].tolist())
+    return Records(columns, stamps, uncertainty, errors)
+
+
+def _check_columns(columns: dict[str, Column], error_kinds: int) -> None:
+    """Check types, lengths and the ranges of indexes. Raises ValueError."""
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ValueError("the columns have different lengths")
+    for name, column in columns.items():
+        if column.dtype.kind not in ("f" if name in TIMES else "biu"):
+            raise ValueError(f"{name} has the type {column.dtype}")
+        if name in TIMES and (np.abs(column[~np.isnan(column)]) > _MAX_SECONDS).any():
+            raise ValueError(f"{name} has a time beyond {_MAX_SECONDS:g} s")
+    limits = {"error": (0, error_kinds - 1), "side": (0, 1), "chunks": (0, 10**8)}
+    for name, (low, high) in limits.items():
+        column = columns[name]
+        if len(column) and not low <= int(column.min()) <= int(column.max()) <= high:
+            raise ValueError(f"{name} must be from {low} to {high}")

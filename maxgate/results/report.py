@@ -38,6 +38,8 @@ class Workload(ReportModel):
     cold: bool
     fingerprint: str
     """SHA-256 of the first 1,000 requests, without model name and nonce."""
+    notes: list[str] = Field(default_factory=list)
+    """Lines about the content of scenario files, and what was left out of them."""
 
 
 class Load(ReportModel):
@@ -90,6 +92,11 @@ class Requests(ReportModel):
     good: int | None = None
     errors: dict[str, int] = Field(default_factory=dict)
     """Failures by kind, such as `http_503`, `timeout`, `connect`, `disconnected`."""
+    conversations: int | None = None
+    """Conversations that the requests belong to, if any has several turns."""
+    error_messages: dict[str, str] = Field(default_factory=dict)
+    """The reason of the first failure of each kind in words, if the server gave one; at most 300
+    characters, without credentials. Empty in reports of older versions."""
 
 
 class Tokens(ReportModel):
@@ -110,6 +117,7 @@ class Throughput(ReportModel):
     good_requests: float | None = None
     input_tokens: float | None = None
     output_tokens: float
+    output_tokens_interval: Interval | None = None
     chunks: float
 
 
@@ -255,6 +263,8 @@ class Report(ReportModel):
     command: list[str]
     seed: int
     interrupted: bool = False
+    stopped: str | None = None
+    """Why the run ended before all of its levels, apart from an interruption."""
     server: Server
     baseline: Server | None = None
     machine: Machine

@@ -18,6 +18,7 @@ from maxgate.api.header_limits import MAX_HEADER_BYTES, check_host, check_size, 
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import BufferedTransport, WriteBuffer
+from maxgate.server.control import ServingState
 from maxgate.server.half_close import HalfCloseWatch
 from maxgate.server.response_cycle import ResponseCycle
 from maxgate.server.upgrade import resume_request
@@ -27,6 +28,7 @@ _REASONS: Final = {
     408: b"Request Timeout",
     431: b"Request Header Fields Too Large",
 }
+_REFUSAL_TIMEOUT: Final = 1.0
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -51,25 +53,28 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol with eight additions.
+    """uvicorn's httptools protocol with nine additions.
 
     Protocol errors have OpenAI's shape. Writes are batched per turn of the event loop, across all
     connections that share `writes`. A request must arrive, headers and body, within
     `request_read_timeout` seconds. Requests that violate the header limits never reach the
     application. The ASGI extension `maxgate.connection` reports disconnects without a task. An
     Upgrade header is ignored. A client that closes only its sending side gets its response, and one
-    that does not read for `write_timeout` seconds is disconnected.
+    that does not read for `write_timeout` seconds is disconnected. `state` can end keep-alive.
     """
 
     def __init__(
         self,
         *arguments: Any,
         writes: WriteBuffer | None = None,
+        state: ServingState | None = None,
         request_read_timeout: float = 30,
         write_timeout: float = 60,
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
+        self._state = state or ServingState()
+        self.refuses_requests = self._state.refuses_requests
         self._writes = writes or WriteBuffer()
         self._request_read_timeout = request_read_timeout
         self._write_timeout = write_timeout
@@ -84,6 +89,27 @@ class GatewayProtocol(HttpToolsProtocol):
         self._refusal: GatewayError | None = None
         self._on_disconnect: Callable[[], None] | None = None
         self.is_shutting_down = False
+        self.lacks_descriptors = False
+
+    @property
+    def _closes_connection(self) -> bool:
+        return self.lacks_descriptors or self._state.closes_connections
+
+    def refuse_request(self) -> None:
+        """Serve one request at most, which must arrive soon: file descriptors are running out."""
+        self.lacks_descriptors = True
+        self._request_read_timeout = min(self._request_read_timeout, _REFUSAL_TIMEOUT)
+
+    def apply_state(self) -> None:
+        """Apply a change of `state`: close the connection after the current response.
+
+        If the headers of that are gone, the next response announces the end of the connection: the
+        client may have sent its next request already.
+        """
+        self.refuses_requests = self._state.refuses_requests
+        cycle: ResponseCycle | None = self.cycle  # type: ignore[assignment]  # all of them are
+        if cycle is not None and not cycle.response_started:
+            cycle.keep_alive = False
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Implement ClientConnection."""
@@ -202,7 +228,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.server_state.default_headers,
             asyncio.Event(),
             self.expect_100_continue,
-            version != "1.0" and parser.should_keep_alive(),
+            version != "1.0" and parser.should_keep_alive() and not self._closes_connection,
             self.on_response_complete,
         )
         app = self.app

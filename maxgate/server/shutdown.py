@@ -1,59 +1,134 @@
-"""Shutdown of the gateway: every request gets a response, and the terminal shows the state."""
+"""The server of one worker process: it starts, drains or retires at the parent's command."""
 
 import asyncio
-import os
 import signal
 import socket
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
 import uvicorn
 from typing_extensions import override
-from uvicorn.supervisors import Multiprocess, multiprocess
 
+from maxgate.server.control import BLOCKED_SIGNALS, Command, Report, ServingState, receive, send
+from maxgate.server.listener import ListeningServer
 from maxgate.server.protocol import GatewayProtocol
 
 _POLL_INTERVAL: Final = 0.05
 _ERROR_TIMEOUT: Final = 1.0
-_STOP_NOW_TIMEOUT: Final = 5.0
+# Clients with an open connection that are about to send a request do so in this time.
+_LAST_REQUEST_TIMEOUT: Final = 0.5
 
 _log = structlog.get_logger()
 
 
-class GatewayServer(uvicorn.Server):
-    """uvicorn's server with a shutdown that leaves no request without a response.
+class GatewayServer(ListeningServer):
+    """uvicorn's server, controlled by the parent process, that leaves no request unanswered.
 
-    Requests have `timeout_graceful_shutdown` seconds to finish; a second Ctrl-C ends the wait.
-    After that, streams get an error event and other requests a 503.
+    DRAIN: new requests get a 503, on new connections, too, until the running ones have ended.
+    RETIRE: nothing is accepted, and requests on open connections are served; each response closes
+    its connection. Both last up to `timeout_graceful_shutdown` seconds, or until STOP. After that,
+    streams get an error event and other requests a 503.
     """
+
+    def __init__(self, config: uvicorn.Config, control: socket.socket, state: ServingState) -> None:
+        super().__init__(config)
+        control.setblocking(False)
+        self._control = control
+        self._state = state
+        self._running: set[asyncio.Task[None]] = set()
+        self.servers = []  # filled by startup
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in BLOCKED_SIGNALS:
+            loop.add_signal_handler(number, partial(self._handle_signal, number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_SIGNALS)
+        loop.add_reader(self._control, self._read_commands)
+        yield
+        loop.remove_reader(self._control)
+
+    def _handle_signal(self, number: signal.Signals) -> None:
+        # The terminal sends SIGINT and SIGQUIT to the parent as well, which then sends a command.
+        if number == signal.SIGTERM:
+            if not send(self._control, Report.TERMINATED):
+                self._handle(Command.DRAIN)
+        elif number not in {signal.SIGINT, signal.SIGQUIT}:
+            _log.info(f"{number.name} ignored by a worker; send it to the parent process")
+
+    def _read_commands(self) -> None:
+        commands = receive(self._control)
+        if commands is None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._handle(Command.DRAIN)
+            return
+        for command in commands:
+            self._handle(Command(bytes([command])))
+
+    def _handle(self, command: Command) -> None:
+        if command == Command.STOP:
+            self.force_exit = True
+            return
+        self._state.closes_connections = self.should_exit = True
+        if command == Command.DRAIN:
+            self._state.refuses_requests = True
+            self._running = set(self.server_state.tasks)
+        else:
+            self._stop_accepting()
+        for connection in self.server_state.connections:
+            if isinstance(connection, GatewayProtocol):
+                connection.apply_state()
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        send(self._control, Report.READY)
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listener in (*self.servers, *(sockets or ())):
-            listener.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        await self._drain()
-        if self.server_state.tasks:
-            await self._cancel_requests()
-        await self.lifespan.shutdown()
-
-    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
         timeout = self.config.timeout_graceful_shutdown or 0
+        deadline = loop.time() + timeout
         if running := len(self.server_state.tasks):
             _log.info(
                 f"waiting for {format_requests(running)}, up to {timeout} s; "
                 "Ctrl-C again to stop now"
             )
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
         # uvicorn reports neither the end of a task nor a signal.
         while self._is_busy() and not self.force_exit and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_INTERVAL)
+        self._stop_accepting()
+        await self._wait_for_connections(min(deadline, loop.time() + _LAST_REQUEST_TIMEOUT))
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._wait_for_connections(deadline)
+        if self.server_state.tasks:
+            await self._cancel_requests()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # the client does not read
+        await self.lifespan.shutdown()
 
     def _is_busy(self) -> bool:
+        if self._state.refuses_requests:
+            # Requests that came later get a 503, which must not prolong the wait.
+            return not self._running.isdisjoint(self.server_state.tasks)
         return bool(self.server_state.tasks or self.server_state.connections)
+
+    def _stop_accepting(self) -> None:
+        for listener in self.servers:
+            listener.close()
+        if self.servers:
+            send(self._control, Report.CLOSED)
+        self.servers = []
+
+    async def _wait_for_connections(self, deadline: float) -> None:
+        loop, state = asyncio.get_running_loop(), self.server_state
+        while state.connections and not self.force_exit and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_INTERVAL)
 
     async def _cancel_requests(self) -> None:
         tasks = set(self.server_state.tasks)
@@ -64,79 +139,19 @@ class GatewayServer(uvicorn.Server):
         for task in tasks:
             task.cancel()
         _, unfinished = await asyncio.wait(tasks, timeout=_ERROR_TIMEOUT)
-        loop = asyncio.get_running_loop()
+        loop, state = asyncio.get_running_loop(), self.server_state
         deadline = loop.time() + _ERROR_TIMEOUT
-        while self._is_busy() and not unfinished and loop.time() < deadline:  # noqa: ASYNC110
+        while state.connections and not unfinished and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_INTERVAL)
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()  # the client does not read
         if unfinished:
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
             await asyncio.wait(unfinished, timeout=_ERROR_TIMEOUT)
 
 
 def format_requests(count: int) -> str:
     """Return `1 request` or `3 requests`."""
     return "1 request" if count == 1 else f"{count} requests"
-
-
-class WorkerProcess(multiprocess.Process):
-    """A worker process that runs a GatewayServer."""
-
-    @property
-    @override
-    def server(self) -> uvicorn.Server:
-        if self._server is None:
-            self._server = GatewayServer(self.config)
-        return self._server
-
-
-class GatewaySupervisor(Multiprocess):
-    """uvicorn's supervisor of worker processes; it logs the end of a worker and stops at once.
-
-    A second Ctrl-C, or SIGINT, ends the workers' wait for their requests.
-    """
-
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        # The supervisor offers no other way to run a server of another class.
-        multiprocess.Process = WorkerProcess  # type: ignore[misc]
-        super().__init__(config, sockets)
-        self._stops_now = threading.Event()
-
-    @override
-    def handle_int(self) -> None:
-        if self.should_exit.is_set():
-            self._stops_now.set()
-        super().handle_int()
-
-    @override
-    def join_all(self) -> None:
-        while not self._stops_now.is_set() and self._join(_POLL_INTERVAL):
-            self.handle_signals()
-        for process in self._join(0):
-            if process.pid is not None:
-                os.kill(process.pid, signal.SIGINT)
-        for process in self._join(_STOP_NOW_TIMEOUT):
-            process.process.kill()
-            process.process.join()
-
-    def _join(self, timeout: float) -> list[multiprocess.Process]:
-        """Wait up to `timeout` seconds for each worker; return those that still run."""
-        for process in self.processes:
-            process.process.join(timeout)
-        return [process for process in self.processes if process.process.is_alive()]
-
-    @override
-    def keep_subprocess_alive(self) -> None:
-        before = list(self.processes)
-        super().keep_subprocess_alive()
-        for old, new in zip(before, self.processes, strict=False):
-            if new is not old:
-                _log.warning(
-                    "worker died and was replaced",
-                    pid=old.pid,
-                    reason=describe_exit(old.exitcode),
-                    new_pid=new.pid,
-                )
 
 
 def describe_exit(code: int | None) -> str:

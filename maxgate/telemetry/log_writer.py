@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -71,7 +72,8 @@ class LogWriter:
     def _drop(self, lines: int) -> None:
         self.dropped += lines
         if self._on_drop is not None:
-            self._on_drop(lines)
+            with suppress(Exception):  # logging never fails
+                self._on_drop(lines)
 
     def _run(self) -> None:
         while True:

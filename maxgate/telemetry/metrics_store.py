@@ -1,9 +1,11 @@
 """Counts of all worker processes.
 
 Each worker counts in a file of its own in a shared folder, and a reader sums the files. Counters
-and histograms of a worker that has died still count; its gauges do not.
+and histograms of a worker that has ended still count; its gauges do not. The next worker that
+starts takes over its counts and deletes its file.
 """
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,15 +17,17 @@ import structlog
 from typing_extensions import override
 
 from maxgate.clock import Clock
-from maxgate.errors import ConfigurationError
+from maxgate.errors import ConfigurationError, OutOfResources
 from maxgate.generation.request_record import RequestRecord, RequestSink
+from maxgate.net.shortage import find_shortage
 from maxgate.telemetry.counter_file import DISK_FULL, CounterFile, CounterReader
 from maxgate.telemetry.histogram import BUCKETS, find_bucket
-from maxgate.telemetry.layout import Layout
+from maxgate.telemetry.layout import STARTED_AT, Layout
 from maxgate.telemetry.registry import (
     CONTINUATIONS,
     ENGINE_CALLS,
     METRICS,
+    OUT_OF_RESOURCES,
     REQUEST_DURATION,
     REQUESTS,
     REQUESTS_IN_FLIGHT,
@@ -38,7 +42,6 @@ from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 
 _log = structlog.get_logger()
 
-
 _LAYOUT: Final = Layout(metric for metric in METRICS if metric.stored)
 
 # Offsets for request_finished, looked up once.
@@ -52,6 +55,9 @@ _FIRST_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_TO_FIRST_TOKEN][()]
 _OUTPUT_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_PER_OUTPUT_TOKEN][()]
 _BY_ENGINE: Final = _LAYOUT.table_of[ENGINE_CALLS]
 _ENGINE_CALLS: Final = _BY_ENGINE.offsets[ENGINE_CALLS][()]
+
+SUFFIX: Final = ".metrics"
+"""Of the files in the shared folder, whose names are process ids."""
 
 
 def make_folder(folder: Path) -> None:
@@ -94,16 +100,40 @@ class MetricsStore(RequestSink):
             self._file = CounterFile(_LAYOUT, clock.wall())
         else:
             make_folder(folder)
-            path = folder / f"{os.getpid()}.metrics"
-            with _report_errors(path):
-                self._file = CounterFile(_LAYOUT, clock.wall(), path)
-            if self._file.error is not None:
-                _log.warning("metrics of this worker are not shared", error=self._file.error)
+            path = folder / f"{os.getpid()}{SUFFIX}"
+            with _lock(folder, fcntl.LOCK_EX):
+                ended = list(_read_ended(folder))
+                with _report_errors(path):
+                    self._file = CounterFile(_LAYOUT, clock.wall(), path)
+                if self._file.error is None:
+                    self._take_over(path, ended)
+                else:
+                    _log.warning("metrics of this worker are not shared", error=self._file.error)
         self._counts = self._file.counts
         self._sums = self._file.sums
         self._request_rows = self._file.rows[_REQUESTS_BY_ROUTE]
         self._engine_rows = self._file.rows[_BY_ENGINE]
         self._in_flight = self._find_word(REQUESTS_IN_FLIGHT, ())
+        self._out_of_resources = self._find_word(OUT_OF_RESOURCES, ())
+
+    def _take_over(self, own: Path, ended: Iterable[tuple[Path, CounterReader]]) -> None:
+        """Add the counts of workers that have ended, and delete their files."""
+        counts, sums = self._file.counts, self._file.sums
+        for path, worker in ended:
+            if path != own:  # an earlier process with our id; its file is ours now
+                try:
+                    path.unlink()
+                except OSError:
+                    continue  # its file still counts
+            sums[STARTED_AT] = min(sums[STARTED_AT], worker.started_at)
+            for metric, labels, count in worker.read_counts():
+                if metric.kind != "gauge":
+                    counts[self._find_word(metric, labels)] += count
+            for metric, labels, histogram in worker.read_histograms():
+                word = self._find_word(metric, labels)
+                for bucket, count in enumerate(histogram.counts):
+                    counts[word + bucket] += count
+                sums[word + BUCKETS] += histogram.total
 
     def add(self, metric: Metric, labels: LabelValues = (), value: int = 1) -> None:
         """Add to a counter or gauge. `labels` are in the order of the metric's declaration."""
@@ -146,6 +176,8 @@ class MetricsStore(RequestSink):
                 self._observe(row + _FIRST_TOKEN, seconds)
             if (seconds := record.time_per_output_token) is not None:
                 self._observe(row + _OUTPUT_TOKEN, seconds)
+        elif record.error_code == OutOfResources.default_code:
+            counts[self._out_of_resources] += 1
 
     def snapshot(self) -> Snapshot:
         """Sum the counts of all workers."""
@@ -154,7 +186,7 @@ class MetricsStore(RequestSink):
         started_at = self._clock.wall()
         for worker in self._read_workers():
             started_at = min(started_at, worker.started_at)
-            running = _is_running(worker.pid)
+            running = is_running(worker.pid)
             if running:
                 pids.append(worker.pid)
             for metric, labels, count in worker.read_counts():
@@ -168,24 +200,53 @@ class MetricsStore(RequestSink):
         return snapshot
 
     def _read_workers(self) -> Iterator[CounterReader]:
-        contents = [] if self._folder is None else list(_read_files(self._folder))
+        if self._folder is not None:
+            with _lock(self._folder, fcntl.LOCK_SH):
+                workers = list(_read_files(self._folder))
+            yield from (worker for _, worker in workers)
         if self._folder is None or self._file.error is not None:
-            contents.append(self._file.read())
-        for content in contents:
-            worker = CounterReader.open(_LAYOUT, content)
+            worker = CounterReader.open(_LAYOUT, self._file.read())
             if worker is not None:
                 yield worker
 
 
-def _read_files(folder: Path) -> Iterator[bytes]:
-    for path in sorted(folder.glob("*.metrics")):
+@contextmanager
+def _lock(folder: Path, kind: int) -> Iterator[None]:
+    """Keep others from taking over files (shared lock) or from reading them (exclusive lock)."""
+    descriptor = None
+    try:
+        with suppress(OSError):  # read-only, or a file system without locks
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _read_files(folder: Path) -> Iterator[tuple[Path, CounterReader]]:
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
         if not path.is_file():  # reading a named pipe would block
             continue
-        with suppress(OSError):  # it may have been deleted since
-            yield path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:  # it may have been deleted since
+            if find_shortage(error) is not None:
+                raise  # counters must not seem to fall
+            continue
+        worker = CounterReader.open(_LAYOUT, content)
+        if worker is not None:
+            yield path, worker
 
 
-def _is_running(pid: int) -> bool:
+def _read_ended(folder: Path) -> Iterator[tuple[Path, CounterReader]]:
+    for path, worker in _read_files(folder):
+        if worker.pid == os.getpid() or not is_running(worker.pid):
+            yield path, worker
+
+
+def is_running(pid: int) -> bool:
+    """Return whether there is a process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -6,25 +6,27 @@ from typing import Final
 
 from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE
 from maxgate.telemetry.layout import MAX_ROWS
-from maxgate.telemetry.registry import METRICS, Metric
+from maxgate.telemetry.registry import GENERATION_ROUTES, METRICS, Metric
 
 COMMAND: Final = "python -m maxgate.telemetry.reference > docs/metrics.md"
 
 JSON_KEYS: Final = {
-    "requests.count": "Finished requests.",
+    "requests.count": "Finished requests of all routes.",
     "requests.errors": "Those that failed in the gateway or its engines: every outcome except "
     "`ok`, `client_error` and `client_gone`.",
     "requests.error_rate": "`errors` divided by `count`; 0 without requests.",
     "requests.by_outcome": "Finished requests of each outcome that occurred.",
-    "requests.in_flight": "Requests in progress. Not in `models`.",
-    "latency_seconds": "Time from arrival to the last response byte.",
+    "requests.in_flight": "Requests in progress. Not in `models` and `routes`.",
+    "latency_seconds": "Time from arrival to the last response byte, only of routes that generate "
+    f"text: {' and '.join(f'`{route}`' for route in sorted(GENERATION_ROUTES))}.",
     "time_to_first_token_seconds": "Time from arrival to the first token, streams only.",
     "time_per_output_token_seconds": "Mean time per token after the first, streams only.",
     "tokens.prompt": "Prompt tokens, cached ones included.",
     "tokens.completion": "Generated tokens.",
     "tokens.cached": "Prompt tokens that came from the engine's prefix cache.",
     "tokens.total": "`prompt` plus `completion`.",
-    "models": "The keys above for each served model, by its name.",
+    "models": "The keys above for each served model, by its name, over all of its routes.",
+    "routes": "The keys above for each route, by its path, with its own times.",
     "workers": "Running worker processes.",
     "processes.cpu_seconds": "CPU time of the running workers. `processes` is null without procfs.",
     "processes.resident_bytes": "Resident memory of the running workers.",
@@ -56,9 +58,14 @@ def render_page() -> str:
 
 # Metrics
 
-`GET /metrics` counts all workers of the gateway together. It returns JSON, or the text format of
+`GET /metrics` returns JSON, or the text format of
 Prometheus or OpenMetrics if the `Accept` header asks for `text/plain` or
 `application/openmetrics-text`. Requests to `/metrics` and `/health` are not counted.
+
+The workers of `maxgate serve` and of `uvicorn --workers` are counted together. Under another
+supervisor, such as gunicorn, and in an application that calls `create_app` itself, each worker
+counts alone unless `telemetry.metrics_dir` is set: `workers` is then 1, and each scrape may be
+answered by another worker.
 
 Counters start at zero with the gateway. The counters and histograms of a worker that has died still
 count; its gauges and its process usage do not.
@@ -70,6 +77,12 @@ count; its gauges and its process usage do not.
 Histogram bounds are 0.00125 s, doubling up to 81.92 s. They include those of OpenTelemetry's
 GenAI conventions, which start at 0.01 s.
 `maxgate_requests_total` has samples only for outcomes that occurred.
+
+Keep `route` in queries of durations, or filter by it: the times of `/v1/models` or embeddings say
+nothing about generation. For example, the 95th percentile of chat requests is
+
+    histogram_quantile(0.95, sum by (le) (
+      rate(maxgate_request_duration_seconds_bucket{{route="/v1/chat/completions"}}[5m])))
 
 ### Labels
 

@@ -78,6 +78,8 @@ _OUTCOMES: Final = {
     ),
     "internal_error": "error in the gateway",
 }
+GENERATION_ROUTES: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Routes that generate text. The times of others are not comparable with theirs."""
 ROUTE: Final = Label("route", "Path of the route, or `other` for unknown paths.")
 MODEL: Final = Label("model", "Served model name; empty if the request did not reach a model.")
 ENGINE: Final = Label("engine", "Base URL of the engine.")
@@ -216,6 +218,14 @@ ENGINE_WATCH_FAILURES: Final = _declare(
         "failures",
         "Unexpected errors in the gateway while it probed the engine; the probes continue.",
         (ENGINE,),
+    )
+)
+OUT_OF_RESOURCES: Final = _declare(
+    Metric(
+        "maxgate_out_of_resources_total",
+        "counter",
+        "requests",
+        "Requests refused because the gateway had no file descriptors, ports or memory left.",
     )
 )
 LOG_LINES_DROPPED: Final = _declare(

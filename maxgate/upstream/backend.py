@@ -1,9 +1,12 @@
 """The innermost backend: calls to engines until the response is complete, as chunks."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 
 from maxgate.errors import GatewayError
 from maxgate.generation.chunk import Chunk
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
 from maxgate.upstream.continuation import Continuation, can_continue
 from maxgate.upstream.max_api.generation import (
@@ -23,8 +26,11 @@ class UpstreamBackend:
 
     A request moves to another engine until its first token has arrived. After that, a stream that
     can be continued exactly goes on at another engine. A response that has its finish reason is
-    complete, whatever happens to its connection afterwards. Raises the errors of
-    `ReplicaPool.send`, and UpstreamError if a response is incomplete or invalid.
+    complete, whatever happens to its connection afterwards. At most `max_calls_per_request` calls
+    of a client request run at once; the others wait for their turn, without a timeout.
+
+    Raises the errors of `ReplicaPool.send`, and UpstreamError if a response is incomplete or
+    invalid.
     """
 
     def __init__(self, pool: ReplicaPool) -> None:
@@ -35,35 +41,47 @@ class UpstreamBackend:
         return self._stream(request) if request.stream else self._fetch(request)
 
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        yield await self._pool.fetch(_build_call(request), lambda d: parse_response(d, request))
+        async with self._share_calls(request.context):
+            call = _build_call(request)
+            yield await self._pool.fetch(call, lambda data: parse_response(data, request))
 
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        continuation = self._keep_tokens(request)
-        attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
-        if continuation is not None:
-            attempts.resume = _Resume(attempts, continuation)
-        async for attempt in attempts:
-            with attempt:
-                timeout, reader = (
-                    TokenTimeout(self._pool.settings),
-                    ChunkReader(request, continuation),
-                )
-                async with await attempt.open() as response:
-                    timeout.start(response)
-                    # Read past [DONE] to the end, or the connection cannot be reused.
-                    with reader:
-                        async for data in response:
-                            for chunk in reader.feed(data):
-                                if not attempt.has_first_token and reader.progress:
-                                    attempt.note_first_token()
-                                yield chunk
-                            timeout.after_read(response, reader)
-                reader.check_finished()
-                if not reader.usage_reported:
-                    yield Chunk(usage=reader.usage_so_far)
-                return
-        if continuation is not None:  # all tokens had arrived
-            yield Chunk("", "length", continuation.usage)
+        async with self._share_calls(request.context):
+            continuation = self._keep_tokens(request)
+            attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
+            if continuation is not None:
+                attempts.resume = _Resume(attempts, continuation)
+            async for attempt in attempts:
+                with attempt:
+                    timeout, reader = (
+                        TokenTimeout(self._pool.settings),
+                        ChunkReader(request, continuation),
+                    )
+                    async with await attempt.open() as response:
+                        timeout.start(response)
+                        # Read past [DONE] to the end, or the connection cannot be reused.
+                        with reader:
+                            async for data in response:
+                                for chunk in reader.feed(data):
+                                    if not attempt.has_first_token and reader.progress:
+                                        attempt.note_first_token()
+                                    yield chunk
+                                timeout.after_read(response, reader)
+                    reader.check_finished()
+                    if not reader.usage_reported:
+                        yield Chunk(usage=reader.usage_so_far)
+                    return
+            if continuation is not None:  # all tokens had arrived
+                yield Chunk("", "length", continuation.usage)
+
+    def _share_calls(self, context: RequestContext) -> AbstractAsyncContextManager[None]:
+        """Return the semaphore of the client request, which may have 128 choices and prompts."""
+        if context.engine_calls is None:
+            settings = self._pool.settings
+            # A request that needs more than all connections could never succeed.
+            limit = min(settings.max_calls_per_request, settings.max_connections)
+            context.engine_calls = asyncio.Semaphore(limit)
+        return context.engine_calls
 
     def _keep_tokens(self, request: GenerationRequest) -> Continuation | None:
         settings = self._pool.failover.continuation

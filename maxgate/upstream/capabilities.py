@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from maxgate.errors import GatewayError
+from maxgate.errors import GatewayError, OutOfResources
 from maxgate.generation.catalog import Capabilities
 from maxgate.upstream.client import EngineClient
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
@@ -31,6 +31,8 @@ async def probe_capabilities(
     """Return the capabilities of each model on the engine at `url`.
 
     `read_timeout`, in seconds, applies to each probe. A capability whose probe fails is None.
+
+    Raises ExceptionGroup of OutOfResources.
     """
     probe = _CapabilityProbe(client, url, read_timeout)
     return {model: await probe.run(model) for model in models}
@@ -48,13 +50,17 @@ class _CapabilityProbe:
         self._timeout = timeout
 
     async def run(self, model: str) -> Capabilities:
-        grammar, logprobs, penalties, min_tokens = await asyncio.gather(
-            self._is_accepted(model, {"response_format": {"type": "json_object"}}),
-            self._is_accepted(model, {"logprobs": True, "top_logprobs": 1}),
-            self._applies_penalties(model),
-            self._applies_min_tokens(model),
+        json_object = {"response_format": {"type": "json_object"}}
+        async with asyncio.TaskGroup() as tasks:
+            grammar = tasks.create_task(self._is_accepted(model, json_object))
+            logprobs = tasks.create_task(
+                self._is_accepted(model, {"logprobs": True, "top_logprobs": 1})
+            )
+            penalties = tasks.create_task(self._applies_penalties(model))
+            min_tokens = tasks.create_task(self._applies_min_tokens(model))
+        return Capabilities(
+            grammar.result(), logprobs.result(), penalties.result(), min_tokens.result()
         )
-        return Capabilities(grammar, logprobs, penalties, min_tokens)
 
     async def _is_accepted(self, model: str, fields: Mapping[str, Any]) -> bool | None:
         response = await self._send("/v1/chat/completions", model, {**_CHAT, **fields})
@@ -86,6 +92,8 @@ class _CapabilityProbe:
             request = EngineRequest(route, body, timeout, timeout, timeout)
             async with asyncio.timeout(timeout), await self._client.send(request) as response:
                 return _Response(response.status, await response.read())
+        except OutOfResources:  # says nothing about the engine, so the probe must be repeated
+            raise
         except (GatewayError, TimeoutError):
             return None
 

@@ -21,8 +21,8 @@ class EngineClient(Protocol):
     async def send(self, request: EngineRequest) -> EngineResponse:
         """Send the request and wait for the response head; any status is returned.
 
-        Raises EngineUnreachable if the engine did not respond, UpstreamTimeout, and
-        UpstreamOverloaded if all connections are in use.
+        Raises EngineUnreachable if the engine did not respond, UpstreamTimeout,
+        UpstreamOverloaded if all connections are in use, and OutOfResources.
         """
         ...
 

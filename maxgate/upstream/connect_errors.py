@@ -6,6 +6,7 @@ import ssl
 import httpx
 
 from maxgate.errors import GatewayError
+from maxgate.net.shortage import find_shortage, list_causes
 from maxgate.upstream.errors import (
     EngineUnreachable,
     engine_overloaded,
@@ -16,8 +17,7 @@ from maxgate.upstream.errors import (
 
 def describe_connect_error(error: BaseException) -> str | None:
     """Return why no connection could be opened, in a few words, or None if that is unknown."""
-    found: BaseException | None = error
-    while found is not None:
+    for found in list_causes(error):
         match found:
             case ssl.SSLCertVerificationError():
                 return f"TLS certificate not trusted: {found.verify_message}"
@@ -30,12 +30,13 @@ def describe_connect_error(error: BaseException) -> str | None:
                 return "connection refused"
             case OSError(strerror=str(text)) if text:
                 return text
-        found = found.__cause__ or found.__context__
     return None
 
 
 def map_httpx_error(error: httpx.HTTPError, *, responding: bool) -> GatewayError:
     """Translate an exception of httpx; `responding` means that the response has begun."""
+    if not responding and (shortage := find_shortage(error)) is not None:
+        return shortage
     match error:
         case httpx.ConnectError():
             return EngineUnreachable("refused", describe_connect_error(error))

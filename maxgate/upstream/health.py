@@ -2,12 +2,15 @@
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import structlog
 
+from maxgate.errors import UpstreamOverloaded
 from maxgate.generation.catalog import Capabilities
+from maxgate.net.shortage import find_shortage
 from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.client import EngineClient
 from maxgate.upstream.max_api.models import ModelListError, list_models
@@ -21,6 +24,7 @@ _log = structlog.get_logger()
 # Seconds between warnings about the same engine; each pause is twice the one before.
 _FIRST_PAUSE: Final = 5.0
 _MAX_PAUSE: Final = 300.0
+_START_GRACE: Final = 2.0
 
 
 class _Warning(NamedTuple):
@@ -33,7 +37,8 @@ class HealthMonitor:
     """Lists the models of every engine at an interval and updates the replicas.
 
     A replica becomes healthy after `prepare_models` has run for its models and their capabilities
-    were probed (models in `embedding_models` are not probed). Then `on_change` is called.
+    were probed (models in `embedding_models` are not probed), or `probe_timeout` seconds later if
+    the engine is slow to respond to these probes. `on_change` is called then and when they end.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class HealthMonitor:
         self._prepare_models = prepare_models
         self._on_change = on_change
         self._embedding_models = embedding_models
+        self._probed: set[Replica] = set()
+        self._progress = asyncio.Event()
         self._warnings: dict[Replica, _Warning] = {}
         self._on_failure: Callable[[str], None] | None = None
 
@@ -59,32 +66,42 @@ class HealthMonitor:
         self._on_failure = callback
 
     async def run(self) -> None:
-        """Probe all replicas at their intervals until cancelled."""
+        """Probe all replicas, now and at their intervals, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for replica in self._replicas:
                 tasks.create_task(self._watch(replica))
 
-    async def probe_all(self) -> None:
-        """Probe every replica once, concurrently."""
-        async with asyncio.TaskGroup() as tasks:
-            for replica in self._replicas:
-                tasks.create_task(self.probe(replica))
+    async def wait_for_start(self) -> None:
+        """Wait until the first probe of every replica has a result.
+
+        Once a replica is healthy, the others have two seconds more.
+        """
+        deadline: float | None = None
+        while any(r.state == "unknown" and r not in self._probed for r in self._replicas):
+            if deadline is None and any(r.state == "healthy" for r in self._replicas):
+                deadline = asyncio.get_running_loop().time() + _START_GRACE
+            self._progress.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._progress.wait()
+            except TimeoutError:
+                return
 
     async def _watch(self, replica: Replica) -> None:
         settings = self._settings
         while True:
+            with suppress(Exception):  # the report of a failure has failed, too
+                await self.probe(replica)
+            self._probed.add(replica)
+            self._progress.set()
             is_healthy = replica.state == "healthy"
             interval = settings.probe_interval if is_healthy else settings.unhealthy_probe_interval
             await asyncio.sleep(interval)
-            await self.probe(replica)
 
     async def probe(self, replica: Replica) -> None:
         """Probe one replica and update its state; an unexpected error counts as a failed probe."""
-        before = replica.state
         try:
             await self._update(replica)
-        except ModelListError as error:
-            replica.mark_probe_failed(str(error), refused=error.refused)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -92,11 +109,7 @@ class HealthMonitor:
             self._record_failure(replica, error)
         except Exception as error:  # noqa: BLE001  # probes must go on, or the replica is lost
             self._record_failure(replica, error)
-        if replica.state == "healthy":
-            self._warnings.pop(replica, None)
-            if before != "healthy":
-                self._report_healthy(replica)
-        elif replica.state == "unreachable":
+        if replica.state == "unreachable":
             self._warn(replica)
 
     def _report_healthy(self, replica: Replica) -> None:
@@ -123,31 +136,63 @@ class HealthMonitor:
         timeout = self._settings.probe_timeout
         models = await list_models(self._client, replica.target, read_timeout=timeout)
         await self._prepare_models(models)
-        replica.mark_healthy(models, await self._probe_capabilities(replica, models))
+        names = self._select_unprobed(replica, models)
+        if not names:
+            self._mark_healthy(replica, models, {})
+            return
+        async with asyncio.TaskGroup() as tasks:
+            probing = tasks.create_task(self._probe_capabilities(replica, names))
+            await asyncio.wait([probing], timeout=timeout)
+            if probing.done():
+                self._mark_healthy(replica, models, probing.result())
+                return
+            self._mark_healthy(replica, models, {})  # the engine may only be busy
+        replica.add_capabilities(probing.result())
         self._on_change()
 
+    def _mark_healthy(
+        self,
+        replica: Replica,
+        models: Mapping[str, EngineModel],
+        capabilities: Mapping[str, Capabilities],
+    ) -> None:
+        before = replica.state
+        replica.mark_healthy(models, capabilities)
+        self._on_change()
+        self._warnings.pop(replica, None)
+        self._progress.set()
+        if before != "healthy":
+            self._report_healthy(replica)
+
     def _record_failure(self, replica: Replica, error: BaseException) -> None:
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, ModelListError):
+            replica.mark_probe_failed(str(error), refused=error.refused, now=now)
+            return
+        inconclusive = error if isinstance(error, UpstreamOverloaded) else find_shortage(error)
+        if inconclusive is not None:
+            replica.mark_inconclusive(inconclusive.message)
+            return
         replica.watch_failures += 1
-        replica.mark_probe_failed(f"probe failed: {type(error).__name__}", refused=False)
+        reason = f"probe failed: {type(error).__name__}"
+        replica.mark_probe_failed(reason, refused=False, now=now)
         if self._on_failure is not None:
             self._on_failure(replica.url)
         trace = "".join(traceback.format_exception(error))
         _log.error("engine probe failed", engine=replica.url, exception=trace)
 
-    async def _probe_capabilities(
-        self, replica: Replica, models: Mapping[str, EngineModel]
-    ) -> Mapping[str, Capabilities]:
+    def _select_unprobed(self, replica: Replica, models: Iterable[str]) -> list[str]:
         # An engine that returns may have been restarted with other flags.
         probe_again = replica.state != "healthy"
-        names = [
+        return [
             name
             for name in models
             if name not in self._embedding_models
             and (probe_again or name not in replica.capabilities)
         ]
-        return await probe_capabilities(
-            self._client,
-            replica.target,
-            names,
-            read_timeout=self._settings.capability_probe_timeout,
-        )
+
+    async def _probe_capabilities(
+        self, replica: Replica, names: Collection[str]
+    ) -> Mapping[str, Capabilities]:
+        timeout = self._settings.capability_probe_timeout
+        return await probe_capabilities(self._client, replica.target, names, read_timeout=timeout)

@@ -110,8 +110,8 @@ class ReplicaPool:
     async def send(self, replica: Replica, call: EngineCall) -> EngineResponse:
         """Return the response, with status 200, of the replica; close it.
 
-        Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError, and
-        InvalidRequest for errors that only the engine could detect.
+        Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError,
+        OutOfResources, and InvalidRequest for errors that only the engine could detect.
         """
         settings, record = self.settings, call.context.record
         record.engine = replica.url
@@ -124,6 +124,9 @@ class ReplicaPool:
         response = await self._client.send(
             EngineRequest(route, call.body, settings.connect_timeout, head_timeout, read_timeout)
         )
+        response.activity = replica.activity
+        if response.status < 500:
+            replica.activity.at = asyncio.get_running_loop().time()
         if response.status != 200:
             async with response:
                 content = await _read_error(response)
@@ -377,7 +380,10 @@ class Attempt:
     def _report(self, error: BaseException | None) -> None:
         replica, breaker = self.replica, self._breaker
         if isinstance(error, EngineUnreachable) and error.is_connect_failure:
-            replica.mark_unreachable(error.message)
+            if error.failure == "connect_timeout":
+                replica.mark_connect_timeout(error.message, asyncio.get_running_loop().time())
+            else:
+                replica.mark_unreachable(error.message)
         if breaker is None:
             return
         now = asyncio.get_running_loop().time()

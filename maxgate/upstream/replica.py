@@ -1,16 +1,20 @@
 """The state of one MAX server, as requests and probes have observed it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from maxgate.generation.catalog import Capabilities
+from maxgate.upstream.http1.connection import Activity
 from maxgate.upstream.settings import hide_credentials
 
 ReplicaState = Literal["unknown", "healthy", "unreachable"]
 
 # An engine under load may be slow to list its models; one that refuses connections is gone.
 MAX_FAILED_PROBES: Final = 3
+RECENT: Final = 10.0
+"""Seconds in which a response proves that the engine is alive, whatever its probes say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,10 @@ class Replica:
     `target` is the URL for requests, `url` the same without credentials, for everything else.
     `models` keeps the last list while the engine is unreachable: it is expected to return with the
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
-    closed yet. `watch_failures` counts unexpected errors in the gateway while it probed the engine.
-    A replica that is `draining` finishes its requests and gets no new ones. `engine_load` is the
-    number of requests at the engine that other gateways have sent, as far as its metrics tell.
+    closed yet. `activity` has the time of the last response or token. `watch_failures` counts
+    unexpected errors in the gateway while it probed the engine. A replica that is `draining`
+    finishes its requests and gets no new ones. `engine_load` is the number of requests at the
+    engine that other gateways have sent, as far as its metrics tell.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Replica:
         self.capabilities: dict[str, Capabilities] = {}
         self.error: str | None = None
         self.in_flight = 0
+        self.activity = Activity()
         self.watch_failures = 0
         self._failed_probes = 0
 
@@ -81,15 +87,41 @@ class Replica:
         capabilities: Mapping[str, Capabilities] | None = None,
     ) -> None:
         """Record a successful probe; `capabilities` are those that were probed."""
-        self.capabilities |= capabilities or {}
+        self.add_capabilities(capabilities or {})
         self.state, self.models, self.error = "healthy", models, None
         self._failed_probes = 0
 
-    def mark_probe_failed(self, error: str, *, refused: bool) -> None:
-        """Record a failed probe; a healthy replica tolerates slow ones, but no refused one."""
+    def add_capabilities(self, capabilities: Mapping[str, Capabilities]) -> None:
+        """Record what was probed of some models."""
+        self.capabilities |= capabilities
+
+    def mark_probe_failed(self, error: str, *, refused: bool, now: float = math.inf) -> None:
+        """Record a failed probe at the loop's time `now`.
+
+        A healthy replica tolerates slow probes, all of them while it responds to requests, but no
+        refused connection.
+        """
+        if not refused and self.state == "healthy" and self.is_responding(now):
+            return
         self._failed_probes += 1
         if refused or self.state != "healthy" or self._failed_probes >= MAX_FAILED_PROBES:
             self.mark_unreachable(error)
+
+    def is_responding(self, now: float) -> bool:
+        """Whether the engine has responded to requests recently, at the loop's time `now`."""
+        return now - self.activity.at <= RECENT
+
+    def mark_connect_timeout(self, error: str, now: float) -> None:
+        """Record, at the loop's time `now`, that the engine did not accept a connection in time.
+
+        While it responds to requests, it only has no room for more of them.
+        """
+        if not self.is_responding(now):
+            self.mark_unreachable(error)
+
+    def mark_inconclusive(self, error: str) -> None:
+        """Record a probe that the gateway could not send; the state stays as it is."""
+        self.error = error
 
     def mark_unreachable(self, error: str) -> None:
         """Take the replica out of service until a probe succeeds."""

@@ -152,7 +152,9 @@ class UpstreamSettings(Section):
     keepalive_expiry: float = Field(default=60, gt=0, lt=120)
     """Seconds before an idle connection is closed; MAX closes it after 120."""
     max_connections: int = Field(default=4096, ge=1)
-    """Maximum number of connections per engine and worker process."""
+    """Maximum number of connections per engine and worker process; further requests get a 503."""
+    max_calls_per_request: int = Field(default=32, ge=1)
+    """Maximum number of concurrent engine calls per request with `n` or several prompts."""
     probe_interval: float = Field(default=5, gt=0)
     """Seconds between health checks of a healthy engine."""
     unhealthy_probe_interval: float = Field(default=1, gt=0)

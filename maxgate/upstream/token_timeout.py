@@ -7,7 +7,7 @@ import asyncio
 from typing import Final
 
 from maxgate.upstream.errors import engine_timeout
-from maxgate.upstream.http1.connection import EngineResponse
+from maxgate.upstream.http1.connection import Activity, EngineResponse
 from maxgate.upstream.max_api.generation import ChunkReader
 from maxgate.upstream.settings import UpstreamSettings
 
@@ -27,9 +27,11 @@ class TokenTimeout:
         self._remaining = settings.first_token_timeout
         self._since = self._loop.time()
         self._progress = 0
+        self._activity = Activity()
 
     def start(self, response: EngineResponse) -> None:
         """Limit the wait for the first piece of the body."""
+        self._activity = response.activity or self._activity
         self._deduct_wait(response)
 
     def after_read(self, response: EngineResponse, reader: ChunkReader) -> None:
@@ -41,7 +43,7 @@ class TokenTimeout:
                 self._remaining = self._idle_timeout
                 response.set_read_timeout(self._remaining)
             self._progress = reader.progress
-            self._since = self._loop.time()
+            self._since = self._activity.at = self._loop.time()
         else:
             self._deduct_wait(response)
 

@@ -54,6 +54,7 @@ class FakeMax:
     penalties: bool = True
     min_tokens: bool = True
     running: int = 0
+    most_running: int = 0
     aborted: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,6 +74,7 @@ class FakeMax:
         self.requests.append(body)
         self.paths.append(scope["path"])
         self.running += 1
+        self.most_running = max(self.running, self.most_running)
         self.idle.clear()
         self.arrived.set()
         try:
@@ -122,9 +124,7 @@ class FakeMax:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         done = _count_generated(body)
-        for number, token in enumerate(script.tokens):
-            if number < done:
-                continue
+        for number, token in list(enumerate(script.tokens))[done:]:
             if number == script.cut_after:
                 raise Cut
             if number == script.error_after:

@@ -5,14 +5,20 @@ import os
 import random
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
 import httpx
+import psutil
 
 from tests.conftest import ROOT
 from tests.fakes.waiting import until
+
+_ROOT_WARNING: Final = b"running as root"
 
 
 def free_port() -> int:
@@ -41,13 +47,23 @@ class ServerProcess:
 
     process: asyncio.subprocess.Process
     url: str
+    state_dir: Path
     lines: list[str] = field(default_factory=list)
 
     async def read(self) -> None:
         """Collect its stderr until it ends."""
         assert self.process.stderr is not None
         async for line in self.process.stderr:
-            self.lines.append(line.decode())
+            if _ROOT_WARNING not in line:  # tests may run as root
+                self.lines.append(line.decode())
+
+    def find_workers(self) -> list[psutil.Process]:
+        """Return its worker processes, the oldest first."""
+        return [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if any("spawn_main" in argument for argument in child.cmdline())
+        ]
 
     async def is_up(self) -> bool:
         """Whether it responds; fails if the process has exited."""
@@ -59,17 +75,48 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def api_server(*flags: str, **environment: str) -> AsyncIterator[ServerProcess]:
-    """Run the server with these flags on a free port; kill it at the end if it still runs."""
+async def api_server(
+    *flags: str, max_open_files: tuple[int, int] | None = None, **environment: str
+) -> AsyncIterator[ServerProcess]:
+    """Run the server with these flags on a free port; kill it at the end if it still runs.
+
+    `max_open_files` is its soft and hard limit of file descriptors.
+    """
     port = free_port()
+    command = ("api_server.py", "--port", str(port), *flags)
+    async with _run_server(command, port, environment, max_open_files) as server:
+        yield server
+
+
+@asynccontextmanager
+async def plain_uvicorn(
+    *flags: str, max_open_files: tuple[int, int] | None = None, **environment: str
+) -> AsyncIterator[ServerProcess]:
+    """Run the application under uvicorn's own command line, as `api_server` does."""
+    port = free_port()
+    command = ("-m", "uvicorn", "api_server:app", "--port", str(port), *flags)
+    async with _run_server(command, port, environment, max_open_files) as server:
+        yield server
+
+
+@asynccontextmanager
+async def _run_server(
+    command: Sequence[str],
+    port: int,
+    environment: Mapping[str, str],
+    max_open_files: tuple[int, int] | None,
+) -> AsyncIterator[ServerProcess]:
+    state_dir = TemporaryDirectory()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "api_server.py", "--port", str(port), *flags),
+        *(sys.executable, *command),
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, "MAXGATE_STATE_DIR": state_dir.name, **environment},
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    server = ServerProcess(process, f"http://127.0.0.1:{port}")
+    if max_open_files is not None:
+        psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE, max_open_files)
+    server = ServerProcess(process, f"http://127.0.0.1:{port}", Path(state_dir.name))
     reading = asyncio.create_task(server.read())
     try:
         await until(server.is_up, within=20)
@@ -79,6 +126,7 @@ async def api_server(*flags: str, **environment: str) -> AsyncIterator[ServerPro
             process.kill()
         await process.wait()
         await reading
+        state_dir.cleanup()
 
 
 async def run_to_end(*arguments: str, **environment: str) -> tuple[int, str]:

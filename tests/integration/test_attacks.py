@@ -56,7 +56,8 @@ class AttackedGateway:
 
     @property
     def _proc(self) -> Path:
-        return Path(f"/proc/{self.server.process.pid}")
+        [worker] = self.server.find_workers()
+        return Path(f"/proc/{worker.pid}")
 
     def cpu_seconds(self) -> float:
         """CPU time of the process so far."""

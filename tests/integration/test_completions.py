@@ -1,5 +1,6 @@
 """POST /v1/completions without an SDK."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from maxgate.prompts.tokenizer import PromptTokenizer
-from tests.fakes.gateway import SMALL_CARD, Gateway, StartGateway
-from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax
+from tests.fakes.gateway import SMALL_CARD, Gateway, StartGateway, start
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.fakes.sse import DONE, read_events
+from tests.fakes.waiting import until
 
 TEXT = "".join(OUTPUT_TOKENS)
 
@@ -160,3 +162,65 @@ async def test_unsupported_fields(gateway: Gateway, fields: dict[str, Any], para
     rejected = response.json()["error"]["param"]
     assert (response.status_code, rejected.partition("[")[0].partition(".")[0]) == (400, param)
     assert gateway.engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ({}, 32),
+        ({"max_calls_per_request": 3}, 3),
+        ({"max_calls_per_request": 3, "max_connections": 2}, 2),
+    ],
+)
+async def test_concurrent_calls(settings: dict[str, int], limit: int) -> None:
+    """The engine calls of one request take turns, over all prompts and choices."""
+    begins, engine = asyncio.Event(), FakeMax()
+    engine.scripts = [Script(begins=begins) for _ in range(64)]
+    async with start(engine, upstream=settings) as gateway:
+        body = {"prompt": ["a"] * 8, "n": 8}
+        sending = asyncio.create_task(gateway.client.post("/v1/completions", json=body))
+
+        async def is_full() -> bool:
+            return engine.running == limit
+
+        await until(is_full)
+        begins.set()
+        choices = (await sending).json()["choices"]
+    assert [choice["index"] for choice in choices] == list(range(64))
+    assert engine.most_running == limit
+
+
+async def test_other_clients() -> None:
+    """Clients with many choices leave connections for others, who never wait for them."""
+    begins, engine = asyncio.Event(), FakeMax()
+    engine.scripts = [Script(begins=begins) for _ in range(8)]
+    upstream = {"max_calls_per_request": 4, "max_connections": 10}
+    async with start(engine, upstream=upstream) as gateway:
+        body = {"prompt": "a", "n": 128}
+        many = [
+            asyncio.create_task(gateway.client.post("/v1/completions", json=body)) for _ in range(2)
+        ]
+
+        async def is_full() -> bool:
+            return engine.running == 8
+
+        await until(is_full)
+        other = await gateway.client.post("/v1/completions", json={"prompt": "a"})
+        begins.set()
+        responses = await asyncio.gather(*many)
+    assert other.status_code == 200
+    assert [len(response.json()["choices"]) for response in responses] == [128, 128]
+
+
+async def test_no_connection_left() -> None:
+    """Without a free connection, a request gets a 503 at once that says when to retry."""
+    begins, engine = asyncio.Event(), FakeMax()
+    engine.scripts = [Script(begins=begins)]
+    async with start(engine, upstream={"max_connections": 1}) as gateway:
+        first = asyncio.create_task(gateway.client.post("/v1/completions", json={"prompt": "a"}))
+        await engine.arrived.wait()
+        refused = await gateway.client.post("/v1/completions", json={"prompt": "a"})
+        begins.set()
+        assert (await first).status_code == 200
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    assert refused.json()["error"]["code"] == "server_is_overloaded"

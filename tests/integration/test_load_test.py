@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from resource import RLIMIT_NOFILE, setrlimit
 
 import numpy as np
 import pytest
@@ -165,9 +167,12 @@ async def test_processes_share_one_schedule() -> None:
 
 
 async def load_test(
-    *flags: str, interrupt_after: float | None = None, by: signal.Signals = signal.SIGINT
+    *flags: str,
+    interrupt_after: float | None = None,
+    by: signal.Signals = signal.SIGINT,
+    files: tuple[int, int] | None = None,
 ) -> tuple[int, str]:
-    """Run the program and return its exit code and output.
+    """Run the program, which may open so many files, and return its exit code and output.
 
     The signal goes to all of its processes, as from a terminal's Ctrl-C or `timeout`.
     """
@@ -180,6 +185,7 @@ async def load_test(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=None if files is None else partial(setrlimit, RLIMIT_NOFILE, files),
     )
     if interrupt_after is not None:
         assert process.stdout is not None
@@ -216,9 +222,9 @@ async def test_missed_target(tmp_path: Path) -> None:
     assert len(read_records(tmp_path / "r.records.npz")[0]) == 32
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_interrupt(by: signal.Signals, tmp_path: Path) -> None:
-    """Ctrl-C and SIGTERM end the level early and keep its results."""
+    """Ctrl-C, SIGTERM and SIGHUP end the level early and keep its results."""
     async with start_mock_server(SHORT) as url:
         flags = ("--url", url, "--scenario", "short,long", "-c", "2", "-d", "60s")
         more = ("--no-calibrate", "--target", "none", "-o", str(tmp_path / "r.json"))
@@ -327,6 +333,41 @@ async def test_sweep_stops_at_errors(tmp_path: Path) -> None:
     report: Report = read_report(path)
     assert report.saturation is not None
     assert (report.saturation.found, len(report.levels)) == (True, 1)
+
+
+async def test_hopeless_run(tmp_path: Path) -> None:
+    """A server that refuses everything ends the run, which reports its reason."""
+    path = tmp_path / "r.json"
+    flags = ("--scenario", "short,long", "-c", "2", "-d", "60s", "--no-calibrate", "-o", str(path))
+    async with start_mock_server(SHORT.model_copy(update={"refuse": 1.0})) as url:
+        code, output = await load_test("--url", url, *flags)
+    report = read_report(path)
+    (level,) = report.levels
+    assert (code, level.requests.succeeded) == (1, 0)
+    assert level.requests.error_messages == {"http_503": "no room"}
+    assert "all requests failed: http_503 (no room)" in (report.stopped or "")
+    assert "short, concurrency 2: 5 x http_503: no room" in output
+
+
+async def test_file_limit(tmp_path: Path) -> None:
+    """The soft limit of open files is raised, and the hard one is reported as the client's."""
+    path = tmp_path / "r.json"
+    slow = Script(first=0.3, chunks=1)
+    flags = ("--scenario", "short", "-r", "200", "-d", "1s", "--no-calibrate", "-o", str(path))
+    found = {}
+    async with start_mock_server(slow) as url:
+        for name, limits in (("soft", (40, 400)), ("hard", (40, 40))):
+            code, output = await load_test("--url", url, *flags, files=limits)
+            found[name] = (code, read_report(path).levels[0])
+        closed = ("--scenario", "short", "-c", "99", "-o", str(path), "--no-calibrate")
+        code, output = await load_test("--url", url, *closed, files=(40, 40))
+    soft, hard = found["soft"][1], found["hard"][1]
+    assert (soft.requests.failed, soft.client.limited) == (0, False)
+    assert list(hard.requests.errors) == ["client_file_limit"]
+    assert hard.requests.succeeded > 0
+    assert (hard.client.limited, (hard.client.reason or "")[:18]) == (True, "the load generator")
+    assert code == 1
+    assert "of 99 connections" in output.splitlines()[-1]
 
 
 async def test_unreachable_server() -> None:

@@ -171,11 +171,7 @@ async def test_killed_worker() -> None:
             *("--workers", "2", "--log-format", "json"),
         ) as server,
     ):
-        [*_, worker] = [
-            child
-            for child in psutil.Process(server.process.pid).children()
-            if "spawn_main" in " ".join(child.cmdline())
-        ]
+        worker = server.find_workers()[0]
         worker.kill()
 
         async def is_logged() -> bool:

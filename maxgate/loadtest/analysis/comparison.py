@@ -198,7 +198,9 @@ def _compare_intervals(
     before: Level, after: Level, metric: str, key: str, confidence: float
 ) -> Change:
     title, statistic = _title(after), f"p{key}"
-    left, right = before.metrics[metric], after.metrics[metric]
+    left, right = before.metrics.get(metric), after.metrics.get(metric)
+    if left is None or right is None:
+        return unclear_change(metric, statistic, title, "s", "one report has no such metric")
     old, new = left.percentiles.get(key), right.percentiles.get(key)
     old_interval, new_interval = left.intervals.get(key), right.intervals.get(key)
     if old is None or new is None or old_interval is None or new_interval is None:

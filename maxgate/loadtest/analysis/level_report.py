@@ -26,7 +26,8 @@ from maxgate.loadtest.analysis.metrics import (
 )
 from maxgate.loadtest.analysis.targets import meets_objectives
 from maxgate.loadtest.analysis.timeline import build_timeline
-from maxgate.results.distribution import ClientError, Distribution
+from maxgate.loadtest.client.limits import LOCAL_FAILURES
+from maxgate.results.distribution import ClientError, Distribution, Interval
 from maxgate.results.records import Records
 from maxgate.results.report import (
     Chunks,
@@ -69,6 +70,7 @@ class LevelPlan:
     client_errors: Mapping[str, ClientError] = field(default_factory=dict)
     seed: int = 0
     lag: float | None = None
+    error_messages: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_level(plan: LevelPlan, level_records: Records) -> Level:
@@ -105,6 +107,7 @@ def _count_requests(records: Records, plan: LevelPlan) -> Requests:
     codes, counts = np.unique(records["error"][failed], return_counts=True)
     errors = {records.errors[int(k)]: int(n) for k, n in zip(codes, counts, strict=True)}
     met = meets_objectives(records, plan.objectives, scheduled=plan.scheduled)
+    indexes = np.unique(records["index"]) if records["turn"].any() else None
     return Requests(
         attempted=int((~not_finished).sum()),
         succeeded=int(ok.sum()),
@@ -112,6 +115,8 @@ def _count_requests(records: Records, plan: LevelPlan) -> Requests:
         unfinished=int(not_finished.sum()),
         good=int(met.sum()) if plan.objectives else None,
         errors=dict(sorted(errors.items(), key=lambda item: -item[1])),
+        conversations=None if indexes is None else len(indexes),
+        error_messages={k: plan.error_messages[k] for k in errors if k in plan.error_messages},
     )
 
 
@@ -142,27 +147,37 @@ def _measure_throughput(records: Records, window: float, plan: LevelPlan) -> Thr
     per_second = 1 / window if window > 0 else 0.0
     inputs = ok["input_tokens"]
     met = meets_objectives(records, plan.objectives, scheduled=plan.scheduled)
-    by_second = _count_completions(ok, window)
-    rng = np.random.default_rng([plan.seed, 3])
-    draws = bootstrap(by_second, row_means, rng) if len(by_second) >= 5 else np.empty(0)
+    tokens = count_output_tokens(ok).astype(np.float64)
     input_tokens = float(inputs[inputs >= 0].sum()) * per_second if (inputs >= 0).any() else None
     return Throughput(
         requests=len(ok) * per_second,
-        requests_interval=bootstrap_interval(draws),
+        requests_interval=_estimate_interval(ok, np.ones(len(ok)), window, plan),
         good_requests=int(met.sum()) * per_second if plan.objectives else None,
         input_tokens=input_tokens,
-        output_tokens=float(count_output_tokens(ok).sum()) * per_second,
+        output_tokens=float(tokens.sum()) * per_second,
+        output_tokens_interval=_estimate_interval(ok, tokens, window, plan),
         chunks=float(ok["chunks"].sum()) * per_second,
     )
 
 
-def _count_completions(ok: Records, window: float) -> Values:
-    """Completed requests in each full second of the window."""
+def _estimate_interval(
+    ok: Records, weights: Values, window: float, plan: LevelPlan
+) -> Interval | None:
+    """The interval of the mean per second; None below five full seconds."""
+    by_second = _count_completions(ok, weights, window)
+    if len(by_second) < 5:
+        return None
+    rng = np.random.default_rng([plan.seed, 3])
+    return bootstrap_interval(bootstrap(by_second, row_means, rng))
+
+
+def _count_completions(ok: Records, weights: Values, window: float) -> Values:
+    """The weights of the requests completed in each full second of the window."""
     if not len(ok) or window < 1:
         return np.empty(0)
     begin = float(ok["sent"].min())
     edges = begin + np.arange(int(window) + 1)
-    counts: Values = np.histogram(ok["ended"], edges)[0].astype(np.float64)
+    counts: Values = np.histogram(ok["ended"], edges, weights=weights)[0].astype(np.float64)
     return counts
 
 
@@ -213,8 +228,10 @@ def _assess_client(records: Records, plan: LevelPlan) -> Client:
     late = records["sent"] - records["scheduled"]
     late_p99 = percentile(np.sort(late[~np.isnan(late)]), 99)
     max_lateness = max(_MAX_LATENESS, 0.1 / (plan.rate or 10))
-    reason = None
-    if plan.cpu is not None and plan.cpu > _MAX_CPU:
+    reason = next((LOCAL_FAILURES[k] for k in records.errors if k in LOCAL_FAILURES), None)
+    if reason is not None:
+        pass  # nothing else explains those failures
+    elif plan.cpu is not None and plan.cpu > _MAX_CPU:
         reason = f"a worker process used {plan.cpu:.0%} of its core; raise --processes"
     elif plan.scheduled and late_p99 is not None and late_p99 > max_lateness:
         reason = f"1% of the requests left more than {late_p99 * 1000:.1f} ms late"

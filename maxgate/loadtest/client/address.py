@@ -1,59 +1,63 @@
 """The address of a server under test, and the head of the requests to it."""
 
+import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from maxgate.errors import ConfigurationError
+from maxgate.net.server_url import ServerUrl, parse_server_url
 
 
 @dataclass(frozen=True)
-class Address:
-    """One server; `base` is the path before `/v1/...`."""
+class Trust:
+    """The certificates that are accepted: those of the system, and those of a file."""
 
-    host: str
-    port: int
-    tls: bool
-    base: str
+    cacert: str | None = None
+    insecure: bool = False
+    """Whether to accept any certificate."""
 
-    @property
-    def url(self) -> str:
-        """The URL without user, query and fragment."""
-        return f"{'https' if self.tls else 'http'}://{self._authority}{self.base}"
+    def create_context(self) -> ssl.SSLContext:
+        """A context for clients. Raises ConfigurationError for an unreadable file.
 
-    @property
-    def _authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    def create_tls_context(self) -> ssl.SSLContext | None:
-        """A context with the system's certificates; None for plain HTTP."""
-        return ssl.create_default_context() if self.tls else None
-
-    def build_head(self, headers: Mapping[str, str], path: str = "/v1/chat/completions") -> bytes:
-        """The head of a POST without `content-length`, `x-request-id` and the empty line."""
-        lines = [
-            f"POST {self.base}{path} HTTP/1.1",
-            f"host: {self._authority}",
-            "content-type: application/json",
-            *(f"{name}: {value}" for name, value in headers.items()),
-        ]
-        return "".join(line + "\r\n" for line in lines).encode()
+        The system's certificates follow the variables SSL_CERT_FILE and SSL_CERT_DIR.
+        """
+        context = ssl.create_default_context()
+        if self.cacert is not None:
+            try:
+                context.load_verify_locations(Path(self.cacert))
+            except (OSError, ssl.SSLError) as error:
+                reason = error.strerror or str(error)
+                raise ConfigurationError(
+                    f"--cacert {self.cacert}: no certificates in PEM format: {reason}"
+                ) from error
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
 
-def parse_address(url: str) -> Address:
-    """Parse `http://host:port`, with an optional path that may end in `/v1`.
+def build_head(
+    server: ServerUrl, headers: Mapping[str, str], path: str = "/v1/chat/completions"
+) -> bytes:
+    """The head of a POST without `content-length`, `x-request-id` and the empty line."""
+    lines = [
+        f"POST {server.path}{path} HTTP/1.1",
+        f"host: {server.authority}",
+        "content-type: application/json",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "".join(line + "\r\n" for line in lines).encode()
 
-    Raises ConfigurationError for anything else.
+
+def parse_address(url: str, flag: str = "--url") -> tuple[ServerUrl, dict[str, str]]:
+    """The server, and the header for the user and password in its URL, if any.
+
+    Raises ConfigurationError.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"--url {url}: {error}") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(f"--url {url}: expected http://host:port or https://host")
-    base = parts.path.rstrip("/").removesuffix("/v1")
-    tls = parts.scheme == "https"
-    return Address(parts.hostname, port or (443 if tls else 80), tls, base)
+    server = parse_server_url(url, flag)
+    if server.user is None:
+        return server, {}
+    credentials = f"{server.user}:{server.password or ''}".encode()
+    return server, {"authorization": f"Basic {base64.b64encode(credentials).decode()}"}

@@ -5,10 +5,12 @@ import ssl
 from collections.abc import Callable, Mapping
 
 from maxgate.errors import MaxgateError
-from maxgate.loadtest.client.address import Address
+from maxgate.loadtest.client.address import Trust, build_head
 from maxgate.loadtest.client.connection import Connection
+from maxgate.loadtest.client.limits import classify_connect_error, explain_connect_error
 from maxgate.loadtest.client.request_record import RequestRecord
 from maxgate.loadtest.client.timing import Inbox
+from maxgate.net.server_url import ServerUrl
 
 OnFinished = Callable[[RequestRecord], None]
 
@@ -25,22 +27,23 @@ class Client:
 
     def __init__(
         self,
-        address: Address,
+        server: ServerUrl,
         headers: Mapping[str, str],
+        trust: Trust,
         *,
         loop: asyncio.AbstractEventLoop,
         monotonic: Callable[[], float],
         run_id: str,
     ) -> None:
-        self._address, self._loop, self._monotonic = address, loop, monotonic
-        self._head = address.build_head(headers) + b"x-request-id: " + run_id.encode() + b"-"
+        self._url, self._loop, self._monotonic = server, loop, monotonic
+        self._head = build_head(server, headers) + b"x-request-id: " + run_id.encode() + b"-"
         self._inbox = Inbox(loop, monotonic)
-        self._tls: ssl.SSLContext | None = address.create_tls_context()
+        self._tls: ssl.SSLContext | None = trust.create_context() if server.tls else None
         self._idle: list[Connection] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self.in_flight: dict[RequestRecord, Connection | None] = {}
         self._pending: dict[RequestRecord, tuple[bytes, OnFinished]] = {}
-        self._host = address.host
+        self._host = server.host
         self.server: bytes | None = None
 
     async def open(self, count: int) -> None:
@@ -49,8 +52,14 @@ class Client:
             for _ in range(count - len(self._idle)):
                 self._idle.append(await self._connect())
         except OSError as error:
-            reason = error.strerror or str(error) or "connection refused"
-            raise ServerUnreachable(f"cannot reach {self._address.url}: {reason}") from error
+            if classify_connect_error(error) != "connect":
+                raise ServerUnreachable(
+                    f"opened {len(self._idle)} of {count} connections to {self._url.url}: "
+                    f"{explain_connect_error(error)}"
+                ) from error
+            raise ServerUnreachable(
+                f"cannot reach {self._url.url}: {explain_connect_error(error)}"
+            ) from error
 
     def send(self, record: RequestRecord, body: bytes, on_finished: OnFinished) -> None:
         """Send a request now; `on_finished` is called once, later, however the request ends."""
@@ -97,7 +106,7 @@ class Client:
 
     async def _connect(self) -> Connection:
         transport, connection = await self._loop.create_connection(
-            lambda: Connection(self._inbox), self._host, self._address.port, ssl=self._tls
+            lambda: Connection(self._inbox), self._host, self._url.port, ssl=self._tls
         )
         if self._tls is None:
             # Resolve the name only once: later look-ups would count as the server's time.
@@ -114,8 +123,9 @@ class Client:
         began = self._monotonic()
         try:
             connection = await self._connect()
-        except OSError:
-            self._fail_unsent(record, "connect", self._monotonic())
+        except OSError as error:
+            record.failure = explain_connect_error(error).encode()
+            self._fail_unsent(record, classify_connect_error(error), self._monotonic())
             return
         record.connect = self._monotonic() - began
         if record in self.in_flight:

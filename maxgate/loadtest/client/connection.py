@@ -144,7 +144,8 @@ class Connection(asyncio.Protocol, Receiver):
 
     def _on_disconnect(self, record: RequestRecord, at: float) -> None:
         # A body without a length ends with the connection, which httptools does not report.
-        if record.status == 200 and record.stream and record.finished:
+        if self._reader is not None and record.status == 200 and record.finished:
+            self._reader.end(at)
             self._finish(record, at)
         else:
             self.fail("disconnected", at)

@@ -17,7 +17,7 @@ class RequestRecord:
     - `outputs`: arrival of each non-empty output. `arrival_uncertainty`: by how many seconds each
       of them may have arrived earlier.
     - `shared`: outputs that arrived in the same read as the one before.
-    - `error`: None for a success.
+    - `error`: None for a success. `failure`: the start of the text that explains the error.
     """
 
     __slots__ = (
@@ -27,6 +27,7 @@ class RequestRecord:
         "connect",
         "ended",
         "error",
+        "failure",
         "finished",
         "first_byte",
         "first_event",
@@ -75,6 +76,7 @@ class RequestRecord:
         self.cached_tokens = -1
         self.finished = False
         self.error: str | None = None
+        self.failure = b""
         self.response_text: list[str] = []
 
 

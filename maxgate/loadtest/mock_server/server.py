@@ -21,6 +21,7 @@ import orjson
 import uvloop
 from typing_extensions import override
 
+from maxgate.loadtest.client.limits import raise_file_limit
 from maxgate.loadtest.mock_server.player import ScheduledResponse, ScriptPlayer, ServerTimestamps
 from maxgate.loadtest.mock_server.script import Packet, Script
 
@@ -155,8 +156,9 @@ def _read_input(ended: "asyncio.Future[None]") -> None:
 def main() -> None:
     """Serve the script given on the command line."""
     # A terminal's Ctrl-C reaches this process too; only the parent decides when it ends.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    raise_file_limit()
     uvloop.run(serve(Script.model_validate_json(sys.argv[1] if len(sys.argv) > 1 else "{}")))
 
 

@@ -1,108 +1,125 @@
-"""Recorded workloads: JSONL with `timestamp` and either messages, a prompt, or only lengths.
+"""Recorded workloads: requests that leave at the times of a trace.
 
-Timestamps are seconds, or milliseconds if they are large integers (as in the Mooncake traces).
-Lengths are `input_length` and `output_length`. `hash_ids` identify blocks of 512 tokens; requests
+A trace with only lengths gets synthetic prompts. `hash_ids` identify blocks of tokens: requests
 that start with the same IDs share a prefix, so prefix cache hits are reproduced.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 from random import Random
 from typing import Any, Final
 
-from pydantic import BaseModel, Field, ValidationError
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from maxgate.errors import ConfigurationError
-from maxgate.loadtest.scenarios.scenario import (
-    RecordedWorkload,
-    Scenario,
-    Turn,
-    describe_validation_error,
-    read_messages,
-)
-from maxgate.loadtest.scenarios.synthetic import MAX_PROMPT_TOKENS, Write, prompt_writer
+from maxgate.loadtest.messages import TraceOptions
+from maxgate.loadtest.scenarios.datasets import Dataset, describe_notes
+from maxgate.loadtest.scenarios.scenario import Scenario, Turn
+from maxgate.loadtest.scenarios.source_file import SourceFile
+from maxgate.loadtest.scenarios.synthetic import Write, prompt_writer
+from maxgate.loadtest.scenarios.trace_reader import TraceRows, read_rows
 
-_BLOCK_TOKENS: Final = 512
-_RESERVED_FIELDS: Final = frozenset(
-    {"timestamp", "input_length", "output_length", "hash_ids", "prompt", "id"}
-)
-
-
-class _LengthRecord(BaseModel):
-    """A record that has only lengths."""
-
-    input_length: int = Field(ge=1, le=MAX_PROMPT_TOKENS)
-    output_length: int | None = Field(default=None, ge=1)
-    hash_ids: list[int | str] = Field(default_factory=list)
+_CACHED_BLOCKS: Final = 4096
+_UNIT_TITLES: Final = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
 @dataclass(frozen=True)
-class _LengthWorkload(Scenario):
+class LengthWorkload(Scenario):
     """Synthetic prompts with the recorded lengths and shared prefixes."""
 
-    records: Sequence[_LengthRecord]
+    single_turn = True
+
+    rows: TraceRows
+    order: NDArray[np.integer[Any]]
     write: Write
     arrivals: Sequence[float] | None = None
+    summary: Sequence[str] = ()
     live_responses: bool = False
 
     @override
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
-        record = self.records[index % len(self.records)]
-        length, parts = record.input_length, []
-        for block in record.hash_ids[: length // _BLOCK_TOKENS]:
-            parts.append(self.write(_BLOCK_TOKENS, Random(f"block/{block}")))  # noqa: S311
-            length -= _BLOCK_TOKENS
+        row = int(self.order[index % len(self.order)])
+        rows = self.rows
+        length, parts = rows.inputs[row], []
+        for block in rows.list_blocks(row):
+            tokens = min(length, rows.columns.format.block_tokens)
+            parts.append(_write_block(self.write, tokens, block))
+            length -= tokens
         if length or not parts:
             parts.append(self.write(length, rng))
-        max_tokens = record.output_length
-        fields = {} if max_tokens is None else {"max_tokens": max_tokens}
+        output = rows.outputs[row]
+        fields = {"max_tokens": output} if output > 0 else {}
         return [Turn([{"role": "user", "content": " ".join(parts)}], fields)]
 
 
-def parse_recorded_workload(
-    records: Sequence[Mapping[str, Any]], path: Path, tokenizer: str | None
-) -> Scenario:
-    """The workload in order of time; the first request leaves at offset 0.
+@lru_cache(_CACHED_BLOCKS)
+def _write_block(write: Write, tokens: int, block: int) -> str:
+    return write(tokens, Random(f"block/{block}"))  # noqa: S311
 
-    Raises ConfigurationError for an invalid record.
+
+def read_recorded_workload(
+    source: SourceFile, options: TraceOptions, tokenizer: str | None
+) -> Scenario | None:
+    """The chosen part of the trace in order of time; the first request leaves at offset 0.
+
+    None if the file is no trace. Raises ConfigurationError.
     """
-    try:
-        ordered = sorted(records, key=lambda record: float(record["timestamp"]))
-        stamps = [float(record["timestamp"]) for record in ordered]
-    except (KeyError, TypeError, ValueError) as error:
+    found = read_rows(source, options)
+    if found is None:
+        return None
+    rows, order, times = found
+    chosen = _choose_slice(times, options, source.name)
+    summary = [*_describe(rows, times, source), *_describe_slice(times, chosen, options)]
+    order = order[chosen]
+    offsets = times[chosen] - times[chosen.start]
+    arrivals = array("d", offsets.tobytes())
+    if rows.bodies:
+        return Dataset([rows.bodies[row] for row in order], arrivals, summary)
+    return LengthWorkload(rows, order, prompt_writer(tokenizer), arrivals, summary)
+
+
+def _choose_slice(times: NDArray[np.float64], options: TraceOptions, name: str) -> slice:
+    end = np.inf if options.duration is None else options.start + options.duration
+    first, last = np.searchsorted(times, [options.start, end], side="left")
+    if first == last:
         raise ConfigurationError(
-            f"--scenario {path}: every record needs a numeric timestamp"
-        ) from error
-    if not all(map(math.isfinite, stamps)):
-        raise ConfigurationError(f"--scenario {path}: timestamps must be finite")
-    unit = 1e-3 if _are_milliseconds(records) else 1.0
-    arrivals = [(stamp - stamps[0]) * unit for stamp in stamps]
-    if all("input_length" in record for record in ordered):
-        lengths = [_parse_lengths(record, path) for record in ordered]
-        return _LengthWorkload(lengths, prompt_writer(tokenizer), arrivals)
-    return RecordedWorkload([[_parse_turn(record, path)] for record in ordered], arrivals=arrivals)
+            f"{name}: --trace-start {options.start:g}s and --trace-duration leave no request: the "
+            f"trace has {len(times):,} requests from 0 to {times[-1]:.1f} s"
+        )
+    return slice(int(first), int(last))
 
 
-def _are_milliseconds(records: Sequence[Mapping[str, Any]]) -> bool:
-    stamps = [record["timestamp"] for record in records]
-    return all(isinstance(stamp, int) for stamp in stamps) and max(stamps) >= 1000
+def _describe(rows: TraceRows, times: NDArray[np.float64], source: SourceFile) -> list[str]:
+    title = rows.columns.format.title
+    unit = f", times in {_UNIT_TITLES[rows.unit]}" if rows.unit in _UNIT_TITLES else ""
+    lines = [f"{source.path}: {title}{unit}: {describe_arrivals(times)}"]
+    if rows.inputs:
+        inputs, outputs = (np.frombuffer(one, np.int32) for one in (rows.inputs, rows.outputs))
+        known = outputs[outputs > 0]
+        lengths = f"{inputs.mean():,.1f} input tokens on average (maximum {inputs.max():,})"
+        if len(known):
+            lengths += f", {known.mean():,.1f} output tokens (maximum {known.max():,})"
+        lines.append(lengths)
+    lines += [f"{line} of {rows.read:,}" for line in describe_notes(rows.skipped)]
+    if rows.unsorted:
+        lines.append(f"rows out of order, sorted by time: {rows.unsorted:,}")
+    return lines + describe_notes(rows.notes)
 
 
-def _parse_lengths(record: Mapping[str, Any], path: Path) -> _LengthRecord:
-    try:
-        return _LengthRecord.model_validate(record)
-    except ValidationError as error:
-        where = f"--scenario {path}: the record at {record['timestamp']}"
-        raise ConfigurationError(f"{where}: {describe_validation_error(error)}") from error
+def _describe_slice(times: NDArray[np.float64], chosen: slice, options: TraceOptions) -> list[str]:
+    if not options.start and options.duration is None:
+        return []
+    part = times[chosen]
+    return [f"part from {options.start:g} s: {describe_arrivals(part - part[0])}"]
 
 
-def _parse_turn(record: Mapping[str, Any], path: Path) -> Turn:
-    where = f"--scenario {path}: the record at {record['timestamp']}"
-    if not record.keys() & {"messages", "prompt"}:
-        raise ConfigurationError(f"{where}: expected messages, prompt or input_length")
-    messages = read_messages(record, where)
-    fields = {k: v for k, v in record.items() if k not in _RESERVED_FIELDS | {"messages"}}
-    return Turn(messages, fields)
+def describe_arrivals(times: Sequence[float] | NDArray[np.float64]) -> str:
+    """Number, duration, mean rate and largest number in one second; `times` ascend from 0."""
+    seconds, count = float(times[-1]), len(times)
+    rate = f", {count / seconds:.3g} requests/s" if seconds else ""
+    _, per_second = np.unique(np.floor(np.asarray(times)), return_counts=True)
+    return f"{count:,} requests over {seconds:,.1f} s{rate} (maximum {per_second.max():,} in 1 s)"

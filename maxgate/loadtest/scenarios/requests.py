@@ -22,6 +22,17 @@ class RequestSource:
         """The turns of the conversation with this index."""
         return self._scenario.conversation(index, Random(f"{self._shape.seed}/{index}"))  # noqa: S311
 
+    def count_turns(self, total: int) -> list[int]:
+        """The turns of the first conversations, until they have `total` turns together."""
+        if self._scenario.single_turn:
+            return [1] * total
+        turns: list[int] = []
+        left = total
+        while left > 0:
+            turns.append(min(left, len(self.conversation(len(turns)))))
+            left -= turns[-1]
+        return turns
+
     def body(
         self,
         turn: Turn,

@@ -34,6 +34,16 @@ class Scenario(Protocol):
         """Seconds from the start of a recorded workload to each departure; otherwise None."""
         ...
 
+    @property
+    def single_turn(self) -> bool:
+        """Whether every conversation is known to have one turn."""
+        return False
+
+    @property
+    def summary(self) -> Sequence[str]:
+        """Lines about the content of a file, and what was left out of it; printed before a run."""
+        return ()
+
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
         """The turns of this conversation; `rng` is seeded with the seed and the index."""
         ...
@@ -46,6 +56,11 @@ class RecordedWorkload(Scenario):
     conversations: Sequence[Sequence[Turn]]
     live_responses: bool = False
     arrivals: Sequence[float] | None = None
+
+    @property
+    @override
+    def single_turn(self) -> bool:
+        return all(len(turns) == 1 for turns in self.conversations)
 
     @override
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
@@ -60,6 +75,11 @@ class Mixture(Scenario):
     weights: Sequence[float]
     live_responses: bool = False
     arrivals: Sequence[float] | None = None
+
+    @property
+    @override
+    def single_turn(self) -> bool:
+        return all(part.single_turn for part in self.parts)
 
     @override
     def conversation(self, index: int, rng: Random) -> Sequence[Turn]:
@@ -88,6 +108,7 @@ _LONG: Final = (
 class _Prompt(Scenario):
     live_responses = False
     arrivals = None
+    single_turn = True
 
     def __init__(self, write: Callable[[str, str, Random], Turn]) -> None:
         self._write = write
@@ -134,8 +155,14 @@ def read_messages(record: Mapping[str, Any], where: str) -> list[JSON]:
     messages = record.get("messages")
     if messages is None and isinstance(record.get("prompt"), str):
         messages = [{"role": "user", "content": record["prompt"]}]
+    if messages is None and "prompt" in record:
+        kind = type(record["prompt"]).__name__
+        raise ConfigurationError(f"{where}: prompt: expected a string, not {kind}")
     if not isinstance(messages, list) or not messages:
-        raise ConfigurationError(f"{where}: expected messages, prompt or conversations")
+        found = ", ".join(str(key)[:40] for key in list(record)[:8])
+        raise ConfigurationError(
+            f"{where}: expected messages, prompt or conversations; found {found or 'no field'}"
+        )
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise ConfigurationError(f"{where}: message {number} has no role")

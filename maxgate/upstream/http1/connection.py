@@ -5,6 +5,7 @@ consumer falls behind, reading pauses, so a slow client bounds the memory of its
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
@@ -49,18 +50,29 @@ class ResponseBody(Protocol):
         ...
 
 
+class Activity:
+    """The event loop's time of an engine's last response or token."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = -math.inf
+
+
 class EngineResponse:
     """Status, headers and a body that is read by iterating; close it, best with `async with`.
 
     Pieces of the body are yielded as they arrive. Raises UpstreamTimeout if the engine is silent
     for too long and UpstreamError if it closes the connection early. `on_close` is called once.
+    Readers of a stream keep `activity` up to date, if it is set.
     """
 
-    __slots__ = ("_body", "headers", "on_close", "status")
+    __slots__ = ("_body", "activity", "headers", "on_close", "status")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: ResponseBody) -> None:
         self.status = status
         self.headers = headers
+        self.activity: Activity | None = None
         self.on_close: Callable[[], None] | None = None
         self._body: ResponseBody | None = body
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from typing_extensions import override
 
+from maxgate.net.shortage import find_shortage
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.connect_errors import describe_connect_error
@@ -138,7 +139,8 @@ class EngineTransport:
             raise EngineUnreachable("connect_timeout") from error
         except OSError as error:
             self._open[origin] -= 1
-            raise EngineUnreachable("refused", describe_connect_error(error)) from error
+            cause = describe_connect_error(error)
+            raise find_shortage(error) or EngineUnreachable("refused", cause) from error
         except BaseException:
             self._open[origin] -= 1
             raise

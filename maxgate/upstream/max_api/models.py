@@ -6,7 +6,13 @@ from typing import Any, Final
 
 import orjson
 
-from maxgate.errors import EngineError, GatewayError, UpstreamTimeout
+from maxgate.errors import (
+    EngineError,
+    GatewayError,
+    OutOfResources,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+)
 from maxgate.upstream.client import EngineClient
 from maxgate.upstream.errors import EngineUnreachable
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
@@ -42,7 +48,7 @@ async def list_models(
 
     `read_timeout`, in seconds, bounds the whole request.
 
-    Raises ModelListError.
+    Raises ModelListError, and OutOfResources or UpstreamOverloaded if the request was not sent.
     """
     route = resolve_route(url, "/v1/models", "GET")
     try:
@@ -53,6 +59,8 @@ async def list_models(
         raise ModelListError(error.cause, refused=error.failure == "refused") from error
     except (UpstreamTimeout, TimeoutError) as error:
         raise ModelListError("no response in time") from error
+    except (OutOfResources, UpstreamOverloaded):
+        raise
     except GatewayError as error:
         raise ModelListError(error.message) from error
     if status != 200:

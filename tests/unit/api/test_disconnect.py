@@ -11,7 +11,7 @@ from maxgate.api.disconnect import EXTENSION, ClientDisconnect, DisconnectWatch
 class Client:
     """The client of an ASGI connection, on our own server or on another one."""
 
-    is_shutting_down = False
+    is_shutting_down = refuses_requests = lacks_descriptors = False
 
     def __init__(self, messages: Sequence[str] = (), *, own_server: bool = False) -> None:
         self._messages = list(messages)

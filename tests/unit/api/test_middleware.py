@@ -1,6 +1,7 @@
 """Every request has a context and one record; HEAD and hot routes are dispatched."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,21 @@ from tests.fakes.asgi import RecordingSink, SentMessages, http_scope
 from tests.fakes.clock import FakeClock
 
 GUARD = BrowserGuard(["*"], [])
+
+
+class Connection:
+    """A connection of our own server."""
+
+    def __init__(
+        self,
+        *,
+        is_shutting_down: bool = False,
+        lacks_descriptors: bool = False,
+        refuses_requests: bool = False,
+    ) -> None:
+        self.is_shutting_down = is_shutting_down
+        self.lacks_descriptors = lacks_descriptors
+        self.refuses_requests = refuses_requests
 
 
 async def receive() -> dict[str, Any]:
@@ -140,12 +156,36 @@ async def test_unrecorded_path(path: str) -> None:
     assert (sink.started, sink.records, sent.status) == (0, [], 200)
 
 
-@pytest.mark.parametrize(("extensions", "status"), [({}, 400), ({EXTENSION: object()}, 200)])
-async def test_header_checks(extensions: dict[str, object], status: int) -> None:
+@pytest.mark.parametrize(("extensions", "status"), [({}, 400), ({EXTENSION: Connection()}, 200)])
+async def test_header_checks(extensions: dict[str, Connection], status: int) -> None:
     """Headers are checked here, unless our own server has done so."""
     scope = http_scope(headers=[(b"host", b"a"), (b"host", b"b")]) | {"extensions": extensions}
     _, sent = await run(PlainTextResponse("a"), scope)
     assert sent.status == status
+
+
+async def test_lack_of_descriptors() -> None:
+    """A connection for which there are no descriptors gets a 503, except for probes."""
+    extensions = {"extensions": {EXTENSION: Connection(lacks_descriptors=True)}}
+    sink, sent = await run(PlainTextResponse("a"), http_scope(path="/v1/models") | extensions)
+    [record] = sink.records
+    assert json.loads(sent.body)["error"] == {
+        "message": "The gateway is out of file descriptors. Try again shortly.",
+        "type": "server_error",
+        "param": None,
+        "code": "gateway_out_of_resources",
+    }
+    assert (sent.status, sent.headers["retry-after"]) == (503, "2")
+    assert (record.outcome, record.error_code) == ("unavailable", "gateway_out_of_resources")
+    _, sent = await run(PlainTextResponse("a"), http_scope(path="/health/live") | extensions)
+    assert sent.status == 200
+
+
+async def test_lack_of_descriptors_in_a_route() -> None:
+    """A route that finds no descriptor responds with 503, not as a bug."""
+    error = OSError(errno.EMFILE, "Too many open files")
+    sink, sent = await run(raising(error), http_scope())
+    assert (sent.status, sink.records[0].error_code) == (503, "gateway_out_of_resources")
 
 
 async def test_other_scopes() -> None:
@@ -212,13 +252,6 @@ def test_route_path(root_path: str, path: str, route_path: str) -> None:
     assert get_route_path(http_scope(path=path) | {"root_path": root_path}) == route_path
 
 
-class Connection:
-    """A connection of our own server."""
-
-    def __init__(self, *, is_shutting_down: bool) -> None:
-        self.is_shutting_down = is_shutting_down
-
-
 def waiting(*messages: dict[str, Any], tokens: bool = False) -> ASGIApp:
     """An application that sends these messages and waits."""
 
@@ -253,6 +286,34 @@ async def cancel(app: ASGIApp, *, is_shutting_down: bool) -> tuple[RecordingSink
     await task
     assert not task.cancelling()
     return sink, sent
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/chat/completions", 503),
+        ("/health/ready", 503),
+        ("/health/live", 200),
+        ("/health", 200),
+        ("/metrics", 200),
+    ],
+)
+async def test_drain(path: str, status: int) -> None:
+    """A gateway that stops refuses requests, but still reports on itself."""
+    connection = Connection(refuses_requests=True)
+    scope = {**http_scope("POST", path), "extensions": {EXTENSION: connection}}
+    body = [
+        {"type": "http.request", "body": b"a", "more_body": True},
+        {"type": "http.request", "body": b"b"},
+    ]
+
+    async def receive_body() -> dict[str, object]:
+        return body.pop(0)
+
+    sent, app = SentMessages(), PlainTextResponse("ok")
+    await RequestContextMiddleware(app, [], FakeClock(), GUARD)(scope, receive_body, sent)
+    # Unread data would reset the connection when it is closed.
+    assert (sent.status, len(body)) == (status, 0 if status == 503 else 2)
 
 
 async def test_shutdown() -> None:

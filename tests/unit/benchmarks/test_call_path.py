@@ -107,5 +107,5 @@ async def test_engine_calls_are_not_recorded() -> None:
 
 async def test_chat_call_path() -> None:
     """A chat request passes at most 30 files and changes the file at most 70 times."""
-    counts, _ = (await measure_all(["chat"], runs=3))["chat"]
+    counts, _ = (await measure_all(["chat"], runs=9))["chat"]
     assert exceeds(counts, files=30, changes=70) == []

@@ -1,9 +1,14 @@
 """The options of `maxgate` itself, and the commands that forward to the tools."""
 
+import io
+import sys
+
 import pytest
 
 from maxgate import __version__
 from maxgate.cli.main import main
+from maxgate.cli.run import run as run_command
+from maxgate.errors import ConfigurationError
 
 
 def run(
@@ -43,3 +48,21 @@ def test_tools(
 
     assert (result[0], result[1], result[2][: len(message)]) == (code, "", message)
     assert result[2].count("\n") == 1
+
+
+def test_terminal_without_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Characters that the terminal lacks are replaced by similar ones."""
+
+    def command() -> None:
+        sys.stdout.write("±5 µs …\n")
+        raise ConfigurationError("no model \N{HIRAGANA LETTER A}")
+
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2)]
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    with pytest.raises(SystemExit):
+        run_command(command, "tool", [])
+    for stream in streams:
+        stream.flush()
+        stream.seek(0)
+    assert [stream.read() for stream in streams] == ["+/-5 us ...\n", "tool: no model ?\n"]

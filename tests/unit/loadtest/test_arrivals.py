@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from maxgate.loadtest.arrivals import plan_departures, plan_ramp, split_evenly
+from maxgate.loadtest.arrivals import plan_departures, plan_ramp, plan_replay, split_evenly
 
 
 @pytest.mark.parametrize("rate", [0.5, 20, 2000])
@@ -53,3 +53,18 @@ def test_split_evenly(total: int, shards: int) -> None:
     """Shards add up to the total and differ by at most one."""
     shares = [split_evenly(total, shard, shards) for shard in range(shards)]
     assert (sum(shares), max(shares) - min(shares) <= 1) == (total, True)
+
+
+@pytest.mark.parametrize(
+    ("count", "duration", "expected"),
+    [
+        (None, None, [0, 0, 1, 1, 2, 2]),
+        (2, None, [0, 0, 1, 1]),
+        (None, 2.0, [0, 0, 1, 1]),
+        (3, 1.0, [0, 0]),
+    ],
+)
+def test_replay(count: int | None, duration: float | None, expected: list[float]) -> None:
+    """A replay ends after a number of requests or a duration at its speed, for each side."""
+    found = plan_replay([0.0, 4.0, 8.0], speed=4, sides=2, count=count, duration=duration)
+    assert list(found) == expected

@@ -1,7 +1,24 @@
 """The printed summary."""
 
-from maxgate.loadtest.console import format_counts
-from tests.unit.report.examples import level
+import io
+
+import pytest
+from rich.console import Console
+
+from maxgate.loadtest.console import build_metrics_table, format_counts, print_report
+from maxgate.loadtest.level_table import Cell, build_cells, format_failures
+from maxgate.results.distribution import Interval
+from maxgate.results.report import Report
+from tests.unit.report.examples import level, report
+
+
+def show(shown: Report, width: int, encoding: str = "utf-8", *, details: bool = False) -> str:
+    """The summary on a terminal of this width."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    print_report(shown, Console(file=file, width=width), details=details)
+    file.flush()
+    file.seek(0)
+    return file.read()
 
 
 def test_counts() -> None:
@@ -11,3 +28,58 @@ def test_counts() -> None:
     lines = format_counts(shown.model_copy(update={"throughput": throughput})).plain.split("\n")
     assert lines[1] == ("26.7 requests/s, 7.92 in flight on average (max 8)")
     assert lines[2] == ("tokens: 4800 in (320.0/s), 8000 out (533.3/s), counted by usage")
+
+
+def test_cells() -> None:
+    """Every value stands beside half the width of its interval."""
+    shown = level(8, failed=100)
+    interval = Interval(low=0.040, high=0.055)
+    first = shown.metrics["ttft"].model_copy(
+        update={"percentiles": {"50": 0.050, "95": None}, "intervals": {"50": interval}}
+    )
+    cells = build_cells(shown.model_copy(update={"metrics": {"ttft": first}}))
+    assert cells[:2] == [Cell("80%"), Cell("26.7", "0.80")]
+    assert cells[3:] == [Cell("50.0", "10.0"), Cell("-"), Cell("-"), Cell("-"), Cell("-")]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_table_of_levels(width: int) -> None:
+    """One table has the names of the field, and fits into 80 columns."""
+    text = show(report(level(1), level(8), level(64)), width)
+    assert max(map(len, text.splitlines())) <= width
+    (header,) = (line.split() for line in text.splitlines() if "requests/s" in line)
+    percentiles = "P50 ms P95 ms P50 ms P50 ms P95 ms"
+    assert " ".join(header) == f"load ok requests/s tokens/s {percentiles}"
+    assert all(f"concurrency {count} " in text for count in (1, 8, 64))
+    assert all(f"\n{name}: " in text for name in ("TTFT", "ITL", "E2E"))
+
+
+@pytest.mark.parametrize("details", [False, True])
+def test_narrow_terminal(*, details: bool) -> None:
+    """A narrow terminal gets a list, with nothing cut off."""
+    text = show(report(level(8)), 44, details=details)
+    assert "…" not in text
+    assert "  TTFT P50 ms      " in text
+
+
+def test_terminal_without_utf8() -> None:
+    """The table needs no characters beyond ASCII."""
+    assert "+/-" in show(report(level(8)), 80, "ascii")
+
+
+def test_width_of_details() -> None:
+    """Narrow tables leave out rare columns."""
+    counts = [len(build_metrics_table(level(8), width).columns) for width in (50, 80, 160)]
+    assert counts == [3, 8, 15]
+
+
+def test_failures() -> None:
+    """Failures are listed by kind, with the reason if the server gave one."""
+    shown = level(8, failed=3)
+    counts = {"errors": {"http_503": 2, "timeout": 1}, "error_messages": {"http_503": "no room"}}
+    requests = shown.requests.model_copy(update=counts)
+    lines = list(format_failures([shown.model_copy(update={"requests": requests})]))
+    assert lines == [
+        "short, concurrency 8: 2 x http_503: no room",
+        "short, concurrency 8: 1 x timeout",
+    ]

@@ -7,6 +7,7 @@ import pytest
 from maxgate.loadtest.analysis.level_report import build_level
 from maxgate.loadtest.merge import merge
 from maxgate.results.files import ReportError, read_report, write_report
+from maxgate.results.metrics import DEFINITIONS
 from maxgate.results.records import write_records
 from maxgate.results.report import Grade, Report, Server
 from tests.fakes.load_records import records, request_record
@@ -30,6 +31,7 @@ def part(folder: Path, name: str, shard: str | None, *, pairs: int = 8) -> Path:
     known = report()
     whole: Report = known.model_copy(
         update={
+            "definitions": DEFINITIONS,
             "levels": levels,
             "baseline": Server(url="http://b:1", model="m"),
             "load": known.load.model_copy(update={"shard": shard}),
@@ -79,3 +81,12 @@ def test_targets_of_the_shards(tmp_path: Path) -> None:
         for targets in (None, {}, {"p50": 1.0})
     ]
     assert limits == [[("throughput", 900)], [], [("p50", 1.0)]]
+
+
+def test_records_of_another_run(tmp_path: Path) -> None:
+    """Raw records with another number of levels than the report are refused."""
+    parts = [part(tmp_path, f"{k}.json", f"{k}/2") for k in (0, 1)]
+    raw = records(request_record())
+    write_records([raw, raw], parts[1].with_suffix(".records.npz"))
+    with pytest.raises(ReportError, match=r"has 2 levels, but the report .* has 1"):
+        merge(parts, {})

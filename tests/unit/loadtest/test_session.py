@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from maxgate.loadtest.messages import Job, Lag, Target
+from maxgate.loadtest.messages import Failure, Job, Lag, Target
 from maxgate.loadtest.options import Options
 from maxgate.loadtest.session import Pool, Session
 from maxgate.loadtest.worker_pool import Outcome, ProgressCallback
@@ -13,17 +13,21 @@ from tests.oracles.scripted import SilentScreen
 
 
 class FakePool(Pool):
-    """Keeps its jobs and returns one successful request for each."""
+    """Keeps its jobs and returns one request for each, successful unless an error is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: str | None = None) -> None:
         self.jobs: list[Job] = []
+        self._error = error
 
     @override
     async def run(
         self, job: Job, on_progress: ProgressCallback, *, start: float | None = None
     ) -> Outcome:
         self.jobs.append(job)
-        return Outcome(records(request_record()), cpu=0.1, server=None, wall=1.0, lag=Lag())
+        found = records(request_record(error=self._error))
+        message = "Incorrect API key provided: key-1"
+        failures = [Failure(side=0, kind=self._error, message=message)] if self._error else []
+        return Outcome(found, cpu=0.1, server=None, wall=1.0, lag=Lag(), failures=failures)
 
     @override
     def stop(self) -> None:
@@ -56,3 +60,39 @@ async def test_calibration() -> None:
     await Session(options, [Target(url="http://a", model="m")], pool, SilentScreen()).run()
     jobs = [(job.targets[0].model, job.load.duration) for job in pool.jobs]
     assert jobs == [("m", None), ("scripted", 1.5), ("m", 5.0), ("scripted", 1.5)]
+
+
+async def run_failing(error: str, *, keep_going: bool = False) -> tuple[Session, list[int | None]]:
+    """The session after a run in which all requests fail, and the requests of its jobs."""
+    pool = FakePool(error)
+    options = Options(
+        scenarios=("short", "long"), requests=9, calibration=0.0, keep_going=keep_going
+    )
+    target = Target(url="http://a", model="m", headers={"authorization": "Bearer key-1"})
+    session = Session(options, [target], pool, SilentScreen())
+    await session.run()
+    return session, [job.load.requests for job in pool.jobs]
+
+
+async def test_failing_warmup() -> None:
+    """A run whose warm-up requests all fail stops with the reason, and keeps them as its level."""
+    session, sent = await run_failing("http_401")
+    reason = "all requests failed: http_401 (Incorrect API key provided: ***)"
+    more = " (--keep-going continues nevertheless)"
+    assert session.results.stopped == f"short: warming up: {reason}{more}"
+    assert sent == [3, 5]
+    (level,) = session.results.levels
+    assert (level.requests.succeeded, level.requests.errors) == (0, {"http_401": 1})
+    assert level.requests.error_messages == {"http_401": "Incorrect API key provided: ***"}
+
+
+async def test_timeouts_in_warmup() -> None:
+    """After a timeout, no further warm-up requests are sent, because each takes minutes."""
+    _, sent = await run_failing("timeout")
+    assert sent == [3]
+
+
+async def test_keep_going() -> None:
+    """With --keep-going, every level runs although all requests fail."""
+    session, sent = await run_failing("http_401", keep_going=True)
+    assert (session.results.stopped, sent) == (None, [3, 9, 3, 9])

@@ -48,11 +48,13 @@ async def start_monitor(*arguments: str) -> AsyncIterator[asyncio.subprocess.Pro
     [
         (["--bogus"], "No such option: --bogus"),
         (["--interval", "often"], "Invalid value for '--interval'"),
-        (["--url", "localhost"], "'localhost' is not an HTTP URL; write it as in http://"),
+        (["--url", "ftp://gateway"], "--url ftp://gateway: expected http://host:port or https://"),
         (["--replay", "/nowhere.jsonl"], "cannot read /nowhere.jsonl: No such file or directory"),
         (["--rules", "/nowhere.yaml"], "cannot read /nowhere.yaml: No such file or directory"),
         (["--json"], "--json requires --once"),
         (["--record", "a", "--replay", "b"], "--record and --replay cannot be combined"),
+        (["--append"], "--append requires --record"),
+        (["--once", "--record", __file__], f"--record {__file__}: the file exists; choose another"),
         (["--once", "--record", "/no/a.jsonl"], "cannot write /no/a.jsonl: No such file"),
     ],
 )

@@ -8,7 +8,15 @@ from typing import cast
 import pytest
 
 from maxgate.errors import ConfigurationError
-from maxgate.monitor.feed import Sampler, record, replay, sample_periodically, validate_url
+from maxgate.monitor.feed import (
+    FeedOptions,
+    Sampler,
+    parse_gateway_url,
+    record,
+    replay,
+    sample_periodically,
+    validate_url,
+)
 from maxgate.monitor.recording import Recorder, Recording
 from maxgate.monitor.snapshot import Snapshot
 from tests.fakes.clock import FakeClock
@@ -78,8 +86,17 @@ async def test_replay(tmp_path: Path) -> None:
 
 
 def test_validate_url() -> None:
-    """Only HTTP URLs are valid; a trailing slash is dropped."""
+    """Only HTTP URLs are valid; a trailing slash is dropped, and HTTP is the default."""
     assert validate_url("https://gateway:8000/") == "https://gateway:8000"
-    for url in ("localhost", "ftp://gateway", "http://"):
+    assert validate_url("gateway:8001/metrics") == "http://gateway:8001/metrics"
+    for url in ("ftp://gateway", "http://"):
         with pytest.raises(ConfigurationError, match="is not an HTTP URL"):
             validate_url(url)
+
+
+def test_gateway_url() -> None:
+    """The URL that clients use leads to the gateway; its password is sent but not shown."""
+    assert parse_gateway_url("http://gateway:8000/v1/") == "http://gateway:8000"
+    secret = parse_gateway_url("https://u:p@gateway/v1/chat/completions")
+    assert secret == "https://u:p@gateway:443"
+    assert FeedOptions(secret, interval=1.0).display_url == "https://gateway:443"

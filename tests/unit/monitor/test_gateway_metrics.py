@@ -7,19 +7,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxgate.monitor.gateway_metrics import parse_gateway_metrics
+from maxgate.monitor.histogram import Bucket, Histogram
 from maxgate.monitor.http_sources import metrics_url
 from maxgate.monitor.snapshot import EngineState
 
+
+def route(outcomes: dict[str, int], seconds: float, tokens: int) -> dict[str, object]:
+    """A route whose requests took about `seconds` each."""
+    count = outcomes["ok"]
+    return {
+        "requests": {"by_outcome": outcomes},
+        "tokens": {"prompt": tokens, "completion": 4, "cached": 0, "total": tokens + 4},
+        "latency_seconds": {
+            "count": count,
+            "mean": seconds,
+            "buckets": [[seconds / 2, seconds, count]],
+        },
+        "time_to_first_token_seconds": {"count": 0, "mean": None, "buckets": []},
+        "time_per_output_token_seconds": {"count": 0, "mean": None},
+    }
+
+
 METRICS = {
-    "requests": {"by_outcome": {"ok": 2}, "in_flight": 1},
-    "tokens": {"prompt": 20, "completion": 8, "cached": 0, "total": 28},
-    "models": {
-        name: {
-            "latency_seconds": {"count": 1, "mean": 0.5, "buckets": [[0.4, 0.6, 1]]},
-            "time_to_first_token_seconds": {"count": 0, "mean": None, "buckets": []},
-            "time_per_output_token_seconds": {"count": 0, "mean": None},
-        }
-        for name in ("a", "b")
+    "requests": {"by_outcome": {"ok": 108, "timeout": 1}, "in_flight": 1},
+    "routes": {
+        "/v1/chat/completions": route({"ok": 1, "timeout": 1}, 0.5, 10),
+        "/v1/completions": route({"ok": 1}, 0.5, 10),
+        "/v1/embeddings": route({"ok": 6}, 0.01, 50),
+        "/v1/models": route({"ok": 100}, 0.001, 0),
     },
     "engines": [
         {
@@ -37,10 +52,12 @@ METRICS = {
 
 
 def test_reading() -> None:
-    """Histograms are merged over all models."""
+    """Times and tokens are those of generation, and outcomes those of requests for models."""
     reading = parse_gateway_metrics(METRICS)
-    assert reading.latency.buckets == ((0.4, 0.6, 2),)
-    assert reading.latency.total == 1.0
+    assert reading.latency == Histogram((Bucket(0.25, 0.5, 2),), 1.0)
+    assert reading.embedding_latency == Histogram((Bucket(0.005, 0.01, 6),), 0.06)
+    assert reading.outcomes == {"ok": 8, "timeout": 1}
+    assert reading.tokens == {"prompt": 20, "completion": 8, "cached": 0}
     assert (reading.workers, reading.uptime, reading.cpu_seconds) == (2, 60, 3.5)
     assert reading.engines == (EngineState("http://max:8080", "healthy", ("a",), 1),)
 

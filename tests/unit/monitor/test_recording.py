@@ -1,5 +1,6 @@
 """Files of recorded snapshots."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,39 @@ def file(tmp_path: Path) -> Path:
         for one in SNAPSHOTS:
             recorder.write(one)
     return path
+
+
+def test_existing_file(file: Path) -> None:
+    """An existing file is not overwritten."""
+    before = file.read_bytes()
+    with pytest.raises(ConfigurationError, match=r"a\.jsonl: the file exists; .* --append"):
+        Recorder(file, "http://gateway")
+    assert file.read_bytes() == before
+
+
+def test_append(file: Path) -> None:
+    """An appended recording continues the clock of the file, whose last line may be cut off."""
+    file.write_bytes(file.read_bytes() + b'{"at": 1')
+    later = replace(snapshot(0.5), at=SNAPSHOTS[-1].at + 60)
+    with Recorder(file, "http://gateway", append=True) as recorder:
+        recorder.write(later)
+        recorder.write(replace(later, elapsed=1.5))
+    recording = Recording(file)
+    assert recording.snapshots[:3] == SNAPSHOTS
+    assert [one.elapsed for one in recording.snapshots[3:]] == [64.5, 65.5]
+    assert recording.damaged == 1
+
+
+def test_append_to_new_file(tmp_path: Path) -> None:
+    """Appending to a file that does not exist creates it; another file is rejected."""
+    path, other = tmp_path / "b.jsonl", tmp_path / "notes.txt"
+    with Recorder(path, "http://gateway", append=True) as recorder:
+        recorder.write(SNAPSHOTS[0])
+    assert Recording(path).snapshots == SNAPSHOTS[:1]
+    other.write_text("notes")
+    with pytest.raises(ConfigurationError, match="not a recording"):
+        Recorder(other, "http://gateway", append=True)
+    assert other.read_text() == "notes"
 
 
 def test_round_trip(file: Path) -> None:

@@ -58,7 +58,7 @@ def test_page() -> None:
         "  evidence: max.queued 6; max.running 1; gpu.utilisation 97 %; host.cpu 25 %",
         "  advice:   add a replica (another --engine-url), or send fewer requests",
     ]
-    assert "gateway.requests                    30/s  completed requests" in lines
+    assert "gateway.requests                    30/s  completed requests for models" in lines
 
 
 def test_json() -> None:

@@ -2,6 +2,7 @@
 
 from array import array
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,4 +94,27 @@ def test_invalid_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.npz"
     path.write_bytes(content)
     with pytest.raises(ReportError, match=r"broken\.npz: not the raw records"):
+        read_records(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("side", np.array([0, 2]), "side must be from 0 to 1"),
+        ("error", np.array([0, 9]), "error must be from 0 to"),
+        ("sent", np.array([1.0, 1e300]), "sent has a time beyond 1e"),
+        ("sent", np.array(["now", "x"]), "sent has the type <U3"),
+        ("turn", np.array([0, 0, 0]), "the columns have different lengths"),
+        ("index", np.array([[1]]), "does not have the size of its header"),
+        ("unknown", np.zeros(20_000_000), "it expands to more than 300 times its size"),
+    ],
+)
+def test_damaged_columns(tmp_path: Path, name: str, values: Any, reason: str) -> None:
+    """Columns with values that no load test writes are a ReportError."""
+    path = tmp_path / "damaged.records.npz"
+    write_records([SECOND], path)
+    with np.load(path) as file:
+        damaged = {key: file[key] for key in file.files} | {f"0/{name}": values}
+    np.savez_compressed(path, allow_pickle=False, **damaged)
+    with pytest.raises(ReportError, match=reason):
         read_records(path)

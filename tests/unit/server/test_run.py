@@ -3,6 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from maxgate.server.run import is_root
 
 _REPORT = """
 import gc, json
@@ -23,3 +28,20 @@ def test_tune_process() -> None:
     assert frozen > before * 0.8
     assert left < 100
     assert (young, older) == (20_000, [10, 10])
+
+
+@pytest.mark.parametrize(
+    ("uid", "uid_map", "expected"),
+    [
+        (0, "         0          0 4294967295\n", True),
+        (0, "         0       1000          1\n", False),
+        (1000, "         0          0 4294967295\n", False),
+        (0, None, True),
+    ],
+)
+def test_root(uid: int, uid_map: str | None, expected: bool, tmp_path: Path) -> None:
+    """Root of a user namespace, as in rootless containers, has no rights outside of it."""
+    path = tmp_path / "uid_map"
+    if uid_map is not None:
+        path.write_text(uid_map)
+    assert is_root(uid, path) == expected

@@ -105,3 +105,18 @@ def test_drop_callback() -> None:
     writer.on_drop(calls.append)
     writer.write(b"too long\n")
     assert (calls, writer.dropped) == ([1, 1], 2)
+
+
+def test_failing_drop_callback() -> None:
+    """A callback that fails stops neither the writer nor those that log."""
+
+    def fail(lines: int) -> None:
+        raise RuntimeError(lines)
+
+    file = FakeFile(OSError(errno.ENOSPC, "full"))
+    writer = LogWriter(file, max_bytes=10)
+    writer.on_drop(fail)
+    for line in (b"lost\n", b"far too long\n", b"kept\n"):
+        writer.write(line)
+        assert writer.flush(5)
+    assert (file.writes, writer.dropped) == ([b"kept\n"], 2)

@@ -154,6 +154,32 @@ def test_workers(tmp_path: Path) -> None:
     assert (snapshot.workers, snapshot.counts[REQUESTS_IN_FLIGHT]) == (1, {(): 0})
 
 
+def test_replaced_workers(tmp_path: Path) -> None:
+    """A new worker takes over the counts of those that have ended, and deletes their files."""
+    context = multiprocessing.get_context("spawn")
+    ended = context.Process(target=count_and_exit, args=(tmp_path, 2))
+    ended.start()
+    ended.join()
+    before = [path.name for path in tmp_path.glob("*.metrics")]
+    clock = FakeClock()
+    clock.advance(400)
+    snapshot = MetricsStore(clock, tmp_path).snapshot()
+    assert before == [f"{ended.pid}.metrics"]
+    assert [path.name for path in tmp_path.glob("*.metrics")] == [f"{os.getpid()}.metrics"]
+    assert snapshot.sum_counts(REQUESTS, OUTCOME)["ok"] == 2
+    assert snapshot.counts[REQUESTS_IN_FLIGHT] == {(): 0}
+    assert sum(snapshot.sum_histograms(REQUEST_DURATION).counts) == 2
+    assert snapshot.uptime_seconds == 400
+
+
+def test_reused_process_id(tmp_path: Path) -> None:
+    """A worker with the process id of an earlier one goes on with its counts."""
+    send_records(MetricsStore(FakeClock(), tmp_path), finished_record())
+    store = MetricsStore(FakeClock(), tmp_path)
+    send_records(store, finished_record())
+    assert store.snapshot().sum_counts(REQUESTS, OUTCOME)["ok"] == 2
+
+
 def test_foreign_files(tmp_path: Path) -> None:
     """Incomplete files and files of another version are ignored."""
     store = MetricsStore(FakeClock(), tmp_path)

@@ -43,6 +43,7 @@ def test_counters_and_gauges() -> None:
     assert {key: value for key, value in samples.items() if "le" not in dict(key[1])} == {
         sample("requests_in_flight"): 0,
         sample("log_lines_dropped_total"): 0,
+        sample("out_of_resources_total"): 0,
         sample("workers"): 1,
         sample("process_cpu_seconds_total"): 2.5,
         sample("process_resident_memory_bytes"): 4096,

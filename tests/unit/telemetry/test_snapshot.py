@@ -11,6 +11,9 @@ from tests.fakes.request_records import finished_record, send_records
 EMPTY = {"count": 0, "mean": None, "p50": None, "p95": None, "p99": None}
 
 
+CHAT = "/v1/chat/completions"
+
+
 def test_totals() -> None:
     """Totals cover all routes and models; client errors are no errors of the gateway."""
     clock = FakeClock()
@@ -18,7 +21,7 @@ def test_totals() -> None:
     store.request_started()
     send_records(
         store,
-        finished_record(),
+        finished_record(route=CHAT),
         finished_record(outcome="timeout", model="large"),
         finished_record(outcome="client_error", route="/v1/y"),
     )
@@ -42,6 +45,39 @@ def test_totals() -> None:
     assert description["time_to_first_token_seconds"]["p99"] == pytest.approx(0.1, rel=0.022)
     assert description["time_per_output_token_seconds"]["mean"] == pytest.approx(0.1, abs=1e-9)
     assert (description["workers"], description["uptime_seconds"]) == (1, 5.0)
+
+
+def test_routes() -> None:
+    """The totals of times are those of generation; each route has its own."""
+    store = MetricsStore(FakeClock())
+    send_records(
+        store,
+        finished_record(route=CHAT, duration=8.0),
+        finished_record(route="/v1/completions", duration=8.0),
+        finished_record(route="/v1/embeddings", duration=0.01),
+        *[finished_record(route="/v1/models", model=None, duration=0.001) for _ in range(96)],
+        finished_record(route="/v1/models", model=None, outcome="internal_error"),
+    )
+    metrics = store.snapshot().describe()
+    routes = metrics["routes"]
+    assert {path: route["latency_seconds"]["p50"] for path, route in routes.items()} == {
+        CHAT: pytest.approx(8, rel=0.022),
+        "/v1/completions": pytest.approx(8, rel=0.022),
+        "/v1/embeddings": pytest.approx(0.01, rel=0.022),
+        "/v1/models": pytest.approx(0.001, rel=0.022),
+    }
+    assert routes["/v1/models"]["requests"] == {
+        "count": 97,
+        "errors": 1,
+        "error_rate": 1 / 97,
+        "by_outcome": {"ok": 96, "internal_error": 1},
+    }
+    assert (metrics["latency_seconds"]["count"], metrics["latency_seconds"]["p50"]) == (
+        2,
+        pytest.approx(8, rel=0.022),
+    )
+    assert metrics["time_to_first_token_seconds"]["count"] == 2
+    assert metrics["requests"]["count"] == 100
 
 
 def test_models() -> None:
@@ -84,6 +120,7 @@ def test_nothing_counted() -> None:
         "time_per_output_token_seconds": EMPTY,
         "tokens": {"prompt": 0, "completion": 0, "cached": 0, "total": 0},
         "models": {},
+        "routes": {},
         "workers": 0,
         "processes": None,
         "uptime_seconds": 0.0,

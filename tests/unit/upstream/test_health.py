@@ -1,6 +1,9 @@
 """A replica is healthy while it lists its models, and unreachable if it refuses connections."""
 
 import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -22,13 +25,14 @@ INVALID_LIST = "invalid model list: not an OpenAI-compatible server"
 class Fixture:
     """A monitor of one replica; `calls` records its callbacks."""
 
-    def __init__(self, router: respx.Router, **settings: float) -> None:
+    def __init__(self, router: "respx.Router | FailingEngine", **settings: float) -> None:
+        handler = router.async_handler if isinstance(router, respx.Router) else router.handle
         self.replica = Replica(URL + "/")
         self.calls: list[str] = []
         self.failures: list[BaseException] = []
         self.monitor = HealthMonitor(
             [self.replica],
-            HttpxEngineClient(httpx.MockTransport(router.async_handler)),
+            HttpxEngineClient(httpx.MockTransport(handler)),
             UpstreamSettings.model_validate(settings),
             self._prepare_models,
             self._record_change,
@@ -51,7 +55,7 @@ async def probe(*responses: httpx.Response | Exception) -> Fixture:
     router.post(url__startswith=URL).respond(400)
     fixture = Fixture(router)
     for _ in responses:
-        await fixture.monitor.probe_all()
+        await fixture.monitor.probe(fixture.replica)
     return fixture
 
 
@@ -162,14 +166,14 @@ async def test_unexpected_errors(failure: BaseException) -> None:
     fixture = Fixture(router)
     replica = fixture.replica
     fixture.failures.append(failure)
-    await fixture.monitor.probe_all()
+    await fixture.monitor.probe(fixture.replica)
     assert (replica.state, replica.error, replica.watch_failures) == (
         "unreachable",
         f"probe failed: {type(failure).__name__}",
         1,
     )
     assert fixture.calls == [f"failed for {URL}"]
-    await fixture.monitor.probe_all()
+    await fixture.monitor.probe(fixture.replica)
     assert (replica.state, replica.error, replica.watch_failures) == ("healthy", None, 1)
 
 
@@ -189,3 +193,157 @@ async def test_watch_continues() -> None:
     running.cancel()
     await asyncio.wait([running])
     assert (running.cancelled(), fixture.replica.watch_failures) == (True, 2)
+
+
+NO_DESCRIPTOR = OSError(errno.EMFILE, "Too many open files")
+
+
+class FailingEngine:
+    """An engine to which some requests cannot be sent for lack of a file descriptor."""
+
+    def __init__(self, *failing: str) -> None:
+        self.failing = failing
+        """HTTP methods."""
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        """Respond to one request."""
+        if request.method in self.failing:
+            raise httpx.ConnectError("All connection attempts failed") from NO_DESCRIPTOR
+        return httpx.Response(200, json=MODELS) if request.method == "GET" else httpx.Response(400)
+
+
+async def test_lack_of_descriptors() -> None:
+    """Probes that fail for lack of descriptors say nothing about the engine."""
+    engine = FailingEngine()
+    fixture = Fixture(engine)
+    await fixture.monitor.probe(fixture.replica)
+    engine.failing = ("GET",)
+    for _ in range(5):
+        await fixture.monitor.probe(fixture.replica)
+    new = Fixture(engine)
+    await new.monitor.probe(new.replica)
+    assert [
+        (f.replica.state, f.replica.error, f.replica.watch_failures) for f in (fixture, new)
+    ] == [
+        (state, "The gateway is out of file descriptors. Try again shortly.", 0)
+        for state in ("healthy", "unknown")
+    ]
+
+
+async def test_lack_of_descriptors_during_preparation() -> None:
+    """So do probes during which a tokenizer or a capability probe finds no descriptor."""
+    engine = FailingEngine("POST")
+    fixture = Fixture(engine)
+    fixture.failures.append(NO_DESCRIPTOR)
+    for _ in range(2):
+        await fixture.monitor.probe(fixture.replica)
+        assert (fixture.replica.state, fixture.replica.watch_failures) == ("unknown", 0)
+    engine.failing = ()
+    await fixture.monitor.probe(fixture.replica)
+    assert fixture.replica.state == "healthy"
+    assert fixture.replica.capabilities["small"].grammar is False
+
+
+async def test_slow_engine_that_responds() -> None:
+    """An engine that responds to requests stays healthy, however slow its probes are."""
+    router = respx.Router()
+    router.get(URL + "/v1/models").respond(json=MODELS)
+    router.post(url__startswith=URL).respond(400)
+    fixture = Fixture(router)
+    await fixture.monitor.probe(fixture.replica)
+    router.get(URL + "/v1/models").side_effect = httpx.ReadTimeout("slow")
+    fixture.replica.activity.at = asyncio.get_running_loop().time()
+    for _ in range(5):
+        await fixture.monitor.probe(fixture.replica)
+    assert fixture.replica.state == "healthy"
+
+
+class SilentCapabilities:
+    """Engines that list their models at once and leave capability probes of some unanswered."""
+
+    def __init__(self, *silent: str) -> None:
+        self._silent = silent
+        self.released = asyncio.Event()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Respond to one request."""
+        if request.method == "GET":
+            return httpx.Response(200, json=MODELS)
+        if request.url.host in self._silent:
+            await self.released.wait()
+        return httpx.Response(200, json={"choices": []})
+
+
+@asynccontextmanager
+async def running(
+    engines: SilentCapabilities, *hosts: str, **settings: float
+) -> AsyncIterator[tuple[HealthMonitor, list[Replica]]]:
+    """Run a monitor of engines with these host names."""
+    replicas = [Replica(f"http://{host}") for host in hosts]
+
+    async def prepare(names: object) -> None:
+        """Prepare nothing."""
+
+    monitor = HealthMonitor(
+        replicas,
+        HttpxEngineClient(httpx.MockTransport(engines)),
+        UpstreamSettings.model_validate(settings),
+        prepare,
+        lambda: None,
+    )
+    task = asyncio.create_task(monitor.run())
+    try:
+        yield monitor, replicas
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_start_beside_a_silent_engine() -> None:
+    """The start waits two seconds for an engine that is silent while another one is healthy."""
+    engines = SilentCapabilities("silent")
+    async with running(engines, "quick", "silent", probe_timeout=30) as (monitor, replicas):
+        began = asyncio.get_running_loop().time()
+        await monitor.wait_for_start()
+        assert asyncio.get_running_loop().time() - began < 10
+        assert [replica.state for replica in replicas] == ["healthy", "unknown"]
+
+
+async def test_start_with_a_silent_engine() -> None:
+    """An engine that lists models is served although its capabilities are not known yet."""
+    engines = SilentCapabilities("silent")
+    async with running(engines, "silent", probe_timeout=0.05) as (monitor, [replica]):
+        await monitor.wait_for_start()
+        assert (replica.state, replica.capabilities) == ("healthy", {})
+        engines.released.set()
+
+        async def is_known() -> bool:
+            return "small" in replica.capabilities
+
+        await until(is_known)
+    assert replica.capabilities["small"].grammar is True
+
+
+async def test_start() -> None:
+    """The start waits for all engines that respond, and not at all without any."""
+    async with running(SilentCapabilities(), "a", "b") as (monitor, replicas):
+        await monitor.wait_for_start()
+        assert [replica.state for replica in replicas] == ["healthy", "healthy"]
+    async with running(SilentCapabilities()) as (monitor, _):
+        await monitor.wait_for_start()
+
+
+async def test_failing_report() -> None:
+    """The watch of a replica goes on although the report of its failure fails, too."""
+    fixture = Fixture(FailingEngine(), unhealthy_probe_interval=0.001)
+    fixture.failures += [RuntimeError("odd"), RuntimeError("odd")]
+    fixture.monitor.on_failure(fixture.calls.index)
+    running = asyncio.create_task(fixture.monitor.run())
+
+    async def is_healthy() -> bool:
+        return fixture.replica.state == "healthy"
+
+    await until(is_healthy)
+    running.cancel()
+    await asyncio.wait([running])
+    assert fixture.replica.watch_failures == 2

@@ -1,11 +1,14 @@
 """The pool chooses the least loaded replica and retries within the request's allowance."""
 
+import asyncio
+import os
+import resource
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
-from maxgate.errors import UpstreamUnavailable
+from maxgate.errors import GatewayError, OutOfResources, UpstreamUnavailable
 from maxgate.generation.context import MAX_RETRIES, RequestContext
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.http1.transport import EngineTransport
@@ -239,3 +242,31 @@ async def test_no_replica_left() -> None:
             with pytest.raises(UpstreamUnavailable) as caught:
                 await send(pool, request_context())
             assert caught.value.retry_after == 2
+
+
+async def test_lack_of_descriptors() -> None:
+    """A call for which there is no descriptor fails as such and leaves the replica healthy."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with create_pool([REFUSING]) as (pool, [replica]):
+        with open(os.devnull) as lowest:  # noqa: ASYNC230, PTH123
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno(), hard))
+        try:
+            with pytest.raises(OutOfResources):
+                await send(pool, request_context())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (replica.state, replica.in_flight) == ("healthy", 0)
+
+
+async def test_activity() -> None:
+    """Every response shows that the engine is alive, except for errors of the engine."""
+    broken = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
+    rejected = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"
+    for response, is_alive in ((OK, True), (rejected, True), (broken, False)):
+        async with (
+            serving_bytes(RawServer([response])) as url,
+            create_pool([url]) as (pool, [replica]),
+        ):
+            with suppress(GatewayError):
+                await send(pool, request_context())
+            assert replica.is_responding(asyncio.get_running_loop().time()) is is_alive

@@ -3,7 +3,7 @@
 import pytest
 
 from maxgate.generation.catalog import Capabilities
-from maxgate.upstream.replica import MAX_FAILED_PROBES, EngineModel, Replica
+from maxgate.upstream.replica import MAX_FAILED_PROBES, RECENT, EngineModel, Replica
 
 MODELS = {"small": EngineModel("small", 1, 100)}
 
@@ -51,3 +51,40 @@ def test_refused_probe() -> None:
     replica.mark_healthy(MODELS)
     replica.mark_probe_failed("no connection", refused=True)
     assert (replica.state, replica.models) == ("unreachable", MODELS)
+
+
+def test_failed_probes_of_responding_replica() -> None:
+    """Slow probes do not count while the engine responds to requests; refused ones do."""
+    replica = Replica("http://engine")
+    replica.mark_healthy(MODELS)
+    replica.activity.at = 100.0
+    for _ in range(2 * MAX_FAILED_PROBES):
+        replica.mark_probe_failed("no response in time", refused=False, now=100 + RECENT)
+    assert (replica.state, replica.error) == ("healthy", None)
+    for _ in range(MAX_FAILED_PROBES):
+        replica.mark_probe_failed("no response in time", refused=False, now=101 + RECENT)
+    assert replica.state == "unreachable"
+    replica.mark_healthy(MODELS)
+    replica.mark_probe_failed("no connection", refused=True, now=100)
+    assert replica.state == "unreachable"
+
+
+@pytest.mark.parametrize(("now", "state"), [(100.0, "healthy"), (101.0 + RECENT, "unreachable")])
+def test_connect_timeout(now: float, state: str) -> None:
+    """A connection that is not accepted in time counts unless the engine responds to requests."""
+    replica = Replica("http://engine")
+    replica.mark_healthy(MODELS)
+    replica.activity.at = 100.0
+    replica.mark_connect_timeout("no connection in time", now)
+    assert replica.state == state
+
+
+def test_inconclusive_probe() -> None:
+    """A probe that the gateway could not send leaves the state and shows the cause."""
+    replica = Replica("http://engine")
+    replica.mark_healthy(MODELS)
+    for _ in range(2 * MAX_FAILED_PROBES):
+        replica.mark_inconclusive("out of file descriptors")
+    assert (replica.state, replica.error) == ("healthy", "out of file descriptors")
+    replica.mark_healthy(MODELS)
+    assert replica.error is None

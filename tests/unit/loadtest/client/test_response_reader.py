@@ -123,6 +123,14 @@ def test_any_split(cuts: list[int], end: bytes) -> None:
         ([WORD, event({"error": {"message": "boom"}})], 200, "stream_error"),
         ([WORD, event("not json"), DONE], 200, "not_json"),
         ([event([1]), DONE], 200, "not_json"),
+        ([WORD, event({"object": "error", "message": "boom"}), DONE], 200, "stream_error"),
+        ([b'event: error\ndata: {"message": "boom"}\n\n', DONE], 200, "stream_error"),
+        ([WORD, event(delta({}, "error")), DONE], 200, "finish_error"),
+        ([WORD, event(delta({}, "abort")), DONE], 200, "finish_abort"),
+        ([DONE], 200, "empty"),
+        ([ROLE, STOP, USAGE, DONE], 200, "empty"),
+        ([event({"choices": []}), DONE], 200, "empty"),
+        ([], 200, "incomplete"),
         ([b'{"error": 1}'], 503, "http_503"),
         ([], 429, "http_429"),
     ],
@@ -143,6 +151,41 @@ def test_whole_response() -> None:
     assert (list(found.outputs), found.output_tokens, found.error) == ([2.0], 2, None)
 
 
-def test_whole_response_not_json() -> None:
-    """A whole response that is not JSON is a failure."""
-    assert read(b"<html>", stream=False).error == "not_json"
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html>", "not_json"),
+        (b'{"choices": [null]}', "not_json"),
+        (b'{"error": {"message": "boom"}}', "error_body"),
+        (b'{"object": "error", "message": "boom"}', "error_body"),
+        (b'{"choices": [{"message": {"content": "a"}, "finish_reason": "error"}]}', "finish_error"),
+        (b'{"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}', "empty"),
+        (b'{"choices": []}', "empty"),
+    ],
+)
+def test_failed_whole_response(body: bytes, kind: str) -> None:
+    """A whole response without output, or with an error, is a failure."""
+    assert read(body, stream=False).error == kind
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": None, "completion_tokens": None, "prompt_tokens_details": None},
+        {"prompt_tokens_details": {"cached_tokens": None}},
+        {"prompt_tokens": "7", "completion_tokens": 1.5, "prompt_tokens_details": []},
+        {"prompt_tokens": -1, "completion_tokens": 2**63},
+    ],
+)
+def test_unknown_usage(usage: dict[str, Any]) -> None:
+    """Token counts that are not whole numbers are unknown, and the response still succeeds."""
+    found = read(WORD, STOP, event({"choices": [], "usage": usage}), DONE)
+    counts = (found.input_tokens, found.output_tokens, found.cached_tokens)
+    assert (counts, found.error) == ((-1, -1, -1), None)
+
+
+def test_failure_text() -> None:
+    """The text of the first failure is kept, up to 4,096 bytes."""
+    error = event({"error": {"message": "boom"}})
+    assert read(WORD, error, DONE).failure == b'{"error": {"message": "boom"}}'
+    assert read(b"x" * 5000, status=500).failure == b"x" * 4096

@@ -21,6 +21,12 @@ def write_lines(tmp_path: Path, name: str, *lines: Any) -> Path:
     return path
 
 
+def read_summary(path: Path) -> list[str]:
+    """The summary of the scenario in this file."""
+    shape = RequestShape(scenario=str(path), seed=1, stream=True, max_tokens=None)
+    return list(load_scenario(shape).summary)
+
+
 def test_jsonl(tmp_path: Path) -> None:
     """A JSONL file of messages is sent in order, then again."""
     path = write_lines(
@@ -59,12 +65,84 @@ def test_recorded_workload(tmp_path: Path) -> None:
     )
     of = source(path)
     scenario = load_scenario(RequestShape(scenario=str(path), seed=1, stream=True, max_tokens=None))
-    assert scenario.arrivals == [0.0, 2.0]
+    assert list(scenario.arrivals or ()) == [0.0, 2.0]
     first, second = (bodies(of, k)[0] for k in (0, 1))
     assert (first["max_tokens"], second["max_tokens"]) == (6, 5)
     words = [body["messages"][0]["content"].split() for body in (first, second)]
     assert (words[0][:512] == words[1][:512], words[0] == words[1]) == (True, False)
     assert [len(one) for one in words] == [600, 600]
+
+
+def test_sharegpt_roles(tmp_path: Path) -> None:
+    """Turns of other role names are mapped, and what is changed or skipped is counted."""
+    names = [
+        "system",
+        "user",
+        "chatgpt",
+        "human",
+        "function_call",
+        "observation",
+        "bing",
+        "USER",
+        "narrator",
+        "gpt",
+    ]
+    parts = [{"from": name, "value": f"{name}!"} for name in names]
+    parts.append({"from": "human", "value": ""})
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps([{"conversations": parts}, {"conversations": parts[:1]}]))
+    longest = bodies(source(path), 0)[-1]["messages"]
+    roles = ["system", "user", "assistant", "user", "assistant", "user", "assistant", "user"]
+    assert [message["role"] for message in longest] == roles
+    assert read_summary(path) == [
+        f"{path}: records used: 1 of 2",
+        "turns of the role 'observation', sent as user messages: 1",
+        "turns with the unknown role 'narrator', skipped: 1",
+        "turns without text, skipped: 1",
+        "records without a user message, skipped: 1",
+    ]
+
+
+def test_sharegpt_with_openai_turns(tmp_path: Path) -> None:
+    """Turns of a conversation may have `role` and `content`."""
+    parts = [user("a"), {"role": "assistant", "content": "b"}, user("c")]
+    path = write_lines(tmp_path, "a.jsonl", {"conversations": parts})
+    assert [body["messages"] for body in bodies(source(path), 0)] == [[user("a")], parts]
+
+
+def test_reference_answer(tmp_path: Path) -> None:
+    """The assistant message at the end of a record for training is not sent."""
+    record = {"messages": [user("a"), {"role": "assistant", "content": "b"}]}
+    path = write_lines(tmp_path, "a.jsonl", record)
+    assert bodies(source(path), 0)[0]["messages"] == [user("a")]
+    note = "records that end with an assistant message, which is not sent: 1"
+    assert read_summary(path) == [f"{path}: records used: 1 of 1", note]
+
+
+def test_openai_batch(tmp_path: Path) -> None:
+    """The bodies of an OpenAI batch file are sent, with the model of the load test."""
+    body = {"model": "other", "messages": [user("a")], "max_tokens": 3}
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    path = write_lines(tmp_path, "a.jsonl", line)
+    found = bodies(source(path), 0)[0]
+    assert (found["messages"], found["max_tokens"], found["model"]) == ([user("a")], 3, "m")
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    """A UTF-8 byte order mark is ignored."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": "a"}')
+    assert bodies(source(path), 0)[0]["messages"] == [user("a")]
+
+
+def test_array_over_several_lines(tmp_path: Path) -> None:
+    """A JSON array larger than one read is split into its records."""
+    texts = [f"{k} " + 'é]}",' * 3000 for k in range(150)]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"prompt": text} for text in texts], indent=1, ensure_ascii=False))
+    of = source(path)
+    found = [bodies(of, k)[0]["messages"][0]["content"] for k in range(150)]
+    assert found == texts
 
 
 @pytest.mark.parametrize("tokens", [1, 17, 300])
@@ -96,19 +174,49 @@ def test_shared_prefixes(tmp_path: Path) -> None:
     [
         ("a.jsonl", "", "the file contains no request"),
         ("a.jsonl", "{", ":1: "),
-        ("a.jsonl", "1", "record 1 is not an object"),
-        ("a.jsonl", '{"x": 1}', "record 1: expected messages, prompt or conversations"),
+        ("a.jsonl", "1", ":1: neither JSON nor the header of a CSV table"),
+        ("a.jsonl", '{"x": 1}', ":1: expected messages, prompt or conversations; found x"),
         (
             "a.jsonl",
             '{"timestamp": 1}',
-            "record at 1: expected messages, prompt or input_length",
+            ":1: expected messages, prompt or a number of input tokens",
         ),
-        ("a.jsonl", '{"messages": [{"content": "x"}]}', "record 1: message 1 has no role"),
-        ("a.jsonl", '{"timestamp": 1, "prompt": 2}', "the record at 1: expected messages, prompt"),
-        ("a.jsonl", '{"timestamp": "nan", "input_length": 2}', "timestamps must be finite"),
-        ("a.jsonl", '{"timestamp": 1, "input_length": "x"}', "the record at 1: input_length: "),
-        ("a.jsonl", '{"timestamp": 1, "input_length": 0}', "the record at 1: input_length: "),
-        ("a.jsonl", '{"timestamp": 1, "input_length": 9, "hash_ids": 7}', "at 1: hash_ids: "),
+        ("a.jsonl", '{"messages": [{"content": "x"}]}', ":1: message 1 has no role"),
+        ("a.jsonl", '{"timestamp": 1, "prompt": 2}', ":1: prompt: expected a string, not int"),
+        (
+            "a.jsonl",
+            '{"timestamp": "nan", "input_length": 2}',
+            ":1: timestamp: expected a finite number or an ISO 8601 time, got 'nan'",
+        ),
+        (
+            "a.jsonl",
+            '{"timestamp": 1, "input_length": "x"}',
+            ":1: input_length: expected a whole number",
+        ),
+        (
+            "a.jsonl",
+            '{"timestamp": 1, "input_length": 0}',
+            "no row of 1 can be sent: rows skipped, input_length is 0: 1",
+        ),
+        (
+            "a.jsonl",
+            '{"timestamp": 1, "input_length": 9, "hash_ids": 7}',
+            ":1: hash_ids: expected a list",
+        ),
+        (
+            "a.jsonl",
+            '{"custom_id": "1", "url": "/v1/embeddings", "body": {"input": "a"}}',
+            ":1: url '/v1/embeddings': only batch requests to /v1/chat/completions can be sent",
+        ),
+        ("a.json", '[{"prompt": "a"}, {"prompt": "b"', "record 2: invalid or truncated JSON"),
+        ("a.json", '[{"prompt": "a"} {"prompt": "b"}]', "expected ',' after record 1, found '{'"),
+        ("a.json", '[{"prompt": "a"}', "after record 1, found the end of the file"),
+        ("a.json", "[" * 100_000, "record 1: invalid or truncated JSON (nested too deeply"),
+        (
+            "a.json",
+            '[{"instruction": "a", "output": "b"}]',
+            "record 1: expected messages, prompt or conversations; found instruction, output",
+        ),
         ("a.json", '[{"conversations": 5}]', "record 1: conversations: expected a list"),
         ("a.json", '[{"conversations": ["x"]}]', "record 1: conversations: expected a list"),
         (
