@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
@@ -102,10 +103,11 @@ def prepare_directory(
         if not file.is_file():
             raise ModelFileError(f"{file} is not a file, nor a link to one; it cannot be copied.")
     with write_atomically(out, force=force) as directory:
-        for file in files:
-            target = directory / file.relative_to(source)
+        pairs = [(file, directory / file.relative_to(source)) for file in files]
+        for _, target in pairs:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(file, target, progress, get_free_space)
+        written = chain.from_iterable(_link_or_copy(*pair, get_free_space) for pair in pairs)
+        _report(written, sum(file.stat().st_size for file in files), progress)
         write_prepared(directory, source=source.name, encoding=encoding, weight_file=None)
     return PreparedModel(out, encoding, None)
 
@@ -142,14 +144,16 @@ def _write_weights(
 
 def _keep_gguf(model: LlamaFile, target: Path, progress: Progress, free_space: FreeSpace) -> None:
     if len(model.file.parts) == 1:
-        _link_or_copy(model.path, target, progress, free_space)
+        written = _link_or_copy(model.path, target, free_space)
+        _report(written, model.path.stat().st_size, progress)
         return
     total = count_joined_bytes(model.file)
     _check_space(target.parent, total, free_space)
     _report(write_joined(model.file, target), total, progress)
 
 
-def _link_or_copy(source: Path, target: Path, progress: Progress, free_space: FreeSpace) -> None:
+def _link_or_copy(source: Path, target: Path, free_space: FreeSpace) -> Iterator[int]:
+    """Link or copy a file; yields the bytes of each step."""
     # A link to a link would lead nowhere: those in Hugging Face's cache are relative.
     source = source.resolve()
     size = source.stat().st_size
@@ -157,16 +161,12 @@ def _link_or_copy(source: Path, target: Path, progress: Progress, free_space: Fr
         os.link(source, target)
     except OSError:  # on another file system, or another user's file
         _check_space(target.parent, size, free_space)
-        _report(_copy(source, target), size, progress)
+        with open_regular(source) as read, target.open("wb") as out:
+            while data := read.read(_CHUNK_BYTES):
+                out.write(data)
+                yield len(data)
     else:
-        progress(size, size)
-
-
-def _copy(source: Path, target: Path) -> Iterator[int]:
-    with open_regular(source) as read, target.open("wb") as out:
-        while data := read.read(_CHUNK_BYTES):
-            out.write(data)
-            yield len(data)
+        yield size
 
 
 def _report(written: Iterator[int], total: int, progress: Progress) -> None:

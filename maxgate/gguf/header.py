@@ -26,9 +26,9 @@ except ImportError as error:  # an extra, not part of the base install
 
 MAX_HEADER_BYTES: Final = 128 * 2**20
 MAX_KEYS: Final = 10_000
-MAX_TENSORS: Final = 100_000
-# Strings in all arrays together; Llama 3 has 410,000 tokens and merges.
-MAX_STRINGS: Final = 2_000_000
+MAX_TENSORS: Final = 20_000
+# Strings in all arrays together; Llama 3 has 410,000 tokens and merges, Gemma 780,000.
+MAX_STRINGS: Final = 1_000_000
 MAX_TEXT_BYTES: Final = 16 * 2**20
 _MAX_NAME_BYTES: Final = 1024
 _MAX_DIMENSIONS: Final = 4

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from maxgate.gguf.llama import LlamaFile
 from maxgate.gguf.reader import GGUFFile
 from maxgate.gguf.weights import list_entries
 from tests.fakes.gguf_files import HEADS, HIDDEN, KV_HEADS, TOKENS, interleave, write_llama
+
+MEMORY_DISK = "/dev/shm"  # noqa: S108  # a file system of its own
 
 
 def ignore(done: int, total: int) -> None:
@@ -285,6 +288,22 @@ def test_hugging_face_cache(tmp_path: Path) -> None:
     source.unlink()
     blob.unlink()
     assert (weights.is_symlink(), weights.read_bytes()) == (False, content)
+
+
+def test_other_file_system(tmp_path: Path) -> None:
+    """A file on another file system is copied, with progress."""
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
+        source = Path(folder, "m.gguf")
+        if source.parent.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip(f"{MEMORY_DISK} is no file system of its own")
+        write_llama(source, encoding=Encoding.Q4_K)
+        size, seen = source.stat().st_size, list[tuple[int, int]]()
+        prepared = prepare(
+            source, tmp_path / "out", progress=lambda done, total: seen.append((done, total))
+        )
+        assert prepared.weight_path is not None
+        assert prepared.weight_path.read_bytes() == source.read_bytes()
+        assert (seen[0], seen[-1]) == ((0, size), (size, size))
 
 
 def test_directory_of_links(tmp_path: Path) -> None:
