@@ -60,7 +60,7 @@ def prepare(
     card_file = choose_card_file(target, models_dir, card_files)
     replace = force or if_missing  # an incomplete one
     with show_bytes_progress(f"Preparing {target.name}") as progress:
-        if source.is_dir():
+        if os.path.isdir(source):  # noqa: PTH112  # of any length
             encoding = find_card(model, cards).require_max().encoding or "float32"
             prepared = prepare_directory(
                 source, target, encoding=encoding, force=replace, progress=progress
@@ -111,8 +111,13 @@ def _prepare_gguf(
 
 
 def resolve_target(out: str | None, name: str, models_dir: Path) -> Path:
-    """Return the path of `--out`; a bare name, or `name` by default, is under `models_dir`."""
+    """Return the path of `--out`; a bare name, or `name` by default, is under `models_dir`.
+
+    Raises ConfigurationError for a directory without a name.
+    """
     path = Path(out or name).expanduser()
+    if path.name in {"", ".."}:
+        raise ConfigurationError(f"--out {out} has no name; give one, such as --out {name}")
     return path if out and "/" in out else models_dir / path
 
 

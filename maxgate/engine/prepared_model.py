@@ -49,11 +49,14 @@ def read_prepared(directory: Path) -> PreparedModel | None:
 
 
 def find_foreign_files(directory: Path) -> list[str]:
-    """Return the files that `maxgate models prepare` did not write, by relative name."""
-    files = list_files(directory)
+    """Return the files that `maxgate models prepare` did not write, by relative name.
+
+    Of a directory that it did not write, returns the entries.
+    """
     facts = _read_facts(directory)
-    if facts is None:
-        return files
+    if facts is None:  # not all files: it may be a home directory
+        return sorted(os.listdir(directory))  # noqa: PTH208  # names
+    files = list_files(directory)
     # Older versions did not list their files.
     own = facts.get("files", files)
     return [name for name in files if name not in own and name != MARKER]

@@ -86,19 +86,23 @@ class Header:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading; errors become ModelFileError, and pipes are refused."""
+    """Open a file for reading.
+
+    Raises ModelFileError if it cannot be opened, or is a pipe, a device or a directory.
+    """
     try:
         # Opening a pipe without this flag waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ModelFileError(f"{path} is not a regular file; give a GGUF file.")
-            yield file
     except FileNotFoundError as error:
         detail = "is a link to a missing file" if path.is_symlink() else "No such file"
         raise ModelFileError(f"{path}: {detail}.") from error
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ModelFileError(f"{path} is not a regular file; give a GGUF file.")
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
 
 
 def read_header(path: Path) -> Header:
@@ -108,7 +112,10 @@ def read_header(path: Path) -> Header:
     read, damaged, truncated or beyond the limits of this module.
     """
     with open_regular(path) as file:
-        return _HeaderReader(path, file).read()
+        try:
+            return _HeaderReader(path, file).read()
+        except OSError as error:
+            raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 class _HeaderReader:

@@ -32,6 +32,13 @@ def test_resolve_target(out: str | None, target: Path) -> None:
     assert resolve_target(out, "name", MODELS) == target
 
 
+@pytest.mark.parametrize("out", ["/", ".", "..", "a/.."])
+def test_out_without_name(out: str) -> None:
+    """A directory without a name of its own is refused."""
+    with pytest.raises(ConfigurationError, match="has no name; give one, such as --out name"):
+        resolve_target(out, "name", MODELS)
+
+
 def card(name: str, model_path: str) -> ModelCard:
     """Return the card of a prepared model."""
     return ModelCard(
