@@ -4,49 +4,13 @@ Flags are those of `max serve --help` in MAX 26.7.
 """
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
+from maxgate.engine.prepared_model import PreparedModel
 from maxgate.model_cards.card import ModelCard
 
-_PROVENANCE: Final = "maxgate.json"
 # Only OpenAI's routes: the SageMaker ones would bypass the gateway.
 _API_TYPES: Final = json.dumps(["openai"])
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedModel:
-    """A directory for `max serve --model`, with the flags that go with it."""
-
-    directory: Path
-    encoding: str
-    weight_path: Path | None
-
-    def relocate(self, directory: Path) -> Self:
-        """Return the same model at another path, such as a container's mount point."""
-        weight = self.weight_path
-        return type(self)(directory, self.encoding, weight and directory / weight.name)
-
-
-def write_prepared(directory: Path, *, source: str, encoding: str, weight_file: str | None) -> None:
-    """Write the file that `read_prepared` reads."""
-    facts = {"source": source, "encoding": encoding, "weight_file": weight_file}
-    (directory / _PROVENANCE).write_text(json.dumps(facts, indent=2))
-
-
-def read_prepared(directory: Path) -> PreparedModel | None:
-    """Read a directory written by `maxgate models prepare`; None for any other directory."""
-    try:
-        facts = json.loads((directory / _PROVENANCE).read_text())
-    except (OSError, ValueError):
-        return None
-    weight = facts.get("weight_file")
-    return PreparedModel(
-        directory=directory,
-        encoding=facts["encoding"],
-        weight_path=None if weight is None else directory / weight,
-    )
 
 
 def build_arguments(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from maxgate.engine.command import build_arguments, build_environment, read_prepared
+from maxgate.engine.command import build_arguments, build_environment
 from maxgate.engine.container import ContainerLauncher, ContainerSpec
 from maxgate.engine.linker import linker_environment
+from maxgate.engine.prepared_model import find_damaged_files, read_prepared
 from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
@@ -153,10 +154,15 @@ def _find_model(card: ModelCard, files: ModelFiles) -> str:
     if is_repository(reference):
         return reference
     found = files.find(reference)
+    model = card.name if card.source else f"FILE.gguf --out {reference}"
     if found is None:
-        model = card.name if card.source else f"FILE.gguf --out {reference}"
         raise ConfigurationError(
             f"the model {reference} is not prepared yet; run: maxgate models prepare {model}"
+        )
+    if damaged := find_damaged_files(found):
+        raise ConfigurationError(
+            f"the model {reference} is incomplete: {', '.join(damaged[:3])} in {found}; "
+            f"run: maxgate models prepare {model} --force"
         )
     return str(found)
 

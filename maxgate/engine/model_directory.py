@@ -9,16 +9,18 @@ which MAX 26.7 loads, but crashes on with its first token (segmentation fault).
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
-from maxgate.engine.command import PreparedModel, write_prepared
+from maxgate.engine.output_directory import check_replaceable, write_atomically
+from maxgate.engine.prepared_model import PreparedModel, write_prepared
 from maxgate.gguf import config, weights
 from maxgate.gguf.errors import ModelFileError
-from maxgate.gguf.reader import GGUFFile
+from maxgate.gguf.header import open_regular
+from maxgate.gguf.join import count_joined_bytes, write_joined
+from maxgate.gguf.llama import LlamaFile
 from maxgate.gguf.safetensors import DType, write_shards
 from maxgate.gguf.tokenizer import tokenizer_from_gguf
 
@@ -32,6 +34,7 @@ _NATIVE_ENCODINGS: Final = {
     frozenset({"Q4_K", "Q6_K"}): "q4_k",
     frozenset({"Q6_K"}): "q6_k",
 }
+_CHUNK_BYTES: Final = 16 * 2**20
 
 
 def get_free_space(directory: Path) -> int:
@@ -39,8 +42,19 @@ def get_free_space(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
 
+def choose_encoding(model: LlamaFile, device: Device) -> str:
+    """Return MAX's name of the encoding that a model is prepared in."""
+    if device == "gpu":
+        return "bfloat16"
+    matrices = frozenset(t.encoding.name for t in model.file.tensors if len(t.shape) > 1)
+    has_plain_vectors = all(
+        t.encoding.name == "F32" for t in model.file.tensors if len(t.shape) == 1
+    )
+    return _NATIVE_ENCODINGS.get(matrices, "float32") if has_plain_vectors else "float32"
+
+
 def prepare_model(
-    source: Path,
+    model: LlamaFile,
     out: Path,
     *,
     device: Device,
@@ -48,30 +62,30 @@ def prepare_model(
     progress: Progress,
     free_space: FreeSpace = get_free_space,
 ) -> PreparedModel:
-    """Write the directory `out` from the GGUF file `source`.
+    """Write the directory `out` from a GGUF model.
 
     Calls `progress(done, total)` with the bytes written. The directory is written atomically: it
-    appears complete, or not at all.
+    appears complete, or not at all. With `force`, it replaces an earlier model.
 
-    Raises ModelFileError if the file cannot be served, if `out` exists and `force` is not set, or
-    if the disk is too small.
+    Raises ModelFileError if the model cannot be served, if `out` may not be replaced, or if the
+    disk is too small.
     """
-    if out.exists() and not force:
-        raise ModelFileError(f"{out} exists already. Give --force to replace it.")
-    file = GGUFFile(source)
-    encoding = _NATIVE_ENCODINGS.get(_collect_matrix_encodings(file)) if device == "cpu" else None
-    keeps_gguf = encoding is not None
-    encoding = encoding or ("float32" if device == "cpu" else "bfloat16")
-    with _write_atomically(out) as directory:
-        _write_json_files(file, directory, dtype="float32" if device == "cpu" else "bfloat16")
+    _check_outside([part.path for part in model.file.parts], out)
+    check_replaceable(out, force=force)
+    encoding = choose_encoding(model, device)
+    texts = _build_json_files(model, dtype="float32" if device == "cpu" else "bfloat16")
+    with write_atomically(out, force=force) as directory:
+        for name, text in texts.items():
+            (directory / name).write_text(text)
         weight_file = None
-        if keeps_gguf:
+        if encoding in _NATIVE_ENCODINGS.values():
             weight_file = f"model.{encoding.upper()}.gguf"
-            _link_or_copy(source, directory / weight_file, progress, free_space)
+            _keep_gguf(model, directory / weight_file, progress, free_space)
         else:
             dtype: DType = "F32" if device == "cpu" else "BF16"
-            _write_weights(file, directory, dtype, progress, free_space)
-        write_prepared(directory, source=source.name, encoding=encoding, weight_file=weight_file)
+            _write_weights(model, directory, dtype, progress, free_space)
+        source = model.path.name
+        write_prepared(directory, source=source, encoding=encoding, weight_file=weight_file)
     return PreparedModel(out, encoding, None if weight_file is None else out / weight_file)
 
 
@@ -82,75 +96,85 @@ def prepare_directory(
 
     Links files where possible. Otherwise it behaves like `prepare_model`.
     """
-    if out.exists() and not force:
-        raise ModelFileError(f"{out} exists already. Give --force to replace it.")
-    with _write_atomically(out) as directory:
-        for file in sorted(path for path in source.rglob("*") if path.is_file()):
-            target = directory / file.relative_to(source)
+    _check_outside([source], out)
+    check_replaceable(out, force=force)
+    files = sorted(path for path in source.rglob("*") if not path.is_dir() or path.is_symlink())
+    for file in files:
+        if not file.is_file():
+            raise ModelFileError(f"{file} is not a file, nor a link to one; it cannot be copied.")
+    with write_atomically(out, force=force) as directory:
+        pairs = [(file, directory / file.relative_to(source)) for file in files]
+        for _, target in pairs:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(file, target, progress, get_free_space)
+        written = chain.from_iterable(_link_or_copy(*pair, get_free_space) for pair in pairs)
+        _report(written, sum(file.stat().st_size for file in files), progress)
         write_prepared(directory, source=source.name, encoding=encoding, weight_file=None)
     return PreparedModel(out, encoding, None)
 
 
-def _collect_matrix_encodings(file: GGUFFile) -> frozenset[str]:
-    return frozenset(tensor.encoding.name for tensor in file.tensors if len(tensor.shape) > 1)
+def _check_outside(sources: list[Path], out: Path) -> None:
+    for source in sources:
+        if source.resolve().is_relative_to(out.resolve()):
+            raise ModelFileError(
+                f"{source} is in {out}, which would be replaced. Choose another directory with "
+                "--out."
+            )
 
 
-@contextmanager
-def _write_atomically(out: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `out` that is renamed to it on success."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise ModelFileError(f"Cannot write to {out.parent}: {error.strerror}") from error
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    except OSError as error:
-        raise ModelFileError(f"Writing {out} failed: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _write_json_files(file: GGUFFile, directory: Path, *, dtype: str) -> None:
-    files = {
-        "config.json": config.model_config(file, dtype=dtype),
-        "generation_config.json": config.generation_config(file),
-        "tokenizer_config.json": config.tokenizer_config(file),
+def _build_json_files(model: LlamaFile, *, dtype: str) -> dict[str, str]:
+    contents = {
+        "config.json": config.model_config(model, dtype=dtype),
+        "generation_config.json": config.generation_config(model),
+        "tokenizer_config.json": config.tokenizer_config(model),
     }
-    for name, content in files.items():
-        (directory / name).write_text(json.dumps(content, indent=2))
+    texts = {name: json.dumps(content, indent=2) for name, content in contents.items()}
+    tokenizer = tokenizer_from_gguf(model.file, model.vocabulary)
     # Not Tokenizer.save: it does not raise OSError when the disk is full.
-    (directory / "tokenizer.json").write_text(tokenizer_from_gguf(file).to_str(pretty=True))
+    return texts | {"tokenizer.json": tokenizer.to_str(pretty=True)}
 
 
 def _write_weights(
-    file: GGUFFile, directory: Path, dtype: DType, progress: Progress, free_space: FreeSpace
+    model: LlamaFile, directory: Path, dtype: DType, progress: Progress, free_space: FreeSpace
 ) -> None:
-    entries = weights.list_entries(file)
+    entries = weights.list_entries(model.file, model.shape.head_dim)
     total = sum(entry.count_bytes(dtype) for entry in entries)
     _check_space(directory, total, free_space)
-    done = 0
-    progress(done, total)
-    for written in write_shards(directory, entries, dtype):
-        done += written
-        progress(done, total)
+    _report(write_shards(directory, entries, dtype), total, progress)
 
 
-def _link_or_copy(source: Path, target: Path, progress: Progress, free_space: FreeSpace) -> None:
+def _keep_gguf(model: LlamaFile, target: Path, progress: Progress, free_space: FreeSpace) -> None:
+    if len(model.file.parts) == 1:
+        written = _link_or_copy(model.path, target, free_space)
+        _report(written, model.path.stat().st_size, progress)
+        return
+    total = count_joined_bytes(model.file)
+    _check_space(target.parent, total, free_space)
+    _report(write_joined(model.file, target), total, progress)
+
+
+def _link_or_copy(source: Path, target: Path, free_space: FreeSpace) -> Iterator[int]:
+    """Link or copy a file; yields the bytes of each step."""
+    # A link to a link would lead nowhere: those in Hugging Face's cache are relative.
+    source = source.resolve()
     size = source.stat().st_size
-    progress(0, size)
     try:
         os.link(source, target)
-    except OSError:  # on another file system
+    except OSError:  # on another file system, or another user's file
         _check_space(target.parent, size, free_space)
-        shutil.copyfile(source, target)
-    progress(size, size)
+        with open_regular(source) as read, target.open("wb") as out:
+            while data := read.read(_CHUNK_BYTES):
+                out.write(data)
+                yield len(data)
+    else:
+        yield size
+
+
+def _report(written: Iterator[int], total: int, progress: Progress) -> None:
+    done = 0
+    progress(done, total)
+    for count in written:
+        done += count
+        progress(done, total)
 
 
 def _check_space(directory: Path, needed: int, free_space: FreeSpace) -> None:

@@ -1,13 +1,16 @@
 """The model card of a prepared GGUF file, built from the file's metadata."""
 
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from maxgate.engine.command import PreparedModel
+from maxgate.engine.prepared_model import CARD_HEADER
 from maxgate.errors import ConfigurationError
+from maxgate.gguf.llama import LlamaFile
 from maxgate.gguf.reader import GGUFFile
 from maxgate.model_cards.card import ModelCard, PromptFormat
 
@@ -35,39 +38,38 @@ _MAX_TOKENS: Final = 1024
 # From the scripts that Meta published with Llama 3.
 _META_SAMPLING: Final = {"temperature": 0.6, "top_p": 0.9}
 _CPU_BATCH_SIZE: Final = 8
+_MAX_DESCRIPTION: Final = 200
 # MAX has no grammar on the CPU.
 _DEVICE_FIELDS: Final[dict[str, dict[str, Any]]] = {
     "cpu": {"max_batch_size": _CPU_BATCH_SIZE, "image": "maxgate/max-cpu:26.7"},
     "gpu": {"image": "modular/max-nvidia-full:26.7"},
 }
-_HEADER: Final = """\
-# Written by `maxgate models prepare`, which keeps your changes unless --force is given.
-# docs/model-cards.md describes all fields.
-"""
 
 
 def build_card(
-    source: Path, prepared: PreparedModel, *, name: str, model_path: str, device: str
+    model: LlamaFile, *, encoding: str, name: str, model_path: str, device: str
 ) -> ModelCard:
-    """Build the card of a model that was prepared from the GGUF file `source`.
+    """Build the card of a GGUF model that is prepared in `encoding`.
 
     `model_path` is the prepared directory as the card refers to it.
+
+    Raises ModelFileError for a value in the file that a card cannot have.
     """
-    file = GGUFFile(source)
-    template = str(file.get("tokenizer.chat_template") or "")
-    prompt = detect_prompt_format(template, set(file.require("tokenizer.ggml.tokens")))
+    file = model.file
+    template = file.read_text("tokenizer.chat_template")
+    prompt = detect_prompt_format(template, set(model.vocabulary.tokens))
     default_system = _DEFAULT_SYSTEM.search(template) if prompt == "chatml" else None
     fields: dict[str, Any] = {
         "name": name,
-        "description": _describe(file, prepared.encoding, source),
+        "description": _describe(file, encoding),
         "prompt": prompt,
         "tokenizer": model_path,
-        "context_length": file.require("llama.context_length"),
+        "context_length": model.shape.context_length,
         "sampling": _read_sampling(file, prompt),
         "structured_output": "retry" if device == "cpu" else "refuse",
         "max": {
             "model_path": model_path,
-            "encoding": prepared.encoding,
+            "encoding": encoding,
             "devices": device,
             **_DEVICE_FIELDS[device],
         },
@@ -91,30 +93,44 @@ def detect_prompt_format(template: str, tokens: set[str]) -> PromptFormat:
 
 
 def write_card(card: ModelCard, file: Path) -> None:
-    """Write a card with the fields that are set.
+    """Write a card with the fields that are set, atomically.
 
     Raises ConfigurationError if the file cannot be written.
     """
     content = card.model_dump(mode="json", exclude_unset=True, exclude={"served_model_name"})
-    text = _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    text = CARD_HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    partial = None
     try:
-        file.write_text(text)
+        descriptor, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(text)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(file)
     except OSError as error:
         raise ConfigurationError(f"cannot write model card {file}: {error.strerror}") from error
+    finally:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
 
 
-def _describe(file: GGUFFile, encoding: str, source: Path) -> str:
-    title = str(file.get("general.name") or source.stem)
-    license_name = file.get("general.license")
-    return f"{title}{f' ({license_name})' if license_name else ''}, {encoding} from {source.name}"
+def _describe(file: GGUFFile, encoding: str) -> str:
+    title = _clean(file.read_text("general.name")) or file.path.stem
+    license_name = _clean(file.read_text("general.license"))
+    suffix = f" ({license_name})" if license_name else ""
+    return f"{title}{suffix}, {encoding} from {_clean(file.path.name)}"
+
+
+def _clean(text: str) -> str:
+    # `models list` prints it: no line ends, and no codes that control a terminal.
+    return "".join(c if c.isprintable() else " " for c in text)[:_MAX_DESCRIPTION].strip()
 
 
 def _read_sampling(file: GGUFFile, prompt: PromptFormat) -> dict[str, Any]:
     """Return the sampling defaults; newer files have the model's recommended values."""
-    defaults = _META_SAMPLING if prompt == "llama3" else {}
-    recommended = {
-        "temperature": file.get("general.sampling.temp"),
-        "top_p": file.get("general.sampling.top_p"),
-    }
-    found = {name: round(float(v), 4) for name, v in recommended.items() if v is not None}
-    return {**defaults, **found, "max_tokens": _MAX_TOKENS}
+    found = dict(_META_SAMPLING) if prompt == "llama3" else {}
+    # The limits are those of OpenAI's API, and of the card.
+    limits = {"temperature": ("temp", 0.0, 2.0), "top_p": ("top_p", 0.001, 1.0)}
+    for name, (key, least, most) in limits.items():
+        if f"general.sampling.{key}" in file.keys:
+            found[name] = round(file.read_number(f"general.sampling.{key}", least, most), 4)
+    return {**found, "max_tokens": _MAX_TOKENS}

@@ -7,9 +7,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.gguf.config import head_dim
-from maxgate.gguf.errors import ModelFileError
-from maxgate.gguf.reader import GGUFFile, Tensor
+from maxgate.gguf.header import Tensor
+from maxgate.gguf.reader import GGUFFile
 from maxgate.gguf.safetensors import Entry
 
 _WHOLE = {
@@ -28,39 +27,32 @@ _PER_LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
+_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
 # Part of config.json instead.
 _NOT_WEIGHTS = {"rope_freqs.weight"}
 
 
-def hugging_face_name(name: str) -> str | None:
-    """Return the Hugging Face name of a GGUF tensor, or None if it has none."""
+def hugging_face_name(name: str) -> str:
+    """Return the Hugging Face name of a tensor of a Llama model."""
     if layer := _LAYER.fullmatch(name):
-        number, part, kind = layer.groups()
-        target = _PER_LAYER.get(part)
-        return None if target is None else f"model.layers.{number}.{target}.{kind}"
-    stem, _, kind = name.rpartition(".")
-    target = _WHOLE.get(stem)
-    return None if target is None else f"{target}.{kind}"
+        number, part = layer.groups()
+        return f"model.layers.{number}.{_PER_LAYER[part]}.weight"
+    return f"{_WHOLE[name.removesuffix('.weight')]}.weight"
 
 
-def list_entries(file: GGUFFile) -> list[Entry]:
-    """List all weights; their rows are dequantized as they are iterated.
+def list_entries(file: GGUFFile, head_dim: int) -> list[Entry]:
+    """List all weights; their rows are dequantized as they are iterated."""
+    return [
+        Entry(hugging_face_name(tensor.name), tensor.shape, _Rows(_bind(file, tensor, head_dim)))
+        for tensor in file.tensors
+        if tensor.name not in _NOT_WEIGHTS
+    ]
 
-    Raises ModelFileError if a tensor is not part of a Llama model.
-    """
-    return [_build_entry(file, t) for t in file.tensors if t.name not in _NOT_WEIGHTS]
 
-
-def _build_entry(file: GGUFFile, tensor: Tensor) -> Entry:
-    name = hugging_face_name(tensor.name)
-    if name is None:
-        raise ModelFileError(
-            f"{file.path} has the tensor {tensor.name!r}, which is not part of a Llama model."
-        )
-    is_rotary = ".attn_q." in tensor.name or ".attn_k." in tensor.name
-    read = partial(_read_rotary_rows if is_rotary else GGUFFile.read_rows, file, tensor)
-    return Entry(name, tensor.shape, _Rows(read))
+def _bind(file: GGUFFile, tensor: Tensor, head_dim: int) -> partial[Iterator[NDArray[np.float32]]]:
+    if ".attn_q." in tensor.name or ".attn_k." in tensor.name:
+        return partial(_read_rotary_rows, file, tensor, head_dim)
+    return partial(GGUFFile.read_rows, file, tensor)
 
 
 class _Rows:
@@ -73,14 +65,12 @@ class _Rows:
         return self._read()
 
 
-def _read_rotary_rows(file: GGUFFile, tensor: Tensor) -> Iterator[NDArray[np.float32]]:
+def _read_rotary_rows(
+    file: GGUFFile, tensor: Tensor, head_dim: int
+) -> Iterator[NDArray[np.float32]]:
     # llama.cpp interleaves the two halves of each head's rotary pairs (`permute` in its
     # convert_hf_to_gguf.py); Hugging Face stores one half after the other.
-    dim = head_dim(file)
-    if len(tensor.shape) == 1:  # a bias has one element per row
-        whole = np.concatenate([*file.read_rows(tensor)], axis=None)
-        yield whole.reshape(-1, dim // 2, 2).swapaxes(1, 2).reshape(1, -1)
-        return
-    for rows in file.read_rows(tensor, multiple=dim):
+    for rows in file.read_rows(tensor, multiple=head_dim):
         columns = rows.shape[1]
-        yield rows.reshape(-1, dim // 2, 2, columns).swapaxes(1, 2).reshape(-1, columns)
+        pairs = rows.reshape(-1, head_dim // 2, 2, columns)
+        yield pairs.swapaxes(1, 2).reshape(-1, columns)

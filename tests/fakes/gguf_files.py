@@ -1,14 +1,23 @@
 """Small Llama models as GGUF files, in any encoding of the package gguf."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, TokenType, quantize
+from gguf import (
+    GGML_QUANT_SIZES,
+    GGMLQuantizationType,
+    GGUFEndian,
+    GGUFWriter,
+    TokenType,
+    quantize,
+)
 from numpy.typing import NDArray
 
 HIDDEN, HEADS, KV_HEADS, LAYERS, FFN = 256, 4, 2, 2, 512
 TOKENS = [*map(chr, range(0x21, 0x7F)), "Ġ", "ab", "<|end|>"]
+CHATML_TOKENS = [*TOKENS, "<|im_start|>", "<|im_end|>"]
 
 
 def interleave(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
@@ -18,7 +27,7 @@ def interleave(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
-def llama_weights() -> dict[str, NDArray[np.float32]]:
+def llama_weights(vocabulary: int = len(TOKENS)) -> dict[str, NDArray[np.float32]]:
     """Return weights under Hugging Face's names."""
     random = np.random.default_rng(1)
 
@@ -26,7 +35,7 @@ def llama_weights() -> dict[str, NDArray[np.float32]]:
         return random.standard_normal(shape, dtype=np.float32)
 
     kv = HIDDEN // HEADS * KV_HEADS
-    weights = {"model.embed_tokens.weight": matrix(len(TOKENS), HIDDEN)}
+    weights = {"model.embed_tokens.weight": matrix(vocabulary, HIDDEN)}
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}."
         weights |= {
@@ -42,7 +51,7 @@ def llama_weights() -> dict[str, NDArray[np.float32]]:
         }
     return weights | {
         "model.norm.weight": matrix(HIDDEN),
-        "lm_head.weight": matrix(len(TOKENS), HIDDEN),
+        "lm_head.weight": matrix(vocabulary, HIDDEN),
     }
 
 
@@ -88,37 +97,37 @@ def write_llama(
     architecture: str = "llama",
     pre: str | None = "llama-bpe",
     tokenizer: str | None = "gpt2",
+    tokens: Sequence[str] = TOKENS,
     metadata: dict[str, Any] | None = None,
     extra: dict[str, NDArray[np.float32]] | None = None,
+    without: Collection[str] = (),
+    byte_order: GGUFEndian = GGUFEndian.LITTLE,
+    tensors_per_file: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
     """Write a model and return its weights; matrices are in `encoding`.
 
-    `output_encoding` is the encoding of the output matrix, if it differs.
+    `output_encoding` is the encoding of the output matrix, if it differs. `metadata` and `extra`
+    add or replace values and tensors; `without` leaves out those of both by name. With
+    `tensors_per_file`, the model is split into several files.
     """
-    weights = llama_weights()
-    writer = GGUFWriter(path, architecture)
-    writer.add_context_length(256)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FFN)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(HIDDEN // HEADS)
+    weights = llama_weights(len(tokens))
+    writer = GGUFWriter(
+        path,
+        architecture,
+        endianess=byte_order,
+        split_max_tensors=tensors_per_file,
+    )
+    _add_settings(writer)
     if tokenizer is not None:
-        _write_tokenizer(writer, tokenizer, pre)
+        _add_tokenizer(writer, tokenizer, pre, tokens)
+    for key in {*without, *(metadata or {})}:
+        writer.kv_data[0].pop(key, None)
     for key, value in (metadata or {}).items():
         writer.add_key_value(key, *value)
+    encodings = dict.fromkeys(weights, encoding) | {"lm_head.weight": output_encoding or encoding}
     for name, values in weights.items():
-        stored = values
-        if name.endswith(("q_proj.weight", "k_proj.weight")):
-            stored = interleave(values, HEADS if "q_proj" in name else KV_HEADS)
-        if stored.ndim == 1:
-            writer.add_tensor(gguf_name(name), stored)
-        else:
-            used = output_encoding or encoding if name == "lm_head.weight" else encoding
-            writer.add_tensor(gguf_name(name), encode(stored, used), raw_dtype=used)
+        if gguf_name(name) not in {*without, *(extra or {})}:
+            _add_weight(writer, name, values, encodings[name])
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
@@ -128,14 +137,37 @@ def write_llama(
     return weights
 
 
-def _write_tokenizer(writer: GGUFWriter, model: str, pre: str | None) -> None:
+def _add_settings(writer: GGUFWriter) -> None:
+    writer.add_context_length(256)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(FFN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(HIDDEN // HEADS)
+
+
+def _add_weight(
+    writer: GGUFWriter, name: str, values: NDArray[np.float32], encoding: GGMLQuantizationType
+) -> None:
+    if values.ndim == 1:
+        writer.add_tensor(gguf_name(name), values)
+        return
+    if name.endswith(("q_proj.weight", "k_proj.weight")):
+        values = interleave(values, HEADS if "q_proj" in name else KV_HEADS)
+    writer.add_tensor(gguf_name(name), encode(values, encoding), raw_dtype=encoding)
+
+
+def _add_tokenizer(writer: GGUFWriter, model: str, pre: str | None, tokens: Sequence[str]) -> None:
     writer.add_tokenizer_model(model)
     if pre is not None:
         writer.add_tokenizer_pre(pre)
-    writer.add_token_list(TOKENS)
-    control = [TokenType.CONTROL if t.startswith("<|") else TokenType.NORMAL for t in TOKENS]
+    writer.add_token_list(tokens)
+    control = [TokenType.CONTROL if t.startswith("<|") else TokenType.NORMAL for t in tokens]
     writer.add_token_types(control)
     writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(TOKENS.index("<|end|>"))
-    writer.add_eos_token_id(TOKENS.index("<|end|>"))
+    writer.add_bos_token_id(tokens.index("<|end|>"))
+    writer.add_eos_token_id(tokens.index("<|end|>"))
     writer.add_chat_template("{{ messages }}")

@@ -28,6 +28,7 @@ COMMANDS = [
     "maxgate models list",
     "maxgate models show",
     "maxgate models prepare",
+    "maxgate models remove",
     "maxgate engine",
     "maxgate engine start",
     "maxgate engine show",

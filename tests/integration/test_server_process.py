@@ -415,7 +415,9 @@ async def test_models_command() -> None:
     assert (code, "no file or model card is named gpt-4" in stderr) == (2, True)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
 async def test_interrupted_preparation(number: signal.Signals, code: int, tmp_path: Path) -> None:
     """An interrupted `maxgate models prepare` leaves nothing behind."""
     folder = tmp_path / "models"

@@ -7,7 +7,7 @@ from pathlib import Path
 import regex
 import tiktoken
 
-from maxgate.gguf.reader import MappedReader
+from maxgate.gguf.header import read_header
 from tests.oracles.meta import byte_letters
 
 # GPT-2's split, as in tiktoken's own encodings; SmolLM splits off every numeral first.
@@ -22,9 +22,9 @@ def gguf_file() -> Path:
 
 @cache
 def _encoding() -> tuple[tiktoken.Encoding, dict[int, int]]:
-    fields = MappedReader(gguf_file()).fields
-    tokens: list[str] = fields["tokenizer.ggml.tokens"].contents()
-    merges: list[str] = fields["tokenizer.ggml.merges"].contents()
+    metadata = read_header(gguf_file()).metadata
+    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
+    merges: list[str] = metadata["tokenizer.ggml.merges"]
     byte_of = {letter: byte for byte, letter in byte_letters().items()}
 
     def as_bytes(token: str) -> bytes:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from maxgate.engine.command import PreparedModel, build_arguments, build_environment
+from maxgate.engine.command import build_arguments, build_environment
+from maxgate.engine.prepared_model import PreparedModel
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import is_repository
 

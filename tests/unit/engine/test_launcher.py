@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from maxgate.engine.command import write_prepared
 from maxgate.engine.container import ContainerLauncher, ContainerSpec
 from maxgate.engine.launcher import EngineAddress, Kind, build_launcher
+from maxgate.engine.prepared_model import write_prepared
 from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
@@ -49,6 +49,7 @@ def build_container(card: ModelCard, files: ModelFiles) -> ContainerSpec:
 def write_model(directory: Path) -> Path:
     """Write a prepared model."""
     directory.mkdir(parents=True)
+    (directory / "model.Q4_K.gguf").write_bytes(b"weights")
     write_prepared(directory, source="m.gguf", encoding="q4_k", weight_file="model.Q4_K.gguf")
     return directory
 
@@ -131,6 +132,18 @@ def test_unprepared_model(kind: Kind, files: ModelFiles) -> None:
     )
     with pytest.raises(ConfigurationError, match=message):
         build_launcher(kind, card("small"), ADDRESS, files, EngineSettings())
+
+
+def test_incomplete_model(files: ModelFiles) -> None:
+    """A prepared model without its weights is not started; the error names the missing file."""
+    model = write_model(files.models_dir / "small")
+    (model / "model.Q4_K.gguf").unlink()
+    with pytest.raises(ConfigurationError) as caught:
+        build_launcher("local", card("small"), ADDRESS, files, EngineSettings())
+    assert str(caught.value) == (
+        f"the model small is incomplete: model.Q4_K.gguf in {model}; run: maxgate models prepare "
+        "FILE.gguf --out small --force"
+    )
 
 
 def test_python_of_another_environment(files: ModelFiles, tmp_path: Path) -> None:

@@ -2,26 +2,36 @@
 
 import json
 import resource
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Encoding
-from gguf import GGUFValueType, dequantize, quantize
+from gguf import GGUFReader, dequantize, quantize
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from maxgate.engine.command import PreparedModel, read_prepared
 from maxgate.engine.model_directory import prepare_directory, prepare_model
+from maxgate.engine.prepared_model import PreparedModel, read_prepared
 from maxgate.gguf import safetensors
 from maxgate.gguf.errors import ModelFileError
+from maxgate.gguf.llama import LlamaFile
 from maxgate.gguf.reader import GGUFFile
 from maxgate.gguf.weights import list_entries
 from tests.fakes.gguf_files import HEADS, HIDDEN, KV_HEADS, TOKENS, interleave, write_llama
 
+MEMORY_DISK = "/dev/shm"  # noqa: S108  # a file system of its own
+
 
 def ignore(done: int, total: int) -> None:
     """Ignore progress."""
+
+
+def prepare(file: Path, out: Path, **options: Any) -> PreparedModel:
+    """Prepare a GGUF file, for the CPU by default."""
+    return prepare_model(LlamaFile(file), out, **{"device": "cpu", "progress": ignore, **options})
 
 
 def read_tensors(directory: Path) -> dict[str, np.ndarray]:
@@ -37,10 +47,9 @@ def test_float32(tmp_path: Path) -> None:
     """Float32 weights stay as they are, and progress reports the bytes written."""
     weights = write_llama(tmp_path / "m.gguf")
     seen: list[tuple[int, int]] = []
-    prepared = prepare_model(
+    prepared = prepare(
         tmp_path / "m.gguf",
         tmp_path / "out",
-        device="cpu",
         progress=lambda done, total: seen.append((done, total)),
     )
     assert prepared == PreparedModel(tmp_path / "out", "float32", None)
@@ -57,7 +66,7 @@ def test_float32(tmp_path: Path) -> None:
 def test_dequantization(tmp_path: Path, encoding: Encoding) -> None:
     """Encodings that MAX does not run become float32."""
     weights = write_llama(tmp_path / "m.gguf", encoding=encoding)
-    prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
+    prepare(tmp_path / "m.gguf", tmp_path / "out")
     written = read_tensors(tmp_path / "out")
     for name, values in weights.items():
         heads = HEADS if "q_proj" in name else KV_HEADS if "k_proj" in name else None
@@ -70,7 +79,7 @@ def test_dequantization(tmp_path: Path, encoding: Encoding) -> None:
 def test_gpu(tmp_path: Path) -> None:
     """For the GPU, weights become bfloat16."""
     weights = write_llama(tmp_path / "m.gguf")
-    prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="gpu", progress=ignore)
+    prepared = prepare(tmp_path / "m.gguf", tmp_path / "out", device="gpu")
     assert prepared.encoding == "bfloat16"
     values = weights["model.norm.weight"]
     raw = safetensors.to_bytes(values, "BF16")
@@ -94,7 +103,7 @@ def test_native_encodings(
     """Encodings that MAX runs on the CPU stay in the GGUF file."""
     write_llama(tmp_path / "m.gguf", encoding=encoding, output_encoding=output_encoding)
     out = tmp_path / "out"
-    prepared = prepare_model(tmp_path / "m.gguf", out, device="cpu", progress=ignore)
+    prepared = prepare(tmp_path / "m.gguf", out)
     weights = out / f"model.{name.upper()}.gguf"
     assert prepared == PreparedModel(out, name, weights)
     assert read_prepared(out) == prepared
@@ -106,21 +115,21 @@ def test_native_encodings(
 def test_q4_0(tmp_path: Path, output_encoding: Encoding) -> None:
     """Q4_0 is dequantized, because MAX crashes on it."""
     write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_0, output_encoding=output_encoding)
-    prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
+    prepared = prepare(tmp_path / "m.gguf", tmp_path / "out")
     assert (prepared.encoding, prepared.weight_path) == ("float32", None)
 
 
 def test_native_encoding_on_gpu(tmp_path: Path) -> None:
     """On the GPU, MAX runs no GGUF encoding, so all are dequantized."""
     write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_K)
-    prepared = prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="gpu", progress=ignore)
+    prepared = prepare(tmp_path / "m.gguf", tmp_path / "out", device="gpu")
     assert (prepared.encoding, prepared.weight_path) == ("bfloat16", None)
 
 
 def test_json_files(tmp_path: Path) -> None:
     """Configuration and tokenizer are rebuilt from the metadata."""
     write_llama(tmp_path / "m.gguf")
-    prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
+    prepare(tmp_path / "m.gguf", tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config == {
         "architectures": ["LlamaForCausalLM"],
@@ -173,7 +182,7 @@ def llama3_factors(factor: float, dim: int = HIDDEN // HEADS, theta: float = 100
 def test_llama3_rope_scaling(tmp_path: Path, factor: float) -> None:
     """Llama 3.1's scaling is recognized from its divisors."""
     write_llama(tmp_path / "m.gguf", extra={"rope_freqs.weight": llama3_factors(factor)})
-    prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
+    prepare(tmp_path / "m.gguf", tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["rope_scaling"] == {
         "rope_type": "llama3",
@@ -185,22 +194,10 @@ def test_llama3_rope_scaling(tmp_path: Path, factor: float) -> None:
     assert "rope_freqs" not in str(read_tensors(tmp_path / "out").keys())
 
 
-def test_linear_rope_scaling(tmp_path: Path) -> None:
-    """Linear scaling is read from the metadata."""
-    metadata = {
-        "llama.rope.scaling.type": ("linear", GGUFValueType.STRING),
-        "llama.rope.scaling.factor": (4.0, GGUFValueType.FLOAT32),
-    }
-    write_llama(tmp_path / "m.gguf", metadata=metadata)
-    prepare_model(tmp_path / "m.gguf", tmp_path / "out", device="cpu", progress=ignore)
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
-
-
 def test_shards(tmp_path: Path) -> None:
     """Large models are split into several files with an index."""
     weights = write_llama(tmp_path / "m.gguf")
-    entries = list_entries(GGUFFile(tmp_path / "m.gguf"))
+    entries = list_entries(GGUFFile(tmp_path / "m.gguf"), HIDDEN // HEADS)
     assert sum(safetensors.write_shards(tmp_path, entries, "F32", limit=40_000)) == sum(
         values.nbytes for values in weights.values()
     )
@@ -216,57 +213,11 @@ def test_shards(tmp_path: Path) -> None:
 def test_pieces(tmp_path: Path) -> None:
     """Reading tensors in many small pieces gives the same rows."""
     weights = write_llama(tmp_path / "m.gguf")
-    entries = list_entries(GGUFFile(tmp_path / "m.gguf", piece_bytes=1000))
+    entries = list_entries(GGUFFile(tmp_path / "m.gguf", piece_bytes=1000), HIDDEN // HEADS)
     assert max(len(list(entry.rows)) for entry in entries) > 10
     for entry in entries:
         values = np.concatenate(list(entry.rows)).reshape(entry.shape)
         np.testing.assert_array_equal(values, weights[entry.name], err_msg=entry.name)
-
-
-def write_truncated(path: Path, size: int) -> None:
-    """Write the first bytes of a GGUF file."""
-    write_llama(path)
-    path.write_bytes(path.read_bytes()[:size])
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda path: path.write_bytes(b"not a model"), "is not a GGUF file"),
-        (lambda path: write_truncated(path, 100), "is truncated or damaged"),
-        (lambda path: write_truncated(path, 3000), "truncated or"),
-        (lambda path: write_truncated(path, 100_000), "is truncated"),
-        (lambda path: write_llama(path, architecture="qwen2"), "architecture 'qwen2'"),
-        (lambda path: write_llama(path, tokenizer=None), "lacks the metadata"),
-        (lambda path: write_llama(path, tokenizer="llama"), "the tokenizer model 'llama'"),
-        (lambda path: write_llama(path, pre="poro-chat"), "the pre-tokenizer 'poro-chat'"),
-        (lambda path: None, "No such file"),
-        (
-            lambda path: write_llama(
-                path, extra={"blk.0.ffn_gate_exps.weight": np.zeros((2, 2), np.float32)}
-            ),
-            "not part of a Llama model",
-        ),
-        (
-            lambda path: write_llama(
-                path, metadata={"llama.expert_count": (8, GGUFValueType.UINT32)}
-            ),
-            "a mixture of experts",
-        ),
-        (
-            lambda path: write_llama(
-                path, extra={"rope_freqs.weight": np.full(HIDDEN // HEADS // 2, 3.0, np.float32)}
-            ),
-            "rope factors that are not Llama 3.1's",
-        ),
-    ],
-)
-def test_invalid_file(tmp_path: Path, make: object, message: str) -> None:
-    """An invalid or unsupported file raises an error and writes nothing."""
-    make(tmp_path / "m.gguf")  # type: ignore[operator]
-    with pytest.raises(ModelFileError, match=message):
-        prepare_model(tmp_path / "m.gguf", tmp_path / "o" / "out", device="cpu", progress=ignore)
-    assert not list((tmp_path / "o").glob("*"))
 
 
 @pytest.mark.parametrize(("limit", "weights_written"), [(1024, 0), (100_000, 1)])
@@ -278,10 +229,9 @@ def test_write_error(tmp_path: Path, limit: int, weights_written: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(ModelFileError, match="File too large"):
-            prepare_model(
+            prepare(
                 tmp_path / "m.gguf",
                 tmp_path / "o" / "m",
-                device="cpu",
                 progress=lambda done, total: seen.append((done, total)),
             )
     finally:
@@ -295,27 +245,13 @@ def test_disk_too_small(tmp_path: Path) -> None:
     write_llama(tmp_path / "m.gguf")
     seen: list[tuple[int, int]] = []
     with pytest.raises(ModelFileError, match="too small"):
-        prepare_model(
+        prepare(
             tmp_path / "m.gguf",
             tmp_path / "out",
-            device="cpu",
             progress=lambda done, total: seen.append((done, total)),
             free_space=lambda _: 1000,
         )
     assert seen == []
-
-
-def test_existing_directory(tmp_path: Path) -> None:
-    """An existing directory is replaced only with `force`."""
-    write_llama(tmp_path / "m.gguf")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").touch()
-    arguments = (tmp_path / "m.gguf", tmp_path / "out")
-    with pytest.raises(ModelFileError, match="Give --force"):
-        prepare_model(*arguments, device="cpu", progress=ignore)
-    assert (tmp_path / "out" / "mine").exists()
-    prepare_model(*arguments, device="cpu", force=True, progress=ignore)
-    assert not (tmp_path / "out" / "mine").exists()
 
 
 def test_read_other_directory(tmp_path: Path) -> None:
@@ -338,11 +274,97 @@ def test_prepare_directory(tmp_path: Path) -> None:
         prepare_directory(source, out, encoding="float32", progress=ignore)
 
 
-def test_invalid_utf8(tmp_path: Path) -> None:
-    """Invalid UTF-8 in the metadata is reported as damage."""
-    file = tmp_path / "m.gguf"
-    write_llama(file)
-    file.write_bytes(file.read_bytes().replace(b"<|end|>", b"<|\xffnd|>", 1))
-    with pytest.raises(ModelFileError, match=r"damaged: its metadata 'tokenizer\.ggml\.tokens'"):
-        prepare_model(file, tmp_path / "o" / "m", device="cpu", progress=ignore)
+def test_hugging_face_cache(tmp_path: Path) -> None:
+    """A relative link to a blob, as in Hugging Face's cache, becomes the file itself."""
+    blob = tmp_path / "models--o--m" / "blobs" / "0123abcd"
+    blob.parent.mkdir(parents=True)
+    write_llama(blob, encoding=Encoding.Q4_K)
+    source = tmp_path / "models--o--m" / "snapshots" / "main" / "m.gguf"
+    source.parent.mkdir(parents=True)
+    source.symlink_to(Path("..") / ".." / "blobs" / "0123abcd")
+    weights = prepare(source, tmp_path / "elsewhere" / "deep" / "out").weight_path
+    assert weights is not None
+    content = blob.read_bytes()
+    source.unlink()
+    blob.unlink()
+    assert (weights.is_symlink(), weights.read_bytes()) == (False, content)
+
+
+def test_other_file_system(tmp_path: Path) -> None:
+    """A file on another file system is copied, with progress."""
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
+        source = Path(folder, "m.gguf")
+        if source.parent.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip(f"{MEMORY_DISK} is no file system of its own")
+        write_llama(source, encoding=Encoding.Q4_K)
+        size, seen = source.stat().st_size, list[tuple[int, int]]()
+        prepared = prepare(
+            source, tmp_path / "out", progress=lambda done, total: seen.append((done, total))
+        )
+        assert prepared.weight_path is not None
+        assert prepared.weight_path.read_bytes() == source.read_bytes()
+        assert (seen[0], seen[-1]) == ((0, size), (size, size))
+
+
+def test_directory_of_links(tmp_path: Path) -> None:
+    """Links in a directory are resolved, and a broken one is named."""
+    (tmp_path / "blob").write_bytes(b"weights")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").symlink_to(Path("..") / "blob")
+    out = tmp_path / "deep" / "out"
+    prepare_directory(tmp_path / "model", out, encoding="float32", progress=ignore)
+    assert not (out / "model.safetensors").is_symlink()
+    (tmp_path / "blob").unlink()
+    assert (out / "model.safetensors").read_bytes() == b"weights"
+    with pytest.raises(ModelFileError, match=r"model/model\.safetensors is not a file, nor a link"):
+        prepare_directory(tmp_path / "model", tmp_path / "o", encoding="float32", progress=ignore)
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_split_model(tmp_path: Path, part: int) -> None:
+    """Any part of a split model stands for the whole, with the same weights."""
+    weights = write_llama(tmp_path / "m.gguf", tensors_per_file=8)
+    prepare(tmp_path / f"m-{part:05d}-of-00003.gguf", tmp_path / "out")
+    written = read_tensors(tmp_path / "out")
+    assert written.keys() == weights.keys()
+    for name, values in weights.items():
+        np.testing.assert_array_equal(written[name], values, err_msg=name)
+
+
+def test_split_native_model(tmp_path: Path) -> None:
+    """The parts of a model that MAX runs as it is are joined to the file that was split."""
+    write_llama(tmp_path / "whole.gguf", encoding=Encoding.Q4_K)
+    write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_K, tensors_per_file=8)
+    seen: list[tuple[int, int]] = []
+    weights = prepare(
+        tmp_path / "m-00001-of-00003.gguf",
+        tmp_path / "out",
+        progress=lambda done, total: seen.append((done, total)),
+    ).weight_path
+    assert weights is not None
+    assert seen[0][0] == 0
+    assert seen[-1][0] == seen[-1][1] > 100_000
+    joined, whole = GGUFReader(weights), GGUFReader(tmp_path / "whole.gguf")
+    assert joined.fields.keys() == whole.fields.keys()
+    for actual, expected in zip(joined.tensors, whole.tensors, strict=True):
+        assert (actual.name, actual.tensor_type) == (expected.name, expected.tensor_type)
+        np.testing.assert_array_equal(actual.data, expected.data, err_msg=actual.name)
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    """A weight that is not a number is reported with its tensor, and nothing is written."""
+    norm = np.full(HIDDEN, np.nan, np.float32)
+    write_llama(tmp_path / "m.gguf", extra={"output_norm.weight": norm})
+    with pytest.raises(ModelFileError, match=r"output_norm\.weight has values that are not finite"):
+        prepare(tmp_path / "m.gguf", tmp_path / "o" / "out")
     assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_source_inside_output(tmp_path: Path) -> None:
+    """A model is not replaced by what is read from it."""
+    write_llama(tmp_path / "m.gguf", encoding=Encoding.Q4_K)
+    weights = prepare(tmp_path / "m.gguf", tmp_path / "out").weight_path
+    assert weights is not None
+    with pytest.raises(ModelFileError, match="which would be replaced"):
+        prepare(weights, tmp_path / "out", device="gpu", force=True)
+    assert weights.exists()

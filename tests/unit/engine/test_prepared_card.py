@@ -6,12 +6,13 @@ import pytest
 import yaml
 from gguf import GGUFValueType
 
-from maxgate.engine.command import PreparedModel
 from maxgate.engine.prepared_card import build_card, detect_prompt_format, write_card
 from maxgate.errors import ConfigurationError
+from maxgate.gguf.errors import ModelFileError
+from maxgate.gguf.llama import LlamaFile
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import load_cards
-from tests.fakes.gguf_files import write_llama
+from tests.fakes.gguf_files import CHATML_TOKENS, write_llama
 
 LLAMA3 = {
     "<|begin_of_text|>",
@@ -33,21 +34,20 @@ def test_card(tmp_path: Path) -> None:
     """Name, context length, encoding and sampling come from the file; the card can be loaded."""
     write_llama(
         tmp_path / "m.gguf",
-        tokenizer=None,
+        tokens=CHATML_TOKENS,
         metadata={
-            "general.name": ("Tiny", GGUFValueType.STRING),
+            "general.name": ("Tiny\x1b[2J\n", GGUFValueType.STRING),
             "general.license": ("mit", GGUFValueType.STRING),
             "general.sampling.temp": (0.3, GGUFValueType.FLOAT32),
             "tokenizer.chat_template": (TEMPLATE, GGUFValueType.STRING),
-            "tokenizer.ggml.tokens": (sorted(CHATML), GGUFValueType.ARRAY),
         },
     )
-    prepared = PreparedModel(tmp_path / "tiny", "float32", None)
-    card = build_card(tmp_path / "m.gguf", prepared, name="tiny", model_path="tiny", device="cpu")
+    model = LlamaFile(tmp_path / "m.gguf")
+    card = build_card(model, encoding="float32", name="tiny", model_path="tiny", device="cpu")
     write_card(card, tmp_path / "tiny.yaml")
     assert yaml.safe_load((tmp_path / "tiny.yaml").read_text()) == {
         "name": "tiny",
-        "description": "Tiny (mit), float32 from m.gguf",
+        "description": "Tiny [2J (mit), float32 from m.gguf",
         "prompt": "chatml",
         "tokenizer": "tiny",
         "context_length": 256,
@@ -87,3 +87,13 @@ def test_read_only_folder(tmp_path: Path) -> None:
     card = ModelCard(name="m", prompt="engine", context_length=1, tokenizer="t")
     with pytest.raises(ConfigurationError, match=r"cannot write model card .*missing/m.yaml"):
         write_card(card, tmp_path / "missing" / "m.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recommended_sampling_out_of_range(tmp_path: Path) -> None:
+    """A recommended value that no request may have is reported by name."""
+    metadata = {"general.sampling.temp": (float("nan"), GGUFValueType.FLOAT32)}
+    write_llama(tmp_path / "m.gguf", metadata=metadata)
+    model = LlamaFile(tmp_path / "m.gguf")
+    with pytest.raises(ModelFileError, match=r"nan as 'general\.sampling\.temp', which must be"):
+        build_card(model, encoding="float32", name="m", model_path="m", device="cpu")
