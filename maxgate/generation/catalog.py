@@ -35,7 +35,8 @@ class ServedModel:
 
     `engine_name` is the engines' name for it. `context_length` limits prompt and response together,
     in tokens. `created` is in seconds since 1970. `structured_output` applies to engines without a
-    grammar, `dimensions` to models whose task is embeddings, `parse_special` to raw prompts.
+    grammar, `dimensions` to models whose task is embeddings, `parse_special` and `prompt_logprobs`
+    to raw prompts.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ServedModel:
     dimensions: int = 0
     prompts: PromptSource = "gateway"
     parse_special: bool = False
+    prompt_logprobs: bool = False
 
 
 class EngineHealth(Protocol):

@@ -169,6 +169,12 @@ def _build_response(path: str, body: dict[str, Any], script: Script) -> dict[str
         choice["message"] = {"role": "assistant", "content": text, "refusal": ""}
     else:
         choice["text"] = text
+    if body.get("echo"):
+        ids = [1000 + number for number in range(len(script.tokens))]
+        tops = [{f"#{i}": -0.25} for i in body["prompt"][1:]] + [{t: -0.5} for t in script.tokens]
+        values = [value for top in tops for value in top.values()]
+        choice["logprobs"] = {"tokens": None, "token_logprobs": values, "top_logprobs": tops}
+        choice["token_ids"] = ids
     return {"id": "0", "choices": [choice], "usage": _usage(script), "model": body["model"]}
 
 

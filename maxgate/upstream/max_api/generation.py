@@ -16,6 +16,7 @@ from maxgate.errors import UpstreamError
 from maxgate.generation.chunk import Alternative, Chunk, FinishReason, TokenLogprob, Usage
 from maxgate.generation.request import GenerationRequest, Message, Sampling
 from maxgate.upstream.errors import map_error_event, response_cut_off
+from maxgate.upstream.max_api.prompt_logprobs import add_prompt_logprobs, parse_prompt_logprobs
 
 _KEY: Final = b'"text":'
 
@@ -93,6 +94,8 @@ def select_path(request: GenerationRequest) -> str:
 def _needs_chat_route(request: GenerationRequest) -> bool:
     if request.prompt_token_ids is None and request.raw_prompt is None:
         return True
+    if request.prompt_logprobs:
+        return False
     return request.grammar is not None or request.sampling.logprobs is not None
 
 
@@ -110,6 +113,11 @@ def serialize_request(request: GenerationRequest) -> bytes:
     if (max_tokens := _limit_tokens(request)) is not None:
         fields["max_tokens"] = max_tokens
     _add_sampling(fields, sampling)
+    if request.prompt_logprobs:
+        add_prompt_logprobs(fields, request)
+    elif sampling.logprobs is not None:
+        # With 0 alternatives MAX does not report the sampled tokens either.
+        fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)
     if _needs_running_usage(request) or sampling.logprobs is not None:
         fields["return_token_ids"] = True
     if request.grammar is not None:
@@ -160,9 +168,6 @@ def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
             fields[field] = value
     if sampling.seed is not None:
         fields["seed"] = (sampling.seed & _SEED_MASK) or _SEED_FOR_ZERO
-    if sampling.logprobs is not None:
-        # With 0 alternatives MAX does not report the sampled tokens either.
-        fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)
 
 
 def _convert_message(message: Message) -> dict[str, str]:
@@ -184,13 +189,16 @@ def parse_response(data: bytes, request: GenerationRequest) -> Chunk:
         response = orjson.loads(data)
         if error := response.get("error"):
             raise map_error_event(error)
-        choice = response["choices"][0]
+        choice, usage = response["choices"][0], _parse_usage(response["usage"])
+        reason = _parse_finish_reason(choice.get("finish_reason"))
+        if request.prompt_logprobs:
+            return parse_prompt_logprobs(choice, reason, usage, request)
         message = choice.get("message")
         text = choice["text"] if message is None else message["content"]
         return Chunk(
             _check_text(text),
-            _parse_finish_reason(choice.get("finish_reason")),
-            _parse_usage(response["usage"]),
+            reason,
+            usage,
             logprobs=_parse_logprobs(choice, request.sampling.logprobs),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
