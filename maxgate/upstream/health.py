@@ -3,6 +3,7 @@
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from time import monotonic
 from typing import Final, NamedTuple
 
 import structlog
@@ -18,7 +19,8 @@ PrepareModels = Callable[[Collection[str]], Awaitable[None]]
 
 _log = structlog.get_logger()
 
-# Seconds between warnings about the same engine; each pause is twice the one before.
+# Seconds between warnings about the same engine, and between probes of capabilities that stay
+# unknown; each pause is twice the one before.
 _FIRST_PAUSE: Final = 5.0
 _MAX_PAUSE: Final = 300.0
 
@@ -29,11 +31,17 @@ class _Warning(NamedTuple):
     pause: float
 
 
+class _Retry(NamedTuple):
+    at: float
+    pause: float
+
+
 class HealthMonitor:
     """Lists the models of every engine at an interval and updates the replicas.
 
     A replica becomes healthy after `prepare_models` has run for its models and their capabilities
     were probed (models in `embedding_models` are not probed). Then `on_change` is called.
+    Capabilities that are unknown then, because the engine was slow, are probed again.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class HealthMonitor:
         prepare_models: PrepareModels,
         on_change: Callable[[], None],
         embedding_models: Collection[str] = (),
+        time: Callable[[], float] = monotonic,
     ) -> None:
         self._replicas = replicas
         self._client = client
@@ -51,7 +60,9 @@ class HealthMonitor:
         self._prepare_models = prepare_models
         self._on_change = on_change
         self._embedding_models = embedding_models
+        self._time = time
         self._warnings: dict[Replica, _Warning] = {}
+        self._retries: dict[tuple[Replica, str], _Retry] = {}
         self._on_failure: Callable[[str], None] | None = None
 
     def on_failure(self, callback: Callable[[str], None]) -> None:
@@ -111,7 +122,7 @@ class HealthMonitor:
 
     def _warn(self, replica: Replica) -> None:
         """Report an unreachable engine, again whenever its cause changes or a pause has passed."""
-        now = asyncio.get_running_loop().time()
+        now = self._time()
         last = self._warnings.get(replica)
         if last is not None and last.cause == replica.error and now < last.at + last.pause:
             return
@@ -143,11 +154,31 @@ class HealthMonitor:
             name
             for name in models
             if name not in self._embedding_models
-            and (probe_again or name not in replica.capabilities)
+            and (
+                probe_again or name not in replica.capabilities or self._is_retry_due(replica, name)
+            )
         ]
-        return await probe_capabilities(
+        found = await probe_capabilities(
             self._client,
             replica.target,
             names,
             read_timeout=self._settings.capability_probe_timeout,
         )
+        for name, capabilities in found.items():
+            self._plan_retry(replica, name, capabilities)
+        if probe_again:
+            return found
+        return {
+            name: new.or_else(replica.capabilities.get(name, new)) for name, new in found.items()
+        }
+
+    def _is_retry_due(self, replica: Replica, model: str) -> bool:
+        retry = self._retries.get((replica, model))
+        return retry is not None and self._time() >= retry.at
+
+    def _plan_retry(self, replica: Replica, model: str, found: Capabilities) -> None:
+        last = self._retries.pop((replica, model), None)
+        if not found.is_known:
+            pause = _FIRST_PAUSE if last is None else min(2 * last.pause, _MAX_PAUSE)
+            now = self._time()
+            self._retries[replica, model] = _Retry(now + pause, pause)

@@ -45,6 +45,7 @@ class FakeMax:
 
     models: Sequence[str] = ("smollm2-135m-instruct",)
     context_length: int = 8192
+    owned_by: str = ""
     scripts: list[Script] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -95,7 +96,13 @@ class FakeMax:
 
     def _model_list(self) -> dict[str, Any]:
         cards = [
-            {"id": name, "object": "model", "created": 1, "max_model_len": self.context_length}
+            {
+                "id": name,
+                "object": "model",
+                "created": 1,
+                "owned_by": self.owned_by,
+                "max_model_len": self.context_length,
+            }
             for name in self.models
         ]
         return {"object": "list", "data": cards}
