@@ -107,6 +107,8 @@ async def test_unreachable(response: httpx.Response | Exception, reason: str) ->
         ({"id": "a", "owned_by": "vllm", "max_model_len": 9}, EngineModel("a", 0, 9, "vLLM")),
         ({"id": "a", "owned_by": "llamacpp", "created": 3}, EngineModel("a", 3, None, "llama.cpp")),
         ({"id": "a", "owned_by": "library", "created": 3}, EngineModel("a", 3, None, "Ollama")),
+        ({"id": "a", "owned_by": "me"}, EngineModel("a", 0, None, "llama-cpp-python")),
+        ({"id": "a", "owned_by": "somebody"}, EngineModel("a", 0, None, "somebody")),
     ],
 )
 async def test_other_engines(entry: dict[str, object], model: EngineModel) -> None:
