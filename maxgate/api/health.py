@@ -17,6 +17,7 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 class EngineStatus:
     """One engine. `in_flight` counts the requests that this worker has sent to it.
 
+    `software` is `MAX` or the name of another engine's software; null until it has listed models.
     `watch_failures` counts unexpected errors in the gateway while it probed the engine.
 
     `capabilities` holds the engine's capabilities per model; null means not known yet.
@@ -25,6 +26,7 @@ class EngineStatus:
 
     url: str
     state: str
+    software: str | None
     models: list[str]
     in_flight: int
     watch_failures: int
@@ -88,6 +90,7 @@ def describe_engines(engines: Sequence[EngineHealth]) -> list[EngineStatus]:
         EngineStatus(
             url=engine.url,
             state=engine.state,
+            software=engine.software,
             models=sorted(engine.models),
             in_flight=engine.in_flight,
             watch_failures=engine.watch_failures,

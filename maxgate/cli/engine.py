@@ -27,7 +27,7 @@ from maxgate.settings import Settings, load_settings, print_warning
 from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.max_api.models import ModelListError, list_models
-from maxgate.upstream.replica import ReplicaState
+from maxgate.upstream.replica import ReplicaState, find_software
 from maxgate.upstream.settings import ReplicaSettings
 
 _LOG_LINES: Final = 20
@@ -60,6 +60,7 @@ class EngineReport:
     models: list[str]
     error: str | None
     capabilities: dict[str, Capabilities]
+    software: str | None = None
 
 
 def show(
@@ -79,8 +80,8 @@ def show(
     cards = load_cards(settings.cards, settings.cache_dir)
     embedding = [card.served_model_name for card in cards if card.task == "embeddings"]
     engines = asyncio.run(inspect_engines(settings, embedding))
-    names = list(dict.fromkeys(name for engine in engines for name in engine.models))
-    models = asyncio.run(inspect_prompts(settings, cards, names))
+    software = {name: engine.software for engine in engines for name in engine.models}
+    models = asyncio.run(inspect_prompts(settings, cards, software))
     if as_json:
         found = {
             "engines": engines,
@@ -116,7 +117,7 @@ async def inspect_engines(
         capabilities = await probe_capabilities(
             client, engine.url, probed, read_timeout=upstream.capability_probe_timeout
         )
-        return EngineReport(url, "healthy", names, None, capabilities)
+        return EngineReport(url, "healthy", names, None, capabilities, find_software(models))
 
     async with aclosing(client):
         return await asyncio.gather(*[inspect(engine) for engine in settings.engines])
@@ -131,9 +132,12 @@ class ModelPrompts:
 
 
 async def inspect_prompts(
-    settings: Settings, cards: Sequence[ModelCard], names: Sequence[str]
+    settings: Settings, cards: Sequence[ModelCard], software: Mapping[str, str | None]
 ) -> dict[str, ModelPrompts]:
-    """Load the prompt formats of models, by the engines' names, as the gateway would."""
+    """Load the prompt formats of models, by the engines' names, as the gateway would.
+
+    `software` maps each model to the name of its engine's software.
+    """
     files = ModelFiles.locate(settings.cache_dir)
     formats = PromptFormats(cards, files)
     by_name = {card.served_model_name: card for card in cards}
@@ -145,6 +149,10 @@ async def inspect_prompts(
             missing = files.find_tokenizer(card.tokenizer) is None
             fix = suggest_tokenizer_command(card)
             problem = PromptProblem("its tokenizer is not here", fix) if missing else None
+        elif (engine := software[name]) not in {"MAX", None}:
+            problem = PromptProblem(
+                f"its engine is {engine}", "only MAX takes token ids as prompts"
+            )
         else:
             problem = await formats.find_problem(name)
         required = settings.require_tokenizer or (card is not None and card.require_tokenizer)
@@ -152,7 +160,7 @@ async def inspect_prompts(
             return ModelPrompts("gateway", None)
         return ModelPrompts("unavailable" if required or is_embedding else "engine", problem)
 
-    return {name: await inspect(name) for name in names}
+    return {name: await inspect(name) for name in software}
 
 
 def _describe_prompts(models: Mapping[str, ModelPrompts]) -> list[str]:
@@ -184,7 +192,12 @@ def _suggest_flags(engines: Sequence[EngineReport]) -> list[str]:
     missing = {
         name: flag
         for name, flag in _FLAGS.items()
-        if any(getattr(c, name) is False for e in engines for c in e.capabilities.values())
+        if any(
+            getattr(capabilities, name) is False
+            for engine in engines
+            if engine.software == "MAX"
+            for capabilities in engine.capabilities.values()
+        )
     }
     return [f"{name}: start MAX with {flag}" for name, flag in missing.items()]
 

@@ -9,6 +9,8 @@ from typing import Final
 from maxgate.engine.prepared_model import PreparedModel
 from maxgate.model_cards.card import ModelCard
 
+# MAX returns no logprobs of tokens that its prefix cache holds.
+_PROMPT_LOGPROBS: Final = ("--enable-echo", "--no-enable-prefix-caching")
 # Only OpenAI's routes: the SageMaker ones would bypass the gateway.
 _API_TYPES: Final = json.dumps(["openai"])
 
@@ -36,7 +38,8 @@ def build_arguments(
         ("--port", port),
     ]
     pairs = [[flag, str(value)] for flag, value in flags if value is not None]
-    return ["serve", *(word for pair in pairs for word in pair), *settings.extra_flags]
+    switches = _PROMPT_LOGPROBS if card.prompt_logprobs else ()
+    return ["serve", *(word for pair in pairs for word in pair), *switches, *settings.extra_flags]
 
 
 def build_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:

@@ -28,6 +28,20 @@ class Capabilities:
     penalties: bool | None = None
     min_tokens: bool | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether all of them are known."""
+        return None not in (self.grammar, self.logprobs, self.penalties, self.min_tokens)
+
+    def or_else(self, other: "Capabilities") -> "Capabilities":
+        """Return these capabilities, with those of `other` for the unknown ones."""
+        return Capabilities(
+            other.grammar if self.grammar is None else self.grammar,
+            other.logprobs if self.logprobs is None else self.logprobs,
+            other.penalties if self.penalties is None else self.penalties,
+            other.min_tokens if self.min_tokens is None else self.min_tokens,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
@@ -35,7 +49,8 @@ class ServedModel:
 
     `engine_name` is the engines' name for it. `context_length` limits prompt and response together,
     in tokens. `created` is in seconds since 1970. `structured_output` applies to engines without a
-    grammar, `dimensions` to models whose task is embeddings, `parse_special` to raw prompts.
+    grammar, `dimensions` to models whose task is embeddings, `parse_special` and `prompt_logprobs`
+    to raw prompts.
     """
 
     name: str
@@ -51,6 +66,7 @@ class ServedModel:
     dimensions: int = 0
     prompts: PromptSource = "gateway"
     parse_special: bool = False
+    prompt_logprobs: bool = False
 
 
 class EngineHealth(Protocol):
@@ -64,6 +80,11 @@ class EngineHealth(Protocol):
     @property
     def state(self) -> str:
         """`unknown`, `healthy` or `unreachable`."""
+        ...
+
+    @property
+    def software(self) -> str | None:
+        """Name of the engine's software; None until it has listed its models."""
         ...
 
     @property

@@ -53,8 +53,9 @@ class Alternative(NamedTuple):
 
 
 class TokenLogprob(NamedTuple):
-    """A generated token with its log probability and the likeliest alternatives.
+    """A token with its log probability and the likeliest alternatives.
 
+    The logprob of the first token of a prompt is NaN, as nothing comes before it.
     `id` is the token's id, if known. `data` holds the bytes of a token that is a part of a
     character, if known; those of other tokens are their text in UTF-8.
     """
@@ -79,7 +80,7 @@ class Chunk:
     The last chunk of a choice carries `finish_reason`. `usage`, if known, counts all tokens so
     far; the last one given is final. `has_more` means that the next chunk has already arrived, so
     both can be sent in one write. `choice` is the index of the choice. `token_ids` is filled only
-    for requests with tools.
+    for requests with tools, `prompt_logprobs` only for requests for them.
     """
 
     text: str = ""
@@ -90,3 +91,4 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] = ()
     choice: int = 0
     token_ids: tuple[int, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()

@@ -25,6 +25,7 @@ class CompletedChoice(NamedTuple):
     finish_reason: FinishReason
     tool_calls: tuple[CalledTool, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
     def as_deltas(self) -> tuple[ToolCallDelta, ...]:
         """Return the tool calls as stream deltas, one per call."""
@@ -65,12 +66,14 @@ class _PartialChoice:
     text: list[str] = field(default_factory=list)
     calls: list[list[str]] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
 
     def add(self, chunk: Chunk) -> None:
         self.text.append(chunk.text)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.logprobs += chunk.logprobs
+        self.prompt_logprobs = chunk.prompt_logprobs or self.prompt_logprobs
         for delta in chunk.tool_calls:
             self._add_call(delta)
 
@@ -84,5 +87,9 @@ class _PartialChoice:
             raise UpstreamError("The engine's response ended before it was complete.")
         calls = [CalledTool(name, "".join(pieces)) for name, *pieces in self.calls]
         return CompletedChoice(
-            "".join(self.text), self.finish_reason, tuple(calls), tuple(self.logprobs)
+            "".join(self.text),
+            self.finish_reason,
+            tuple(calls),
+            tuple(self.logprobs),
+            self.prompt_logprobs,
         )

@@ -130,6 +130,9 @@ class GenerationRequest(NamedTuple):
     `template_variables` are for the chat template of an engine that formats the prompt. With
     `running_usage`, each chunk of a stream carries the usage so far.
 
+    With `prompt_logprobs`, the one chunk of the response also carries the logprobs of the prompt;
+    such a request is never streamed, and its `max_tokens` may be 0.
+
     The prompts layer fills in `prompt_token_ids` and `stop_token_ids`. Below that layer, a request
     without `prompt_token_ids` is formatted by the engine. `grammar` is a JSON schema for the
     engine's constrained decoding.
@@ -151,3 +154,4 @@ class GenerationRequest(NamedTuple):
     grammar: Mapping[str, Any] | None = None
     template_variables: Mapping[str, Any] | None = None
     running_usage: bool = False
+    prompt_logprobs: bool = False

@@ -3,7 +3,7 @@
 The docstring of each field is its text in docs/model-cards.md.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,7 @@ PromptFormat = Literal["llama3", "chatml", "engine"]
 StructuredOutput = Literal["refuse", "retry"]
 ToolStyle = Literal["json", "python_list", "function_tag"]
 Task = Literal["chat", "embeddings"]
+_PENALTIES_FLAG: Final = "--enable-penalties"
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./:@+-]+$")]
 
 
@@ -106,6 +107,8 @@ class ModelCard(_Section):
     """Defaults for fields that a request omits."""
     parse_special: bool = False
     """Default of `parse_special` in `/v1/completions`: names of special tokens become tokens."""
+    prompt_logprobs: bool = False
+    """MAX returns [logprobs of prompts](#logprobs-of-prompts): it runs with `--enable-echo`."""
     source: Source | None = None
     """Files for `maxgate models prepare NAME`."""
     max: MaxFlags | None = None
@@ -138,6 +141,19 @@ class ModelCard(_Section):
             )
         if self.require_tokenizer and self.prompt == "engine" and self.task == "chat":
             raise ValueError("`require_tokenizer` contradicts `prompt: engine`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_prompt_logprobs(self) -> Self:
+        if not self.prompt_logprobs:
+            return self
+        if self.prompt == "engine":
+            raise ValueError("`prompt_logprobs` contradicts `prompt: engine`")
+        if self.max is not None and _PENALTIES_FLAG in self.max.extra_flags:
+            raise ValueError(
+                f"`prompt_logprobs` contradicts `max.extra_flags: [{_PENALTIES_FLAG}]`: MAX does "
+                "not start with both"
+            )
         return self
 
     def require_max(self) -> MaxFlags:

@@ -16,7 +16,7 @@ from maxgate.prompts.encode import (
     encode_prompt,
 )
 from maxgate.prompts.stop_strings import trim_at_stop
-from maxgate.prompts.token_bytes import add_token_bytes
+from maxgate.prompts.token_bytes import add_token_bytes, complete_prompt_logprobs
 
 
 class PromptLayer:
@@ -63,6 +63,9 @@ class PromptLayer:
         chunks = self._inner.stream(request._replace(stream=True) if stops else request)
         if chat_format is not None and request.sampling.logprobs is not None:
             chunks = add_token_bytes(chunks, chat_format.token_to_bytes)
+            if request.prompt_logprobs:
+                first_token = prompt.to_list()[0]
+                chunks = complete_prompt_logprobs(chunks, first_token, chat_format.token_to_bytes)
         if stops:
             chunks = trim_at_stop(chunks, stops)
         if prefix and chat_format is not None:

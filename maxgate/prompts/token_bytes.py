@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from math import nan
 from typing import Final
 
 from maxgate.generation.chunk import REPLACEMENT_CHARACTER, Chunk, TokenLogprob
@@ -49,6 +50,18 @@ async def add_token_bytes(
                 yield replace(chunk, logprobs=added)
             else:
                 yield chunk
+
+
+async def complete_prompt_logprobs(
+    chunks: AsyncGenerator[Chunk], first_token: int, token_to_bytes: TokenToBytes
+) -> AsyncGenerator[Chunk]:
+    """Add the first token of the prompt, and bytes as `add_token_bytes`, to `prompt_logprobs`."""
+    data = token_to_bytes(first_token) or b""
+    first = TokenLogprob(data.decode(errors="replace"), nan, (), first_token, data)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            others = tuple([_add_bytes(one, token_to_bytes) for one in chunk.prompt_logprobs])
+            yield replace(chunk, prompt_logprobs=(first, *others))
 
 
 def _add_bytes(logprob: TokenLogprob, token_to_bytes: TokenToBytes) -> TokenLogprob:

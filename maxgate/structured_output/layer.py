@@ -1,10 +1,11 @@
 """The structured output layer: JSON responses by grammar, or by validation and retries."""
 
 import json
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Backend
@@ -17,6 +18,7 @@ from maxgate.generation.retry import Attempts
 from maxgate.structured_output.instruction import MAX_SCHEMA_CHARACTERS, write_instruction
 
 _DECODER: Final = json.JSONDecoder()
+_NEXT_NAME: Final = re.compile(r',\s*"((?:[^"\\]|\\.)*)"\s*:')
 
 
 class StructuredOutputFailed(OutputValidationFailed):
@@ -73,12 +75,12 @@ class StructuredOutputLayer:
             stream=True,
             output=None,
         )
-        return self._stream_validated(instructed, validator)
+        return self._stream_validated(instructed, _ObjectEnd(output.schema, validator))
 
     async def _stream_validated(
-        self, request: GenerationRequest, validator: JsonValidator
+        self, request: GenerationRequest, end: "_ObjectEnd"
     ) -> AsyncGenerator[Chunk]:
-        usage, attempts, backend = Usage(0, 0), Attempts(request), _FirstJsonValue(self._inner)
+        usage, attempts, backend = Usage(0, 0), Attempts(request), _FirstJsonValue(self._inner, end)
         for attempt in attempts:
             completion = await collect(backend, attempt)
             choice, usage = completion.choices[0], usage.with_attempt(completion.usage)
@@ -86,8 +88,12 @@ class StructuredOutputLayer:
                 calls = choice.as_deltas()
                 yield Chunk(choice.text, choice.finish_reason, usage, tool_calls=calls)
                 return
-            if (text := find_first_value(choice.text)) and validator.matches(text):
+            if (text := find_first_value(choice.text)) and end.validator.matches(text):
                 yield Chunk(text, "stop", usage, logprobs=_select_logprobs(choice, text))
+                return
+            if written := end.find(choice.text):
+                logprobs = _select_logprobs(choice, written)
+                yield Chunk(written + "}", "stop", usage, logprobs=logprobs)
                 return
             truncated = choice.finish_reason == "length"
             if truncated and request.sampling.max_tokens is not None:
@@ -98,18 +104,49 @@ class StructuredOutputLayer:
         yield Chunk(text, "length", usage, logprobs=_select_logprobs(choice, text))
 
 
+class _ObjectEnd:
+    """Finds where a grammar would have ended an object: before a property that is not declared.
+
+    Small models go on with properties of their own after those of the schema.
+    """
+
+    def __init__(self, schema: Mapping[str, Any], validator: JsonValidator) -> None:
+        self.validator = validator
+        self._declared = schema.get("properties")
+        if schema.get("additionalProperties") is not False or "patternProperties" in schema:
+            self._declared = None
+
+    def find(self, text: str, start: int = 0) -> str | None:
+        """Return the object without its last brace, or None if no undeclared property follows it.
+
+        Only names from `start` on count.
+        """
+        if not isinstance(self._declared, Mapping):
+            return None
+        for name in _NEXT_NAME.finditer(text, start):
+            written = text[: name.start()].strip()
+            if name[1] not in self._declared and self.validator.matches(written + "}"):
+                return written
+        return None
+
+
 class _FirstJsonValue:
     """Ends a stream once it holds a complete JSON value: small models do not stop by themselves."""
 
-    def __init__(self, inner: Backend) -> None:
+    def __init__(self, inner: Backend, end: _ObjectEnd) -> None:
         self._inner = inner
+        self._end = end
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        text = ""
+        text, checked = "", 0
         async with aclosing(self._inner.stream(request)) as chunks:
             async for chunk in chunks:
                 text += chunk.text
-                if "}" in chunk.text and find_first_value(text) is not None:
+                is_complete = "}" in chunk.text and find_first_value(text) is not None
+                if not is_complete and ":" in chunk.text:
+                    is_complete = self._end.find(text, checked) is not None
+                    checked = max(text.rfind(","), 0)
+                if is_complete:
                     yield replace(chunk, finish_reason="stop")
                     return
                 yield chunk

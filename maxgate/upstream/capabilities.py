@@ -18,6 +18,13 @@ from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 
 # MAX ignores `user`; it shows readers of an engine's log where these requests come from.
 PROBE_USER: Final = "maxgate-probe"
+# Some engines accept `json_object` only; the gateway sends schemas.
+_GRAMMAR: Final = {
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": {"type": "object"}},
+    }
+}
 _REPEATING: Final = "a a a a a a a a a a a a a a a a"
 _CHAT: Final[Mapping[str, Any]] = {
     "messages": [{"role": "user", "content": "Hi"}],
@@ -50,9 +57,8 @@ class _CapabilityProbe:
         self._timeout = timeout
 
     async def run(self, model: str) -> Capabilities:
-        json_object = {"response_format": {"type": "json_object"}}
         async with asyncio.TaskGroup() as tasks:
-            grammar = tasks.create_task(self._is_accepted(model, json_object))
+            grammar = tasks.create_task(self._is_accepted(model, _GRAMMAR))
             logprobs = tasks.create_task(
                 self._is_accepted(model, {"logprobs": True, "top_logprobs": 1})
             )
@@ -79,8 +85,10 @@ class _CapabilityProbe:
         # The most likely first token, made a stop token, ends the response unless it is held back.
         fields = {"prompt": _REPEATING, "max_tokens": 2, "temperature": 0, "ignore_eos": True}
         plain = await self._send("/v1/completions", model, {**fields, "return_token_ids": True})
-        if plain is None or (first := _extract_first_token(plain.content)) is None:
+        if plain is None:
             return None
+        if (first := _extract_first_token(plain.content)) is None:
+            return False  # an engine that reports no token ids cannot be tested
         held_back = {"ignore_eos": False, "stop_token_ids": [first], "min_tokens": 2}
         response = await self._send("/v1/completions", model, {**fields, **held_back})
         return None if response is None else _count_tokens(response.content) == 2

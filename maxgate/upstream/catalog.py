@@ -108,6 +108,7 @@ class LiveCatalog:
             dimensions=card.dimensions or 0,
             prompts="gateway" if has_format else self._choose_fallback(card),
             parse_special=card.parse_special,
+            prompt_logprobs=card.prompt_logprobs,
         )
 
     def _build_uncarded_model(self, model: EngineModel) -> ServedModel:

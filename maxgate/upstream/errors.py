@@ -23,9 +23,9 @@ RETRY_AFTER_SECONDS: Final = 2
 _TOKENIZER_RETRY_AFTER: Final = 30
 _MAX_RETRY_AFTER: Final = 3600
 _TOO_LONG = re.compile(r"(\d+) tokens exceeds the configured maximum context length of (\d+)")
-# Codes and types of OpenAI, vLLM, llama.cpp and Azure, and vLLM's text without a code.
+# Codes and types of OpenAI, vLLM, llama.cpp and Azure, and vLLM's texts without a code.
 _CONTEXT_CODES: Final = {"context_length_exceeded", "exceed_context_size_error"}
-_CONTEXT_TEXT: Final = "maximum context length"
+_CONTEXT_TEXTS: Final = ("maximum context length", "max_model_len")
 _FILTER_CODES: Final = {"content_filter", "content_policy_violation"}
 
 Failure = Literal[
@@ -134,7 +134,7 @@ def _recognize_error(error: Mapping[str, Any]) -> InvalidRequest | None:
     if too_long := _TOO_LONG.search(message):
         tokens, limit = map(int, too_long.groups())
         return ContextLengthExceeded(limit=limit, prompt_tokens=tokens, max_tokens=None)
-    if codes & _CONTEXT_CODES or _CONTEXT_TEXT in message:
+    if codes & _CONTEXT_CODES or any(text in message for text in _CONTEXT_TEXTS):
         return InvalidRequest(
             "Prompt and completion do not fit into the model's context. Shorten them.",
             code=ContextLengthExceeded.default_code,

@@ -4,6 +4,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Final, NamedTuple
 
 import structlog
@@ -21,7 +22,8 @@ PrepareModels = Callable[[Collection[str]], Awaitable[None]]
 
 _log = structlog.get_logger()
 
-# Seconds between warnings about the same engine; each pause is twice the one before.
+# Seconds between warnings about the same engine, and between probes of capabilities that stay
+# unknown; each pause is twice the one before.
 _FIRST_PAUSE: Final = 5.0
 _MAX_PAUSE: Final = 300.0
 _START_GRACE: Final = 2.0
@@ -33,12 +35,18 @@ class _Warning(NamedTuple):
     pause: float
 
 
+class _Retry(NamedTuple):
+    at: float
+    pause: float
+
+
 class HealthMonitor:
     """Lists the models of every engine at an interval and updates the replicas.
 
     A replica becomes healthy after `prepare_models` has run for its models and their capabilities
     were probed (models in `embedding_models` are not probed), or `probe_timeout` seconds later if
     the engine is slow to respond to these probes. `on_change` is called then and when they end.
+    Capabilities that are unknown then, because the engine was slow, are probed again.
     """
 
     def __init__(
@@ -49,6 +57,7 @@ class HealthMonitor:
         prepare_models: PrepareModels,
         on_change: Callable[[], None],
         embedding_models: Collection[str] = (),
+        time: Callable[[], float] = monotonic,
     ) -> None:
         self._replicas = replicas
         self._client = client
@@ -58,7 +67,9 @@ class HealthMonitor:
         self._embedding_models = embedding_models
         self._probed: set[Replica] = set()
         self._progress = asyncio.Event()
+        self._time = time
         self._warnings: dict[Replica, _Warning] = {}
+        self._retries: dict[tuple[Replica, str], _Retry] = {}
         self._on_failure: Callable[[str], None] | None = None
 
     def on_failure(self, callback: Callable[[str], None]) -> None:
@@ -124,7 +135,7 @@ class HealthMonitor:
 
     def _warn(self, replica: Replica) -> None:
         """Report an unreachable engine, again whenever its cause changes or a pause has passed."""
-        now = asyncio.get_running_loop().time()
+        now = self._time()
         last = self._warnings.get(replica)
         if last is not None and last.cause == replica.error and now < last.at + last.pause:
             return
@@ -188,11 +199,32 @@ class HealthMonitor:
             name
             for name in models
             if name not in self._embedding_models
-            and (probe_again or name not in replica.capabilities)
+            and (
+                probe_again or name not in replica.capabilities or self._is_retry_due(replica, name)
+            )
         ]
 
     async def _probe_capabilities(
         self, replica: Replica, names: Collection[str]
     ) -> Mapping[str, Capabilities]:
+        has_returned = replica.state != "healthy"
         timeout = self._settings.capability_probe_timeout
-        return await probe_capabilities(self._client, replica.target, names, read_timeout=timeout)
+        found = await probe_capabilities(self._client, replica.target, names, read_timeout=timeout)
+        for name, capabilities in found.items():
+            self._plan_retry(replica, name, capabilities)
+        if has_returned:
+            return found
+        return {
+            name: new.or_else(replica.capabilities.get(name, new)) for name, new in found.items()
+        }
+
+    def _is_retry_due(self, replica: Replica, model: str) -> bool:
+        retry = self._retries.get((replica, model))
+        return retry is not None and self._time() >= retry.at
+
+    def _plan_retry(self, replica: Replica, model: str, found: Capabilities) -> None:
+        last = self._retries.pop((replica, model), None)
+        if not found.is_known:
+            pause = _FIRST_PAUSE if last is None else min(2 * last.pause, _MAX_PAUSE)
+            now = self._time()
+            self._retries[replica, model] = _Retry(now + pause, pause)

@@ -30,6 +30,11 @@ class EngineModel:
     software: str = "MAX"
 
 
+def find_software(models: Mapping[str, EngineModel]) -> str | None:
+    """Return the name of the software that serves the models; None without models."""
+    return next((model.software for model in models.values()), None)
+
+
 class Replica:
     """One engine. Its state changes only through its methods; `in_flight` belongs to the pool.
 
@@ -60,6 +65,11 @@ class Replica:
         self.activity = Activity()
         self.watch_failures = 0
         self._failed_probes = 0
+
+    @property
+    def software(self) -> str | None:
+        """Name of the engine's software; None until it has listed its models."""
+        return find_software(self.models)
 
     @property
     def load(self) -> float:

@@ -46,6 +46,7 @@ class FakeMax:
 
     models: Sequence[str] = ("smollm2-135m-instruct",)
     context_length: int = 8192
+    owned_by: str = ""
     scripts: list[Script] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -98,7 +99,13 @@ class FakeMax:
 
     def _model_list(self) -> dict[str, Any]:
         cards = [
-            {"id": name, "object": "model", "created": 1, "max_model_len": self.context_length}
+            {
+                "id": name,
+                "object": "model",
+                "created": 1,
+                "owned_by": self.owned_by,
+                "max_model_len": self.context_length,
+            }
             for name in self.models
         ]
         return {"object": "list", "data": cards}
@@ -175,6 +182,12 @@ def _build_response(path: str, body: dict[str, Any], script: Script) -> dict[str
         choice["message"] = {"role": "assistant", "content": text, "refusal": ""}
     else:
         choice["text"] = text
+    if body.get("echo"):
+        ids = [1000 + number for number in range(len(script.tokens))]
+        tops = [{f"#{i}": -0.25} for i in body["prompt"][1:]] + [{t: -0.5} for t in script.tokens]
+        values = [value for top in tops for value in top.values()]
+        choice["logprobs"] = {"tokens": None, "token_logprobs": values, "top_logprobs": tops}
+        choice["token_ids"] = ids
     return {"id": "0", "choices": [choice], "usage": _usage(script), "model": body["model"]}
 
 

@@ -1,6 +1,7 @@
 """POST /v1/completions without an SDK."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,67 @@ async def test_default_max_tokens(gateway: Gateway) -> None:
 async def test_loglikelihood(gateway: Gateway) -> None:
     """The refusal of lm-eval's loglikelihood requests names their cause."""
     error = (await complete(gateway, prompt="a", echo=True, logprobs=1, max_tokens=0)).json()
-    assert "no logprobs of prompt tokens" in error["error"]["message"]
+    assert "start MAX with --enable-echo" in error["error"]["message"]
     assert error["error"]["code"] == "unsupported_parameter"
+
+
+@pytest.fixture
+async def echoing(start_gateway: StartGateway, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """Start a gateway whose engine returns logprobs of prompts."""
+    card = tmp_path / "card.yaml"
+    flags = SMALL_CARD.read_text().replace("[--enable-penalties]", "[]")
+    card.write_text(flags + "\nprompt_logprobs: true\n")
+    async with start_gateway(cards=[card]) as gateway:
+        yield gateway
+
+
+# As lm-eval's `local-completions` sends them.
+LOGLIKELIHOOD = {"temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_prompt_logprobs(
+    echoing: Gateway, small_tokenizer: PromptTokenizer, *, stream: bool
+) -> None:
+    """Logprobs of prompts start with a null; prompts of token ids are echoed as text."""
+    echoing.engine.scripts += [Script(tokens=["!"], finish_reason="length")] * 2
+    ids = small_tokenizer.encode("héllo world").to_list()
+    assert len(ids) == 4
+    response = await complete(echoing, prompt=[ids, ids], stream=stream, **LOGLIKELIHOOD)
+    parts = read_events(response.text)[:-1] if stream else [response.json()]
+    choices = sorted(
+        [choice for part in parts for choice in part["choices"]], key=lambda choice: choice["index"]
+    )
+    assert choices == [
+        {
+            "text": "h" + "".join(f"#{token}" for token in ids[1:]) + "!",
+            "index": index,
+            "logprobs": {
+                "tokens": ["h", *(f"#{token}" for token in ids[1:]), "!"],
+                "token_logprobs": [None, -0.25, -0.25, -0.25, -0.5],
+                "top_logprobs": [None, *({f"#{token}": -0.25} for token in ids[1:]), {"!": -0.5}],
+                "text_offset": [0, 1, 6, 12, 16],
+            },
+            "finish_reason": "length",
+        }
+        for index in (0, 1)
+    ]
+
+
+async def test_prompt_alone(echoing: Gateway) -> None:
+    """With `max_tokens` 0, the response is the prompt, with its logprobs."""
+    fields = {**LOGLIKELIHOOD, "max_tokens": 0, "logprobs": 0}
+    response = (await complete(echoing, prompt="Hi", **fields)).json()
+    [choice] = response["choices"]
+    assert (choice["text"], choice["finish_reason"]) == ("Hi", "length")
+    assert choice["logprobs"]["token_logprobs"] == [None]
+    assert response["usage"]["completion_tokens"] == 0
+
+
+async def test_prompt_logprobs_with_stop(echoing: Gateway) -> None:
+    """Stop strings are rejected: a response with logprobs of the prompt is not streamed."""
+    response = await complete(echoing, prompt="a", stop="b", **LOGLIKELIHOOD)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "stop")
 
 
 async def test_token_ids(gateway: Gateway) -> None:
@@ -147,6 +207,7 @@ async def test_streamed_prompts(gateway: Gateway) -> None:
         ({"prompt": "a", "best_of": 2}, "best_of"),
         ({"prompt": "a", "logit_bias": {"5": 1}}, "logit_bias"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
+        ({"prompt": "a", "echo": True, "max_tokens": 0}, "max_tokens"),
         ({"prompt": [1], "echo": True}, "echo"),
         ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "a", "max_tokens": -1}, "max_tokens"),

@@ -97,6 +97,7 @@ async def test_health(start_gateway: StartGateway) -> None:
             "engines": [
                 {
                     "state": "healthy",
+                    "software": "MAX",
                     "models": ["smollm2-135m-instruct"],
                     "in_flight": 0,
                     "watch_failures": 0,

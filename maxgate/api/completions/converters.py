@@ -23,8 +23,11 @@ def convert_requests(
     n = body.n or 1
     if len(prompts) * n > MAX_CHOICES:
         raise contradiction("n", f"the number of prompts times 'n' must be at most {MAX_CHOICES}")
-    if body.echo:
-        _check_echo(body, prompts)
+    prompt_logprobs = bool(body.echo) and body.logprobs is not None
+    if prompt_logprobs:
+        _check_prompt_logprobs(body, model)
+    elif body.echo and not all(isinstance(prompt, str) for prompt in prompts):
+        raise contradiction("echo", "without 'logprobs' it is only supported for text prompts")
     if body.parse_special is False and model.prompt == "engine":
         raise contradiction(
             "parse_special",
@@ -39,22 +42,23 @@ def convert_requests(
             model=model,
             messages=(),
             sampling=sampling,
-            stream=bool(body.stream),
+            stream=bool(body.stream) and not prompt_logprobs,
             context=context,
             n=n,
             raw_prompt=prompt,
             running_usage=body.wants_running_usage,
             parse_special=model.parse_special if body.parse_special is None else body.parse_special,
+            prompt_logprobs=prompt_logprobs,
         )
         for prompt in prompts
     ]
 
 
 def _convert_max_tokens(body: CompletionRequest) -> int:
-    if body.max_tokens == 0:
+    if body.max_tokens == 0 and not (body.echo and body.logprobs is not None):
         raise InvalidRequest(
-            "Invalid value for 'max_tokens': it must be at least 1. The engine returns no logprobs "
-            "of a prompt, so a completion without tokens would be empty.",
+            "Invalid value for 'max_tokens': it must be at least 1, unless 'echo' and 'logprobs' "
+            "ask for the logprobs of the prompt.",
             param="max_tokens",
             code="integer_below_min_value",
         )
@@ -70,14 +74,15 @@ def _list_prompts(body: CompletionRequest) -> list[str | tuple[int, ...]]:
     return [p if isinstance(p, str) else tuple(p) for p in prompt]
 
 
-def _check_echo(body: CompletionRequest, prompts: list[str | tuple[int, ...]]) -> None:
-    if body.logprobs is not None:
+def _check_prompt_logprobs(body: CompletionRequest, model: ServedModel) -> None:
+    # MAX without --enable-echo exits at the first such request, so this can't be probed.
+    if not model.prompt_logprobs:
         raise InvalidRequest(
-            "Unsupported parameter: 'echo' together with 'logprobs': this gateway gets no logprobs "
-            "of prompt tokens from the engine, so loglikelihood tasks (lm-eval) cannot be served. "
-            "Use either field alone.",
+            "Unsupported parameter: 'echo' together with 'logprobs': this model is served without "
+            "logprobs of prompt tokens, which loglikelihood tasks of lm-eval need. Its operator "
+            "can set prompt_logprobs in the model card and start MAX with --enable-echo.",
             param="echo",
             code="unsupported_parameter",
         )
-    if not all(isinstance(prompt, str) for prompt in prompts):
-        raise contradiction("echo", "it is only supported for text prompts")
+    if body.stop:
+        raise contradiction("stop", "it is not supported together with 'echo' and 'logprobs'")

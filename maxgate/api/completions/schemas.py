@@ -49,11 +49,14 @@ class CompletionRequest(SampledRequest):
 
 @dataclass(frozen=True, slots=True)
 class TextLogprobs:
-    """The tokens of a text; `text_offset` counts characters from its start."""
+    """The tokens of a text; `text_offset` counts characters from its start.
+
+    The first token of a prompt has no logprobs.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import reduce
+from math import isnan
 
 import orjson
 
@@ -47,11 +48,11 @@ class CompletionService:
         completion = await collect_stream(self._stream_all(requests), first.n * len(requests))
         choices = [
             TextChoice(
-                text=_find_echo(body, first, index) + choice.text,
+                text=_find_echo(body, first, index, choice.prompt_logprobs) + choice.text,
                 index=index,
                 logprobs=None
                 if body.logprobs is None
-                else convert_text_logprobs(choice.logprobs, 0),
+                else convert_text_logprobs(choice.prompt_logprobs + choice.logprobs, 0),
                 finish_reason=choice.finish_reason,
             )
             for index, choice in enumerate(completion.choices)
@@ -78,11 +79,12 @@ class CompletionService:
                 text = chunk.text
                 if chunk.choice not in started:
                     started.add(chunk.choice)
-                    text = _find_echo(body, first, chunk.choice) + text
+                    text = _find_echo(body, first, chunk.choice, chunk.prompt_logprobs) + text
                 if text or chunk.finish_reason is not None:
                     offset = offsets[chunk.choice]
                     offsets[chunk.choice] += len(text)
-                    logprobs = chunk.logprobs if body.logprobs is not None else None
+                    tokens = chunk.prompt_logprobs + chunk.logprobs
+                    logprobs = tokens if body.logprobs is not None else None
                     choice = TextChoice(
                         text=text,
                         index=chunk.choice,
@@ -136,11 +138,19 @@ class CompletionService:
         )
 
 
-def _find_echo(body: CompletionRequest, first: GenerationRequest, number: int) -> str:
+def _find_echo(
+    body: CompletionRequest,
+    first: GenerationRequest,
+    choice: int,
+    prompt_logprobs: Sequence[TokenLogprob],
+) -> str:
     if not body.echo:
         return ""
-    prompt = body.prompt
-    return prompt if isinstance(prompt, str) else str(prompt[number // first.n])
+    prompts = body.prompt
+    prompt = prompts[choice // first.n] if isinstance(prompts, list) else prompts
+    if isinstance(prompt, str):
+        return prompt
+    return b"".join([token.encoded for token in prompt_logprobs]).decode(errors="replace")
 
 
 def convert_text_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:
@@ -152,7 +162,7 @@ def convert_text_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLo
         offset += len(decoder.decode(token.encoded))  # a part of a character adds none
     return TextLogprobs(
         tokens=[token.token for token in tokens],
-        token_logprobs=[token.logprob for token in tokens],
-        top_logprobs=[dict(token.top) for token in tokens],
+        token_logprobs=[None if isnan(token.logprob) else token.logprob for token in tokens],
+        top_logprobs=[None if isnan(token.logprob) else dict(token.top) for token in tokens],
         text_offset=offsets,
     )

@@ -21,6 +21,7 @@ from maxgate.net.event_stream import MAX_EVENT_BYTES, EventStreamDecoder, EventT
 from maxgate.upstream.continuation import Continuation
 from maxgate.upstream.errors import map_error_event, response_cut_off, response_too_large
 from maxgate.upstream.max_api.chunk_frame import ChunkFrame
+from maxgate.upstream.max_api.prompt_logprobs import add_prompt_logprobs, parse_prompt_logprobs
 
 # MAX treats seed 0 as "no seed"; a fixed replacement keeps the response reproducible.
 _SEED_FOR_ZERO: Final = 0x5EED
@@ -63,6 +64,8 @@ def select_path(request: GenerationRequest) -> str:
 def _needs_chat_route(request: GenerationRequest) -> bool:
     if request.prompt_token_ids is None and request.raw_prompt is None:
         return True
+    if request.prompt_logprobs:
+        return False
     return request.grammar is not None or request.sampling.logprobs is not None
 
 
@@ -80,6 +83,11 @@ def serialize_request(request: GenerationRequest, *, with_ids: bool = False) -> 
     if (max_tokens := limit_tokens(request)) is not None:
         fields["max_tokens"] = max_tokens
     _add_sampling(fields, sampling)
+    if request.prompt_logprobs:
+        add_prompt_logprobs(fields, request)
+    elif sampling.logprobs is not None:
+        # With 0 alternatives MAX does not report the sampled tokens either.
+        fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)
     if with_ids or _needs_running_usage(request) or sampling.logprobs is not None:
         fields["return_token_ids"] = True
     if request.grammar is not None:
@@ -131,9 +139,6 @@ def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
             fields[field] = value
     if sampling.seed is not None:
         fields["seed"] = (sampling.seed & _SEED_MASK) or _SEED_FOR_ZERO
-    if sampling.logprobs is not None:
-        # With 0 alternatives MAX does not report the sampled tokens either.
-        fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)
 
 
 def _convert_message(message: Message) -> dict[str, str]:
@@ -155,13 +160,16 @@ def parse_response(data: bytes, request: GenerationRequest) -> Chunk:
         response = orjson.loads(data)
         if error := response.get("error"):
             raise map_error_event(error)
-        choice = response["choices"][0]
+        choice, usage = response["choices"][0], _parse_usage(response["usage"])
+        reason = _parse_finish_reason(choice.get("finish_reason"))
+        if request.prompt_logprobs:
+            return parse_prompt_logprobs(choice, reason, usage, request)
         message = choice.get("message")
         text = choice["text"] if message is None else message["content"]
         return Chunk(
             _check_text(text),
-            _parse_finish_reason(choice.get("finish_reason")),
-            _parse_usage(response["usage"]),
+            reason,
+            usage,
             logprobs=_parse_logprobs(choice, request.sampling.logprobs),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:

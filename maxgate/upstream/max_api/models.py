@@ -21,12 +21,14 @@ from maxgate.upstream.replica import EngineModel
 _NOT_COMPATIBLE: Final = ": not an OpenAI-compatible server"
 _NOT_ALLOWED: Final = ": credentials are missing or wrong"
 _HINTS: Final = {404: _NOT_COMPATIBLE, 405: _NOT_COMPATIBLE, 401: _NOT_ALLOWED, 403: _NOT_ALLOWED}
-# `owned_by` of engines other than MAX.
+# Names of engines by their `owned_by`, which is empty for MAX.
 _SOFTWARE: Final = {
     "vllm": "vLLM",
     "sglang": "SGLang",
     "llamacpp": "llama.cpp",
     "library": "Ollama",
+    "me": "llama-cpp-python",
+    "": "MAX",
 }
 
 
@@ -81,5 +83,6 @@ def _parse_model(entry: Mapping[str, Any]) -> EngineModel:
         raise TypeError("invalid id or creation time")
     if length is not None and not (isinstance(length, int) and length > 0):
         raise TypeError("invalid context length")
-    software = _SOFTWARE.get(entry.get("owned_by") or "", "MAX")
+    owner = str(entry.get("owned_by") or "")
+    software = _SOFTWARE.get(owner, owner)
     return EngineModel(name, int(created), length, software)

@@ -71,13 +71,21 @@ async def test_show_unreachable_engine() -> None:
     }
     assert orjson.loads(result.stdout) == {
         "engines": [
-            engine(url, state="healthy", models=["a"], error=None, capabilities=capabilities),
+            engine(
+                url,
+                state="healthy",
+                models=["a"],
+                error=None,
+                capabilities=capabilities,
+                software="MAX",
+            ),
             engine(
                 unreachable,
                 state="unreachable",
                 models=[],
                 error="connection refused",
                 capabilities={},
+                software=None,
             ),
         ],
         "prompts": {"a": "engine"},
@@ -96,7 +104,9 @@ async def test_show_embedding_models() -> None:
         settings = Settings(engines=[url + "/"], cards=[EMBEDDING_CARD])
         reports = await inspect_engines(settings, [EMBEDDING_MODEL])
     capabilities = {"other": Capabilities(False, True, True, True)}
-    assert reports == [EngineReport(url, "healthy", [EMBEDDING_MODEL, "other"], None, capabilities)]
+    assert reports == [
+        EngineReport(url, "healthy", [EMBEDDING_MODEL, "other"], None, capabilities, "MAX")
+    ]
 
 
 async def test_show_missing_tokenizer(tmp_path: Path) -> None:
@@ -112,7 +122,8 @@ async def test_show_missing_tokenizer(tmp_path: Path) -> None:
         card("vectors", task="embeddings", prompt="engine", dimensions=3),
     ]
     settings = Settings(cache_dir=tmp_path)
-    models = await inspect_prompts(settings, cards, ["open", "strict", "vectors", "stranger"])
+    software = dict.fromkeys(["open", "strict", "vectors", "stranger"], "MAX")
+    models = await inspect_prompts(settings, cards, software)
     assert {name: prompts.source for name, prompts in models.items()} == {
         "open": "engine",
         "strict": "unavailable",
@@ -126,6 +137,20 @@ async def test_show_missing_tokenizer(tmp_path: Path) -> None:
         "owner/vectors tokenizer.json",
         "",
     ]
+
+
+async def test_show_other_software() -> None:
+    """Engines other than MAX format prompts themselves, and flags of MAX do not help them."""
+    async with serving(FakeMax(owned_by="vllm", penalties=False)) as url:
+        result = await show("--engine-url", url)
+    [_, row, *notes] = result.stdout.splitlines()
+    assert (row.split()[-1], notes) == (
+        "engine",
+        [
+            f"prompts of smollm2-135m-instruct: its engine is vLLM, so {UNPROTECTED}; only MAX "
+            "takes token ids as prompts"
+        ],
+    )
 
 
 async def test_show_invalid_url() -> None:

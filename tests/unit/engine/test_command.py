@@ -48,6 +48,13 @@ def test_omitted_fields() -> None:
     )
 
 
+def test_prompt_logprobs() -> None:
+    """Logprobs of prompts need two switches; the card's own flags come after them."""
+    echoing = card(extra_flags=["--enable-min-tokens"]).model_copy(update={"prompt_logprobs": True})
+    arguments = build_arguments(echoing, model="m", prepared=None, host="h", port=1)
+    assert arguments[-3:] == ["--enable-echo", "--no-enable-prefix-caching", "--enable-min-tokens"]
+
+
 def test_prepared_model() -> None:
     """The encoding and weights of a prepared directory override the card's."""
     prepared = PreparedModel(Path("/m"), "q4_k", Path("/m/model.Q4_K.gguf"))

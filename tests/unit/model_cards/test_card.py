@@ -79,6 +79,14 @@ def test_bundled_cards() -> None:
             CARD.replace("chatml", "engine") + "    require_tokenizer: true\n",
             "`require_tokenizer` contradicts `prompt: engine`",
         ),
+        (
+            CARD.replace("chatml", "engine") + "    prompt_logprobs: true\n",
+            "`prompt_logprobs` contradicts `prompt: engine`",
+        ),
+        (
+            CARD + "      extra_flags: [--enable-penalties]\n    prompt_logprobs: true\n",
+            "`prompt_logprobs` contradicts `max.extra_flags: [--enable-penalties]`",
+        ),
         (CARD[: CARD.index("    max:")], "`tokenizer` is required without `max.model_path`"),
     ],
 )

@@ -1,6 +1,7 @@
 """The prompts layer: token ids for the engine, prefix and stop strings for the client."""
 
 from contextlib import aclosing
+from math import isnan
 
 import pytest
 
@@ -145,6 +146,27 @@ async def test_token_bytes(chatml: ChatMLFormat, small_tokenizer: PromptTokenize
     assert await run(make_layer(inner, chatml), request) == [
         Chunk("a🦩", "stop", logprobs=(plain, *added, *unknown))
     ]
+
+
+async def test_prompt_logprobs(chatml: ChatMLFormat, small_tokenizer: PromptTokenizer) -> None:
+    """The prompt's first token is added, without a logprob; parts of characters get their bytes."""
+    first, *others = small_tokenizer.encode("🦩").to_list()
+    data = [small_tokenizer.token_to_bytes(index) or b"" for index in (first, *others)]
+    reported = [
+        TokenLogprob(part.decode(errors="replace"), -0.5, id=index)
+        for part, index in zip(data[1:], others, strict=True)
+    ]
+    inner = FakeBackend([Chunk("a", "length", prompt_logprobs=tuple(reported))])
+    request = generation_request()
+    request = request._replace(
+        raw_prompt=(first, *others),
+        prompt_logprobs=True,
+        sampling=request.sampling._replace(logprobs=0),
+    )
+    [chunk] = await run(make_layer(inner, chatml), request)
+    start, *rest = chunk.prompt_logprobs
+    assert (start.id, start.data, isnan(start.logprob), start.top) == (first, data[0], True, ())
+    assert rest == [one._replace(data=part) for one, part in zip(reported, data[1:], strict=True)]
 
 
 async def test_token_bytes_with_stop_string() -> None:

@@ -40,6 +40,52 @@ async def test_retry() -> None:
     ]
 
 
+CLOSED = {**SCHEMA, "additionalProperties": False}
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+@pytest.mark.parametrize(
+    "rest", [', "b": 2}', ' ,\n"b\\"c" : {"d": 1', ', "b": 2, "a": 3}', ', "b":']
+)
+async def test_undeclared_property(rest: str, size: int) -> None:
+    """A closed object ends before the first property that its schema does not declare."""
+    text = ' {"a": 1' + rest
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    inner = FakeBackend([Chunk(piece, usage=Usage(9, 1)) for piece in pieces])
+    request = make_request()._replace(output=JsonOutput(CLOSED))
+    [choice] = (await collect(StructuredOutputLayer(inner), request)).choices
+    assert (choice, len(inner.requests)) == (CompletedChoice('{"a": 1}', "stop"), 1)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (SCHEMA, '{"a": 1, "b": 2}'),
+        ({**CLOSED, "patternProperties": {"^b": {}}}, '{"a": 1, "b": 2}'),
+    ],
+)
+async def test_open_object(schema: dict[str, object], text: str) -> None:
+    """Properties that the schema allows without declaring them stay."""
+    request = make_request()._replace(output=JsonOutput(schema))
+    inner = FakeBackend([Chunk(text, "stop", Usage(9, 4))])
+    [choice] = (await collect(StructuredOutputLayer(inner), request)).choices
+    assert choice.text == text
+
+
+async def test_undeclared_property_too_early() -> None:
+    """Without its required properties, an object is no match; nested properties do not end it."""
+    early = [Chunk('{"b": 2, "c": 3, "a": 1}', "stop", Usage(9, 5))]
+    nested = {"type": "object", "properties": {"x": {"type": "object"}}, "required": ["x"]}
+    request = make_request()._replace(output=JsonOutput(CLOSED))
+    with pytest.raises(StructuredOutputFailed):
+        await collect(StructuredOutputLayer(FakeBackend(early)), request)
+    text = '{"x": {"y": 1, "z": 2}}'
+    request = request._replace(output=JsonOutput({**nested, "additionalProperties": False}))
+    inner = FakeBackend([Chunk(text, "stop", Usage(9, 4))])
+    [choice] = (await collect(StructuredOutputLayer(inner), request)).choices
+    assert choice.text == text
+
+
 async def test_failure() -> None:
     """The error tells the number of attempts."""
     with pytest.raises(StructuredOutputFailed, match=r"no response matched .* \(attempts: 3\)"):

@@ -3,6 +3,7 @@
 import asyncio
 
 import httpx
+import orjson
 import pytest
 
 from maxgate.generation.catalog import Capabilities
@@ -37,6 +38,24 @@ async def test_no_response() -> None:
 
 
 async def test_invalid_response() -> None:
-    """Text that cannot be read does not differ, so penalties count as ignored."""
+    """Text that cannot be read does not differ, so penalties and `min_tokens` count as ignored."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>"))
-    assert await probe(transport) == Capabilities(grammar=True, logprobs=True, penalties=False)
+    assert await probe(transport) == Capabilities(
+        grammar=True, logprobs=True, penalties=False, min_tokens=False
+    )
+
+
+async def test_llama_cpp_python() -> None:
+    """An engine that takes `json_object` but no schema, and has no token ids, is fully known."""
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        body = orjson.loads(request.content)
+        if body.get("response_format", {}).get("type") == "json_schema":
+            return httpx.Response(500, json={"error": {"message": "1 validation error"}})
+        text = "b" if "frequency_penalty" in body else "a"
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "length"}
+        return httpx.Response(200, json={"choices": [choice], "usage": {"completion_tokens": 2}})
+
+    assert await probe(httpx.MockTransport(respond)) == Capabilities(
+        grammar=False, logprobs=True, penalties=True, min_tokens=False
+    )

@@ -57,6 +57,12 @@ def test_error_response(status: int, content: bytes, error: type[GatewayError]) 
         (b'{"error":{"code":"context_length_exceeded"}}', "context_length_exceeded"),
         (b'{"error":{"type":"exceed_context_size_error"}}', "context_length_exceeded"),
         (b'{"message":"maximum context length is 8 tokens"}', "context_length_exceeded"),
+        # vLLM 0.32.
+        (
+            b'{"error":{"message":"max_tokens=100 cannot be greater than max_model_len=8",'
+            b'"type":"BadRequestError","param":"max_tokens","code":400}}',
+            "context_length_exceeded",
+        ),
         (b'{"error":{"code":"content_filter"}}', "content_filter"),
         (b'{"error":{"code":"content_policy_violation"}}', "content_policy_violation"),
     ],

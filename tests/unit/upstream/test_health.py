@@ -10,6 +10,7 @@ import pytest
 import respx
 from structlog.testing import capture_logs
 
+from maxgate.generation.catalog import Capabilities
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.replica import EngineModel, Replica
@@ -30,12 +31,14 @@ class Fixture:
         self.replica = Replica(URL + "/")
         self.calls: list[str] = []
         self.failures: list[BaseException] = []
+        self.now = 1000.0
         self.monitor = HealthMonitor(
             [self.replica],
             HttpxEngineClient(httpx.MockTransport(handler)),
             UpstreamSettings.model_validate(settings),
             self._prepare_models,
             self._record_change,
+            time=lambda: self.now,
         )
         self.monitor.on_failure(lambda url: self.calls.append(f"failed for {url}"))
 
@@ -108,6 +111,8 @@ async def test_unreachable(response: httpx.Response | Exception, reason: str) ->
         ({"id": "a", "owned_by": "vllm", "max_model_len": 9}, EngineModel("a", 0, 9, "vLLM")),
         ({"id": "a", "owned_by": "llamacpp", "created": 3}, EngineModel("a", 3, None, "llama.cpp")),
         ({"id": "a", "owned_by": "library", "created": 3}, EngineModel("a", 3, None, "Ollama")),
+        ({"id": "a", "owned_by": "me"}, EngineModel("a", 0, None, "llama-cpp-python")),
+        ({"id": "a", "owned_by": "somebody"}, EngineModel("a", 0, None, "somebody")),
     ],
 )
 async def test_other_engines(entry: dict[str, object], model: EngineModel) -> None:
@@ -119,6 +124,23 @@ async def test_other_engines(entry: dict[str, object], model: EngineModel) -> No
         ("info", "engine is healthy"),
         ("warning", f"the engine is {model.software}, not MAX: it formats the prompts itself"),
     ]
+
+
+async def test_unknown_capabilities() -> None:
+    """Capabilities that an engine was too slow to show are probed again, after a pause."""
+    slow = httpx.ReadTimeout("slow")
+    router = respx.Router()
+    router.get(URL + "/v1/models").respond(json=MODELS)
+    route = router.post(url__startswith=URL).mock(side_effect=slow)
+    fixture = Fixture(router)
+    await fixture.monitor.probe_all()
+    route.mock(return_value=httpx.Response(400))
+    await fixture.monitor.probe_all()
+    assert fixture.replica.capabilities == {"small": Capabilities()}
+    fixture.now += 5
+    await fixture.monitor.probe_all()
+    found = fixture.replica.capabilities["small"]
+    assert (found.grammar, found.logprobs, found.penalties) == (False, False, False)
 
 
 async def test_no_models() -> None:
