@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from maxgate.cli.encoding import accept_any_text
 from maxgate.errors import ConfigurationError, MaxgateError
 
 
@@ -42,6 +43,7 @@ def run_app(
 
     `name` starts every error message; `prog_name` is the command's name in --help.
     """
+    accept_any_text()
     try:
         code = app(args=arguments, prog_name=prog_name, standalone_mode=False)
     except ConfigurationError as error:
