@@ -1,10 +1,12 @@
 """Streams of snapshots: sampled from a live gateway, or replayed from a recording."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import httpx
 
@@ -14,6 +16,8 @@ from maxgate.monitor.host_sources import ContainerSource, GpuSource, read_host
 from maxgate.monitor.http_sources import EngineSource, GatewaySource
 from maxgate.monitor.recording import Recorder, Recording
 from maxgate.monitor.snapshot import Snapshot
+
+_API_PATH: Final = re.compile(r"/v1(/(chat/completions|completions|embeddings|models))?$")
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -40,7 +44,10 @@ class FeedOptions:
 
 
 def validate_url(url: str) -> str:
-    """Return the URL without a trailing slash; raise ConfigurationError if it is not HTTP(S)."""
+    """Return the URL without a trailing slash or a path of the OpenAI API, such as `/v1`.
+
+    Raises ConfigurationError if it is not an HTTP(S) URL.
+    """
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -49,7 +56,7 @@ def validate_url(url: str) -> str:
         raise ConfigurationError(
             f"{url!r} is not an HTTP URL; write it as in http://localhost:8000"
         )
-    return url.rstrip("/")
+    return _API_PATH.sub("", url.rstrip("/"))
 
 
 @asynccontextmanager

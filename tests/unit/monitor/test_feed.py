@@ -78,8 +78,11 @@ async def test_replay(tmp_path: Path) -> None:
 
 
 def test_validate_url() -> None:
-    """Only HTTP URLs are valid; a trailing slash is dropped."""
-    assert validate_url("https://gateway:8000/") == "https://gateway:8000"
+    """Only HTTP URLs are valid; a trailing slash and the paths that clients use are dropped."""
+    for path in ("/", "/v1", "/v1/", "/v1/chat/completions", "/v1/models"):
+        assert validate_url(f"https://gateway:8000{path}") == "https://gateway:8000"
+    assert validate_url("http://gateway/proxy/v1") == "http://gateway/proxy"
+    assert validate_url("http://gateway:8001/metrics") == "http://gateway:8001/metrics"
     for url in ("localhost", "ftp://gateway", "http://"):
         with pytest.raises(ConfigurationError, match="is not an HTTP URL"):
             validate_url(url)

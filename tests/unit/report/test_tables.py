@@ -81,7 +81,7 @@ def test_results_have_one_unit() -> None:
     ]  # fmt: skip
     slow = results_table([Run("a", report(level(1), level(8, latency=12)))])
     assert slow.title == "Results, latencies in s"
-    assert [row[7] for row in slow.rows] == ["0.300", "12.0"]
+    assert [row[7] for row in slow.rows] == ["0.296", "11.8"]
 
 
 def test_error_rate_without_failures() -> None:
