@@ -188,6 +188,25 @@ async def test_all_engines_are_shown(width: int) -> None:
         assert len(lines) == 15
 
 
+async def test_all_panels_can_be_reached() -> None:
+    """Panels that do not fit are below the visible part and can be scrolled to."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(many_engines(15, unhealthy=9))
+        assert dashboard.app.query_one("#errors").outer_size.height == 8
+        await dashboard.pilot.resize_terminal(130, 24)
+        await dashboard.pilot.pause()
+        assert dashboard.app.query_one("#errors").outer_size.height == 8
+        assert dashboard.app.query_one("#panels").max_scroll_y > 0
+
+
+async def test_outage_hides_no_errors() -> None:
+    """Without a gateway, engines and errors are unknown instead of absent."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(DOWN)
+        assert "unknown until the gateway responds" in dashboard.text("engines")
+        assert "unknown" in dashboard.text("errors")
+
+
 async def test_more_engines_are_counted() -> None:
     """Of a hundred engines, the most important ones are shown and the rest is counted."""
     async with run_dashboard() as dashboard:
