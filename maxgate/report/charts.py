@@ -327,6 +327,7 @@ def _build_timelines(curves: Sequence[Curve]) -> Iterator[Drawn]:
         "Requests in flight over time": lambda one: one.in_flight,
     }
     color = _encode_color(curves)
+    seconds = alt.Axis(grid=False, tickCount=7)
     for title, read in panels.items():
         rows = [
             {"curve": one.curve, "part": one.part, "second": one.second, "value": value}
@@ -334,7 +335,7 @@ def _build_timelines(curves: Sequence[Curve]) -> Iterator[Drawn]:
             if (value := read(one)) is not None
         ]
         base = alt.Chart({"values": rows}, width=WIDTH, height=_HEIGHT // 2).encode(
-            x=alt.X("second:Q", title="seconds since start of run", axis=alt.Axis(grid=False)),
+            x=alt.X("second:Q", title="seconds since start of run", axis=seconds),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4), scale=alt.Scale(zero=True)),
             color=color,
             tooltip=["curve:N", "second:Q", alt.Tooltip("value:Q", format=".4~g")],

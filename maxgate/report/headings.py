@@ -17,7 +17,7 @@ _LOAD_NAMES: Final = {
     "soak": "soak",
     "replay": "replay",
 }
-_INTERVAL_NOTE: Final = "Bars and brackets: 95 % confidence intervals."
+_INTERVAL_NOTE: Final = "Bars: 95 % confidence intervals."
 
 
 def build_title(runs: Sequence[Run]) -> str:

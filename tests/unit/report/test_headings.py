@@ -36,7 +36,7 @@ def test_several_runs() -> None:
 
 def test_notes_state_what_is_missing() -> None:
     """The notes state the percentiles and intervals that small samples do not have."""
-    intervals = "Bars and brackets: 95 % confidence intervals."
+    intervals = "Bars: 95 % confidence intervals."
     assert [build_notes([level(8, count=count)]) for count in (15, 60, 300, 400)] == [
         [
             intervals,
