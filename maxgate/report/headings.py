@@ -17,6 +17,7 @@ _LOAD_NAMES: Final = {
     "soak": "soak",
     "replay": "replay",
 }
+_MAX_NAMED_RUNS: Final = 3
 _INTERVAL_NOTE: Final = "Bars: 95 % confidence intervals."
 
 
@@ -67,6 +68,18 @@ def _describe_workload(run: Run) -> str:
     streamed = "streamed" if workload.stream else "not streamed"
     length = f", at most {workload.max_tokens} tokens" if workload.max_tokens else ""
     return f"{', '.join(workload.scenarios)}, {streamed}{length}; {_LOAD_NAMES[load.kind]}"
+
+
+def list_warnings(runs: Sequence[Run]) -> list[str]:
+    """One line per distinct warning, with the names of its runs, or their number above three."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        for warning in run.report.warnings:
+            names.setdefault(warning, []).append(run.name)
+    return [
+        f"{', '.join(found) if len(found) <= _MAX_NAMED_RUNS else f'{len(found)} runs'}: {warning}"
+        for warning, found in names.items()
+    ]
 
 
 def build_notes(levels: Sequence[Level]) -> list[str]:

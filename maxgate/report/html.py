@@ -11,7 +11,7 @@ import vl_convert
 
 from maxgate.report.advice import NO_ADVICE, advise
 from maxgate.report.charts import Drawn, build_charts, list_colors
-from maxgate.report.headings import build_notes, build_subtitle, build_title
+from maxgate.report.headings import build_notes, build_subtitle, build_title, list_warnings
 from maxgate.report.runs import Run, explain_incomparable
 from maxgate.report.tables import Table, build_tables
 
@@ -42,11 +42,7 @@ def render_html(runs: Sequence[Run], unread: Sequence[str]) -> str:
         f"<h1>{escape(build_title(runs))}</h1>",
         f'<p class="subtitle">{"<br>".join(map(escape, build_subtitle(runs)))}</p>',
         *(f'<p class="bad">{escape(line)}</p>' for line in (*unread, *explain_incomparable(runs))),
-        *(
-            f'<p class="unsure">{escape(f"{run.name}: {warning}")}</p>'
-            for run in runs
-            for warning in run.report.warnings
-        ),
+        *(f'<p class="unsure">{escape(line)}</p>' for line in list_warnings(runs)),
         *map(_render_table, first),
         *_render_charts(sections, list_colors(runs)),
         f'<p class="note">{escape(" ".join(build_notes(levels)))}</p>' if sections else "",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from maxgate.report.advice import NO_ADVICE, advise
-from maxgate.report.headings import build_subtitle, build_title
+from maxgate.report.headings import build_subtitle, build_title, list_warnings
 from maxgate.report.runs import Run, explain_incomparable
 from maxgate.report.tables import Table, build_tables
 
@@ -15,8 +15,7 @@ def render_markdown(runs: Sequence[Run], unread: Sequence[str]) -> str:
     """Render the runs; `unread` has an error line per unreadable file."""
     lines = [f"## {_escape(build_title(runs))}", ""]
     lines += [f"{_escape(line)}  " for line in build_subtitle(runs)] + [""]
-    notes = [*unread, *explain_incomparable(runs)]
-    notes += [f"{run.name}: {warning}" for run in runs for warning in run.report.warnings]
+    notes = [*unread, *explain_incomparable(runs), *list_warnings(runs)]
     lines += [f"> **Note** {_escape(note)}" for note in notes]
     lines += [""] * bool(notes)
     first, rest = build_tables(runs)

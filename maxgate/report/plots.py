@@ -132,8 +132,9 @@ def _draw_timelines(runs: Sequence[Run], width: int, glyphs: Glyphs) -> Iterator
                 value = read(moment)
                 if value is None:
                     continue
-                last = (moment.second + moment.width) * room // end
-                for column in range(moment.second * room // end, min(last, room)):
+                first = moment.second * room // end
+                last = max((moment.second + moment.width) * room // end, first + 1)
+                for column in range(first, min(last, room)):
                     columns[column] = max(columns[column] or 0.0, value * factor)
             top = max((value for value in columns if value is not None), default=0.0)
             lines.append((name, draw_heights(columns, glyphs), f"max {format_number(top)}"))

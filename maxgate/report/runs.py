@@ -95,8 +95,9 @@ def _make_unique(names: Sequence[str]) -> list[str]:
 
 
 def select_interval(found: Distribution, percent: str) -> Interval | None:
-    """Interval of a percentile; None if the sample is too small for one."""
-    if found.count < min_interval_size(float(percent)):
+    """Interval of a percentile; None if it has no value or the sample is too small for one."""
+    is_small = found.count < min_interval_size(float(percent))
+    if is_small or found.percentiles.get(percent) is None:
         return None
     return found.intervals.get(percent)
 

@@ -97,8 +97,14 @@ def results_table(runs: Sequence[Run]) -> Table:
     headings = {"ttft": "TTFT", "tpot": "ITL", "latency": "E2E"}
     unit = _choose_unit(level for _, level in levels)
     values: dict[str, list[str]] = {
-        "output tok/s": [format_number(level.throughput.output_tokens) for _, level in levels],
-        "req/s": [format_number(level.throughput.requests) for _, level in levels],
+        "output tok/s": [
+            format_number(level.throughput.output_tokens) if level.requests.attempted else UNKNOWN
+            for _, level in levels
+        ],
+        "req/s": [
+            format_number(level.throughput.requests) if level.requests.attempted else UNKNOWN
+            for _, level in levels
+        ],
     }
     for metric, percent in _RESULT_PERCENTILES:
         found = [
@@ -226,7 +232,7 @@ def throughput_table(runs: Sequence[Run]) -> Table:
         rows.append(
             [
                 name,
-                format_number(throughput.requests),
+                format_number(throughput.requests) if requests.attempted else UNKNOWN,
                 f"[{format_number(interval.low)}, {format_number(interval.high)}]"
                 if interval
                 else "",
@@ -281,7 +287,7 @@ def latency_table(runs: Sequence[Run]) -> Table:
     defined = [
         f"{_METRIC_NAMES[key]}: {definitions[key].text}"
         for key in _LATENCY_METRICS
-        if key in definitions
+        if key in definitions and any(row[1].startswith(f"{_METRIC_NAMES[key]},") for row in rows)
     ]
     return Table(
         "Latency", ["level", "metric", *numbers, "client ±"], rows,

@@ -9,7 +9,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from maxgate.report.advice import NO_ADVICE, advise
-from maxgate.report.headings import build_notes, build_subtitle, build_title
+from maxgate.report.formatting import UNKNOWN
+from maxgate.report.headings import build_notes, build_subtitle, build_title, list_warnings
 from maxgate.report.plots import ASCII, UNICODE, Glyphs, Plot, draw_bar, draw_plots
 from maxgate.report.runs import Run, explain_incomparable
 from maxgate.report.tables import RESULTS, Table, build_tables
@@ -31,9 +32,8 @@ def print_runs(console: Console, runs: Sequence[Run]) -> None:
     console.print()
     for line in explain_incomparable(runs):
         console.print(Text(line, style="bold red"))
-    for run in runs:
-        for warning in run.report.warnings:
-            console.print(Text(f"{run.name}: {warning}", style="yellow"))
+    for line in list_warnings(runs):
+        console.print(Text(line, style="yellow"))
     first, rest = build_tables(runs)
     for table in first:
         _print_table(console, table, glyphs)
@@ -113,7 +113,8 @@ def _draw_bars(table: Table, width: int, glyphs: Glyphs) -> list[str]:
     if not table.title.startswith(RESULTS) or room < _MIN_BAR_WIDTH or len(table.rows) < 2:
         return []
     column = table.columns.index("output tok/s")
-    values = [float(row[column].replace(",", "")) for row in table.rows]
+    cells = [row[column].replace(",", "") for row in table.rows]
+    values = [0.0 if cell == UNKNOWN else float(cell) for cell in cells]
     return [draw_bar(value, max(values), room, glyphs) for value in values]
 
 

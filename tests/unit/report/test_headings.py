@@ -1,6 +1,11 @@
 """Tests of title, subtitle and notes."""
 
-from maxgate.report.headings import build_notes, build_subtitle, build_title
+from maxgate.report.headings import (
+    build_notes,
+    build_subtitle,
+    build_title,
+    list_warnings,
+)
 from maxgate.report.runs import Run
 from maxgate.results.report import Server
 from tests.unit.report.examples import level, report
@@ -51,3 +56,10 @@ def test_notes_state_what_is_missing() -> None:
         [intervals, "P99 has no interval below 368 responses (1 of 1 levels)."],
         [intervals],
     ]
+
+
+def test_equal_warnings_are_one_line() -> None:
+    """A warning of several runs is one line that names them, or counts more than three."""
+    runs = [Run(name, report(level(8), warnings=["not calibrated"])) for name in "abcd"]
+    assert list_warnings(runs[:3]) == ["a, b, c: not calibrated"]
+    assert list_warnings(runs) == ["4 runs: not calibrated"]

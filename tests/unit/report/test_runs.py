@@ -136,7 +136,8 @@ def test_interval_of_small_sample() -> None:
     found = level(8, count=60).metrics["latency"]
     wide = found.model_copy(update={"intervals": {"95": Interval(low=0.1, high=0.2)}})
     more = wide.model_copy(update={"count": 72})
-    assert select_interval(wide, "95") is None
+    blank = more.model_copy(update={"percentiles": {"95": None}})
+    assert (select_interval(wide, "95"), select_interval(blank, "95")) == (None, None)
     assert select_interval(more, "95") == Interval(low=0.1, high=0.2)
 
 

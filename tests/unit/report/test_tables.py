@@ -4,7 +4,7 @@ from maxgate.report.runs import Run
 from maxgate.report.tables import drift_table, latency_table, reported_changes_table, results_table
 from maxgate.results.changes import judge_change
 from maxgate.results.distribution import ClientError, Interval
-from maxgate.results.report import Drift
+from maxgate.results.report import Drift, Requests
 from tests.unit.report.examples import level, report
 
 
@@ -94,3 +94,10 @@ def test_levels_of_several_runs_are_named() -> None:
     """Levels of several runs start with the name of the run."""
     table = results_table([Run(name, report(level(8))) for name in "ab"])
     assert [row[0] for row in table.rows] == ["a: concurrency 8", "b: concurrency 8"]
+
+
+def test_unmeasured_level_has_no_rates() -> None:
+    """A level without a measured request has unknown rates instead of 0."""
+    empty = level(8, requests=Requests(attempted=0, succeeded=0, failed=0), metrics={})
+    (row,) = results_table([Run("a", report(empty))]).rows
+    assert row == ["8", "-", "-", "0", "-"]
