@@ -123,14 +123,19 @@ def _encode_color(curves: Sequence[Curve]) -> Any:
     return alt.Color("curve:N", title=None, scale=scale, legend=_LEGEND)
 
 
-def _encode_load(axis: LoadAxis, loads: Sequence[float], *, small: bool = False) -> alt.X:
-    """Use a logarithmic axis with a tick per level where loads span a decade."""
-    ticks = sorted(set(loads))
+def _encode_load(axis: LoadAxis, curves: Sequence[Curve], *, small: bool = False) -> alt.X:
+    """Use the same axis in all charts, logarithmic where loads span a decade."""
+    ticks = sorted({axis.read(level) for curve in curves for level in curve.levels})
     is_log = len(ticks) > 2 and ticks[0] > 0 and ticks[-1] >= 10 * ticks[0]
     shown = ticks if axis.title != "mean requests in flight" else alt.Undefined
     if small:
         shown = [ticks[0], ticks[-1]]
-    scale = alt.Scale(type="log", base=2, nice=False) if is_log else alt.Scale(zero=not is_log)
+    domain = [ticks[0] if is_log else 0, ticks[-1]]
+    scale = (
+        alt.Scale(type="log", base=2, nice=False, domain=domain)
+        if is_log
+        else alt.Scale(nice=False, domain=domain)
+    )
     ticked = alt.Axis(values=shown, format="~g", labelOverlap="greedy", grid=False)
     return alt.X("load:Q", title=None if small else axis.title, scale=scale, axis=ticked)
 
@@ -176,7 +181,7 @@ def _build_lines(curves: Sequence[Curve], axis: LoadAxis) -> Iterator[Drawn]:
         if not rows:
             continue
         base = alt.Chart({"values": rows}, width=WIDTH, height=_HEIGHT).encode(
-            x=_encode_load(axis, [row["load"] for row in rows]), color=color
+            x=_encode_load(axis, curves), color=color
         )
         is_log = _spans_far(rows)
         y = _encode_value(rows, is_log=is_log)
@@ -260,7 +265,7 @@ def _build_multiples(curves: Sequence[Curve], axis: LoadAxis) -> Iterator[Drawn]
         if not rows or title.startswith(_NO_MULTIPLES):
             continue
         is_log = _spans_far(rows)
-        x = _encode_load(axis, [row["load"] for row in rows], small=True)
+        x = _encode_load(axis, curves, small=True)
         y = _encode_value(rows, is_log=is_log, tick_count=3)
         # Rows without the field of the facet are drawn in every small chart.
         others = [
@@ -329,11 +334,8 @@ def _build_timelines(curves: Sequence[Curve]) -> Iterator[Drawn]:
     color = _encode_color(curves)
     seconds = alt.Axis(grid=False, tickCount=7)
     for title, read in panels.items():
-        rows = [
-            {"curve": one.curve, "part": one.part, "second": one.second, "value": value}
-            for one in moments
-            if (value := read(one)) is not None
-        ]
+        is_line = "P95" not in title
+        rows = [row for one in moments for row in _list_moment_rows(one, read, is_line=is_line)]
         base = alt.Chart({"values": rows}, width=WIDTH, height=_HEIGHT // 2).encode(
             x=alt.X("second:Q", title="seconds since start of run", axis=seconds),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4), scale=alt.Scale(zero=True)),
@@ -341,7 +343,7 @@ def _build_timelines(curves: Sequence[Curve]) -> Iterator[Drawn]:
             tooltip=["curve:N", "second:Q", alt.Tooltip("value:Q", format=".4~g")],
         )
         # Seconds without a response have no latency, so points are not connected.
-        if "P95" in title:
+        if not is_line:
             marks = base.mark_point(filled=True, size=16, opacity=0.8)
         else:
             marks = base.mark_line(strokeWidth=1.5, interpolate="step-after").encode(
@@ -350,6 +352,18 @@ def _build_timelines(curves: Sequence[Curve]) -> Iterator[Drawn]:
         yield Drawn(
             title, alt.layer(*_mark_levels(curves), marks, height=_HEIGHT // 2, width=WIDTH)
         )
+
+
+def _list_moment_rows(
+    moment: Moment, read: Callable[[Moment], float | None], *, is_line: bool
+) -> Iterator[Row]:
+    """Start of a bin, and its end in a line, so that a level of one bin is visible."""
+    value = read(moment)
+    if value is not None:
+        for second in range(moment.second, moment.second + moment.width + is_line, moment.width):
+            yield {
+                "curve": moment.curve, "part": moment.part, "second": second, "value": value,
+            }  # fmt: skip
 
 
 def _mark_levels(curves: Sequence[Curve]) -> Iterator[Chart]:
