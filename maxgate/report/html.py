@@ -10,10 +10,12 @@ import orjson
 import vl_convert
 
 from maxgate.report.advice import NO_ADVICE, advise
-from maxgate.report.charts import Drawn, build_charts, list_colors
+from maxgate.report.chart_style import Drawn
+from maxgate.report.charts import build_charts, list_colors
 from maxgate.report.headings import build_notes, build_subtitle, build_title, list_warnings
+from maxgate.report.result_tables import Table
 from maxgate.report.runs import Run, explain_incomparable
-from maxgate.report.tables import Table, build_tables
+from maxgate.report.tables import build_tables
 
 # Makes the browser enforce that the page uses only inline scripts and styles, and no network.
 _CONTENT_SECURITY_POLICY: Final = (

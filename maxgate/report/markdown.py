@@ -5,8 +5,9 @@ from typing import Final
 
 from maxgate.report.advice import NO_ADVICE, advise
 from maxgate.report.headings import build_subtitle, build_title, list_warnings
+from maxgate.report.result_tables import Table
 from maxgate.report.runs import Run, explain_incomparable
-from maxgate.report.tables import Table, build_tables
+from maxgate.report.tables import build_tables
 
 _MARKERS: Final = {"good": "🟢 ", "bad": "🔴 ", "unsure": "🟡 ", "": ""}
 

@@ -12,8 +12,9 @@ from maxgate.report.advice import NO_ADVICE, advise
 from maxgate.report.formatting import UNKNOWN
 from maxgate.report.headings import build_notes, build_subtitle, build_title, list_warnings
 from maxgate.report.plots import ASCII, UNICODE, Glyphs, Plot, draw_bar, draw_plots
+from maxgate.report.result_tables import RESULTS, Table
 from maxgate.report.runs import Run, explain_incomparable
-from maxgate.report.tables import RESULTS, Table, build_tables
+from maxgate.report.tables import build_tables
 
 _STYLES: Final = {"good": "green", "bad": "red", "unsure": "yellow", "": ""}
 _MAX_PLOT_WIDTH: Final = 120

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from maxgate.report.charts import MAX_COLORS, build_charts, list_colors, render_png
+from maxgate.report.charts import build_charts, list_colors, render_png
+from maxgate.report.curves import MAX_COLORS
 from maxgate.report.runs import Run
 from tests.unit.report.examples import EMPTY_RUN, TWO_RUNS, level, report
 

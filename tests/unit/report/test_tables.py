@@ -1,7 +1,8 @@
 """Tests of the tables' notes and of the cells that depend on the metric."""
 
+from maxgate.report.result_tables import latency_table, results_table
 from maxgate.report.runs import Run
-from maxgate.report.tables import drift_table, latency_table, reported_changes_table, results_table
+from maxgate.report.tables import drift_table, reported_changes_table
 from maxgate.results.changes import judge_change
 from maxgate.results.distribution import ClientError, Interval
 from maxgate.results.report import Drift, Requests
