@@ -84,9 +84,11 @@ def list_warnings(runs: Sequence[Run]) -> list[str]:
 
 def build_notes(levels: Sequence[Level]) -> list[str]:
     """Explain the intervals, and the values and intervals that small samples do not have."""
-    counts = [level.requests.succeeded for level in levels]
-    smallest = min(counts, default=0)
     notes = [_INTERVAL_NOTE]
+    counts = [level.requests.succeeded for level in levels]
+    if not counts:
+        return notes
+    smallest = min(counts)
     for percent in (95.0, 99.0):
         if smallest < (needed := min_sample_size(percent)):
             few = sum(count < needed for count in counts)

@@ -114,7 +114,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
 def errors_table(runs: Sequence[Run]) -> Table:
     """One row per level and kind of failure."""
     rows = [
-        [name, kind, f"{count:,}", f"{count / level.requests.attempted:.2%}"]
+        [name, kind, f"{count:,}", f"{count / max(level.requests.attempted, 1):.2%}"]
         for name, level in name_levels(runs)
         for kind, count in level.requests.errors.items()
     ]

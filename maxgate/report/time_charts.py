@@ -92,7 +92,7 @@ def build_errors(runs: Sequence[Run]) -> Iterator[Drawn]:
         {
             "label": f"{name if len(runs) > 1 else level.name}, {kind}",
             "count": count,
-            "share": count / level.requests.attempted,
+            "share": count / max(level.requests.attempted, 1),
         }
         for run in runs
         for name, level in run.name_levels()

@@ -1,6 +1,9 @@
 """Models of one metric's values: percentiles, intervals, histogram and client error."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from itertools import pairwise
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ReportModel(BaseModel):
@@ -30,6 +33,14 @@ class Histogram(ReportModel):
 
     bounds: list[float]
     counts: list[int]
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if len(self.bounds) != len(self.counts) + 1:
+            raise ValueError("a histogram needs one bound more than counts")
+        if self.bounds[0] <= 0 or any(low >= high for low, high in pairwise(self.bounds)):
+            raise ValueError("the bounds of a histogram must be positive and ascending")
+        return self
 
 
 class ClientError(ReportModel):

@@ -56,6 +56,7 @@ def test_notes_state_what_is_missing() -> None:
         [intervals, "P99 has no interval below 368 responses (1 of 1 levels)."],
         [intervals],
     ]
+    assert build_notes([]) == [intervals]
 
 
 def test_equal_warnings_are_one_line() -> None:

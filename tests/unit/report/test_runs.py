@@ -46,6 +46,14 @@ def test_default_file_names(tmp_path: Path) -> None:
     assert run.name == "small at localhost:8000, 11-23 12:00"
 
 
+def damage_histogram(content: bytes, bounds: list[float]) -> bytes:
+    """Return the report with these bounds and one count in its first histogram."""
+    data = orjson.loads(content)
+    damaged = {"bounds": bounds, "counts": [1]}
+    data["levels"][0]["metrics"]["latency"]["histogram"] = damaged
+    return orjson.dumps(data)
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     """Each unreadable file gives one line with the reason, and the others are read."""
     good = write_example(tmp_path / "good.json")
@@ -60,6 +68,8 @@ def test_unreadable_files(tmp_path: Path) -> None:
         "list": b"[1]",
         "old": old,
         "odd": odd,
+        "bounds": damage_histogram(whole, [0.0, 1.0]),
+        "counts": damage_histogram(whole, [1.0]),
     }
     for name, content in contents.items():
         (tmp_path / f"{name}.json").write_bytes(content)
@@ -75,6 +85,10 @@ def test_unreadable_files(tmp_path: Path) -> None:
         "not a report of load_test.py",
         "report version 0 is not supported, only 1",
         "levels: input should be a valid list",
+        "levels.0.metrics.latency.histogram: value error, the bounds of a histogram must be "
+        "positive and ascending",
+        "levels.0.metrics.latency.histogram: value error, a histogram needs one bound more than "
+        "counts",
         "No such file or directory",
         "Is a directory",
     ]
