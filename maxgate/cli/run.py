@@ -4,8 +4,6 @@
 """
 
 import asyncio
-import codecs
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,30 +11,13 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from maxgate.cli.encoding import accept_any_text
 from maxgate.errors import ConfigurationError, MaxgateError
 
 
 class Interrupted(MaxgateError):
     """The command was interrupted before it had a result."""
 
-
-_PLAIN: Final = {
-    "±": "+/-",
-    "µ": "u",
-    "\N{MULTIPLICATION SIGN}": "x",
-    "…": "...",
-    "\N{EN DASH}": "-",
-    "→": "->",
-    "≤": "<=",
-    "≥": ">=",
-    "·": "-",
-    "•": "*",
-    **dict.fromkeys("─━═╌┄", "-"),
-    **dict.fromkeys("│┃║╎┆", "|"),
-    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯╞╡╪", "+"),
-    **dict.fromkeys("█▇▆▅▄▓▒", "#"),
-    **dict.fromkeys("▃▂▁░", "."),
-}
 
 # Typer bundles its own click; this finds that click's base exception.
 _CLICK_EXCEPTION: Final = next(
@@ -62,7 +43,7 @@ def run_app(
 
     `name` starts every error message; `prog_name` is the command's name in --help.
     """
-    _use_plain_characters()
+    accept_any_text()
     try:
         code = app(args=arguments, prog_name=prog_name, standalone_mode=False)
     except ConfigurationError as error:
@@ -83,21 +64,6 @@ def run_app(
             raise
         code = _fail_usage(name, error)
     sys.exit(code or 0)
-
-
-def _use_plain_characters() -> None:
-    """Print similar characters where the terminal's encoding has no others, such as `+/-`."""
-    codecs.register_error("plain", _replace)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
-            stream.reconfigure(errors="plain")
-
-
-def _replace(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(character, "?") for character in text), error.end
 
 
 def _fail_usage(name: str, error: Any) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -11,6 +12,7 @@ from typing import Annotated, Final, Literal, NoReturn
 import orjson
 import typer
 
+from maxgate.cli.encoding import is_unicode
 from maxgate.cli.run import run
 from maxgate.errors import ConfigurationError
 from maxgate.monitor.alerts import DESIGN_RULES, load_rules
@@ -126,7 +128,9 @@ def monitor(
 
 
 def _is_interactive() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether the dashboard can be drawn, which needs a terminal with UTF-8."""
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return is_terminal and os.environ.get("TERM") != "dumb" and is_unicode(sys.stdout)
 
 
 async def _print_once(options: FeedOptions, state: Monitor, *, as_json: bool) -> int:
@@ -150,7 +154,8 @@ async def _print_once(options: FeedOptions, state: Monitor, *, as_json: bool) ->
 
 async def _print_lines(options: FeedOptions, state: Monitor) -> None:
     """Print a line per sample until interrupted, or until the recording ends."""
-    formatter = LineFormatter()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    formatter = LineFormatter(width)
     async with open_feed(options) as feed, aclosing(feed) as snapshots:
         async for snapshot in snapshots:
             for line in formatter.format(state.update(snapshot)):

@@ -1,5 +1,6 @@
 """Contents of the dashboard's panels, as Rich tables and texts."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
@@ -16,7 +17,8 @@ from maxgate.monitor.view import View
 
 UNKNOWN: Final = "-"
 
-_BLOCKS: Final = "▁▂▃▄▅▆▇█"
+# Without the full block, so that trends in adjacent lines do not touch.
+_BLOCKS: Final = "▁▂▃▄▅▆▇"
 _TREND_POINTS: Final = 300  # five minutes at one sample per second
 _LATENCIES: Final = {
     "request": "gateway.latency",
@@ -35,6 +37,8 @@ _TRAFFIC: Final = {
 }
 _ENGINE_COLUMNS: Final = ("running", "queued", "waiting", "decode batch", "KV", "hits", "evicted")
 _NARROW_ENGINE_COLUMNS: Final = ("running", "queued", "KV", "evicted")
+_MAX_ENGINES: Final = 16
+_BAD: Final = "bold #ff8787"  # light, because without colors its brightness remains
 _MIN_WIDTH_OF_ALL_COLUMNS: Final = 100
 
 
@@ -74,7 +78,7 @@ def bar(share: float, width: int) -> str:
 def _coloured_bar(share: float, width: int, *, full_is_bad: bool = True) -> Text:
     if not full_is_bad:
         return Text(bar(share, width), style="cyan")
-    style = "red" if share >= 0.95 else "yellow" if share >= 0.8 else "green"
+    style = "#ff8787" if share >= 0.95 else "yellow" if share >= 0.8 else "green"
     return Text(bar(share, width), style=style)
 
 
@@ -84,7 +88,7 @@ def _metric_text(view: View, name: str) -> Text:
     if value is None:
         return Text(UNKNOWN, style="dim")
     severities = [alert.rule.severity for alert in view.alerts if alert.rule.metric == name]
-    style = {"critical": "bold red", "warning": "bold yellow"}.get(min(severities, default=""), "")
+    style = {"critical": _BAD, "warning": "bold yellow"}.get(min(severities, default=""), "")
     return Text(format_value(name, value), style=style)
 
 
@@ -92,7 +96,9 @@ def _new_table(*columns: str) -> Table:
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
     for index, column in enumerate(columns):
         left = index == 0 or column.startswith(("trend", "state"))
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+        table.add_column(
+            column, justify="left" if left else "right", no_wrap=True, min_width=len(column)
+        )
     return table
 
 
@@ -100,9 +106,7 @@ def headline(view: View, width: int) -> Text:  # noqa: ARG001  # one line
     """The gateway's URL, state, uptime and workers."""
     gateway = view.snapshot.gateway
     healthy = view.down_since is None and view.state == "healthy"
-    text = Text.assemble(
-        (view.url, "bold"), "  ", (view.state, "bold green" if healthy else "bold red")
-    )
+    text = Text.assemble((view.url, "bold"), "  ", (view.state, "bold green" if healthy else _BAD))
     if gateway is not None:
         workers = f"{gateway.workers} worker{'s' if gateway.workers != 1 else ''}"
         text.append(f"  up {format_duration(gateway.uptime)}, {workers}", style="dim")
@@ -123,9 +127,11 @@ def alerts(view: View, width: int) -> Text:  # noqa: ARG001  # wraps
 
 def latency(view: View, width: int) -> Table:
     """Percentiles over the window, the trend of P95, and P95 compared with its usual value."""
-    table = _new_table("", "P50", "P95", "P99", "trend of P95", "")
+    trend_width = max(width - 53, 5)
+    trend_title = "trend of P95" if trend_width >= len("trend of P95") else "trend"
+    table = _new_table("", "P50", "P95", "P99", trend_title, "")
     for title, name in _LATENCIES.items():
-        trend = sparkline(view.history.trend(f"{name}_p95", _TREND_POINTS), max(width - 52, 8))
+        trend = sparkline(view.history.trend(f"{name}_p95", _TREND_POINTS), trend_width)
         table.add_row(
             title,
             *(_metric_text(view, f"{name}_p{p}") for p in (50, 95, 99)),
@@ -155,20 +161,41 @@ def traffic(view: View, width: int) -> Table:
 
 
 def engines(view: View, width: int) -> Table:
-    """Each engine's state in the gateway, and its own metrics."""
+    """Each engine's state in the gateway and its own metrics, those with problems first."""
     columns = _ENGINE_COLUMNS if width >= _MIN_WIDTH_OF_ALL_COLUMNS else _NARROW_ENGINE_COLUMNS
     table = _new_table("engine", "state", *columns)
+    rows = sorted(_list_engines(view), key=lambda row: (row[2] != _BAD, -_get_queue(row[3])))
+    shown = rows if len(rows) <= _MAX_ENGINES else rows[: _MAX_ENGINES - 1]
+    for url, state, style, reading in shown:
+        cells = _engine_cells(reading, columns)
+        table.add_row(re.sub(r"^http://", "", url), Text(state, style=style), *cells)
+    if hidden := rows[len(shown) :]:
+        unhealthy = sum(row[2] == _BAD for row in hidden)
+        state = f"{unhealthy} unhealthy" if unhealthy else "none unhealthy"
+        table.add_row(Text(f"{len(hidden)} more", style="dim"), Text(state, style="dim"))
+    elif not rows and view.down_since is not None:
+        table.add_row(Text("unknown until the gateway responds", style="dim"))
+    return table
+
+
+EngineRow = tuple[str, str, str, EngineReading | None]
+"""URL, state, style of the state, and the engine's own metrics."""
+
+
+def _list_engines(view: View) -> Iterator[EngineRow]:
     readings = {engine.url: engine for engine in view.snapshot.engines}
     gateway = view.snapshot.gateway
     for engine in gateway.engines if gateway else ():
         reading = readings.pop(metrics_url(engine.url), None)
-        style = "green" if engine.state == "healthy" else "bold red"
+        style = "green" if engine.state == "healthy" else _BAD
         state = engine.state if engine.error is None else f"{engine.state}: {engine.error}"
-        table.add_row(engine.url, Text(state, style=style), *_engine_cells(reading, columns))
+        yield engine.url, state, style, reading
     for url, reading in readings.items():
-        state = reading.error or "metrics only"
-        table.add_row(url, Text(state, style="dim"), *_engine_cells(reading, columns))
-    return table
+        yield url, reading.error or "metrics only", "dim", reading
+
+
+def _get_queue(reading: EngineReading | None) -> float:
+    return reading.gauges.get("queued", 0.0) if reading is not None else 0.0
 
 
 def _engine_cells(reading: EngineReading | None, columns: Sequence[str]) -> list[str]:
@@ -207,7 +234,7 @@ def diagnosis(view: View, width: int) -> Text:  # noqa: ARG001  # wraps
         message = "no cause found" if slower else "no problems found"
         return text.append(message, style="yellow" if slower else "green")
     for index, cause in enumerate(causes):
-        text.append(f"{cause.name}\n", style="bold red" if index == 0 else "yellow")
+        text.append(f"{cause.name}\n", style=_BAD if index == 0 else "yellow")
         text.append(f"{format_evidence(cause)}\n")
         text.append(f"→ {cause.advice}\n", style="italic")
     return text
@@ -261,10 +288,11 @@ def _device_rows(view: View) -> Iterator[tuple[str, float, str, bool]]:
 def errors(view: View, width: int) -> Table | Text:  # noqa: ARG001  # narrow by nature
     """Unsuccessful requests by outcome."""
     if not view.outcomes:
-        return Text("none", style="green")
+        is_down = view.down_since is not None
+        return Text("unknown", style="dim") if is_down else Text("none", style="green")
     table = _new_table("outcome", f"last {view.history.window:.0f} s", "total")
     for outcome, (recent, total) in view.outcomes.items():
-        style = "dim" if outcome in CLIENT_OUTCOMES or not recent else "bold red"
+        style = "dim" if outcome in CLIENT_OUTCOMES or not recent else _BAD
         table.add_row(outcome, Text(f"{recent:,}", style=style), f"{total:,}")
     return table
 

@@ -3,7 +3,7 @@
 Plain text has no colours, cursor movements or box characters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -31,6 +31,9 @@ _COLUMNS: Final = {
     "gw cpu": "gateway.cpu_per_worker",
     "cpu": "host.cpu",
 }
+_OPTIONAL_COLUMNS: Final = ("cpu", "gw cpu", "flight", "ttft P95", "P99", "KV", "tokens", "queued")
+"""Columns to leave out in a narrow terminal, first one first."""
+_TIME_WIDTH: Final = 8
 _COLUMN_WIDTH: Final = 9
 _LINES_PER_HEADER: Final = 20
 
@@ -62,23 +65,30 @@ def format_duration(seconds: float) -> str:
 
 
 class LineFormatter:
-    """Formats a line per view, and one for each alert and cause that starts or ends."""
+    """Formats a line per view, and one for each alert and cause that starts or ends.
 
-    def __init__(self) -> None:
+    Lines have as many columns as fit into `width`, all of them if it is None.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        self._columns = _choose_columns(width)
         self._line_count = 0
         self._active: tuple[str, ...] = ()
 
     def format(self, view: View) -> Iterator[str]:
         """The lines for the next view, with a header every 20 views."""
         if self._line_count % _LINES_PER_HEADER == 0:
-            yield _format_row("time", list(_COLUMNS))
+            yield _format_row("time", list(self._columns))
         self._line_count += 1
         time = datetime.fromtimestamp(view.snapshot.at).astimezone().strftime("%H:%M:%S")
         if view.down_since is None:
             values = view.metrics
             yield _format_row(
                 time,
-                [format_value(n, values[n]) if n in values else "-" for n in _COLUMNS.values()],
+                [
+                    format_value(n, values[n]) if n in values else "-"
+                    for n in self._columns.values()
+                ],
             )
         else:
             yield f"{time}  {view.url}: {view.state}"
@@ -91,8 +101,16 @@ class LineFormatter:
         self._active = active
 
 
+def _choose_columns(width: int | None) -> Mapping[str, str]:
+    if width is None:
+        return _COLUMNS
+    excess = len(_COLUMNS) - (width - _TIME_WIDTH) // _COLUMN_WIDTH
+    omitted = _OPTIONAL_COLUMNS[: max(excess, 0)]
+    return {title: name for title, name in _COLUMNS.items() if title not in omitted}
+
+
 def _format_row(first: str, cells: list[str]) -> str:
-    return first.ljust(8) + "".join(cell.rjust(_COLUMN_WIDTH) for cell in cells)
+    return first.ljust(_TIME_WIDTH) + "".join(cell.rjust(_COLUMN_WIDTH) for cell in cells)
 
 
 def format_page(view: View) -> Iterator[str]:

@@ -68,7 +68,7 @@ def advise_on_few_requests(report: Report) -> Iterator[Advice]:
     ]
     if few:
         yield Advice(
-            "run longer: P99 needs 100 successful requests, and its interval needs 200",
+            "run longer: P99 needs 100 successful requests, and its interval needs 368",
             "; ".join(
                 f"{one.scenario} {one.name}: {one.requests.succeeded} requests" for one in few
             ),

@@ -1,5 +1,6 @@
 """Command line of visualize_results.py."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,12 @@ def visualize_results(
         typer.Argument(help="Reports of load_test.py; the oldest is the reference."),
     ] = None,
     *,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", "-l", help="Name of a run in charts and tables; repeat it per report."
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     png: Annotated[Path | None, typer.Option(help="Write the charts as a PNG image.")] = None,
     markdown: Annotated[
@@ -50,7 +57,7 @@ def visualize_results(
     Exit code: 1 if a file could not be read (the others are still shown), 2 if none could.
     """
     paths = list(results or ()) or [_find_newest(Path("results"))]
-    runs, unread = read_runs(paths)
+    runs, unread = read_runs(paths, label or ())
     for line in unread:
         print(f"{context.command_path}: {line}", file=sys.stderr)
     if not runs:
@@ -58,9 +65,15 @@ def visualize_results(
     if targets == "design":
         runs = [*map(add_design_grades, runs)]
     if not quiet:
-        print_runs(Console(width=None if sys.stdout.isatty() else _REDIRECTED_WIDTH), runs)
+        print_runs(_open_console(), runs)
     _write_files(runs, unread, html, png, markdown)
     return 1 if unread else 0
+
+
+def _open_console() -> Console:
+    """A console as wide as the terminal, or as $COLUMNS says if the output is redirected."""
+    is_sized = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if is_sized else _REDIRECTED_WIDTH, highlight=False)
 
 
 def _find_newest(folder: Path) -> Path:

@@ -1,10 +1,44 @@
 """Format values for every output."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
 
 from maxgate.results.distribution import Interval
 
 UNKNOWN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class DurationUnit:
+    """Unit of all durations in a chart or column."""
+
+    name: str
+    factor: float
+    """Multiplier from seconds."""
+
+    def format(self, seconds: float | None) -> str:
+        """Format with three significant digits and without the unit; `-` if unknown."""
+        return UNKNOWN if seconds is None else format_number(seconds * self.factor)
+
+
+_MILLISECONDS: Final = DurationUnit("ms", 1000.0)
+_SECONDS: Final = DurationUnit("s", 1.0)
+
+
+def choose_duration_unit(seconds: Iterable[float]) -> DurationUnit:
+    """Milliseconds, or seconds if any value is at least 10 s."""
+    return _SECONDS if max(seconds, default=0.0) >= 10 else _MILLISECONDS
+
+
+def format_number(value: float) -> str:
+    """Format with three significant digits: `0.123`, `12.3`, `1,230`."""
+    size = abs(value)
+    if size == 0 or size >= 99.95:
+        return f"{value:,.0f}"
+    digits = max(0, 2 - math.floor(math.log10(size) + 1e-9))
+    return f"{value:.{min(digits, 3)}f}"
 
 
 def format_value(value: float | None, unit: str) -> str:
@@ -46,3 +80,12 @@ def format_relative_change(share: float | None) -> str:
 def count_nines(percent: float) -> float:
     """Position of a percentile on an axis of nines: 0 for 0 %, 1 for 90 %, 2 for 99 %."""
     return -math.log10(max(1 - percent / 100, 1e-9))
+
+
+def list_log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, fewer over many decades."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps: tuple[float, ...] = (1, 2, 5) if high < 300 * low else (1,)
+    if high < 8 * low:
+        steps = (1, 1.5, 2, 3, 4, 5, 6, 8)
+    return [step * 10.0**k for k in exponents for step in steps if low <= step * 10.0**k <= high]

@@ -1,24 +1,28 @@
 """Render a self-contained HTML page that makes no network requests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 import altair as alt
 import orjson
 import vl_convert
 
 from maxgate.report.advice import NO_ADVICE, advise
-from maxgate.report.charts import build_charts
+from maxgate.report.chart_style import Drawn
+from maxgate.report.charts import build_charts, list_colors
+from maxgate.report.headings import build_notes, build_subtitle, build_title, list_warnings
+from maxgate.report.result_tables import Table
 from maxgate.report.runs import Run, explain_incomparable
-from maxgate.report.tables import Table, build_tables
+from maxgate.report.tables import build_tables
 
 # Makes the browser enforce that the page uses only inline scripts and styles, and no network.
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:"
 )
+_LONG_CELL: Final = 40  # characters, above which a cell wraps
 _EMBED_SCRIPT: Final = """
 const charts = JSON.parse(document.getElementById("charts").textContent);
 for (const [id, spec] of Object.entries(charts)) {
@@ -31,32 +35,63 @@ for (const [id, spec] of Object.entries(charts)) {
 
 def render_html(runs: Sequence[Run], unread: Sequence[str]) -> str:
     """Render the runs; `unread` has an error line per unreadable file."""
-    charts, tables = build_charts(runs), build_tables(runs)
-    specs = {f"chart{number}": chart.to_dict() for number, chart in enumerate(charts.values())}
-    names = ", ".join(run.name for run in runs)
-    figures = [
-        f'<figure><figcaption>{escape(title)}</figcaption><div id="chart{number}"></div></figure>'
-        for number, title in enumerate(charts)
-    ]
+    sections = build_charts(runs)
+    first, rest = build_tables(runs)
+    charts = [drawn.chart for section in sections.values() for drawn in section]
+    specs = {f"chart{number}": _prepare_spec(chart) for number, chart in enumerate(charts)}
+    levels = [level for run in runs for level in run.report.levels]
     body = [
-        f"<h1>{escape(names)}</h1>",
+        f"<h1>{escape(build_title(runs))}</h1>",
+        f'<p class="subtitle">{"<br>".join(map(escape, build_subtitle(runs)))}</p>',
         *(f'<p class="bad">{escape(line)}</p>' for line in (*unread, *explain_incomparable(runs))),
-        *(
-            f'<p class="unsure">{escape(f"{run.name}: {warning}")}</p>'
-            for run in runs
-            for warning in run.report.warnings
-        ),
-        *(_render_table(table) for table in tables if table.title == "Grades"),
+        *(f'<p class="unsure">{escape(line)}</p>' for line in list_warnings(runs)),
+        *map(_render_table, first),
+        *_render_charts(sections, list_colors(runs)),
+        f'<p class="note">{escape(" ".join(build_notes(levels)))}</p>' if sections else "",
         _render_advice(runs),
-        f'<div class="figures">{"".join(figures)}</div>',
-        *(_render_table(table) for table in tables if table.title != "Grades"),
+        *map(_render_table, rest),
         *(
             f'<p class="note">{escape(run.name)}: '
             f"<code>{escape(' '.join(run.report.command))}</code></p>"
             for run in runs
         ),
     ]
-    return _render_document(f"Load test: {names}", "\n".join(body), specs)
+    return _render_document(build_title(runs), "\n".join(body), specs)
+
+
+def _prepare_spec(chart: Any) -> dict[str, Any]:
+    """Return the chart's specification for a page with one legend and styles of its own."""
+    axis = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
+    config = {"view": {"stroke": None}, "background": None, "axis": axis}
+    return {**_remove_legends(chart.to_dict()), "config": config}
+
+
+def _remove_legends(spec: Any) -> Any:
+    if isinstance(spec, dict):
+        return {key: None if key == "legend" else _remove_legends(one) for key, one in spec.items()}
+    return [_remove_legends(one) for one in spec] if isinstance(spec, list) else spec
+
+
+def _render_charts(
+    sections: Mapping[str, Sequence[Drawn]], colors: Mapping[str, str]
+) -> Iterator[str]:
+    legend = "".join(
+        f'<span><i style="background:{color}"></i>{escape(name)}</span>'
+        for name, color in colors.items()
+    )
+    number = 0
+    for heading, section in sections.items():
+        yield f"<h2>{escape(heading)}</h2>"
+        if legend and heading != "Errors":
+            yield f'<p class="legend">{legend}</p>'
+        yield '<div class="figures">'
+        for drawn in section:
+            yield (
+                f"<figure{' class=row' if drawn.wide else ''}><figcaption>{escape(drawn.title)}"
+                f'</figcaption><div id="chart{number}"></div></figure>'
+            )
+            number += 1
+        yield "</div>"
 
 
 def _render_document(title: str, body: str, specs: object) -> str:
@@ -71,7 +106,7 @@ def _render_document(title: str, body: str, specs: object) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">
 <link rel="icon" href="data:,">
 <title>{escape(title)}</title>
@@ -99,15 +134,24 @@ def _render_advice(runs: Sequence[Run]) -> str:
 
 
 def _render_table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    styles = [' class="number"' if column in table.numbers else "" for column in table.columns]
+    head = "".join(
+        f"<th{style}>{escape(column)}</th>"
+        for column, style in zip(table.columns, styles, strict=True)
+    )
     rows = "".join(
-        f'<tr class="{table.tone(number)}">'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        + "</tr>"
+        f'<tr class="{table.tone(number)}">{_render_cells(row, styles)}</tr>'
         for number, row in enumerate(table.rows)
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return (
         f"<h2>{escape(table.title)}</h2><div class='wide'><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{note}"
+    )
+
+
+def _render_cells(row: Sequence[str], styles: Sequence[str]) -> str:
+    return "".join(
+        f"<td{' class=long' if len(cell) > _LONG_CELL else style}>{escape(cell)}</td>"
+        for cell, style in zip(row, styles, strict=True)
     )

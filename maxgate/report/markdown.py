@@ -4,20 +4,23 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from maxgate.report.advice import NO_ADVICE, advise
+from maxgate.report.headings import build_subtitle, build_title, list_warnings
+from maxgate.report.result_tables import Table
 from maxgate.report.runs import Run, explain_incomparable
-from maxgate.report.tables import Table, build_tables
+from maxgate.report.tables import build_tables
 
 _MARKERS: Final = {"good": "🟢 ", "bad": "🔴 ", "unsure": "🟡 ", "": ""}
 
 
 def render_markdown(runs: Sequence[Run], unread: Sequence[str]) -> str:
     """Render the runs; `unread` has an error line per unreadable file."""
-    lines = [f"## Load test: {_escape(', '.join(run.name for run in runs))}", ""]
-    notes = [*unread, *explain_incomparable(runs)]
-    notes += [f"{run.name}: {warning}" for run in runs for warning in run.report.warnings]
+    lines = [f"## {_escape(build_title(runs))}", ""]
+    lines += [f"{_escape(line)}  " for line in build_subtitle(runs)] + [""]
+    notes = [*unread, *explain_incomparable(runs), *list_warnings(runs)]
     lines += [f"> **Note** {_escape(note)}" for note in notes]
     lines += [""] * bool(notes)
-    for table in build_tables(runs):
+    first, rest = build_tables(runs)
+    for table in (*first, *rest):
         lines += _render_table(table)
     lines += ["### Advice", ""]
     advice = [
@@ -32,7 +35,7 @@ def render_markdown(runs: Sequence[Run], unread: Sequence[str]) -> str:
 def _render_table(table: Table) -> Iterator[str]:
     yield from (f"### {table.title}", "")
     yield "| " + " | ".join(map(_escape, table.columns)) + " |"
-    yield "|" + "---|" * len(table.columns)
+    yield "|" + "".join("---:|" if one in table.numbers else "---|" for one in table.columns)
     for number, row in enumerate(table.rows):
         first, *rest = map(_escape, row)
         yield "| " + " | ".join([_MARKERS[table.tone(number)] + first, *rest]) + " |"

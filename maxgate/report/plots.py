@@ -1,128 +1,142 @@
-"""Draw charts as text for the terminal, with plotext."""
+"""Draw charts as lines of text, with block characters or with ASCII alone."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle, pairwise
-from string import ascii_letters
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
-import plotext
-
-from maxgate.report.formatting import count_nines, format_value
+from maxgate.report.curves import MAX_COLORS, Moment, build_curves, list_moments
+from maxgate.report.formatting import DurationUnit, choose_duration_unit, format_number
 from maxgate.report.runs import Run, Series
-from maxgate.results.summary import add_histograms
+from maxgate.results.distribution import Histogram
 
-_HEIGHT: Final = 14
-_LABELED_PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
-
-Plot = tuple[Any, list[str]]
-"""A plotext figure and its legend lines."""
+_MAX_ROWS: Final = 16
+_MAX_NAME: Final = 32
 
 
-def draw_plots(runs: Sequence[Run], width: int, *, color: bool) -> Iterator[str]:
-    """Yield each plot that has data as a block of lines."""
-    series = [one for run in runs for one in run.name_levels()]
-    for draw in (_draw_histograms, _draw_percentiles, _draw_timeline, _draw_load, _draw_errors):
-        for figure, legend in draw(series, width):
-            text = str(figure.build()).rstrip("\n")
-            yield "\n".join([text if color else plotext.uncolorize(text), *legend])
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """Characters for heights from zero to full, and for a full bar."""
+
+    heights: str
+    bar: str
 
 
-def _create_figure(title: str, width: int, height: int = _HEIGHT) -> Any:
-    figure = plotext.figure  # one per process
-    figure.clear()
-    figure.theme("simple")
-    figure.plot_size(width, height)
-    figure.title(title)
-    return figure
+UNICODE: Final = Glyphs(" ▁▂▃▄▅▆▇█", "█")
+ASCII: Final = Glyphs(" .:-=+*#@", "#")
 
 
-def _draw_histograms(series: Series, width: int) -> Iterator[Plot]:
-    for metric, title in (("latency", "Latency"), ("ttft", "Time to first token")):
-        found = [level.metrics[metric].histogram for _, level in series if metric in level.metrics]
-        total = add_histograms([one for one in found if one is not None])
-        if total is None:
-            continue
-        figure = _create_figure(f"{title} histogram, all levels", width)
-        middles = [math.log10(math.sqrt(a * b)) for a, b in pairwise(total.bounds)]
-        figure.draw(figure.signal(middles, total.counts, marker="full").fillx())
-        _label_time_axis(figure, "x", middles)
-        yield figure, []
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Lines below a title; each line has a label, the drawing, and text after it."""
+
+    title: str
+    lines: Sequence[tuple[str, str, str]]
 
 
-def _draw_percentiles(series: Series, width: int) -> Iterator[Plot]:
-    curves = {
-        name: level.metrics["latency"].curve for name, level in series if "latency" in level.metrics
-    }
-    lines = {
-        name: [(count_nines(percent), math.log10(max(value, 1e-6))) for percent, value in curve]
-        for name, curve in curves.items()
-        if len(curve) > 1
-    }
-    if not lines:
-        return
-    figure = _create_figure("Latency percentiles", width)
-    legend = _draw_lines(figure, lines)
-    positions = [count_nines(percent) for percent in _LABELED_PERCENTILES]
-    figure.ruler("x").ticks(positions, [f"P{percent:g}" for percent in _LABELED_PERCENTILES])
-    _label_time_axis(figure, "y", [value for line in lines.values() for _, value in line])
-    yield figure, legend
+def draw_plots(runs: Sequence[Run], width: int, glyphs: Glyphs) -> Iterator[Plot]:
+    """Yield each plot that has data, at most `width` columns wide."""
+    series = [
+        (name if len(runs) > 1 else name.partition(": ")[2], level)
+        for run in runs
+        for name, level in run.name_levels()
+    ]
+    yield from _draw_distributions(series, width, glyphs)
+    yield from _draw_timelines(runs, width, glyphs)
 
 
-def _label_time_axis(figure: Any, axis: str, values: Sequence[float]) -> None:
-    """Set ticks on an axis whose values are decimal logarithms of seconds."""
-    low, high = min(values), max(values)
-    steps = [low + (high - low) * k / 6 for k in range(7)] if high > low else [low]
-    figure.ruler(axis).ticks(steps, [format_value(10**step, "s") for step in steps])
+def draw_bar(value: float, top: float, width: int, glyphs: Glyphs) -> str:
+    """Draw a bar of at most `width` characters; a positive value has at least one."""
+    if value <= 0 or top <= 0:
+        return ""
+    return glyphs.bar * max(1, round(width * value / top))
 
 
-def _draw_lines(figure: Any, lines: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
-    """Draw each line with its own letter, readable without colors, and return the legend."""
-    legend = []
-    for letter, (name, points) in zip(cycle(ascii_letters), lines.items(), strict=False):
-        x, y = zip(*points, strict=True)
-        figure.draw(figure.signal(list(x), list(y), marker=letter).lines())
-        legend.append(f"  {letter}  {name}")
-    return legend
+def draw_heights(values: Sequence[float | None], glyphs: Glyphs) -> str:
+    """Draw one character per value, scaled from zero to the maximum; blank for None."""
+    top = max((value for value in values if value is not None), default=0.0)
+    steps = len(glyphs.heights) - 1
+    return "".join(
+        " " if value is None or value <= 0 else glyphs.heights[max(1, round(steps * value / top))]
+        for value in values
+    )
 
 
-def _draw_timeline(series: Series, width: int) -> Iterator[Plot]:
-    for field, title, factor in (
-        ("latency_p95", "P95 latency over time, ms", 1000),
-        ("succeeded", "Responses per second over time", 1),
-    ):
-        lines = {
-            name: [
-                (second.offset, value * factor)
-                for second in level.timeline
-                if (value := getattr(second, field)) is not None
-            ]
+def _draw_distributions(series: Series, width: int, glyphs: Glyphs) -> Iterator[Plot]:
+    for metric, title in (("latency", "E2E latency"), ("ttft", "TTFT")):
+        found = [
+            (name, level.metrics[metric].histogram)
             for name, level in series
-        }
-        lines = {name: points for name, points in lines.items() if len(points) > 1}
-        if lines:
-            figure = _create_figure(title, width)
-            yield figure, _draw_lines(figure, lines)
+            if metric in level.metrics
+        ]
+        histograms = [(name, one) for name, one in found if one is not None][-_MAX_ROWS:]
+        if not histograms:
+            continue
+        low = min(one.bounds[0] for _, one in histograms)
+        high = max(one.bounds[-1] for _, one in histograms)
+        unit = choose_duration_unit([high])
+        room = width - min(max(len(name) for name, _ in histograms), _MAX_NAME) - 4
+        part = f", last {len(histograms)} levels" if len(histograms) < len(found) else ""
+        lines = [
+            (name, draw_heights(_resample(one, low, high, room), glyphs), "")
+            for name, one in histograms
+        ]
+        axis = ("", _draw_axis(low, high, room, unit), "")
+        yield Plot(f"Distribution of {title}, {unit.name}, log scale{part}", [*lines, axis])
 
 
-def _draw_load(series: Series, width: int) -> Iterator[Plot]:
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for name, level in series:
-        point = (level.in_flight.mean, level.throughput.requests)
-        lines.setdefault(name.removesuffix(level.name).rstrip(": "), []).append(point)
-    lines = {name: sorted(points) for name, points in lines.items() if len(points) > 1}
-    if lines:
-        figure = _create_figure("Requests per second by requests in flight", width)
-        yield figure, _draw_lines(figure, lines)
+def _resample(histogram: Histogram, low: float, high: float, width: int) -> list[float | None]:
+    """Spread the counts over `width` columns of equal ratio."""
+    columns = [0.0] * width
+    scale = width / math.log(high / low)
+    for (start, end), count in zip(pairwise(histogram.bounds), histogram.counts, strict=True):
+        first, last = scale * math.log(start / low), scale * math.log(end / low)
+        for column in range(int(first), min(math.ceil(last), width)):
+            share = (min(last, column + 1) - max(first, column)) / (last - first)
+            columns[column] += count * max(share, 0.0)
+    return list(columns)
 
 
-def _draw_errors(series: Series, width: int) -> Iterator[Plot]:
-    kinds: dict[str, int] = {}
-    for _, level in series:
-        for kind, count in level.requests.errors.items():
-            kinds[kind] = kinds.get(kind, 0) + count
-    if kinds:
-        figure = _create_figure("Failed requests by kind", width, 3 + 2 * len(kinds))
-        figure.draw(figure.bar(list(kinds), list(kinds.values()), orientation="h"))
-        figure.ruler("x").lim(0, max(kinds.values()))
-        yield figure, []
+def _draw_axis(low: float, high: float, width: int, unit: DurationUnit) -> str:
+    count = max(2, width // 16)
+    text = ""
+    for k in range(count):
+        label = unit.format(low * (high / low) ** (k / (count - 1)))
+        column = round(k * (width - 1) / (count - 1)) - (len(label) - 1 if k == count - 1 else 0)
+        text = text.ljust(column) + label
+    return text[:width]
+
+
+def _draw_timelines(runs: Sequence[Run], width: int, glyphs: Glyphs) -> Iterator[Plot]:
+    curves = build_curves(runs)
+    moments = {curve.name: list(list_moments(curve)) for curve in curves}
+    moments = {name: found for name, found in moments.items() if len(found) > 1}
+    if not moments or len(moments) > MAX_COLORS:
+        return
+    end = max(one.second + one.width for found in moments.values() for one in found)
+    tail = 18
+    room = width - min(max(map(len, moments)), _MAX_NAME) - tail - 4
+    unit = choose_duration_unit(
+        one.latency_p95 or 0.0 for found in moments.values() for one in found
+    )
+    panels: Sequence[tuple[str, Callable[[Moment], float | None], float]] = (
+        ("Output tokens/s", lambda one: one.output_tokens, 1.0),
+        (f"E2E latency P95, {unit.name}", lambda one: one.latency_p95, unit.factor),
+    )
+    for title, read, factor in panels:
+        lines = []
+        for name, found in moments.items():
+            columns: list[float | None] = [None] * room
+            for moment in found:
+                value = read(moment)
+                if value is None:
+                    continue
+                first = moment.second * room // end
+                last = max((moment.second + moment.width) * room // end, first + 1)
+                for column in range(first, min(last, room)):
+                    columns[column] = max(columns[column] or 0.0, value * factor)
+            top = max((value for value in columns if value is not None), default=0.0)
+            lines.append((name, draw_heights(columns, glyphs), f"max {format_number(top)}"))
+        axis = f"0 s{f'{end} s':>{max(room - 3, 1)}}"
+        yield Plot(f"{title} over time", [*lines, ("", axis, "")])

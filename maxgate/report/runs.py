@@ -1,13 +1,18 @@
 """Read several reports, name them, and compare the later ones with the oldest."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from maxgate.errors import ConfigurationError
 from maxgate.results.changes import interval_change, rate_change
+from maxgate.results.distribution import Distribution, Interval
 from maxgate.results.files import ReportError, read_report
 from maxgate.results.report import Change, Level, Report
+from maxgate.results.statistics import min_interval_size
 
 _CONFIDENCE: Final = 0.95  # per value, without correction: the comparison informs and gates nothing
 _COMPARED: Final = (
@@ -18,7 +23,7 @@ _COMPARED: Final = (
     ("ttft", "95"),
     ("tpot", "50"),
 )
-
+_DEFAULT_FILE_NAME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ")
 
 Series = Sequence[tuple[str, Level]]
 """Levels with their display names."""
@@ -31,31 +36,70 @@ class Run:
     name: str
     report: Report
 
+    def name_curve(self, level: Level) -> str:
+        """Name of the run, with the level's scenario and side where the run has several."""
+        side = " baseline" if level.side == "baseline" else ""
+        scenario = f" {level.scenario}" if len(self.report.workload.scenarios) > 1 else ""
+        return f"{self.name}{scenario}{side}"
+
     def name_levels(self) -> Iterator[tuple[str, Level]]:
         """Yield each level with a display name that is unique among all runs."""
         for level in self.report.levels:
-            side = " baseline" if level.side == "baseline" else ""
-            scenario = f" {level.scenario}" if len(self.report.workload.scenarios) > 1 else ""
-            yield f"{self.name}:{scenario} {level.name}{side}", level
+            yield f"{self.name_curve(level)}: {level.name}", level
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+def read_runs(paths: Sequence[Path], labels: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
     """Read reports, oldest first, and return an error line for each unreadable file.
 
-    Duplicate paths are read once. Runs are named after their files, or after their paths if two
-    files have the same name.
+    Duplicate paths are read once. `labels` names the runs in the order of the paths; without
+    labels, runs are named after their files, or after model, server and time if the file has the
+    load test's default name. Raises ConfigurationError if the number of labels does not match.
     """
-    runs: list[Run] = []
-    errors: list[str] = []
     unique = list(dict.fromkeys(paths))
-    for path in unique:
-        ambiguous = sum(other.stem == path.stem for other in unique) > 1
-        name = str(path.with_suffix("")) if ambiguous else path.stem
+    if labels and len(labels) != len(unique):
+        raise ConfigurationError(
+            f"--label: {len(labels)} labels for {len(unique)} reports: give one label per report, "
+            "in the same order"
+        )
+    reports: list[Report] = []
+    names: list[str] = []
+    errors: list[str] = []
+    for number, path in enumerate(unique):
         try:
-            runs.append(Run(name, read_report(path)))
+            report = read_report(path)
         except ReportError as error:
             errors.append(str(error))
+            continue
+        reports.append(report)
+        ambiguous = sum(other.stem == path.stem for other in unique) > 1
+        names.append(labels[number] if labels else _choose_name(path, report, ambiguous=ambiguous))
+    runs = map(Run, _make_unique(names), reports)
     return sorted(runs, key=lambda run: run.report.created_at), errors
+
+
+def _choose_name(path: Path, report: Report, *, ambiguous: bool) -> str:
+    if _DEFAULT_FILE_NAME.fullmatch(path.stem):
+        server = re.sub(r"^https?://", "", report.server.url)
+        return f"{report.server.model or server} at {server}, {report.created_at:%m-%d %H:%M}"
+    return str(path.with_suffix("")) if ambiguous else path.stem
+
+
+def _make_unique(names: Sequence[str]) -> list[str]:
+    """Number equal names, because charts and tables tell runs apart by name."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique
+
+
+def select_interval(found: Distribution, percent: str) -> Interval | None:
+    """Interval of a percentile; None if it has no value or the sample is too small for one."""
+    is_small = found.count < min_interval_size(float(percent))
+    if is_small or found.percentiles.get(percent) is None:
+        return None
+    return found.intervals.get(percent)
 
 
 def compare_runs(runs: Sequence[Run]) -> list[tuple[str, Change]]:
@@ -103,8 +147,8 @@ def _compare_levels(before: Level, after: Level) -> Iterator[Change]:
         old, new = a.percentiles.get(percent), b.percentiles.get(percent)
         if old is not None and new is not None:
             yield interval_change(
-                (old, a.intervals.get(percent)),
-                (new, b.intervals.get(percent)),
+                (old, select_interval(a, percent)),
+                (new, select_interval(b, percent)),
                 metric=metric,
                 statistic=f"p{percent}",
                 level=after.name,

@@ -12,7 +12,7 @@ from maxgate.results.statistics import (
     bootstrap,
     bootstrap_interval,
     curve,
-    min_sample_size,
+    min_interval_size,
     percentiles,
     percentiles_including_failures,
     row_means_and_percentiles,
@@ -111,7 +111,7 @@ def _blank_below_error(
 def _bootstrap_intervals(values: Values, rng: np.random.Generator) -> dict[str, Interval]:
     if len(values) < 10:
         return {}
-    keys = [key for key in PERCENTILES if len(values) >= 2 * min_sample_size(float(key))]
+    keys = [key for key in PERCENTILES if len(values) >= min_interval_size(float(key))]
     draws = bootstrap(values, row_means_and_percentiles([float(key) for key in keys]), rng)
     found = {name: bootstrap_interval(draws[:, k]) for k, name in enumerate(["mean", *keys])}
     return {name: interval for name, interval in found.items() if interval is not None}

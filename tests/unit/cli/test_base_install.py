@@ -15,7 +15,6 @@ _OF_EXTRAS = (
     "gguf",
     "max",
     "numpy",
-    "plotext",
     "psutil",
     "pynvml",
     "textual",

@@ -65,4 +65,4 @@ def test_terminal_without_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in streams:
         stream.flush()
         stream.seek(0)
-    assert [stream.read() for stream in streams] == ["+/-5 us ...\n", "tool: no model ?\n"]
+    assert [stream.read() for stream in streams] == ["~5 us ~\n", "tool: no model ?\n"]

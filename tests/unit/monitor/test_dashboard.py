@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
@@ -79,7 +80,7 @@ async def test_panels() -> None:
         assert "critical: requests fail: gateway.error_share 3.2 % " in dashboard.text("alerts")
         rows = [line.strip(" │").split() for line in dashboard.text("latency").splitlines()]
         assert rows[2][:6] == ["request", "199", "ms", "200", "ms", "200"]
-        assert "http://127.0.0.1:8000" in dashboard.text("engines")
+        assert "127.0.0.1:8000" in dashboard.text("engines")
         assert "25%" in dashboard.text("engines")
         assert "queue in MAX, GPU saturated" in dashboard.text("diagnosis")
         assert "GPU 0 H200" in dashboard.text("host")
@@ -163,6 +164,56 @@ async def test_engine_errors() -> None:
     assert "unreachable: connection failed" in text
     assert "no metrics: connection failed" in text
     assert "HTTP 404" in text
+
+
+def many_engines(count: int, *, unhealthy: int) -> Snapshot:
+    """A gateway with this many engines, of which one is unhealthy."""
+    engines = tuple(
+        EngineState(f"http://10.0.0.{k}:8000", "unhealthy" if k == unhealthy else "healthy", (), 0)
+        for k in range(count)
+    )
+    return snapshot(10, gateway(10, ok=5, engines=engines))
+
+
+@pytest.mark.parametrize("width", [80, 130])
+async def test_all_engines_are_shown(width: int) -> None:
+    """Fifteen engines have a line each; an unhealthy one comes first."""
+    async with run_dashboard(width) as dashboard:
+        await dashboard.feed(many_engines(15, unhealthy=9))
+        lines = dashboard.text("engines").splitlines()[2:-1]
+        assert [line.split()[1:3] for line in lines[:2]] == [
+            ["10.0.0.9:8000", "unhealthy"],
+            ["10.0.0.0:8000", "healthy"],
+        ]
+        assert len(lines) == 15
+
+
+async def test_all_panels_can_be_reached() -> None:
+    """Panels that do not fit are below the visible part and can be scrolled to."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(many_engines(15, unhealthy=9))
+        assert dashboard.app.query_one("#errors").outer_size.height == 8
+        await dashboard.pilot.resize_terminal(130, 24)
+        await dashboard.pilot.pause()
+        assert dashboard.app.query_one("#errors").outer_size.height == 8
+        assert dashboard.app.query_one("#panels").max_scroll_y > 0
+
+
+async def test_outage_hides_no_errors() -> None:
+    """Without a gateway, engines and errors are unknown instead of absent."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(DOWN)
+        assert "unknown until the gateway responds" in dashboard.text("engines")
+        assert "unknown" in dashboard.text("errors")
+
+
+async def test_more_engines_are_counted() -> None:
+    """Of a hundred engines, the most important ones are shown and the rest is counted."""
+    async with run_dashboard() as dashboard:
+        await dashboard.feed(many_engines(100, unhealthy=99))
+        lines = dashboard.text("engines").splitlines()[2:-1]
+        assert lines[0].split()[1:3] == ["10.0.0.99:8000", "unhealthy"]
+        assert lines[-1].split()[1:5] == ["85", "more", "none", "unhealthy"]
 
 
 async def test_width() -> None:

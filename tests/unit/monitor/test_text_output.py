@@ -42,6 +42,18 @@ def test_lines() -> None:
     assert all(line.isascii() for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [(None, 13), (160, 13), (100, 10), (80, 8), (40, 5)],
+)
+def test_lines_fit_the_terminal(width: int | None, columns: int) -> None:
+    """A narrow terminal has the most important columns only."""
+    header, row, *_ = LineFormatter(width).format(views()[0])
+    assert len(header) == 8 + 9 * columns
+    assert len(row) == len(header)
+    assert header.split()[1:4] == ["req", "failed", "P50"]
+
+
 def test_repeated_header() -> None:
     """The header is repeated every 20 lines."""
     formatter, view = LineFormatter(), views()[-1]

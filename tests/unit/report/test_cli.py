@@ -32,7 +32,7 @@ def test_unreadable_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     code = run(write_example(tmp_path / "a.json"), tmp_path / "b.json")
     out, err = capsys.readouterr()
     assert code == 1
-    assert "Latency percentiles" in out
+    assert "Results, latencies in ms" in out
     assert err.count("\n") == 1
     assert err.startswith(f"visualize_results.py: {tmp_path / 'b.json'}: invalid or truncated JSON")
 
@@ -74,4 +74,31 @@ def test_newest_report_is_default(
     monkeypatch.chdir(tmp_path)
     write_example(tmp_path / "results" / "only.json")
     assert run() == 0
-    assert "only: concurrency 8" in capsys.readouterr().out
+    assert "Load test of small" in capsys.readouterr().out
+
+
+def test_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--label` names the runs; a wrong number of labels is a usage error."""
+    paths = [
+        write_example(tmp_path / name, started=k) for k, name in enumerate(("a.json", "b.json"))
+    ]
+    assert run(*paths, "--label", "old", "-l", "new") == 0
+    assert "Changes against old" in capsys.readouterr().out
+    assert run(*paths, "--label", "old") == 2
+    assert capsys.readouterr().err == (
+        "visualize_results.py: --label: 1 labels for 2 reports: give one label per report, in the "
+        "same order\n"
+    )
+
+
+def test_width_of_redirected_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redirected output is 160 columns wide, or as wide as $COLUMNS."""
+    path = write_example(tmp_path / "a.json")
+    widths = []
+    for columns in ("", "80"):
+        monkeypatch.setenv("COLUMNS", columns)
+        run(path)
+        widths.append(max(map(len, capsys.readouterr().out.splitlines())))
+    assert (100 < widths[0] <= 160, 70 < widths[1] <= 80) == (True, True)

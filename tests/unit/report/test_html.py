@@ -29,15 +29,25 @@ class Elements(HTMLParser):
 
 
 def test_no_external_references() -> None:
-    """The page refers to no other file and has all six charts."""
+    """The page refers to no other file and has all twelve charts."""
     elements = Elements(render_html(TWO_RUNS, ["x.json: the file is empty"]))
     assert elements.addresses == ["data:,"]
-    assert elements.names.count("figure") == 6
+    assert elements.names.count("figure") == 12
 
 
 def test_empty_run_has_no_charts() -> None:
     """A run without measurements gives a page without charts."""
     assert "figure" not in Elements(render_html([EMPTY_RUN], [])).names
+
+
+def test_page_follows_the_theme() -> None:
+    """The page has styles for dark screens, print and phones, and one legend per section."""
+    page = render_html(TWO_RUNS, [])
+    wanted = ["prefers-color-scheme: dark", "@media print", "max-width: 600px", "initial-scale=1"]
+    assert [part for part in wanted if part not in page] == []
+    assert page.count('<p class="legend">') == 3
+    specs = page.partition('id="charts">')[2].partition("</script>")[0]
+    assert '"legend":{' not in specs
 
 
 def test_markup_in_report_is_escaped() -> None:
@@ -64,7 +74,7 @@ async def test_chromium_draws_charts(tmp_path: Path) -> None:
     )  # fmt: skip
     out, err = await process.communicate()
     dom = out.decode()
-    assert dom.count("<svg") >= 6
+    assert dom.count("<svg") >= 12
     assert [line for line in err.decode().splitlines() if "CONSOLE" in line] == []
     # Chromium itself connects to servers of its vendor.
     events = orjson.loads(log.read_bytes())["events"]

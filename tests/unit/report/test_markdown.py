@@ -9,7 +9,14 @@ from tests.unit.report.examples import MARKUP, TWO_RUNS, build_malicious_runs
 def test_tables_are_valid() -> None:
     """All rows of a table have the same number of cells, below a heading and the notes."""
     lines = render_markdown(TWO_RUNS, ["x.json: the file is empty"]).splitlines()
-    assert lines[:3] == ["## Load test: before, after", "", "> **Note** x.json: the file is empty"]
+    assert lines[:6] == [
+        "## Load test of small, 2 runs",
+        "",
+        "http://localhost:8000; short, streamed, at most 20 tokens; closed loop  ",
+        "2026-11-23 12:00 UTC; client: 2 cores, Linux  ",
+        "",
+        "> **Note** x.json: the file is empty",
+    ]
     blocks = re.split(r"\n(?!\|)", "\n".join(lines))
     for block in (one for one in blocks if one.startswith("|")):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}

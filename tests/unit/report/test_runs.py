@@ -5,7 +5,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from maxgate.report.runs import Run, compare_runs, explain_incomparable, read_runs
+from maxgate.report.runs import (
+    Run,
+    compare_runs,
+    explain_incomparable,
+    read_runs,
+    select_interval,
+)
+from maxgate.results.distribution import Interval
 from tests.unit.report.examples import level, report, write_example
 
 
@@ -25,6 +32,28 @@ def test_equal_file_names(tmp_path: Path) -> None:
     assert [run.name for run in runs] == [str(tmp_path / "x/a"), str(tmp_path / "y/a")]
 
 
+def test_labels(tmp_path: Path) -> None:
+    """Labels name the runs in the order of the paths; equal labels are numbered."""
+    paths = [write_example(tmp_path / f"{k}.json", started=k) for k in range(3)]
+    runs, _ = read_runs(paths[::-1], ["new", "mid", "new"])
+    assert [run.name for run in runs] == ["new (2)", "mid", "new"]
+
+
+def test_default_file_names(tmp_path: Path) -> None:
+    """A run whose file has the load test's default name is named after model, server and time."""
+    path = write_example(tmp_path / "2026-11-23T12-00-00Z.json")
+    (run,), _ = read_runs([path])
+    assert run.name == "small at localhost:8000, 11-23 12:00"
+
+
+def damage_histogram(content: bytes, bounds: list[float]) -> bytes:
+    """Return the report with these bounds and one count in its first histogram."""
+    data = orjson.loads(content)
+    damaged = {"bounds": bounds, "counts": [1]}
+    data["levels"][0]["metrics"]["latency"]["histogram"] = damaged
+    return orjson.dumps(data)
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     """Each unreadable file gives one line with the reason, and the others are read."""
     good = write_example(tmp_path / "good.json")
@@ -39,6 +68,8 @@ def test_unreadable_files(tmp_path: Path) -> None:
         "list": b"[1]",
         "old": old,
         "odd": odd,
+        "bounds": damage_histogram(whole, [0.0, 1.0]),
+        "counts": damage_histogram(whole, [1.0]),
     }
     for name, content in contents.items():
         (tmp_path / f"{name}.json").write_bytes(content)
@@ -54,6 +85,10 @@ def test_unreadable_files(tmp_path: Path) -> None:
         "not a report of load_test.py",
         "report version 0 is not supported, only 1",
         "levels: input should be a valid list",
+        "levels.0.metrics.latency.histogram: value error, the bounds of a histogram must be "
+        "positive and ascending",
+        "levels.0.metrics.latency.histogram: value error, a histogram needs one bound more than "
+        "counts",
         "No such file or directory",
         "Is a directory",
     ]
@@ -65,7 +100,7 @@ def test_level_names(tmp_path: Path) -> None:
     path = write_example(tmp_path / "a.json", level(8), level(8, side="baseline"))
     (run,), _ = read_runs([path])
     names = [name for name, _ in run.name_levels()]
-    assert names == ["a: concurrency 8", "a: concurrency 8 baseline"]
+    assert names == ["a: concurrency 8", "a baseline: concurrency 8"]
 
 
 def verdicts(before: Run, after: Run) -> dict[str, str]:
@@ -108,6 +143,16 @@ def test_few_requests_are_unclear() -> None:
     """A difference between runs is unclear if one has too few requests."""
     few = Run("b", report(level(8, count=5, latency=0.9)))
     assert verdicts(Run("a", report(level(8))), few)["latency p50"] == "unclear"
+
+
+def test_interval_of_small_sample() -> None:
+    """An interval in a report is not used if the sample is too small for it."""
+    found = level(8, count=60).metrics["latency"]
+    wide = found.model_copy(update={"intervals": {"95": Interval(low=0.1, high=0.2)}})
+    more = wide.model_copy(update={"count": 72})
+    blank = more.model_copy(update={"percentiles": {"95": None}})
+    assert (select_interval(wide, "95"), select_interval(blank, "95")) == (None, None)
+    assert select_interval(more, "95") == Interval(low=0.1, high=0.2)
 
 
 def test_different_workloads_are_not_compared() -> None:

@@ -1,10 +1,11 @@
 """Tests of the tables' notes and of the cells that depend on the metric."""
 
+from maxgate.report.result_tables import latency_table, results_table
 from maxgate.report.runs import Run
-from maxgate.report.tables import drift_table, latency_table, reported_changes_table
+from maxgate.report.tables import drift_table, reported_changes_table
 from maxgate.results.changes import judge_change
 from maxgate.results.distribution import ClientError, Interval
-from maxgate.results.report import Drift
+from maxgate.results.report import Drift, Requests
 from tests.unit.report.examples import level, report
 
 
@@ -62,6 +63,42 @@ def test_client_error_column() -> None:
     one = shown.model_copy(update={"metrics": metrics})
     rows = latency_table([Run("a", report(one))]).rows
     assert [(row[1], row[-1]) for row in rows] == [
-        ("latency", "2.0 ms"),
-        ("ttft", "2.0 ms (P99.9 9.0 ms)"),
+        ("E2E latency, ms", "2.0 ms"),
+        ("TTFT, ms", "2.0 ms (P99.9 9.0 ms)"),
     ]
+
+
+def test_results_have_one_unit() -> None:
+    """All latencies are in milliseconds, or all in seconds if any is at least 10 s."""
+    fast = results_table([Run("a", report(level(1), level(8, failed=20)))])
+    assert fast.title == "Results, latencies in ms"
+    assert list(fast.columns) == [
+        "concurrency", "output tok/s", "req/s", "TTFT P50", "TTFT P95", "ITL P50", "ITL P95",
+        "E2E P50", "E2E P95", "E2E P99", "responses", "failed",
+    ]  # fmt: skip
+    assert fast.rows[1] == [
+        "8", "533", "26.7", "50.0", "76.8", "12.8", "19.4", "296", "425", "509", "400",
+        "4.76 % [3.1, 7.2]",
+    ]  # fmt: skip
+    slow = results_table([Run("a", report(level(1), level(8, latency=12)))])
+    assert slow.title == "Results, latencies in s"
+    assert [row[7] for row in slow.rows] == ["0.296", "11.8"]
+
+
+def test_error_rate_without_failures() -> None:
+    """Without failures, the error rate is 0 % with the upper end of its Wilson interval."""
+    rows = [results_table([Run("a", report(level(8, count=n)))]).rows[0] for n in (27, 400)]
+    assert [row[-1] for row in rows] == ["0 % (< 12 %)", "0 % (< 0.95 %)"]
+
+
+def test_levels_of_several_runs_are_named() -> None:
+    """Levels of several runs start with the name of the run."""
+    table = results_table([Run(name, report(level(8))) for name in "ab"])
+    assert [row[0] for row in table.rows] == ["a: concurrency 8", "b: concurrency 8"]
+
+
+def test_unmeasured_level_has_no_rates() -> None:
+    """A level without a measured request has unknown rates instead of 0."""
+    empty = level(8, requests=Requests(attempted=0, succeeded=0, failed=0), metrics={})
+    (row,) = results_table([Run("a", report(empty))]).rows
+    assert row == ["8", "-", "-", "0", "-"]

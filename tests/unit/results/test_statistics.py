@@ -9,6 +9,7 @@ from maxgate.results.statistics import (
     bootstrap,
     bootstrap_interval,
     curve,
+    min_interval_size,
     percentile,
     percentiles,
     percentiles_including_failures,
@@ -33,6 +34,15 @@ def test_percentile_matches_numpy(times: list[float], percent: float) -> None:
 def test_nearest_rank() -> None:
     """The P99 of 1 to 100 is 99."""
     assert percentile(np.arange(1.0, 101.0), 99) == 99
+
+
+@pytest.mark.parametrize(
+    ("percent", "size"), [(50, 6), (90, 36), (95, 72), (99, 368), (99.9, 3688)]
+)
+def test_min_interval_size(percent: float, size: int) -> None:
+    """From this size on, the percentile exceeds every value with at most 2.5 % probability."""
+    assert min_interval_size(percent) == size
+    assert (percent / 100) ** size <= 0.025 < (percent / 100) ** (size - 1)
 
 
 def test_small_sample_has_no_tail() -> None:

@@ -1,10 +1,11 @@
 """Tests of histograms with fixed bounds and of their sums."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxgate.results.summary import add_histograms, histogram
+from maxgate.results.summary import add_histograms, histogram, summarize
 
 TIMES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=100)
 
@@ -37,3 +38,20 @@ def test_zero_is_in_first_bucket() -> None:
     found = histogram(np.array([0.0, 0.0]))
     assert found is not None
     assert found.counts == [2]
+
+
+@pytest.mark.parametrize(
+    ("count", "keys"),
+    [
+        (9, []),
+        (35, ["mean", "50"]),
+        (71, ["mean", "50", "90"]),
+        (72, ["mean", "50", "90", "95"]),
+        (368, ["mean", "50", "90", "95", "99"]),
+    ],
+)
+def test_intervals_need_large_samples(count: int, keys: list[str]) -> None:
+    """A percentile has an interval only if the sample is large enough for its upper end."""
+    values = np.random.default_rng(1).exponential(1, count)
+    found = summarize("latency", values, rng=np.random.default_rng(2))
+    assert list(found.intervals) == keys

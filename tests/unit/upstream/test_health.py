@@ -133,12 +133,12 @@ async def test_unknown_capabilities() -> None:
     router.get(URL + "/v1/models").respond(json=MODELS)
     route = router.post(url__startswith=URL).mock(side_effect=slow)
     fixture = Fixture(router)
-    await fixture.monitor.probe_all()
+    await fixture.monitor.probe(fixture.replica)
     route.mock(return_value=httpx.Response(400))
-    await fixture.monitor.probe_all()
+    await fixture.monitor.probe(fixture.replica)
     assert fixture.replica.capabilities == {"small": Capabilities()}
     fixture.now += 5
-    await fixture.monitor.probe_all()
+    await fixture.monitor.probe(fixture.replica)
     found = fixture.replica.capabilities["small"]
     assert (found.grammar, found.logprobs, found.penalties) == (False, False, False)
 
