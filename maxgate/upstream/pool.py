@@ -22,8 +22,8 @@ from maxgate.upstream.client import EngineClient
 from maxgate.upstream.errors import (
     EngineUnreachable,
     engine_timeout,
-    map_error_response,
     no_engine_ready,
+    read_refusal,
 )
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
@@ -32,10 +32,6 @@ from maxgate.upstream.replica import Replica
 from maxgate.upstream.routing.policy import LeastLoaded, RoutingKey, RoutingPolicy
 from maxgate.upstream.settings import FailoverSettings, UpstreamSettings
 from maxgate.upstream.traffic import ModelTraffic
-
-_MAX_ERROR_BYTES: Final = 64 * 1024
-_ERROR_TIMEOUT: Final = 5.0
-_MAX_LOGGED_BYTES: Final = 2000
 
 # Interval of the search for a replica that continues a response.
 _POLL_SECONDS: Final = 0.2
@@ -128,16 +124,7 @@ class ReplicaPool:
         if response.status < 500:
             replica.activity.at = asyncio.get_running_loop().time()
         if response.status != 200:
-            async with response:
-                content = await _read_error(response)
-                _log.warning(
-                    "the engine refused a request",
-                    request_id=record.request_id,
-                    engine=replica.url,
-                    status=response.status,
-                    response=content[:_MAX_LOGGED_BYTES].decode(errors="replace"),
-                )
-                raise map_error_response(response.status, content, response.headers)
+            raise await read_refusal(response, replica.url, record.request_id)
         return response
 
     async def read(self, replica: Replica, call: EngineCall) -> bytes:
@@ -186,7 +173,8 @@ class Attempts:
 
     `resume`, if set, decides about failures after the first token: it changes `call` and returns
     True if another replica may go on, and sets `is_complete` if nothing is left to generate. The
-    next attempt then waits up to `restart_window` seconds for a replica.
+    next attempt then waits up to `restart_window` seconds for a replica. `first_error` is that of
+    the first engine that failed after a token.
     """
 
     def __init__(self, pool: ReplicaPool, call: EngineCall) -> None:
@@ -197,7 +185,7 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._excluded: list[Replica] = []
         self._next: Replica | None = None
-        self._error: GatewayError | None = None
+        self.first_error: GatewayError | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -208,19 +196,14 @@ class Attempts:
             raise StopAsyncIteration
         replica, self._next = self._next, None
         if replica is None:
-            if self._error is None:
+            if self.first_error is None:
                 self._count_request()
                 replica = self.pool.choose(self.call, self._loop.time())
             else:
                 replica = await self._wait_for_replica()
             if replica is None:
-                raise self._error or no_engine_ready()
+                raise self.first_error or no_engine_ready()
         return Attempt(self, replica)
-
-    @property
-    def is_continuing(self) -> bool:
-        """Whether tokens of the response have already been passed on."""
-        return self._error is not None
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
@@ -251,7 +234,7 @@ class Attempts:
         """Whether another attempt may follow a failure after the first token."""
         if self.resume is None or not self.resume(error):
             return False
-        self._error = self._error or error
+        self.first_error = self.first_error or error
         self._next = self._choose_other(failed)
         return True
 
@@ -373,9 +356,11 @@ class Attempt:
         if not isinstance(error, GatewayError):
             return False
         attempts = self._attempts
-        if self.has_first_token or attempts.is_continuing:
-            return attempts.may_continue(self.replica, error)
-        return attempts.may_retry(self.replica, error)
+        if not self.has_first_token and attempts.first_error is None:
+            return attempts.may_retry(self.replica, error)
+        if not attempts.may_continue(self.replica, error):
+            raise attempts.first_error or error
+        return True
 
     def _report(self, error: BaseException | None) -> None:
         replica, breaker = self.replica, self._breaker
@@ -402,11 +387,3 @@ class Attempt:
             stream = attempts.call.stream
             traffic.latency.add(self.replica.url, now, seconds, stream=stream)
             traffic.eject_if_slow(self.replica, len(attempts.pool.replicas), now, stream=stream)
-
-
-async def _read_error(response: EngineResponse) -> bytes:
-    try:
-        async with asyncio.timeout(_ERROR_TIMEOUT):
-            return await response.read(_MAX_ERROR_BYTES)
-    except (GatewayError, TimeoutError):
-        return b""  # the status alone decides

@@ -75,7 +75,7 @@ async def test_openai_truncated_stream(
     start_gateway: StartGateway,
 ) -> None:
     """The OpenAI SDK raises if the engine breaks a stream off."""
-    async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
+    async with start_gateway(FakeMax(scripts=[Script(cut_after=3)] * 3)) as gateway:
         assert await run_program("openai.mjs", gateway.url, "streamCutOff") == {
             "streamCutOff": {
                 "text": "The capital of",
@@ -90,7 +90,7 @@ async def test_vercel_truncated_stream(
 ) -> None:
     """The Vercel AI SDK reports a stream that the engine breaks off."""
     message = "The engine's response was cut off."
-    async with start_gateway(FakeMax(scripts=[Script(cut_after=3)])) as gateway:
+    async with start_gateway(FakeMax(scripts=[Script(cut_after=3)] * 3)) as gateway:
         assert await run_program("vercel.mjs", gateway.url, "streamCutOff") == {
             "streamCutOff": {"text": "The capital of", "messages": [message]}
         }

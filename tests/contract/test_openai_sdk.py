@@ -126,7 +126,7 @@ async def test_retry(
 
 async def test_truncated_stream(start_gateway: StartGateway) -> None:
     """The SDK raises if the engine breaks a stream off."""
-    engine = FakeMax(scripts=[Script(cut_after=3)])
+    engine = FakeMax(scripts=[Script(cut_after=3)] * 3)
     async with (
         start_gateway(engine) as gateway,
         openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key="none") as client,

@@ -145,7 +145,7 @@ class FakeMax:
             reason = script.finish_reason if last else None
             await _send_event(send, _build_chunk(path, body, number, token, reason))
         if done == len(script.tokens):
-            await _send_event(send, _build_chunk(path, body, done, "", "stop"))
+            await _send_event(send, _build_chunk(path, body, done, "", script.finish_reason))
         if script.with_usage:
             await _send_event(send, {"choices": [], "usage": _usage(script, done)})
         if script.with_done:

@@ -123,8 +123,8 @@ async def test_stop_string(gateway: Gateway, *, stream: bool) -> None:
     ],
 )
 async def test_stream_cut_off(start_gateway: StartGateway, script: Script, text: str) -> None:
-    """A stream that the engine breaks off ends with an error event."""
-    async with start_gateway(FakeMax(scripts=[script])) as gateway:
+    """A stream that the engine breaks off, and again where it goes on, ends with an error event."""
+    async with start_gateway(FakeMax(scripts=[script] * 3)) as gateway:
         *chunks, last = read_events((await gateway.chat(stream=True)).text)
         metrics = (await gateway.client.get("/metrics")).json()
     assert join_content(chunks) == text

@@ -78,8 +78,8 @@ async def test_idle_connections() -> None:
 async def test_raised_limit() -> None:
     """The soft limit is raised to the hard limit at the start, so that nothing is refused."""
     async with start(LIMIT, 1000) as (server, client):
-        process = psutil.Process(server.process.pid)
-        assert process.rlimit(psutil.RLIMIT_NOFILE) == (1000, 1000)
+        [worker] = server.find_workers()
+        assert worker.rlimit(psutil.RLIMIT_NOFILE) == (1000, 1000)
         results = await asyncio.gather(*(chat(client, stream=True) for _ in range(100)))
         assert set(results) == {(200, None)}
 
