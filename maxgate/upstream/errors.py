@@ -3,13 +3,11 @@
 MAX's own messages never reach clients: some say nothing ("Value error."), others name internals.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
-import structlog
 
 from maxgate.errors import (
     GatewayError,
@@ -21,22 +19,14 @@ from maxgate.errors import (
 )
 from maxgate.generation.errors import ContextLengthExceeded
 
-if TYPE_CHECKING:
-    from maxgate.upstream.http1.connection import EngineResponse
-
 RETRY_AFTER_SECONDS: Final = 2
 _TOKENIZER_RETRY_AFTER: Final = 30
 _MAX_RETRY_AFTER: Final = 3600
-_MAX_ERROR_BYTES: Final = 64 * 1024
-_ERROR_TIMEOUT: Final = 5.0
-_MAX_LOGGED_BYTES: Final = 2000
 _TOO_LONG = re.compile(r"(\d+) tokens exceeds the configured maximum context length of (\d+)")
 # Codes and types of OpenAI, vLLM, llama.cpp and Azure, and vLLM's texts without a code.
 _CONTEXT_CODES: Final = {"context_length_exceeded", "exceed_context_size_error"}
 _CONTEXT_TEXTS: Final = ("maximum context length", "max_model_len")
 _FILTER_CODES: Final = {"content_filter", "content_policy_violation"}
-
-_log = structlog.get_logger()
 
 Failure = Literal[
     "refused",  # no connection could be opened
@@ -108,24 +98,6 @@ def response_cut_off() -> UpstreamError:
 def response_too_large(limit: int) -> UpstreamError:
     """Return the error for headers or a body with more than `limit` bytes."""
     return UpstreamError(f"The engine's response is larger than {limit} bytes.")
-
-
-async def read_refusal(response: "EngineResponse", engine: str, request_id: str) -> GatewayError:
-    """Return the error for a response with a status other than 200; log its text and close it."""
-    async with response:
-        try:
-            async with asyncio.timeout(_ERROR_TIMEOUT):
-                content = await response.read(_MAX_ERROR_BYTES)
-        except (GatewayError, TimeoutError):
-            content = b""  # the status alone decides
-    _log.warning(
-        "the engine refused a request",
-        request_id=request_id,
-        engine=engine,
-        status=response.status,
-        response=content[:_MAX_LOGGED_BYTES].decode(errors="replace"),
-    )
-    return map_error_response(response.status, content, response.headers)
 
 
 def map_error_response(

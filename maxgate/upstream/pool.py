@@ -23,11 +23,11 @@ from maxgate.upstream.errors import (
     EngineUnreachable,
     engine_timeout,
     no_engine_ready,
-    read_refusal,
 )
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 from maxgate.upstream.overdue import OverdueTimer
+from maxgate.upstream.refusal import read_refusal
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.routing.policy import LeastLoaded, RoutingKey, RoutingPolicy
 from maxgate.upstream.settings import FailoverSettings, UpstreamSettings
