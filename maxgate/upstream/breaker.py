@@ -83,6 +83,10 @@ class CircuitBreaker:
             and self.trials <= self._first_tokens
         )
 
+    def is_restricted(self, now: float) -> bool:
+        """Whether it does not let all requests through."""
+        return self.opened_at is not None or now < self._full_until
+
     def is_full(self, now: float) -> bool:
         """Whether the replica has refused a request because it is at capacity."""
         return now < self._full_until

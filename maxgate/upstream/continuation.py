@@ -47,10 +47,16 @@ class Continuation:
         self.is_complete = False
 
     def add(self, ids: bytes, count: int, *, shown: bool) -> None:
-        """Add ids, in the form of `TokenIds.json`; `shown` if their text is passed on."""
-        if shown and not self._pending:  # nearly always
+        """Add ids, in the form of `TokenIds.json`; `shown` if their text is passed on.
+
+        After text without ids, the response can no longer be continued.
+        """
+        if shown and ids and not self._pending:  # nearly always
             self._ids.append(ids)
             self.count += count
+            return
+        if not ids:
+            self._attempts = 0
             return
         self._pending.append(ids)
         self._pending_count += count

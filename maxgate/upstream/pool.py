@@ -1,7 +1,7 @@
 """The pool of replicas: choose one for each attempt, feed its breaker, move failed calls on."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
 
@@ -26,7 +26,6 @@ from maxgate.upstream.errors import (
 )
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
-from maxgate.upstream.overdue import OverdueTimer
 from maxgate.upstream.refusal import read_refusal
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.routing.policy import LeastLoaded, RoutingKey, RoutingPolicy
@@ -35,6 +34,8 @@ from maxgate.upstream.traffic import ModelTraffic
 
 # Interval of the search for a replica that continues a response.
 _POLL_SECONDS: Final = 0.2
+# Precision of the time after which a slow replica is left.
+_TICK: Final = 0.2
 _RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
 
 T = TypeVar("T")
@@ -84,12 +85,16 @@ class ReplicaPool:
         return traffic
 
     async def run(self) -> None:
-        """Keep the retry budgets up to date until cancelled."""
+        """Keep the retry budgets up to date and look for slow replicas, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(1)
-            for traffic in self._traffic.values():
-                traffic.budget.tick(loop.time())
+            await asyncio.sleep(_TICK)
+            now = loop.time()
+            for traffic in list(self._traffic.values()):
+                traffic.budget.tick(now)
+                if len(self.replicas) > 1:
+                    traffic.interrupt_overdue(now)
+                    traffic.eject_slow(now)
 
     async def fetch(self, call: EngineCall, parse: Callable[[bytes], T]) -> T:
         """Return the parsed body of a response that is not streamed.
@@ -99,7 +104,8 @@ class ReplicaPool:
         async for attempt in Attempts(self, call):
             with attempt:
                 response = parse(await attempt.fetch())
-                attempt.note_response(response)
+                if isinstance(response, Chunk) and response.usage is not None:
+                    attempt.completion_tokens = response.usage.completion
                 return response
         raise no_engine_ready()  # not reached: the last attempt raises
 
@@ -141,28 +147,33 @@ class ReplicaPool:
         Without a replica whose breaker lets requests through, `panic` sends them all the same:
         a breaker cannot tell a broken engine from a broken gateway.
         """
-        replicas = self.replicas
-        model = call.key.model
+        replicas, model, length = self.replicas, call.key.model, call.length
         usable = [
             replica
             for replica in replicas
-            if replica.state != "unreachable"
-            and not replica.draining
-            and (model in replica.models or replica.state == "unknown")
-            and replica not in exclude
-        ]
+            if replica.state == "healthy" and model in replica.models and not replica.draining
+        ] or [replica for replica in replicas if replica.state == "unknown"]
+        if exclude:
+            usable = [replica for replica in usable if replica not in exclude]
         if len(replicas) == 1 or not usable:
             return usable[0] if usable else None
-        traffic, length = self.traffic(model), call.length
-        fitting = [replica for replica in usable if replica.fits(model, length)]
-        usable = fitting or usable
-        allowed = [r for r in usable if traffic.breaker(r).allows(now) and not r.is_saturated]
-        if allowed:
-            usable = allowed
-        elif not panic:
-            return None
-        probed = [replica for replica in usable if replica.state == "healthy"] or usable
-        return probed[0] if len(probed) == 1 else self._policy.choose(probed, call.key)
+        traffic = self.traffic(model)
+        if traffic.restricted:
+            allowed = traffic.filter_allowed(usable, now)
+            if not allowed and not panic:
+                return None
+            usable = allowed or usable
+        chosen = self._policy.choose(usable, call.key)
+        limit = chosen.models[model].context_length if model in chosen.models else None
+        if chosen.max_concurrency is not None or (limit is not None and length > limit):
+            chosen = self._choose_roomy(usable, call) or chosen
+        return chosen
+
+    def _choose_roomy(self, replicas: Sequence[Replica], call: EngineCall) -> Replica | None:
+        model, length = call.key.model, call.length
+        fitting = [r for r in replicas if r.fits(model, length)] or replicas
+        roomy = [replica for replica in fitting if not replica.is_saturated] or fitting
+        return self._policy.choose(roomy, call.key) if roomy else None
 
 
 class Attempts:
@@ -180,6 +191,7 @@ class Attempts:
     def __init__(self, pool: ReplicaPool, call: EngineCall) -> None:
         self.pool = pool
         self.call = call
+        self.traffic = pool.traffic(call.key.model)
         self.is_complete = False
         self.resume: Callable[[GatewayError], bool] | None = None
         self._loop = asyncio.get_running_loop()
@@ -194,16 +206,21 @@ class Attempts:
         """Return the next attempt; raises UpstreamUnavailable without a replica."""
         if self.is_complete:
             raise StopAsyncIteration
+        now = self._loop.time()
         replica, self._next = self._next, None
         if replica is None:
             if self.first_error is None:
-                self._count_request()
-                replica = self.pool.choose(self.call, self._loop.time())
+                if self.call.context.is_client_retry:
+                    self.traffic.budget.client_retries += 1
+                else:
+                    self.traffic.budget.requests += 1
+                replica = self.pool.choose(self.call, now)
             else:
                 replica = await self._wait_for_replica()
+                now = self._loop.time()
             if replica is None:
                 raise self.first_error or no_engine_ready()
-        return Attempt(self, replica)
+        return Attempt(self, replica, now)
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
@@ -224,7 +241,7 @@ class Attempts:
         if (
             replica is None
             or not call.context.retries.take()
-            or not pool.traffic(call.key.model).budget.take(self._loop.time())
+            or not self.traffic.budget.take(self._loop.time())
         ):
             return False
         self._next = replica
@@ -237,13 +254,6 @@ class Attempts:
         self.first_error = self.first_error or error
         self._next = self._choose_other(failed)
         return True
-
-    def _count_request(self) -> None:
-        budget = self.pool.traffic(self.call.key.model).budget
-        if self.call.context.is_client_retry:
-            budget.client_retries += 1
-        else:
-            budget.requests += 1
 
     def _choose_other(self, failed: Replica) -> Replica | None:
         if failed not in self._excluded:
@@ -269,79 +279,100 @@ class Attempts:
 
 
 class Attempt:
-    """One try of a call at one replica; its outcome is recorded when the context ends."""
+    """One try of a call at one replica; its outcome is recorded when the context ends.
+
+    `completion_tokens` is set for a complete response that was not streamed.
+    """
 
     __slots__ = (
         "_attempts",
         "_breaker",
-        "_timer",
+        "_cancelling",
+        "_overdue",
+        "_response",
+        "_task",
         "_traffic",
+        "completion_tokens",
         "has_first_token",
         "replica",
         "started_at",
+        "stream",
+        "tokens",
     )
 
-    def __init__(self, attempts: Attempts, replica: Replica) -> None:
+    def __init__(self, attempts: Attempts, replica: Replica, now: float) -> None:
+        call = attempts.call
         self._attempts = attempts
         self.replica = replica
-        self.started_at = 0.0
+        self.stream = call.stream
+        self.tokens = 1 if call.stream else call.max_tokens or 0
+        self.started_at = now
         self.has_first_token = False
-        self._timer: OverdueTimer | None = None
-        # With a single replica there is no choice that a breaker could improve.
-        self._breaker: CircuitBreaker | None = None
+        self.completion_tokens = 0
+        # With a single replica there is no choice that these could improve.
         self._traffic: ModelTraffic | None = None
+        self._breaker: CircuitBreaker | None = None
+        self._response: EngineResponse | None = None
 
     def __enter__(self) -> Self:
         self.replica.in_flight += 1
         attempts = self._attempts
-        pool = attempts.pool
-        if len(pool.replicas) > 1:
-            self.started_at = now = asyncio.get_running_loop().time()
-            self._traffic = pool.traffic(attempts.call.key.model)
-            self._breaker = self._traffic.breaker(self.replica)
-            self._breaker.begin(now)
-            call, slowness = attempts.call, pool.failover.slowness
-            wait = self._traffic.latency.max_wait(now, stream=call.stream, tokens=call.max_tokens)
-            if wait is not None:
-                self._timer = OverdueTimer(
-                    max(wait, slowness.min_deadline),
-                    lambda: attempts.may_retry(self.replica, engine_timeout()),
-                )
+        if len(attempts.pool.replicas) > 1:
+            self._traffic = traffic = attempts.traffic
+            self._breaker = traffic.breaker(self.replica)
+            if self._breaker.opened_at is not None:
+                self._breaker.begin(self.started_at)
+            self._overdue = False
+            self._task = asyncio.current_task()
+            self._cancelling = 0 if self._task is None else self._task.cancelling()
+            traffic.waiting.add(self)
         return self
 
     async def open(self) -> EngineResponse:
         """Return the response, of which nothing has been read; see ReplicaPool.send."""
         attempts = self._attempts
         opening = attempts.pool.send(self.replica, attempts.call)
-        if self._timer is None:
+        if self._traffic is None:
             return await opening
-        response = await self._timer.wait(opening)
-        self._timer.interrupt = response.interrupt
-        return response
+        self._response = await self._await(opening)
+        return self._response
 
     async def fetch(self) -> bytes:
         """Return the whole body of a response that is not streamed; see ReplicaPool.fetch."""
         body = self._attempts.pool.read(self.replica, self._attempts.call)
-        if self._timer is not None:
-            return await self._timer.wait(body)
-        return await body
+        return await (body if self._traffic is None else self._await(body))
 
-    def note_response(self, response: object) -> None:
-        """Record a response that was not streamed."""
-        if self._traffic is not None and isinstance(response, Chunk) and response.usage is not None:
-            now = asyncio.get_running_loop().time()
-            self._add_latency(now, (now - self.started_at) / (response.usage.completion or 1))
+    async def _await(self, response: Awaitable[T]) -> T:
+        try:
+            return await response
+        except asyncio.CancelledError:
+            task = self._task
+            # As asyncio.timeout does: a cancellation from outside still counts.
+            if self._overdue and task is not None and task.uncancel() <= self._cancelling:
+                raise engine_timeout() from None
+            raise
+
+    def end_wait(self) -> None:
+        """Move the call to another replica, if there is one and the retry is allowed."""
+        if self._overdue or not self._attempts.may_retry(self.replica, engine_timeout()):
+            return  # no other replica or no retry left: it is worth waiting on
+        self._overdue = True
+        if self._response is not None:
+            self._response.interrupt()
+        elif self._task is not None:
+            # Cancels: MAX must have read the request before its connection is closed (ADR 9).
+            self._task.cancel()
 
     def note_first_token(self) -> None:
         """Record that the replica responds."""
         self.has_first_token = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._traffic is not None and self._breaker is not None:
-            now = asyncio.get_running_loop().time()
-            self._breaker.note_first_token(self.started_at)
-            self._add_latency(now, now - self.started_at)
+        traffic, breaker = self._traffic, self._breaker
+        if traffic is not None and breaker is not None:
+            traffic.waiting.discard(self)
+            now, started_at = asyncio.get_running_loop().time(), self.started_at
+            if breaker.opened_at is not None:
+                breaker.note_first_token(started_at)
+            traffic.add_latency(self.replica, now, now - started_at, stream=True)
 
     def __exit__(
         self,
@@ -350,9 +381,8 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> bool:
         self.replica.in_flight -= 1
-        if self._timer is not None:
-            self._timer.cancel()
-        self._report(error)
+        if error is not None or self._traffic is not None:
+            self._report(error)
         if not isinstance(error, GatewayError):
             return False
         attempts = self._attempts
@@ -363,27 +393,26 @@ class Attempt:
         return True
 
     def _report(self, error: BaseException | None) -> None:
-        replica, breaker = self.replica, self._breaker
+        replica, now = self.replica, asyncio.get_running_loop().time()
         if isinstance(error, EngineUnreachable) and error.is_connect_failure:
             if error.failure == "connect_timeout":
-                replica.mark_connect_timeout(error.message, asyncio.get_running_loop().time())
+                replica.mark_connect_timeout(error.message, now)
             else:
                 replica.mark_unreachable(error.message)
-        if breaker is None:
+        traffic, breaker = self._traffic, self._breaker
+        if traffic is None or breaker is None:
             return
-        now = asyncio.get_running_loop().time()
+        traffic.waiting.discard(self)
+        if self.completion_tokens:
+            seconds = (now - self.started_at) / self.completion_tokens
+            traffic.add_latency(replica, now, seconds, stream=False)
         breaker.record(error, now, self.started_at, closed=self.has_first_token)
-        if breaker.opened_at == now:
-            _log.warning(
-                "engine gets no requests for now",
-                engine=replica.url,
-                model=self._attempts.call.key.model,
-                cause=breaker.cause,
-            )
-
-    def _add_latency(self, now: float, seconds: float) -> None:
-        traffic, attempts = self._traffic, self._attempts
-        if traffic is not None:
-            stream = attempts.call.stream
-            traffic.latency.add(self.replica.url, now, seconds, stream=stream)
-            traffic.eject_if_slow(self.replica, len(attempts.pool.replicas), now, stream=stream)
+        if error is not None and breaker.is_restricted(now):
+            traffic.restricted = True
+            if breaker.opened_at == now:
+                _log.warning(
+                    "engine gets no requests for now",
+                    engine=replica.url,
+                    model=self._attempts.call.key.model,
+                    cause=breaker.cause,
+                )

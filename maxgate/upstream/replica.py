@@ -72,11 +72,6 @@ class Replica:
         return find_software(self.models)
 
     @property
-    def load(self) -> float:
-        """Requests at the engine for each unit of weight, with the next one."""
-        return (self.in_flight + self.engine_load + 1) / self.weight
-
-    @property
     def is_saturated(self) -> bool:
         """Whether `max_concurrency` is reached."""
         return self.max_concurrency is not None and self.in_flight >= self.max_concurrency

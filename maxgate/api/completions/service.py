@@ -114,6 +114,7 @@ class CompletionService:
                 async for chunk in chunks:
                     yield chunk
             return
+        requests[0].context.fans_out = True
         counted: dict[int, Usage] = {}
         streams = [self._backend.stream(request) for request in requests]
         async with aclosing(merge_streams(streams)) as merged:

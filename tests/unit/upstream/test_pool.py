@@ -119,6 +119,7 @@ def test_panic() -> None:
     replicas = [create_replica("healthy"), create_replica("healthy", 1)]
     pool = ReplicaPool(replicas, HttpxEngineClient(), UpstreamSettings())
     call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", request_context())
+    pool.traffic("small").restricted = True
     pool.traffic("small").breaker(replicas[0]).eject(0.0, "slow")
     assert pool.choose(call, now=1.0) is replicas[1]
     pool.traffic("small").breaker(replicas[1]).eject(0.0, "slow")
