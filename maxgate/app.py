@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
+from maxgate.upstream.replica_set import ReplicaSet
 
 
 def create_app(
@@ -75,7 +76,8 @@ def create_app(
         cors_origins=server.cors_origins,
     )
     app.state.catalog = upstream.catalog
-    app.state.engines = upstream.replicas
+    app.state.engines = upstream.replicas.replicas
+    app.state.replica_set = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
     upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
     if (writer := find_log_writer()) is not None:
@@ -116,11 +118,12 @@ class Formats:
 class Upstream:
     """Everything that talks to engines."""
 
-    replicas: list[Replica]
+    replicas: ReplicaSet
     pool: ReplicaPool
     catalog: LiveCatalog
     monitor: HealthMonitor
     client: EngineClient
+    dns_interval: float
 
 
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
@@ -144,7 +147,8 @@ def build_upstream(
         if transport
         else EngineTransport(settings.upstream, settings.engines)
     )
-    replicas = [Replica(engine.url) for engine in settings.engines]
+    replica_set = ReplicaSet(settings.engines)
+    replicas = replica_set.replicas
     catalog = LiveCatalog(
         cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
     )
@@ -157,7 +161,17 @@ def build_upstream(
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
     pool = ReplicaPool(replicas, client, settings.upstream, settings.failover)
-    return Upstream(replicas, pool, catalog, monitor, client)
+
+    def update(removed: Collection[Replica]) -> None:
+        if isinstance(client, EngineTransport):
+            client.trust(replica_set.engines)
+        for replica in removed:
+            pool.forget(replica)
+        monitor.replicas_changed()
+        catalog.refresh()
+
+    replica_set.on_change(update)
+    return Upstream(replica_set, pool, catalog, monitor, client, settings.upstream.dns_interval)
 
 
 def build_backend(
@@ -192,6 +206,11 @@ def build_lifespan(
                 resources.callback(leave, worker_folder)
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(_running(upstream.pool.run()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(upstream.dns_interval):
+                    await upstream.replicas.look_up()
+            names = upstream.replicas.run(upstream.dns_interval)
+            await resources.enter_async_context(_running(names))
             await resources.enter_async_context(_running(upstream.monitor.run()))
             await upstream.monitor.wait_for_start()
             yield

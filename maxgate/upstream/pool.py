@@ -81,8 +81,13 @@ class ReplicaPool:
         """Return the observations of a model."""
         traffic = self._traffic.get(model)
         if traffic is None:
-            traffic = self._traffic[model] = ModelTraffic(self.failover)
+            traffic = self._traffic[model] = ModelTraffic(self.failover, model)
         return traffic
+
+    def forget(self, replica: Replica) -> None:
+        """Drop what is known about a replica that has been removed."""
+        for traffic in self._traffic.values():
+            traffic.forget(replica)
 
     async def run(self) -> None:
         """Keep the retry budgets up to date and look for slow replicas, until cancelled."""
