@@ -106,7 +106,7 @@ async def wait_for_engines(gateway: str, count: int) -> None:
     """Wait until the gateway has found all engines."""
     async with asyncio.timeout(START_TIMEOUT):
         healthy = 0
-        while healthy < count:  # noqa: ASYNC110  # the gateway reports nothing
+        while healthy < count:  # the gateway reports nothing
             await asyncio.sleep(0.2)
             engines = get_json(f"{gateway}/health")["engines"]
             healthy = sum(engine["state"] == "healthy" for engine in engines)
