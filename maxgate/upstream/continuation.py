@@ -7,6 +7,7 @@ text again may give other tokens. docs/engine.md lists what cannot be continued 
 from maxgate.errors import GatewayError, InvalidRequest
 from maxgate.generation.chunk import Usage
 from maxgate.generation.request import GenerationRequest, TokenIds
+from maxgate.upstream.errors import EngineUnreachable
 
 
 def can_continue(request: GenerationRequest) -> bool:
@@ -56,7 +57,7 @@ class Continuation:
             self.count += count
             return
         if not ids:
-            self._attempts = 0
+            self._attempts = -1
             return
         self._pending.append(ids)
         self._pending_count += count
@@ -70,12 +71,18 @@ class Continuation:
 
         Sets `is_complete` instead if the response has all its tokens and only lacks its end.
         """
-        is_refusal = isinstance(error, InvalidRequest) and error.code == "content_filter"
-        # A response that fails twice at the same token would fail there again.
-        if is_refusal or self._attempts <= 0 or (self._stuck and self.count == self._count_before):
+        if isinstance(error, InvalidRequest) and error.code == "content_filter":
             return None
-        self._attempts -= 1
-        self._stuck, self._count_before = self.count == self._count_before, self.count
+        if isinstance(error, EngineUnreachable):  # the engine had no part in it
+            self._attempts -= not error.is_connect_failure
+        else:
+            # A response that fails twice at the same token would fail there again.
+            if self._stuck and self.count == self._count_before:
+                return None
+            self._attempts -= 1
+            self._stuck, self._count_before = self.count == self._count_before, self.count
+        if self._attempts < 0:
+            return None
         self._drop_pending()
         request, sampling = self._request, self._request.sampling
         prompt = request.prompt_token_ids

@@ -263,8 +263,7 @@ class Attempts:
     def _choose_other(self, failed: Replica) -> Replica | None:
         if failed not in self._excluded:
             self._excluded.append(failed)
-        now = self._loop.time()
-        return self.pool.choose(self.call, now, exclude=self._excluded, panic=False)
+        return self.pool.choose(self.call, self._loop.time(), exclude=self._excluded)
 
     def _choose_longer_context(self, failed: Replica) -> Replica | None:
         model = self.call.key.model

@@ -115,6 +115,9 @@ class Replica:
         self.add_capabilities(capabilities or {})
         if (allowed := self.allowed_models) is not None:
             models = {name: model for name, model in models.items() if name in allowed}
+        if self.state == "unreachable":
+            for breaker in self.breakers.values():
+                breaker.try_again(time.monotonic())
         self.state, self.models, self.error = "healthy", models, None
         self._failed_probes = 0
 
