@@ -42,6 +42,7 @@ from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
+from maxgate.upstream.routing.selection import build_policy
 
 
 def create_app(
@@ -156,7 +157,9 @@ def build_upstream(
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
-    pool = ReplicaPool(replicas, client, settings.upstream, settings.failover)
+    pool = ReplicaPool(
+        replicas, client, settings.upstream, settings.failover, build_policy(settings.routing)
+    )
     return Upstream(replicas, pool, catalog, monitor, client)
 
 

@@ -1,12 +1,13 @@
 import re
 import ssl
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-from maxgate.settings_section import Section
+from maxgate.settings_section import Section, parse_mapping
 
 _CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
 
@@ -120,6 +121,26 @@ class ContinuationSettings(Section):
     """Maximum number of times a stream is moved after its first token; 0 turns it off."""
     restart_window: float = Field(default=30, ge=0)
     """Seconds that such a stream waits for an engine, such as its own after a restart."""
+
+
+PolicyName = Literal["least_loaded", "prefix_affinity", "session"]
+
+
+class RoutingSettings(Section):
+    """How one of several engines is chosen for a request."""
+
+    policy: PolicyName = "least_loaded"
+    """How an engine is chosen: by load, by the cached beginning of the prompt, or by session."""
+    models: Annotated[dict[str, PolicyName], NoDecode, BeforeValidator(parse_mapping)] = Field(
+        default={}
+    )
+    """Policies of single models, by the names under which engines list them; JSON in variables."""
+    block_size: int = Field(default=128, ge=1)
+    """Tokens per block of MAX's prefix cache, for `prefix_affinity`."""
+    max_blocks: int = Field(default=65536, ge=1)
+    """Blocks remembered by each worker process for `prefix_affinity`; 250 bytes each."""
+    load_factor: float = Field(default=1.25, gt=1)
+    """Maximum load of an engine as a multiple of the average, above which affinity yields."""
 
 
 class FailoverSettings(BaseModel):
