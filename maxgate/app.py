@@ -74,6 +74,7 @@ def create_app(
         lifespan=build_lifespan(upstream, on_startup, worker_folder),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
+        session_header=settings.routing.session_header,
     )
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas

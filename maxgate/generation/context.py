@@ -47,7 +47,7 @@ class RetryAllowance:
 class RequestContext:
     """Shared by every layer that works on one client request.
 
-    `deadline` is a reading of the monotonic clock, in seconds; None means no deadline. A higher
+    `deadline` is a time of the event loop, in seconds; None means no deadline. A higher
     `priority` is served first within a tenant. `session` names the client's dialogue, and
     `is_client_retry` is True if the client announces that it repeats a request. A request that
     `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and

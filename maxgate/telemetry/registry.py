@@ -70,7 +70,7 @@ _OUTCOMES: Final = {
     "client_error": "invalid request",
     "client_gone": "the client disconnected before the end",
     "unavailable": "no engine, none with capacity, or the gateway is shutting down",
-    "timeout": "the engine exceeded a timeout",
+    "timeout": "the engine exceeded a timeout, or the request the time that its client allows",
     "upstream_error": "the engine failed before its first token",
     "truncated": (
         "the engine failed, or the gateway was shut down, after the first token; "

@@ -126,6 +126,9 @@ class ContinuationSettings(Section):
 PolicyName = Literal["least_loaded", "prefix_affinity", "session"]
 
 
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+
+
 class RoutingSettings(Section):
     """How one of several engines is chosen for a request."""
 
@@ -135,12 +138,21 @@ class RoutingSettings(Section):
         default={}
     )
     """Policies of single models, by the names under which engines list them; JSON in variables."""
+    session_header: str = "X-Session-Id"
+    """Request header that names a session; without it, `user` of the request body does."""
     block_size: int = Field(default=128, ge=1)
     """Tokens per block of MAX's prefix cache, for `prefix_affinity`."""
     max_blocks: int = Field(default=65536, ge=1)
     """Blocks remembered by each worker process for `prefix_affinity`; 250 bytes each."""
     load_factor: float = Field(default=1.25, gt=1)
     """Maximum load of an engine as a multiple of the average, above which affinity yields."""
+
+    @field_validator("session_header")
+    @classmethod
+    def _check_header(cls, name: str) -> str:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a header")
+        return name
 
 
 class FailoverSettings(BaseModel):
