@@ -60,6 +60,7 @@ def test_never_exceeded(steps: list[tuple[float, int, int]]) -> None:
     for seconds, requests, wanted in steps:
         now += seconds
         budget.requests += requests
+        budget.tick(now)
         sent += [int(now)] * requests
         for _ in range(wanted):
             if budget.take(now):
