@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from starlette.types import Lifespan
@@ -38,11 +39,13 @@ from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.client import EngineClient, HttpxEngineClient
 from maxgate.upstream.embedder import UpstreamEmbedder
+from maxgate.upstream.engine_metrics import EngineMetricsMonitor, default_metrics_url
 from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.routing.selection import build_policy
+from maxgate.upstream.settings import ReplicaSettings
 
 
 def create_app(
@@ -123,6 +126,7 @@ class Upstream:
     catalog: LiveCatalog
     monitor: HealthMonitor
     client: EngineClient
+    engine_metrics: EngineMetricsMonitor
 
 
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
@@ -146,7 +150,10 @@ def build_upstream(
         if transport
         else EngineTransport(settings.upstream, settings.engines)
     )
-    replicas = [Replica(engine.url) for engine in settings.engines]
+    replicas = [
+        Replica(engine.url, metrics_url=_find_metrics_url(settings, engine))
+        for engine in settings.engines
+    ]
     catalog = LiveCatalog(
         cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
     )
@@ -161,7 +168,16 @@ def build_upstream(
     pool = ReplicaPool(
         replicas, client, settings.upstream, settings.failover, build_policy(settings.routing)
     )
-    return Upstream(replicas, pool, catalog, monitor, client)
+    engine_metrics = EngineMetricsMonitor(replicas, client, settings.upstream.metrics_interval)
+    return Upstream(replicas, pool, catalog, monitor, client, engine_metrics)
+
+
+def _find_metrics_url(settings: Settings, engine: ReplicaSettings) -> str | None:
+    """Return the URL of the metrics of an engine that the gateway has started."""
+    is_local = urlsplit(engine.url).hostname in {"localhost", "127.0.0.1"}
+    if settings.engine.mode == "none" or not is_local:
+        return None
+    return default_metrics_url(engine.public_url, settings.engine.metrics_port)
 
 
 def build_backend(
@@ -196,6 +212,7 @@ def build_lifespan(
                 resources.callback(leave, worker_folder)
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(_running(upstream.pool.run()))
+            await resources.enter_async_context(_running(upstream.engine_metrics.run()))
             await resources.enter_async_context(_running(upstream.monitor.run()))
             await upstream.monitor.wait_for_start()
             yield

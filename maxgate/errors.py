@@ -4,6 +4,7 @@
     ├── ConfigurationError
     │   └── ReportError  results.files
     ├── EngineError
+    │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models
     ├── GatewayError 500
     │   ├── DeadlineExceeded 504

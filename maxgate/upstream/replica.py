@@ -43,14 +43,22 @@ class Replica:
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
     closed yet. `activity` has the time of the last response or token. `watch_failures` counts
     unexpected errors in the gateway while it probed the engine. A replica that is `draining`
-    finishes its requests and gets no new ones. `engine_load` is the number of requests at the
-    engine that other gateways have sent, as far as its metrics tell.
+    finishes its requests and gets no new ones. `reported_requests` is the number of requests at the
+    engine by its own metrics, None if that is not known at the moment, and `engine_load` the part
+    of it that others have sent: other gateways and workers.
     """
 
     def __init__(
-        self, url: str, *, weight: float = 1.0, max_concurrency: int | None = None
+        self,
+        url: str,
+        *,
+        weight: float = 1.0,
+        max_concurrency: int | None = None,
+        metrics_url: str | None = None,
     ) -> None:
         """`weight` is the replica's share of the load relative to others."""
+        self.metrics_url = metrics_url
+        self.reported_requests: int | None = None
         self.weight = weight
         self.max_concurrency = max_concurrency
         self.draining = False

@@ -196,6 +196,8 @@ class UpstreamSettings(Section):
     """Timeout of a health check."""
     capability_probe_timeout: float = Field(default=15, gt=0)
     """Timeout of each capability probe sent to a newly healthy engine."""
+    metrics_interval: float = Field(default=1, ge=0)
+    """Seconds between readings of an engine's own metrics by each worker; 0 turns them off."""
     embedding_batch_size: int = Field(default=32, ge=1, le=2048)
     """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
