@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -34,6 +34,7 @@ from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
 from maxgate.telemetry.registry import ENGINE_WATCH_FAILURES, LOG_LINES_DROPPED
+from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.telemetry.worker_folder import leave
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
@@ -44,8 +45,12 @@ from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
+from maxgate.upstream.retry_budget import WORDS
 from maxgate.upstream.routing.selection import build_policy
 from maxgate.upstream.settings import ReplicaSettings
+
+# Models beyond this number may share the retry budget of another one.
+_RETRY_ROWS: Final = 64
 
 
 def create_app(
@@ -67,14 +72,16 @@ def create_app(
     clock = clock or SystemClock()
     cards = load_cards(settings.cards, settings.cache_dir)
     formats = build_formats(settings, cards)
-    upstream = build_upstream(settings, cards, formats, transport)
-    metrics = MetricsStore(clock, settings.telemetry.metrics_dir or worker_folder)
+    shared_folder = settings.telemetry.metrics_dir or worker_folder
+    metrics = MetricsStore(clock, shared_folder)
+    retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
+    upstream = build_upstream(settings, cards, formats, transport, retry_counts)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
-        lifespan=build_lifespan(upstream, on_startup, worker_folder),
+        lifespan=build_lifespan(upstream, retry_counts, on_startup, worker_folder),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
@@ -143,6 +150,7 @@ def build_upstream(
     cards: list[ModelCard],
     formats: Formats,
     transport: httpx.AsyncBaseTransport | None,
+    retry_counts: SharedCounts,
 ) -> Upstream:
     """Build everything that talks to engines."""
     client: EngineClient = (
@@ -166,7 +174,12 @@ def build_upstream(
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
     pool = ReplicaPool(
-        replicas, client, settings.upstream, settings.failover, build_policy(settings.routing)
+        replicas,
+        client,
+        settings.upstream,
+        settings.failover,
+        build_policy(settings.routing),
+        retry_counts.open_row,
     )
     engine_metrics = EngineMetricsMonitor(replicas, client, settings.upstream.metrics_interval)
     return Upstream(replicas, pool, catalog, monitor, client, engine_metrics)
@@ -197,7 +210,10 @@ def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> 
 
 
 def build_lifespan(
-    upstream: Upstream, on_startup: Callable[[], None] | None, worker_folder: Path | None
+    upstream: Upstream,
+    retry_counts: SharedCounts,
+    on_startup: Callable[[], None] | None,
+    worker_folder: Path | None,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -210,6 +226,7 @@ def build_lifespan(
             resources.push_async_callback(_flush_log)
             if worker_folder is not None:
                 resources.callback(leave, worker_folder)
+            resources.callback(retry_counts.close)
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))

@@ -88,9 +88,9 @@ class RetrySettings(Section):
     """Settings of retries, which move a request to another engine."""
 
     budget_share: float = Field(default=0.2, ge=0, le=1)
-    """Retries allowed per model, as a share of the requests of the last 10 seconds."""
+    """Retries allowed per model, as a share of all workers' requests of the last 10 seconds."""
     budget_minimum: float = Field(default=3, ge=0)
-    """Retries per second that are always allowed."""
+    """Retries per second and model that are always allowed, of all workers together."""
 
 
 class SlownessSettings(Section):
