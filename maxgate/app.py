@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -45,9 +46,9 @@ from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
+from maxgate.upstream.replica_set import ReplicaSet
 from maxgate.upstream.retry_budget import WORDS
 from maxgate.upstream.routing.selection import build_policy
-from maxgate.upstream.settings import ReplicaSettings
 
 # Models beyond this number may share the retry budget of another one.
 _RETRY_ROWS: Final = 64
@@ -87,7 +88,8 @@ def create_app(
         session_header=settings.routing.session_header,
     )
     app.state.catalog = upstream.catalog
-    app.state.engines = upstream.replicas
+    app.state.engines = upstream.replicas.replicas
+    app.state.replica_set = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
     upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
     if (writer := find_log_writer()) is not None:
@@ -128,12 +130,13 @@ class Formats:
 class Upstream:
     """Everything that talks to engines."""
 
-    replicas: list[Replica]
+    replicas: ReplicaSet
     pool: ReplicaPool
     catalog: LiveCatalog
     monitor: HealthMonitor
     client: EngineClient
     engine_metrics: EngineMetricsMonitor
+    dns_interval: float
 
 
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
@@ -158,10 +161,8 @@ def build_upstream(
         if transport
         else EngineTransport(settings.upstream, settings.engines)
     )
-    replicas = [
-        Replica(engine.url, metrics_url=_find_metrics_url(settings, engine))
-        for engine in settings.engines
-    ]
+    replica_set = ReplicaSet(settings.engines)
+    replicas = replica_set.replicas
     catalog = LiveCatalog(
         cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
     )
@@ -181,16 +182,36 @@ def build_upstream(
         build_policy(settings.routing),
         retry_counts.open_row,
     )
-    engine_metrics = EngineMetricsMonitor(replicas, client, settings.upstream.metrics_interval)
-    return Upstream(replicas, pool, catalog, monitor, client, engine_metrics)
+    engine_metrics = EngineMetricsMonitor(
+        replicas, client, settings.upstream.metrics_interval, partial(_find_metrics_url, settings)
+    )
+
+    def update(removed: Collection[Replica]) -> None:
+        if isinstance(client, EngineTransport):
+            client.trust(replica_set.engines)
+        for replica in removed:
+            pool.forget(replica)
+        monitor.replicas_changed()
+        catalog.refresh()
+
+    replica_set.on_change(update)
+    return Upstream(
+        replica_set,
+        pool,
+        catalog,
+        monitor,
+        client,
+        engine_metrics,
+        settings.upstream.dns_interval,
+    )
 
 
-def _find_metrics_url(settings: Settings, engine: ReplicaSettings) -> str | None:
-    """Return the URL of the metrics of an engine that the gateway has started."""
-    is_local = urlsplit(engine.url).hostname in {"localhost", "127.0.0.1"}
+def _find_metrics_url(settings: Settings, url: str) -> str | None:
+    """Return the URL of the metrics of the engine at `url`, if the gateway has started it."""
+    is_local = urlsplit(url).hostname in {"localhost", "127.0.0.1"}
     if settings.engine.mode == "none" or not is_local:
         return None
-    return default_metrics_url(engine.public_url, settings.engine.metrics_port)
+    return default_metrics_url(url, settings.engine.metrics_port)
 
 
 def build_backend(
@@ -230,6 +251,11 @@ def build_lifespan(
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(upstream.dns_interval):
+                    await upstream.replicas.look_up()
+            names = upstream.replicas.run(upstream.dns_interval)
+            await resources.enter_async_context(_running(names))
             await resources.enter_async_context(_running(upstream.monitor.run()))
             await upstream.monitor.wait_for_start()
             yield

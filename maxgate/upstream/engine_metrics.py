@@ -77,11 +77,12 @@ class _Reading(NamedTuple):
 
 
 class EngineMetricsMonitor:
-    """Reads the metrics of every replica that has a `metrics_url`, and updates its load.
+    """Reads the metrics of every replica and updates its load.
 
-    `interval`, in seconds, is also the timeout; 0 turns the readings off. `on_own` is called with
-    the URL of a replica and by how much this worker's requests there have changed since the
-    reading before.
+    Replicas without a `metrics_url` are read at the URL that `default_url` returns for theirs, if
+    any. `interval`, in seconds, is also the timeout; 0 turns the readings off. `on_own` is called
+    with the URL of a replica and the change of this worker's requests there since the reading
+    before.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class EngineMetricsMonitor:
         replicas: Sequence[Replica],
         client: EngineClient,
         interval: float,
+        default_url: Callable[[str], str | None] = lambda _: None,
         on_own: Callable[[str, int], None] | None = None,
     ) -> None:
         self._replicas = replicas
         self._client = client
         self._interval = interval
+        self._default_url = default_url
         self._on_own = on_own
         self._readings: dict[Replica, _Reading] = {}
         self._failing: set[Replica] = set()
@@ -109,20 +112,21 @@ class EngineMetricsMonitor:
 
     async def poll(self) -> None:
         """Read the metrics of all replicas once, at the same time."""
-        polled = [replica for replica in self._replicas if replica.metrics_url is not None]
-        for replica in self._readings.keys() - polled:
+        urls = {r: r.metrics_url or self._default_url(r.url) for r in self._replicas}
+        polled = {replica: url for replica, url in urls.items() if url is not None}
+        for replica in self._readings.keys() - polled.keys():
             self._forget(replica)
         self._failing.intersection_update(polled)
         # An error that is left is a bug in the report of a failure, and ends no other reading.
-        polls = (self._poll(replica) for replica in polled)
+        polls = (self._poll(replica, url) for replica, url in polled.items())
         await asyncio.gather(*polls, return_exceptions=True)
 
-    async def _poll(self, replica: Replica) -> None:
+    async def _poll(self, replica: Replica, url: str) -> None:
         loop = asyncio.get_running_loop()
         before = replica.in_flight
         try:
             async with asyncio.timeout(self._interval):
-                requests = parse_requests(await self._fetch(replica))
+                requests = parse_requests(await self._fetch(url))
             # Some of our own requests may have begun or ended while the metrics were read.
             own = max(before, replica.in_flight)
             replica.reported_requests = requests
@@ -135,8 +139,8 @@ class EngineMetricsMonitor:
         except Exception as error:  # noqa: BLE001  # whatever a hostile response causes
             self._fail(replica, type(error).__name__, loop.time())
 
-    async def _fetch(self, replica: Replica) -> bytes:
-        route = resolve_route(str(replica.metrics_url), "", "GET")
+    async def _fetch(self, url: str) -> bytes:
+        route = resolve_route(url, "", "GET")
         timeout = self._interval
         request = EngineRequest(route, b"", timeout, timeout, timeout)
         async with await self._client.send(request) as response:

@@ -87,8 +87,13 @@ class ReplicaPool:
         if traffic is None:
             counts = () if self._open_counts is None else self._open_counts(model)
             budget = RetryBudget(self.failover.retries, *counts)
-            traffic = self._traffic[model] = ModelTraffic(self.failover, budget)
+            traffic = self._traffic[model] = ModelTraffic(self.failover, model, budget)
         return traffic
+
+    def forget(self, replica: Replica) -> None:
+        """Drop what is known about a replica that has been removed."""
+        for traffic in self._traffic.values():
+            traffic.forget(replica)
 
     async def run(self) -> None:
         """Keep the retry budgets up to date and look for slow replicas, until cancelled."""

@@ -9,6 +9,8 @@ from pydantic_settings import NoDecode
 
 from maxgate.settings_section import Section, parse_mapping
 
+DNS_PREFIX: Final = "dns+"
+"""Prefix of URLs whose name stands for one engine per address."""
 _CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
 
 
@@ -18,7 +20,18 @@ class ReplicaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(repr=False)
-    """Base URL of the engine, with or without `/v1`; may have `user:password@` for Basic access."""
+    """Base URL of the engine, with or without `/v1`; may have `user:password@` for Basic access.
+
+    With `dns+` in front, each address of the name is an engine.
+    """
+    models: list[str] | None = Field(default=None, min_length=1)
+    """Models to serve from this engine, by the engine's names; by default all that it lists."""
+    weight: float = Field(default=1, gt=0, le=1000, allow_inf_nan=False)
+    """Share of the load relative to the other engines."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Requests at once above which other engines are preferred."""
+    metrics_url: str | None = None
+    """URL of the engine's metrics, such as `http://gpu-1:8001/metrics`."""
     ca_file: Path | None = None
     """File with the CA certificates to trust for this engine, in PEM; by default the system's."""
 
@@ -39,7 +52,8 @@ class ReplicaSettings(BaseModel):
     def _check_url(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
-            is_http = parts.scheme in {"http", "https"} and parts.port != 0
+            scheme = parts.scheme.removeprefix(DNS_PREFIX)
+            is_http = scheme in {"http", "https"} and parts.port != 0
         except ValueError:  # an invalid port
             is_http = False
         if not is_http or not parts.hostname or any(character.isspace() for character in url):
@@ -50,10 +64,19 @@ class ReplicaSettings(BaseModel):
         # Clients of OpenAI's API are configured with /v1; the gateway adds it itself.
         return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
+    @field_validator("metrics_url")
+    @classmethod
+    def _check_metrics_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"{hide_credentials(url)!r} is not a URL; write http://host:port/metrics"
+            )
+        return url
+
     @model_validator(mode="after")
     def _check_ca_file(self) -> Self:
         if self.ca_file is not None:
-            if not self.url.startswith("https:"):
+            if not self.url.removeprefix(DNS_PREFIX).startswith("https:"):
                 raise ValueError("ca_file needs a URL that starts with https://")
             try:
                 ssl.create_default_context(cafile=self.ca_file)
@@ -198,6 +221,8 @@ class UpstreamSettings(Section):
     """Timeout of each capability probe sent to a newly healthy engine."""
     metrics_interval: float = Field(default=1, ge=0)
     """Seconds between readings of an engine's own metrics by each worker; 0 turns them off."""
+    dns_interval: float = Field(default=5, gt=0)
+    """Seconds between lookups of the names of `dns+http://` engines."""
     embedding_batch_size: int = Field(default=32, ge=1, le=2048)
     """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)

@@ -69,12 +69,17 @@ class EngineTransport:
     def __init__(self, settings: UpstreamSettings, engines: Sequence[ReplicaSettings] = ()) -> None:
         """`engines` names the CA files of engines behind TLS."""
         self._settings = settings
-        self._ca_files = {_get_host(httpx.URL(engine.url)): engine.ca_file for engine in engines}
+        self._ca_files: dict[tuple[str, str, int | None], Path | None] = {}
+        self.trust(engines)
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
         self._lingering: set[LingeringConnection] = set()
         self._writes = WriteBuffer()
         self._https: dict[Path | None, HttpxEngineClient] = {}
+
+    def trust(self, engines: Sequence[ReplicaSettings]) -> None:
+        """Use the CA files of these engines."""
+        self._ca_files = {_get_host(httpx.URL(engine.url)): engine.ca_file for engine in engines}
 
     async def send(self, request: EngineRequest) -> EngineResponse:
         """Send the request and wait for the response head; see EngineClient."""

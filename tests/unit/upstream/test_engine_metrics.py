@@ -96,7 +96,7 @@ class Engines:
     ) -> EngineMetricsMonitor:
         """Return a monitor of these replicas."""
         client = HttpxEngineClient(httpx.MockTransport(self.handle))
-        return EngineMetricsMonitor(replicas, client, interval, on_own)
+        return EngineMetricsMonitor(replicas, client, interval, on_own=on_own)
 
 
 def create_replica(name: str = "a") -> Replica:
@@ -116,6 +116,14 @@ async def test_poll() -> None:
         (0.0, None),
     ]
     assert engines.count == 2
+
+
+async def test_default_url() -> None:
+    """Replicas without a URL of metrics are read at the default one."""
+    replica, engines = Replica("http://a:8000"), Engines(a=BUSY)
+    client = HttpxEngineClient(httpx.MockTransport(engines.handle))
+    await EngineMetricsMonitor([replica], client, 5.0, default_metrics_url).poll()
+    assert replica.reported_requests == 9
 
 
 async def test_own_requests_end_while_metrics_are_read() -> None:
@@ -183,7 +191,7 @@ async def test_own_requests() -> None:
 
     replicas = [replica]
     client = HttpxEngineClient(httpx.MockTransport(engines.handle))
-    monitor = EngineMetricsMonitor(replicas, client, 5.0, add)
+    monitor = EngineMetricsMonitor(replicas, client, 5.0, on_own=add)
     for in_flight in (3, 5, 0, 2):
         replica.in_flight = in_flight
         await monitor.poll()
