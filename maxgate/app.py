@@ -34,7 +34,12 @@ from maxgate.settings import Settings
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
-from maxgate.telemetry.registry import ENGINE_WATCH_FAILURES, LOG_LINES_DROPPED
+from maxgate.telemetry.registry import (
+    CANCEL_DURATION,
+    ENGINE_REQUESTS_OWN,
+    ENGINE_WATCH_FAILURES,
+    LOG_LINES_DROPPED,
+)
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.telemetry.worker_folder import leave
 from maxgate.upstream.backend import UpstreamBackend
@@ -91,7 +96,7 @@ def create_app(
     app.state.engines = upstream.replicas.replicas
     app.state.replica_set = upstream.replicas
     app.state.metrics = MetricsReader(metrics)
-    upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
+    _count_events(metrics, upstream)
     if (writer := find_log_writer()) is not None:
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
@@ -107,6 +112,15 @@ def create_app(
     app.include_router(health_router)
     app.include_router(metrics_router)
     return app
+
+
+def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
+    upstream.engine_metrics.on_own(
+        lambda url, change: metrics.add(ENGINE_REQUESTS_OWN, (url,), change)
+    )
+    if isinstance(upstream.client, EngineTransport):
+        upstream.client.on_cancelled(partial(metrics.observe, CANCEL_DURATION, ()))
+    upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
 
 
 @dataclass(frozen=True)

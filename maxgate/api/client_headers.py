@@ -109,6 +109,7 @@ class RequestTimer:
         self._expire(f"{self._timeout:g} seconds, its {TIMEOUT}")
 
     def _expire(self, limit: str) -> None:
+        self._context.cancelled_at = self._loop.time()
         self.error = DeadlineExceeded(f"The response was not complete within {limit}.")
         if self._task is not None:
             self._task.cancel()

@@ -138,6 +138,26 @@ ENGINE_REQUESTS_IN_FLIGHT: Final = _declare(
         stored=False,
     )
 )
+ENGINE_REQUESTS_OWN: Final = _declare(
+    Metric(
+        "maxgate_engine_requests_own",
+        "gauge",
+        "requests",
+        "Requests in progress at the engine, sent by all workers, when its metrics were last read.",
+        (ENGINE,),
+    )
+)
+ENGINE_REQUESTS_ORPHANED: Final = _declare(
+    Metric(
+        "maxgate_engine_requests_orphaned",
+        "gauge",
+        "requests",
+        "Requests at the engine, by its own metrics, beyond `maxgate_engine_requests_own`: no "
+        "client of this gateway waits for them. Requests of other gateways count, too.",
+        (ENGINE,),
+        stored=False,
+    )
+)
 ENGINE_CALLS: Final = _declare(
     Metric(
         "maxgate_engine_calls_total",
@@ -209,6 +229,15 @@ TIME_PER_OUTPUT_TOKEN: Final = _declare(
         "seconds",
         "Mean time per token after the first, for streams with outcome `ok`.",
         (ROUTE, MODEL),
+    )
+)
+CANCEL_DURATION: Final = _declare(
+    Metric(
+        "maxgate_cancel_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time from the client's disconnect, or the deadline of its request, until the connection "
+        "of the engine call is closed, which cancels it. Calls over HTTPS are left out.",
     )
 )
 ENGINE_WATCH_FAILURES: Final = _declare(

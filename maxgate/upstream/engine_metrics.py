@@ -80,9 +80,7 @@ class EngineMetricsMonitor:
     """Reads the metrics of every replica and updates its load.
 
     Replicas without a `metrics_url` are read at the URL that `default_url` returns for theirs, if
-    any. `interval`, in seconds, is also the timeout; 0 turns the readings off. `on_own` is called
-    with the URL of a replica and the change of this worker's requests there since the reading
-    before.
+    any. `interval`, in seconds, is also the timeout; 0 turns the readings off.
     """
 
     def __init__(
@@ -91,15 +89,21 @@ class EngineMetricsMonitor:
         client: EngineClient,
         interval: float,
         default_url: Callable[[str], str | None] = lambda _: None,
-        on_own: Callable[[str, int], None] | None = None,
     ) -> None:
         self._replicas = replicas
         self._client = client
         self._interval = interval
         self._default_url = default_url
-        self._on_own = on_own
+        self._on_own: Callable[[str, int], None] | None = None
         self._readings: dict[Replica, _Reading] = {}
         self._failing: set[Replica] = set()
+
+    def on_own(self, callback: Callable[[str, int], None]) -> None:
+        """Call this when a reading finds another number of this worker's own requests.
+
+        It gets the URL of the replica and the change since the reading before.
+        """
+        self._on_own = callback
 
     async def run(self) -> None:
         """Read all metrics at the interval until cancelled."""

@@ -135,7 +135,14 @@ class ReplicaPool:
             head_timeout = read_timeout = settings.response_timeout
         route = resolve_route(replica.target, call.path)
         response = await self._client.send(
-            EngineRequest(route, call.body, settings.connect_timeout, head_timeout, read_timeout)
+            EngineRequest(
+                route,
+                call.body,
+                settings.connect_timeout,
+                head_timeout,
+                read_timeout,
+                call.context,
+            )
         )
         response.activity = replica.activity
         if response.status < 500:

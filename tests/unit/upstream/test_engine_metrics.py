@@ -88,15 +88,10 @@ class Engines:
             return httpx.Response(response)
         return httpx.Response(200, content=response)
 
-    def watch(
-        self,
-        *replicas: Replica,
-        interval: float = 5.0,
-        on_own: Callable[[str, int], None] | None = None,
-    ) -> EngineMetricsMonitor:
+    def watch(self, *replicas: Replica, interval: float = 5.0) -> EngineMetricsMonitor:
         """Return a monitor of these replicas."""
         client = HttpxEngineClient(httpx.MockTransport(self.handle))
-        return EngineMetricsMonitor(replicas, client, interval, on_own=on_own)
+        return EngineMetricsMonitor(replicas, client, interval)
 
 
 def create_replica(name: str = "a") -> Replica:
@@ -191,7 +186,8 @@ async def test_own_requests() -> None:
 
     replicas = [replica]
     client = HttpxEngineClient(httpx.MockTransport(engines.handle))
-    monitor = EngineMetricsMonitor(replicas, client, 5.0, on_own=add)
+    monitor = EngineMetricsMonitor(replicas, client, 5.0)
+    monitor.on_own(add)
     for in_flight in (3, 5, 0, 2):
         replica.in_flight = in_flight
         await monitor.poll()
@@ -212,7 +208,9 @@ async def test_run() -> None:
         seen.set()
 
     replica.in_flight = 1
-    task = asyncio.create_task(engines.watch(replica, interval=0.01, on_own=fail_once).run())
+    monitor = engines.watch(replica, interval=0.01)
+    monitor.on_own(fail_once)
+    task = asyncio.create_task(monitor.run())
     async with asyncio.timeout(5):
         await seen.wait()
     task.cancel()
