@@ -118,6 +118,11 @@ class EngineHealth(Protocol):
         ...
 
     @property
+    def reported_requests(self) -> int | None:
+        """Requests at the engine by its own metrics; None if that is not known."""
+        ...
+
+    @property
     def watch_failures(self) -> int:
         """Unexpected errors in the gateway while it probed the engine; the probes continue."""
         ...

@@ -28,6 +28,7 @@ from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 from maxgate.upstream.refusal import read_refusal
 from maxgate.upstream.replica import Replica
+from maxgate.upstream.retry_budget import OpenCounts, RetryBudget
 from maxgate.upstream.routing.policy import LeastLoaded, RoutingKey, RoutingPolicy
 from maxgate.upstream.settings import FailoverSettings, UpstreamSettings
 from maxgate.upstream.traffic import ModelTraffic
@@ -69,19 +70,24 @@ class ReplicaPool:
         settings: UpstreamSettings,
         failover: FailoverSettings | None = None,
         policy: RoutingPolicy | None = None,
+        open_counts: OpenCounts | None = None,
     ) -> None:
+        """`open_counts` opens the counts of a model's retry budget; see RetryBudget."""
         self.replicas = replicas
         self.settings = settings
         self.failover = failover or FailoverSettings()
         self._client = client
         self._policy = policy or LeastLoaded()
+        self._open_counts = open_counts
         self._traffic: dict[str, ModelTraffic] = {}
 
     def traffic(self, model: str) -> ModelTraffic:
         """Return the observations of a model."""
         traffic = self._traffic.get(model)
         if traffic is None:
-            traffic = self._traffic[model] = ModelTraffic(self.failover, model)
+            counts = () if self._open_counts is None else self._open_counts(model)
+            budget = RetryBudget(self.failover.retries, *counts)
+            traffic = self._traffic[model] = ModelTraffic(self.failover, model, budget)
         return traffic
 
     def forget(self, replica: Replica) -> None:
@@ -129,7 +135,14 @@ class ReplicaPool:
             head_timeout = read_timeout = settings.response_timeout
         route = resolve_route(replica.target, call.path)
         response = await self._client.send(
-            EngineRequest(route, call.body, settings.connect_timeout, head_timeout, read_timeout)
+            EngineRequest(
+                route,
+                call.body,
+                settings.connect_timeout,
+                head_timeout,
+                read_timeout,
+                call.context,
+            )
         )
         response.activity = replica.activity
         if response.status < 500:

@@ -46,9 +46,10 @@ class Replica:
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
     closed yet. `activity` has the time of the last response or token. `watch_failures` counts
     unexpected errors in the gateway while it probed the engine. A replica that is `draining`
-    finishes its requests and gets no new ones. `engine_load` is the number of requests at the
-    engine that other gateways have sent, as far as its metrics tell. `id` names the replica in the
-    admin API; `breakers` are by model.
+    finishes its requests and gets no new ones. `reported_requests` is the number of requests at the
+    engine by its own metrics, None if that is not known at the moment, and `engine_load` the part
+    of it that others have sent: other gateways and workers. `id` names the replica in the admin
+    API; `breakers` are by model.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Replica:
         self.max_concurrency = max_concurrency
         self.allowed_models = models
         self.metrics_url = metrics_url
+        self.reported_requests: int | None = None
         self.draining = False
         self.engine_load = 0.0
         self.breakers: dict[str, CircuitBreaker] = {}

@@ -93,7 +93,11 @@ class ReplicaSet:
                 continue
             parts = urlsplit(engine.url.removeprefix(DNS_PREFIX))
             for address in self._addresses.get(engine.url, ()):
-                yield engine.model_copy(update={"url": replace_host(parts, address)})
+                metrics_url = engine.metrics_url and replace_host(
+                    urlsplit(engine.metrics_url), address
+                )
+                url = replace_host(parts, address)
+                yield engine.model_copy(update={"url": url, "metrics_url": metrics_url})
 
 
 def replace_host(url: SplitResult, address: str) -> str:

@@ -74,13 +74,15 @@ class ModelTraffic:
     opens or a replica is full: only then do breakers have to be asked.
     """
 
-    def __init__(self, settings: FailoverSettings, model: str = "") -> None:
+    def __init__(
+        self, settings: FailoverSettings, model: str = "", budget: RetryBudget | None = None
+    ) -> None:
         self._settings = settings
         self._model = model
         self._breakers: dict[Replica, CircuitBreaker] = {}
         self._windows = {True: LatencyWindow(_SAMPLES), False: LatencyWindow(_SAMPLES)}
         self._by_replica: dict[tuple[Replica, bool], LatencyWindow] = {}
-        self.budget = RetryBudget(settings.retries)
+        self.budget = budget or RetryBudget(settings.retries)
         self.waiting: set[Waiting] = set()
         self.restricted = False
         self._next_sample = 0.0

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from pydantic import ValidationError
 
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.replica_set import ReplicaSet, replace_host
@@ -75,6 +76,23 @@ async def resolve(monkeypatch: pytest.MonkeyPatch, found: ReplicaSet, *addresses
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
     await found.look_up()
+
+
+async def test_dns_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address of a name has metrics of its own."""
+    url = "http://max:8001/metrics"
+    found = ReplicaSet([engine("dns+http://max:8000", metrics_url=url)])
+    await resolve(monkeypatch, found, "10.0.0.1", "10.0.0.2")
+    assert [replica.metrics_url for replica in found.replicas] == [
+        "http://10.0.0.1:8001/metrics",
+        "http://10.0.0.2:8001/metrics",
+    ]
+
+
+def test_metrics_url() -> None:
+    """A URL of metrics without a scheme is an error."""
+    with pytest.raises(ValidationError, match=r"'max:8001' is not a URL; write http://host:port"):
+        engine("http://max:8000", metrics_url="max:8001")
 
 
 async def test_dns(monkeypatch: pytest.MonkeyPatch) -> None:
