@@ -37,6 +37,7 @@ from maxgate.upstream.traffic import ModelTraffic
 _POLL_SECONDS: Final = 0.2
 # Precision of the time after which a slow replica is left.
 _TICK: Final = 0.2
+_LONG_TICK: Final = 1.0
 _RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class ReplicaPool:
         """Keep the retry budgets up to date and look for slow replicas, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(_TICK if len(self.replicas) > 1 else _LONG_TICK)
             now = loop.time()
             for traffic in list(self._traffic.values()):
                 traffic.budget.tick(now)
