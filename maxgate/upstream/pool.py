@@ -31,7 +31,7 @@ from maxgate.upstream.replica import Replica
 from maxgate.upstream.retry_budget import OpenCounts, RetryBudget
 from maxgate.upstream.routing.policy import LeastLoaded, RoutingKey, RoutingPolicy
 from maxgate.upstream.settings import FailoverSettings, UpstreamSettings
-from maxgate.upstream.traffic import ModelTraffic
+from maxgate.upstream.traffic import SLOW, ModelTraffic
 
 # Interval of the search for a replica that continues a response.
 _POLL_SECONDS: Final = 0.2
@@ -217,6 +217,7 @@ class Attempts:
         self._excluded: list[Replica] = []
         self._next: Replica | None = None
         self.first_error: GatewayError | None = None
+        self._resume_at = 0.0
 
     def __aiter__(self) -> Self:
         return self
@@ -259,8 +260,9 @@ class Attempts:
             return False
         if (
             replica is None
-            or not call.context.retries.take()
+            or call.context.retries.remaining <= 0
             or not self.traffic.budget.take(self._loop.time())
+            or not call.context.retries.take()
         ):
             return False
         self._next = replica
@@ -272,6 +274,12 @@ class Attempts:
             return False
         self.first_error = self.first_error or error
         self._next = self._choose_other(failed)
+        if (
+            len(self.pool.replicas) == 1  # otherwise, breakers pause
+            and isinstance(error, UpstreamOverloaded | UpstreamUnavailable)
+            and not isinstance(error, EngineUnreachable)
+        ):
+            self._resume_at = self._loop.time() + (error.retry_after or 0.0)
         return True
 
     def _choose_other(self, failed: Replica) -> Replica | None:
@@ -290,7 +298,8 @@ class Attempts:
         """Wait for a replica that continues a response; also one that comes back."""
         until = self._loop.time() + self.pool.failover.continuation.restart_window
         while (now := self._loop.time()) < until:
-            if (replica := self.pool.choose(self.call, now, panic=False)) is not None:
+            replica = self.pool.choose(self.call, now, panic=False)
+            if replica is not None and now >= self._resume_at:
                 return replica
             await asyncio.sleep(_POLL_SECONDS)
         return None
@@ -338,7 +347,7 @@ class Attempt:
         if len(attempts.pool.replicas) > 1:
             self._traffic = traffic = attempts.traffic
             self._breaker = traffic.breaker(self.replica)
-            if self._breaker.opened_at is not None:
+            if traffic.restricted:
                 self._breaker.begin(self.started_at)
             self._overdue = False
             self._task = asyncio.current_task()
@@ -388,9 +397,9 @@ class Attempt:
         if traffic is not None and breaker is not None:
             traffic.waiting.discard(self)
             now, started_at = asyncio.get_running_loop().time(), self.started_at
-            if breaker.opened_at is not None:
+            if traffic.restricted:
                 breaker.note_first_token(started_at)
-            traffic.add_latency(self.replica, now, now - started_at, stream=True)
+            self._add_latency(now, now - started_at)
 
     def __exit__(
         self,
@@ -422,8 +431,7 @@ class Attempt:
             return
         traffic.waiting.discard(self)
         if self.completion_tokens:
-            seconds = (now - self.started_at) / self.completion_tokens
-            traffic.add_latency(replica, now, seconds, stream=False)
+            self._add_latency(now, (now - self.started_at) / self.completion_tokens)
         breaker.record(error, now, self.started_at, closed=self.has_first_token)
         if error is not None and breaker.is_restricted(now):
             traffic.restricted = True
@@ -434,3 +442,12 @@ class Attempt:
                     model=self._attempts.call.key.model,
                     cause=breaker.cause,
                 )
+
+    def _add_latency(self, now: float, seconds: float) -> None:
+        traffic, breaker, replica = self._traffic, self._breaker, self.replica
+        if traffic is None or breaker is None:
+            return
+        if breaker.opened_at is None:
+            traffic.add_latency(replica, now, seconds, stream=self.stream)
+        elif breaker.cause == SLOW and traffic.is_slow(replica, now, seconds, stream=self.stream):
+            breaker.fail(now, self.started_at, SLOW)  # a trial that is no faster than before

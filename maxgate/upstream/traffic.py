@@ -1,7 +1,7 @@
 """Observations of a model's replicas: outcomes, retries and recent latencies."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -16,7 +16,8 @@ _REPLICA_SAMPLES: Final = 64
 _REFRESH_SECONDS: Final = 0.5
 _SAMPLE_INTERVAL: Final = 0.001
 _MAX_AGE: Final = 120.0
-_SLOW: Final = "slow"
+SLOW: Final = "slow"
+"""Cause of a breaker that is open because its replica is far slower than its peers."""
 
 _log = structlog.get_logger()
 
@@ -125,16 +126,24 @@ class ModelTraffic:
 
     def eject_slow(self, now: float) -> None:
         """Open the breakers of replicas that are far slower than all of their peers."""
-        settings = self._settings.slowness
-        if not settings.outlier_factor:
-            return
         for stream in self._windows:
             medians = self._list_medians(now, stream=stream)
             for replica, median in medians.items():
-                others = [value for other, value in medians.items() if other is not replica]
-                slowest = max(others, default=float("inf"))
-                if median > settings.outlier_factor * max(slowest, settings.min_latency):
+                if self._is_outlier(replica, median, medians):
                     self._eject(replica, now)
+
+    def is_slow(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> bool:
+        """Whether a single latency of the replica would get it ejected."""
+        return self._is_outlier(replica, seconds, self._list_medians(now, stream=stream))
+
+    def _is_outlier(
+        self, replica: Replica, seconds: float, medians: Mapping[Replica, float]
+    ) -> bool:
+        settings = self._settings.slowness
+        others = [median for other, median in medians.items() if other is not replica]
+        slowest = max(others, default=float("inf"))
+        limit = settings.outlier_factor * max(slowest, settings.min_latency)
+        return bool(settings.outlier_factor) and seconds > limit
 
     def _list_medians(self, now: float, *, stream: bool) -> dict[Replica, float]:
         summaries = {
@@ -148,10 +157,14 @@ class ModelTraffic:
         }
 
     def _eject(self, replica: Replica, now: float) -> None:
-        slow = sum([breaker.cause == _SLOW for breaker in self._breakers.values()])
-        if slow + 1 > self._settings.slowness.max_ejected_share * len(self._breakers):
+        breaker = self.breaker(replica)
+        slow = sum([breaker.cause == SLOW for breaker in self._breakers.values()])
+        if (
+            breaker.opened_at is not None
+            or slow + 1 > self._settings.slowness.max_ejected_share * len(self._breakers)
+        ):
             return
-        self.breaker(replica).eject(now, _SLOW)
+        breaker.eject(now, SLOW)
         self.restricted = True
         self.forget_latencies(replica)
         _log.warning("engine is far slower than its peers", engine=replica.url)

@@ -236,6 +236,17 @@ async def test_failover_when_refused() -> None:
     assert (gone.state, gone.error) == ("unreachable", "The engine cannot be reached.")
 
 
+async def test_retry_without_budget() -> None:
+    """A retry that the budget refuses leaves the allowance of the request as it is."""
+    context = request_context()
+    async with create_pool([REFUSING, REFUSING]) as (pool, replicas):
+        attempts = Attempts(pool, EngineCall(RoutingKey("small"), "/", b"{}", context))
+        while pool.traffic("small").budget.take(asyncio.get_running_loop().time()):
+            pass
+        assert not attempts.may_retry(replicas[0], UpstreamUnavailable("failed"))
+    assert context.retries.remaining == MAX_RETRIES
+
+
 async def test_no_replica_left() -> None:
     """Without a reachable replica the error says when to try again."""
     async with create_pool([REFUSING]) as (pool, _):

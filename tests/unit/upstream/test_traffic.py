@@ -87,6 +87,25 @@ def test_small_latencies() -> None:
     assert not traffic.restricted
 
 
+def test_already_ejected() -> None:
+    """Late responses of an ejected replica do not eject it again."""
+    traffic = create_traffic({A: 0.1, B: 0.1, C: 0.9})
+    traffic.eject_slow(100.0)
+    for number in range(50):
+        traffic.add_latency(C, 100.1 + number / 100, 0.9, stream=True)
+    traffic.eject_slow(101.0)
+    assert traffic.breaker(C).trips == 1
+    assert traffic.breaker(C).allows(102.0)
+
+
+def test_is_slow() -> None:
+    """A single latency is compared with the medians of the other replicas."""
+    traffic = create_traffic({A: 0.1, B: 0.2, C: 0.9})
+    assert traffic.is_slow(C, 100.0, 0.7, stream=True)
+    assert not traffic.is_slow(C, 100.0, 0.5, stream=True)
+    assert not traffic.is_slow(C, 100.0, 0.7, stream=False)
+
+
 def test_max_ejected_share() -> None:
     """At most half of the replicas are ejected for slowness."""
     traffic = create_traffic({A: 0.1, B: 9.0})
