@@ -72,7 +72,9 @@ class LiveCatalog:
         reported: dict[str, EngineModel] = {}
         for replica in self._replicas:
             for name, model in replica.models.items():
-                reported.setdefault(name, model)
+                # The longest context: the pool finds the replicas that have room for a request.
+                if name not in reported or _is_longer(model, reported[name]):
+                    reported[name] = model
         by_name: dict[str, ServedModel] = {}
         models = []
         for card in self._cards:
@@ -146,3 +148,9 @@ def _check_tokenizer(model: ServedModel) -> ServedModel:
     if model.prompts == "unavailable":
         raise tokenizer_missing(model.name)
     return model
+
+
+def _is_longer(model: EngineModel, other: EngineModel) -> bool:
+    if model.context_length is None or other.context_length is None:
+        return False
+    return model.context_length > other.context_length
