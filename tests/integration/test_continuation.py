@@ -21,7 +21,7 @@ TOOL = {
 WORDS = ("The", " quick", " brown", " fox", " jumps", ".")
 # Tokens without text are parts of the character that follows.
 BYTES = ("Grüße", "", "", "🙂", " à", "", "é", "", "", "", "👩‍🚀", "!")
-CALL = ('{"name":', ' "wea', "ther", '", "parameters"', ': {"city"', ': "', "Pa", "ris", '"}}')
+CALL = ('{"name":', ' "weath', "er", '", "parameters"', ': {"city"', ': "', "Pa", "ris", '"}}')
 CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plain": (WORDS, {}),
     "token limit": (WORDS, {"max_tokens": 6}),
