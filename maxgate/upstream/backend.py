@@ -8,6 +8,7 @@ from maxgate.errors import GatewayError
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
+from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.continuation import Continuation, can_continue
 from maxgate.upstream.max_api.generation import (
     ChunkReader,
@@ -16,7 +17,7 @@ from maxgate.upstream.max_api.generation import (
     select_path,
     serialize_request,
 )
-from maxgate.upstream.pool import Attempts, EngineCall, ReplicaPool
+from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.routing.policy import RoutingKey
 from maxgate.upstream.token_timeout import TokenTimeout
 
@@ -29,7 +30,7 @@ class UpstreamBackend:
     complete, whatever happens to its connection afterwards. At most `max_calls_per_request` calls
     of a client request run at once; the others wait for their turn, without a timeout.
 
-    Raises the errors of `ReplicaPool.send`, and UpstreamError if a response is incomplete or
+    Raises the errors of `Attempt.open`, and UpstreamError if a response is incomplete or
     invalid.
     """
 
@@ -42,9 +43,8 @@ class UpstreamBackend:
         return self._in_turn(request.context, chunks) if request.context.fans_out else chunks
 
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        yield await self._pool.fetch(
-            _build_call(request), lambda data: parse_response(data, request)
-        )
+        attempts = Attempts(self._pool, _build_call(request))
+        yield await attempts.fetch(lambda data: parse_response(data, request))
 
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         continuation = self._keep_tokens(request)

@@ -176,6 +176,12 @@ class CircuitBreaker:
         if self._is_trial(started_at):
             self.trials -= 1
 
+    def try_again(self, now: float) -> None:
+        """Allow a trial now: the engine was unreachable, and has returned or been restarted."""
+        if self.opened_at is not None:
+            self._open_until = min(self._open_until, now)
+        self._full_until = 0.0
+
     def eject(self, now: float, cause: str) -> None:
         """Open the breaker of a replica that is far slower than its peers."""
         self._open(now, cause)

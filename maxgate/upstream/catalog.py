@@ -1,5 +1,6 @@
 """The model catalog: model cards joined with the models that engines list."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from maxgate.errors import NotFound
@@ -72,8 +73,9 @@ class LiveCatalog:
         reported: dict[str, EngineModel] = {}
         for replica in self._replicas:
             for name, model in replica.models.items():
-                # The longest context: the pool finds the replicas that have room for a request.
-                if name not in reported or _is_longer(model, reported[name]):
+                known = reported.setdefault(name, model)
+                # Requests go to a replica whose context has room for them.
+                if (model.context_length or math.inf) > (known.context_length or math.inf):
                     reported[name] = model
         by_name: dict[str, ServedModel] = {}
         models = []
@@ -148,9 +150,3 @@ def _check_tokenizer(model: ServedModel) -> ServedModel:
     if model.prompts == "unavailable":
         raise tokenizer_missing(model.name)
     return model
-
-
-def _is_longer(model: EngineModel, other: EngineModel) -> bool:
-    if model.context_length is None or other.context_length is None:
-        return False
-    return model.context_length > other.context_length

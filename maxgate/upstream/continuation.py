@@ -82,7 +82,8 @@ class Continuation:
         # A response that fails twice at the same token would fail there again.
         if is_refusal or self._attempts <= 0 or (self._stuck and is_stuck):
             return None
-        self._attempts -= 1
+        if not (isinstance(error, EngineUnreachable) and error.is_connect_failure):
+            self._attempts -= 1
         if self.count != self._count_before:
             self._stuck, self._count_before = False, self.count
         self._stuck = self._stuck or is_stuck

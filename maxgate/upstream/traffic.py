@@ -76,13 +76,16 @@ class ModelTraffic:
     opens or a replica is full: only then do breakers have to be asked.
     """
 
-    def __init__(self, settings: FailoverSettings) -> None:
+    def __init__(
+        self, settings: FailoverSettings, model: str = "", budget: RetryBudget | None = None
+    ) -> None:
         self._settings = settings
+        self._model = model
         self._breakers: dict[Replica, CircuitBreaker] = {}
         self._windows = {True: LatencyWindow(_SAMPLES), False: LatencyWindow(_SAMPLES)}
         self._durations = LatencyWindow(_SAMPLES)
         self._by_replica: dict[tuple[Replica, bool], LatencyWindow] = {}
-        self.budget = RetryBudget(settings.retries)
+        self.budget = budget or RetryBudget(settings.retries)
         self.waiting: set[Waiting] = set()
         self.restricted = False
         self._next_sample = 0.0
@@ -92,6 +95,7 @@ class ModelTraffic:
         breaker = self._breakers.get(replica)
         if breaker is None:
             breaker = self._breakers[replica] = CircuitBreaker(self._settings.breaker)
+            replica.breakers[self._model] = breaker
         return breaker
 
     def filter_allowed(self, replicas: Sequence[Replica], now: float) -> list[Replica]:
@@ -186,6 +190,11 @@ class ModelTraffic:
         self.restricted = True
         self.forget_latencies(replica)
         _log.warning("engine is far slower than its peers", engine=replica.url)
+
+    def forget(self, replica: Replica) -> None:
+        """Drop everything about a replica that has been removed."""
+        self._breakers.pop(replica, None)
+        self.forget_latencies(replica)
 
     def forget_latencies(self, replica: Replica) -> None:
         """Drop the latencies of a replica that has been ejected or removed."""

@@ -14,6 +14,9 @@ PROBE_USER = "maxgate-probe"
 OUTPUT_TOKENS = ("The", " capital", " of", " France", " is", " Paris", ".")
 
 
+_ERROR = b'data: {"error":{"message":"boom","type":"","code":"500"}}\n\n'
+
+
 class Cut(Exception):
     """Raised in the application so that its server drops the connection, as in a crash of MAX."""
 
@@ -24,9 +27,10 @@ class Script:
 
     With a `status` other than 200, `error` is the whole body. A stream goes silent after
     `silent_after` chunks, is cut off after `cut_after`, and sends an error event after
-    `error_after` or an unreadable one after `unreadable_after`. A response that is not streamed
+    `error_after` or an unreadable one after `garbage_after`. A response that is not streamed
     fails in the same way after half of its body. With `resets`, the connection is closed without a
-    response. The response starts once `begins`, if given, is set. A prompt that ends with ids of
+    response. With `stalls_plain`, a response that is not streamed goes silent after half of its
+    body. The response starts once `begins`, if given, is set. A prompt that ends with ids of
     `tokens`, which are 1000 and above, is continued after them. With `counts_prompt`, the usage of
     a stream has the length of its prompt instead of a fixed one.
     """
@@ -38,8 +42,9 @@ class Script:
     silent_after: int | None = None
     cut_after: int | None = None
     error_after: int | None = None
-    unreadable_after: int | None = None
+    garbage_after: int | None = None
     resets: bool = False
+    stalls_plain: bool = False
     headers: Sequence[tuple[bytes, bytes]] = ()
     with_usage: bool = True
     with_done: bool = True
@@ -137,18 +142,18 @@ class FakeMax:
             )
 
     async def _send_whole(self, content: bytes, script: Script, receive: Any, send: Any) -> None:
-        fails = script.cut_after or script.silent_after or script.error_after
-        if fails is None and script.unreadable_after is None:
+        failures = (script.cut_after, script.error_after, script.garbage_after)
+        if not script.stalls_plain and all(after is None for after in failures):
             await _send_json(send, 200, content)
             return
         headers = [(b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         half = content[: len(content) // 2]
-        if script.unreadable_after is not None:
+        if script.garbage_after is not None:
             await send({"type": "http.response.body", "body": half.ljust(len(content), b"?")})
             return
         await send({"type": "http.response.body", "body": half, "more_body": True})
-        if script.silent_after is None:
+        if not script.stalls_plain:
             raise Cut
         await self._wait_for_disconnect(receive)
 
@@ -161,9 +166,9 @@ class FakeMax:
         for number, token in list(enumerate(script.tokens))[done:]:
             if number == script.cut_after:
                 raise Cut
-            if number == script.error_after:
-                await _send_event(send, {"error": {"message": "boom", "type": "", "code": "500"}})
-                await send({"type": "http.response.body", "body": b""})
+            if number in {script.error_after, script.garbage_after}:
+                event = _ERROR if number == script.error_after else b"data: {\n\n"
+                await send({"type": "http.response.body", "body": event})
                 return
             if number == script.silent_after:
                 await self._wait_for_disconnect(receive)
@@ -171,7 +176,7 @@ class FakeMax:
             last = number == len(script.tokens) - 1
             reason = script.finish_reason if last else None
             chunk = _build_chunk(path, body, number, token, reason)
-            await _send_event(send, "{" if number == script.unreadable_after else chunk)
+            await _send_event(send, chunk)
         if done == len(script.tokens):
             await _send_event(send, _build_chunk(path, body, done, "", script.finish_reason))
         if script.with_usage:
@@ -262,9 +267,8 @@ def _usage(script: Script, done: int = 0, prompt: int = 37) -> dict[str, Any]:
     }
 
 
-async def _send_event(send: Any, data: dict[str, Any] | str | None) -> None:
-    encoded = data.encode() if isinstance(data, str) else orjson.dumps(data)
-    body = b"data: %b\n\n" % (b"[DONE]" if data is None else encoded)
+async def _send_event(send: Any, data: dict[str, Any] | None) -> None:
+    body = b"data: %b\n\n" % (b"[DONE]" if data is None else orjson.dumps(data))
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "two choices with all": (BYTES, {"n": 2, "logprobs": True, "stop": ["é👩"]}),
     "sampled": (WORDS, {"temperature": 1, "seed": 7}),
 }
-BREAKS = ("cut_after", "error_after", "unreadable_after")
+BREAKS = ("cut_after", "error_after", "garbage_after")
 
 
 async def send(gateway: Gateway, **fields: Any) -> dict[str, Any]:

@@ -102,10 +102,10 @@ FAILURES = {
     "silence": repeat(1, silent_after=0),
     "late first token": late_script,
     "cut": repeat(1, cut_after=3),
-    "stall": repeat(1, silent_after=3),
+    "stall": repeat(1, silent_after=3, stalls_plain=True),
     "error event": repeat(1, error_after=3),
-    "unreadable chunk": repeat(1, unreadable_after=3),
-    "unreadable first chunk": repeat(1, unreadable_after=0),
+    "unreadable chunk": repeat(1, garbage_after=3),
+    "unreadable first chunk": repeat(1, garbage_after=0),
     "without [DONE]": repeat(1, with_done=False),
     "flapping": lambda: [Script(status=500), Script(), Script(cut_after=2), Script()] * 9,
 }

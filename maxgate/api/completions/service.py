@@ -127,6 +127,7 @@ class CompletionService:
 
     def _convert(self, body: CompletionRequest, context: RequestContext) -> list[GenerationRequest]:
         context.record.stream = bool(body.stream)
+        context.session = context.session or body.user
         return convert_requests(body, self._catalog.find(body.model, "chat"), context)
 
     def _envelope(self, request: GenerationRequest) -> CompletionResponse:

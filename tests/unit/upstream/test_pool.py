@@ -10,9 +10,10 @@ import pytest
 
 from maxgate.errors import GatewayError, OutOfResources, UpstreamUnavailable
 from maxgate.generation.context import MAX_RETRIES, RequestContext
+from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.http1.transport import EngineTransport
-from maxgate.upstream.pool import Attempts, EngineCall, ReplicaPool
+from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.routing.policy import RoutingKey
 from maxgate.upstream.settings import UpstreamSettings
@@ -141,7 +142,7 @@ async def create_pool(urls: Sequence[str]) -> AsyncIterator[tuple[ReplicaPool, l
 async def send(pool: ReplicaPool, context: RequestContext) -> bytes:
     """Send a call and return the body of its response."""
     call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", context)
-    return await pool.fetch(call, bytes)
+    return await Attempts(pool, call).fetch(bytes)
 
 
 async def test_record() -> None:
