@@ -326,6 +326,7 @@ class Attempt:
             return
         traffic.waiting.discard(self)
         if self.completion_tokens:
+            traffic.add_duration(now, now - self.started_at)
             self._add_latency(now, (now - self.started_at) / self.completion_tokens)
         breaker.record(error, now, self.started_at, closed=self.has_first_token)
         if error is not None and breaker.is_restricted(now):

@@ -29,6 +29,7 @@ class Waiting(Protocol):
     if that is not known.
     """
 
+    replica: Replica
     started_at: float
     stream: bool
     tokens: int
@@ -82,6 +83,7 @@ class ModelTraffic:
         self._model = model
         self._breakers: dict[Replica, CircuitBreaker] = {}
         self._windows = {True: LatencyWindow(_SAMPLES), False: LatencyWindow(_SAMPLES)}
+        self._durations = LatencyWindow(_SAMPLES)
         self._by_replica: dict[tuple[Replica, bool], LatencyWindow] = {}
         self.budget = budget or RetryBudget(settings.retries)
         self.waiting: set[Waiting] = set()
@@ -112,6 +114,10 @@ class ModelTraffic:
             window = self._by_replica[replica, stream] = LatencyWindow(_REPLICA_SAMPLES)
         window.add(now, seconds)
 
+    def add_duration(self, now: float, seconds: float) -> None:
+        """Add the duration of a whole response that was not streamed."""
+        self._durations.add(now, seconds)
+
     def interrupt_overdue(self, now: float) -> None:
         """Move requests that have waited far longer than is usual to another replica."""
         settings = self._settings.slowness
@@ -123,6 +129,22 @@ class ModelTraffic:
                 limit = max(settings.deadline_factor * p99 * attempt.tokens, settings.min_deadline)
                 if now - attempt.started_at > limit:
                     attempt.end_wait()
+        self._interrupt_silent(now)
+
+    def _interrupt_silent(self, now: float) -> None:
+        """Move whole responses whose replica has given no sign of life since they were requested.
+
+        Limits of their length are often far too high to find a replica that hangs.
+        """
+        settings = self._settings.slowness
+        count, _, p99 = self._durations.summarize(now)
+        if not settings.deadline_factor or count < settings.min_samples:
+            return
+        limit = max(settings.deadline_factor * p99, settings.min_deadline)
+        for attempt in [a for a in self.waiting if not a.stream]:
+            is_silent = attempt.replica.activity.at < attempt.started_at
+            if is_silent and now - attempt.started_at > limit:
+                attempt.end_wait()
 
     def eject_slow(self, now: float) -> None:
         """Open the breakers of replicas that are far slower than all of their peers."""

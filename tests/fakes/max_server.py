@@ -26,10 +26,13 @@ class Script:
     """The response to one request.
 
     With a `status` other than 200, `error` is the whole body. A stream goes silent after
-    `silent_after` chunks, is cut off after `cut_after`, sends an error event after `error_after`,
-    and an event that is not JSON after `garbage_after`; a response that is not streamed is cut off
-    if `cut_after` is given. The response starts once `begins`, if given, is set. A prompt that ends
-    with ids of `tokens`, which are 1000 and above, is continued after them.
+    `silent_after` chunks, is cut off after `cut_after`, and sends an error event after
+    `error_after` or an unreadable one after `garbage_after`. A response that is not streamed
+    fails in the same way after half of its body. With `resets`, the connection is closed without a
+    response. With `stalls_plain`, a response that is not streamed goes silent after half of its
+    body. The response starts once `begins`, if given, is set. A prompt that ends with ids of
+    `tokens`, which are 1000 and above, is continued after them. With `counts_prompt`, the usage of
+    a stream has the length of its prompt instead of a fixed one.
     """
 
     tokens: Sequence[str] = OUTPUT_TOKENS
@@ -40,9 +43,13 @@ class Script:
     cut_after: int | None = None
     error_after: int | None = None
     garbage_after: int | None = None
+    resets: bool = False
+    stalls_plain: bool = False
+    headers: Sequence[tuple[bytes, bytes]] = ()
     with_usage: bool = True
     with_done: bool = True
     begins: asyncio.Event | None = None
+    counts_prompt: bool = False
 
 
 @dataclass
@@ -119,18 +126,36 @@ class FakeMax:
         script = self.scripts.pop(0) if self.scripts else Script()
         if script.begins is not None:
             await script.begins.wait()
+        if script.resets:
+            raise Cut
         if script.status != 200:
-            await _send_json(send, script.status, script.error)
+            await _send_json(send, script.status, script.error, script.headers)
         elif script.silent_after == 0:
             await self._wait_for_disconnect(receive)
         elif path == "/v1/embeddings":
             await _send_json(send, 200, orjson.dumps(_build_embeddings(body)))
         elif body.get("stream"):
             await self._stream(path, body, script, receive, send)
-        elif script.cut_after is not None:
-            raise Cut
         else:
-            await _send_json(send, 200, orjson.dumps(_build_response(path, body, script)))
+            await self._send_whole(
+                orjson.dumps(_build_response(path, body, script)), script, receive, send
+            )
+
+    async def _send_whole(self, content: bytes, script: Script, receive: Any, send: Any) -> None:
+        failures = (script.cut_after, script.error_after, script.garbage_after)
+        if not script.stalls_plain and all(after is None for after in failures):
+            await _send_json(send, 200, content)
+            return
+        headers = [(b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        half = content[: len(content) // 2]
+        if script.garbage_after is not None:
+            await send({"type": "http.response.body", "body": half.ljust(len(content), b"?")})
+            return
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        if not script.stalls_plain:
+            raise Cut
+        await self._wait_for_disconnect(receive)
 
     async def _stream(
         self, path: str, body: dict[str, Any], script: Script, receive: Any, send: Any
@@ -150,11 +175,13 @@ class FakeMax:
                 return
             last = number == len(script.tokens) - 1
             reason = script.finish_reason if last else None
-            await _send_event(send, _build_chunk(path, body, number, token, reason))
+            chunk = _build_chunk(path, body, number, token, reason)
+            await _send_event(send, chunk)
         if done == len(script.tokens):
             await _send_event(send, _build_chunk(path, body, done, "", script.finish_reason))
         if script.with_usage:
-            await _send_event(send, {"choices": [], "usage": _usage(script, done)})
+            prompt = len(_find_prompt(body)) if script.counts_prompt else 37 + done
+            await _send_event(send, {"choices": [], "usage": _usage(script, done, prompt)})
         if script.with_done:
             await _send_event(send, None)
         await send({"type": "http.response.body", "body": b""})
@@ -209,25 +236,33 @@ def _build_chunk(
     if body.get("return_token_ids"):
         ids: dict[str, Any] = {"token_ids": [1000 + number]}
         if number == 0:
-            ids["prompt_token_ids"] = body.get("prompt", [1, 2, 3])
+            ids["prompt_token_ids"] = _find_prompt(body) or [1, 2, 3]
         choice = {**ids, **choice}
+        if body.get("logprobs") and token:
+            alternative = {"token": token, "logprob": -number / 8, "bytes": None}
+            content = [{**alternative, "top_logprobs": [alternative]}]
+            choice["logprobs"] = {"content": content}
     return {"id": "0", "choices": [choice], "usage": None, "model": body["model"]}
 
 
 def _count_generated(body: dict[str, Any]) -> int:
     """Return how many of the fake's own token ids the prompt ends with, as in a continuation."""
-    ids = body.get("prompt", body.get("prompt_tokens"))
-    if not isinstance(ids, list):
-        return 0
+    ids = _find_prompt(body)
     return next((n for n in range(len(ids), 0, -1) if ids[-n:] == [*range(1000, 1000 + n)]), 0)
 
 
-def _usage(script: Script, done: int = 0) -> dict[str, Any]:
+def _find_prompt(body: dict[str, Any]) -> list[int]:
+    """Return the ids of the prompt; none if it is text."""
+    ids = body.get("prompt", body.get("prompt_tokens"))
+    return ids if isinstance(ids, list) else []
+
+
+def _usage(script: Script, done: int = 0, prompt: int = 37) -> dict[str, Any]:
     completion = len(script.tokens) + 1 - done
     return {
-        "prompt_tokens": 37 + done,
+        "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": 37 + done + completion,
+        "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": 5},
     }
 
@@ -237,9 +272,12 @@ async def _send_event(send: Any, data: dict[str, Any] | None) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _send_json(send: Any, status: int, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _send_json(
+    send: Any, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    kind = (b"content-type", b"application/json")
+    every = [kind, (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": every})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -177,3 +177,12 @@ def test_other_engine() -> None:
     """An engine other than MAX formats the prompts itself, even with a card."""
     live = catalog([card("small")], engine(EngineModel("small", 1, None, "vLLM")))
     assert live.find("small").prompt == "engine"
+
+
+def test_longest_context() -> None:
+    """A model has the longest context of its replicas, in whatever order they are."""
+    short, long = EngineModel("small", 1, 100), EngineModel("small", 1, 500)
+    for engines in ((engine(short), engine(long)), (engine(long), engine(short))):
+        assert catalog([], *engines).find("small").context_length == 500
+    unlimited = EngineModel("small", 1, None)
+    assert catalog([], engine(unlimited), engine(long)).find("small").context_length == 2**31

@@ -10,7 +10,15 @@ A, B, C = (Replica(f"http://{name}") for name in "abc")
 class FakeAttempt:
     """An attempt that waits since `started_at`."""
 
-    def __init__(self, started_at: float, *, stream: bool = True, tokens: int = 1) -> None:
+    def __init__(
+        self,
+        started_at: float,
+        *,
+        stream: bool = True,
+        tokens: int = 1,
+        replica: Replica = A,
+    ) -> None:
+        self.replica = replica
         self.started_at = started_at
         self.stream = stream
         self.tokens = tokens
@@ -59,6 +67,20 @@ def test_overdue_response() -> None:
     traffic.waiting |= {short, long, unlimited}
     traffic.interrupt_overdue(100.0)
     assert (short.moved, long.moved, unlimited.moved) == (True, False, False)
+
+
+def test_silent_replica() -> None:
+    """A response without a limit moves if its replica has sent nothing since it was requested."""
+    traffic, alive, silent = create_traffic({}), Replica("http://alive"), Replica("http://silent")
+    alive.activity.at, silent.activity.at = 99.0, 90.0
+    for number in range(100):
+        traffic.add_duration(99 + number / 100, 1.0)
+    patient = FakeAttempt(95.0, stream=False, tokens=0, replica=alive)
+    overdue = FakeAttempt(95.0, stream=False, tokens=0, replica=silent)
+    early = FakeAttempt(97.5, stream=False, tokens=0, replica=silent)
+    traffic.waiting |= {patient, overdue, early}
+    traffic.interrupt_overdue(100.0)
+    assert (patient.moved, overdue.moved, early.moved) == (False, True, False)
 
 
 def test_too_few_samples() -> None:
