@@ -92,7 +92,7 @@ class InvalidRequest(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """The request may come from a web page that must not use the gateway."""
+    """The client, such as a web page of another site, must not use this part of the gateway."""
 
     status = 403
     type = "invalid_request_error"
