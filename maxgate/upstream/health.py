@@ -67,6 +67,7 @@ class HealthMonitor:
         self._embedding_models = embedding_models
         self._probed: set[Replica] = set()
         self._progress = asyncio.Event()
+        self._changed = asyncio.Event()
         self._time = time
         self._warnings: dict[Replica, _Warning] = {}
         self._retries: dict[tuple[Replica, str], _Retry] = {}
@@ -77,10 +78,28 @@ class HealthMonitor:
         self._on_failure = callback
 
     async def run(self) -> None:
-        """Probe all replicas, now and at their intervals, until cancelled."""
+        """Probe all replicas, now and at their intervals, until cancelled; see update_watches."""
+        watches: dict[Replica, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
-            for replica in self._replicas:
-                tasks.create_task(self._watch(replica))
+            while True:
+                self._changed.clear()
+                for replica in self._replicas:
+                    if replica not in watches:
+                        watches[replica] = tasks.create_task(self._watch(replica))
+                for replica in set(watches).difference(self._replicas):
+                    watches.pop(replica).cancel()
+                    self._forget(replica)
+                await self._changed.wait()
+
+    def update_watches(self) -> None:
+        """Probe replicas that have been added, and no longer those that have been removed."""
+        self._changed.set()
+
+    def _forget(self, replica: Replica) -> None:
+        self._probed.discard(replica)
+        self._warnings.pop(replica, None)
+        for key in [key for key in self._retries if key[0] is replica]:
+            del self._retries[key]
 
     async def wait_for_start(self) -> None:
         """Wait until the first probe of every replica has a result.

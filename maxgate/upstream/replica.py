@@ -48,9 +48,15 @@ class Replica:
     """
 
     def __init__(
-        self, url: str, *, weight: float = 1.0, max_concurrency: int | None = None
+        self,
+        url: str,
+        *,
+        weight: float = 1.0,
+        max_concurrency: int | None = None,
+        engine_id: str = "",
     ) -> None:
         """`weight` is the replica's share of the load relative to others."""
+        self.id = engine_id
         self.weight = weight
         self.max_concurrency = max_concurrency
         self.draining = False

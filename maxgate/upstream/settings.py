@@ -1,3 +1,4 @@
+import hashlib
 import re
 import ssl
 from pathlib import Path
@@ -14,12 +15,21 @@ _CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
 class ReplicaSettings(BaseModel):
     """One item of `engines`; a plain string is its URL."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: str = Field(repr=False)
     """Base URL of the engine, with or without `/v1`; may have `user:password@` for Basic access."""
+    weight: float = Field(default=1, gt=0)
+    """Share of the load relative to other engines."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Maximum number of requests per worker process; by default no limit."""
     ca_file: Path | None = None
     """File with the CA certificates to trust for this engine, in PEM; by default the system's."""
+
+    @property
+    def id(self) -> str:
+        """The engine's name in the admin API: a digest of its URL without credentials."""
+        return hashlib.blake2b(self.public_url.encode(), digest_size=6).hexdigest()
 
     @property
     def public_url(self) -> str:

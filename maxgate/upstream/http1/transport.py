@@ -69,12 +69,16 @@ class EngineTransport:
     def __init__(self, settings: UpstreamSettings, engines: Sequence[ReplicaSettings] = ()) -> None:
         """`engines` names the CA files of engines behind TLS."""
         self._settings = settings
-        self._ca_files = {_get_host(httpx.URL(engine.url)): engine.ca_file for engine in engines}
+        self.use_ca_files(engines)
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
         self._lingering: set[LingeringConnection] = set()
         self._writes = WriteBuffer()
         self._https: dict[Path | None, HttpxEngineClient] = {}
+
+    def use_ca_files(self, engines: Sequence[ReplicaSettings]) -> None:
+        """Trust the CA files of these engines from now on."""
+        self._ca_files = {_get_host(httpx.URL(engine.url)): engine.ca_file for engine in engines}
 
     async def send(self, request: EngineRequest) -> EngineResponse:
         """Send the request and wait for the response head; see EngineClient."""
