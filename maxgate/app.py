@@ -2,7 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +16,8 @@ from typing import Any
 import httpx
 from starlette.types import Lifespan
 
+from maxgate.api.admin.routes import router as admin_router
+from maxgate.api.admin.schemas import EngineControl
 from maxgate.api.app import Gateway
 from maxgate.api.chat.routes import chat_route
 from maxgate.api.chat.service import ChatService
@@ -23,12 +31,19 @@ from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
 from maxgate.clock import Clock, SystemClock
+from maxgate.control_plane.replicas import ReplicaEngines
+from maxgate.control_plane.single_process import (
+    ReadOnlyControl,
+    build_single_process_control,
+    is_only_process,
+)
+from maxgate.control_plane.worker import ParentClient
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
-from maxgate.settings import Settings
+from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
@@ -42,6 +57,7 @@ from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
+from maxgate.upstream.replica_set import ReplicaSet
 
 
 def create_app(
@@ -51,12 +67,13 @@ def create_app(
     clock: Clock | None = None,
     worker_folder: Path | None = None,
     on_startup: Callable[[], None] | None = None,
+    control_path: Path | None = None,
 ) -> Gateway:
     """Build the gateway as a FastAPI application.
 
     `transport` replaces the engines and `clock` the time, in tests. `worker_folder` is for counters
     that are shared with other workers until the shutdown. `on_startup` runs on the event loop
-    before anything else does.
+    before anything else does. `control_path` is the socket of the parent process, if there is one.
 
     Raises ConfigurationError for model cards that cannot be read.
     """
@@ -64,18 +81,20 @@ def create_app(
     cards = load_cards(settings.cards, settings.cache_dir)
     formats = build_formats(settings, cards)
     upstream = build_upstream(settings, cards, formats, transport)
+    control, connect = build_control(settings, upstream, control_path)
     metrics = MetricsStore(clock, settings.telemetry.metrics_dir or worker_folder)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
-        lifespan=build_lifespan(upstream, on_startup, worker_folder),
+        lifespan=build_lifespan(upstream, connect, on_startup, worker_folder),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
     )
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas
+    app.state.engine_control = control
     app.state.metrics = MetricsReader(metrics)
     upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
     if (writer := find_log_writer()) is not None:
@@ -90,6 +109,7 @@ def create_app(
     app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
     app.include_router(models_router)
+    app.include_router(admin_router)
     app.include_router(health_router)
     app.include_router(metrics_router)
     return app
@@ -116,6 +136,7 @@ class Formats:
 class Upstream:
     """Everything that talks to engines."""
 
+    replica_set: ReplicaSet
     replicas: list[Replica]
     pool: ReplicaPool
     catalog: LiveCatalog
@@ -144,7 +165,10 @@ def build_upstream(
         if transport
         else EngineTransport(settings.upstream, settings.engines)
     )
-    replicas = [Replica(engine.url) for engine in settings.engines]
+    replica_set = ReplicaSet(settings.engines)
+    if isinstance(client, EngineTransport):
+        replica_set.on_change(client.use_ca_files)
+    replicas = replica_set.replicas
     catalog = LiveCatalog(
         cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
     )
@@ -156,8 +180,23 @@ def build_upstream(
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
+    replica_set.on_change(lambda _: monitor.update_watches())
+    replica_set.on_change(lambda _: catalog.refresh())
     pool = ReplicaPool(replicas, client, settings.upstream, settings.failover)
-    return Upstream(replicas, pool, catalog, monitor, client)
+    return Upstream(replica_set, replicas, pool, catalog, monitor, client)
+
+
+def build_control(
+    settings: Settings, upstream: Upstream, path: Path | None
+) -> tuple[EngineControl, Callable[[], AbstractAsyncContextManager[None]]]:
+    """Build the control of the engines, and its connection to the parent process."""
+    engines = ReplicaEngines(upstream.replica_set, upstream.pool)
+    if path is not None:
+        client = ParentClient(path, engines)
+        return client, client.running
+    if is_only_process():
+        return build_single_process_control(engines, settings, load_settings), nullcontext
+    return ReadOnlyControl(engines), nullcontext
 
 
 def build_backend(
@@ -177,7 +216,10 @@ def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> 
 
 
 def build_lifespan(
-    upstream: Upstream, on_startup: Callable[[], None] | None, worker_folder: Path | None
+    upstream: Upstream,
+    connect: Callable[[], AbstractAsyncContextManager[None]],
+    on_startup: Callable[[], None] | None,
+    worker_folder: Path | None,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -191,6 +233,7 @@ def build_lifespan(
             if worker_folder is not None:
                 resources.callback(leave, worker_folder)
             await resources.enter_async_context(aclosing(upstream.client))
+            await resources.enter_async_context(connect())
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.monitor.run()))
             await upstream.monitor.wait_for_start()

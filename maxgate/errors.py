@@ -1,11 +1,14 @@
 """Base errors. Errors that belong to one capability live beside it.
 
     MaxgateError
+    ├── AdminRequestFailed  cli.admin_client
     ├── ConfigurationError
     │   └── ReportError  results.files
     ├── EngineError
     │   └── ModelListError  upstream.max_api.models
     ├── GatewayError 500
+    │   ├── ChangesNotSaved 500  control_plane.errors
+    │   ├── Conflict 409
     │   ├── Forbidden 403
     │   ├── HeadersTooLarge 431
     │   ├── InternalError 500
@@ -14,9 +17,12 @@
     │   │   ├── InputTooLong 400  generation.errors
     │   │   └── WrongModelForTask 400  generation.errors
     │   ├── MethodNotAllowed 405
+    │   ├── NotConfirmed 504  control_plane.errors
     │   ├── NotFound 404
     │   │   └── ModelNotFound 404  generation.errors
+    │   ├── NotSupported 501  control_plane.errors
     │   ├── OutOfResources 503
+    │   ├── ParentUnreachable 503  control_plane.errors
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
     │   ├── ShuttingDown 503
@@ -121,6 +127,14 @@ class MethodNotAllowed(GatewayError):
     def headers(self) -> dict[str, str]:
         """The methods that there are."""
         return {"allow": self._allowed}
+
+
+class Conflict(GatewayError):
+    """The request contradicts the present state."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
 
 
 class RequestTimeout(GatewayError):

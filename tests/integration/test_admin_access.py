@@ -1,7 +1,10 @@
 """The admin API over HTTP: attackers get 403 in OpenAI's shape, whatever they send."""
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +14,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from maxgate.app import create_app
 from maxgate.settings import Settings
+from tests.conftest import ROOT
 from tests.fakes.gateway import Gateway, StartGateway
+from tests.fakes.waiting import until
 
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"]
 PATHS = ["/admin/engines", "/admin/engines/abc", "/admin/reload", "/admin", "/admin/nowhere"]
@@ -99,3 +104,25 @@ async def test_middleware_of_users() -> None:
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"])
     async with connected(app, "127.0.0.1") as client:
         assert_refused(await client.options("/admin/engines", headers=PREFLIGHT))
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    """Clients of a Unix socket are refused, because a proxy may listen for them."""
+    path = str(tmp_path / "gateway.sock")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "api_server:app", "--uds", path),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    transport = httpx.AsyncHTTPTransport(uds=path)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+
+        async def is_up() -> bool:
+            with suppress(httpx.HTTPError):
+                return (await client.get("/health/live")).status_code == 200
+            return False
+
+        await until(is_up, within=20)
+        assert_refused(await client.get("/admin/engines"))
+    process.terminate()
+    await process.wait()
