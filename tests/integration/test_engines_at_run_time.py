@@ -130,6 +130,16 @@ async def wait_until_healthy(server: ServerProcess, url: str) -> dict[str, Any]:
     return engine
 
 
+async def wait_until_idle(server: ServerProcess, url: str) -> None:
+    """Wait until no worker has a request at the engine."""
+
+    async def is_idle() -> bool:
+        found = await find_engine(server, url)
+        return found is not None and found["in_flight"] == 0
+
+    await until(is_idle, within=START_TIMEOUT)
+
+
 def write_config(path: Path, urls: Sequence[str], **settings: Any) -> Path:
     """Write a configuration file with these engines."""
     path.write_text(yaml.safe_dump({"engines": [*urls], **settings}))
@@ -163,7 +173,7 @@ async def test_under_load(tmp_path: Path) -> None:
         await load.wait(40)
         assert fakes[1].requests
         await admin(server, "PATCH", f"engines/{second['id']}", {"draining": True})
-        await fakes[1].idle.wait()
+        await wait_until_idle(server, urls[1])
         fakes[1].requests.clear()
         await load.wait(40)
         assert fakes[1].requests == []
