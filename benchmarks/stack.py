@@ -48,6 +48,14 @@ def get_json(url: str) -> Any:
         return json.load(error)
 
 
+def read_counter(gateway: str, name: str) -> int:
+    """Return the sum of all samples of a counter of the gateway."""
+    request = urllib.request.Request(f"{gateway}/metrics", headers={"accept": "text/plain"})
+    with urllib.request.urlopen(request, timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith(name))
+
+
 def wait_for(url: str, *, timeout: float, process: "subprocess.Popen[bytes]") -> float:
     """Wait until the URL responds with 200; returns the seconds that it took."""
     began, pause = time.perf_counter(), threading.Event()

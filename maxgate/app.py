@@ -8,10 +8,13 @@ from contextlib import (
     aclosing,
     asynccontextmanager,
     nullcontext,
+    suppress,
 )
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 from starlette.types import Lifespan
@@ -47,17 +50,29 @@ from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
-from maxgate.telemetry.registry import ENGINE_WATCH_FAILURES, LOG_LINES_DROPPED
+from maxgate.telemetry.registry import (
+    CANCEL_DURATION,
+    ENGINE_REQUESTS_OWN,
+    ENGINE_WATCH_FAILURES,
+    LOG_LINES_DROPPED,
+)
+from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.telemetry.worker_folder import leave
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.client import EngineClient, HttpxEngineClient
 from maxgate.upstream.embedder import UpstreamEmbedder
+from maxgate.upstream.engine_metrics import EngineMetricsMonitor, default_metrics_url
 from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.replica_set import ReplicaSet
+from maxgate.upstream.retry_budget import WORDS
+from maxgate.upstream.routing.selection import build_policy
+
+# Models beyond this number may share the retry budget of another one.
+_RETRY_ROWS: Final = 64
 
 
 def create_app(
@@ -80,23 +95,27 @@ def create_app(
     clock = clock or SystemClock()
     cards = load_cards(settings.cards, settings.cache_dir)
     formats = build_formats(settings, cards)
-    upstream = build_upstream(settings, cards, formats, transport)
+    shared_folder = settings.telemetry.metrics_dir or worker_folder
+    metrics = MetricsStore(clock, shared_folder)
+    retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
+    upstream = build_upstream(settings, cards, formats, transport, retry_counts)
     control, connect = build_control(settings, upstream, control_path)
-    metrics = MetricsStore(clock, settings.telemetry.metrics_dir or worker_folder)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
-        lifespan=build_lifespan(upstream, connect, on_startup, worker_folder),
+        lifespan=build_lifespan(upstream, connect, retry_counts, on_startup, worker_folder),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
+        session_header=settings.routing.session_header,
     )
     app.state.catalog = upstream.catalog
-    app.state.engines = upstream.replicas
+    app.state.engines = upstream.replicas.replicas
+    app.state.replica_set = upstream.replicas
     app.state.engine_control = control
     app.state.metrics = MetricsReader(metrics)
-    upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
+    _count_events(metrics, upstream)
     if (writer := find_log_writer()) is not None:
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
@@ -108,11 +127,18 @@ def create_app(
     app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
-    app.include_router(models_router)
-    app.include_router(admin_router)
-    app.include_router(health_router)
-    app.include_router(metrics_router)
+    for router in (models_router, admin_router, health_router, metrics_router):
+        app.include_router(router)
     return app
+
+
+def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
+    upstream.engine_metrics.on_own(
+        lambda url, change: metrics.add(ENGINE_REQUESTS_OWN, (url,), change)
+    )
+    if isinstance(upstream.client, EngineTransport):
+        upstream.client.on_cancelled(partial(metrics.observe, CANCEL_DURATION, ()))
+    upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
 
 
 @dataclass(frozen=True)
@@ -136,12 +162,13 @@ class Formats:
 class Upstream:
     """Everything that talks to engines."""
 
-    replica_set: ReplicaSet
-    replicas: list[Replica]
+    replicas: ReplicaSet
     pool: ReplicaPool
     catalog: LiveCatalog
     monitor: HealthMonitor
     client: EngineClient
+    engine_metrics: EngineMetricsMonitor
+    dns_interval: float
 
 
 def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
@@ -158,6 +185,7 @@ def build_upstream(
     cards: list[ModelCard],
     formats: Formats,
     transport: httpx.AsyncBaseTransport | None,
+    retry_counts: SharedCounts,
 ) -> Upstream:
     """Build everything that talks to engines."""
     client: EngineClient = (
@@ -166,8 +194,6 @@ def build_upstream(
         else EngineTransport(settings.upstream, settings.engines)
     )
     replica_set = ReplicaSet(settings.engines)
-    if isinstance(client, EngineTransport):
-        replica_set.on_change(client.use_ca_files)
     replicas = replica_set.replicas
     catalog = LiveCatalog(
         cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
@@ -180,17 +206,51 @@ def build_upstream(
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
     )
-    replica_set.on_change(lambda _: monitor.update_watches())
-    replica_set.on_change(lambda _: catalog.refresh())
-    pool = ReplicaPool(replicas, client, settings.upstream, settings.failover)
-    return Upstream(replica_set, replicas, pool, catalog, monitor, client)
+    pool = ReplicaPool(
+        replicas,
+        client,
+        settings.upstream,
+        settings.failover,
+        build_policy(settings.routing),
+        retry_counts.open_row,
+    )
+    engine_metrics = EngineMetricsMonitor(
+        replicas, client, settings.upstream.metrics_interval, partial(_find_metrics_url, settings)
+    )
+
+    def update(removed: Collection[Replica]) -> None:
+        if isinstance(client, EngineTransport):
+            client.trust(replica_set.engines)
+        for replica in removed:
+            pool.forget(replica)
+        monitor.replicas_changed()
+        catalog.refresh()
+
+    replica_set.on_change(update)
+    return Upstream(
+        replica_set,
+        pool,
+        catalog,
+        monitor,
+        client,
+        engine_metrics,
+        settings.upstream.dns_interval,
+    )
+
+
+def _find_metrics_url(settings: Settings, url: str) -> str | None:
+    """Return the URL of the metrics of the engine at `url`, if the gateway has started it."""
+    is_local = urlsplit(url).hostname in {"localhost", "127.0.0.1"}
+    if settings.engine.mode == "none" or not is_local:
+        return None
+    return default_metrics_url(url, settings.engine.metrics_port)
 
 
 def build_control(
     settings: Settings, upstream: Upstream, path: Path | None
 ) -> tuple[EngineControl, Callable[[], AbstractAsyncContextManager[None]]]:
     """Build the control of the engines, and its connection to the parent process."""
-    engines = ReplicaEngines(upstream.replica_set, upstream.pool)
+    engines = ReplicaEngines(upstream.replicas)
     if path is not None:
         client = ParentClient(path, engines)
         return client, client.running
@@ -218,6 +278,7 @@ def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> 
 def build_lifespan(
     upstream: Upstream,
     connect: Callable[[], AbstractAsyncContextManager[None]],
+    retry_counts: SharedCounts,
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
 ) -> Lifespan[Gateway]:
@@ -232,9 +293,16 @@ def build_lifespan(
             resources.push_async_callback(_flush_log)
             if worker_folder is not None:
                 resources.callback(leave, worker_folder)
+            resources.callback(retry_counts.close)
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(connect())
             await resources.enter_async_context(_running(upstream.pool.run()))
+            await resources.enter_async_context(_running(upstream.engine_metrics.run()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(upstream.dns_interval):
+                    await upstream.replicas.look_up()
+            names = upstream.replicas.run(upstream.dns_interval)
+            await resources.enter_async_context(_running(names))
             await resources.enter_async_context(_running(upstream.monitor.run()))
             await upstream.monitor.wait_for_start()
             yield

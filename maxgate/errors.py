@@ -5,10 +5,12 @@
     ├── ConfigurationError
     │   └── ReportError  results.files
     ├── EngineError
+    │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models
     ├── GatewayError 500
     │   ├── ChangesNotSaved 500  control_plane.errors
     │   ├── Conflict 409
+    │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
     │   ├── HeadersTooLarge 431
     │   ├── InternalError 500
@@ -64,12 +66,14 @@ class GatewayError(MaxgateError):
     """An error response.
 
     `param` is the path of the request field at fault, such as `messages[0].content`.
-    `retry_after` is in seconds; if it is set, the client may retry.
+    `retry_after` is in seconds; if it is set, the client may retry. `should_retry` tells OpenAI's
+    SDKs whether to retry; None leaves it to the status.
     """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str | None] = None
+    should_retry: ClassVar[bool | None] = None
 
     def __init__(
         self,
@@ -87,7 +91,10 @@ class GatewayError(MaxgateError):
 
     def headers(self) -> dict[str, str]:
         """Return the headers of the response."""
-        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        if self.should_retry is not None:
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
+        return headers
 
 
 class InvalidRequest(GatewayError):
@@ -95,6 +102,7 @@ class InvalidRequest(GatewayError):
 
     status = 400
     type = "invalid_request_error"
+    should_retry = False
 
 
 class Forbidden(GatewayError):
@@ -183,6 +191,7 @@ class ShuttingDown(GatewayError):
 
     status = 503
     default_code = "server_shutting_down"
+    should_retry = True
 
     def __init__(self) -> None:
         super().__init__("The gateway is shutting down. Retry the request.", retry_after=5)
@@ -193,6 +202,7 @@ class OutOfResources(GatewayError):
 
     status = 503
     default_code = "gateway_out_of_resources"
+    should_retry = True
 
     def __init__(self, resource: str) -> None:
         super().__init__(
@@ -201,11 +211,20 @@ class OutOfResources(GatewayError):
         )
 
 
+class DeadlineExceeded(GatewayError):
+    """The time that the client allows for the request is up."""
+
+    status = 504
+    default_code = "deadline_exceeded"
+    should_retry = False
+
+
 class UpstreamError(GatewayError):
     """The engine failed, or its response is invalid."""
 
     status = 502
     default_code = "upstream_error"
+    should_retry = True
 
 
 class UpstreamUnavailable(GatewayError):
@@ -213,6 +232,7 @@ class UpstreamUnavailable(GatewayError):
 
     status = 503
     default_code = "upstream_unavailable"
+    should_retry = True
 
 
 class UpstreamOverloaded(GatewayError):
@@ -220,6 +240,7 @@ class UpstreamOverloaded(GatewayError):
 
     status = 503
     default_code = "server_is_overloaded"
+    should_retry = True
 
 
 class UpstreamTimeout(GatewayError):
@@ -227,3 +248,4 @@ class UpstreamTimeout(GatewayError):
 
     status = 504
     default_code = "upstream_timeout"
+    should_retry = False

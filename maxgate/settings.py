@@ -30,12 +30,16 @@ from maxgate.upstream.settings import (
     FailoverSettings,
     ReplicaSettings,
     RetrySettings,
+    RoutingSettings,
     SlownessSettings,
     UpstreamSettings,
 )
 
 # In place of messages that name Python classes.
-_MESSAGES: Final = {"path_type": "Input should be a path"}
+_MESSAGES: Final = {
+    "path_type": "Input should be a path",
+    "dict_type": "Input should be names with values, such as {name: value}",
+}
 
 
 class Settings(Section):
@@ -70,6 +74,8 @@ class Settings(Section):
     """Engines that are too slow."""
     continuation: ContinuationSettings = ContinuationSettings()
     """Streams that go on at another engine."""
+    routing: RoutingSettings = RoutingSettings()
+    """The choice between several engines."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
 

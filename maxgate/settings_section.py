@@ -40,3 +40,13 @@ def _split(value: str) -> Any:
         except ValueError:
             raise ValueError("not a valid JSON list") from None
     return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def parse_mapping(value: Any) -> Any:
+    """Parse a JSON object, as in variables."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("not a valid JSON object") from None

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from maxgate.api.chat.messages import IGNORED_KEYS
 from maxgate.api.chat.schemas import ChatCompletionRequest
+from maxgate.api.client_headers import ClientHeaders
 from maxgate.api.completions.schemas import CompletionRequest
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody
 
@@ -58,6 +59,13 @@ def test_ignored_keys() -> None:
     section = PAGE.read_text().split("### Histories written by other tools\n")[1]
     keys = re.findall(r"`(\w+)`", section.split("\n\n")[1])
     assert sorted(keys) == sorted(IGNORED_KEYS)
+
+
+def test_request_headers() -> None:
+    """The page lists the headers that the gateway reads."""
+    section = PAGE.read_text().split("## Request headers\n\n")[1].split("\n\n")[0]
+    names = re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)
+    assert {name.lower().encode() for name in names} == ClientHeaders().names
 
 
 def list_null_fields(model: type[BaseModel]) -> set[str]:

@@ -92,19 +92,17 @@ def _build_envelope(kind: str) -> dict[str, Any]:
 
 @cache
 def _encode_token(options: ResponseOptions, word: int, *, first: bool, last: bool) -> bytes:
-    choice: dict[str, Any] = {
-        "finish_reason": "stop" if last else None,
-        "index": 0,
-        "logprobs": None,
-    }
+    choice: dict[str, Any] = {}
+    if options.token_ids:  # before all others, as in MAX
+        choice["token_ids"] = [1000 + word]
+        if first:
+            choice["prompt_token_ids"] = list(range(37))
+    choice["index"] = 0
     if options.route == "chat":
         choice["delta"] = {"content": _TOKENS[word], "refusal": None, "role": "assistant"}
     else:
         choice["text"] = _TOKENS[word]
-    if options.token_ids:
-        choice["token_ids"] = [1000 + word]
-        if first:
-            choice["prompt_token_ids"] = list(range(37))
+    choice |= {"logprobs": None, "finish_reason": "stop" if last else None}
     kind = "chat.completion.chunk" if options.route == "chat" else "text_completion"
     return _encode_event({**_build_envelope(kind), "choices": [choice], "usage": None})
 

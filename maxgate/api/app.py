@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from maxgate import __version__
 from maxgate.api.browsers import BrowserGuard
+from maxgate.api.client_headers import SESSION, ClientHeaders
 from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
 from maxgate.api.hot_route import HotRoute
 from maxgate.api.loopback import AdminGuard, PublicCors
@@ -35,7 +36,8 @@ class Gateway(FastAPI):
     """A FastAPI application that records every request and dispatches hot routes first.
 
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
-    `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard.
+    `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
+    names sessions, see ClientHeaders.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Gateway(FastAPI):
         lifespan: Lifespan[Any],
         allowed_hosts: Sequence[str] = ("*",),
         cors_origins: Sequence[str] = (),
+        session_header: str = SESSION,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -61,6 +64,7 @@ class Gateway(FastAPI):
         self._clock = clock
         self._browsers = BrowserGuard(allowed_hosts, cors_origins)
         self._cors_origins = cors_origins
+        self._client_headers = ClientHeaders(session_header)
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self._add_docs()
@@ -89,14 +93,16 @@ class Gateway(FastAPI):
             stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
         stack = HeadMiddleware(stack, self.router)
         stack = UnversionedPathMiddleware(stack, self.router)
-        stack = RequestContextMiddleware(stack, self._sinks, self._clock, self._browsers)
+        stack = RequestContextMiddleware(
+            stack, self._sinks, self._clock, self._browsers, self._client_headers
+        )
         if self._cors_origins:  # outermost, so that pages can read error responses too
             stack = PublicCors(
                 stack,
                 allow_origins=self._cors_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "retry-after"],
+                expose_headers=["x-request-id", "retry-after", "x-should-retry"],
             )
         return stack
 

@@ -18,7 +18,9 @@ class MetricsReader(Protocol):
         """Return the JSON report, with histogram buckets if asked for."""
         ...
 
-    def expose(self, engines: Sequence[tuple[str, bool, int]], accept: str) -> tuple[bytes, str]:
+    def expose(
+        self, engines: Sequence[tuple[str, bool, int, int | None]], accept: str
+    ) -> tuple[bytes, str]:
         """Return the Prometheus text and its content type.
 
         `engines` lists each engine's URL, whether it is healthy, and its requests in flight.

@@ -8,6 +8,8 @@ from typing import Final, Protocol, Self
 
 from starlette.types import Receive, Scope
 
+from maxgate.generation.context import RequestContext
+
 EXTENSION: Final = "maxgate.connection"
 """ASGI extension of `maxgate serve`: a ClientConnection under `scope["extensions"]`.
 
@@ -53,6 +55,7 @@ class DisconnectWatch:
         interval: float = 0,
     ) -> None:
         self._connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
+        self._scope = scope
         self._receive = receive
         self._keep_alive = keep_alive
         self._interval = interval
@@ -78,6 +81,9 @@ class DisconnectWatch:
 
     def _cancel_work(self) -> None:
         self._disconnected = True
+        context: RequestContext | None = self._scope.get("state", {}).get("context")
+        if context is not None and context.cancelled_at is None:
+            context.cancelled_at = self._loop.time()
         if self._work is not None:
             self._work.cancel()
 

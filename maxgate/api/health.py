@@ -17,15 +17,21 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 class EngineStatus:
     """One engine. `in_flight` counts the requests that this worker has sent to it.
 
-    `software` is `MAX` or the name of another engine's software; null until it has listed models.
-    `watch_failures` counts unexpected errors in the gateway while it probed the engine.
+    `id` names it in the admin API; `draining` means that it gets no new requests. `breakers` are
+    the states of its circuit breakers by model, once there are several engines. `software` is `MAX`
+    or the name of another engine's software; null until it has listed models. `watch_failures`
+    counts unexpected errors in the gateway while it probed the engine.
 
     `capabilities` holds the engine's capabilities per model; null means not known yet.
     `abilities` is their old name, kept for one version.
     """
 
+    id: str
     url: str
     state: str
+    draining: bool
+    weight: float
+    breakers: dict[str, str]
     software: str | None
     models: list[str]
     in_flight: int
@@ -88,8 +94,12 @@ def describe_engines(engines: Sequence[EngineHealth]) -> list[EngineStatus]:
     """Convert engine states to their JSON shape."""
     return [
         EngineStatus(
+            id=engine.id,
             url=engine.url,
             state=engine.state,
+            draining=engine.draining,
+            weight=engine.weight,
+            breakers=engine.breaker_states,
             software=engine.software,
             models=sorted(engine.models),
             in_flight=engine.in_flight,

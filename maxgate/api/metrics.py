@@ -30,8 +30,11 @@ async def metrics(
     """
     accept = ", ".join(request.headers.getlist("accept"))
     if any(kind in accept for kind in _PROMETHEUS_TYPES):
-        up = [(engine.url, engine.state == "healthy", engine.in_flight) for engine in engines]
-        body, content_type = store.expose(up, accept)
+        samples = [
+            (engine.url, engine.state == "healthy", engine.in_flight, engine.reported_requests)
+            for engine in engines
+        ]
+        body, content_type = store.expose(samples, accept)
         return Response(body, media_type=content_type)
     report = {**store.describe(buckets=buckets), "engines": describe_engines(engines)}
     return Response(orjson.dumps(report, option=orjson.OPT_INDENT_2), media_type="application/json")

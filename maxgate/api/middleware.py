@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate import ids
 from maxgate.api.browsers import BrowserGuard
+from maxgate.api.client_headers import ClientHeaders, RequestTimer
 from maxgate.api.disconnect import (
     CLIENT_CLOSED_REQUEST,
     EXTENSION,
@@ -36,6 +37,7 @@ _UNRECORDED: Final = frozenset(
 _SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
 # First segments of the paths below /v1.
 _UNVERSIONED: Final = frozenset({"chat", "completions", "embeddings", "models"})
+_REQUEST_ID: Final = b"x-request-id"
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
 
 _log = structlog.get_logger()
@@ -45,15 +47,23 @@ class RequestContextMiddleware:
     """Gives each request a RequestContext and records it exactly once.
 
     A client's `X-Request-ID` is kept if it is short and plain, otherwise a new one is made; the
-    response carries it. Exceptions that nothing else handled become error responses here.
+    response carries it. Exceptions that nothing else handled become error responses here, and so
+    does the end of the time that the client allows.
     """
 
     def __init__(
-        self, app: ASGIApp, sinks: Sequence[RequestSink], clock: Clock, browsers: BrowserGuard
+        self,
+        app: ASGIApp,
+        sinks: Sequence[RequestSink],
+        clock: Clock,
+        browsers: BrowserGuard,
+        client_headers: ClientHeaders | None = None,
     ) -> None:
         self._app = app
         self._sinks = sinks
         self._browsers = browsers
+        self._client_headers = client_headers or ClientHeaders()
+        self._names = self._client_headers.names | {_REQUEST_ID, b"host", b"origin"}
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,19 +71,23 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _choose_request_id(scope["headers"])
+        names, headers = self._names, dict[bytes, bytes]()
+        for name, value in scope["headers"]:
+            if name in names:
+                headers[name] = b"%b, %b" % (headers[name], value) if name in headers else value
+        request_id = _choose_request_id(headers.get(_REQUEST_ID))
         record = RequestRecord(request_id, scope["method"], "other", self._clock.monotonic())
         context = RequestContext(record)
         scope.setdefault("state", {})["context"] = context
         response = _RecordedResponse(send, record)
         path = get_route_path(scope)
         if path in _UNRECORDED or path.startswith("/docs/"):
-            await self._respond(scope, receive, response, always=True)
+            await self._respond(scope, receive, response, headers, always=True)
             return
         for sink in self._sinks:
             sink.request_started()
         try:
-            await self._respond(scope, receive, response)
+            await self._respond(scope, receive, response, headers)
         finally:
             if (route := scope.get("route")) is not None:
                 record.route = route.path_format
@@ -83,42 +97,45 @@ class RequestContextMiddleware:
             for sink in self._sinks:
                 sink.request_finished(record)
 
-    def _check_browser(self, scope: Scope) -> None:
-        host = origin = b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"origin":
-                origin = value
+    def _check_browser(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        host = headers.get(b"host", b"")
         server = scope.get("server")
         if server is not None:
             self._browsers.check_host(server[0], host)
-        if origin:
+        if origin := headers.get(b"origin"):
             self._browsers.check_origin(scope, origin, host)
 
     async def _respond(
-        self, scope: Scope, receive: Receive, response: "_RecordedResponse", *, always: bool = False
+        self,
+        scope: Scope,
+        receive: Receive,
+        response: "_RecordedResponse",
+        headers: Mapping[bytes, bytes],
+        *,
+        always: bool = False,
     ) -> None:
-        record = response.record
         connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
         try:
             if connection is None:  # our own server has checked them while it parsed them
                 check_headers(scope)
             elif connection.refuses_requests or connection.lacks_descriptors:
                 await _check_capacity(connection, scope, receive, always=always)
-            self._check_browser(scope)
+            self._check_browser(scope, headers)
+            if not always and not self._client_headers.names.isdisjoint(headers):
+                context = scope["state"]["context"]
+                response.timer = self._client_headers.apply(headers, context)
             await self._app(scope, receive, response.send)
-        except ClientDisconnect:
-            record.outcome = "client_gone"
-            record.status = record.status or CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
-            if connection is None or not connection.is_shutting_down:
+            is_shutting_down = connection is not None and connection.is_shutting_down
+            error = response.explain_cancellation(is_shutting_down=is_shutting_down)
+            if error is None:
                 raise
-            await response.shut_down()
-        except GatewayError as error:
-            await response.fail(error)
+            await response.interrupt(error)
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
-            await response.fail(find_shortage(error) or _report_bug(record, error))
+            await response.end_with(error)
+        finally:
+            if response.timer is not None:
+                response.timer.cancel()
 
 
 def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
@@ -136,6 +153,7 @@ class _RecordedResponse:
         self._send = send
         self._headers: Sequence[tuple[bytes, bytes]] = ()
         self.record = record
+        self.timer: RequestTimer | None = None
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
@@ -155,12 +173,29 @@ class _RecordedResponse:
                 await self._send({"type": "http.response.body", "body": event, "more_body": False})
         # Other responses end unfinished, which closes the connection.
 
-    async def shut_down(self) -> None:
-        """End the response of a request that the server has cancelled."""
+    async def end_with(self, error: Exception) -> None:
+        """End the response of a request that raised this error."""
+        record = self.record
+        if isinstance(error, ClientDisconnect):
+            record.outcome = "client_gone"
+            record.status = record.status or CLIENT_CLOSED_REQUEST
+        elif isinstance(error, GatewayError):
+            await self.fail(error)
+        else:
+            await self.fail(find_shortage(error) or _report_bug(record, error))
+
+    def explain_cancellation(self, *, is_shutting_down: bool) -> GatewayError | None:
+        """Return why the request was cancelled, if the gateway did it."""
+        if self.timer is not None and self.timer.error is not None:
+            return self.timer.error
+        return ShuttingDown() if is_shutting_down else None
+
+    async def interrupt(self, error: GatewayError) -> None:
+        """End the response of a request that has been cancelled."""
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()
-        await self.fail(ShuttingDown())
+        await self.fail(error)
         if self.record.first_token_at is not None:
             self.record.outcome = "truncated"
 
@@ -261,10 +296,9 @@ async def _refuse(receive: Receive) -> None:
     raise ShuttingDown
 
 
-def _choose_request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    given = [value for name, value in headers if name == b"x-request-id"]
-    if len(given) == 1 and _SAFE_REQUEST_ID.fullmatch(given[0]):
-        return str(given[0].decode("ascii"))
+def _choose_request_id(given: bytes | None) -> str:
+    if given is not None and _SAFE_REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
     return ids.request_id()
 
 

@@ -27,8 +27,8 @@ from maxgate.settings import Settings, load_settings, print_warning
 from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.max_api.models import ModelListError, list_models
-from maxgate.upstream.replica import ReplicaState, find_software
-from maxgate.upstream.settings import ReplicaSettings
+from maxgate.upstream.replica import Replica, ReplicaState, find_software
+from maxgate.upstream.replica_set import ReplicaSet
 
 _LOG_LINES: Final = 20
 _CAPABILITIES: Final = tuple([field.name for field in fields(Capabilities)])
@@ -106,21 +106,23 @@ async def inspect_engines(
     upstream = settings.upstream
     client = EngineTransport(upstream, settings.engines)
 
-    async def inspect(engine: ReplicaSettings) -> EngineReport:
-        url = engine.public_url
+    async def inspect(engine: Replica) -> EngineReport:
+        url = engine.url
         try:
-            models = await list_models(client, engine.url, read_timeout=upstream.probe_timeout)
+            models = await list_models(client, engine.target, read_timeout=upstream.probe_timeout)
         except ModelListError as error:
             return EngineReport(url, "unreachable", [], str(error), {})
         names = sorted(models)
         probed = [name for name in names if name not in embedding_models]
         capabilities = await probe_capabilities(
-            client, engine.url, probed, read_timeout=upstream.capability_probe_timeout
+            client, engine.target, probed, read_timeout=upstream.capability_probe_timeout
         )
         return EngineReport(url, "healthy", names, None, capabilities, find_software(models))
 
     async with aclosing(client):
-        return await asyncio.gather(*[inspect(engine) for engine in settings.engines])
+        engines = ReplicaSet(settings.engines)
+        await engines.look_up()
+        return await asyncio.gather(*[inspect(replica) for replica in engines.replicas])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """The command `maxgate`."""
 
+import sys
 from typing import Annotated, Final
 
 import typer
 
 from maxgate import __version__
-from maxgate.cli import engine, engines, models, serve
+from maxgate.cli import serve
 from maxgate.cli.restart import restart
 from maxgate.cli.run import run_app
 from maxgate.installation import requires_extra
@@ -25,13 +26,21 @@ def main() -> None:
     app.callback()(declare_options)
     app.command("serve")(serve.serve)
     app.command("restart")(restart)
+    if not {"serve", "restart"} & set(sys.argv[1:2]):
+        _add_groups(app)
+    for name, command in (("load-test", load_test), ("monitor", monitor), ("report", report)):
+        app.command(name, context_settings=_FORWARD_ARGUMENTS, add_help_option=False)(command)
+    run_app(app, _NAME, prog_name=_NAME)
+
+
+def _add_groups(app: typer.Typer) -> None:
+    # `maxgate serve`, which keeps running, has no use for the 30 MB that these import.
+    from maxgate.cli import engine, engines, models  # noqa: PLC0415
+
     app.command("reload")(engines.reload)
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
     app.add_typer(engines.commands(), name="engines")
-    for name, command in (("load-test", load_test), ("monitor", monitor), ("report", report)):
-        app.command(name, context_settings=_FORWARD_ARGUMENTS, add_help_option=False)(command)
-    run_app(app, _NAME, prog_name=_NAME)
 
 
 def print_version(chosen: bool) -> None:

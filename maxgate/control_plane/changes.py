@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from maxgate.api.admin.schemas import unknown_engine
 from maxgate.errors import Conflict
-from maxgate.upstream.settings import ReplicaSettings
+from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
 
 class EngineOverride(BaseModel):
@@ -15,7 +15,7 @@ class EngineOverride(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = Field(default=1, gt=0)
+    weight: float = Field(default=1, gt=0, le=1000, allow_inf_nan=False)
     max_concurrency: int | None = Field(default=None, ge=1)
 
 
@@ -127,15 +127,20 @@ class ManagedEngines:
         `seen_ids` are those of addresses behind a DNS name, which can only be drained. Raises
         NotFound.
         """
-        is_engine = any(one.id == engine_id for one in self.engines)
-        if not is_engine and engine_id not in seen_ids:
+        engine = next((one for one in self.engines if one.id == engine_id), None)
+        if engine is None and engine_id not in seen_ids:
             raise unknown_engine(engine_id)
+        if engine is not None and "draining" in fields and engine.url.startswith(DNS_PREFIX):
+            raise Conflict(
+                f"{engine.public_url} is a DNS name. Drain its addresses, or remove it.",
+                param="draining",
+            )
         update: dict[str, Any] = {}
         if "draining" in fields:
             others = [one for one in self.changes.drained if one != engine_id]
             update["drained"] = [*others, engine_id] if fields["draining"] else others
         override = {name: value for name, value in fields.items() if name != "draining"}
-        if override and not is_engine:
+        if override and engine is None:
             raise Conflict(
                 f"{engine_id!r} is an address of an engine with a DNS name; change that engine."
             )

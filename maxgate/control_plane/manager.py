@@ -1,7 +1,7 @@
 """The control of the engines, in the process that owns their list."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -21,10 +21,10 @@ from maxgate.control_plane.errors import NotConfirmed
 from maxgate.control_plane.reload import ActiveSettings, log_changes, read_again
 from maxgate.errors import GatewayError, InvalidRequest
 from maxgate.settings import Settings
-from maxgate.upstream.settings import ReplicaSettings
+from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
 # From the best state for requests to the worst.
-_STATES: Final = ("healthy", "unknown", "unreachable")
+_STATES: Final = ("healthy", "unknown", "unreachable", "dns")
 _BREAKERS: Final = ("closed", "half_open", "open")
 CONFIRMATION_TIMEOUT: Final = 5.0
 PROBE_TIMEOUT: Final = 10.0
@@ -97,6 +97,7 @@ class EngineManager(EngineControl):
             settings = read_again(self._load)
             changes = self._active.compare(settings, with_restart=with_restart)
             before = self.managed.engines
+            seen = {one.id for report in (await self._synchronize()).engines for one in report}
             try:
                 self.managed.reconfigure(settings.engines)
             except GatewayError as error:
@@ -104,12 +105,17 @@ class EngineManager(EngineControl):
                 raise
             self._active.update(settings, with_restart=with_restart)
             log_changes(changes)
-            await self._wait_for_successors(before)
+            await self._wait_for_successors(before, seen)
             self._check(await self._synchronize())
             return ReloadResult(changes=changes)
 
-    async def _wait_for_successors(self, before: Sequence[ReplicaSettings]) -> None:
-        """Let engines that were removed serve until all workers have probed the new ones."""
+    async def _wait_for_successors(
+        self, before: Sequence[ReplicaSettings], seen: Collection[str]
+    ) -> None:
+        """Let engines that were removed serve until all workers have probed the new ones.
+
+        `seen` are the ids that workers reported before, those of addresses of DNS names included.
+        """
         old = {engine.id for engine in before}
         new = {engine.id for engine in self.managed.engines}
         if not new - old or not old - new:
@@ -119,8 +125,8 @@ class EngineManager(EngineControl):
         try:
             while asyncio.get_running_loop().time() < deadline:
                 reports = (await self._synchronize()).engines
-                added = [one for report in reports for one in report if one.id in new - old]
-                if all(engine.state != "unknown" for engine in added):
+                states = [{one.state for one in report if one.id not in seen} for report in reports]
+                if all(one and "unknown" not in one for one in states):
                     return
                 await asyncio.sleep(_POLL_INTERVAL)
         finally:
@@ -146,8 +152,27 @@ class EngineManager(EngineControl):
         for report in reports.engines:
             for engine in report:
                 by_id.setdefault(engine.id, []).append(engine)
+        for settings in self.managed.engines:
+            if settings.id not in by_id:
+                by_id[settings.id] = [self._describe_without_report(settings)]
         added = self.managed.added_ids
         return [_merge_engine(views, runtime=key in added) for key, views in by_id.items()]
+
+    def _describe_without_report(self, engine: ReplicaSettings) -> Engine:
+        """Return an engine with a DNS name, whose addresses are reported instead."""
+        return Engine(
+            id=engine.id,
+            url=engine.public_url,
+            state="dns" if engine.url.startswith(DNS_PREFIX) else "unknown",
+            draining=engine.id in self.managed.changes.drained,
+            models=[],
+            in_flight=0,
+            breakers={},
+            weight=engine.weight,
+            max_concurrency=engine.max_concurrency,
+            source="configuration",
+            error=None,
+        )
 
 
 def parse_engine(fields: dict[str, Any]) -> ReplicaSettings:

@@ -28,6 +28,7 @@ class FanOutLayer:
         return self._stream_all(request)
 
     async def _stream_all(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        request.context.fans_out = True
         singles = [
             request._replace(n=1, sampling=request.sampling.with_seed_offset(choice))
             for choice in range(request.n)

@@ -73,8 +73,28 @@ class EngineHealth(Protocol):
     """The state of one engine, as reported by `/health` and `/metrics`."""
 
     @property
+    def id(self) -> str:
+        """Name in the admin API."""
+        ...
+
+    @property
     def url(self) -> str:
         """Base URL."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether it gets no new requests."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Share of the load relative to the other engines."""
+        ...
+
+    @property
+    def breaker_states(self) -> dict[str, str]:
+        """State of the circuit breaker of each model."""
         ...
 
     @property
@@ -95,6 +115,11 @@ class EngineHealth(Protocol):
     @property
     def in_flight(self) -> int:
         """Requests that this worker has sent to it and that have not finished."""
+        ...
+
+    @property
+    def reported_requests(self) -> int | None:
+        """Requests at the engine by its own metrics; None if that is not known."""
         ...
 
     @property

@@ -47,17 +47,21 @@ class RetryAllowance:
 class RequestContext:
     """Shared by every layer that works on one client request.
 
-    `deadline` is a reading of the monotonic clock, in seconds; None means no deadline. A higher
+    `deadline` is a time of the event loop, in seconds; None means no deadline. `cancelled_at` is
+    the time at which it passed or the client disconnected. A higher
     `priority` is served first within a tenant. `session` names the client's dialogue, and
-    `is_client_retry` is True if the client announces that it repeats a request. `engine_calls`
-    bounds the concurrent engine calls of the request; the innermost backend sets it.
+    `is_client_retry` is True if the client announces that it repeats a request. A request that
+    `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and
+    is set by the innermost backend.
     """
 
     record: RequestRecord
     principal: Principal = ANONYMOUS
     deadline: float | None = None
+    cancelled_at: float | None = None
     priority: int = 0
     session: str | None = None
     is_client_retry: bool = False
     retries: RetryAllowance = field(default_factory=RetryAllowance)
+    fans_out: bool = False
     engine_calls: AbstractAsyncContextManager[None] | None = None

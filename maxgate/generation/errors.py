@@ -1,7 +1,5 @@
 """Errors that several capabilities raise about models, context length and generated output."""
 
-from typing_extensions import override
-
 from maxgate.errors import InvalidRequest, NotFound, UpstreamError
 
 
@@ -77,7 +75,5 @@ class InputTooLong(InvalidRequest):
 class OutputValidationFailed(UpstreamError):
     """No attempt produced valid output."""
 
-    @override
-    def headers(self) -> dict[str, str]:
-        # OpenAI's SDKs would otherwise send the request twice more, with as many attempts each.
-        return {"x-should-retry": "false"}
+    # OpenAI's SDKs would otherwise send the request twice more, with as many attempts each.
+    should_retry = False

@@ -8,7 +8,7 @@ Outcome = Literal[
     "client_error",  # invalid request
     "client_gone",  # the client disconnected before the end
     "unavailable",  # no engine, none with capacity, or the gateway is shutting down
-    "timeout",  # the engine exceeded a timeout
+    "timeout",  # the engine exceeded a timeout, or the request its deadline
     "upstream_error",  # the engine failed before its first token
     "truncated",  # failed after the first token; the client got an error event
     "internal_error",

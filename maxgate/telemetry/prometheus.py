@@ -6,7 +6,7 @@ conventions, which start at 0.01 s.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import prometheus_client.core as prometheus
 from prometheus_client.exposition import choose_encoder
@@ -17,6 +17,8 @@ from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, Histogram, up
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
     ENGINE_REQUESTS_IN_FLIGHT,
+    ENGINE_REQUESTS_ORPHANED,
+    ENGINE_REQUESTS_OWN,
     ENGINE_UP,
     METRICS,
     PROCESS_CPU_SECONDS,
@@ -32,6 +34,15 @@ _BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OC
 _Samples = Mapping[LabelValues, float]
 
 
+class EngineSample(NamedTuple):
+    """The state of one engine; `reported` are the requests by its own metrics, if known."""
+
+    url: str
+    healthy: bool
+    in_flight: int
+    reported: int | None = None
+
+
 class MetricsReader:
     """Renders the metrics of all workers as JSON or as Prometheus text."""
 
@@ -42,18 +53,18 @@ class MetricsReader:
         """Return the JSON report, with histogram buckets if asked for."""
         return self._store.snapshot().describe(buckets=buckets)
 
-    def expose(self, engines: Sequence[tuple[str, bool, int]], accept: str) -> tuple[bytes, str]:
+    def expose(
+        self, engines: Sequence[tuple[str, bool, int, int | None]], accept: str
+    ) -> tuple[bytes, str]:
         """Return the Prometheus text and its content type, as `exposition` does."""
-        return exposition(self._store.snapshot(), engines, accept)
+        samples = [EngineSample(*engine) for engine in engines]
+        return exposition(self._store.snapshot(), samples, accept)
 
 
 def exposition(
-    snapshot: Snapshot, engines: Sequence[tuple[str, bool, int]], accept: str
+    snapshot: Snapshot, engines: Sequence[EngineSample], accept: str
 ) -> tuple[bytes, str]:
-    """Text and content type, in the format that the `Accept` header prefers.
-
-    `engines` has the URL of each engine, whether it is healthy, and its requests in flight.
-    """
+    """Text and content type, in the format that the `Accept` header prefers."""
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry()
     registry.register(_SnapshotCollector(snapshot, engines))
@@ -61,7 +72,7 @@ def exposition(
 
 
 class _SnapshotCollector(Collector):
-    def __init__(self, snapshot: Snapshot, engines: Sequence[tuple[str, bool, int]]) -> None:
+    def __init__(self, snapshot: Snapshot, engines: Sequence[EngineSample]) -> None:
         self._snapshot = snapshot
         self._computed = _compute_samples(snapshot, engines)
 
@@ -77,13 +88,19 @@ class _SnapshotCollector(Collector):
 
 
 def _compute_samples(
-    snapshot: Snapshot, engines: Sequence[tuple[str, bool, int]]
+    snapshot: Snapshot, engines: Sequence[EngineSample]
 ) -> Mapping[Metric, _Samples]:
     """Values of the metrics that workers do not store."""
+    own = snapshot.counts[ENGINE_REQUESTS_OWN]
     samples: dict[Metric, _Samples] = {
         WORKERS: {(): snapshot.workers},
-        ENGINE_UP: {(url,): float(healthy) for url, healthy, _ in engines},
-        ENGINE_REQUESTS_IN_FLIGHT: {(url,): in_flight for url, _, in_flight in engines},
+        ENGINE_UP: {(engine.url,): float(engine.healthy) for engine in engines},
+        ENGINE_REQUESTS_IN_FLIGHT: {(engine.url,): engine.in_flight for engine in engines},
+        ENGINE_REQUESTS_ORPHANED: {
+            (engine.url,): max(engine.reported - own.get((engine.url,), 0), 0)
+            for engine in engines
+            if engine.reported is not None
+        },
     }
     if snapshot.processes is not None:
         samples[PROCESS_CPU_SECONDS] = {(): snapshot.processes.cpu_seconds}

@@ -70,7 +70,7 @@ _OUTCOMES: Final = {
     "client_error": "invalid request",
     "client_gone": "the client disconnected before the end",
     "unavailable": "no engine, none with capacity, or the gateway is shutting down",
-    "timeout": "the engine exceeded a timeout",
+    "timeout": "the engine exceeded a timeout, or the request the time that its client allows",
     "upstream_error": "the engine failed before its first token",
     "truncated": (
         "the engine failed, or the gateway was shut down, after the first token; "
@@ -134,6 +134,26 @@ ENGINE_REQUESTS_IN_FLIGHT: Final = _declare(
         "gauge",
         "requests",
         "Requests in progress at the engine, sent by the worker that answers the scrape.",
+        (ENGINE,),
+        stored=False,
+    )
+)
+ENGINE_REQUESTS_OWN: Final = _declare(
+    Metric(
+        "maxgate_engine_requests_own",
+        "gauge",
+        "requests",
+        "Requests in progress at the engine, sent by all workers, when its metrics were last read.",
+        (ENGINE,),
+    )
+)
+ENGINE_REQUESTS_ORPHANED: Final = _declare(
+    Metric(
+        "maxgate_engine_requests_orphaned",
+        "gauge",
+        "requests",
+        "Requests at the engine, by its own metrics, beyond `maxgate_engine_requests_own`: no "
+        "client of this gateway waits for them. Requests of other gateways count, too.",
         (ENGINE,),
         stored=False,
     )
@@ -209,6 +229,15 @@ TIME_PER_OUTPUT_TOKEN: Final = _declare(
         "seconds",
         "Mean time per token after the first, for streams with outcome `ok`.",
         (ROUTE, MODEL),
+    )
+)
+CANCEL_DURATION: Final = _declare(
+    Metric(
+        "maxgate_cancel_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time from the client's disconnect, or the deadline of its request, until the connection "
+        "of the engine call is closed, which cancels it. Calls over HTTPS are left out.",
     )
 )
 ENGINE_WATCH_FAILURES: Final = _declare(

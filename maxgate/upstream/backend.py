@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
+from contextlib import aclosing
 
 from maxgate.errors import GatewayError
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
+from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.continuation import Continuation, can_continue
 from maxgate.upstream.max_api.generation import (
     ChunkReader,
@@ -16,7 +17,7 @@ from maxgate.upstream.max_api.generation import (
     select_path,
     serialize_request,
 )
-from maxgate.upstream.pool import Attempts, EngineCall, ReplicaPool
+from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.routing.policy import RoutingKey
 from maxgate.upstream.token_timeout import TokenTimeout
 
@@ -29,7 +30,7 @@ class UpstreamBackend:
     complete, whatever happens to its connection afterwards. At most `max_calls_per_request` calls
     of a client request run at once; the others wait for their turn, without a timeout.
 
-    Raises the errors of `ReplicaPool.send`, and UpstreamError if a response is incomplete or
+    Raises the errors of `Attempt.open`, and UpstreamError if a response is incomplete or
     invalid.
     """
 
@@ -38,50 +39,51 @@ class UpstreamBackend:
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Yield the chunks of a streamed response, or one chunk otherwise; see Backend."""
-        return self._stream(request) if request.stream else self._fetch(request)
+        chunks = self._stream(request) if request.stream else self._fetch(request)
+        return self._in_turn(request.context, chunks) if request.context.fans_out else chunks
 
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        async with self._share_calls(request.context):
-            call = _build_call(request)
-            yield await self._pool.fetch(call, lambda data: parse_response(data, request))
+        attempts = Attempts(self._pool, _build_call(request))
+        yield await attempts.fetch(lambda data: parse_response(data, request))
 
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        async with self._share_calls(request.context):
-            continuation = self._keep_tokens(request)
-            attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
-            if continuation is not None:
-                attempts.resume = _Resume(attempts, continuation)
-            async for attempt in attempts:
-                with attempt:
-                    timeout, reader = (
-                        TokenTimeout(self._pool.settings),
-                        ChunkReader(request, continuation),
-                    )
-                    async with await attempt.open() as response:
-                        timeout.start(response)
-                        # Read past [DONE] to the end, or the connection cannot be reused.
-                        with reader:
-                            async for data in response:
-                                for chunk in reader.feed(data):
-                                    if not attempt.has_first_token and reader.progress:
-                                        attempt.note_first_token()
-                                    yield chunk
-                                timeout.after_read(response, reader)
-                    reader.check_finished()
-                    if not reader.usage_reported:
-                        yield Chunk(usage=reader.usage_so_far)
-                    return
-            if continuation is not None:  # all tokens had arrived
-                yield Chunk("", "length", continuation.usage)
+        continuation = self._keep_tokens(request)
+        attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
+        if continuation is not None:
+            attempts.resume = _Resume(attempts, continuation)
+        async for attempt in attempts:
+            with attempt:
+                timeout = TokenTimeout(self._pool.settings)
+                reader = ChunkReader(request, continuation)
+                async with await attempt.open() as response:
+                    timeout.start(response)
+                    # Read past [DONE] to the end, or the connection cannot be reused.
+                    with reader:
+                        async for data in response:
+                            for chunk in reader.feed(data):
+                                if not attempt.has_first_token and reader.progress:
+                                    attempt.note_first_token()
+                                yield chunk
+                            timeout.after_read(response, reader)
+                reader.check_finished()
+                if not reader.usage_reported:
+                    yield Chunk(usage=reader.usage_so_far)
+                return
+        if continuation is not None:  # all tokens had arrived
+            yield Chunk("", "length", continuation.usage)
 
-    def _share_calls(self, context: RequestContext) -> AbstractAsyncContextManager[None]:
-        """Return the semaphore of the client request, which may have 128 choices and prompts."""
+    async def _in_turn(
+        self, context: RequestContext, chunks: AsyncGenerator[Chunk]
+    ) -> AsyncGenerator[Chunk]:
+        """Bound the concurrent calls of a client request; it may have 128 choices and prompts."""
         if context.engine_calls is None:
             settings = self._pool.settings
             # A request that needs more than all connections could never succeed.
             limit = min(settings.max_calls_per_request, settings.max_connections)
             context.engine_calls = asyncio.Semaphore(limit)
-        return context.engine_calls
+        async with context.engine_calls, aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def _keep_tokens(self, request: GenerationRequest) -> Continuation | None:
         settings = self._pool.failover.continuation

@@ -16,6 +16,8 @@ from maxgate.upstream.settings import BreakerSettings
 
 BreakerState = Literal["closed", "open", "half_open"]
 
+# Time that a request after a pause has for its first token, before another one is sent.
+_PROBE_SECONDS: Final = 1.0
 # Consecutive refusals double the pause of a replica at capacity, up to the maximum.
 _FIRST_FULL_PAUSE: Final = 1.0
 _MAX_FULL_PAUSE: Final = 30.0
@@ -29,7 +31,8 @@ class CircuitBreaker:
     token; enough complete responses close it, and a failure opens it for twice as long. Outcomes of
     requests that were sent before it opened are ignored.
 
-    A replica at capacity is paused, which is no failure. `opened_at` is None while the breaker is
+    A replica at capacity is paused, which is no failure; then one request at a time is let through,
+    until one is not refused. `opened_at` is None while the breaker is
     closed, `cause` why it is open, `trials` how many trial requests are under
     way, and `trips` how often it has opened.
     """
@@ -43,6 +46,7 @@ class CircuitBreaker:
         "_open_seconds",
         "_open_until",
         "_outcomes",
+        "_refused_at",
         "_settings",
         "_trials_passed",
         "cause",
@@ -64,6 +68,7 @@ class CircuitBreaker:
         self._first_tokens = 0
         self._full_until = 0.0
         self._full_pause = 0.0
+        self._refused_at = float("-inf")
         self.cause: str | None = None
         self.trips = 0
 
@@ -83,6 +88,10 @@ class CircuitBreaker:
             and self.trials <= self._first_tokens
         )
 
+    def is_restricted(self, now: float) -> bool:
+        """Whether it does not let all requests through."""
+        return self.opened_at is not None or self._full_pause > 0 or now < self._full_until
+
     def is_full(self, now: float) -> bool:
         """Whether the replica has refused a request because it is at capacity."""
         return now < self._full_until
@@ -91,6 +100,8 @@ class CircuitBreaker:
         """Record that a request is sent; exactly one of the outcomes below ends it."""
         if self.opened_at is not None and now >= self._open_until:
             self.trials += 1
+        if self._full_pause and now >= self._full_until:
+            self._full_until = now + _PROBE_SECONDS
 
     def record(
         self, error: BaseException | None, now: float, started_at: float, *, closed: bool
@@ -118,13 +129,16 @@ class CircuitBreaker:
         """Record the first token of a request that began at `started_at`."""
         if self._is_trial(started_at):
             self._first_tokens += 1
+        if started_at > self._refused_at:
+            self._full_pause = self._full_until = 0.0
 
     def succeed(self, now: float, started_at: float) -> None:
         """Record a complete response to a request that began at `started_at`."""
         self._consecutive = 0
+        if started_at > self._refused_at:
+            self._full_pause = self._full_until = 0.0
         if self.opened_at is None:
             self._outcomes.add(now, failed=False)
-            self._full_pause = 0.0
         elif self._is_trial(started_at):
             self.trials -= 1
             self._trials_passed += 1
@@ -150,16 +164,23 @@ class CircuitBreaker:
     def refuse(self, now: float, started_at: float, retry_after: float | None) -> None:
         """Record a refusal for lack of capacity; `retry_after` is the replica's own, in seconds."""
         self.abandon(started_at)
-        if now < self._full_until and retry_after is None:
-            return  # of the same moment: sent before the pause began
-        self._full_pause = min(max(2 * self._full_pause, _FIRST_FULL_PAUSE), _MAX_FULL_PAUSE)
-        pause = max(self._full_pause, min(retry_after or 0.0, _MAX_FULL_PAUSE))
+        pause = min(retry_after or 0.0, _MAX_FULL_PAUSE)
+        if started_at >= self._refused_at:  # not sent before the last refusal
+            self._full_pause = min(max(2 * self._full_pause, _FIRST_FULL_PAUSE), _MAX_FULL_PAUSE)
+            pause = max(self._full_pause, pause)
+        self._refused_at = now
         self._full_until = max(self._full_until, now + pause)
 
     def abandon(self, started_at: float) -> None:
         """Record the end of a request that says nothing about the replica."""
         if self._is_trial(started_at):
             self.trials -= 1
+
+    def try_again(self, now: float) -> None:
+        """Allow a trial now: the engine was unreachable, and has returned or been restarted."""
+        if self.opened_at is not None:
+            self._open_until = min(self._open_until, now)
+        self._full_until = 0.0
 
     def eject(self, now: float, cause: str) -> None:
         """Open the breaker of a replica that is far slower than its peers."""

@@ -1,5 +1,6 @@
 """The model catalog: model cards joined with the models that engines list."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from maxgate.errors import NotFound
@@ -72,7 +73,10 @@ class LiveCatalog:
         reported: dict[str, EngineModel] = {}
         for replica in self._replicas:
             for name, model in replica.models.items():
-                reported.setdefault(name, model)
+                known = reported.setdefault(name, model)
+                # Requests go to a replica whose context has room for them.
+                if (model.context_length or math.inf) > (known.context_length or math.inf):
+                    reported[name] = model
         by_name: dict[str, ServedModel] = {}
         models = []
         for card in self._cards:

@@ -4,9 +4,16 @@ The prompt is extended by the ids that the engine has generated, never by their 
 text again may give other tokens. docs/engine.md lists what cannot be continued exactly.
 """
 
-from maxgate.errors import GatewayError, InvalidRequest
+from maxgate.errors import (
+    GatewayError,
+    InvalidRequest,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from maxgate.generation.chunk import Usage
 from maxgate.generation.request import GenerationRequest, TokenIds
+from maxgate.upstream.errors import EngineUnreachable
 
 
 def can_continue(request: GenerationRequest) -> bool:
@@ -47,10 +54,16 @@ class Continuation:
         self.is_complete = False
 
     def add(self, ids: bytes, count: int, *, shown: bool) -> None:
-        """Add ids, in the form of `TokenIds.json`; `shown` if their text is passed on."""
-        if shown and not self._pending:  # nearly always
+        """Add ids, in the form of `TokenIds.json`; `shown` if their text is passed on.
+
+        After text without ids, the response can no longer be continued.
+        """
+        if shown and ids and not self._pending:  # nearly always
             self._ids.append(ids)
             self.count += count
+            return
+        if not ids:
+            self._attempts = 0
             return
         self._pending.append(ids)
         self._pending_count += count
@@ -65,11 +78,15 @@ class Continuation:
         Sets `is_complete` instead if the response has all its tokens and only lacks its end.
         """
         is_refusal = isinstance(error, InvalidRequest) and error.code == "content_filter"
+        is_stuck = self.count == self._count_before and _has_tried(error)
         # A response that fails twice at the same token would fail there again.
-        if is_refusal or self._attempts <= 0 or (self._stuck and self.count == self._count_before):
+        if is_refusal or self._attempts <= 0 or (self._stuck and is_stuck):
             return None
-        self._attempts -= 1
-        self._stuck, self._count_before = self.count == self._count_before, self.count
+        if not (isinstance(error, EngineUnreachable) and error.is_connect_failure):
+            self._attempts -= 1
+        if self.count != self._count_before:
+            self._stuck, self._count_before = False, self.count
+        self._stuck = self._stuck or is_stuck
         self._drop_pending()
         request, sampling = self._request, self._request.sampling
         prompt = request.prompt_token_ids
@@ -96,3 +113,11 @@ class Continuation:
     def _drop_pending(self) -> None:
         self._pending.clear()
         self._pending_count = 0
+
+
+def _has_tried(error: GatewayError) -> bool:
+    """Whether the engine that failed may have tried to generate the next token."""
+    if isinstance(error, EngineUnreachable):
+        return error.failure == "disconnect"
+    refusals = (InvalidRequest, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
+    return not isinstance(error, refusals)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Embeddings, Vector
+from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.max_api import embeddings as max_embeddings
 from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.routing.policy import RoutingKey
@@ -15,7 +16,7 @@ from maxgate.upstream.settings import UpstreamSettings
 class UpstreamEmbedder:
     """Sends all prompts of a request to an engine in one call.
 
-    Does not count tokens, since MAX does not. Raises the errors of `ReplicaPool.fetch`, and
+    Does not count tokens, since MAX does not. Raises the errors of `Attempts.fetch`, and
     UpstreamError if the response does not contain the requested vectors.
     """
 
@@ -32,7 +33,7 @@ class UpstreamEmbedder:
             count=len(prompts),
             dimensions=request.model.dimensions,
         )
-        vectors = await self._pool.fetch(call, parse)
+        vectors = await Attempts(self._pool, call).fetch(parse)
         return Embeddings(vectors, prompt_tokens=0)
 
 

@@ -78,21 +78,21 @@ class HealthMonitor:
         self._on_failure = callback
 
     async def run(self) -> None:
-        """Probe all replicas, now and at their intervals, until cancelled; see update_watches."""
+        """Probe all replicas, now and at their intervals, until cancelled."""
         watches: dict[Replica, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
             while True:
-                self._changed.clear()
                 for replica in self._replicas:
                     if replica not in watches:
                         watches[replica] = tasks.create_task(self._watch(replica))
                 for replica in set(watches).difference(self._replicas):
                     watches.pop(replica).cancel()
                     self._forget(replica)
+                self._changed.clear()
                 await self._changed.wait()
 
-    def update_watches(self) -> None:
-        """Probe replicas that have been added, and no longer those that have been removed."""
+    def replicas_changed(self) -> None:
+        """Start to watch new replicas, and stop to watch removed ones."""
         self._changed.set()
 
     def _forget(self, replica: Replica) -> None:
@@ -186,8 +186,15 @@ class HealthMonitor:
         models: Mapping[str, EngineModel],
         capabilities: Mapping[str, Capabilities],
     ) -> None:
-        before = replica.state
+        before, known = replica.state, dict(replica.models)
         replica.mark_healthy(models, capabilities)
+        if known and known != replica.models:
+            _log.warning(
+                "engine has changed its models",
+                engine=replica.url,
+                before=describe_models(known),
+                after=describe_models(replica.models),
+            )
         self._on_change()
         self._warnings.pop(replica, None)
         self._progress.set()
@@ -247,3 +254,11 @@ class HealthMonitor:
             pause = _FIRST_PAUSE if last is None else min(2 * last.pause, _MAX_PAUSE)
             now = self._time()
             self._retries[replica, model] = _Retry(now + pause, pause)
+
+
+def describe_models(models: Mapping[str, EngineModel]) -> list[str]:
+    """Return name, software and context length of each model."""
+    return [
+        f"{model.name} ({model.software}, context {model.context_length or 'unknown'})"
+        for model in models.values()
+    ]

@@ -1,43 +1,23 @@
-"""The pool of replicas: choose one for each attempt, feed its breaker, move failed calls on."""
+"""The pool of replicas: choose one for each call, and look for slow ones."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Final, NamedTuple, Self, TypeVar
+import traceback
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import structlog
 
-from maxgate.errors import (
-    GatewayError,
-    UpstreamError,
-    UpstreamOverloaded,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
-from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import RequestContext
-from maxgate.generation.errors import ContextLengthExceeded
-from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.client import EngineClient
-from maxgate.upstream.errors import (
-    EngineUnreachable,
-    engine_timeout,
-    no_engine_ready,
-)
-from maxgate.upstream.http1.connection import EngineResponse
-from maxgate.upstream.http1.messages import EngineRequest, resolve_route
-from maxgate.upstream.overdue import OverdueTimer
-from maxgate.upstream.refusal import read_refusal
 from maxgate.upstream.replica import Replica
+from maxgate.upstream.retry_budget import OpenCounts, RetryBudget
 from maxgate.upstream.routing.policy import LeastLoaded, RoutingKey, RoutingPolicy
 from maxgate.upstream.settings import FailoverSettings, UpstreamSettings
 from maxgate.upstream.traffic import ModelTraffic
 
-# Interval of the search for a replica that continues a response.
-_POLL_SECONDS: Final = 0.2
-_RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
-
-T = TypeVar("T")
+# Precision of the time after which a slow replica is left.
+_TICK: Final = 0.2
+_LONG_TICK: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -59,7 +39,7 @@ class EngineCall(NamedTuple):
 
 
 class ReplicaPool:
-    """Sends calls to replicas over HTTP, and moves calls that failed to other replicas."""
+    """The replicas, what has been observed of them, and the choice among them."""
 
     def __init__(
         self,
@@ -68,70 +48,51 @@ class ReplicaPool:
         settings: UpstreamSettings,
         failover: FailoverSettings | None = None,
         policy: RoutingPolicy | None = None,
+        open_counts: OpenCounts | None = None,
     ) -> None:
+        """`open_counts` opens the counts of a model's retry budget; see RetryBudget.
+
+        `by_model` is filled by `traffic`.
+        """
         self.replicas = replicas
         self.settings = settings
         self.failover = failover or FailoverSettings()
-        self._client = client
+        self.client = client
         self._policy = policy or LeastLoaded()
-        self._traffic: dict[str, ModelTraffic] = {}
+        self._open_counts = open_counts
+        self.by_model: dict[str, ModelTraffic] = {}
 
     def traffic(self, model: str) -> ModelTraffic:
         """Return the observations of a model."""
-        traffic = self._traffic.get(model)
+        traffic = self.by_model.get(model)
         if traffic is None:
-            traffic = self._traffic[model] = ModelTraffic(self.failover)
+            counts = () if self._open_counts is None else self._open_counts(model)
+            budget = RetryBudget(self.failover.retries, *counts)
+            traffic = self.by_model[model] = ModelTraffic(self.failover, model, budget)
         return traffic
 
+    def forget(self, replica: Replica) -> None:
+        """Drop what is known about a replica that has been removed."""
+        for traffic in self.by_model.values():
+            traffic.forget(replica)
+
     async def run(self) -> None:
-        """Keep the retry budgets up to date until cancelled."""
+        """Keep the retry budgets up to date and look for slow replicas, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(1)
-            for traffic in self._traffic.values():
-                traffic.budget.tick(loop.time())
+            await asyncio.sleep(_TICK if len(self.replicas) > 1 else _LONG_TICK)
+            try:
+                self._tick(loop.time())
+            except Exception as error:  # noqa: BLE001  # the loop must go on
+                trace = "".join(traceback.format_exception(error))
+                _log.error("search for slow engines failed", exception=trace)
 
-    async def fetch(self, call: EngineCall, parse: Callable[[bytes], T]) -> T:
-        """Return the parsed body of a response that is not streamed.
-
-        Raises the errors of `send` and of `parse`, and UpstreamError above `max_response_bytes`.
-        """
-        async for attempt in Attempts(self, call):
-            with attempt:
-                response = parse(await attempt.fetch())
-                attempt.note_response(response)
-                return response
-        raise no_engine_ready()  # not reached: the last attempt raises
-
-    async def send(self, replica: Replica, call: EngineCall) -> EngineResponse:
-        """Return the response, with status 200, of the replica; close it.
-
-        Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError,
-        OutOfResources, and InvalidRequest for errors that only the engine could detect.
-        """
-        settings, record = self.settings, call.context.record
-        record.engine = replica.url
-        record.engine_calls += 1
-        if call.stream:
-            head_timeout, read_timeout = settings.first_token_timeout, settings.idle_timeout
-        else:
-            head_timeout = read_timeout = settings.response_timeout
-        route = resolve_route(replica.target, call.path)
-        response = await self._client.send(
-            EngineRequest(route, call.body, settings.connect_timeout, head_timeout, read_timeout)
-        )
-        response.activity = replica.activity
-        if response.status < 500:
-            replica.activity.at = asyncio.get_running_loop().time()
-        if response.status != 200:
-            raise await read_refusal(response, replica.url, record.request_id)
-        return response
-
-    async def read(self, replica: Replica, call: EngineCall) -> bytes:
-        """Return the whole body of the replica's response; see fetch."""
-        deadline = asyncio.get_running_loop().time() + self.settings.response_timeout
-        async with await self.send(replica, call) as response:
-            return await response.read(self.settings.max_response_bytes, deadline)
+    def _tick(self, now: float) -> None:
+        for traffic in list(self.by_model.values()):
+            traffic.budget.tick(now)
+            if len(self.replicas) > 1:
+                traffic.interrupt_overdue(now)
+                traffic.eject_slow(now)
 
     def choose(
         self, call: EngineCall, now: float, *, exclude: Sequence[Replica] = (), panic: bool = True
@@ -141,249 +102,30 @@ class ReplicaPool:
         Without a replica whose breaker lets requests through, `panic` sends them all the same:
         a breaker cannot tell a broken engine from a broken gateway.
         """
-        replicas = self.replicas
-        model = call.key.model
+        replicas, model, length = self.replicas, call.key.model, call.length
         usable = [
             replica
             for replica in replicas
-            if replica.state != "unreachable"
-            and not replica.draining
-            and (model in replica.models or replica.state == "unknown")
-            and replica not in exclude
-        ]
+            if replica.state == "healthy" and model in replica.models and not replica.draining
+        ] or [replica for replica in replicas if replica.state == "unknown"]
+        if exclude:
+            usable = [replica for replica in usable if replica not in exclude]
         if len(replicas) == 1 or not usable:
             return usable[0] if usable else None
-        traffic, length = self.traffic(model), call.length
-        fitting = [replica for replica in usable if replica.fits(model, length)]
-        usable = fitting or usable
-        allowed = [r for r in usable if traffic.breaker(r).allows(now) and not r.is_saturated]
-        if allowed:
-            usable = allowed
-        elif not panic:
-            return None
-        probed = [replica for replica in usable if replica.state == "healthy"] or usable
-        return probed[0] if len(probed) == 1 else self._policy.choose(probed, call.key)
+        traffic = self.traffic(model)
+        if traffic.restricted:
+            allowed = traffic.filter_allowed(usable, now)
+            if not allowed and not panic:
+                return None
+            usable = allowed or usable
+        chosen = self._policy.choose(usable, call.key)
+        limit = chosen.models[model].context_length if model in chosen.models else None
+        if chosen.max_concurrency is not None or (limit is not None and length > limit):
+            chosen = self._choose_roomy(usable, call) or chosen
+        return chosen
 
-
-class Attempts:
-    """The attempts at one call: the first one, then others after failures that allow it.
-
-    A retry is taken from the request's allowance and from the retry budget of the model. Use each
-    attempt as a context manager: it suppresses the errors after which another attempt follows.
-
-    `resume`, if set, decides about failures after the first token: it changes `call` and returns
-    True if another replica may go on, and sets `is_complete` if nothing is left to generate. The
-    next attempt then waits up to `restart_window` seconds for a replica. `first_error` is that of
-    the first engine that failed after a token.
-    """
-
-    def __init__(self, pool: ReplicaPool, call: EngineCall) -> None:
-        self.pool = pool
-        self.call = call
-        self.is_complete = False
-        self.resume: Callable[[GatewayError], bool] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._excluded: list[Replica] = []
-        self._next: Replica | None = None
-        self.first_error: GatewayError | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> "Attempt":
-        """Return the next attempt; raises UpstreamUnavailable without a replica."""
-        if self.is_complete:
-            raise StopAsyncIteration
-        replica, self._next = self._next, None
-        if replica is None:
-            if self.first_error is None:
-                self._count_request()
-                replica = self.pool.choose(self.call, self._loop.time())
-            else:
-                replica = await self._wait_for_replica()
-            if replica is None:
-                raise self.first_error or no_engine_ready()
-        return Attempt(self, replica)
-
-    def may_retry(self, failed: Replica, error: GatewayError) -> bool:
-        """Whether another attempt may follow a failure before the first token; takes the retry."""
-        if self._next is not None:
-            return True
-        pool, call = self.pool, self.call
-        if isinstance(error, _RETRYABLE):
-            stale = isinstance(error, EngineUnreachable) and error.failure == "stale"
-            # Stale connections say nothing about the replica. With no other replica, an engine
-            # that restarts gets another chance.
-            if isinstance(error, EngineUnreachable) and not error.is_connect_failure:
-                stale = stale or len(pool.replicas) == 1
-            replica = failed if stale else self._choose_other(failed)
-        elif error.code == ContextLengthExceeded.default_code:
-            replica = self._choose_longer_context(failed)
-        else:
-            return False
-        if (
-            replica is None
-            or not call.context.retries.take()
-            or not pool.traffic(call.key.model).budget.take(self._loop.time())
-        ):
-            return False
-        self._next = replica
-        return True
-
-    def may_continue(self, failed: Replica, error: GatewayError) -> bool:
-        """Whether another attempt may follow a failure after the first token."""
-        if self.resume is None or not self.resume(error):
-            return False
-        self.first_error = self.first_error or error
-        self._next = self._choose_other(failed)
-        return True
-
-    def _count_request(self) -> None:
-        budget = self.pool.traffic(self.call.key.model).budget
-        if self.call.context.is_client_retry:
-            budget.client_retries += 1
-        else:
-            budget.requests += 1
-
-    def _choose_other(self, failed: Replica) -> Replica | None:
-        if failed not in self._excluded:
-            self._excluded.append(failed)
-        now = self._loop.time()
-        return self.pool.choose(self.call, now, exclude=self._excluded, panic=False)
-
-    def _choose_longer_context(self, failed: Replica) -> Replica | None:
-        model = self.call.key.model
-        limit = failed.context_length(model)
-        shorter = [r for r in self.pool.replicas if r.context_length(model) <= limit]
-        self._excluded = shorter
-        return self._choose_other(failed)
-
-    async def _wait_for_replica(self) -> Replica | None:
-        """Wait for a replica that continues a response; also one that comes back."""
-        until = self._loop.time() + self.pool.failover.continuation.restart_window
-        while (now := self._loop.time()) < until:
-            if (replica := self.pool.choose(self.call, now, panic=False)) is not None:
-                return replica
-            await asyncio.sleep(_POLL_SECONDS)
-        return None
-
-
-class Attempt:
-    """One try of a call at one replica; its outcome is recorded when the context ends."""
-
-    __slots__ = (
-        "_attempts",
-        "_breaker",
-        "_timer",
-        "_traffic",
-        "has_first_token",
-        "replica",
-        "started_at",
-    )
-
-    def __init__(self, attempts: Attempts, replica: Replica) -> None:
-        self._attempts = attempts
-        self.replica = replica
-        self.started_at = 0.0
-        self.has_first_token = False
-        self._timer: OverdueTimer | None = None
-        # With a single replica there is no choice that a breaker could improve.
-        self._breaker: CircuitBreaker | None = None
-        self._traffic: ModelTraffic | None = None
-
-    def __enter__(self) -> Self:
-        self.replica.in_flight += 1
-        attempts = self._attempts
-        pool = attempts.pool
-        if len(pool.replicas) > 1:
-            self.started_at = now = asyncio.get_running_loop().time()
-            self._traffic = pool.traffic(attempts.call.key.model)
-            self._breaker = self._traffic.breaker(self.replica)
-            self._breaker.begin(now)
-            call, slowness = attempts.call, pool.failover.slowness
-            wait = self._traffic.latency.max_wait(now, stream=call.stream, tokens=call.max_tokens)
-            if wait is not None:
-                self._timer = OverdueTimer(
-                    max(wait, slowness.min_deadline),
-                    lambda: attempts.may_retry(self.replica, engine_timeout()),
-                )
-        return self
-
-    async def open(self) -> EngineResponse:
-        """Return the response, of which nothing has been read; see ReplicaPool.send."""
-        attempts = self._attempts
-        opening = attempts.pool.send(self.replica, attempts.call)
-        if self._timer is None:
-            return await opening
-        response = await self._timer.wait(opening)
-        self._timer.interrupt = response.interrupt
-        return response
-
-    async def fetch(self) -> bytes:
-        """Return the whole body of a response that is not streamed; see ReplicaPool.fetch."""
-        body = self._attempts.pool.read(self.replica, self._attempts.call)
-        if self._timer is not None:
-            return await self._timer.wait(body)
-        return await body
-
-    def note_response(self, response: object) -> None:
-        """Record a response that was not streamed."""
-        if self._traffic is not None and isinstance(response, Chunk) and response.usage is not None:
-            now = asyncio.get_running_loop().time()
-            self._add_latency(now, (now - self.started_at) / (response.usage.completion or 1))
-
-    def note_first_token(self) -> None:
-        """Record that the replica responds."""
-        self.has_first_token = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._traffic is not None and self._breaker is not None:
-            now = asyncio.get_running_loop().time()
-            self._breaker.note_first_token(self.started_at)
-            self._add_latency(now, now - self.started_at)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        self.replica.in_flight -= 1
-        if self._timer is not None:
-            self._timer.cancel()
-        self._report(error)
-        if not isinstance(error, GatewayError):
-            return False
-        attempts = self._attempts
-        if not self.has_first_token and attempts.first_error is None:
-            return attempts.may_retry(self.replica, error)
-        if not attempts.may_continue(self.replica, error):
-            raise attempts.first_error or error
-        return True
-
-    def _report(self, error: BaseException | None) -> None:
-        replica, breaker = self.replica, self._breaker
-        if isinstance(error, EngineUnreachable) and error.is_connect_failure:
-            if error.failure == "connect_timeout":
-                replica.mark_connect_timeout(error.message, asyncio.get_running_loop().time())
-            else:
-                replica.mark_unreachable(error.message)
-        if breaker is None:
-            return
-        now = asyncio.get_running_loop().time()
-        breaker.record(error, now, self.started_at, closed=self.has_first_token)
-        if breaker.opened_at == now:
-            _log.warning(
-                "engine gets no requests for now",
-                engine=replica.url,
-                model=self._attempts.call.key.model,
-                cause=breaker.cause,
-            )
-
-    def _add_latency(self, now: float, seconds: float) -> None:
-        traffic, attempts = self._traffic, self._attempts
-        if traffic is not None:
-            stream = attempts.call.stream
-            traffic.latency.add(self.replica.url, now, seconds, stream=stream)
-            traffic.eject_if_slow(self.replica, len(attempts.pool.replicas), now, stream=stream)
+    def _choose_roomy(self, replicas: Sequence[Replica], call: EngineCall) -> Replica | None:
+        model, length = call.key.model, call.length
+        fitting = [r for r in replicas if r.fits(model, length)] or replicas
+        roomy = [replica for replica in fitting if not replica.is_saturated] or fitting
+        return self._policy.choose(roomy, call.key) if roomy else None

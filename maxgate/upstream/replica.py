@@ -1,13 +1,15 @@
 """The state of one MAX server, as requests and probes have observed it."""
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from maxgate.generation.catalog import Capabilities
+from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.http1.connection import Activity
-from maxgate.upstream.settings import hide_credentials
+from maxgate.upstream.settings import derive_id, hide_credentials
 
 ReplicaState = Literal["unknown", "healthy", "unreachable"]
 
@@ -43,8 +45,10 @@ class Replica:
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
     closed yet. `activity` has the time of the last response or token. `watch_failures` counts
     unexpected errors in the gateway while it probed the engine. A replica that is `draining`
-    finishes its requests and gets no new ones. `engine_load` is the number of requests at the
-    engine that other gateways have sent, as far as its metrics tell.
+    finishes its requests and gets no new ones. `reported_requests` is the number of requests at the
+    engine by its own metrics, None if that is not known at the moment, and `engine_load` the part
+    of it that others have sent: other gateways and workers. `id` names the replica in the admin
+    API; `breakers` are by model.
     """
 
     def __init__(
@@ -53,16 +57,21 @@ class Replica:
         *,
         weight: float = 1.0,
         max_concurrency: int | None = None,
-        engine_id: str = "",
+        models: Collection[str] | None = None,
+        metrics_url: str | None = None,
     ) -> None:
-        """`weight` is the replica's share of the load relative to others."""
-        self.id = engine_id
+        """`weight` is the replica's share of the load, `models` those to serve from it."""
         self.weight = weight
         self.max_concurrency = max_concurrency
+        self.allowed_models = models
+        self.metrics_url = metrics_url
+        self.reported_requests: int | None = None
         self.draining = False
         self.engine_load = 0.0
+        self.breakers: dict[str, CircuitBreaker] = {}
         self.target = url.rstrip("/")
         self.url = hide_credentials(self.target)
+        self.id = derive_id(self.url)
         self.state: ReplicaState = "unknown"
         self.models: Mapping[str, EngineModel] = {}
         self.capabilities: dict[str, Capabilities] = {}
@@ -78,14 +87,15 @@ class Replica:
         return find_software(self.models)
 
     @property
-    def load(self) -> float:
-        """Requests at the engine for each unit of weight, with the next one."""
-        return (self.in_flight + self.engine_load + 1) / self.weight
-
-    @property
     def is_saturated(self) -> bool:
         """Whether `max_concurrency` is reached."""
         return self.max_concurrency is not None and self.in_flight >= self.max_concurrency
+
+    @property
+    def breaker_states(self) -> dict[str, str]:
+        """State of the circuit breaker of each model."""
+        now = time.monotonic()
+        return {model: breaker.state(now) for model, breaker in self.breakers.items()}
 
     def fits(self, model: str, length: int) -> bool:
         """Whether the model's context on this replica has room for `length` tokens."""
@@ -104,6 +114,11 @@ class Replica:
     ) -> None:
         """Record a successful probe; `capabilities` are those that were probed."""
         self.add_capabilities(capabilities or {})
+        if (allowed := self.allowed_models) is not None:
+            models = {name: model for name, model in models.items() if name in allowed}
+        if self.state == "unreachable":
+            for breaker in self.breakers.values():
+                breaker.try_again(time.monotonic())
         self.state, self.models, self.error = "healthy", models, None
         self._failed_probes = 0
 

@@ -5,7 +5,7 @@ when engines can serve the fewest. Share and minimum follow Envoy, the window fo
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from maxgate.upstream.settings import RetrySettings
 
@@ -15,6 +15,8 @@ _SECOND, _REQUESTS, _RETRIES = range(3)
 _BUCKETS: Final = WINDOW + 1
 WORDS: Final = 3 * _BUCKETS
 """64-bit words of the counts of one worker: the second, requests and retries of each bucket."""
+OpenCounts: TypeAlias = Callable[[str], tuple[memoryview, Callable[[], list[memoryview]]]]
+"""Returns `own` and `read_all` of RetryBudget for the model with this name."""
 
 
 class RetryBudget:

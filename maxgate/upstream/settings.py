@@ -2,34 +2,44 @@ import hashlib
 import re
 import ssl
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-from maxgate.settings_section import Section
+from maxgate.settings_section import Section, parse_mapping
 
+DNS_PREFIX: Final = "dns+"
+"""Prefix of URLs whose name stands for one engine per address."""
 _CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
 
 
 class ReplicaSettings(BaseModel):
     """One item of `engines`; a plain string is its URL."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(repr=False)
-    """Base URL of the engine, with or without `/v1`; may have `user:password@` for Basic access."""
-    weight: float = Field(default=1, gt=0)
-    """Share of the load relative to other engines."""
+    """Base URL of the engine, with or without `/v1`; may have `user:password@` for Basic access.
+
+    With `dns+` in front, each address of the name is an engine.
+    """
+    models: list[str] | None = Field(default=None, min_length=1)
+    """Models to serve from this engine, by the engine's names; by default all that it lists."""
+    weight: float = Field(default=1, gt=0, le=1000, allow_inf_nan=False)
+    """Share of the load relative to the other engines."""
     max_concurrency: int | None = Field(default=None, ge=1)
-    """Maximum number of requests per worker process; by default no limit."""
+    """Requests at once above which other engines are preferred."""
+    metrics_url: str | None = None
+    """URL of the engine's metrics, such as `http://gpu-1:8001/metrics`."""
     ca_file: Path | None = None
     """File with the CA certificates to trust for this engine, in PEM; by default the system's."""
 
     @property
     def id(self) -> str:
-        """The engine's name in the admin API: a digest of its URL without credentials."""
-        return hashlib.blake2b(self.public_url.encode(), digest_size=6).hexdigest()
+        """The engine's id in the admin API; addresses of a `dns+` name have ids of their own."""
+        return derive_id(self.public_url)
 
     @property
     def public_url(self) -> str:
@@ -48,7 +58,8 @@ class ReplicaSettings(BaseModel):
     def _check_url(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
-            is_http = parts.scheme in {"http", "https"} and parts.port != 0
+            scheme = parts.scheme.removeprefix(DNS_PREFIX)
+            is_http = scheme in {"http", "https"} and parts.port != 0
         except ValueError:  # an invalid port
             is_http = False
         if not is_http or not parts.hostname or any(character.isspace() for character in url):
@@ -59,10 +70,19 @@ class ReplicaSettings(BaseModel):
         # Clients of OpenAI's API are configured with /v1; the gateway adds it itself.
         return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
+    @field_validator("metrics_url")
+    @classmethod
+    def _check_metrics_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"{hide_credentials(url)!r} is not a URL; write http://host:port/metrics"
+            )
+        return url
+
     @model_validator(mode="after")
     def _check_ca_file(self) -> Self:
         if self.ca_file is not None:
-            if not self.url.startswith("https:"):
+            if not self.url.removeprefix(DNS_PREFIX).startswith("https:"):
                 raise ValueError("ca_file needs a URL that starts with https://")
             try:
                 ssl.create_default_context(cafile=self.ca_file)
@@ -97,9 +117,9 @@ class RetrySettings(Section):
     """Settings of retries, which move a request to another engine."""
 
     budget_share: float = Field(default=0.2, ge=0, le=1)
-    """Retries allowed per model, as a share of the requests of the last 10 seconds."""
+    """Retries allowed per model, as a share of all workers' requests of the last 10 seconds."""
     budget_minimum: float = Field(default=3, ge=0)
-    """Retries per second that are always allowed."""
+    """Retries per second and model that are always allowed, of all workers together."""
 
 
 class SlownessSettings(Section):
@@ -130,6 +150,38 @@ class ContinuationSettings(Section):
     """Maximum number of times a stream is moved after its first token; 0 turns it off."""
     restart_window: float = Field(default=30, ge=0)
     """Seconds that such a stream waits for an engine, such as its own after a restart."""
+
+
+PolicyName = Literal["least_loaded", "prefix_affinity", "session"]
+
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+
+
+class RoutingSettings(Section):
+    """How one of several engines is chosen for a request."""
+
+    policy: PolicyName = "least_loaded"
+    """How an engine is chosen: by load, by the cached beginning of the prompt, or by session."""
+    models: Annotated[dict[str, PolicyName], NoDecode, BeforeValidator(parse_mapping)] = Field(
+        default={}
+    )
+    """Policies of single models, by the names under which engines list them; JSON in variables."""
+    session_header: str = "X-Session-Id"
+    """Request header that names a session; without it, `user` of the request body does."""
+    block_size: int = Field(default=128, ge=1)
+    """Tokens per block of MAX's prefix cache, for `prefix_affinity`."""
+    max_blocks: int = Field(default=65536, ge=1)
+    """Blocks remembered by each worker process for `prefix_affinity`; 250 bytes each."""
+    load_factor: float = Field(default=1.25, gt=1)
+    """Maximum load of an engine as a multiple of the average, above which affinity yields."""
+
+    @field_validator("session_header")
+    @classmethod
+    def _check_header(cls, name: str) -> str:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a header")
+        return name
 
 
 class FailoverSettings(BaseModel):
@@ -173,10 +225,19 @@ class UpstreamSettings(Section):
     """Timeout of a health check."""
     capability_probe_timeout: float = Field(default=15, gt=0)
     """Timeout of each capability probe sent to a newly healthy engine."""
+    metrics_interval: float = Field(default=1, ge=0)
+    """Seconds between readings of an engine's own metrics by each worker; 0 turns them off."""
+    dns_interval: float = Field(default=5, gt=0)
+    """Seconds between lookups of the names of `dns+http://` engines."""
     embedding_batch_size: int = Field(default=32, ge=1, le=2048)
     """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
     """Maximum number of concurrent engine calls per embeddings request."""
+
+
+def derive_id(public_url: str) -> str:
+    """Return the id of the engine at this URL, which has no credentials."""
+    return hashlib.sha256(public_url.encode()).hexdigest()[:8]
 
 
 def hide_credentials(url: str) -> str:

@@ -13,6 +13,8 @@ from maxgate.upstream.settings import UpstreamSettings
 
 # The end of a response normally arrives with its last event.
 _END_TIMEOUT: Final = 1.0
+# After its finish reason, only the usage of a response is missing.
+_USAGE_TIMEOUT: Final = 5.0
 
 
 class TokenTimeout:
@@ -36,8 +38,10 @@ class TokenTimeout:
 
     def after_read(self, response: EngineResponse, reader: ChunkReader) -> None:
         """Limit the wait for the next piece; raises UpstreamTimeout if the time is used up."""
-        if reader.done:
-            response.set_read_timeout(_END_TIMEOUT)
+        if reader.done or reader.finished:
+            response.set_read_timeout(
+                _END_TIMEOUT if reader.done else min(_USAGE_TIMEOUT, self._idle_timeout)
+            )
         elif reader.progress != self._progress:
             if not self._progress or self._remaining != self._idle_timeout:
                 self._remaining = self._idle_timeout

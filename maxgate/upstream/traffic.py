@@ -1,21 +1,41 @@
 """Observations of a model's replicas: outcomes, retries and recent latencies."""
 
 from collections import deque
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import structlog
 
 from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.retry_budget import RetryBudget
-from maxgate.upstream.settings import FailoverSettings, SlownessSettings
+from maxgate.upstream.settings import FailoverSettings
 
 _SAMPLES: Final = 512
 _REPLICA_SAMPLES: Final = 64
 _REFRESH_SECONDS: Final = 0.5
+_SAMPLE_INTERVAL: Final = 0.001
 _MAX_AGE: Final = 120.0
+SLOW: Final = "slow"
+"""Cause of a breaker that is open because its replica is far slower than its peers."""
 
 _log = structlog.get_logger()
+
+
+class Waiting(Protocol):
+    """An attempt that waits for its first token, or for the whole of a response.
+
+    `tokens` multiplies the latency that is usual: 1 for a stream, the limit of a whole response, 0
+    if that is not known.
+    """
+
+    started_at: float
+    stream: bool
+    tokens: int
+
+    def end_wait(self) -> None:
+        """Move the call to another replica, if there is one and the retry is allowed."""
+        ...
 
 
 class LatencyWindow:
@@ -47,84 +67,114 @@ class LatencyWindow:
         return self._percentiles
 
 
-class ModelLatency:
-    """Latencies of one model by replica. A latency is the time to the first token.
+class ModelTraffic:
+    """What the pool has observed of one model's replicas.
 
-    Responses that are not streamed have a window of their own: their time per token.
+    A latency is the time to the first token; of a response that is not streamed, it is the time per
+    token. `waiting` are the attempts without a first token. `restricted` is set when a breaker
+    opens or a replica is full: only then do breakers have to be asked.
     """
 
-    def __init__(self, settings: SlownessSettings) -> None:
+    def __init__(
+        self, settings: FailoverSettings, model: str = "", budget: RetryBudget | None = None
+    ) -> None:
         self._settings = settings
-        self._windows = {True: LatencyWindow(_SAMPLES), False: LatencyWindow(_SAMPLES)}
-        self._by_replica: dict[tuple[str, bool], LatencyWindow] = {}
-
-    def add(self, replica: str, now: float, seconds: float, *, stream: bool) -> None:
-        """Add the latency of a response of the replica with this id."""
-        self._windows[stream].add(now, seconds)
-        window = self._by_replica.get((replica, stream))
-        if window is None:
-            window = self._by_replica[replica, stream] = LatencyWindow(_REPLICA_SAMPLES)
-        window.add(now, seconds)
-
-    def max_wait(self, now: float, *, stream: bool, tokens: int | None) -> float | None:
-        """Return the time after which a response is overdue; None if that is not known.
-
-        `tokens` limits a response that is not streamed.
-        """
-        settings = self._settings
-        count, _, p99 = self._windows[stream].summarize(now)
-        if not settings.deadline_factor or count < settings.min_samples:
-            return None
-        if stream:
-            return settings.deadline_factor * p99
-        return None if tokens is None else settings.deadline_factor * p99 * tokens
-
-    def is_outlier(self, replica: str, now: float, *, stream: bool) -> bool:
-        """Whether the replica's median is far above the median of each of its peers."""
-        settings = self._settings
-        window = self._by_replica.get((replica, stream))
-        if window is None or not settings.outlier_factor:
-            return False
-        count, median, _ = window.summarize(now)
-        if count < settings.min_replica_samples:
-            return False
-        peers = [
-            other.summarize(now)
-            for (name, kind), other in self._by_replica.items()
-            if kind is stream and name != replica
-        ]
-        medians = [peer[1] for peer in peers if peer[0] >= settings.min_replica_samples]
-        slowest = max(medians, default=float("inf"))
-        return median > settings.outlier_factor * max(slowest, settings.min_latency)
-
-    def forget(self, replica: str) -> None:
-        """Drop the samples of a replica that has been ejected or removed."""
-        for kind in (True, False):
-            self._by_replica.pop((replica, kind), None)
-
-
-class ModelTraffic:
-    """What the pool has observed of one model's replicas."""
-
-    def __init__(self, settings: FailoverSettings) -> None:
-        self._settings = settings
+        self._model = model
         self._breakers: dict[Replica, CircuitBreaker] = {}
-        self.budget = RetryBudget(settings.retries)
-        self.latency = ModelLatency(settings.slowness)
+        self._windows = {True: LatencyWindow(_SAMPLES), False: LatencyWindow(_SAMPLES)}
+        self._by_replica: dict[tuple[Replica, bool], LatencyWindow] = {}
+        self.budget = budget or RetryBudget(settings.retries)
+        self.waiting: set[Waiting] = set()
+        self.restricted = False
+        self._next_sample = 0.0
 
     def breaker(self, replica: Replica) -> CircuitBreaker:
         """Return the circuit breaker of the replica."""
         breaker = self._breakers.get(replica)
         if breaker is None:
             breaker = self._breakers[replica] = CircuitBreaker(self._settings.breaker)
+            replica.breakers[self._model] = breaker
         return breaker
 
-    def eject_if_slow(self, replica: Replica, peers: int, now: float, *, stream: bool) -> None:
-        """Open the breaker of a replica that is far slower than its peers."""
-        if not self.latency.is_outlier(replica.url, now, stream=stream):
+    def filter_allowed(self, replicas: Sequence[Replica], now: float) -> list[Replica]:
+        """Return the replicas that may get a request; clears `restricted` if it is over."""
+        self.restricted = any(breaker.is_restricted(now) for breaker in self._breakers.values())
+        return [replica for replica in replicas if self.breaker(replica).allows(now)]
+
+    def add_latency(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> None:
+        """Add the latency of a response; at most 1,000 a second are kept."""
+        if now < self._next_sample:
             return
-        slow = sum([b.cause == "slow" for b in self._breakers.values()])
-        if slow + 1 <= self._settings.slowness.max_ejected_share * peers:
-            self.latency.forget(replica.url)
-            self.breaker(replica).eject(now, "slow")
-            _log.warning("engine is far slower than its peers", engine=replica.url)
+        self._next_sample = now + _SAMPLE_INTERVAL
+        self._windows[stream].add(now, seconds)
+        window = self._by_replica.get((replica, stream))
+        if window is None:
+            window = self._by_replica[replica, stream] = LatencyWindow(_REPLICA_SAMPLES)
+        window.add(now, seconds)
+
+    def interrupt_overdue(self, now: float) -> None:
+        """Move requests that have waited far longer than is usual to another replica."""
+        settings = self._settings.slowness
+        for stream, window in self._windows.items():
+            count, _, p99 = window.summarize(now)
+            if not settings.deadline_factor or count < settings.min_samples:
+                continue
+            for attempt in [a for a in self.waiting if a.stream is stream and a.tokens]:
+                limit = max(settings.deadline_factor * p99 * attempt.tokens, settings.min_deadline)
+                if now - attempt.started_at > limit:
+                    attempt.end_wait()
+
+    def eject_slow(self, now: float) -> None:
+        """Open the breakers of replicas that are far slower than all of their peers."""
+        for stream in self._windows:
+            medians = self._list_medians(now, stream=stream)
+            for replica, median in medians.items():
+                if self._is_outlier(replica, median, medians):
+                    self._eject(replica, now)
+
+    def is_slow(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> bool:
+        """Whether a single latency of the replica would get it ejected."""
+        return self._is_outlier(replica, seconds, self._list_medians(now, stream=stream))
+
+    def _is_outlier(
+        self, replica: Replica, seconds: float, medians: Mapping[Replica, float]
+    ) -> bool:
+        settings = self._settings.slowness
+        others = [median for other, median in medians.items() if other is not replica]
+        slowest = max(others, default=float("inf"))
+        limit = settings.outlier_factor * max(slowest, settings.min_latency)
+        return bool(settings.outlier_factor) and seconds > limit
+
+    def _list_medians(self, now: float, *, stream: bool) -> dict[Replica, float]:
+        summaries = {
+            replica: window.summarize(now)
+            for (replica, kind), window in self._by_replica.items()
+            if kind is stream
+        }
+        minimum = self._settings.slowness.min_replica_samples
+        return {
+            replica: median for replica, (count, median, _) in summaries.items() if count >= minimum
+        }
+
+    def _eject(self, replica: Replica, now: float) -> None:
+        breaker = self.breaker(replica)
+        slow = sum([breaker.cause == SLOW for breaker in self._breakers.values()])
+        if (
+            breaker.opened_at is not None
+            or slow + 1 > self._settings.slowness.max_ejected_share * len(self._breakers)
+        ):
+            return
+        breaker.eject(now, SLOW)
+        self.restricted = True
+        self.forget_latencies(replica)
+        _log.warning("engine is far slower than its peers", engine=replica.url)
+
+    def forget(self, replica: Replica) -> None:
+        """Drop everything about a replica that has been removed."""
+        self._breakers.pop(replica, None)
+        self.forget_latencies(replica)
+
+    def forget_latencies(self, replica: Replica) -> None:
+        """Drop the latencies of a replica that has been ejected or removed."""
+        for stream in self._windows:
+            self._by_replica.pop((replica, stream), None)

@@ -14,6 +14,9 @@ PROBE_USER = "maxgate-probe"
 OUTPUT_TOKENS = ("The", " capital", " of", " France", " is", " Paris", ".")
 
 
+_ERROR = b'data: {"error":{"message":"boom","type":"","code":"500"}}\n\n'
+
+
 class Cut(Exception):
     """Raised in the application so that its server drops the connection, as in a crash of MAX."""
 
@@ -23,9 +26,10 @@ class Script:
     """The response to one request.
 
     With a `status` other than 200, `error` is the whole body. A stream goes silent after
-    `silent_after` chunks, is cut off after `cut_after`, and sends an error event after
-    `error_after`. The response starts once `begins`, if given, is set. A prompt that ends with ids
-    of `tokens`, which are 1000 and above, is continued after them.
+    `silent_after` chunks, is cut off after `cut_after`, sends an error event after `error_after`,
+    and an event that is not JSON after `garbage_after`; a response that is not streamed is cut off
+    if `cut_after` is given. The response starts once `begins`, if given, is set. A prompt that ends
+    with ids of `tokens`, which are 1000 and above, is continued after them.
     """
 
     tokens: Sequence[str] = OUTPUT_TOKENS
@@ -35,6 +39,7 @@ class Script:
     silent_after: int | None = None
     cut_after: int | None = None
     error_after: int | None = None
+    garbage_after: int | None = None
     with_usage: bool = True
     with_done: bool = True
     begins: asyncio.Event | None = None
@@ -122,6 +127,8 @@ class FakeMax:
             await _send_json(send, 200, orjson.dumps(_build_embeddings(body)))
         elif body.get("stream"):
             await self._stream(path, body, script, receive, send)
+        elif script.cut_after is not None:
+            raise Cut
         else:
             await _send_json(send, 200, orjson.dumps(_build_response(path, body, script)))
 
@@ -134,9 +141,9 @@ class FakeMax:
         for number, token in list(enumerate(script.tokens))[done:]:
             if number == script.cut_after:
                 raise Cut
-            if number == script.error_after:
-                await _send_event(send, {"error": {"message": "boom", "type": "", "code": "500"}})
-                await send({"type": "http.response.body", "body": b""})
+            if number in {script.error_after, script.garbage_after}:
+                event = _ERROR if number == script.error_after else b"data: {\n\n"
+                await send({"type": "http.response.body", "body": event})
                 return
             if number == script.silent_after:
                 await self._wait_for_disconnect(receive)

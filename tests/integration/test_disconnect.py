@@ -49,6 +49,30 @@ async def test_engine_request_ends(
     assert health["engines"][0]["in_flight"] == 0
 
 
+@pytest.mark.parametrize(
+    ("stream", "after", "grace", "least"), [(True, 3, 60, 0), (True, 0, 0.2, 0.2), (False, 0, 0, 0)]
+)
+async def test_duration_is_measured(
+    start_gateway: StartGateway, *, stream: bool, after: int, grace: float, least: float
+) -> None:
+    """The time from the disconnect to the end of the engine call is a metric."""
+    engine = FakeMax(scripts=[Script(silent_after=after)])
+    async with start_gateway(engine, upstream={"cancel_grace": grace}) as gateway:
+        await disconnect(gateway, stream=stream, after=after)
+        text = (await gateway.client.get("/metrics", headers={"accept": "text/plain"})).text
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(lines["maxgate_cancel_duration_seconds_count"]) == 1
+    assert least * 0.9 <= float(lines["maxgate_cancel_duration_seconds_sum"]) < least + 0.1
+
+
+async def test_complete_requests_are_not_measured(gateway: Gateway) -> None:
+    """A request that is complete, and a stream that ends at a stop string, are no cancellations."""
+    await gateway.chat()
+    await gateway.chat(stream=True, stop=["of"])
+    text = (await gateway.client.get("/metrics", headers={"accept": "text/plain"})).text
+    assert "maxgate_cancel_duration_seconds_count" not in text
+
+
 async def test_many_disconnects(start_gateway: StartGateway) -> None:
     """No task and no request is left after many disconnects."""
     engine = FakeMax(scripts=[Script(silent_after=n % 4) for n in range(60)])

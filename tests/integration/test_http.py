@@ -82,6 +82,7 @@ async def test_health(start_gateway: StartGateway) -> None:
         response = await gateway.client.get("/health")
         health = response.json()
         url = health["engines"][0].pop("url")
+        assert len(health["engines"][0].pop("id")) == 8
         assert (response.status_code, url.startswith("http://127.0.0.1")) == (200, True)
         capabilities = {
             "smollm2-135m-instruct": {
@@ -97,6 +98,9 @@ async def test_health(start_gateway: StartGateway) -> None:
             "engines": [
                 {
                     "state": "healthy",
+                    "draining": False,
+                    "weight": 1.0,
+                    "breakers": {},
                     "software": "MAX",
                     "models": ["smollm2-135m-instruct"],
                     "in_flight": 0,

@@ -16,7 +16,7 @@ class NewEngine(RequestBody):
 
     url: str = Field(min_length=1, max_length=2000)
     models: list[str] | None = None
-    weight: float | None = Field(default=None, gt=0)
+    weight: float | None = Field(default=None, gt=0, le=1000)
     metrics_url: str | None = None
     max_concurrency: int | None = Field(default=None, ge=1)
     ca_file: str | None = None
@@ -30,14 +30,15 @@ class EngineChange(RequestBody):
     """
 
     draining: bool = False
-    weight: float = Field(default=1, gt=0)
+    weight: float = Field(default=1, gt=0, le=1000)
     max_concurrency: int | None = Field(default=None, ge=1)
 
 
 class Engine(BaseModel):
     """One engine, as all workers see it.
 
-    `state` is `healthy`, `unreachable` or `unknown`; where workers differ, that of the best off.
+    `state` is `healthy`, `unreachable` or `unknown`; where workers differ, the best one. It is
+    `dns` for a name whose addresses are listed as engines of their own.
     `in_flight` is the sum over all workers. `breakers` has the state by model: `closed`, `open` or
     `half_open`; where workers differ, the worst. `source` is `runtime` if the engine was added by
     the admin API.

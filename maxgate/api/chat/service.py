@@ -60,4 +60,5 @@ class ChatService:
 
     def _convert(self, body: ChatCompletionRequest, context: RequestContext) -> GenerationRequest:
         context.record.stream = bool(body.stream)
+        context.session = context.session or body.user
         return convert_request(body, self._catalog.find(body.model, "chat"), context)

@@ -114,6 +114,7 @@ class CompletionService:
                 async for chunk in chunks:
                     yield chunk
             return
+        requests[0].context.fans_out = True
         counted: dict[int, Usage] = {}
         streams = [self._backend.stream(request) for request in requests]
         async with aclosing(merge_streams(streams)) as merged:
@@ -126,6 +127,7 @@ class CompletionService:
 
     def _convert(self, body: CompletionRequest, context: RequestContext) -> list[GenerationRequest]:
         context.record.stream = bool(body.stream)
+        context.session = context.session or body.user
         return convert_requests(body, self._catalog.find(body.model, "chat"), context)
 
     def _envelope(self, request: GenerationRequest) -> CompletionResponse:

@@ -14,6 +14,7 @@ import httptools
 from typing_extensions import override
 
 from maxgate.errors import GatewayError
+from maxgate.generation.context import RequestContext
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.errors import (
@@ -160,6 +161,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._requests_sent = 0
         self.idle_since = 0.0
+        self.context: RequestContext | None = None
         self.closed = False
         self._body: list[bytes] = []
         self.on_body = self._body.append  # called by httptools with each piece

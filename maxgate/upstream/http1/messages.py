@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import httpx
 
+from maxgate.generation.context import RequestContext
+
 Origin = tuple[str, int]
 
 
@@ -47,7 +49,7 @@ class EngineRequest(NamedTuple):
     """A JSON body for a route of an engine. Timeouts are in seconds.
 
     `head_timeout` bounds the wait for status and headers, `read_timeout` each wait for more of
-    the body.
+    the body. `context` is that of the client's request, if there is one.
     """
 
     route: Route
@@ -55,3 +57,4 @@ class EngineRequest(NamedTuple):
     connect_timeout: float
     head_timeout: float
     read_timeout: float
+    context: RequestContext | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from typing_extensions import override
 
+from maxgate.generation.context import RequestContext
 from maxgate.net.shortage import find_shortage
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.client import HttpxEngineClient
@@ -69,15 +70,25 @@ class EngineTransport:
     def __init__(self, settings: UpstreamSettings, engines: Sequence[ReplicaSettings] = ()) -> None:
         """`engines` names the CA files of engines behind TLS."""
         self._settings = settings
-        self.use_ca_files(engines)
+        self._ca_files: dict[tuple[str, str, int | None], Path | None] = {}
+        self.trust(engines)
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: dict[Origin, int] = {}
         self._lingering: set[LingeringConnection] = set()
         self._writes = WriteBuffer()
         self._https: dict[Path | None, HttpxEngineClient] = {}
+        self._on_cancelled: Callable[[float], None] | None = None
 
-    def use_ca_files(self, engines: Sequence[ReplicaSettings]) -> None:
-        """Trust the CA files of these engines from now on."""
+    def on_cancelled(self, callback: Callable[[float], None]) -> None:
+        """Call this when the connection of a cancelled request is closed.
+
+        It gets the seconds since the client disconnected or the request's deadline passed. HTTPS
+        connections are not reported.
+        """
+        self._on_cancelled = callback
+
+    def trust(self, engines: Sequence[ReplicaSettings]) -> None:
+        """Use the CA files of these engines."""
         self._ca_files = {_get_host(httpx.URL(engine.url)): engine.ca_file for engine in engines}
 
     async def send(self, request: EngineRequest) -> EngineResponse:
@@ -88,6 +99,7 @@ class EngineTransport:
         connection = self._take_idle(origin)
         if connection is None:
             connection = await self._connect(origin, request.connect_timeout)
+        connection.context = request.context
         sent_at = asyncio.get_running_loop().time()
         try:
             return await connection.send(
@@ -151,8 +163,10 @@ class EngineTransport:
         return connection
 
     def _release(self, origin: Origin, connection: Connection) -> None:
+        context, connection.context = connection.context, None
         if connection.closed:
             self._open[origin] -= 1
+            self._report_cancelled(context)
         else:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.setdefault(origin, deque()).append(connection)
@@ -167,16 +181,25 @@ class EngineTransport:
             self._close(origin, idle.pop())
 
     def _linger(self, origin: Origin, connection: Connection, *, until: float) -> None:
-        now = asyncio.get_running_loop().time()
+        now, context = asyncio.get_running_loop().time(), connection.context
         if connection.closed or connection.has_received or until <= now:
             self._close(origin, connection)
+            self._report_cancelled(context)
         elif transport := connection.detach():
-            on_close = partial(self._forget, origin)
+            on_close = partial(self._forget, origin, context)
             self._lingering.add(LingeringConnection(transport, until, on_close))
 
-    def _forget(self, origin: Origin, lingering: LingeringConnection) -> None:
+    def _forget(
+        self, origin: Origin, context: RequestContext | None, lingering: LingeringConnection
+    ) -> None:
         self._open[origin] -= 1
         self._lingering.discard(lingering)
+        self._report_cancelled(context)
+
+    def _report_cancelled(self, context: RequestContext | None) -> None:
+        if context is None or context.cancelled_at is None or self._on_cancelled is None:
+            return
+        self._on_cancelled(asyncio.get_running_loop().time() - context.cancelled_at)
 
     async def aclose(self) -> None:
         """Close idle and lingering connections; requests in progress close their own."""

@@ -8,14 +8,6 @@ _TEXT: Final = b'"text":'
 _IDS: Final = b'"token_ids":['
 
 
-class FramedChunk(NamedTuple):
-    """The varying parts of a chunk: its text, and its token ids as in `TokenIds.json`."""
-
-    text: str
-    ids: bytes
-    tokens: int
-
-
 class ChunkFrame(NamedTuple):
     """The bytes around the token ids, if there are any, and the text of a chunk.
 
@@ -45,8 +37,12 @@ class ChunkFrame(NamedTuple):
             before, middle = before + ids_key, rest[len(value) :]
         return cls(before, middle, after)
 
-    def extract(self, data: bytes) -> FramedChunk | None:
-        """Return the parts of a chunk with this frame, or None for any other chunk."""
+    def extract(self, data: bytes) -> tuple[str, bytes, int] | None:
+        """Return text, token ids and number of tokens of a chunk with this frame.
+
+        Returns None for any other chunk. The ids are in the form of `TokenIds.json`, and empty in a
+        frame without ids.
+        """
         before, middle, after = self
         if not (data.startswith(before) and data.endswith(after)):
             return None
@@ -63,4 +59,4 @@ class ChunkFrame(NamedTuple):
             text = orjson.loads(value)
         except ValueError:  # more than a string
             return None
-        return FramedChunk(text, ids, tokens) if isinstance(text, str) else None
+        return (text, ids, tokens) if isinstance(text, str) else None

@@ -31,7 +31,6 @@ _DONE: Final = b"[DONE]"
 _COPIED: Final = {
     name: Sampling._field_defaults[name]
     for name in (
-        "max_tokens",
         "stop",
         "frequency_penalty",
         "presence_penalty",
@@ -42,6 +41,8 @@ _COPIED: Final = {
         "ignore_eos",
     )
 }
+_OPTIONS: Final = Sampling._fields.index("stop")
+_DEFAULT_OPTIONS: Final = tuple(Sampling._field_defaults.values())[_OPTIONS - 2 :]
 _CHAT: Final = "/v1/chat/completions"
 # MAX requires messages next to `prompt_tokens`, and ignores them.
 _IGNORED_MESSAGES: Final = [{"role": "user", "content": ""}]
@@ -134,9 +135,10 @@ def limit_tokens(request: GenerationRequest) -> int | None:
 
 
 def _add_sampling(fields: dict[str, Any], sampling: Sampling) -> None:
-    for field, default in _COPIED.items():
-        if (value := getattr(sampling, field)) != default:
-            fields[field] = value
+    if sampling[_OPTIONS:] != _DEFAULT_OPTIONS:  # most requests set none
+        for field, default in _COPIED.items():
+            if (value := getattr(sampling, field)) != default:
+                fields[field] = value
     if sampling.seed is not None:
         fields["seed"] = (sampling.seed & _SEED_MASK) or _SEED_FOR_ZERO
 
@@ -262,9 +264,9 @@ class ChunkReader:
             self.progress += 1
             if self._continuation is not None:
                 self._continuation.add(ids, count, shown=bool(text))
-            return Chunk(
-                text, None, self.usage_so_far if self._needs_running_usage else None, has_more
-            )
+            if self._needs_running_usage:
+                return Chunk(text, None, self.usage_so_far, has_more)
+            return Chunk(text, has_more=has_more)
         try:
             fields = orjson.loads(data)
             if error := fields.get("error"):
@@ -298,8 +300,9 @@ class ChunkReader:
         if reason is not None:
             reason = _parse_finish_reason(reason)
             self.finished = True
-        if self._continuation is not None and ids and reason is None:
-            self._continuation.add(orjson.dumps(ids)[1:-1], len(ids), shown=bool(text))
+        if self._continuation is not None and (ids or text) and reason is None:
+            encoded = orjson.dumps(ids or [])[1:-1]
+            self._continuation.add(encoded, len(ids or ()), shown=bool(text))
         if self._keeps_ids or self._alternatives is not None:
             return self._add_details(Chunk(text, reason, usage, has_more), choice)
         if text and delta is None and reason is None:

@@ -34,11 +34,19 @@ class LeastLoaded:
     each other would otherwise all choose the same one.
     """
 
+    def __init__(self) -> None:
+        self._turn = random.randrange(_MANY)  # noqa: S311  # no secret
+
     def choose(self, replicas: Sequence[Replica], key: RoutingKey) -> Replica:
-        """Return the replica with the least load; see RoutingPolicy."""
+        """Return the replica with the least load; equals take turns. See RoutingPolicy."""
         del key
         if len(replicas) > _MANY:
             replicas = random.sample(replicas, 2)
-        lowest = min([replica.load for replica in replicas])
-        least = [replica for replica in replicas if replica.load == lowest]
-        return least[0] if len(least) == 1 else random.choice(least)  # noqa: S311  # no secret
+        loads = [(r.in_flight + r.engine_load + 1) / r.weight for r in replicas]
+        lowest = min(loads)
+        count = loads.count(lowest)
+        if count == 1:
+            return replicas[loads.index(lowest)]
+        self._turn += 1
+        least = [replica for replica, load in zip(replicas, loads, strict=True) if load == lowest]
+        return least[self._turn % count]

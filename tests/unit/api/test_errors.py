@@ -7,7 +7,19 @@ from pydantic import ValidationError
 
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.errors import describe_validation_error, encode_error, error_headers
-from maxgate.errors import InternalError, InvalidRequest, UpstreamUnavailable
+from maxgate.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    ShuttingDown,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from maxgate.generation.errors import OutputValidationFailed
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -184,12 +196,26 @@ def test_encode_error() -> None:
     }
 
 
-def test_error_headers() -> None:
-    """`Retry-After` is sent with errors that have one."""
-    assert error_headers(UpstreamUnavailable("Away.", retry_after=2)) == [
-        (b"content-type", b"application/json"),
-        (b"retry-after", b"2"),
-    ]
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (
+            UpstreamUnavailable("", retry_after=2),
+            {b"retry-after": b"2", b"x-should-retry": b"true"},
+        ),
+        (UpstreamOverloaded(""), {b"x-should-retry": b"true"}),
+        (UpstreamError(""), {b"x-should-retry": b"true"}),
+        (ShuttingDown(), {b"retry-after": b"5", b"x-should-retry": b"true"}),
+        (UpstreamTimeout(""), {b"x-should-retry": b"false"}),
+        (DeadlineExceeded(""), {b"x-should-retry": b"false"}),
+        (OutputValidationFailed(""), {b"x-should-retry": b"false"}),
+        (InvalidRequest(""), {b"x-should-retry": b"false"}),
+        (NotFound(""), {}),
+    ],
+)
+def test_error_headers(error: GatewayError, headers: dict[bytes, bytes]) -> None:
+    """Errors tell SDKs whether and when to retry, where the status alone does not."""
+    assert dict(error_headers(error)) == {b"content-type": b"application/json", **headers}
 
 
 @pytest.mark.parametrize(

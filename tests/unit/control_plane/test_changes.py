@@ -109,6 +109,17 @@ def test_address_of_a_dns_name() -> None:
         managed.change("address", {"weight": 2}, {"address"})
 
 
+def test_dns_name() -> None:
+    """An engine with a DNS name is weighted and removed as a whole, and drained by address."""
+    name = ReplicaSettings(url="dns+http://engines:8000")
+    managed, saved = manage(A, name)
+    with pytest.raises(Conflict, match="Drain its addresses"):
+        managed.change(name.id, {"draining": True})
+    managed.change(name.id, {"weight": 2})
+    managed.remove(name.id)
+    assert saved[-1] == EngineChanges(removed=[name.id])
+
+
 @pytest.mark.parametrize("action", ["change", "remove"])
 def test_unknown(action: str) -> None:
     """An id that no engine has is not found."""

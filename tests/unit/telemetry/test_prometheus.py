@@ -3,7 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.prometheus import exposition
+from maxgate.telemetry.prometheus import EngineSample, exposition
 from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 from tests.fakes.clock import FakeClock
 from tests.fakes.request_records import finished_record, send_records
@@ -13,7 +13,14 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 
 def parse_samples(snapshot: Snapshot) -> dict[Sample, float]:
     """Values by name and labels."""
-    text, _ = exposition(snapshot, [("http://engine", True, 2), ("http://off", False, 0)], "")
+    text, _ = exposition(
+        snapshot,
+        [
+            EngineSample(url="http://engine", healthy=True, in_flight=2, reported=5),
+            EngineSample(url="http://off", healthy=False, in_flight=0),
+        ],
+        "",
+    )
     families = text_string_to_metric_families(text.decode())
     return {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
 
@@ -51,6 +58,8 @@ def test_counters_and_gauges() -> None:
         sample("engine_up", engine="http://off"): 0,
         sample("engine_requests_in_flight", engine="http://engine"): 2,
         sample("engine_requests_in_flight", engine="http://off"): 0,
+        sample("engine_requests_own", engine="http://engine"): 0,
+        sample("engine_requests_orphaned", engine="http://engine"): 5,
         sample("engine_calls_total", engine="http://engine"): 6,
         sample("engine_watch_failures_total", engine="http://engine"): 0,
         sample("requests_total", outcome="ok", **labels): 2,

@@ -139,6 +139,32 @@ def test_full_with_retry_after() -> None:
     assert (breaker.allows(39.9), breaker.allows(40.0)) == (False, True)
 
 
+def test_refusals_of_one_moment() -> None:
+    """Requests that were sent before the first refusal do not prolong the pause further."""
+    breaker = CircuitBreaker(SETTINGS)
+    for number in range(9):
+        breaker.refuse(1 + number / 100, number / 100, 2)
+    assert (breaker.allows(3.07), breaker.allows(3.08)) == (False, True)
+
+
+def test_one_request_after_a_pause() -> None:
+    """After a pause, one request at a time is sent until one is not refused."""
+    breaker = CircuitBreaker(SETTINGS)
+    breaker.refuse(0.0, 0.0, None)
+    breaker.begin(1.0)
+    assert (breaker.allows(1.0), breaker.is_restricted(1.0)) == (False, True)
+    breaker.note_first_token(1.0)
+    assert (breaker.allows(1.1), breaker.is_restricted(1.1)) == (True, False)
+
+
+def test_silent_request_after_a_pause() -> None:
+    """A request that gets no response after a pause holds back others for a second."""
+    breaker = CircuitBreaker(SETTINGS)
+    breaker.refuse(0.0, 0.0, None)
+    breaker.begin(1.0)
+    assert (breaker.allows(1.9), breaker.allows(2.0)) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("error", "state"),
     [

@@ -35,11 +35,13 @@ class FirstReplica:
 
 
 @asynccontextmanager
-async def serve_backend(*engines: FakeMax, attempts: int = 5) -> AsyncIterator[UpstreamBackend]:
+async def serve_backend(
+    *engines: FakeMax, attempts: int = 5, restart_window: float = 0.5
+) -> AsyncIterator[UpstreamBackend]:
     """Serve the engines and yield a backend that prefers the first ones."""
     settings = UpstreamSettings(idle_timeout=0.2)
     failover = FailoverSettings(
-        continuation=ContinuationSettings(attempts=attempts, restart_window=0.5)
+        continuation=ContinuationSettings(attempts=attempts, restart_window=restart_window)
     )
     async with AsyncExitStack() as stack:
         replicas = [Replica(await stack.enter_async_context(serving(e))) for e in engines]
@@ -101,6 +103,22 @@ async def test_no_progress() -> None:
     async with serve_backend(engine) as backend:
         with pytest.raises(UpstreamError):
             await run(backend, request())
+    assert len(engine.requests) == 3
+
+
+async def test_refusals_are_no_progress() -> None:
+    """Engines that have no capacity or refuse the rest do not count as failures of its token."""
+    broken = FakeMax(scripts=[Script(cut_after=3)])
+    refusing = [FakeMax(scripts=[Script(status=status)] * 9) for status in (429, 503, 400)]
+    async with serve_backend(broken, *refusing, FakeMax()) as backend:
+        assert "".join(chunk.text for chunk in await run(backend, request())) == WHOLE
+
+
+async def test_busy_engine() -> None:
+    """A single engine that refuses the rest is asked again after its Retry-After."""
+    engine = FakeMax(scripts=[Script(cut_after=3), Script(status=503)])
+    async with serve_backend(engine, restart_window=5) as backend:
+        assert "".join(chunk.text for chunk in await run(backend, request())) == WHOLE
     assert len(engine.requests) == 3
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from maxgate.errors import GatewayError, OutOfResources, UpstreamUnavailable
 from maxgate.generation.context import MAX_RETRIES, RequestContext
+from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.http1.transport import EngineTransport
-from maxgate.upstream.pool import Attempts, EngineCall, ReplicaPool
+from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.routing.policy import RoutingKey
 from maxgate.upstream.settings import UpstreamSettings
@@ -119,6 +120,7 @@ def test_panic() -> None:
     replicas = [create_replica("healthy"), create_replica("healthy", 1)]
     pool = ReplicaPool(replicas, HttpxEngineClient(), UpstreamSettings())
     call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", request_context())
+    pool.traffic("small").restricted = True
     pool.traffic("small").breaker(replicas[0]).eject(0.0, "slow")
     assert pool.choose(call, now=1.0) is replicas[1]
     pool.traffic("small").breaker(replicas[1]).eject(0.0, "slow")
@@ -140,7 +142,7 @@ async def create_pool(urls: Sequence[str]) -> AsyncIterator[tuple[ReplicaPool, l
 async def send(pool: ReplicaPool, context: RequestContext) -> bytes:
     """Send a call and return the body of its response."""
     call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", context)
-    return await pool.fetch(call, bytes)
+    return await Attempts(pool, call).fetch(bytes)
 
 
 async def test_record() -> None:
@@ -233,6 +235,17 @@ async def test_failover_when_refused() -> None:
     async with serving_bytes(server) as url, create_pool([REFUSING, url]) as (pool, [gone, _]):
         assert await send(pool, context) == b"{}"
     assert (gone.state, gone.error) == ("unreachable", "The engine cannot be reached.")
+
+
+async def test_retry_without_budget() -> None:
+    """A retry that the budget refuses leaves the allowance of the request as it is."""
+    context = request_context()
+    async with create_pool([REFUSING, REFUSING]) as (pool, replicas):
+        attempts = Attempts(pool, EngineCall(RoutingKey("small"), "/", b"{}", context))
+        while pool.traffic("small").budget.take(asyncio.get_running_loop().time()):
+            pass
+        assert not attempts.may_retry(replicas[0], UpstreamUnavailable("failed"))
+    assert context.retries.remaining == MAX_RETRIES
 
 
 async def test_no_replica_left() -> None:

@@ -1,10 +1,14 @@
 """Retries are bounded by the recent requests of all workers."""
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maxgate.upstream.client import HttpxEngineClient
+from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.retry_budget import WORDS, RetryBudget
-from maxgate.upstream.settings import RetrySettings
+from maxgate.upstream.settings import RetrySettings, UpstreamSettings
 
 SETTINGS = RetrySettings(budget_share=0.2, budget_minimum=3)
 
@@ -53,6 +57,24 @@ def test_workers_share_the_budget() -> None:
     assert (take_all(first, 100.0), take_all(second, 100.0)) == (40, 0)
 
 
+def test_pools_share_the_budget() -> None:
+    """The pools of two workers take their retries from the same counts, model by model."""
+    rows: dict[str, list[memoryview]] = {"small": [], "large": []}
+
+    def open_counts(model: str) -> tuple[memoryview, Callable[[], list[memoryview]]]:
+        own = memoryview(bytearray(8 * WORDS)).cast("q")
+        rows[model].append(own)
+        return own, lambda: rows[model]
+
+    first, second = (
+        ReplicaPool([], HttpxEngineClient(), UpstreamSettings(), open_counts=open_counts)
+        for _ in range(2)
+    )
+    assert take_all(first.traffic("small").budget, 100.0) == 30
+    assert take_all(second.traffic("small").budget, 100.0) == 0
+    assert take_all(second.traffic("large").budget, 100.0) == 30
+
+
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 50), st.integers(0, 50))))
 def test_never_exceeded(steps: list[tuple[float, int, int]]) -> None:
     """At no time do the retries of the last ten seconds exceed the budget."""
@@ -60,6 +82,7 @@ def test_never_exceeded(steps: list[tuple[float, int, int]]) -> None:
     for seconds, requests, wanted in steps:
         now += seconds
         budget.requests += requests
+        budget.tick(now)
         sent += [int(now)] * requests
         for _ in range(wanted):
             if budget.take(now):

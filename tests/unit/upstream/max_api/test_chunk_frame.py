@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import TokenIds
-from maxgate.upstream.max_api.chunk_frame import ChunkFrame, FramedChunk
+from maxgate.upstream.max_api.chunk_frame import ChunkFrame
 from maxgate.upstream.max_api.generation import ChunkReader, select_path, serialize_request
 from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax
 from tests.fakes.requests import generation_request
@@ -56,7 +56,7 @@ def test_text(last: str, text: str) -> None:
     frame = ChunkFrame.from_chunk(last, None, build_chunk({"id": "a"}, last, None, first=False))
     assert frame is not None
     following = build_chunk({"id": "a"}, text, None, first=False)
-    assert frame.extract(following) == FramedChunk(text, b"", 1)
+    assert frame.extract(following) == (text, b"", 1)
 
 
 @given(
@@ -71,7 +71,7 @@ def test_ids(last: str, last_ids: list[int], text: str, ids: list[int]) -> None:
     frame = ChunkFrame.from_chunk(last, last_ids, chunk)
     assert frame is not None
     following = build_chunk({"id": "a"}, text, ids, first=False)
-    assert frame.extract(following) == FramedChunk(text, TokenIds.of(ids).json, len(ids))
+    assert frame.extract(following) == (text, TokenIds.of(ids).json, len(ids))
 
 
 @pytest.mark.parametrize("with_ids", [False, True])
@@ -88,7 +88,7 @@ async def test_frames_of_fake_max(*, with_ids: bool) -> None:
     assert frame is not None
     found = [frame.extract(event) for event in events[2 : len(OUTPUT_TOKENS) - 1]]
     assert found == [
-        FramedChunk(text, b"%d" % (1002 + number) if with_ids else b"", 1)
+        (text, b"%d" % (1002 + number) if with_ids else b"", 1)
         for number, text in enumerate(OUTPUT_TOKENS[2:-1])
     ]
 
@@ -121,7 +121,7 @@ def test_other_frame(data: bytes) -> None:
 def test_ids_that_are_no_numbers(ids: bytes) -> None:
     """Ids that are not natural numbers are left to the parser of whole chunks."""
     data = b'{"token_ids":[%b],"text":"a","id":1}'
-    assert FRAME_WITH_IDS.extract(data % b"7,8") == FramedChunk("a", b"7,8", 2)
+    assert FRAME_WITH_IDS.extract(data % b"7,8") == ("a", b"7,8", 2)
     assert FRAME_WITH_IDS.extract(data % ids) is None
 
 

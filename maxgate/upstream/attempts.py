@@ -1,0 +1,348 @@
+"""The attempts at one engine call: feed breakers, and move what failed to other replicas."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import structlog
+
+from maxgate.errors import (
+    GatewayError,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from maxgate.generation.chunk import Chunk
+from maxgate.generation.errors import ContextLengthExceeded
+from maxgate.upstream.breaker import CircuitBreaker
+from maxgate.upstream.errors import EngineUnreachable, engine_timeout, no_engine_ready
+from maxgate.upstream.http1.connection import EngineResponse
+from maxgate.upstream.http1.messages import EngineRequest, resolve_route
+from maxgate.upstream.pool import EngineCall, ReplicaPool
+from maxgate.upstream.refusal import read_refusal
+from maxgate.upstream.replica import Replica
+from maxgate.upstream.traffic import SLOW, ModelTraffic
+
+# Interval of the search for a replica that continues a response.
+_POLL_SECONDS: Final = 0.2
+_RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
+
+T = TypeVar("T")
+
+_log = structlog.get_logger()
+
+
+class Attempts:
+    """The attempts at one call: the first one, then others after failures that allow it.
+
+    A retry is taken from the request's allowance and from the retry budget of the model. Use each
+    attempt as a context manager: it suppresses the errors after which another attempt follows.
+
+    `resume`, if set, decides about failures after the first token: it changes `call` and returns
+    True if another replica may go on, and sets `is_complete` if nothing is left to generate. The
+    next attempt then waits up to `restart_window` seconds for a replica. `first_error` is that of
+    the first engine that failed after a token.
+    """
+
+    def __init__(self, pool: ReplicaPool, call: EngineCall) -> None:
+        self.pool = pool
+        self.call = call
+        self.traffic = pool.by_model.get(call.key.model) or pool.traffic(call.key.model)
+        self.is_complete = False
+        self.resume: Callable[[GatewayError], bool] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._excluded: list[Replica] = []
+        self._next: Replica | None = None
+        self.first_error: GatewayError | None = None
+        self._resume_at = 0.0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> "Attempt":
+        """Return the next attempt; raises UpstreamUnavailable without a replica."""
+        if self.is_complete:
+            raise StopAsyncIteration
+        now = self._loop.time()
+        replica, self._next = self._next, None
+        if replica is None:
+            if self.first_error is None:
+                if self.call.context.is_client_retry:
+                    self.traffic.budget.client_retries += 1
+                else:
+                    self.traffic.budget.requests += 1
+                replica = self._choose_first(now)
+            else:
+                replica = await self._wait_for_replica()
+                now = self._loop.time()
+            if replica is None:
+                raise self.first_error or no_engine_ready()
+        return Attempt(self, replica, now)
+
+    async def fetch(self, parse: Callable[[bytes], T]) -> T:
+        """Return the parsed body of a response that is not streamed.
+
+        Raises the errors of `Attempt.open` and of `parse`, and UpstreamError above
+        `max_response_bytes`.
+        """
+        async for attempt in self:
+            with attempt:
+                response = parse(await attempt.fetch())
+                if isinstance(response, Chunk) and response.usage is not None:
+                    attempt.completion_tokens = response.usage.completion
+                return response
+        raise no_engine_ready()  # not reached: the last attempt raises
+
+    def _choose_first(self, now: float) -> Replica | None:
+        replicas = self.pool.replicas
+        if len(replicas) == 1:
+            [replica] = replicas
+            if replica.state == "healthy" and not replica.draining:
+                return replica if self.call.key.model in replica.models else None
+        return self.pool.choose(self.call, now)
+
+    def may_retry(self, failed: Replica, error: GatewayError) -> bool:
+        """Whether another attempt may follow a failure before the first token; takes the retry."""
+        if self._next is not None:
+            return True
+        pool, call = self.pool, self.call
+        if isinstance(error, _RETRYABLE):
+            stale = isinstance(error, EngineUnreachable) and error.failure == "stale"
+            # Stale connections say nothing about the replica. With no other replica, an engine
+            # that restarts gets another chance.
+            if isinstance(error, EngineUnreachable) and not error.is_connect_failure:
+                stale = stale or len(pool.replicas) == 1
+            replica = failed if stale else self._choose_other(failed)
+        elif error.code == ContextLengthExceeded.default_code:
+            replica = self._choose_longer_context(failed)
+        else:
+            return False
+        if (
+            replica is None
+            or call.context.retries.remaining <= 0
+            or not self.traffic.budget.take(self._loop.time())
+            or not call.context.retries.take()
+        ):
+            return False
+        self._next = replica
+        return True
+
+    def may_continue(self, failed: Replica, error: GatewayError) -> bool:
+        """Whether another attempt may follow a failure after the first token."""
+        if self.resume is None or not self.resume(error):
+            return False
+        self.first_error = self.first_error or error
+        self._next = self._choose_other(failed)
+        if (
+            len(self.pool.replicas) == 1  # otherwise, breakers pause
+            and isinstance(error, UpstreamOverloaded | UpstreamUnavailable)
+            and not isinstance(error, EngineUnreachable)
+        ):
+            self._resume_at = self._loop.time() + (error.retry_after or 0.0)
+        return True
+
+    def _choose_other(self, failed: Replica) -> Replica | None:
+        if failed not in self._excluded:
+            self._excluded.append(failed)
+        return self.pool.choose(self.call, self._loop.time(), exclude=self._excluded)
+
+    def _choose_longer_context(self, failed: Replica) -> Replica | None:
+        model = self.call.key.model
+        limit = failed.context_length(model)
+        shorter = [r for r in self.pool.replicas if r.context_length(model) <= limit]
+        self._excluded = shorter
+        return self._choose_other(failed)
+
+    async def _wait_for_replica(self) -> Replica | None:
+        """Wait for a replica that continues a response; also one that comes back."""
+        until = self._loop.time() + self.pool.failover.continuation.restart_window
+        while (now := self._loop.time()) < until:
+            replica = self.pool.choose(self.call, now, panic=False)
+            if replica is not None and now >= self._resume_at:
+                return replica
+            await asyncio.sleep(_POLL_SECONDS)
+        return None
+
+
+class Attempt:
+    """One try of a call at one replica; its outcome is recorded when the context ends.
+
+    `completion_tokens` is set for a complete response that was not streamed.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_breaker",
+        "_cancelling",
+        "_overdue",
+        "_response",
+        "_task",
+        "_traffic",
+        "completion_tokens",
+        "has_first_token",
+        "replica",
+        "started_at",
+        "stream",
+        "tokens",
+    )
+
+    def __init__(self, attempts: Attempts, replica: Replica, now: float) -> None:
+        call = attempts.call
+        self._attempts = attempts
+        self.replica = replica
+        self.stream = call.stream
+        self.tokens = 1 if call.stream else call.max_tokens or 0
+        self.started_at = now
+        self.has_first_token = False
+        self.completion_tokens = 0
+        # With a single replica there is no choice that these could improve.
+        self._traffic: ModelTraffic | None = None
+        self._breaker: CircuitBreaker | None = None
+        self._response: EngineResponse | None = None
+
+    def __enter__(self) -> Self:
+        self.replica.in_flight += 1
+        attempts = self._attempts
+        if len(attempts.pool.replicas) > 1:
+            self._traffic = traffic = attempts.traffic
+            self._breaker = traffic.breaker(self.replica)
+            if traffic.restricted:
+                self._breaker.begin(self.started_at)
+            self._overdue = False
+            self._task = asyncio.current_task()
+            self._cancelling = 0 if self._task is None else self._task.cancelling()
+            traffic.waiting.add(self)
+        return self
+
+    async def open(self) -> EngineResponse:
+        """Return the response, with status 200, of which nothing has been read; close it.
+
+        Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError,
+        OutOfResources, and InvalidRequest for errors that only the engine could detect.
+        """
+        if self._traffic is None:
+            return await self._send()
+        self._response = await self._await(self._send())
+        return self._response
+
+    async def fetch(self) -> bytes:
+        """Return the whole body of a response that is not streamed; raises the errors of `open`."""
+        return await (self._read() if self._traffic is None else self._await(self._read()))
+
+    async def _send(self) -> EngineResponse:
+        replica, pool, call = self.replica, self._attempts.pool, self._attempts.call
+        settings, record = pool.settings, call.context.record
+        record.engine = replica.url
+        record.engine_calls += 1
+        if call.stream:
+            head_timeout, read_timeout = settings.first_token_timeout, settings.idle_timeout
+        else:
+            head_timeout = read_timeout = settings.response_timeout
+        route = resolve_route(replica.target, call.path)
+        response = await pool.client.send(
+            EngineRequest(
+                route,
+                call.body,
+                settings.connect_timeout,
+                head_timeout,
+                read_timeout,
+                call.context,
+            )
+        )
+        response.activity = replica.activity
+        if response.status < 500:
+            replica.activity.at = asyncio.get_running_loop().time()
+        if response.status != 200:
+            raise await read_refusal(response, replica.url, record.request_id)
+        return response
+
+    async def _read(self) -> bytes:
+        settings = self._attempts.pool.settings
+        deadline = asyncio.get_running_loop().time() + settings.response_timeout
+        async with await self._send() as response:
+            return await response.read(settings.max_response_bytes, deadline)
+
+    async def _await(self, response: Awaitable[T]) -> T:
+        try:
+            return await response
+        except asyncio.CancelledError:
+            task = self._task
+            # As asyncio.timeout does: a cancellation from outside still counts.
+            if self._overdue and task is not None and task.uncancel() <= self._cancelling:
+                raise engine_timeout() from None
+            raise
+
+    def end_wait(self) -> None:
+        """Move the call to another replica, if there is one and the retry is allowed."""
+        if self._overdue or not self._attempts.may_retry(self.replica, engine_timeout()):
+            return  # no other replica or no retry left: it is worth waiting on
+        self._overdue = True
+        if self._response is not None:
+            self._response.interrupt()
+        elif self._task is not None:
+            # Cancels: MAX must have read the request before its connection is closed (ADR 9).
+            self._task.cancel()
+
+    def note_first_token(self) -> None:
+        """Record that the replica responds."""
+        self.has_first_token = True
+        traffic, breaker = self._traffic, self._breaker
+        if traffic is not None and breaker is not None:
+            traffic.waiting.discard(self)
+            now, started_at = asyncio.get_running_loop().time(), self.started_at
+            if traffic.restricted:
+                breaker.note_first_token(started_at)
+            self._add_latency(now, now - started_at)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self.replica.in_flight -= 1
+        if error is not None or self._traffic is not None:
+            self._report(error)
+        if not isinstance(error, GatewayError):
+            return False
+        attempts = self._attempts
+        if not self.has_first_token and attempts.first_error is None:
+            return attempts.may_retry(self.replica, error)
+        if not attempts.may_continue(self.replica, error):
+            raise attempts.first_error or error
+        return True
+
+    def _report(self, error: BaseException | None) -> None:
+        replica, now = self.replica, asyncio.get_running_loop().time()
+        if isinstance(error, EngineUnreachable) and error.is_connect_failure:
+            if error.failure == "connect_timeout":
+                replica.mark_connect_timeout(error.message, now)
+            else:
+                replica.mark_unreachable(error.message)
+        traffic, breaker = self._traffic, self._breaker
+        if traffic is None or breaker is None:
+            return
+        traffic.waiting.discard(self)
+        if self.completion_tokens:
+            self._add_latency(now, (now - self.started_at) / self.completion_tokens)
+        breaker.record(error, now, self.started_at, closed=self.has_first_token)
+        if error is not None and breaker.is_restricted(now):
+            traffic.restricted = True
+            if breaker.opened_at == now:
+                _log.warning(
+                    "engine gets no requests for now",
+                    engine=replica.url,
+                    model=self._attempts.call.key.model,
+                    cause=breaker.cause,
+                )
+
+    def _add_latency(self, now: float, seconds: float) -> None:
+        traffic, breaker, replica = self._traffic, self._breaker, self.replica
+        if traffic is None or breaker is None:
+            return
+        if breaker.opened_at is None:
+            traffic.add_latency(replica, now, seconds, stream=self.stream)
+        elif breaker.cause == SLOW and traffic.is_slow(replica, now, seconds, stream=self.stream):
+            breaker.fail(now, self.started_at, SLOW)  # a trial that is no faster than before

@@ -1,0 +1,70 @@
+"""The gateway reads the metrics of its engines, whatever they contain."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from maxgate.app import create_app
+from maxgate.settings import Settings
+from tests.fakes.gateway import SMALL_CARD, TLS
+from tests.fakes.max_server import FakeMax
+from tests.fakes.server import serving
+
+ORPHANED = "maxgate_engine_requests_orphaned"
+
+
+class MeasuredMax(FakeMax):
+    """A fake MAX with metrics; `read` is set when they have been read twice."""
+
+    metrics = b""
+    readings = 0
+    read = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one ASGI connection scope."""
+        if scope.get("path") != "/metrics":
+            await super().__call__(scope, receive, send)
+            return
+        self.readings += 1
+        if self.readings > 1:
+            self.read.set()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": self.metrics})
+
+
+async def read_orphaned(metrics: bytes) -> str | None:
+    """Return the gauge of requests that no client waits for, at an engine with these metrics."""
+    engine = MeasuredMax()
+    engine.metrics, engine.read = metrics, asyncio.Event()
+    async with serving(engine) as engine_url:
+        settings = Settings(
+            engines=[{"url": engine_url, "metrics_url": f"{engine_url}/metrics"}],
+            cards=[SMALL_CARD],
+            upstream={"metrics_interval": 0.05},
+        )
+        async with (
+            serving(create_app(settings)) as url,
+            httpx.AsyncClient(base_url=url, verify=TLS) as client,
+        ):
+            await engine.read.wait()
+            body = {"messages": [{"role": "user", "content": "Hello"}]}
+            assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+            text = (await client.get("/metrics", headers={"accept": "text/plain"})).text
+    lines = [line.split(" ") for line in text.splitlines() if line.startswith(ORPHANED + "{")]
+    return lines[0][1] if lines else None
+
+
+async def test_orphaned_requests() -> None:
+    """Requests at the engine that are not in progress here are counted."""
+    assert await read_orphaned(b"maxserve_num_requests_running 3\n") == "3.0"
+    assert await read_orphaned(b"maxserve_batch_size_count 3\n") == "0.0"
+
+
+@pytest.mark.parametrize(
+    "metrics", [b"", b"maxserve_num_requests_running NaN\n", b"\xff" * 3_000_000]
+)
+async def test_odd_metrics(metrics: bytes) -> None:
+    """Metrics that make no sense have no effect."""
+    assert await read_orphaned(metrics) is None

@@ -1,0 +1,219 @@
+"""The load of engines follows their metrics, and never depends on them."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import httpx
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxgate.upstream.client import HttpxEngineClient
+from maxgate.upstream.engine_metrics import (
+    MAX_METRICS_BYTES,
+    MAX_REQUESTS,
+    EngineMetricsMonitor,
+    InvalidMetrics,
+    default_metrics_url,
+    parse_requests,
+)
+from maxgate.upstream.replica import Replica
+
+MAX_METRICS = b"""\
+# HELP maxserve_num_requests_running Requests in progress
+# TYPE maxserve_num_requests_running gauge
+maxserve_num_requests_running 3.0
+# TYPE maxserve_num_requests_queued gauge
+maxserve_num_requests_queued{model="small"} 2.0
+maxserve_num_requests_queued{model="large"} 4e0
+maxserve_cache_num_used_blocks 7.0
+"""
+BUSY = b"maxserve_num_requests_running 9\n"
+IDLE = b"maxserve_batch_size_count 1\n"
+
+
+def test_parse() -> None:
+    """Running, queued and waiting requests are added up; absent gauges count as 0."""
+    assert parse_requests(MAX_METRICS) == 9
+    assert parse_requests(MAX_METRICS + b"maxserve_num_requests_queued 5\n") == 8
+    assert parse_requests(MAX_METRICS + b"maxserve_num_requests_awaiting_admission 1\n") == 10
+    assert parse_requests(IDLE) == 0
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"+Inf", b"-1", b"1e99", b"1_0", b"0x1", b"9" * 400])
+def test_implausible_value(value: bytes) -> None:
+    """Values that are no plausible number of requests make the metrics invalid."""
+    with pytest.raises(InvalidMetrics, match="implausible values"):
+        parse_requests(b"maxserve_num_requests_running %b\n" % value)
+
+
+@given(st.lists(st.sampled_from([*MAX_METRICS.split(b" "), b"{", b"}", b"\n", b"\x00\xff"])))
+def test_hostile_metrics(pieces: list[bytes]) -> None:
+    """Whatever the engine sends, the result is in range or InvalidMetrics is raised."""
+    with suppress(InvalidMetrics):
+        assert 0 <= parse_requests(b"".join(pieces)) <= MAX_REQUESTS
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "metrics_url"),
+    [
+        ("http://localhost:8000", 0, "http://localhost:8001/metrics"),
+        ("http://localhost:8000", 9, "http://localhost:9/metrics"),
+        ("http://[::1]:8000", 0, "http://[::1]:8001/metrics"),
+    ],
+)
+def test_default_metrics_url(url: str, port: int, metrics_url: str) -> None:
+    """MAX exports its metrics at the port after its own, or at the port of the setting."""
+    assert default_metrics_url(url, port) == metrics_url
+
+
+class Engines:
+    """Answers requests for metrics, by host; an exception is raised."""
+
+    def __init__(self, **responses: bytes | Exception | int) -> None:
+        self.responses: dict[str, bytes | Exception | int] = {**responses}
+        self.on_request: Callable[[], object] = lambda: None
+        self.count = 0
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        """Respond to one request."""
+        self.count += 1
+        self.on_request()
+        response = self.responses[request.url.host]
+        if isinstance(response, Exception):
+            raise response
+        if isinstance(response, int):
+            return httpx.Response(response)
+        return httpx.Response(200, content=response)
+
+    def watch(self, *replicas: Replica, interval: float = 5.0) -> EngineMetricsMonitor:
+        """Return a monitor of these replicas."""
+        client = HttpxEngineClient(httpx.MockTransport(self.handle))
+        return EngineMetricsMonitor(replicas, client, interval)
+
+
+def create_replica(name: str = "a") -> Replica:
+    """Return a replica with metrics."""
+    return Replica(f"http://{name}:8000", metrics_url=f"http://{name}:8001/metrics")
+
+
+async def test_poll() -> None:
+    """The load is what the engine reports minus our own requests, and at least 0."""
+    busy, idle, without = create_replica("a"), create_replica("b"), Replica("http://c:8000")
+    busy.in_flight, idle.in_flight = 2, 2
+    engines = Engines(a=BUSY, b=IDLE)
+    await engines.watch(busy, idle, without).poll()
+    assert [(r.engine_load, r.reported_requests) for r in (busy, idle, without)] == [
+        (7.0, 9),
+        (0.0, 0),
+        (0.0, None),
+    ]
+    assert engines.count == 2
+
+
+async def test_default_url() -> None:
+    """Replicas without a URL of metrics are read at the default one."""
+    replica, engines = Replica("http://a:8000"), Engines(a=BUSY)
+    client = HttpxEngineClient(httpx.MockTransport(engines.handle))
+    await EngineMetricsMonitor([replica], client, 5.0, default_metrics_url).poll()
+    assert replica.reported_requests == 9
+
+
+async def test_own_requests_end_while_metrics_are_read() -> None:
+    """A request of ours that ends during the reading does not count as one of others."""
+    replica, engines = create_replica(), Engines(a=BUSY)
+    replica.in_flight = 9
+    engines.on_request = lambda: setattr(replica, "in_flight", 0)
+    await engines.watch(replica).poll()
+    assert (replica.engine_load, replica.in_flight) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.ConnectError("refused"),
+        ValueError("odd"),
+        404,
+        b"up 1\n",
+        b"maxserve_num_requests_running NaN\n",
+        BUSY + b"#" * MAX_METRICS_BYTES,
+    ],
+    ids=["refused", "bug", "status", "other", "value", "size"],
+)
+async def test_failure(response: bytes | Exception | int) -> None:
+    """After failures, the last reading counts until it is stale; then own counts do."""
+    replica, engines = create_replica(), Engines(a=BUSY)
+    monitor = engines.watch(replica, interval=0.1)
+    await monitor.poll()
+    engines.responses["a"] = response
+    with structlog.testing.capture_logs() as log:
+        await monitor.poll()
+        assert replica.engine_load == 9.0
+        while replica.engine_load:
+            await monitor.poll()
+    assert replica.reported_requests is None
+    assert [entry["event"] for entry in log] == ["metrics of the engine cannot be read"]
+    engines.responses["a"] = BUSY
+    await monitor.poll()
+    assert replica.engine_load == 9.0
+
+
+async def test_slow_metrics() -> None:
+    """An engine whose metrics are silent delays those of others by one interval at most."""
+    slow, quick, engines = create_replica("a"), create_replica("b"), Engines(b=BUSY)
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "a":
+            await asyncio.Event().wait()
+        return await engines.handle(request)
+
+    client = HttpxEngineClient(httpx.MockTransport(handle))
+    async with asyncio.timeout(5):
+        await EngineMetricsMonitor([slow, quick], client, 0.05).poll()
+    assert (slow.engine_load, quick.engine_load) == (0.0, 9.0)
+
+
+async def test_own_requests() -> None:
+    """Changes of this worker's own requests are reported, also when a replica is removed."""
+    replica, engines, own = create_replica(), Engines(a=BUSY), 0
+
+    def add(url: str, change: int) -> None:
+        nonlocal own
+        assert url == replica.url
+        own += change
+
+    replicas = [replica]
+    client = HttpxEngineClient(httpx.MockTransport(engines.handle))
+    monitor = EngineMetricsMonitor(replicas, client, 5.0)
+    monitor.on_own(add)
+    for in_flight in (3, 5, 0, 2):
+        replica.in_flight = in_flight
+        await monitor.poll()
+        assert own == in_flight
+    replicas.clear()
+    await monitor.poll()
+    assert (own, replica.reported_requests) == (0, None)
+
+
+async def test_run() -> None:
+    """The readings go on after an unexpected error, until they are cancelled or turned off."""
+    replica, engines, seen = create_replica(), Engines(a=BUSY), asyncio.Event()
+
+    def fail_once(url: str, change: int) -> None:
+        del url, change
+        if engines.count == 1:
+            raise RuntimeError("bug")
+        seen.set()
+
+    replica.in_flight = 1
+    monitor = engines.watch(replica, interval=0.01)
+    monitor.on_own(fail_once)
+    task = asyncio.create_task(monitor.run())
+    async with asyncio.timeout(5):
+        await seen.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await engines.watch(replica, interval=0).run()
