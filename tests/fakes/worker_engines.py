@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 
 from maxgate.api.admin.schemas import Engine
-from maxgate.upstream.settings import ReplicaSettings
+from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
 
 class FakeWorkerEngines:
@@ -47,4 +47,5 @@ class FakeWorkerEngines:
                 error=None,
             )
             for engine in self.engines
+            if not engine.url.startswith(DNS_PREFIX)
         ]

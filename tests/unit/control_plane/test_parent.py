@@ -17,6 +17,7 @@ from maxgate.control_plane.parent import ControlServer
 from maxgate.control_plane.worker import ParentClient
 from maxgate.errors import ConfigurationError, GatewayError
 from maxgate.settings import Settings
+from maxgate.upstream.settings import ReplicaSettings
 from tests.fakes.waiting import until
 from tests.fakes.worker_engines import FakeWorkerEngines
 
@@ -163,6 +164,15 @@ async def test_reload(parent: Parent) -> None:
     # They still need a restart.
     assert [one.setting for one in again.changes] == ["server.port", "upstream.probe_interval"]
     assert "secret" not in json.dumps(result.model_dump())
+
+
+async def test_dns_name(parent: Parent) -> None:
+    """A DNS name is in the list by itself, without addresses too."""
+    worker = FakeWorkerEngines()
+    async with parent.connect(worker) as [client]:
+        parent.managed.add(ReplicaSettings(url="dns+http://engines:1"))
+        engines, _ = await client.list_engines()
+        assert [(one.url, one.state) for one in engines][1:] == [("dns+http://engines:1", "dns")]
 
 
 async def test_invalid_configuration(parent: Parent) -> None:
