@@ -155,6 +155,7 @@ def build_upstream(
         formats.prepare,
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
+        starts_engines=settings.engine.mode != "none",
     )
     pool = ReplicaPool(replicas, client, settings.upstream, settings.failover)
     return Upstream(replicas, pool, catalog, monitor, client)
