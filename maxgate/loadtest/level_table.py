@@ -37,8 +37,7 @@ class Cell:
 def build_cells(level: Level) -> list[Cell]:
     """The cells of one level, in the order of the titles."""
     throughput, requests = level.throughput, level.requests
-    ttft = level.metrics.get("response_ttft") or level.metrics.get("ttft")
-    end_to_end = level.metrics.get("response_latency") or level.metrics.get("latency")
+    ttft, end_to_end = level.find_metric("ttft"), level.find_metric("latency")
     share = f"{requests.succeeded / requests.attempted:.1%}" if requests.attempted else "-"
     return [
         Cell(share.replace(".0%", "%")),
@@ -46,7 +45,7 @@ def build_cells(level: Level) -> list[Cell]:
         _build_rate(throughput.output_tokens, throughput.output_tokens_interval),
         _build_time(ttft, "50"),
         _build_time(ttft, "95"),
-        _build_time(level.metrics.get("chunk_gap"), "50"),
+        _build_time(level.metrics.get("tpot"), "50"),
         _build_time(end_to_end, "50"),
         _build_time(end_to_end, "95"),
     ]

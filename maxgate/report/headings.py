@@ -53,7 +53,7 @@ def _describe_level(level: Level) -> str:
         f"{format_number(level.throughput.requests)} requests/s",
     ]
     for metric, name in (("ttft", "TTFT"), ("tpot", "ITL"), ("latency", "E2E latency")):
-        percentiles = level.metrics[metric].percentiles if metric in level.metrics else {}
+        percentiles = found.percentiles if (found := level.find_metric(metric)) else {}
         values += [
             f"{name} P{key} {format_value(value, 's')}"
             for key in ("50", "95")

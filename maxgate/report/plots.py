@@ -66,9 +66,9 @@ def draw_heights(values: Sequence[float | None], glyphs: Glyphs) -> str:
 def _draw_distributions(series: Series, width: int, glyphs: Glyphs) -> Iterator[Plot]:
     for metric, title in (("latency", "E2E latency"), ("ttft", "TTFT")):
         found = [
-            (name, level.metrics[metric].histogram)
+            (name, distribution.histogram)
             for name, level in series
-            if metric in level.metrics
+            if (distribution := level.find_metric(metric))
         ]
         histograms = [(name, one) for name, one in found if one is not None][-_MAX_ROWS:]
         if not histograms:

@@ -141,7 +141,7 @@ def _identify(level: Level) -> tuple[str, str, str]:
 
 def _compare_levels(before: Level, after: Level) -> Iterator[Change]:
     for metric, percent in _COMPARED:
-        a, b = before.metrics.get(metric), after.metrics.get(metric)
+        a, b = before.find_metric(metric), after.find_metric(metric)
         if a is None or b is None:
             continue
         old, new = a.percentiles.get(percent), b.percentiles.get(percent)
