@@ -1,6 +1,6 @@
 """Tables of throughput and latency: one row per level."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from maxgate.report.formatting import (
     format_number,
     format_value,
 )
-from maxgate.report.runs import Run, select_interval
+from maxgate.report.runs import Run, name_levels, select_interval
 from maxgate.results.changes import wilson_interval
 from maxgate.results.distribution import Distribution
 from maxgate.results.report import Level
@@ -164,14 +164,6 @@ def throughput_table(runs: Sequence[Run]) -> Table:
         "Throughput", ["level", *numbers, "client"], rows,
         numbers=numbers, optional=["met SLO", "in flight", "successful"],
     )  # fmt: skip
-
-
-def name_levels(runs: Sequence[Run]) -> Iterator[tuple[str, Level]]:
-    """Yield the levels with their names, without the run's name if there is only one run."""
-    for run in runs:
-        for name, level in run.name_levels():
-            is_plain = len(runs) == 1 and name == f"{run.name}: {level.name}"
-            yield level.name if is_plain else name, level
 
 
 def _format_client(level: Level) -> str:
