@@ -205,6 +205,7 @@ def build_upstream(
         formats.prepare,
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
+        starts_engines=settings.engine.mode != "none",
     )
     pool = ReplicaPool(
         replicas,
