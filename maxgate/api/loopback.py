@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from maxgate.api.browsers import is_loopback, parse_name
+from maxgate.api.middleware import get_route_path
 from maxgate.errors import Forbidden
 
 _ADMIN: Final = "/admin"
@@ -65,7 +66,7 @@ def is_admin_path(scope: Scope) -> bool:
     """Whether the request is for a path of the admin API."""
     if scope["type"] != "http":
         return False
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = get_route_path(scope)
     return path == _ADMIN or path.startswith(f"{_ADMIN}/")
 
 

@@ -270,10 +270,16 @@ class HotDispatchMiddleware:
 
 
 def get_route_path(scope: Scope) -> str:
-    """Return the path below the prefix at which the application is mounted."""
+    """Return the path below the prefix at which the application is mounted.
+
+    As Starlette's router does: a prefix consists of whole segments, and a server may leave it out
+    of the path. Another rule would let requests past AdminGuard.
+    """
     path: str = scope["path"]
     root_path = scope.get("root_path")
-    return path.removeprefix(root_path) if root_path else path
+    if root_path and (path == root_path or path.startswith(f"{root_path}/")):
+        return path.removeprefix(root_path)
+    return path
 
 
 async def _check_capacity(

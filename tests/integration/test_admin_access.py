@@ -98,6 +98,14 @@ async def test_prefix(mounted: bool) -> None:
         assert (await client.get("/gateway/admin/nowhere")).status_code == 404
 
 
+@pytest.mark.parametrize("root_path", ["/", "/a", "/adm", "/gateway"])
+async def test_prefix_outside_of_path(root_path: str) -> None:
+    """A server that leaves `root_path` out of the path opens nothing, whatever the prefix."""
+    async with connected(create_app(Settings()), "10.0.0.5", root_path) as client:
+        for path in PATHS:
+            assert_refused(await client.get(path))
+
+
 async def test_middleware_of_users() -> None:
     """Middleware that an embedding program adds does not answer preflights of the admin API."""
     app = create_app(Settings())

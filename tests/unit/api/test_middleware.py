@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette._utils import get_route_path as find_route_path
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, Router
@@ -245,11 +246,22 @@ async def test_hot_dispatch(method: str, path: str, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("root_path", "path", "route_path"),
-    [("", "/a", "/a"), ("/llm", "/llm/a", "/a"), ("/llm", "/a", "/a")],
+    [
+        ("", "/a", "/a"),
+        ("/llm", "/llm/a", "/a"),
+        ("/llm", "/llm", ""),
+        ("/llm", "/a", "/a"),
+        ("/ad", "/admin/engines", "/admin/engines"),
+        ("/", "/admin/engines", "/admin/engines"),
+        ("/", "//admin/engines", "/admin/engines"),
+        ("/llm/", "/llm/a", "/llm/a"),
+    ],
 )
 def test_route_path(root_path: str, path: str, route_path: str) -> None:
-    """The prefix of a mounted application is not part of the route path."""
-    assert get_route_path(http_scope(path=path) | {"root_path": root_path}) == route_path
+    """The prefix of a mounted application is not part of the route path, as for the router."""
+    scope = http_scope(path=path) | {"root_path": root_path}
+    assert get_route_path(scope) == route_path
+    assert find_route_path(scope) == route_path
 
 
 def waiting(*messages: dict[str, Any], tokens: bool = False) -> ASGIApp:
