@@ -136,11 +136,16 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 def _control(listening: socket.socket, port: int, parent: Parent) -> ControlServer:
     """Build the server that owns the list of engines.
 
-    Raises ConfigurationError if the file of their changes is invalid.
+    Raises ConfigurationError if the file of their changes is invalid, or leaves no engine.
     """
     settings = load_settings()  # with the variables that were exported meanwhile
     file = ChangesFile(settings.state_dir, name_gateway(port))
     managed = ManagedEngines(settings.engines, file.load(), file.save)
+    if not managed.engines:
+        raise ConfigurationError(
+            f"{file.path}: every engine of the configuration was removed at run time. "
+            "Configure another one, or delete the file."
+        )
     return ControlServer(listening, managed, settings, load_settings, parent.list_serving)
 
 

@@ -155,7 +155,7 @@ class ManagedEngines:
         engines = self.engines
         if not any(one.id == engine_id for one in engines):
             raise unknown_engine(engine_id)
-        if len(engines) == 1:
+        if all(one.id == engine_id for one in engines):  # the configuration may repeat it
             raise Conflict(
                 "The last engine cannot be removed. Add another one first, or drain it.",
                 param="engine_id",

@@ -29,7 +29,7 @@ class ChangesFile:
     """
 
     def __init__(self, state_dir: Path, gateway: str) -> None:
-        self._path = state_dir.expanduser() / _NAME
+        self.path = state_dir.expanduser() / _NAME
         self._gateway = gateway
 
     def load(self) -> EngineChanges:
@@ -49,24 +49,24 @@ class ChangesFile:
     def save(self, changes: EngineChanges) -> None:
         """Replace the changes of this gateway; raises ChangesNotSaved."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 sections = {**self._read(), self._gateway: changes.dump()}
                 kept = {name: section for name, section in sections.items() if section}
                 self._replace(yaml.safe_dump({_SECTION: kept}, sort_keys=False))
         except OSError as error:
-            raise ChangesNotSaved(f"{self._path}: {error.strerror}") from error
+            raise ChangesNotSaved(f"{self.path}: {error.strerror}") from error
         except ConfigurationError as error:
             raise ChangesNotSaved(str(error)) from error
 
     def _read(self) -> dict[str, Any]:
         """Return the changes of every gateway."""
         try:
-            content: Any = yaml.safe_load(self._path.read_text(encoding="utf-8"))
+            content: Any = yaml.safe_load(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise ConfigurationError(f"{self._path}: {error.strerror}") from error
+            raise ConfigurationError(f"{self.path}: {error.strerror}") from error
         except (yaml.YAMLError, ValueError) as error:
             raise self._invalid("not valid YAML") from error
         sections = {} if content is None else content
@@ -77,12 +77,12 @@ class ChangesFile:
         raise self._invalid(f"must hold `{_SECTION}:` and the changes of each gateway")
 
     def _invalid(self, rule: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._path}: {rule}; correct the file, or delete it")
+        return ConfigurationError(f"{self.path}: {rule}; correct the file, or delete it")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         # A file of its own, because renaming replaces the other one.
-        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -90,15 +90,15 @@ class ChangesFile:
             os.close(descriptor)
 
     def _replace(self, text: str) -> None:
-        new = self._path.with_suffix(".new")
+        new = self.path.with_suffix(".new")
         # URLs may hold credentials.
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(_HEADER + text)
             file.flush()
             os.fsync(descriptor)
-        new.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        new.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:

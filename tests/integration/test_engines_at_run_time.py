@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 import yaml
 
+from maxgate.upstream.settings import ReplicaSettings
 from tests.conftest import ROOT
 from tests.fakes.gateway import SMALL_CARD
 from tests.fakes.max_server import FakeMax, Script
@@ -22,6 +24,7 @@ from tests.fakes.waiting import until
 
 BODY = {"messages": [{"role": "user", "content": "Hello"}]}
 START_TIMEOUT = 60
+REMOVED = "http://127.0.0.1:9"
 
 
 class Load:
@@ -361,15 +364,25 @@ async def test_plain_uvicorn(tmp_path: Path) -> None:
     assert [engine["url"] for engine in listed.json()["data"]] == urls
 
 
-async def test_invalid_file(tmp_path: Path) -> None:
-    """The gateway does not start with saved changes that it cannot read, and names the field."""
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ("drained: 5", "gateways.{gateway}.drained: Input should be a valid list"),
+        (
+            f"removed: ['{ReplicaSettings(url=REMOVED).id}']",
+            "every engine of the configuration was removed at run time",
+        ),
+    ],
+)
+async def test_invalid_file(tmp_path: Path, changes: str, rule: str) -> None:
+    """The gateway does not start with saved changes that are invalid or leave no engine."""
     port = free_port()
     gateway = f"{socket.gethostname()}-{port}"
-    (tmp_path / "engines.yaml").write_text(f"gateways: {{{gateway}: {{drained: 5}}}}")
-    flags = ("api_server.py", "--port", str(port))
+    (tmp_path / "engines.yaml").write_text(f"gateways: {{{gateway}: {{{changes}}}}}")
+    flags = ("api_server.py", "--port", str(port), "--engine-url", REMOVED)
     code, stderr = await run_to_end(*flags, MAXGATE_STATE_DIR=str(tmp_path))
     assert (code, stderr.splitlines()[-1].split(": ", 2)[:2]) == (
         2,
         ["maxgate", f"{tmp_path}/engines.yaml"],
     )
-    assert f"gateways.{gateway}.drained: Input should be a valid list" in stderr
+    assert rule.format(gateway=gateway) in stderr

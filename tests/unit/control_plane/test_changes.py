@@ -70,9 +70,10 @@ def test_removed_at_run_time() -> None:
     assert saved[-1] == EngineChanges()
 
 
-def test_last_engine() -> None:
-    """The last engine stays."""
-    managed, saved = manage(A)
+@pytest.mark.parametrize("configured", [(A,), (A, A)])
+def test_last_engine(configured: Sequence[ReplicaSettings]) -> None:
+    """The last engine stays, also if the configuration names it twice."""
+    managed, saved = manage(*configured)
     with pytest.raises(Conflict, match="last engine"):
         managed.remove(A.id)
     assert saved == []
