@@ -78,6 +78,18 @@ async def test_all_workers(parent: Parent) -> None:
         assert ([engine.source for engine in engines], workers) == (["configuration"], 2)
 
 
+async def test_unchanged_list(parent: Parent) -> None:
+    """A request for the list applies nothing in the workers; each change is applied once."""
+    worker = FakeWorkerEngines()
+    async with parent.connect(worker) as [client]:
+        for _ in range(3):
+            await client.list_engines()
+        assert worker.applied == 1
+        await client.add_engine(NewEngine(url=B))
+        await client.list_engines()
+        assert worker.applied == 2
+
+
 async def test_new_worker(parent: Parent) -> None:
     """A worker that starts later gets the changes before it serves."""
     async with parent.connect(FakeWorkerEngines()) as [client]:
