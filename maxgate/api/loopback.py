@@ -1,8 +1,9 @@
 """Keep the admin API to clients on the gateway's own machine.
 
 Until the gateway knows keys, a loopback peer is the only identity that it can trust. A web page and
-a reverse proxy on the same machine are loopback peers, too. A page is recognized by Origin or by
-the Host of its own domain (DNS rebinding), a proxy by the headers that it adds.
+a reverse proxy on the same machine are loopback peers, too. A page is recognized by Origin, by
+Sec-Fetch-Site where browsers leave Origin out (images, links), or by the Host of its own domain
+(DNS rebinding). A proxy is recognized by the headers that it adds.
 """
 
 from typing import Final
@@ -30,13 +31,16 @@ _FORWARDING: Final = frozenset(
         "cf-connecting-ip",
     }
 )
+# Values of Sec-Fetch-Site for the address bar and for the gateway's own pages.
+_OWN_SITE: Final = frozenset({b"none", b"same-origin"})
 _WAY_OUT: Final = "Send the request on the gateway's own machine, to http://127.0.0.1 and its port."
 
 
 class AdminGuard:
     """Refuses requests below `/admin` unless they come directly from a client on this machine.
 
-    The peer and the only Host header must be loopback, and Origin and headers of proxies absent.
+    The peer and the only Host header must be loopback. Headers of proxies and of web pages must be
+    absent.
     Applies to every method and to unknown paths. Clients of a Unix socket are refused, because the
     socket may be that of a proxy.
     """
@@ -83,6 +87,8 @@ def check_local(scope: Scope) -> None:
             hosts.append(parse_name(value))
         elif name == "origin":
             raise _refuse("has an Origin header, as those of web pages do")
+        elif name == "sec-fetch-site" and value not in _OWN_SITE:
+            raise _refuse("comes from a web page of another site")
         elif name in _FORWARDING or name.startswith("x-forwarded"):
             raise _refuse(f"has the header {name[:50]!r}, which proxies add")
     if len(hosts) != 1 or not (hosts[0] == "localhost" or is_loopback(hosts[0])):

@@ -32,6 +32,8 @@ ATTACKS = [
     {"forwarded": "for=127.0.0.1"},
     {"x-real-ip": "127.0.0.1"},
     {"via": "1.1 proxy"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
     PREFLIGHT,
 ]
 

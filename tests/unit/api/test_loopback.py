@@ -90,6 +90,12 @@ def test_proxies_and_pages(name: bytes, value: bytes) -> None:
         check_local(admin_scope(headers=[HOST, (name, value)]))
 
 
+@pytest.mark.parametrize("site", [b"none", b"same-origin"])
+def test_own_pages(site: bytes) -> None:
+    """A browser's address bar and the pages in /docs pass."""
+    check_local(admin_scope(headers=[HOST, (b"sec-fetch-site", site)]))
+
+
 @pytest.mark.parametrize(
     ("path", "root_path", "is_admin"),
     [
