@@ -19,6 +19,7 @@
     │   │   ├── InputTooLong 400  generation.errors
     │   │   └── WrongModelForTask 400  generation.errors
     │   ├── MethodNotAllowed 405
+    │   ├── NoReply 504  control_plane.errors
     │   ├── NotConfirmed 504  control_plane.errors
     │   ├── NotFound 404
     │   │   └── ModelNotFound 404  generation.errors

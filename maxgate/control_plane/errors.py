@@ -43,14 +43,29 @@ class NotConfirmed(GatewayError):
 
 
 class ParentUnreachable(GatewayError):
-    """A worker has no connection to the parent process, or got no reply in time."""
+    """A worker has no connection to the parent process, so that the request was not made."""
 
     status = 503
     default_code = "parent_unreachable"
 
     def __init__(self) -> None:
         super().__init__(
-            "The parent process of the gateway does not reply. Try again shortly.", retry_after=1
+            "The parent process of the gateway is not connected, and nothing was changed. "
+            "Try again shortly.",
+            retry_after=1,
+        )
+
+
+class NoReply(GatewayError):
+    """The parent process got a request and did not reply in time, or ended meanwhile."""
+
+    status = 504
+    default_code = "no_reply"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The parent process of the gateway did not reply in time. A change may be made all the "
+            "same: list the engines before you try again."
         )
 
 

@@ -19,7 +19,7 @@ from maxgate.api.admin.schemas import (
     NewEngine,
     ReloadResult,
 )
-from maxgate.control_plane.errors import ParentUnreachable, load_error
+from maxgate.control_plane.errors import NoReply, ParentUnreachable, load_error
 from maxgate.control_plane.manager import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
 from maxgate.upstream.settings import ReplicaSettings
@@ -129,7 +129,7 @@ class ParentClient(EngineControl):
         writer.close()
         for call in self._calls.values():
             if not call.done():
-                call.set_exception(ParentUnreachable())
+                call.set_exception(NoReply())
 
     async def _call(self, action: str, **arguments: Any) -> Any:
         if self._writer is None:
@@ -142,7 +142,7 @@ class ParentClient(EngineControl):
         try:
             return await asyncio.wait_for(future, _CALL_TIMEOUT)
         except TimeoutError:
-            raise ParentUnreachable from None
+            raise NoReply from None
         finally:
             del self._calls[number]
 

@@ -99,7 +99,8 @@ class EngineControl(Protocol):
 
     Every change raises NotSupported without the parent process of `maxgate serve` and more than one
     worker, ChangesNotSaved if it could not be saved, and NotConfirmed if a worker did not confirm
-    it in time.
+    it in time. Everything raises ParentUnreachable without a connection to the parent process, and
+    NoReply if that does not reply.
     """
 
     async def list_engines(self) -> tuple[Sequence[Engine], int]:

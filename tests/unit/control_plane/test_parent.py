@@ -225,7 +225,32 @@ async def test_without_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     async with client.running():
         with pytest.raises(GatewayError) as caught:
             await client.list_engines()
-    assert (caught.value.status, worker.applied) == (503, 0)
+    assert (caught.value.code, worker.applied) == ("parent_unreachable", 0)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_silent_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, closes: bool
+) -> None:
+    """A change that the parent got without a reply may be made all the same, as the error says."""
+    monkeypatch.setattr("maxgate.control_plane.worker._CALL_TIMEOUT", 60 if closes else 0.05)
+    state = {"type": "state", "number": 0, "engines": [{"url": A}], "draining": []}
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(json.dumps(state).encode() + b"\n")
+        for _ in ("hello", "report", "call"):
+            await reader.readline()
+        if not closes:
+            await ended.wait()
+        writer.close()
+
+    client = ParentClient(tmp_path / "parent.sock", FakeWorkerEngines())
+    async with await asyncio.start_unix_server(serve, tmp_path / "parent.sock"), client.running():
+        with pytest.raises(GatewayError, match="may be made all the same") as caught:
+            await client.add_engine(NewEngine(url=B))
+        ended.set()
+    assert (caught.value.status, caught.value.code) == (504, "no_reply")
 
 
 async def test_garbage_on_the_socket(parent: Parent) -> None:
