@@ -81,16 +81,16 @@ def compare_engines(
     """Return the engines that differ, without credentials."""
     old = {engine.id: engine for engine in before}
     new = {engine.id: engine for engine in after}
-    return [
-        SettingChange(
-            setting=f"engines {(new.get(key) or old[key]).public_url}",
-            before=_describe_engine(old.get(key)),
-            after=_describe_engine(new.get(key)),
-            takes_effect="now",
-        )
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    ]
+    changes = []
+    for key in {**old, **new}:
+        if old.get(key) == new.get(key):
+            continue
+        left, right = _describe_engine(old.get(key)), _describe_engine(new.get(key))
+        if left == right:
+            right = f"{right} with other credentials"
+        name = f"engines {(new.get(key) or old[key]).public_url}"
+        changes.append(SettingChange(setting=name, before=left, after=right, takes_effect="now"))
+    return changes
 
 
 def log_changes(changes: Sequence[SettingChange]) -> None:

@@ -74,6 +74,7 @@ class Replica:
         self.id = derive_id(self.url)
         self.state: ReplicaState = "unknown"
         self.models: Mapping[str, EngineModel] = {}
+        self._listed: Mapping[str, EngineModel] = {}
         self.capabilities: dict[str, Capabilities] = {}
         self.error: str | None = None
         self.in_flight = 0
@@ -114,13 +115,22 @@ class Replica:
     ) -> None:
         """Record a successful probe; `capabilities` are those that were probed."""
         self.add_capabilities(capabilities or {})
-        if (allowed := self.allowed_models) is not None:
-            models = {name: model for name, model in models.items() if name in allowed}
+        self._listed = models
         if self.state == "unreachable":
             for breaker in self.breakers.values():
                 breaker.try_again(time.monotonic())
-        self.state, self.models, self.error = "healthy", models, None
+        self.state, self.models, self.error = "healthy", self._select_allowed(), None
         self._failed_probes = 0
+
+    def reconfigure(self, target: str, models: Collection[str] | None) -> None:
+        """Use other credentials in the URL `target`, and serve these models from the engine."""
+        self.target, self.allowed_models = target, models
+        self.models = self._select_allowed()
+
+    def _select_allowed(self) -> Mapping[str, EngineModel]:
+        if (allowed := self.allowed_models) is None:
+            return self._listed
+        return {name: model for name, model in self._listed.items() if name in allowed}
 
     def add_capabilities(self, capabilities: Mapping[str, Capabilities]) -> None:
         """Record what was probed of some models."""

@@ -17,10 +17,11 @@ _log = structlog.get_logger()
 class ReplicaSet:
     """Keeps `replicas` equal to the engines that are configured.
 
-    `replicas` is one list that others hold, too. Requests at a replica that is removed run to their
-    end. Each address of the name in a `dns+http://` URL is a replica; after a failed lookup, the
-    addresses stay as they are. Every change is followed by `on_change`, which gets the replicas
-    that were removed.
+    `replicas` is one list that others hold, too. An engine whose URL differs in nothing but its
+    credentials keeps its replica. Requests at a replica that is removed run to their end. Each
+    address of the name in a `dns+http://` URL is a replica; after a failed lookup, the addresses
+    stay as they are. Every change is followed by `on_change`, which gets the replicas that were
+    removed.
     """
 
     def __init__(
@@ -72,15 +73,17 @@ class ReplicaSet:
     def _reconcile(self) -> None:
         current = {replica.target: replica for replica in self.replicas}
         wanted = {engine.url: engine for engine in self._expand()}
+        # An engine with other credentials is the same engine, and serves without a pause.
+        same = {replica.id: replica for url, replica in current.items() if url not in wanted}
+        kept = []
         for url, engine in wanted.items():
-            replica = current.get(url)
-            if replica is None or replica.allowed_models != engine.models:
-                replica = current[url] = Replica(url, models=engine.models)
+            replica = current.get(url) or same.pop(engine.id, None) or Replica(url)
+            kept.append(replica)
+            replica.reconfigure(url, engine.models)
             replica.weight = engine.weight
             replica.max_concurrency = engine.max_concurrency
             replica.metrics_url = engine.metrics_url
             replica.draining = replica.id in self._draining
-        kept = [current[url] for url in wanted]
         removed = [replica for replica in self.replicas if replica not in kept]
         self.replicas[:] = kept
         self._on_change(removed)

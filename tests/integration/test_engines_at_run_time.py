@@ -143,9 +143,9 @@ async def wait_until_idle(server: ServerProcess, url: str) -> None:
     await until(is_idle, within=START_TIMEOUT)
 
 
-def write_config(path: Path, urls: Sequence[str], **settings: Any) -> Path:
-    """Write a configuration file with these engines."""
-    path.write_text(yaml.safe_dump({"engines": [*urls], **settings}))
+def write_config(path: Path, items: Sequence[Any], **settings: Any) -> Path:
+    """Write a configuration file with these items of `engines`."""
+    path.write_text(yaml.safe_dump({"engines": [*items], **settings}))
     return path
 
 
@@ -193,6 +193,23 @@ async def test_under_load(tmp_path: Path) -> None:
         await load.wait(20)
         assert fakes[2].requests
     assert [change["setting"] for change in reloaded] == [f"engines {url}" for url in urls[::2]]
+    assert load.failures == []
+
+
+async def test_changed_engine_under_load(tmp_path: Path) -> None:
+    """A reload changes credentials, models and weight of the only engine without a failure."""
+    config = tmp_path / "maxgate.yaml"
+    async with (
+        engines(1) as (_, [url]),
+        gateway(write_config(config, [url])) as server,
+        loaded(server.url) as load,
+    ):
+        old, new = (url.replace("//", f"//user:{key}@") for key in ("old", "new"))
+        models = ["smollm2-135m-instruct"]
+        for item in (old, new, {"url": new, "models": models}, {"url": url, "weight": 2}):
+            write_config(config, [item])
+            assert (await admin(server, "POST", "reload")).status_code == 200
+            await load.wait(20)
     assert load.failures == []
 
 

@@ -14,6 +14,7 @@ from maxgate.control_plane import manager
 from maxgate.control_plane.changes import EngineChanges, ManagedEngines
 from maxgate.control_plane.listener import control_socket
 from maxgate.control_plane.parent import ControlServer
+from maxgate.control_plane.reload import compare_engines
 from maxgate.control_plane.worker import ParentClient
 from maxgate.errors import ConfigurationError, GatewayError
 from maxgate.settings import Settings
@@ -176,6 +177,17 @@ async def test_reload(parent: Parent) -> None:
     # They still need a restart.
     assert [one.setting for one in again.changes] == ["server.port", "upstream.probe_interval"]
     assert "secret" not in json.dumps(result.model_dump())
+
+
+def test_other_credentials() -> None:
+    """Engines that differ in their credentials only are told apart without showing them."""
+    old, new = (ReplicaSettings(url=f"http://user:{key}@a:8080") for key in ("one", "two"))
+    [change] = compare_engines([old], [new])
+    assert (change.setting, change.before, change.after) == (
+        f"engines {A}",
+        '{"credentials": "hidden"}',
+        '{"credentials": "hidden"} with other credentials',
+    )
 
 
 async def test_dns_name(parent: Parent) -> None:

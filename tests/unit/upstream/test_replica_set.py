@@ -49,13 +49,29 @@ def test_undrain() -> None:
 
 
 def test_models() -> None:
-    """An engine serves only the models that its item names; other ones make a new replica."""
+    """An engine serves only the models that its item names, at once when the item changes."""
     found = ReplicaSet([engine("http://a", models=["small"])])
     [replica] = found.replicas
     replica.mark_healthy({name: EngineModel(name, 1, 100) for name in ("small", "large")})
     assert list(replica.models) == ["small"]
-    found.apply([engine("http://a", models=["large"])])
-    assert found.replicas != [replica]
+    for models, expected in ((["large"], ["large"]), (None, ["small", "large"])):
+        found.apply([engine("http://a", models=models)])
+        assert found.replicas == [replica]
+        assert (replica.state, list(replica.models)) == ("healthy", expected)
+
+
+def test_credentials() -> None:
+    """An engine with other credentials keeps its state; several of one engine stay apart."""
+    removed: list[Replica] = []
+    found = ReplicaSet([engine("http://old:p@a")], removed.extend)
+    [replica] = found.replicas
+    replica.mark_healthy({"m": EngineModel("m", 1, 100)})
+    found.apply([engine("http://new:p@a")])
+    assert (found.replicas, replica.target) == ([replica], "http://new:p@a")
+    assert (replica.state, list(replica.models), removed) == ("healthy", ["m"], [])
+    found.apply([engine("http://new:p@a"), engine("http://other:p@a")])
+    assert [one.target for one in found.replicas] == ["http://new:p@a", "http://other:p@a"]
+    assert found.replicas[0] is replica
 
 
 def test_ids() -> None:
