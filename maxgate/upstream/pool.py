@@ -107,7 +107,7 @@ class ReplicaPool:
             replica
             for replica in replicas
             if replica.state == "healthy" and model in replica.models and not replica.draining
-        ] or [replica for replica in replicas if replica.state == "unknown"]
+        ] or [r for r in replicas if r.state == "unknown" and not r.draining]
         if exclude:
             usable = [replica for replica in usable if replica not in exclude]
         if len(replicas) == 1 or not usable:

@@ -81,9 +81,10 @@ def test_max_concurrency() -> None:
     assert choose([limited, busy]) is busy
 
 
-def test_draining() -> None:
+@pytest.mark.parametrize("state", ["healthy", "unknown"])
+def test_draining(state: str) -> None:
     """A replica that is drained gets no requests, even if it is the only one."""
-    drained, busy = create_replica("healthy"), create_replica("healthy", 9)
+    drained, busy = create_replica(state), create_replica("healthy", 9)
     drained.draining = True
     assert choose([drained, busy]) is busy
     assert choose([drained]) is None
