@@ -120,6 +120,24 @@ async def test_health(start_gateway: StartGateway) -> None:
             assert (await other.client.get("/health/ready")).status_code == 200
 
 
+async def test_health_of_drained_engines(start_gateway: StartGateway) -> None:
+    """Drained engines do not count: one that is down is no fault, and they make nothing ready."""
+    async with start_gateway() as first:
+        [engine] = (await first.client.get("/health")).json()["engines"]
+        up, down = engine["url"], "http://127.0.0.1:9"
+        async with start_gateway(engines=[up, down]) as gateway:
+            client, paths = gateway.client, ("/health", "/health/ready")
+            listed = (await client.get("/admin/engines")).json()["data"]
+            ids = {engine["url"]: engine["id"] for engine in listed}
+            found = []
+            for url in (down, up):
+                await client.patch(f"/admin/engines/{ids[url]}", json={"draining": True})
+                responses = [await client.get(path) for path in paths]
+                status = responses[0].json()["status"]
+                found.append((status, [response.status_code for response in responses]))
+    assert found == [("healthy", [200, 200]), ("unhealthy", [503, 503])]
+
+
 @pytest.mark.parametrize(
     ("required", "prompts", "status"), [(False, "engine", 200), (True, "unavailable", 503)]
 )
