@@ -57,6 +57,7 @@ class Attempts:
         self._next: Replica | None = None
         self.first_error: GatewayError | None = None
         self._resume_at = 0.0
+        self._is_last_resort = False
 
     def __aiter__(self) -> Self:
         return self
@@ -122,7 +123,7 @@ class Attempts:
         if (
             replica is None
             or call.context.retries.remaining <= 0
-            or not self.traffic.budget.take(self._loop.time())
+            or not self.traffic.budget.take(self._loop.time(), last_resort=self._is_last_resort)
             or not call.context.retries.take()
         ):
             return False
@@ -146,7 +147,10 @@ class Attempts:
     def _choose_other(self, failed: Replica) -> Replica | None:
         if failed not in self._excluded:
             self._excluded.append(failed)
-        return self.pool.choose(self.call, self._loop.time(), exclude=self._excluded)
+        choose, call, now = self.pool.choose, self.call, self._loop.time()
+        replica = choose(call, now, exclude=self._excluded, panic=False)
+        self._is_last_resort = replica is None
+        return replica or choose(call, now, exclude=self._excluded)
 
     def _choose_longer_context(self, failed: Replica) -> Replica | None:
         model = self.call.key.model

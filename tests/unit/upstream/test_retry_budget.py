@@ -32,6 +32,13 @@ def test_share() -> None:
     assert take_all(budget, 119.5) == 200
 
 
+def test_last_resort() -> None:
+    """Retries at replicas that are probably broken get half of the budget."""
+    budget = RetryBudget(SETTINGS)
+    taken = next(count for count in range(99) if not budget.take(100.0, last_resort=True))
+    assert (taken, take_all(budget, 100.0)) == (15, 15)
+
+
 def test_window() -> None:
     """Retries are allowed again when the earlier ones are ten seconds old."""
     budget = RetryBudget(SETTINGS)
