@@ -12,7 +12,7 @@ from maxgate.upstream.retry_budget import RetryBudget
 from maxgate.upstream.settings import FailoverSettings
 
 _SAMPLES: Final = 512
-_REPLICA_SAMPLES: Final = 64
+_REPLICA_SAMPLES: Final = 24
 _REFRESH_SECONDS: Final = 0.5
 _SAMPLE_INTERVAL: Final = 0.001
 _MAX_AGE: Final = 120.0
@@ -147,12 +147,33 @@ class ModelTraffic:
                 attempt.end_wait()
 
     def eject_slow(self, now: float) -> None:
-        """Open the breakers of replicas that are far slower than all of their peers."""
+        """Open the breakers of replicas that are far slower than all of their peers.
+
+        Streams that still wait for their first token count as soon as they have waited too long. If
+        those of other replicas do so as well, it is an overload.
+        """
         for stream in self._windows:
             medians = self._list_medians(now, stream=stream)
             for replica, median in medians.items():
                 if self._is_outlier(replica, median, medians):
                     self._eject(replica, now)
+        late = self._count_late(now)
+        for replica, count in late.items():
+            others = [late[other] for other in late if other is not replica]
+            minimum = self._settings.slowness.min_replica_samples
+            if count >= minimum and 2 * max(others, default=count) < count:
+                self._eject(replica, now)
+
+    def _count_late(self, now: float) -> dict[Replica, int]:
+        """Return how many streams of each replica have waited so long that it is an outlier."""
+        medians = self._list_medians(now, stream=True)
+        limits = {replica: self._find_limit(replica, medians) for replica in medians}
+        late = dict.fromkeys(medians, 0)
+        for attempt in self.waiting:
+            replica = attempt.replica
+            if attempt.stream and replica in late and now - attempt.started_at > limits[replica]:
+                late[replica] += 1
+        return late
 
     def is_slow(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> bool:
         """Whether a single latency of the replica would get it ejected."""
@@ -161,11 +182,15 @@ class ModelTraffic:
     def _is_outlier(
         self, replica: Replica, seconds: float, medians: Mapping[Replica, float]
     ) -> bool:
+        return seconds > self._find_limit(replica, medians)
+
+    def _find_limit(self, replica: Replica, medians: Mapping[Replica, float]) -> float:
+        """Return the latency above which the replica is an outlier."""
         settings = self._settings.slowness
         others = [median for other, median in medians.items() if other is not replica]
-        slowest = max(others, default=float("inf"))
-        limit = settings.outlier_factor * max(slowest, settings.min_latency)
-        return bool(settings.outlier_factor) and seconds > limit
+        if not others or not settings.outlier_factor:
+            return float("inf")
+        return settings.outlier_factor * max(*others, settings.min_latency)
 
     def _list_medians(self, now: float, *, stream: bool) -> dict[Replica, float]:
         summaries = {
