@@ -130,7 +130,7 @@ class SlownessSettings(Section):
     """An engine is ejected if its median latency is this multiple of its slowest peer's; 0 turns
     it off."""
     min_latency: float = Field(default=0.05, ge=0)
-    """Latencies of peers below this, in seconds, count as this much."""
+    """Latencies of peers below this, in seconds, count as this much; times per token as a tenth."""
     min_replica_samples: int = Field(default=10, ge=2)
     """Recent responses of an engine and of its peers needed to eject it."""
     max_ejected_share: float = Field(default=0.5, ge=0, le=1)

@@ -1,7 +1,7 @@
 """Observations of a model's replicas: outcomes, retries and recent latencies."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -149,59 +149,49 @@ class ModelTraffic:
     def eject_slow(self, now: float) -> None:
         """Open the breakers of replicas that are far slower than all of their peers.
 
-        Streams that still wait for their first token count as soon as they have waited too long. If
-        those of other replicas do so as well, it is an overload.
+        Requests that still wait count as soon as they have waited too long. If those of other
+        replicas do so as well, it is an overload.
         """
+        minimum = self._settings.slowness.min_replica_samples
         for stream in self._windows:
-            medians = self._list_medians(now, stream=stream)
-            for replica, median in medians.items():
-                if self._is_outlier(replica, median, medians):
+            limits = self._find_limits(now, stream=stream)
+            late = dict.fromkeys(limits, 0)
+            for attempt in self.waiting:
+                replica = attempt.replica
+                if attempt.stream is stream and attempt.tokens and replica in limits:
+                    late[replica] += now - attempt.started_at > limits[replica] * attempt.tokens
+            for replica, limit in limits.items():
+                _, median, _ = self._by_replica[replica, stream].summarize(now)
+                most = max([late[other] for other in late if other is not replica], default=0)
+                if median > limit or late[replica] >= max(minimum, 2 * most + 1):
                     self._eject(replica, now)
-        late = self._count_late(now)
-        for replica, count in late.items():
-            others = [late[other] for other in late if other is not replica]
-            minimum = self._settings.slowness.min_replica_samples
-            if count >= minimum and 2 * max(others, default=count) < count:
-                self._eject(replica, now)
-
-    def _count_late(self, now: float) -> dict[Replica, int]:
-        """Return how many streams of each replica have waited so long that it is an outlier."""
-        medians = self._list_medians(now, stream=True)
-        limits = {replica: self._find_limit(replica, medians) for replica in medians}
-        late = dict.fromkeys(medians, 0)
-        for attempt in self.waiting:
-            replica = attempt.replica
-            if attempt.stream and replica in late and now - attempt.started_at > limits[replica]:
-                late[replica] += 1
-        return late
+                    break  # the limits of the others have changed
 
     def is_slow(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> bool:
         """Whether a single latency of the replica would get it ejected."""
-        return self._is_outlier(replica, seconds, self._list_medians(now, stream=stream))
+        return seconds > self._find_limits(now, stream=stream, also=replica)[replica]
 
-    def _is_outlier(
-        self, replica: Replica, seconds: float, medians: Mapping[Replica, float]
-    ) -> bool:
-        return seconds > self._find_limit(replica, medians)
-
-    def _find_limit(self, replica: Replica, medians: Mapping[Replica, float]) -> float:
-        """Return the latency above which the replica is an outlier."""
+    def _find_limits(
+        self, now: float, *, stream: bool, also: Replica | None = None
+    ) -> dict[Replica, float]:
+        """Return the latency above which each replica, or `also` another, is far too slow."""
         settings = self._settings.slowness
-        others = [median for other, median in medians.items() if other is not replica]
-        if not others or not settings.outlier_factor:
-            return float("inf")
-        return settings.outlier_factor * max(*others, settings.min_latency)
-
-    def _list_medians(self, now: float, *, stream: bool) -> dict[Replica, float]:
-        summaries = {
-            replica: window.summarize(now)
-            for (replica, kind), window in self._by_replica.items()
-            if kind is stream
-        }
-        minimum = self._settings.slowness.min_replica_samples
-        return {
-            replica: median for replica, (count, median, _) in summaries.items() if count >= minimum
-        }
+        medians = {}
+        for (replica, kind), window in self._by_replica.items():
+            count, median, _ = window.summarize(now)
+            if kind is stream and count >= settings.min_replica_samples:
+                medians[replica] = median
+        # A token takes far less time than the first one of a stream.
+        floor = settings.min_latency if stream else settings.min_latency / 10
+        limits = {}
+        for replica in [*medians, *([also] if also else [])]:
+            others = [median for other, median in medians.items() if other is not replica]
+            limits[replica] = (
+                settings.outlier_factor * max(*others, floor)
+                if others and settings.outlier_factor
+                else float("inf")
+            )
+        return limits
 
     def _eject(self, replica: Replica, now: float) -> None:
         breaker = self.breaker(replica)

@@ -105,6 +105,19 @@ def test_slow_waits() -> None:
     assert states == ["closed", "open", "closed"]
 
 
+def test_slow_responses() -> None:
+    """Responses that are not streamed are compared by their time per token."""
+    traffic = create_traffic({A: 0.01, B: 0.04, C: 0.01}, stream=False)
+    traffic.eject_slow(100.0)
+    assert traffic.breaker(B).state(100.0) == "open"
+    traffic = create_traffic({A: 0.01, B: 0.01, C: 0.01}, stream=False)
+    traffic.waiting |= {FakeAttempt(99.6, stream=False, tokens=10, replica=B) for _ in range(10)}
+    traffic.waiting |= {FakeAttempt(99.6, stream=False, tokens=20, replica=C) for _ in range(10)}
+    traffic.eject_slow(100.0)
+    states = [traffic.breaker(replica).state(100.0) for replica in (A, B, C)]
+    assert states == ["closed", "open", "closed"]
+
+
 def test_overload() -> None:
     """Waits that are long at all replicas eject none of them."""
     traffic = create_traffic({A: 0.1, B: 0.1, C: 0.1})
