@@ -12,7 +12,7 @@ from maxgate.upstream.retry_budget import RetryBudget
 from maxgate.upstream.settings import FailoverSettings
 
 _SAMPLES: Final = 512
-_REPLICA_SAMPLES: Final = 24
+_REPLICA_SAMPLES: Final = 16
 _REFRESH_SECONDS: Final = 0.5
 _SAMPLE_INTERVAL: Final = 0.001
 _MAX_AGE: Final = 120.0
@@ -52,6 +52,10 @@ class LatencyWindow:
     def add(self, now: float, seconds: float) -> None:
         """Add a sample."""
         self._samples.append((now, seconds))
+
+    def count_above(self, seconds: float, now: float) -> int:
+        """Return the number of recent samples that are longer."""
+        return sum([value > seconds and now - at < _MAX_AGE for at, value in self._samples])
 
     def summarize(self, now: float) -> tuple[int, float, float]:
         """Return the number of recent samples, their median and their 99th percentile.
@@ -149,8 +153,8 @@ class ModelTraffic:
     def eject_slow(self, now: float) -> None:
         """Open the breakers of replicas that are far slower than all of their peers.
 
-        Requests that still wait count as soon as they have waited too long. If those of other
-        replicas do so as well, it is an overload.
+        The median decides. Requests that still wait count as soon as they have waited too long, and
+        enough of them suffice. If those of other replicas do so as well, it is an overload.
         """
         minimum = self._settings.slowness.min_replica_samples
         for stream in self._windows:
@@ -161,9 +165,11 @@ class ModelTraffic:
                 if attempt.stream is stream and attempt.tokens and replica in limits:
                     late[replica] += now - attempt.started_at > limits[replica] * attempt.tokens
             for replica, limit in limits.items():
-                _, median, _ = self._by_replica[replica, stream].summarize(now)
+                window = self._by_replica[replica, stream]
                 most = max([late[other] for other in late if other is not replica], default=0)
-                if median > limit or late[replica] >= max(minimum, 2 * most + 1):
+                waiting = late[replica] if late[replica] > 2 * most else 0
+                slow = window.count_above(limit, now) + waiting
+                if waiting >= minimum or 2 * slow > window.summarize(now)[0] + waiting:
                     self._eject(replica, now)
                     break  # the limits of the others have changed
 
