@@ -40,9 +40,18 @@ class Mock:
 
     def start(self) -> None:
         """Start the process and wait until it responds."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start the process."""
         command = [sys.executable, "-m", "benchmarks.failover.mock_engine", str(self.port)]
         flags = ["--first", str(self.first), "--gap", str(self.gap)]
         self.process = subprocess.Popen([*command, *flags], cwd=ROOT)
+
+    def wait(self) -> None:
+        """Wait until the process responds."""
+        assert self.process is not None
         wait_for(f"{self.url}/v1/models", timeout=30, process=self.process)
 
     def kill(self) -> None:
@@ -71,11 +80,13 @@ def run_mocks(
         mocks = [Mock(first, gap) for _ in range(count)]
         for mock in mocks:
             stack.callback(mock.kill)
-            mock.start()
+            mock.begin()
         path = Path(stack.enter_context(TemporaryDirectory())) / "maxgate.yaml"
         path.write_text(config or "{}")
         flags = [flag for mock in mocks for flag in ("--engine-url", mock.url)]
         flags += ["--config", str(path), "--card", str(CARD), "--log-level", "error"]
+        for mock in mocks:
+            mock.wait()
         gateway, process = stack.enter_context(run_gateway(*flags))
         wait_for(f"{gateway}/health/ready", timeout=60, process=process)
         wait_for_engines(gateway)
