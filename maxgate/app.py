@@ -2,7 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +19,8 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.types import Lifespan
 
+from maxgate.api.admin.routes import router as admin_router
+from maxgate.api.admin.schemas import EngineControl
 from maxgate.api.app import Gateway
 from maxgate.api.chat.routes import chat_route
 from maxgate.api.chat.service import ChatService
@@ -25,12 +34,19 @@ from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
 from maxgate.clock import Clock, SystemClock
+from maxgate.control_plane.replicas import ReplicaEngines
+from maxgate.control_plane.single_process import (
+    ReadOnlyControl,
+    build_single_process_control,
+    is_only_process,
+)
+from maxgate.control_plane.worker import ParentClient
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
-from maxgate.settings import Settings
+from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
@@ -66,12 +82,13 @@ def create_app(
     clock: Clock | None = None,
     worker_folder: Path | None = None,
     on_startup: Callable[[], None] | None = None,
+    control_path: Path | None = None,
 ) -> Gateway:
     """Build the gateway as a FastAPI application.
 
     `transport` replaces the engines and `clock` the time, in tests. `worker_folder` is for counters
     that are shared with other workers until the shutdown. `on_startup` runs on the event loop
-    before anything else does.
+    before anything else does. `control_path` is the socket of the parent process, if there is one.
 
     Raises ConfigurationError for model cards that cannot be read.
     """
@@ -82,12 +99,13 @@ def create_app(
     metrics = MetricsStore(clock, shared_folder)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
+    control, connect = build_control(settings, upstream, control_path)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
-        lifespan=build_lifespan(upstream, retry_counts, on_startup, worker_folder),
+        lifespan=build_lifespan(upstream, connect, retry_counts, on_startup, worker_folder),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
@@ -95,6 +113,7 @@ def create_app(
     app.state.catalog = upstream.catalog
     app.state.engines = upstream.replicas.replicas
     app.state.replica_set = upstream.replicas
+    app.state.engine_control = control
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
     if (writer := find_log_writer()) is not None:
@@ -108,9 +127,8 @@ def create_app(
     app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
-    app.include_router(models_router)
-    app.include_router(health_router)
-    app.include_router(metrics_router)
+    for router in (models_router, admin_router, health_router, metrics_router):
+        app.include_router(router)
     return app
 
 
@@ -187,6 +205,7 @@ def build_upstream(
         formats.prepare,
         catalog.refresh,
         [card.served_model_name for card in cards if card.task == "embeddings"],
+        starts_engines=settings.engine.mode != "none",
     )
     pool = ReplicaPool(
         replicas,
@@ -228,6 +247,19 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
     return default_metrics_url(url, settings.engine.metrics_port)
 
 
+def build_control(
+    settings: Settings, upstream: Upstream, path: Path | None
+) -> tuple[EngineControl, Callable[[], AbstractAsyncContextManager[None]]]:
+    """Build the control of the engines, and its connection to the parent process."""
+    engines = ReplicaEngines(upstream.replicas)
+    if path is not None:
+        client = ParentClient(path, engines)
+        return client, client.running
+    if is_only_process():
+        return build_single_process_control(engines, settings, load_settings), nullcontext
+    return ReadOnlyControl(engines), nullcontext
+
+
 def build_backend(
     clock: Clock,
     formats: Formats,
@@ -246,6 +278,7 @@ def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> 
 
 def build_lifespan(
     upstream: Upstream,
+    connect: Callable[[], AbstractAsyncContextManager[None]],
     retry_counts: SharedCounts,
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
@@ -263,6 +296,7 @@ def build_lifespan(
                 resources.callback(leave, worker_folder)
             resources.callback(retry_counts.close)
             await resources.enter_async_context(aclosing(upstream.client))
+            await resources.enter_async_context(connect())
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
             with suppress(TimeoutError):

@@ -1,6 +1,8 @@
 """The application for ASGI servers: `uvicorn maxgate.asgi:app`."""
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -9,6 +11,7 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
     from maxgate.app import create_app  # noqa: PLC0415
+    from maxgate.control_plane.worker import SOCKET_VARIABLE  # noqa: PLC0415
     from maxgate.errors import ConfigurationError  # noqa: PLC0415
     from maxgate.server.run import (  # noqa: PLC0415
         end_with_parent,
@@ -24,7 +27,12 @@ def __getattr__(name: str) -> Any:
         end_with_parent()
         raise_descriptor_limit()
         folder = None if settings.telemetry.metrics_dir else share_with_workers()
-        app = create_app(settings, worker_folder=folder, on_startup=tune_event_loop)
+        app = create_app(
+            settings,
+            worker_folder=folder,
+            on_startup=tune_event_loop,
+            control_path=Path(path) if (path := os.environ.get(SOCKET_VARIABLE)) else None,
+        )
     except ConfigurationError as error:
         # The server would print a traceback instead.
         sys.stderr.write(f"maxgate: {error}\n")

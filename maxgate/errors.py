@@ -1,12 +1,15 @@
 """Base errors. Errors that belong to one capability live beside it.
 
     MaxgateError
+    ├── AdminRequestFailed  cli.admin_client
     ├── ConfigurationError
     │   └── ReportError  results.files
     ├── EngineError
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models
     ├── GatewayError 500
+    │   ├── ChangesNotSaved 500  control_plane.errors
+    │   ├── Conflict 409
     │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
     │   ├── HeadersTooLarge 431
@@ -16,9 +19,12 @@
     │   │   ├── InputTooLong 400  generation.errors
     │   │   └── WrongModelForTask 400  generation.errors
     │   ├── MethodNotAllowed 405
+    │   ├── NotConfirmed 504  control_plane.errors
     │   ├── NotFound 404
     │   │   └── ModelNotFound 404  generation.errors
+    │   ├── NotSupported 501  control_plane.errors
     │   ├── OutOfResources 503
+    │   ├── ParentUnreachable 503  control_plane.errors
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
     │   ├── ShuttingDown 503
@@ -100,7 +106,7 @@ class InvalidRequest(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """The request may come from a web page that must not use the gateway."""
+    """The client, such as a web page of another site, must not use this part of the gateway."""
 
     status = 403
     type = "invalid_request_error"
@@ -129,6 +135,14 @@ class MethodNotAllowed(GatewayError):
     def headers(self) -> dict[str, str]:
         """The methods that there are."""
         return {"allow": self._allowed}
+
+
+class Conflict(GatewayError):
+    """The request contradicts the present state."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
 
 
 class RequestTimeout(GatewayError):

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Match
@@ -19,6 +18,7 @@ from maxgate.api.browsers import BrowserGuard
 from maxgate.api.client_headers import SESSION, ClientHeaders
 from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
 from maxgate.api.hot_route import HotRoute
+from maxgate.api.loopback import AdminGuard, PublicCors
 from maxgate.api.middleware import (
     HeadMiddleware,
     HotDispatchMiddleware,
@@ -86,7 +86,8 @@ class Gateway(FastAPI):
 
     @override
     def build_middleware_stack(self) -> ASGIApp:
-        stack = super().build_middleware_stack()
+        # Around the middleware of users, so that none of it can open the admin API.
+        stack: ASGIApp = AdminGuard(super().build_middleware_stack())
         # Middleware and error handlers that a user added must see hot routes too.
         if not self.user_middleware and self.exception_handlers == self._own_error_handlers:
             stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
@@ -96,7 +97,7 @@ class Gateway(FastAPI):
             stack, self._sinks, self._clock, self._browsers, self._client_headers
         )
         if self._cors_origins:  # outermost, so that pages can read error responses too
-            stack = CORSMiddleware(
+            stack = PublicCors(
                 stack,
                 allow_origins=self._cors_origins,
                 allow_methods=["*"],

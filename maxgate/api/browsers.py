@@ -34,14 +34,14 @@ class BrowserGuard:
 
     def _check_host(self, address: str, host: bytes) -> None:
         """Raise Forbidden for a foreign Host at this address of the server."""
-        if _is_loopback(address) and not self._is_allowed(host):
+        if is_loopback(address) and not self._is_allowed(host):
             raise Forbidden(
-                f"The host {_parse_name(host)!r} is not allowed. Add it to the setting "
+                f"The host {parse_name(host)!r} is not allowed. Add it to the setting "
                 "server.allowed_hosts if it is a name of this gateway."
             )
 
     def _is_allowed(self, host: bytes) -> bool:
-        name = _parse_name(host)
+        name = parse_name(host)
         # Public DNS has no names without a dot, and browsers do not resolve addresses.
         if "." not in name or name in self._names or "*" in self._names or _is_address(name):
             return True
@@ -57,7 +57,7 @@ class BrowserGuard:
             if name == b"content-type" and content_type.lower().startswith(b"application/json"):
                 return
         try:
-            is_same_site = urlsplit(origin).hostname == _parse_name(host)
+            is_same_site = urlsplit(origin).hostname == parse_name(host)
         except ValueError:
             is_same_site = False
         if not is_same_site:
@@ -68,7 +68,7 @@ class BrowserGuard:
 
 
 @lru_cache(maxsize=256)
-def _parse_name(host: bytes) -> str:
+def parse_name(host: bytes) -> str:
     """Return the name or address in a Host header, in lower case, without port and final dot."""
     text = host.decode("latin-1").lower()
     if text.startswith("["):
@@ -86,5 +86,10 @@ def _is_address(name: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _is_loopback(address: str) -> bool:
-    return _is_address(address) and ipaddress.ip_address(address).is_loopback
+def is_loopback(address: str) -> bool:
+    """Whether this is a loopback address, also an IPv4 one that is mapped to IPv6."""
+    if not _is_address(address):
+        return False
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback

@@ -35,10 +35,12 @@ def main() -> None:
 
 def _add_groups(app: typer.Typer) -> None:
     # `maxgate serve`, which keeps running, has no use for the 30 MB that these import.
-    from maxgate.cli import engine, models  # noqa: PLC0415
+    from maxgate.cli import engine, engines, models  # noqa: PLC0415
 
+    app.command("reload")(engines.reload)
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
+    app.add_typer(engines.commands(), name="engines")
 
 
 def print_version(chosen: bool) -> None:

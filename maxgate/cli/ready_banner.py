@@ -33,8 +33,8 @@ class ReadyBanner:
 
     If they are not healthy at once, it first prints which engines the gateway waits for, and why.
 
-    Waits for all of `engine_urls`, or for any engine if the list is empty. In a JSON log, each
-    message is a line with the URL.
+    Waits for all of `engine_urls`, which are being started, or for any engine without them. In a
+    JSON log, each message is a line with the URL.
     """
 
     def __init__(self, url: str, engine_urls: Sequence[str], tasks: Sequence[Task]) -> None:
@@ -65,7 +65,7 @@ class ReadyBanner:
                 return
             if engines and not waiting:
                 waiting = True
-                missing = _list_missing(engines)
+                missing = self._list_missing(engines)
                 if logs_json():
                     _log.info("gateway is waiting for engines", url=self._url, engines=missing)
                 else:
@@ -85,19 +85,18 @@ class ReadyBanner:
             return []  # another server may listen on another address of this port
         return engines
 
+    def _list_missing(self, engines: Sequence[dict[str, Any]]) -> list[str]:
+        return [
+            f"{url} ({'starting' if url in self._engines else engine['error'] or engine['state']})"
+            for engine in engines
+            if (url := engine["url"]) and engine["state"] != "healthy"
+        ]
+
 
 def _check_states(engines: Sequence[dict[str, Any]]) -> None:
     """Raise KeyError or TypeError if the response is not that of a gateway."""
     for engine in engines:
         _ = engine["url"], engine["state"], engine["error"]
-
-
-def _list_missing(engines: Sequence[dict[str, Any]]) -> list[str]:
-    return [
-        f"{engine['url']} ({engine['error'] or engine['state']})"
-        for engine in engines
-        if engine["state"] != "healthy"
-    ]
 
 
 def _format_banner(url: str, tasks: Sequence[Task]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from maxgate.cli.encoding import accept_any_text
 from maxgate.errors import ConfigurationError, MaxgateError
@@ -25,10 +26,16 @@ _CLICK_EXCEPTION: Final = next(
 )
 
 
-def run(command: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> NoReturn:
+def run(
+    command: Callable[..., Any],
+    name: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    cls: type[TyperCommand] | None = None,
+) -> NoReturn:
     """Run one command with these arguments, or those of the process, and exit."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(command)
+    app.command(cls=cls)(command)
     run_app(app, name, arguments, prog_name=name)
 
 

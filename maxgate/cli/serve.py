@@ -14,13 +14,17 @@ import typer
 from maxgate.cli.engine_process import EngineChild, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
 from maxgate.cli.ready_banner import ReadyBanner
+from maxgate.control_plane.changes import ManagedEngines
+from maxgate.control_plane.changes_file import ChangesFile
+from maxgate.control_plane.listener import control_socket, name_gateway
+from maxgate.control_plane.parent import ControlServer
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.loader import load_cards
 from maxgate.server.instances import Instance, InstanceFile
 from maxgate.server.parent import Parent
 from maxgate.server.protocol import listening_socket
 from maxgate.server.run import is_root, open_standard_descriptors
-from maxgate.settings import load_and_configure_logging, print_warning
+from maxgate.settings import load_and_configure_logging, load_settings, print_warning
 from maxgate.telemetry.metrics_store import make_folder
 
 _log = structlog.get_logger()
@@ -53,7 +57,7 @@ def serve(
         typer.Option(help="Minimum level of log lines.", show_default="info"),
     ] = None,
 ) -> None:
-    """Run the gateway until Ctrl-C or SIGTERM; SIGUSR2 replaces the workers.
+    """Run the gateway until Ctrl-C or SIGTERM; SIGHUP reloads, SIGUSR2 restarts workers.
 
     Flags override MAXGATE_* environment variables, which override the config file.
     """
@@ -82,12 +86,17 @@ def serve(
         else:
             stack.enter_context(_share_metrics())
         file = stack.enter_context(InstanceFile(settings.state_dir, port))
+        bound = stack.enter_context(control_socket(settings.state_dir, name_gateway(port)))
         parent = Parent(
             listener,
             settings.server.workers,
             settings.server.shutdown_timeout,
             lambda parent: file.write(describe_parent(parent, port)),
+            bound and bound[1],
         )
+        if bound is not None:
+            control = stack.enter_context(_control(bound[0], port, parent))
+            parent.on_reload = control.reload
         children = [
             EngineChild(
                 settings.engine.mode,
@@ -122,6 +131,17 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         ) from error
     with listener:
         yield listener
+
+
+def _control(listening: socket.socket, port: int, parent: Parent) -> ControlServer:
+    """Build the server that owns the list of engines.
+
+    Raises ConfigurationError if the file of their changes is invalid.
+    """
+    settings = load_settings()  # with the variables that were exported meanwhile
+    file = ChangesFile(settings.state_dir, name_gateway(port))
+    managed = ManagedEngines(settings.engines, file.load(), file.save)
+    return ControlServer(listening, managed, settings, load_settings, parent.list_serving)
 
 
 @contextmanager

@@ -218,9 +218,10 @@ def _print_names(report: Report, console: Console) -> None:
     start = "the scheduled departure" if scheduled else "sending"
     lines = [
         f"TTFT: time to first token, from {start} to the first output.",
-        "ITL: inter-token latency, between chunks of output (a chunk may hold several tokens).",
+        "ITL: inter-token latency, the mean time per token after the first of each request.",
         f"E2E: end-to-end latency, from {start} to the last output.",
-        "Second line: half the width of the 95% confidence interval (sampling error).",
+        "Second line: number of requests, and half the width of each 95% confidence interval "
+        "(sampling error).",
         "-: too few requests. <: below the error of the load generator.",
         "--details prints every metric of each level, with the error of the load generator.",
     ]

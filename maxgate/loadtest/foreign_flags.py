@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from maxgate.errors import ConfigurationError
+from maxgate.net.server_url import join_host_and_port
 
 RENAMED: Final = {
     "--base-url": "--url",
@@ -107,7 +108,7 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     if arguments and arguments[0] == "merge":
         return list(arguments)
     found = list(_translate(list(arguments)))
-    return _join_host_and_port(found)
+    return join_host_and_port(found)
 
 
 def _translate(arguments: list[str]) -> Iterator[str]:
@@ -159,24 +160,3 @@ def _is_url(argument: str) -> bool:
     """Whether the argument is a server: `http://...`, `localhost` or `host:port`."""
     pattern = r"https?://.+|localhost|[\w.-]+:[0-9]+(/\S*)?|\[[0-9a-fA-F:]+\](:[0-9]+)?(/\S*)?"
     return re.fullmatch(pattern, argument) is not None
-
-
-def _join_host_and_port(arguments: list[str]) -> list[str]:
-    """Replace --host and --port by --url."""
-    found: dict[str, str] = {}
-    left = []
-    while arguments:
-        argument = arguments.pop(0)
-        name, separator, value = argument.partition("=")
-        if name not in {"--host", "--port"}:
-            left.append(argument)
-            continue
-        if not separator and not arguments:
-            raise ConfigurationError(f"{name} needs a value")
-        found[name] = value if separator else arguments.pop(0)
-    if not found:
-        return left
-    host, port = found.get("--host", "localhost"), found.get("--port")
-    if port is not None and not port.isdecimal():
-        raise ConfigurationError(f"--port {port}: expected a number")
-    return [*left, "--url", host if port is None else f"{host}:{port}"]

@@ -32,21 +32,26 @@ class Cell:
 
     value: str
     error: str = ""
+    count: str = ""
+    """Number of requests that the value is a share of."""
+
+    def format_second_line(self, sign: str) -> str:
+        """The count, or the interval behind `sign`."""
+        return self.count or (sign + self.error if self.error else "")
 
 
 def build_cells(level: Level) -> list[Cell]:
     """The cells of one level, in the order of the titles."""
     throughput, requests = level.throughput, level.requests
-    ttft = level.metrics.get("response_ttft") or level.metrics.get("ttft")
-    end_to_end = level.metrics.get("response_latency") or level.metrics.get("latency")
+    ttft, end_to_end = level.find_metric("ttft"), level.find_metric("latency")
     share = f"{requests.succeeded / requests.attempted:.1%}" if requests.attempted else "-"
     return [
-        Cell(share.replace(".0%", "%")),
+        Cell(share.replace(".0%", "%"), count=f"{requests.attempted}"),
         _build_rate(throughput.requests, throughput.requests_interval),
         _build_rate(throughput.output_tokens, throughput.output_tokens_interval),
         _build_time(ttft, "50"),
         _build_time(ttft, "95"),
-        _build_time(level.metrics.get("chunk_gap"), "50"),
+        _build_time(level.metrics.get("tpot"), "50"),
         _build_time(end_to_end, "50"),
         _build_time(end_to_end, "95"),
     ]
@@ -97,9 +102,7 @@ def build_levels(levels: Sequence[Level], console: Console) -> RenderableType:
         style = "red" if level.requests.failed else ""
         share, *others = (cell.value for cell in cells)
         table.add_row(format_load(level), Text(share, style=style), *others)
-        if any(cell.error for cell in cells):
-            errors = [Text(sign + cell.error if cell.error else "", style="dim") for cell in cells]
-            table.add_row("", *errors)
+        table.add_row("", *(Text(cell.format_second_line(sign), style="dim") for cell in cells))
     return table
 
 
@@ -107,8 +110,8 @@ def _build_list(levels: Sequence[Level], sign: str) -> Iterator[Text]:
     for level in levels:
         yield Text(f"{level.scenario}, {format_load(level)}", style="bold")
         for title, cell in zip(_TITLES, build_cells(level), strict=True):
-            error = f" {sign}{cell.error}" if cell.error else ""
-            yield Text(f"  {title.replace(chr(10), ' '):16} {cell.value}{error}")
+            more = f"of {cell.count}" if cell.count else cell.format_second_line(sign)
+            yield Text(f"  {title.replace(chr(10), ' '):16} {cell.value} {more}".rstrip())
 
 
 def format_load(level: Level) -> str:

@@ -129,7 +129,10 @@ def _find_warnings(options: Options, levels: Sequence[Level]) -> Iterator[str]:
     for level in levels:
         title = f"{level.scenario}, {level.name}"
         if not level.requests.attempted:
-            yield f"{title}: no request was measured; all were warm-up or unfinished"
+            yield (
+                f"{title}: no request was measured, because all were warm-up or unfinished at the "
+                "end; use a longer --duration (-d), more --requests (-n) or a smaller load"
+            )
         if level.client.limited:
             yield f"{title}: the load generator was the bottleneck: {level.client.reason}"
         counted_by = level.tokens.counted_by

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import orjson
 import typer
+from typer.core import TyperCommand
+from typing_extensions import override
 
 from maxgate.cli.encoding import is_unicode
 from maxgate.cli.run import run
@@ -21,16 +23,28 @@ from maxgate.monitor.feed import FeedOptions, open_feed, parse_gateway_url, vali
 from maxgate.monitor.recording import Recording
 from maxgate.monitor.text_output import LineFormatter, build_json, format_page
 from maxgate.monitor.view import Monitor
+from maxgate.net.server_url import join_host_and_port
 
 _SAMPLES_FOR_RATES: Final = 2
 
 
+class _Command(TyperCommand):
+    """Takes --host and --port too."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, join_host_and_port(args))
+
+
 def main(arguments: Sequence[str] | None = None, name: str = "monitor.py") -> NoReturn:
     """Run the command with `sys.argv` or the given arguments, and exit."""
-    run(monitor, name, arguments)
+    run(monitor, name, arguments, cls=_Command)
 
 
 def monitor(
+    server: Annotated[
+        str | None, typer.Argument(metavar="URL", help="URL of the gateway, as --url.")
+    ] = None,
     *,
     url: Annotated[str, typer.Option(help="URL of the gateway.")] = "http://localhost:8000",
     interval: Annotated[float, typer.Option(help="Seconds between samples.", min=0.1)] = 1.0,
@@ -104,7 +118,7 @@ def monitor(
         if wrong:
             raise ConfigurationError(message)
     options = FeedOptions(
-        url=parse_gateway_url(url),
+        url=parse_gateway_url(server or url),
         interval=interval,
         api_key=api_key,
         metrics_urls=tuple(map(validate_url, metrics_url or ())),

@@ -5,6 +5,7 @@ URL of one endpoint.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -72,3 +73,28 @@ def parse_server_url(text: str, flag: str = "--url") -> ServerUrl:
 def hide_credentials(text: str) -> str:
     """The text without user names, passwords and keys in its URLs."""
     return _SECRET_PARAMETERS.sub(r"\1***", _CREDENTIALS.sub("//", text))
+
+
+def join_host_and_port(arguments: Sequence[str]) -> list[str]:
+    """Replace --host and --port by --url.
+
+    Raises ConfigurationError if one of them has no value, or the port is not a number.
+    """
+    found: dict[str, str] = {}
+    left = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, separator, value = argument.partition("=")
+        if name not in {"--host", "--port"}:
+            left.append(argument)
+            continue
+        if not separator and not rest:
+            raise ConfigurationError(f"{name} needs a value")
+        found[name] = value if separator else rest.pop(0)
+    if not found:
+        return left
+    host, port = found.get("--host", "localhost"), found.get("--port")
+    if port is not None and not port.isdecimal():
+        raise ConfigurationError(f"--port {port}: expected a number")
+    return [*left, "--url", host if port is None else f"{host}:{port}"]

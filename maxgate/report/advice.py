@@ -64,7 +64,8 @@ def advise_on_few_requests(report: Report) -> Iterator[Advice]:
     few = [
         level
         for level in _target_levels(report)
-        if level.requests.succeeded and _percentile(level, "latency", "99") is None
+        if (level.requests.succeeded or not level.requests.attempted)
+        and _percentile(level, "latency", "99") is None
     ]
     if few:
         yield Advice(

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, NoReturn
 
@@ -28,7 +28,9 @@ def visualize_results(
     context: typer.Context,
     results: Annotated[
         list[Path] | None,
-        typer.Argument(help="Reports of load_test.py; the oldest is the reference."),
+        typer.Argument(
+            help="Reports of load_test.py or folders of them; the oldest is the reference."
+        ),
     ] = None,
     *,
     label: Annotated[
@@ -56,7 +58,7 @@ def visualize_results(
 
     Exit code: 1 if a file could not be read (the others are still shown), 2 if none could.
     """
-    paths = list(results or ()) or [_find_newest(Path("results"))]
+    paths = [*_list_reports(results or ())] or [_find_newest(Path("results"))]
     runs, unread = read_runs(paths, label or ())
     for line in unread:
         print(f"{context.command_path}: {line}", file=sys.stderr)
@@ -74,6 +76,17 @@ def _open_console() -> Console:
     """A console as wide as the terminal, or as $COLUMNS says if the output is redirected."""
     is_sized = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return Console(width=None if is_sized else _REDIRECTED_WIDTH, highlight=False)
+
+
+def _list_reports(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files, and all reports in the folders."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+        elif found := sorted(path.glob("*.json")):
+            yield from found
+        else:
+            raise ConfigurationError(f"no reports in {path}: it has no .json file")
 
 
 def _find_newest(folder: Path) -> Path:

@@ -107,12 +107,15 @@ def list_rates(curves: Sequence[Curve], axis: LoadAxis, *, tokens: bool) -> list
 def list_percentiles(
     curves: Sequence[Curve], axis: LoadAxis, metric: str, percent: str
 ) -> list[Point]:
-    """One percentile of a metric in seconds, where the sample is large enough for it."""
+    """One percentile of a metric in seconds, where the sample is large enough for it.
+
+    Latencies of an open loop count from the schedule.
+    """
     return [
         Point(curve.name, level, axis.read(level), value, select_interval(found, percent))
         for curve in curves
         for level in curve.levels
-        if (found := level.metrics.get(metric)) is not None
+        if (found := level.find_metric(metric)) is not None
         and (value := found.percentiles.get(percent)) is not None
     ]
 

@@ -28,13 +28,14 @@ def build_distributions(runs: Sequence[Run], color: Any) -> Iterator[tuple[str, 
             (run.name_curve(level), level)
             for run in runs
             for level in run.report.levels
-            if (found := level.metrics.get(metric)) is not None and found.histogram is not None
+            if (found := level.find_metric(metric)) is not None and found.histogram is not None
         ]
         if not series:
             continue
         chosen = _choose_heaviest(series)
         part = "" if len(chosen) == len(series) else f", {len(chosen)} of {len(series)} levels"
-        unit = choose_duration_unit([_get_maximum(level, metric) for _, level in chosen])
+        distributions = [level.find_metric(metric) for _, level in chosen]
+        unit = choose_duration_unit([one.max or 0.0 for one in distributions if one])
         yield (
             f"{title}, {unit.name}{part} (lines: P50, P95, P99)",
             _build_rows(chosen, metric, unit, color),
@@ -53,10 +54,6 @@ def _choose_heaviest(series: Series) -> Series:
         by_load = sorted(heaviest.items(), key=lambda one: -one[1].in_flight.mean)
     kept = {id(level) for _, level in by_load[:_MAX_ROWS]}
     return [(curve, level) for curve, level in series if id(level) in kept]
-
-
-def _get_maximum(level: Level, metric: str) -> float:
-    return level.metrics[metric].max or 0.0
 
 
 def _build_rows(series: Series, metric: str, unit: DurationUnit, color: Any) -> Chart:
@@ -110,8 +107,9 @@ def _list_bars(
     number: int, one: tuple[str, Level], metric: str, unit: DurationUnit
 ) -> Iterator[dict[str, Any]]:
     curve, level = one
-    histogram = level.metrics[metric].histogram
-    assert histogram is not None, "levels without histograms are left out"  # noqa: S101
+    found = level.find_metric(metric)
+    histogram = found and found.histogram
+    assert histogram, "levels without histograms are left out"  # noqa: S101
     total, highest = sum(histogram.counts) or 1, max(histogram.counts, default=1) or 1
     for (low, high), count in zip(pairwise(histogram.bounds), histogram.counts, strict=True):
         if count:
@@ -130,9 +128,9 @@ def _list_marks(
     number: int, one: tuple[str, Level], metric: str, unit: DurationUnit
 ) -> Iterator[dict[str, Any]]:
     level = one[1]
+    found = level.find_metric(metric)
     for key in _PERCENTILES:
-        value = level.metrics[metric].percentiles.get(key)
-        if value is not None:
+        if found and (value := found.percentiles.get(key)) is not None:
             yield {
                 "level": level.name,
                 "percentile": f"P{key}",

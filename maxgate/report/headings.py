@@ -53,7 +53,7 @@ def _describe_level(level: Level) -> str:
         f"{format_number(level.throughput.requests)} requests/s",
     ]
     for metric, name in (("ttft", "TTFT"), ("tpot", "ITL"), ("latency", "E2E latency")):
-        percentiles = level.metrics[metric].percentiles if metric in level.metrics else {}
+        percentiles = found.percentiles if (found := level.find_metric(metric)) else {}
         values += [
             f"{name} P{key} {format_value(value, 's')}"
             for key in ("50", "95")
@@ -71,11 +71,13 @@ def _describe_workload(run: Run) -> str:
 
 
 def list_warnings(runs: Sequence[Run]) -> list[str]:
-    """One line per distinct warning, with the names of its runs, or their number above three."""
+    """One line per distinct warning; of several runs, with their names, or number above three."""
     names: dict[str, list[str]] = {}
     for run in runs:
         for warning in run.report.warnings:
             names.setdefault(warning, []).append(run.name)
+    if len(runs) == 1:
+        return list(names)
     return [
         f"{', '.join(found) if len(found) <= _MAX_NAMED_RUNS else f'{len(found)} runs'}: {warning}"
         for warning, found in names.items()

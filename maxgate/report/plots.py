@@ -8,7 +8,7 @@ from typing import Final
 
 from maxgate.report.curves import MAX_COLORS, Moment, build_curves, list_moments
 from maxgate.report.formatting import DurationUnit, choose_duration_unit, format_number
-from maxgate.report.runs import Run, Series
+from maxgate.report.runs import Run, Series, name_levels
 from maxgate.results.distribution import Histogram
 
 _MAX_ROWS: Final = 16
@@ -37,12 +37,7 @@ class Plot:
 
 def draw_plots(runs: Sequence[Run], width: int, glyphs: Glyphs) -> Iterator[Plot]:
     """Yield each plot that has data, at most `width` columns wide."""
-    series = [
-        (name if len(runs) > 1 else name.partition(": ")[2], level)
-        for run in runs
-        for name, level in run.name_levels()
-    ]
-    yield from _draw_distributions(series, width, glyphs)
+    yield from _draw_distributions([*name_levels(runs)], width, glyphs)
     yield from _draw_timelines(runs, width, glyphs)
 
 
@@ -66,9 +61,9 @@ def draw_heights(values: Sequence[float | None], glyphs: Glyphs) -> str:
 def _draw_distributions(series: Series, width: int, glyphs: Glyphs) -> Iterator[Plot]:
     for metric, title in (("latency", "E2E latency"), ("ttft", "TTFT")):
         found = [
-            (name, level.metrics[metric].histogram)
+            (name, distribution.histogram)
             for name, level in series
-            if metric in level.metrics
+            if (distribution := level.find_metric(metric))
         ]
         histograms = [(name, one) for name, one in found if one is not None][-_MAX_ROWS:]
         if not histograms:
@@ -125,6 +120,8 @@ def _draw_timelines(runs: Sequence[Run], width: int, glyphs: Glyphs) -> Iterator
         (f"E2E latency P95, {unit.name}", lambda one: one.latency_p95, unit.factor),
     )
     for title, read, factor in panels:
+        if not any(read(moment) for found in moments.values() for moment in found):
+            continue
         lines = []
         for name, found in moments.items():
             columns: list[float | None] = [None] * room

@@ -1,6 +1,6 @@
 """Tables of throughput and latency: one row per level."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from maxgate.report.formatting import (
     format_number,
     format_value,
 )
-from maxgate.report.runs import Run, select_interval
+from maxgate.report.runs import Run, name_levels, select_interval
 from maxgate.results.changes import wilson_interval
 from maxgate.results.distribution import Distribution
 from maxgate.results.report import Level
@@ -38,10 +38,12 @@ _RESULT_PERCENTILES: Final = (
     ("latency", "50"), ("latency", "95"), ("latency", "99"),
 )  # fmt: skip
 _RESULTS_NOTE: Final = (
-    "TTFT: time to first token. ITL: time per output token after the first, per request. "
-    "E2E: latency until the last token. Failed: share of requests with its 95 % Wilson interval. "
+    "TTFT: time to first token. ITL: inter-token latency, the mean time per token after the first "
+    "of each request. E2E: latency until the last token. Failed: share of requests with its 95 % "
+    "Wilson interval. "
     f"{UNKNOWN}: too few responses (P95 needs 20, P99 needs 100), or below the client error."
 )
+_SCHEDULED_NOTE: Final = "In an open loop, TTFT and E2E count from the scheduled departure."
 _CLIENT_ERROR_NOTE: Final = (
     "client ±: the load generator's own timing error (99th percentile). Values below it, or from "
     f"too few requests, are shown as {UNKNOWN}. The P95 interval has 95 % confidence and needs "
@@ -85,7 +87,9 @@ def results_table(runs: Sequence[Run]) -> Table:
     }
     for metric, percent in _RESULT_PERCENTILES:
         found = [
-            level.metrics[metric].percentiles.get(percent) if metric in level.metrics else None
+            distribution.percentiles.get(percent)
+            if (distribution := level.find_metric(metric))
+            else None
             for _, level in levels
         ]
         if any(value is not None for value in found):
@@ -96,9 +100,11 @@ def results_table(runs: Sequence[Run]) -> Table:
     heading, names = _shorten_names([name for name, _ in levels])
     rows = [[name, *(cells[k] for cells in values.values())] for k, name in enumerate(names)]
     tones: list[Tone] = ["bad" if level.requests.failed else "" for _, level in levels]
+    scheduled = any("response_latency" in level.metrics for _, level in levels)
+    note = f"{_SCHEDULED_NOTE} {_RESULTS_NOTE}" if scheduled else _RESULTS_NOTE
     optional = ["E2E P99", "ITL P95", "responses", "E2E P50", "req/s"]
     return Table(
-        f"{RESULTS}, latencies in {unit.name}", [heading, *values], rows, tones, _RESULTS_NOTE,
+        f"{RESULTS}, latencies in {unit.name}", [heading, *values], rows, tones, note,
         list(values), optional,
     )  # fmt: skip
 
@@ -117,8 +123,8 @@ def _choose_unit(levels: Iterable[Level]) -> DurationUnit:
     return choose_duration_unit(
         value
         for level in levels
-        for metric, found in level.metrics.items()
-        if metric in shown
+        for metric in shown
+        if (found := level.find_metric(metric))
         for value in found.percentiles.values()
         if value is not None
     )
@@ -158,14 +164,6 @@ def throughput_table(runs: Sequence[Run]) -> Table:
         "Throughput", ["level", *numbers, "client"], rows,
         numbers=numbers, optional=["met SLO", "in flight", "successful"],
     )  # fmt: skip
-
-
-def name_levels(runs: Sequence[Run]) -> Iterator[tuple[str, Level]]:
-    """Yield the levels with their names, without the run's name if there is only one run."""
-    for run in runs:
-        for name, level in run.name_levels():
-            is_plain = len(runs) == 1 and name == f"{run.name}: {level.name}"
-            yield level.name if is_plain else name, level
 
 
 def _format_client(level: Level) -> str:

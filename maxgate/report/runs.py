@@ -35,17 +35,30 @@ class Run:
 
     name: str
     report: Report
+    is_only: bool = False
+    """Whether no other run is shown beside this one."""
 
     def name_curve(self, level: Level) -> str:
-        """Name of the run, with the level's scenario and side where the run has several."""
-        side = " baseline" if level.side == "baseline" else ""
-        scenario = f" {level.scenario}" if len(self.report.workload.scenarios) > 1 else ""
-        return f"{self.name}{scenario}{side}"
+        """Name of the run, with the level's scenario and side where the run has several.
+
+        The name of an only run is left out where scenario or side suffice.
+        """
+        scenario = [level.scenario] if len(self.report.workload.scenarios) > 1 else []
+        parts = [*scenario, *(["baseline"] if level.side == "baseline" else [])]
+        return " ".join(parts if self.is_only and scenario else [self.name, *parts])
 
     def name_levels(self) -> Iterator[tuple[str, Level]]:
         """Yield each level with a display name that is unique among all runs."""
         for level in self.report.levels:
             yield f"{self.name_curve(level)}: {level.name}", level
+
+
+def name_levels(runs: Sequence[Run]) -> Iterator[tuple[str, Level]]:
+    """Yield the levels with their names, without the run's name if there is only one run."""
+    for run in runs:
+        for name, level in run.name_levels():
+            is_plain = len(runs) == 1 and name == f"{run.name}: {level.name}"
+            yield level.name if is_plain else name, level
 
 
 def read_runs(paths: Sequence[Path], labels: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
@@ -73,7 +86,11 @@ def read_runs(paths: Sequence[Path], labels: Sequence[str] = ()) -> tuple[list[R
         reports.append(report)
         ambiguous = sum(other.stem == path.stem for other in unique) > 1
         names.append(labels[number] if labels else _choose_name(path, report, ambiguous=ambiguous))
-    runs = map(Run, _make_unique(names), reports)
+    is_only = len(unique) == 1
+    runs = [
+        Run(name, report, is_only)
+        for name, report in zip(_make_unique(names), reports, strict=True)
+    ]
     return sorted(runs, key=lambda run: run.report.created_at), errors
 
 
@@ -141,7 +158,7 @@ def _identify(level: Level) -> tuple[str, str, str]:
 
 def _compare_levels(before: Level, after: Level) -> Iterator[Change]:
     for metric, percent in _COMPARED:
-        a, b = before.metrics.get(metric), after.metrics.get(metric)
+        a, b = before.find_metric(metric), after.find_metric(metric)
         if a is None or b is None:
             continue
         old, new = a.percentiles.get(percent), b.percentiles.get(percent)

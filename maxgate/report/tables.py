@@ -17,11 +17,10 @@ from maxgate.report.result_tables import (
     Table,
     Tone,
     latency_table,
-    name_levels,
     results_table,
     throughput_table,
 )
-from maxgate.report.runs import Run, compare_runs
+from maxgate.report.runs import Run, compare_runs, name_levels
 from maxgate.results.report import Change
 
 

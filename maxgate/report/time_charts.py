@@ -17,7 +17,7 @@ from maxgate.report.chart_style import (
 )
 from maxgate.report.curves import Curve, Moment, choose_load_axis, list_level_starts, list_moments
 from maxgate.report.formatting import choose_duration_unit
-from maxgate.report.runs import Run
+from maxgate.report.runs import Run, name_levels
 
 _MAX_LABELED_LEVELS: Final = 8
 _MAX_ERROR_ROWS: Final = 16
@@ -90,12 +90,11 @@ def build_errors(runs: Sequence[Run]) -> Iterator[Drawn]:
     """Draw the share of failed requests by level and kind, the largest first."""
     rows: list[Row] = [
         {
-            "label": f"{name if len(runs) > 1 else level.name}, {kind}",
+            "label": f"{name}, {kind}",
             "count": count,
             "share": count / max(level.requests.attempted, 1),
         }
-        for run in runs
-        for name, level in run.name_levels()
+        for name, level in name_levels(runs)
         for kind, count in level.requests.errors.items()
     ]
     if not rows:

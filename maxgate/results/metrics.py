@@ -1,7 +1,8 @@
 """Definitions of all metrics, as printed beside their values.
 
 Names and formulas follow vLLM, MAX and inference-perf, except that the time between two chunks is
-called chunk gap rather than inter-token latency, because one chunk may hold several tokens.
+called chunk gap rather than inter-token latency, because one chunk may hold several tokens. The ITL
+of tables and charts is the time per output token.
 """
 
 from typing import Final

@@ -188,11 +188,16 @@ def _check_sizes(file: BinaryIO) -> None:
 
 def _read_level(file: Any, number: int) -> Records:
     columns = {name: file[f"{number}/{name}"] for name in (*TIMES, *COUNTS)}
-    stamps = file[f"{number}/stamps"].astype(np.float64)
+    stamps = file[f"{number}/stamps"]
     name = f"{number}/held"
     # Files of older versions have no such array.
-    uncertainty = file[name].astype(np.float64) if name in file.files else np.zeros_like(stamps)
+    uncertainty = file[name] if name in file.files else np.zeros_like(stamps)
+    for name, times in (("stamps", stamps), ("held", uncertainty)):
+        if times.dtype != np.float64 or not (np.abs(times) <= _MAX_SECONDS).all():
+            raise ValueError(f"{name} must be times of at most {_MAX_SECONDS:g} s")
     errors = file[f"{number}/errors"].tolist()
+    if errors[:1] != [""] or not all(isinstance(kind, str) for kind in errors):
+        raise ValueError("errors must be names, the first of them empty")
     _check_columns(columns, len(errors))
     if not len(stamps) == len(uncertainty) == columns["chunks"].sum():
         raise ValueError("the number of arrival times does not match the requests")
@@ -208,6 +213,8 @@ def _check_columns(columns: dict[str, Column], error_kinds: int) -> None:
             raise ValueError(f"{name} has the type {column.dtype}")
         if name in TIMES and (np.abs(column[~np.isnan(column)]) > _MAX_SECONDS).any():
             raise ValueError(f"{name} has a time beyond {_MAX_SECONDS:g} s")
+    if not (columns["sent"] >= 0).all():
+        raise ValueError("sent has a time that is unknown or before the start")
     limits = {"error": (0, error_kinds - 1), "side": (0, 1), "chunks": (0, 10**8)}
     for name, (low, high) in limits.items():
         column = columns[name]

@@ -193,6 +193,13 @@ class Level(ReportModel):
     timeline: list[Second] = Field(default_factory=list)
     client: Client
 
+    def find_metric(self, name: str) -> Distribution | None:
+        """Return `ttft` or `latency` from the schedule if it was measured, and others as they are.
+
+        In an open loop, times from sending would hide how long requests waited behind a stall.
+        """
+        return self.metrics.get(f"response_{name}") or self.metrics.get(name)
+
 
 Verdict = Literal["pass", "fail", "unclear"]
 

@@ -15,6 +15,8 @@ from typing import Any, Final, Self
 
 import structlog
 
+from maxgate.control_plane.listener import name_gateway
+
 _FOLDER: Final = "gateways"
 
 _log = structlog.get_logger()
@@ -43,7 +45,7 @@ class InstanceFile:
     """
 
     def __init__(self, state_dir: Path, port: int) -> None:
-        self._path = state_dir.expanduser() / _FOLDER / f"{socket.gethostname()}-{port}.json"
+        self._path = state_dir.expanduser() / _FOLDER / f"{name_gateway(port)}.json"
         self._descriptor: int | None = None
         self._content = b""
 

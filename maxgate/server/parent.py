@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -34,6 +35,10 @@ class Parent:
     that one, without losing a request. SIGTERM, SIGINT and SIGQUIT end the workers; a second SIGINT
     or SIGQUIT ends their wait for requests. `on_step` is called with this object after every
     event.
+
+    `control_path` is the socket over which workers get the list of engines. `on_reload` is called
+    to read the configuration again: on SIGHUP, and on SIGUSR2 with True, because the new workers
+    read all settings.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Parent:
         count: int,
         shutdown_timeout: float,
         on_step: "Callable[[Parent], None]" = lambda _: None,
+        control_path: Path | None = None,
     ) -> None:
         end_timeout = shutdown_timeout + _END_TIMEOUT
         self.workers: list[Worker] = []
@@ -51,6 +57,8 @@ class Parent:
         self._end_timeout = end_timeout
         self._signals = SignalQueue()
         self._on_step = on_step
+        self._control_path = control_path
+        self.on_reload: Callable[[bool], None] | None = None
         self._died: list[Worker] = []
         self._failed_starts = 0
         self._next_start = 0.0
@@ -59,6 +67,11 @@ class Parent:
     def stop(self) -> None:
         """Shut down as on SIGTERM; works from any thread, and before `run`."""
         self._signals.put(signal.SIGTERM)
+
+    def list_serving(self) -> list[int]:
+        """Return the process ids of the workers that serve and stay."""
+        workers = list(self.workers)  # another thread may read it
+        return [one.pid for one in workers if one.pid and one.ready and not one.ending]
 
     def run(self) -> int:
         """Serve until a signal or `stop`.
@@ -79,7 +92,7 @@ class Parent:
         return 0
 
     def _start(self) -> Worker:
-        worker = Worker(self._listener)
+        worker = Worker(self._listener, self._control_path)
         self.workers.append(worker)
         return worker
 
@@ -95,6 +108,8 @@ class Parent:
 
     def _handle(self, number: signal.Signals) -> None:
         if number == signal.SIGUSR2:
+            if self.on_reload is not None:
+                self.on_reload(True)
             self.restart.add(self.workers)
         elif number in {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} or (
             number == signal.SIGHUP and self._signals.terminal_is_gone()
@@ -103,6 +118,8 @@ class Parent:
                 for worker in self.workers:
                     worker.end(Command.STOP, _STOP_TIMEOUT)
             self._stopping = True
+        elif number == signal.SIGHUP and self.on_reload is not None:
+            self.on_reload(False)
         else:
             _log.info(f"{number.name} ignored; `maxgate restart` replaces the workers")
 

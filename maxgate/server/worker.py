@@ -1,16 +1,19 @@
 """One worker process: its start by the parent, and its entry point."""
 
+import os
 import signal
 import socket
 import sys
 import time
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvicorn
 
+from maxgate.control_plane.worker import SOCKET_VARIABLE
 from maxgate.errors import ConfigurationError
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.server.control import (
@@ -39,14 +42,15 @@ class Worker:
 
     `ready` and `closed`: it has begun and stopped to accept connections. `terminated`: it got
     SIGTERM. `ending`: it has been told to end. `deadline` is the reading of the monotonic clock at
-    which it is killed.
+    which it is killed. `control_path` is the parent's control socket.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, control_path: Path | None = None) -> None:
         self.control, theirs = socket.socketpair()
         self.control.setblocking(False)
         with theirs:
-            self._process: SpawnProcess = _SPAWN.Process(target=run_worker, args=(listener, theirs))
+            arguments = (listener, theirs, control_path)
+            self._process: SpawnProcess = _SPAWN.Process(target=run_worker, args=arguments)
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
             try:
                 self._process.start()
@@ -107,8 +111,12 @@ class Worker:
         self.control.close()
 
 
-def run_worker(listener: socket.socket, control: socket.socket) -> None:
+def run_worker(
+    listener: socket.socket, control: socket.socket, control_path: Path | None = None
+) -> None:
     """Serve the gateway in this process until the parent commands its end."""
+    if control_path is not None:  # for maxgate.asgi
+        os.environ[SOCKET_VARIABLE] = str(control_path)
     try:
         server = build_server(control)
     except ConfigurationError as error:

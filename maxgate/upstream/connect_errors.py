@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from typing import Final
 
 import httpx
 
@@ -13,6 +14,9 @@ from maxgate.upstream.errors import (
     engine_timeout,
     response_cut_off,
 )
+
+CONNECTION_REFUSED: Final = "connection refused"
+"""The cause if no process listens on the port."""
 
 
 def describe_connect_error(error: BaseException) -> str | None:
@@ -27,7 +31,7 @@ def describe_connect_error(error: BaseException) -> str | None:
             case socket.gaierror():
                 return f"unknown host ({found.strerror})"
             case OSError() if "refused" in str(found) or "Errno 111" in str(found):
-                return "connection refused"
+                return CONNECTION_REFUSED
             case OSError(strerror=str(text)) if text:
                 return text
     return None

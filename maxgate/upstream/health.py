@@ -14,6 +14,7 @@ from maxgate.generation.catalog import Capabilities
 from maxgate.net.shortage import find_shortage
 from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.client import EngineClient
+from maxgate.upstream.connect_errors import CONNECTION_REFUSED
 from maxgate.upstream.max_api.models import ModelListError, list_models
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
@@ -46,7 +47,9 @@ class HealthMonitor:
     A replica becomes healthy after `prepare_models` has run for its models and their capabilities
     were probed (models in `embedding_models` are not probed), or `probe_timeout` seconds later if
     the engine is slow to respond to these probes. `on_change` is called then and when they end.
-    Capabilities that are unknown then, because the engine was slow, are probed again.
+    Capabilities that are unknown then, because the engine was slow, are probed again. With
+    `starts_engines`, MAX is being started beside the gateway: an engine that has never been healthy
+    and refuses connections is no reason for a warning.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class HealthMonitor:
         prepare_models: PrepareModels,
         on_change: Callable[[], None],
         embedding_models: Collection[str] = (),
+        *,
+        starts_engines: bool = False,
         time: Callable[[], float] = monotonic,
     ) -> None:
         self._replicas = replicas
@@ -65,6 +70,7 @@ class HealthMonitor:
         self._prepare_models = prepare_models
         self._on_change = on_change
         self._embedding_models = embedding_models
+        self._starts_engines = starts_engines
         self._probed: set[Replica] = set()
         self._progress = asyncio.Event()
         self._changed = asyncio.Event()
@@ -160,6 +166,10 @@ class HealthMonitor:
             return
         pause = _FIRST_PAUSE if last is None else min(2 * last.pause, _MAX_PAUSE)
         self._warnings[replica] = _Warning(replica.error, now, pause)
+        is_starting = not replica.models and replica.error == CONNECTION_REFUSED
+        if self._starts_engines and is_starting:
+            _log.info("waiting for the engine to start", engine=replica.url)
+            return
         _log.warning("engine is unreachable", engine=replica.url, error=replica.error)
 
     async def _update(self, replica: Replica) -> None:

@@ -1,6 +1,5 @@
 """The state of one MAX server, as requests and probes have observed it."""
 
-import hashlib
 import math
 import time
 from collections.abc import Collection, Mapping
@@ -10,7 +9,7 @@ from typing import Final, Literal
 from maxgate.generation.catalog import Capabilities
 from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.http1.connection import Activity
-from maxgate.upstream.settings import hide_credentials
+from maxgate.upstream.settings import derive_id, hide_credentials
 
 ReplicaState = Literal["unknown", "healthy", "unreachable"]
 
@@ -72,7 +71,7 @@ class Replica:
         self.breakers: dict[str, CircuitBreaker] = {}
         self.target = url.rstrip("/")
         self.url = hide_credentials(self.target)
-        self.id = hashlib.sha256(self.url.encode()).hexdigest()[:8]
+        self.id = derive_id(self.url)
         self.state: ReplicaState = "unknown"
         self.models: Mapping[str, EngineModel] = {}
         self.capabilities: dict[str, Capabilities] = {}

@@ -1,3 +1,4 @@
+import hashlib
 import re
 import ssl
 from pathlib import Path
@@ -34,6 +35,11 @@ class ReplicaSettings(BaseModel):
     """URL of the engine's metrics, such as `http://gpu-1:8001/metrics`."""
     ca_file: Path | None = None
     """File with the CA certificates to trust for this engine, in PEM; by default the system's."""
+
+    @property
+    def id(self) -> str:
+        """The engine's id in the admin API; addresses of a `dns+` name have ids of their own."""
+        return derive_id(self.public_url)
 
     @property
     def public_url(self) -> str:
@@ -227,6 +233,11 @@ class UpstreamSettings(Section):
     """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
     """Maximum number of concurrent engine calls per embeddings request."""
+
+
+def derive_id(public_url: str) -> str:
+    """Return the id of the engine at this URL, which has no credentials."""
+    return hashlib.sha256(public_url.encode()).hexdigest()[:8]
 
 
 def hide_credentials(url: str) -> str:

@@ -50,6 +50,11 @@ class ServerProcess:
     state_dir: Path
     lines: list[str] = field(default_factory=list)
 
+    @property
+    def port(self) -> int:
+        """Port of its URL."""
+        return int(self.url.rpartition(":")[2])
+
     async def read(self) -> None:
         """Collect its stderr until it ends."""
         assert self.process.stderr is not None
@@ -59,11 +64,12 @@ class ServerProcess:
 
     def find_workers(self) -> list[psutil.Process]:
         """Return its worker processes, the oldest first."""
-        return [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if any("spawn_main" in argument for argument in child.cmdline())
-        ]
+        workers = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it ends, or is a zombie
+                if any("spawn_main" in argument for argument in child.cmdline()):
+                    workers.append(child)
+        return workers
 
     async def is_up(self) -> bool:
         """Whether it responds; fails if the process has exited."""
@@ -76,13 +82,16 @@ class ServerProcess:
 
 @asynccontextmanager
 async def api_server(
-    *flags: str, max_open_files: tuple[int, int] | None = None, **environment: str
+    *flags: str,
+    port: int | None = None,
+    max_open_files: tuple[int, int] | None = None,
+    **environment: str,
 ) -> AsyncIterator[ServerProcess]:
-    """Run the server with these flags on a free port; kill it at the end if it still runs.
+    """Run the server with these flags, on a free port by default; kill it at the end.
 
     `max_open_files` is its soft and hard limit of file descriptors.
     """
-    port = free_port()
+    port = port or free_port()
     command = ("api_server.py", "--port", str(port), *flags)
     async with _run_server(command, port, environment, max_open_files) as server:
         yield server

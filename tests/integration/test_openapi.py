@@ -36,7 +36,16 @@ OPERATIONS = [
     "GET /health/live",
     "GET /health/ready",
     "GET /metrics",
+    "GET /admin/engines",
+    "POST /admin/engines",
+    "GET /admin/engines/{engine_id}",
+    "PATCH /admin/engines/{engine_id}",
+    "DELETE /admin/engines/{engine_id}",
+    "POST /admin/reload",
 ]
+# The URL of an engine has a form that OpenAPI cannot describe, so that all generated ones are
+# refused.
+NEVER_OK = {"POST /admin/engines"}
 EXAMPLES = 60
 # Fields that OpenAPI cannot describe: valid only together with others, names of things that do not
 # exist, and schemas that the fake engine's output never matches.
@@ -97,4 +106,4 @@ async def test_operation(small_model: Path, embedding_model: Path, name: str) ->
         }
         assert operations == set(OPERATIONS)
         statuses = await asyncio.to_thread(send_requests, document, gateway.url, name)
-        assert statuses[200] > 0 or "{" in name
+        assert statuses[200] > 0 or "{" in name or name in NEVER_OK

@@ -8,8 +8,11 @@ from maxgate.cli.ready_banner import ReadyBanner
 from tests.fakes.waiting import until
 
 
-async def test_waiting(capsys: pytest.CaptureFixture[str]) -> None:
-    """The engines that are missing are named with their causes, before the curl command."""
+@pytest.mark.parametrize(("started", "cause"), [((), "refused"), (("http://a",), "starting")])
+async def test_waiting(
+    started: tuple[str, ...], cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing engines are named with their causes, or as starting, before the curl command."""
     responses = [
         b'503 x\r\n\r\n{"engines":[{"url":"http://a","state":"unreachable","error":"refused"}]}',
         b'200 x\r\n\r\n{"engines":[{"url":"http://a","state":"healthy","error":null}]}',
@@ -29,11 +32,11 @@ async def test_waiting(capsys: pytest.CaptureFixture[str]) -> None:
     listener = await asyncio.start_server(respond, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     async with listener:
-        with ReadyBanner(url, [], ["chat"]):
+        with ReadyBanner(url, started, ["chat"]):
             await until(is_ready)
     lines = "".join(shown).splitlines()
     assert lines[:3] == [
-        f"maxgate is listening on {url}, waiting for http://a (refused)",
+        f"maxgate is listening on {url}, waiting for http://a ({cause})",
         "",
         f"maxgate is ready on {url} (Ctrl-C stops it). Try:",
     ]

@@ -38,7 +38,7 @@ def test_cells() -> None:
         update={"percentiles": {"50": 0.050, "95": None}, "intervals": {"50": interval}}
     )
     cells = build_cells(shown.model_copy(update={"metrics": {"ttft": first}}))
-    assert cells[:2] == [Cell("80%"), Cell("26.7", "0.80")]
+    assert cells[:2] == [Cell("80%", count="500"), Cell("26.7", "0.80")]
     assert cells[3:] == [Cell("50.0", "10.0"), Cell("-"), Cell("-"), Cell("-"), Cell("-")]
 
 
@@ -51,6 +51,7 @@ def test_table_of_levels(width: int) -> None:
     percentiles = "P50 ms P95 ms P50 ms P50 ms P95 ms"
     assert " ".join(header) == f"load ok requests/s tokens/s {percentiles}"
     assert all(f"concurrency {count} " in text for count in (1, 8, 64))
+    assert [line.split()[0] for line in text.splitlines() if "±" in line] == ["400"] * 3
     assert all(f"\n{name}: " in text for name in ("TTFT", "ITL", "E2E"))
 
 
@@ -60,6 +61,7 @@ def test_narrow_terminal(*, details: bool) -> None:
     text = show(report(level(8)), 44, details=details)
     assert "…" not in text
     assert "  TTFT P50 ms      " in text
+    assert "  ok               100% of 400\n" in text
 
 
 def test_terminal_without_utf8() -> None:

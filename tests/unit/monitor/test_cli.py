@@ -90,9 +90,17 @@ async def test_once_as_json(start_gateway: StartGateway, tmp_path: Path) -> None
     assert [one.gateway is not None for one in Recording(path).snapshots] == [True, True]
 
 
-async def test_unreachable_gateway() -> None:
-    """--once exits with code 1 if the gateway is unreachable."""
-    code, out, err = await run_monitor("--once", "--url", "http://127.0.0.1:9")
+@pytest.mark.parametrize(
+    "server",
+    [
+        ["--url", "http://127.0.0.1:9"],
+        ["127.0.0.1:9"],
+        ["--host", "127.0.0.1", "--port=9"],
+    ],
+)
+async def test_unreachable_gateway(server: list[str]) -> None:
+    """--once exits with code 1 if the gateway is unreachable, however its URL is given."""
+    code, out, err = await run_monitor("--once", *server)
     assert (code, err) == (1, "")
     assert out.startswith("http://127.0.0.1:9: unreachable for 0 s (connection failed), retrying")
 

@@ -50,7 +50,6 @@ def level(
     seconds = max(round(count / rate), 2)
     values = {
         "latency": latencies,
-        "response_latency": latencies * 1.02,
         "ttft": firsts,
         "tpot": per_token,
         "chunk_gap": np.repeat(per_token, 3),

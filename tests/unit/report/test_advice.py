@@ -7,7 +7,16 @@ import pytest
 from maxgate.report.advice import advise
 from maxgate.report.runs import Run
 from maxgate.results.distribution import Interval
-from maxgate.results.report import Change, Chunks, Client, Drift, Level, Saturation, Tokens
+from maxgate.results.report import (
+    Change,
+    Chunks,
+    Client,
+    Drift,
+    Level,
+    Requests,
+    Saturation,
+    Tokens,
+)
 from tests.unit.report.examples import level, report
 
 
@@ -29,6 +38,13 @@ def test_measurement_advice_comes_first() -> None:
         ("repeat the measurement with", "concurrency 8: its core was full"),
         ("run longer: P99 needs", "short concurrency 8: 50 requests"),
     ]
+
+
+def test_unmeasured_level() -> None:
+    """A level during which no request ended needs a longer run."""
+    none = Requests(attempted=0, succeeded=0, failed=0, unfinished=8)
+    unmeasured = level(8, requests=none, metrics={})
+    assert list_advice(unmeasured) == [("run longer: P99 needs", "short concurrency 8: 0 requests")]
 
 
 def test_warm_cache() -> None:

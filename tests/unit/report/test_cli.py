@@ -37,6 +37,18 @@ def test_unreadable_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert err.startswith(f"visualize_results.py: {tmp_path / 'b.json'}: invalid or truncated JSON")
 
 
+def test_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder stands for all reports in it, and one without reports is a usage error."""
+    for name in ("a.json", "b.json"):
+        write_example(tmp_path / "runs" / name)
+    assert run(tmp_path / "runs") == 0
+    assert "b: concurrency 8" in capsys.readouterr().out
+    (tmp_path / "none").mkdir()
+    assert run(tmp_path / "none") == 2
+    message = f"visualize_results.py: no reports in {tmp_path / 'none'}: it has no .json file\n"
+    assert capsys.readouterr().err == message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

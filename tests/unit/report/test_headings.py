@@ -60,7 +60,8 @@ def test_notes_state_what_is_missing() -> None:
 
 
 def test_equal_warnings_are_one_line() -> None:
-    """A warning of several runs is one line that names them, or counts more than three."""
+    """A warning is one line: of several runs with their names, or their number above three."""
     runs = [Run(name, report(level(8), warnings=["not calibrated"])) for name in "abcd"]
+    assert list_warnings(runs[:1]) == ["not calibrated"]
     assert list_warnings(runs[:3]) == ["a, b, c: not calibrated"]
     assert list_warnings(runs) == ["4 runs: not calibrated"]

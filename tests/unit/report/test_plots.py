@@ -53,3 +53,14 @@ def test_peak_of_timeline_is_kept(width: int) -> None:
     (line,) = [plot.lines[0] for plot in plots if plot.title == "Output tokens/s over time"]
     assert line[2] == "max 900"
     assert "@" in line[1]
+
+
+def test_no_timeline_of_unfinished_requests() -> None:
+    """A level whose requests did not end has a timeline of tokens but none of latencies."""
+    seconds = [
+        Second(offset=k, started=1, succeeded=0, failed=0, output_tokens=9, in_flight=1)
+        for k in range(5)
+    ]
+    unmeasured = level(8, timeline=seconds, metrics={})
+    plots = draw_plots([Run("a", report(unmeasured))], 80, UNICODE)
+    assert [plot.title for plot in plots] == ["Output tokens/s over time"]

@@ -5,10 +5,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from maxgate.report.curves import build_curves
 from maxgate.report.runs import (
     Run,
     compare_runs,
     explain_incomparable,
+    name_levels,
     read_runs,
     select_interval,
 )
@@ -177,3 +179,22 @@ def test_false_alarms_are_rare() -> None:
     found = [verdicts(first, other)["latency p50"] for other in others]
     # 5 % of 20 is 1, but the deviation of the first run is in every comparison.
     assert sum(verdict != "same" for verdict in found) < 6
+
+
+def test_only_run_of_several_scenarios(tmp_path: Path) -> None:
+    """Levels of an only run are named after their scenarios; those of several runs after both."""
+    levels = [level(8, scenario=name) for name in ("short", "long")]
+    paths = [tmp_path / f"{name}.json" for name in "ab"]
+    for path in paths:
+        one = report(*levels)
+        workload = one.workload.model_copy(update={"scenarios": ["short", "long"]})
+        path.write_text(one.model_copy(update={"workload": workload}).model_dump_json())
+    only, both = (read_runs(found)[0] for found in (paths[:1], paths))
+    assert [name for name, _ in name_levels(only)] == [
+        "short: concurrency 8",
+        "long: concurrency 8",
+    ]
+    assert [name for name, _ in name_levels(both)] == [
+        f"{run} {scenario}: concurrency 8" for run in "ab" for scenario in ("short", "long")
+    ]
+    assert {curve.name for curve in build_curves(only)} == {"short", "long"}

@@ -1,5 +1,8 @@
 """Tests of the tables' notes and of the cells that depend on the metric."""
 
+import pytest
+
+from maxgate.loadtest.level_table import build_cells
 from maxgate.report.result_tables import latency_table, results_table
 from maxgate.report.runs import Run
 from maxgate.report.tables import drift_table, reported_changes_table
@@ -83,6 +86,28 @@ def test_results_have_one_unit() -> None:
     slow = results_table([Run("a", report(level(1), level(8, latency=12)))])
     assert slow.title == "Results, latencies in s"
     assert [row[7] for row in slow.rows] == ["0.296", "11.8"]
+
+
+def test_same_numbers_as_the_load_test() -> None:
+    """Report and load test show the same TTFT, ITL and E2E, from the schedule in an open loop."""
+    closed = level(8)
+    late = {
+        f"response_{name}": closed.metrics[name].model_copy(
+            update={"percentiles": {"50": 1, "95": 2}}
+        )
+        for name in ("ttft", "latency")
+    }
+    opened = closed.model_copy(update={"metrics": closed.metrics | late})
+    for shown in (closed, opened):
+        table = results_table([Run("a", report(shown))])
+        values = dict(zip(table.columns, table.rows[0], strict=True))
+        names = ("TTFT P50", "TTFT P95", "ITL P50", "E2E P50", "E2E P95")
+        expected = [float(cell.value) for cell in build_cells(shown)[3:]]
+        assert [float(values[name].replace(",", "")) for name in names] == pytest.approx(
+            expected, rel=0.005
+        )
+        assert table.note.startswith("In an open loop, TTFT and E2E") == (shown is opened)
+    assert (values["TTFT P50"], values["E2E P95"]) == ("1,000", "2,000")
 
 
 def test_error_rate_without_failures() -> None:

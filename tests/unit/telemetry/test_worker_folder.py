@@ -28,10 +28,10 @@ def test_unsafe_folder(tmp_path: Path) -> None:
     ]
 
 
-def test_missing_directory() -> None:
+def test_missing_directory(tmp_path: Path) -> None:
     """Without a directory for temporary files, nothing is shared."""
     with capture_logs() as logs:
-        assert open_folder(Path("/nonexistent/shared")) is None
+        assert open_folder(tmp_path / "missing" / "shared") is None
     assert [log["event"] for log in logs] == ["metrics of the workers are not shared"]
 
 

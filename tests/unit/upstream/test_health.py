@@ -26,7 +26,13 @@ INVALID_LIST = "invalid model list: not an OpenAI-compatible server"
 class Fixture:
     """A monitor of one replica; `calls` records its callbacks."""
 
-    def __init__(self, router: "respx.Router | FailingEngine", **settings: float) -> None:
+    def __init__(
+        self,
+        router: "respx.Router | FailingEngine",
+        *,
+        starts_engines: bool = False,
+        **settings: float,
+    ) -> None:
         handler = router.async_handler if isinstance(router, respx.Router) else router.handle
         self.replica = Replica(URL + "/")
         self.calls: list[str] = []
@@ -38,6 +44,7 @@ class Fixture:
             UpstreamSettings.model_validate(settings),
             self._prepare_models,
             self._record_change,
+            starts_engines=starts_engines,
             time=lambda: self.now,
         )
         self.monitor.on_failure(lambda url: self.calls.append(f"failed for {url}"))
@@ -221,16 +228,17 @@ NO_DESCRIPTOR = OSError(errno.EMFILE, "Too many open files")
 
 
 class FailingEngine:
-    """An engine to which some requests cannot be sent for lack of a file descriptor."""
+    """An engine to which some requests cannot be sent, by default for lack of a descriptor."""
 
-    def __init__(self, *failing: str) -> None:
+    def __init__(self, *failing: str, cause: OSError = NO_DESCRIPTOR) -> None:
         self.failing = failing
         """HTTP methods."""
+        self.cause = cause
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
         """Respond to one request."""
         if request.method in self.failing:
-            raise httpx.ConnectError("All connection attempts failed") from NO_DESCRIPTOR
+            raise httpx.ConnectError("All connection attempts failed") from self.cause
         return httpx.Response(200, json=MODELS) if request.method == "GET" else httpx.Response(400)
 
 
@@ -249,6 +257,21 @@ async def test_lack_of_descriptors() -> None:
     ] == [
         (state, "The gateway is out of file descriptors. Try again shortly.", 0)
         for state in ("healthy", "unknown")
+    ]
+
+
+async def test_starting_engine() -> None:
+    """An engine that the gateway starts is reported as unreachable only after it was healthy."""
+    engine = FailingEngine("GET", cause=ConnectionRefusedError(errno.ECONNREFUSED, "refused"))
+    fixture = Fixture(engine, starts_engines=True)
+    with capture_logs() as logs:
+        for failing in (("GET",), ("GET",), (), ("GET",), ("GET",)):
+            engine.failing = failing
+            await fixture.monitor.probe(fixture.replica)
+    assert [(log["event"], log["log_level"]) for log in logs] == [
+        ("waiting for the engine to start", "info"),
+        ("engine is healthy", "info"),
+        ("engine is unreachable", "warning"),
     ]
 
 

@@ -1,0 +1,70 @@
+"""/admin/engines and /admin/reload; AdminGuard decides who may use them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from maxgate.api.admin.schemas import (
+    DeletedEngine,
+    Engine,
+    EngineChange,
+    EngineControl,
+    EngineList,
+    NewEngine,
+    ReloadResult,
+    unknown_engine,
+)
+
+
+def get_engine_control(request: Request) -> EngineControl:
+    """Return the control of the engines."""
+    control: EngineControl = request.app.state.engine_control
+    return control
+
+
+Control = Annotated[EngineControl, Depends(get_engine_control)]
+
+
+router = APIRouter(prefix="/admin", tags=["admin"])
+
+
+@router.get("/engines", operation_id="list_engines")
+async def list_engines(control: Control) -> EngineList:
+    """List the engines with their state in all workers."""
+    engines, workers = await control.list_engines()
+    return EngineList(data=list(engines), workers=workers)
+
+
+@router.post("/engines", operation_id="add_engine", status_code=201)
+async def add_engine(engine: NewEngine, control: Control) -> Engine:
+    """Add an engine; it gets requests once it has listed its models."""
+    return await control.add_engine(engine)
+
+
+@router.get("/engines/{engine_id}", operation_id="get_engine")
+async def get_engine(engine_id: str, control: Control) -> Engine:
+    """Describe one engine."""
+    engines, _ = await control.list_engines()
+    for engine in engines:
+        if engine.id == engine_id:
+            return engine
+    raise unknown_engine(engine_id)
+
+
+@router.patch("/engines/{engine_id}", operation_id="change_engine")
+async def change_engine(engine_id: str, change: EngineChange, control: Control) -> Engine:
+    """Drain or undrain an engine, or change its weight or maximum concurrency."""
+    return await control.change_engine(engine_id, change)
+
+
+@router.delete("/engines/{engine_id}", operation_id="remove_engine")
+async def remove_engine(engine_id: str, control: Control) -> DeletedEngine:
+    """Remove an engine; its running requests still finish."""
+    await control.remove_engine(engine_id)
+    return DeletedEngine(id=engine_id)
+
+
+@router.post("/reload", operation_id="reload")
+async def reload(control: Control) -> ReloadResult:
+    """Read the configuration again, and apply it as a whole or not at all."""
+    return await control.reload()

@@ -1,0 +1,95 @@
+"""Keep the admin API to clients on the gateway's own machine.
+
+Until the gateway knows keys, a loopback peer is the only identity that it can trust. A web page and
+a reverse proxy on the same machine are loopback peers, too. A page is recognized by Origin or by
+the Host of its own domain (DNS rebinding), a proxy by the headers that it adds.
+"""
+
+from typing import Final
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import override
+
+from maxgate.api.browsers import is_loopback, parse_name
+from maxgate.errors import Forbidden
+
+_ADMIN: Final = "/admin"
+# Headers by which proxies name the client; all that start with `x-forwarded` as well.
+_FORWARDING: Final = frozenset(
+    {
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-original-forwarded-for",
+        "true-client-ip",
+        "cf-connecting-ip",
+    }
+)
+_WAY_OUT: Final = "Send the request on the gateway's own machine, to http://127.0.0.1 and its port."
+
+
+class AdminGuard:
+    """Refuses requests below `/admin` unless they come directly from a client on this machine.
+
+    The peer and the only Host header must be loopback, and Origin and headers of proxies absent.
+    Applies to every method and to unknown paths. Clients of a Unix socket are refused, because the
+    socket may be that of a proxy.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if is_admin_path(scope):
+            check_local(scope)
+        await self._app(scope, receive, send)
+
+
+class PublicCors(CORSMiddleware):
+    """CORS for all paths but those below `/admin`, where preflights are refused."""
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if is_admin_path(scope):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def is_admin_path(scope: Scope) -> bool:
+    """Whether the request is for a path of the admin API."""
+    if scope["type"] != "http":
+        return False
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == _ADMIN or path.startswith(f"{_ADMIN}/")
+
+
+def check_local(scope: Scope) -> None:
+    """Raise Forbidden unless the request comes directly from a client on this machine."""
+    peer = (scope.get("client") or ("",))[0]
+    if not is_loopback(peer):
+        where = f"comes from {peer}" if peer else "comes over a Unix socket"
+        raise _refuse(where)
+    hosts: list[str] = []
+    for raw, value in scope["headers"]:
+        name = raw.decode("latin-1").lower().replace("_", "-")
+        if name == "host":
+            hosts.append(parse_name(value))
+        elif name == "origin":
+            raise _refuse("has an Origin header, as those of web pages do")
+        elif name in _FORWARDING or name.startswith("x-forwarded"):
+            raise _refuse(f"has the header {name[:50]!r}, which proxies add")
+    if len(hosts) != 1 or not (hosts[0] == "localhost" or is_loopback(hosts[0])):
+        shown = ", ".join(repr(host[:100]) for host in hosts) or "missing"
+        raise _refuse(f"has another Host than localhost or a loopback address: {shown}")
+
+
+def _refuse(reason: str) -> Forbidden:
+    return Forbidden(
+        f"The admin API serves only this machine, and the request {reason}. {_WAY_OUT}"
+    )

@@ -1,0 +1,59 @@
+"""Requests of commands to the admin API of a running gateway."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from maxgate.errors import MaxgateError
+
+UrlOption = Annotated[
+    str, typer.Option("--url", help="URL of the gateway, on this machine.", metavar="URL")
+]
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+# The gateway waits up to 25 seconds for engines and workers.
+_TIMEOUT: Final = httpx.Timeout(30, connect=5)
+
+
+class AdminRequestFailed(MaxgateError):
+    """The gateway could not be reached, or it refused a request of a command."""
+
+
+def request(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Send a request to the admin API and return the JSON of the response.
+
+    Raises AdminRequestFailed.
+    """
+    base = url.rstrip("/").removesuffix("/v1")
+    if urlsplit(base).scheme not in {"http", "https"} or not urlsplit(base).hostname:
+        raise typer.BadParameter(f"{url!r} is not a URL; write {DEFAULT_URL}", param_hint="--url")
+    try:
+        # Variables such as HTTP_PROXY would send the request through a proxy, which may not.
+        with httpx.Client(timeout=_TIMEOUT, trust_env=False) as client:
+            response = client.request(method, f"{base}/admin/{path}", json=body)
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise AdminRequestFailed(
+            f"no gateway runs at {base}; start it with `maxgate serve`, or name its URL with --url"
+        ) from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        reason = str(error) or type(error).__name__
+        raise AdminRequestFailed(f"the gateway at {base} did not respond: {reason}") from error
+    return read_response(response, base)
+
+
+def read_response(response: httpx.Response, base: str) -> Any:
+    """Return the JSON of a response; raises AdminRequestFailed with the message of an error."""
+    try:
+        content = response.json()
+    except ValueError:
+        content = None
+    if response.is_success and isinstance(content, dict):
+        return content
+    error = content.get("error") if isinstance(content, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    if response.status_code == 404 and (message is None or message.startswith("Unknown path")):
+        raise AdminRequestFailed(f"{base} has no admin API; it is not this version of maxgate")
+    if not isinstance(message, str):
+        raise AdminRequestFailed(f"{base} responded with status {response.status_code}")
+    raise AdminRequestFailed(message.rstrip("."))

@@ -1,0 +1,188 @@
+"""The parent's side of the control socket, in a thread of its own."""
+
+import asyncio
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Collection
+from contextlib import aclosing, suppress
+from typing import Any, Final, Self
+
+import structlog
+
+from maxgate.api.admin.schemas import Engine, EngineChange, NewEngine
+from maxgate.control_plane.changes import ManagedEngines
+from maxgate.control_plane.errors import dump_error
+from maxgate.control_plane.manager import CONFIRMATION_TIMEOUT, EngineManager, Reports
+from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
+from maxgate.errors import GatewayError, InternalError
+from maxgate.settings import Settings
+
+_START_TIMEOUT: Final = 10.0
+
+_log = structlog.get_logger()
+
+
+class ControlServer:
+    """Owns the list of engines, and keeps all workers up to date, from `with` to its end.
+
+    `listening` is the control socket, which is closed at the end. `list_workers` returns the
+    process ids of the workers that serve; those without a connection count as not confirmed.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        managed: ManagedEngines,
+        settings: Settings,
+        load: Callable[[], Settings],
+        list_workers: Callable[[], Collection[int]],
+    ) -> None:
+        self._listening = listening
+        self._links: set[_Link] = set()
+        self._list_workers = list_workers
+        self._managed = managed
+        self._manager = EngineManager(managed, settings, load, self._synchronize)
+        self._number = 0
+        self._loop: asyncio.AbstractEventLoop
+        self._started = threading.Event()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="control", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._started.wait(_START_TIMEOUT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_START_TIMEOUT)
+
+    def reload(self, with_restart: bool) -> None:
+        """Start a reload of the configuration, whose result is logged; works from any thread.
+
+        `with_restart`: workers are replaced, and the new ones read all settings.
+        """
+        asyncio.run_coroutine_threadsafe(self._reload(with_restart), self._loop)
+
+    async def _reload(self, with_restart: bool) -> None:
+        with suppress(GatewayError):  # logged
+            await self._manager.reload(with_restart=with_restart)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        server = await asyncio.start_unix_server(
+            self._serve_worker, sock=self._listening, limit=MAX_LINE
+        )
+        async with server:
+            self._started.set()
+            await self._stop.wait()
+        # asyncio.run cancels the tasks that serve workers, which closes their connections.
+
+    async def _serve_worker(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        link = _Link(writer)
+        calls: set[asyncio.Task[None]] = set()
+        try:
+            async with aclosing(read_messages(reader)) as messages:
+                async for message in messages:
+                    kind = message.get("type")
+                    if kind == "hello":
+                        link.pid = message["pid"]
+                        self._links.add(link)
+                        send_message(writer, self._describe_state(0))
+                    elif kind == "report":
+                        link.take(message)
+                    elif kind == "call":
+                        # Not awaited, because the call waits for a report of this worker, too.
+                        task = asyncio.create_task(self._respond(link, message))
+                        calls.add(task)
+                        task.add_done_callback(calls.discard)
+        finally:
+            self._links.discard(link)
+            link.close()
+
+    async def _respond(self, link: "_Link", message: Message) -> None:
+        reply: Message = {"type": "reply", "number": message["number"]}
+        try:
+            reply["result"] = await self._call(message["action"], message["arguments"])
+        except GatewayError as error:
+            reply["error"] = dump_error(error)
+        except Exception as error:  # noqa: BLE001  # a bug must not end the control of all workers
+            trace = "".join(traceback.format_exception(error))
+            _log.error("admin request failed", action=message.get("action"), exception=trace)
+            reply["error"] = dump_error(InternalError())
+        send_message(link.writer, reply)
+
+    async def _call(self, action: str, arguments: dict[str, Any]) -> Any:
+        manager = self._manager
+        if action == "list":
+            engines, workers = await manager.list_engines()
+            return [[engine.model_dump() for engine in engines], workers]
+        if action == "add":
+            added = await manager.add_engine(NewEngine.model_validate(arguments))
+            return added.model_dump()
+        if action == "change":
+            change = EngineChange.model_validate(arguments["change"])
+            return (await manager.change_engine(arguments["id"], change)).model_dump()
+        if action == "remove":
+            return await manager.remove_engine(arguments["id"])
+        return (await manager.reload()).model_dump()
+
+    async def _synchronize(self) -> Reports:
+        """Send the engines to all workers, and collect their reports."""
+        self._number += 1
+        links = list(self._links)
+        waiting = [link.expect(self._number) for link in links]
+        for link in links:
+            send_message(link.writer, self._describe_state(self._number))
+        if waiting:
+            await asyncio.wait(waiting, timeout=CONFIRMATION_TIMEOUT)
+        late = sum(not future.done() for future in waiting)
+        reports = [future.result() for future in waiting if future.done()]
+        # Workers that have ended meanwhile are gone, and so is their part of the work.
+        gone = {link.pid for link in links if link.is_closed}
+        unconnected = set(self._list_workers()) - {link.pid for link in links} - gone
+        return Reports([one for one in reports if one is not None], late + len(unconnected))
+
+    def _describe_state(self, number: int) -> Message:
+        managed = self._managed
+        return {
+            "type": "state",
+            "number": number,
+            "engines": [one.model_dump(mode="json", exclude_unset=True) for one in managed.serving],
+            "draining": managed.changes.drained,
+        }
+
+
+class _Link:
+    """The connection of a worker."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self.pid = 0
+        self.is_closed = False
+        self._expected: dict[int, asyncio.Future[list[Engine] | None]] = {}
+
+    def expect(self, number: int) -> "asyncio.Future[list[Engine] | None]":
+        """Return the worker's report with this number; None if its connection ends."""
+        future = asyncio.get_running_loop().create_future()
+        self._expected = {number: future}
+        return future
+
+    def take(self, message: Message) -> None:
+        """Note a report; one of a failure leaves the change unconfirmed."""
+        future = self._expected.get(message["number"])
+        if future is not None and not future.done() and message["engines"] is not None:
+            future.set_result([Engine.model_validate(one) for one in message["engines"]])
+
+    def close(self) -> None:
+        """Note the end of the connection."""
+        self.is_closed = True
+        self.writer.close()
+        for future in self._expected.values():
+            if not future.done():
+                future.set_result(None)

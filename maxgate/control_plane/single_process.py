@@ -1,0 +1,69 @@
+"""The control of the engines without the parent process of `maxgate serve`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing import parent_process
+from typing import NoReturn
+
+from typing_extensions import override
+
+from maxgate.api.admin.schemas import (
+    Engine,
+    EngineChange,
+    EngineControl,
+    NewEngine,
+    ReloadResult,
+)
+from maxgate.control_plane.changes import EngineChanges, ManagedEngines
+from maxgate.control_plane.errors import NotSupported
+from maxgate.control_plane.manager import EngineManager, Reports
+from maxgate.control_plane.worker import WorkerEngines
+from maxgate.settings import Settings
+
+
+def is_only_process() -> bool:
+    """Whether no server has started this process as one of several workers, as far as it knows.
+
+    `uvicorn --workers` and `uvicorn --reload` start theirs through multiprocessing.
+    """
+    return parent_process() is None and "gunicorn" not in sys.modules
+
+
+def build_single_process_control(
+    engines: WorkerEngines, settings: Settings, load: Callable[[], Settings]
+) -> EngineManager:
+    """Build the control of a gateway that is one process; changes end with it."""
+    managed = ManagedEngines(settings.engines, EngineChanges(), save=lambda _: None)
+
+    async def synchronize() -> Reports:
+        engines.apply(managed.serving, managed.changes.drained)
+        return Reports([engines.report()])
+
+    return EngineManager(managed, settings, load, synchronize)
+
+
+class ReadOnlyControl(EngineControl):
+    """Lists the engines of one of several workers, which cannot change those of the others."""
+
+    def __init__(self, engines: WorkerEngines) -> None:
+        self._engines = engines
+
+    @override
+    async def list_engines(self) -> tuple[Sequence[Engine], int]:
+        return self._engines.report(), 1
+
+    @override
+    async def add_engine(self, engine: NewEngine) -> NoReturn:
+        raise NotSupported
+
+    @override
+    async def change_engine(self, engine_id: str, change: EngineChange) -> NoReturn:
+        raise NotSupported
+
+    @override
+    async def remove_engine(self, engine_id: str) -> NoReturn:
+        raise NotSupported
+
+    @override
+    async def reload(self) -> ReloadResult:
+        raise NotSupported

@@ -1,0 +1,164 @@
+"""The worker's side of the control socket."""
+
+import asyncio
+import os
+import traceback
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import structlog
+from typing_extensions import override
+
+from maxgate.api.admin.schemas import (
+    Engine,
+    EngineChange,
+    EngineControl,
+    NewEngine,
+    ReloadResult,
+)
+from maxgate.control_plane.errors import ParentUnreachable, load_error
+from maxgate.control_plane.manager import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT
+from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
+from maxgate.upstream.settings import ReplicaSettings
+
+SOCKET_VARIABLE: Final = "_MAXGATE_CONTROL_SOCKET"
+"""Set in the workers of `maxgate serve`: the path of the parent's socket."""
+_CONNECT_TIMEOUT: Final = 5.0
+_RECONNECT_PAUSE: Final = 0.5
+# The parent itself waits for engines and for confirmations.
+_CALL_TIMEOUT: Final = PROBE_TIMEOUT + 2 * CONFIRMATION_TIMEOUT + 5.0
+
+_log = structlog.get_logger()
+
+
+class WorkerEngines(Protocol):
+    """The engines of this process."""
+
+    def apply(self, engines: Sequence[ReplicaSettings], draining: Collection[str]) -> None:
+        """Use these engines, and start no requests at the draining ones."""
+        ...
+
+    def report(self) -> list[Engine]:
+        """Return the engines as this process sees them."""
+        ...
+
+
+class ParentClient(EngineControl):
+    """Applies the parent's list of engines, and forwards admin requests to the parent."""
+
+    def __init__(self, path: Path, engines: WorkerEngines) -> None:
+        self._path = path
+        self._engines = engines
+        self._writer: asyncio.StreamWriter | None = None
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._number = 0
+        self._applied = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Stay connected; enter once the first list of the parent is applied.
+
+        After a timeout, the worker starts with the engines of its own configuration.
+        """
+        task = asyncio.create_task(self._run())
+        try:
+            try:
+                await asyncio.wait_for(self._applied.wait(), _CONNECT_TIMEOUT)
+            except TimeoutError:
+                parent = parent_process()
+                if parent is None or parent.is_alive():  # otherwise this worker ends soon
+                    _log.warning("the parent process has not sent its engines")
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_LINE)
+            except OSError as error:
+                _log.debug("the parent process is not reachable", error=str(error))
+            else:
+                try:
+                    await self._serve(reader, writer)
+                finally:
+                    self._disconnect(writer)
+            await asyncio.sleep(_RECONNECT_PAUSE)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        send_message(writer, {"type": "hello", "pid": os.getpid()})
+        async with aclosing(read_messages(reader)) as messages:
+            async for message in messages:
+                if message["type"] == "state":
+                    engines = self._apply(message)
+                    send_message(
+                        writer,
+                        {"type": "report", "number": message["number"], "engines": engines},
+                    )
+                elif (call := self._calls.get(message["number"])) is not None and not call.done():
+                    if "error" in message:
+                        call.set_exception(load_error(message["error"]))
+                    else:
+                        call.set_result(message["result"])
+
+    def _apply(self, message: Message) -> list[dict[str, Any]] | None:
+        """Apply the parent's list; returns the report, or None if that failed."""
+        try:
+            settings = [ReplicaSettings.model_validate(one) for one in message["engines"]]
+            self._engines.apply(settings, message["draining"])
+            self._applied.set()
+            return [engine.model_dump() for engine in self._engines.report()]
+        except Exception as error:  # noqa: BLE001  # a bug must not end the connection
+            trace = "".join(traceback.format_exception(error))
+            _log.error("the parent's engines could not be applied", exception=trace)
+            return None
+
+    def _disconnect(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = None
+        writer.close()
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(ParentUnreachable())
+
+    async def _call(self, action: str, **arguments: Any) -> Any:
+        if self._writer is None:
+            raise ParentUnreachable
+        self._number += 1
+        number = self._number
+        future = self._calls[number] = asyncio.get_running_loop().create_future()
+        message = {"type": "call", "number": number, "action": action, "arguments": arguments}
+        send_message(self._writer, message)
+        try:
+            return await asyncio.wait_for(future, _CALL_TIMEOUT)
+        except TimeoutError:
+            raise ParentUnreachable from None
+        finally:
+            del self._calls[number]
+
+    @override
+    async def list_engines(self) -> tuple[Sequence[Engine], int]:
+        engines, workers = await self._call("list")
+        return [Engine.model_validate(engine) for engine in engines], workers
+
+    @override
+    async def add_engine(self, engine: NewEngine) -> Engine:
+        fields = engine.model_dump(mode="json", exclude_unset=True)
+        return Engine.model_validate(await self._call("add", **fields))
+
+    @override
+    async def change_engine(self, engine_id: str, change: EngineChange) -> Engine:
+        fields = change.model_dump(mode="json", exclude_unset=True)
+        return Engine.model_validate(await self._call("change", id=engine_id, change=fields))
+
+    @override
+    async def remove_engine(self, engine_id: str) -> None:
+        await self._call("remove", id=engine_id)
+
+    @override
+    async def reload(self) -> ReloadResult:
+        return ReloadResult.model_validate(await self._call("reload"))

@@ -1,0 +1,199 @@
+"""`maxgate engines` and `maxgate reload` print results and errors in one line each."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from maxgate.cli.main import main
+
+ENGINE = {
+    "id": "abc",
+    "object": "engine",
+    "url": "http://a:8080",
+    "state": "healthy",
+    "draining": False,
+    "models": ["llama", "mini"],
+    "in_flight": 3,
+    "breakers": {"llama": "open", "mini": "closed"},
+    "weight": 2.0,
+    "max_concurrency": None,
+    "source": "configuration",
+    "error": None,
+}
+OTHER = {**ENGINE, "id": "d", "url": "http://b", "models": [], "breakers": {}, "draining": True}
+RELOAD = {
+    "object": "reload",
+    "changes": [
+        {"setting": "engines http://b", "before": None, "after": "{}", "takes_effect": "now"},
+        {
+            "setting": "server.port",
+            "before": "8000",
+            "after": "9000",
+            "takes_effect": "gateway_restart",
+        },
+    ],
+}
+
+
+class Admin:
+    """A gateway with the responses by method and path, and the requests that it got."""
+
+    def __init__(self) -> None:
+        listed = {"object": "list", "data": [ENGINE, OTHER], "workers": 2}
+        self.responses: dict[str, tuple[int, Any]] = {
+            "GET /admin/engines": (200, listed),
+            "POST /admin/engines": (201, OTHER),
+            "PATCH /admin/engines/abc": (200, {**ENGINE, "draining": True}),
+            "DELETE /admin/engines/abc": (200, {"id": "abc", "object": "engine", "deleted": True}),
+            "POST /admin/reload": (200, RELOAD),
+        }
+        self.requests: list[tuple[str, Any]] = []
+        self.url = ""
+
+
+@pytest.fixture
+def admin() -> Iterator[Admin]:
+    """The admin API of a gateway."""
+    fake = Admin()
+
+    class Handler(BaseHTTPRequestHandler):
+        def respond(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            name = f"{self.command} {self.path}"
+            fake.requests.append((name, json.loads(body) if body else None))
+            status, content = fake.responses[name]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(
+                content if isinstance(content, bytes) else json.dumps(content).encode()
+            )
+
+        do_GET = do_POST = do_PATCH = do_DELETE = respond  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        fake.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield fake
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Return a function that runs `maxgate` and returns exit code, stdout and stderr."""
+
+    def run_command(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr("sys.argv", ["maxgate", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run_command
+
+
+def test_list(admin: Admin, run: Any) -> None:
+    """The table has a line for each engine."""
+    assert run("engines", "list", "--url", f"{admin.url}/v1") == (
+        0,
+        "ID   URL            STATE              MODELS       IN FLIGHT  BREAKER      WEIGHT\n"
+        "abc  http://a:8080  healthy            llama, mini  3          llama: open  2\n"
+        "d    http://b       healthy, draining  -            3          closed       2\n",
+        "",
+    )
+
+
+def test_json(admin: Admin, run: Any) -> None:
+    """--json prints the response of the admin API."""
+    code, stdout, _ = run("engines", "list", "--json", "--url", admin.url)
+    assert (code, json.loads(stdout)["data"]) == (0, [ENGINE, OTHER])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_sent", "printed"),
+    [
+        (
+            ("add", "http://b", "--weight", "2"),
+            ("POST /admin/engines", {"url": "http://b", "weight": 2}),
+            "added http://b with the id d\n",
+        ),
+        (
+            ("drain", "abc"),
+            ("PATCH /admin/engines/abc", {"draining": True}),
+            "drained http://a:8080: 3 requests still run\n",
+        ),
+        (
+            ("undrain", "http://a:8080/v1"),
+            ("PATCH /admin/engines/abc", {"draining": False}),
+            "http://a:8080 gets requests again\n",
+        ),
+        (
+            ("remove", "http://a:8080/"),
+            ("DELETE /admin/engines/abc", None),
+            "removed http://a:8080\n",
+        ),
+    ],
+)
+def test_changes(
+    admin: Admin, run: Any, arguments: tuple[str, ...], request_sent: Any, printed: str
+) -> None:
+    """A change names an engine by id or URL, and prints its result."""
+    assert run("engines", *arguments, "--url", admin.url) == (0, printed, "")
+    assert admin.requests[-1] == request_sent
+
+
+def test_reload(admin: Admin, run: Any) -> None:
+    """A reload prints each change, and what it needs to take effect."""
+    assert run("reload", "--url", admin.url)[1] == (
+        "engines http://b: added (applied)\n"
+        "server.port: 8000 -> 9000 (needs a new start of `maxgate serve`)\n"
+    )
+
+
+def test_unknown_engine(admin: Admin, run: Any) -> None:
+    """The error lists the engines that there are."""
+    message = "the gateway has no engine 'x'; it has abc (http://a:8080), d (http://b)"
+    assert run("engines", "drain", "x", "--url", admin.url) == (1, "", f"maxgate: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "message"),
+    [
+        (403, {"error": {"message": "Only this machine."}}, "Only this machine"),
+        (404, {"error": {"message": "Unknown path: x."}}, "{url} has no admin API; it is not this"),
+        (404, b"not found", "{url} has no admin API; it is not this version of maxgate"),
+        (500, b"<html>", "{url} responded with status 500"),
+        (200, b"<html>", "{url} responded with status 200"),
+        (200, [], "{url} responded with status 200"),
+    ],
+)
+def test_errors(admin: Admin, run: Any, status: int, content: Any, message: str) -> None:
+    """An error of the gateway, or of another server, is one line."""
+    admin.responses["GET /admin/engines"] = status, content
+    code, stdout, stderr = run("engines", "list", "--url", admin.url)
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith(f"maxgate: {message.format(url=admin.url)}")
+    assert stderr.count("\n") == 1
+
+
+def test_no_gateway(run: Any) -> None:
+    """Without a gateway, the error says how to start or name one."""
+    message = "no gateway runs at http://127.0.0.1:9; start it with `maxgate serve`, or name its"
+    for command in (("engines", "list"), ("reload",)):
+        code, _, stderr = run(*command, "--url", "http://127.0.0.1:9")
+        assert (code, stderr) == (1, f"maxgate: {message} URL with --url\n")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://a", "http://"])
+def test_invalid_url(run: Any, url: str) -> None:
+    """An URL without scheme or host is a usage error."""
+    code, _, stderr = run("engines", "list", "--url", url)
+    assert code == 2
+    assert "is not a URL; write http://127.0.0.1:8000" in stderr
