@@ -52,7 +52,7 @@ bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wr
 	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
 	$(BIN)/python -m benchmarks.gateway.soak --keep
 
-soak: $(VENV)/.installed-local ## Let engines fail in every way for 45 minutes; needs 8 GB for two real engines
+soak: $(VENV)/.installed-local ## Let engines fail in every way for half an hour; needs 8 GB for two of them
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(BIN)/python -m benchmarks.failover.bad_replica
 	$(BIN)/python -m benchmarks.failover.bad_replica --plain

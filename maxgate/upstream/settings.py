@@ -149,7 +149,7 @@ class ContinuationSettings(Section):
     attempts: int = Field(default=5, ge=0)
     """Maximum number of times a stream is moved after its first token; 0 turns it off."""
     restart_window: float = Field(default=30, ge=0)
-    """Seconds that such a stream waits for an engine, such as its own after a restart."""
+    """Seconds that such a stream or a request whose engine died waits for an engine to restart."""
 
 
 PolicyName = Literal["least_loaded", "prefix_affinity", "session"]
