@@ -19,7 +19,7 @@ PREPARE_MODELS = @for model in smollm2-135m-instruct all-minilm-l6-v2; do \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit bench clean
+.PHONY: help run test check format unit bench soak clean
 
 help: ## List the targets
 	@grep -E '^[.a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,16 @@ bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wr
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
 	$(BIN)/python -m benchmarks.gateway.soak --keep
+
+soak: $(VENV)/.installed-local ## Let engines fail in every way for half an hour; needs 8 GB for two of them
+	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
+	$(BIN)/python -m benchmarks.failover.bad_replica
+	$(BIN)/python -m benchmarks.failover.bad_replica --plain
+	$(BIN)/python -m benchmarks.failover.storm
+	$(BIN)/python -m benchmarks.failover.kills
+	$(BIN)/python -m benchmarks.rolling_restart
+	$(BIN)/python -m benchmarks.drain
+	$(BIN)/python -m benchmarks.failover.real_engines
 
 format: $(VENV)/.installed-dev ## Format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .

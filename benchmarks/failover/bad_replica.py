@@ -1,70 +1,132 @@
-"""Send requests while one of three engines is bad, and count what clients and the bad engine get.
+"""Let one of three engines go bad under load; count what clients and the bad engine get.
 
-    python -m benchmarks.failover.bad_replica [--faults 500,503,hang,slow,reset,flap]
-        [--requests 5000]
+    python -m benchmarks.failover.bad_replica [--faults 500,hang,slow] [--requests 5000] [--plain]
 
-Engines and clients are processes of their own. 200 requests before the fault show what is usual.
-Exits with 1 if more than 0.1 % of the requests fail.
+Engines are processes of their own. The first 300 requests show what is usual. Then one engine
+answers 500 or 503 at once, hangs, is ten times slower, resets or closes connections, or fails and
+recovers every two seconds. Exits with 1 unless
+
+- at most 0.1 % of the requests fail or have a wrong response,
+- the bad engine is found within 2 s if it gives errors, and within three times the usual P99 time
+  to first token, at least 1 s, if it hangs or is slow; the gateway looks every 0.2 s,
+- it then gets at most 5 requests in any 10 s, those that an engine served while it was up excepted.
 """
 
 import argparse
 import asyncio
 import sys
-import time
+from bisect import bisect_left
+from dataclasses import dataclass
 from typing import cast, get_args
 
 from benchmarks.failover.mock_engine import Fault
-from benchmarks.failover.mock_stack import Mock, Tally, run_mocks, send_requests
+from benchmarks.failover.mock_stack import Clients, Mock, run_mocks
 
-_FAULTS = [fault for fault in get_args(Fault) if fault != "none"]
-_POLL_SECONDS = 0.1
+FAULTS = [fault for fault in get_args(Fault) if fault != "none"]
+USUAL_REQUESTS = 300
+TOKENS = 8
+MAX_SHARE_FAILED = 0.001
+MAX_CALLS = 5
+WINDOW = 10.0
+ERROR_DETECTION = 2.0
+MIN_DEADLINE = 1.0
+TICKS = 0.4
 
 
-async def watch_calls(mock: Mock, calls: list[tuple[float, int]]) -> None:
-    """Record the calls of the bad engine over time."""
-    while True:
-        count = await asyncio.to_thread(mock.count_calls)
-        calls.append((time.perf_counter(), count))
-        await asyncio.sleep(_POLL_SECONDS)
+@dataclass(frozen=True)
+class Result:
+    """Failed requests, calls of the bad engine, and the seconds until it was found."""
+
+    fault: Fault
+    requests: int
+    failed: int
+    calls: int
+    detection: float
+    allowed_detection: float
+    most_calls: int
+    slowest: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether all conditions are met."""
+        return (
+            self.failed <= MAX_SHARE_FAILED * self.requests
+            and self.detection <= self.allowed_detection
+            and self.most_calls <= MAX_CALLS
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fault:6} {self.failed} of {self.requests} failed, found after "
+            f"{self.detection:.2f} s (allowed {self.allowed_detection:.2f}), {self.calls} calls of "
+            f"the bad engine, later at most {self.most_calls} in 10 s, slowest response "
+            f"{self.slowest:.2f} s{'' if self.is_right else '  WRONG'}"
+        )
 
 
-async def run(url: str, mocks: list[Mock], fault: Fault, requests: int) -> Tally:
-    """Let one engine become bad after 200 requests; print how many calls it gets."""
-    tally, usual, calls = Tally(), Tally(), list[tuple[float, int]]()
-    await send_requests(url, 200, at_once=32, tokens=8, stream=True, tally=usual)
-    bad = mocks[0]
-    bad.kill()
-    bad.fault = fault
-    await asyncio.to_thread(bad.start)
-    watching = asyncio.create_task(watch_calls(bad, calls))
-    began = time.perf_counter()
-    await send_requests(url, requests, at_once=32, tokens=8, stream=True, tally=tally)
-    seconds = time.perf_counter() - began
-    watching.cancel()
-    quiet = next((at - began for at, count in calls if count >= 5), 0.0)
-    later = [count for at, count in calls if at - began > 2]
-    per_ten = (later[-1] - later[0]) / max(seconds - 2, 1) * 10 if later else 0.0
-    slowest = sorted(tally.seconds)[-1 - len(tally.seconds) // 100]
-    print(
-        f"{fault}: {tally.failed} of {requests} failed {dict(tally.outcomes)}, {seconds:.1f} s, "
-        f"P99 {slowest:.2f} s (usual {sorted(usual.seconds)[-2]:.2f}), "
-        f"{calls[-1][1]} calls of the bad engine, the fifth after {quiet:.1f} s, "
-        f"{per_ten:.1f} in 10 s after the first 2 s"
+def find_detection(calls: list[float]) -> float:
+    """Return the time from the first call to the last one before there are few for good."""
+    for at in calls:
+        later = calls[bisect_left(calls, at) + 1 :]
+        if count_most(later) <= MAX_CALLS:
+            return at
+    return 0.0
+
+
+def count_most(calls: list[float]) -> int:
+    """Return the largest number of calls in a window of 10 s."""
+    return max((bisect_left(calls, at + WINDOW) - n for n, at in enumerate(calls)), default=0)
+
+
+async def measure(
+    url: str, mocks: list[Mock], fault: Fault, requests: int, *, stream: bool, at_once: int
+) -> Result:
+    """Send requests, the first ones without the fault."""
+    usual = Clients(url, tokens=TOKENS, stream=stream)
+    await usual.send_all(USUAL_REQUESTS, at_once)
+    waits = sorted(usual.tally.first_tokens or usual.tally.seconds)
+    usual.close()
+    faulty_at = await asyncio.to_thread(mocks[0].fail, fault)
+    clients = Clients(url, tokens=TOKENS, stream=stream)
+    await clients.send_all(requests, at_once)
+    clients.close()
+    found = await asyncio.to_thread(mocks[0].list_calls)
+    failed = [at for at, served in found if at >= faulty_at and not served]
+    calls = [at - failed[0] for at in failed]
+    detection = find_detection(calls)
+    deadline = max(3 * waits[-1 - len(waits) // 100], MIN_DEADLINE) + TICKS
+    return Result(
+        fault,
+        requests,
+        clients.tally.failed,
+        len(calls),
+        detection,
+        deadline if fault in {"hang", "slow"} else ERROR_DETECTION,
+        count_most([at for at in calls if at > detection]),
+        max(clients.tally.seconds),
     )
-    return tally
 
 
 def main() -> int:
-    """Run all faults."""
+    """Run all faults and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faults", default=",".join(_FAULTS))
+    parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--at-once", type=int, default=48)
+    parser.add_argument("--first", type=float, default=0.1, help="usual seconds to first token")
+    parser.add_argument("--plain", action="store_true", help="do not stream")
     options = parser.parse_args()
     failed = False
-    for fault in options.faults.split(","):
-        with run_mocks(["none"] * 3, 0.03) as (url, mocks):
-            tally = asyncio.run(run(url, mocks, cast("Fault", fault), options.requests))
-        failed = failed or tally.failed > options.requests / 1000
+    for fault in cast("list[Fault]", options.faults.split(",")):
+        with run_mocks(3, options.first, options.first / 10) as (url, mocks):
+            run = measure(
+                *(url, mocks, fault, options.requests),
+                stream=not options.plain,
+                at_once=options.at_once,
+            )
+            result = asyncio.run(run)
+        print(result, flush=True)
+        failed = failed or not result.is_right
     return 1 if failed else 0
 
 

@@ -2,8 +2,10 @@
 
     python -m benchmarks.failover.kills [--streams 2000] [--kills 20]
 
-Three engines serve streams of 100 tokens. Every half second one of them is killed with SIGKILL and
-started again. Exits with 1 unless every stream has the right text and usage.
+Three engines serve streams of 100 tokens. Evenly over all streams, one engine after the other is
+killed with SIGKILL and started again. The mock continues a prompt only after exactly its own ids,
+so the right text shows that they were replayed exactly. Exits with 1 unless every stream has the
+right text, end and usage.
 """
 
 import argparse
@@ -11,34 +13,39 @@ import asyncio
 import sys
 import time
 
-from benchmarks.failover.mock_stack import Mock, Tally, run_mocks, send_requests
+from benchmarks.failover.mock_stack import Clients, Mock, run_mocks
 from benchmarks.stack import read_counter
 
+TOKENS = 100
 
-async def kill_engines(mocks: list[Mock], kills: int) -> int:
-    """Kill the engines in turn; returns how often, if the streams end earlier."""
-    done = 0
-    try:
-        for number in range(kills):
-            await asyncio.sleep(0.5)
+
+def restart(mock: Mock) -> None:
+    """Kill the engine and start it again."""
+    mock.kill()
+    mock.start()
+
+
+async def measure(url: str, mocks: list[Mock], streams: int, kills: int, at_once: int) -> int:
+    """Send all streams while engines are killed; returns the number of wrong streams."""
+    clients = Clients(url, tokens=TOKENS, stream=True)
+    restarts = list[asyncio.Task[None]]()
+
+    def kill_next(responses: int) -> None:
+        number = len(restarts)
+        if number < kills and responses * (kills + 1) >= streams * (number + 1):
             mock = mocks[number % len(mocks)]
-            mock.kill()
-            await asyncio.to_thread(mock.start)
-            done += 1
-    except asyncio.CancelledError:
-        pass
-    return done
+            restarts.append(asyncio.create_task(asyncio.to_thread(restart, mock)))
 
-
-async def run(url: str, mocks: list[Mock], options: argparse.Namespace) -> tuple[Tally, int]:
-    """Send all streams while engines are killed."""
-    tally = Tally()
-    killer = asyncio.create_task(kill_engines(mocks, options.kills))
-    await send_requests(
-        url, options.streams, at_once=options.at_once, tokens=100, stream=True, tally=tally
+    began = time.perf_counter()
+    await clients.send_all(streams, at_once, kill_next)
+    await asyncio.gather(*restarts)
+    clients.close()
+    continuations = await asyncio.to_thread(read_counter, url, "maxgate_continuations_total")
+    print(
+        f"{streams} streams, {len(restarts)} kills, {time.perf_counter() - began:.1f} s: "
+        f"{dict(clients.tally.outcomes)}, {continuations} continuations"
     )
-    killer.cancel()
-    return tally, await killer
+    return clients.tally.failed + (kills - len(restarts))
 
 
 def main() -> int:
@@ -48,14 +55,10 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=60)
     parser.add_argument("--kills", type=int, default=20)
     options = parser.parse_args()
-    with run_mocks(["none"] * 3, 0.005) as (url, mocks):
-        began = time.perf_counter()
-        tally, kills = asyncio.run(run(url, mocks, options))
-        seconds = time.perf_counter() - began
-        continuations = read_counter(url, "maxgate_continuations_total")
-    print(f"{options.streams} streams, {kills} kills, {seconds:.1f} s: {dict(tally.outcomes)}")
-    print(f"{continuations} continuations")
-    return 1 if tally.failed else 0
+    with run_mocks(3, 0.05, 0.02) as (url, mocks):
+        run = measure(url, mocks, options.streams, options.kills, options.at_once)
+        failed = asyncio.run(run)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

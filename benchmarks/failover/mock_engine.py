@@ -1,141 +1,171 @@
 """A mock engine as a process of its own: it continues prompts, and fails on demand.
 
-    python -m benchmarks.failover.mock_engine PORT [--fault FAULT] [--pause SECONDS]
+    python -m benchmarks.failover.mock_engine PORT [--first SECONDS] [--gap SECONDS]
 
 Speaks MAX's `/v1/models` and `/v1/completions`. Token number n of every response has the id
-1000 + n and the text ` n`; a prompt that ends with such ids is continued after them.
+1000 + n and the text ` n`. A prompt that ends with such ids is continued after them, and only if
+they are the ids from 1000 on, without a gap: any other replay gives a wrong text.
+
+`POST /fault` with one of the names in Fault applies to later requests. `GET /calls` returns when
+requests arrived and whether they were served, in seconds of the system's monotonic clock.
 """
 
 import argparse
 import asyncio
+import gc
 import os
+import time
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import orjson
-import uvicorn
+import uvloop
 
-Fault = Literal["none", "500", "503", "hang", "slow", "reset", "flap"]
+Fault = Literal["none", "500", "503", "hang", "slow", "reset", "close", "flap"]
 MODEL: Final = "smollm2-135m-instruct"
 FIRST_ID: Final = 1000
-_SLOW: Final = 10
-_FLAP_SECONDS: Final = 2.0
+SLOWDOWN: Final = 10
+FLAP_SECONDS: Final = 2.0
+_STREAM_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 
 
 class MockEngine:
-    """An ASGI application with one fault, if any; `calls` counts requests."""
+    """Serves connections. `first` and `gap` are the seconds to the first and to each later token.
 
-    def __init__(self, fault: Fault, pause: float) -> None:
-        self._fault = fault
-        self._pause = pause * (_SLOW if fault == "slow" else 1)
-        self.calls = 0
+    `calls` has the time of each generation request and whether it was served.
+    """
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one request."""
-        if scope["type"] == "lifespan":
-            for _ in range(2):
-                message = await receive()
-                await send({"type": message["type"] + ".complete"})
-            return
-        if scope["path"] == "/v1/models":
-            models = {"data": [{"id": MODEL, "created": 1, "max_model_len": 8192}]}
-            await _respond(send, 200, models)
-            return
-        if scope["path"] == "/calls":
-            await _respond(send, 200, {"calls": self.calls})
-            return
-        body = await _read(receive)
-        if body.get("user") == "maxgate-probe":
-            await _respond(send, 400, {"error": {"message": "not supported"}})
-            return
-        self.calls += 1
-        if not await self._fail(receive, send):
-            await self._generate(body, send)
+    def __init__(self, first: float, gap: float) -> None:
+        self._first, self._gap = first, gap
+        self.fault: Fault = "none"
+        self.calls: list[tuple[float, bool]] = []
 
-    async def _fail(self, receive: Any, send: Any) -> bool:
-        fault = self._fault
-        if fault == "flap":
-            is_down = asyncio.get_running_loop().time() % (2 * _FLAP_SECONDS) < _FLAP_SECONDS
-            fault = "500" if is_down else "none"
-        if fault in {"500", "503"}:
-            await _respond(send, int(fault), {"error": {"message": "failed"}})
-        elif fault == "hang":
-            await receive()
-        elif fault == "reset":
-            raise ConnectionResetError
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve the requests of one connection."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await self._serve_request(reader, writer):
+                pass
+        writer.close()
+
+    async def _serve_request(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Serve one request; returns whether the connection stays open."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        path = head.split(b" ", 2)[1]
+        length = next(
+            (
+                int(line.partition(b":")[2])
+                for line in head.lower().split(b"\r\n")
+                if line.startswith(b"content-length:")
+            ),
+            0,
+        )
+        body = await reader.readexactly(length)
+        if path == b"/v1/models":
+            models = [{"id": MODEL, "created": 1, "max_model_len": 8192}]
+            _respond(writer, 200, {"object": "list", "data": models})
+        elif path == b"/calls":
+            _respond(writer, 200, {"calls": self.calls})
+        elif path == b"/fault":
+            self.fault = orjson.loads(body)
+            _respond(writer, 200, {})
         else:
-            return False
+            return await self._serve_generation(orjson.loads(body), reader, writer)
         return True
 
-    async def _generate(self, body: dict[str, Any], send: Any) -> None:
-        limit, done = body.get("max_tokens", 16), _count_generated(body["prompt"])
+    async def _serve_generation(
+        self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        if body.get("user") == "maxgate-probe":
+            _respond(writer, 400, {"error": {"message": "not supported"}})
+            return True
+        now, fault = time.monotonic(), self.fault
+        if fault == "flap":
+            fault = "500" if now % (2 * FLAP_SECONDS) < FLAP_SECONDS else "none"
+        self.calls.append((now, fault == "none"))
+        if fault in {"500", "503"}:
+            _respond(writer, int(fault), {"error": {"message": "failed"}})
+        elif fault == "hang":
+            await reader.read()  # until the gateway gives up
+            return False
+        elif fault in {"reset", "close"}:
+            if fault == "reset":
+                writer.transport.abort()
+            return False
+        else:
+            await self._generate(body, SLOWDOWN if fault == "slow" else 1, writer)
+        return True
+
+    async def _generate(
+        self, body: dict[str, Any], slowdown: int, writer: asyncio.StreamWriter
+    ) -> None:
+        tokens, done = body.get("max_tokens", 16), count_generated(body["prompt"])
+        first, gap = self._first * slowdown, self._gap * slowdown
+        usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": tokens}
+        numbers = range(done, done + tokens)
         if not body.get("stream"):
-            await asyncio.sleep(self._pause * limit)
-            text = "".join(f" {n}" for n in range(done, done + limit))
-            choice = {"index": 0, "text": text, "finish_reason": "length"}
-            await _respond(send, 200, {"choices": [choice], "usage": _usage(limit)})
+            await asyncio.sleep(first + gap * (tokens - 1))
+            choice = {"index": 0, "text": "".join(f" {n}" for n in numbers)}
+            _respond(
+                writer, 200, {"choices": [{**choice, "finish_reason": "length"}], "usage": usage}
+            )
             return
-        headers = [(b"content-type", b"text/event-stream")]
-        await asyncio.sleep(self._pause)
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        for number in range(done, done + limit):
-            last = number == done + limit - 1
+        writer.write(_STREAM_HEAD)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + first
+        for number in numbers:
+            await asyncio.sleep(due - loop.time())
+            due += gap
             choice = {
                 "token_ids": [FIRST_ID + number],
                 "index": 0,
                 "text": f" {number}",
-                "finish_reason": "length" if last else None,
+                "finish_reason": "length" if number == numbers[-1] else None,
             }
-            await _send_event(send, orjson.dumps({"choices": [choice], "usage": None}))
-            await asyncio.sleep(self._pause)
-        await _send_event(send, orjson.dumps({"choices": [], "usage": _usage(limit)}))
-        await _send_event(send, b"[DONE]")
-        await send({"type": "http.response.body", "body": b""})
+            _write_event(writer, orjson.dumps({"choices": [choice], "usage": None}))
+            await writer.drain()  # raises once the gateway has gone
+        _write_event(writer, orjson.dumps({"choices": [], "usage": usage}))
+        _write_event(writer, b"[DONE]")
+        writer.write(b"0\r\n\r\n")
 
 
-def _count_generated(prompt: list[int]) -> int:
-    last = prompt[-1] - FIRST_ID if prompt else -1
-    return (
-        last + 1
-        if last >= 0 and prompt[-1 - last :] == [*range(FIRST_ID, FIRST_ID + last + 1)]
-        else 0
+def count_generated(prompt: list[int]) -> int:
+    """Return how many ids of the mock the prompt ends with; 0 unless they begin with the first."""
+    count = prompt[-1] - FIRST_ID + 1 if prompt else 0
+    return count if count > 0 and prompt[-count:] == [*range(FIRST_ID, FIRST_ID + count)] else 0
+
+
+def _write_event(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(b"%x\r\ndata: %b\n\n\r\n" % (len(data) + 8, data))
+
+
+def _respond(writer: asyncio.StreamWriter, status: int, fields: dict[str, Any]) -> None:
+    body = orjson.dumps(fields)
+    writer.write(
+        b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        % (status, len(body), body)
     )
 
 
-def _usage(tokens: int) -> dict[str, int]:
-    return {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}
-
-
-async def _read(receive: Any) -> dict[str, Any]:
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            found: dict[str, Any] = orjson.loads(body)
-            return found
-
-
-async def _send_event(send: Any, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": b"data: %b\n\n" % data, "more_body": True})
-
-
-async def _respond(send: Any, status: int, fields: dict[str, Any]) -> None:
-    body = orjson.dumps(fields)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _serve(port: int, engine: MockEngine) -> None:
+    server = await asyncio.start_server(engine.serve, "127.0.0.1", port, backlog=1024)
+    async with server:
+        await server.serve_forever()
 
 
 def main() -> None:
     """Serve until the process is killed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("port", type=int)
-    parser.add_argument("--fault", default="none")
-    parser.add_argument("--pause", type=float, default=0.002, help="seconds for each token")
+    parser.add_argument("--first", type=float, default=0.03, help="seconds to the first token")
+    parser.add_argument("--gap", type=float, default=0.005, help="seconds to each later token")
     options = parser.parse_args()
-    os.setpgid(0, 0)
-    engine = MockEngine(options.fault, options.pause)
-    uvicorn.run(engine, port=options.port, log_level="critical", ws="none", loop="uvloop")
+    os.setpgid(0, 0)  # the driver kills it, not a Ctrl-C
+    gc.disable()
+    uvloop.run(_serve(options.port, MockEngine(options.first, options.gap)))
 
 
 if __name__ == "__main__":

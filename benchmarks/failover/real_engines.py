@@ -1,12 +1,19 @@
-"""Kill one of two real engines in the middle of greedy streams, and compare the responses.
+"""Kill real engines in the middle of greedy streams, and compare ids and responses.
 
-    python -m benchmarks.failover.real_engines [--streams 50] [--tokens 100]
+    python -m benchmarks.failover.real_engines [--streams 50] [--tokens 100] [--kills-only]
 
-Starts MAX twice with the small model (8 GB) and the gateway in front of both. The OpenAI SDK reads
-all streams at once, twice undisturbed and once while one engine is killed with SIGKILL after a
-third of the tokens. Exits with 1 if a stream fails or is incomplete. Responses may differ from
-those of the first run: the order in which requests are batched changes how logits are rounded. The
-second run shows how many do so without any failure.
+Starts MAX twice with the small model (8 GB). The OpenAI SDK reads all streams at once:
+
+1. undisturbed, twice: the order in which requests are batched changes how logits are rounded, so
+   that some responses differ without any failure;
+2. with the connection of each stream cut at a random token;
+3. one engine is killed with SIGKILL after a third of the tokens;
+4. with a gateway that has only the other engine, which is killed and restarted by its supervisor.
+
+A proxy in front of each engine records ids. Each continued prompt must be the first prompt and
+exactly the ids that the killed engine had sent, those of an incomplete character excepted. Where
+a response differs from the first run, the gap between the log probabilities of the two likeliest
+tokens is printed. Exits with 1 if a stream fails, is incomplete or has other ids.
 """
 
 import argparse
@@ -16,32 +23,53 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import httpx
 import openai
 import psutil
 
-from benchmarks.stack import (
-    CARD,
-    MODEL,
-    ROOT,
-    find_free_port,
-    get_json,
-    read_counter,
-    run_gateway,
-    wait_for,
-)
+from benchmarks.failover.mock_stack import wait_for_engines
+from benchmarks.failover.recording_proxy import Call, RecordingProxy, record
+from benchmarks.stack import CARD, MODEL, ROOT, find_free_port, run_gateway, wait_for
 
 SUBJECTS = ("the sea", "a clock", "winter", "a train", "bread", "the moon", "a letter", "rivers")
 START_TIMEOUT = 300
+MAX_INCOMPLETE = 3
+CONFIG = "continuation:\n  restart_window: 180\n"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """MAX under its supervisor, which restarts it, and the proxy in front of it."""
+
+    port: int
+    supervisor: "subprocess.Popen[bytes]"
+    url: str
+    proxy: RecordingProxy
+
+    def kill(self) -> None:
+        """Kill MAX and its workers, but not the supervisor."""
+        for child in psutil.Process(self.supervisor.pid).children(recursive=True):
+            os.kill(child.pid, signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Wait until MAX responds."""
+        await asyncio.to_thread(
+            wait_for,
+            f"http://127.0.0.1:{self.port}/v1/models",
+            timeout=START_TIMEOUT,
+            process=self.supervisor,
+        )
 
 
 @contextmanager
-def run_engine() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Run MAX under its supervisor, which restarts it; yields its URL and process."""
-    port = find_free_port()
+def run_engine(port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run MAX under its supervisor."""
     process = subprocess.Popen(
         [sys.executable, "-m", "maxgate", "engine", "start", MODEL, "--port", str(port)],
         cwd=ROOT,
@@ -49,26 +77,24 @@ def run_engine() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield f"http://127.0.0.1:{port}", process
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
 
 
-def kill_engine(supervisor: int) -> None:
-    """Kill MAX and its workers, but not the supervisor."""
-    for child in psutil.Process(supervisor).children(recursive=True):
-        os.kill(child.pid, signal.SIGKILL)
-
-
 @dataclass
 class Run:
-    """The texts of all streams, the errors, and how many chunks have arrived."""
+    """All streams at once: their texts and ids, the errors, and the number of chunks so far."""
 
     texts: list[str]
+    ids: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
     chunks: int = 0
     errors: list[str] = field(default_factory=list)
     completion_tokens: int = 0
+    wrong_ids: int = 0
+    continued: int = 0
+    seconds: float = 0.0
 
     async def read(self, client: openai.AsyncOpenAI, number: int, tokens: int) -> None:
         """Read the stream with this number to its end."""
@@ -92,62 +118,135 @@ class Run:
         except openai.OpenAIError as error:
             self.errors.append(f"stream {number}: {error}")
 
-    async def kill_after(self, chunks: int, supervisor: int) -> None:
-        """Kill the engine of this supervisor once so many chunks have arrived."""
-        while self.chunks < chunks:  # noqa: ASYNC110  # the streams report nothing
+    def join_calls(self, calls: Sequence[Call]) -> None:
+        """Check the prompts of continued calls, and join the ids of each stream."""
+        for call in sorted(calls, key=lambda call: call.at):
+            prompt = next((p for p in self.ids if call.prompt[: len(p)] == [*p]), None)
+            if prompt is None:
+                self.ids[tuple(call.prompt)] = call.ids
+                continue
+            ids, replayed = self.ids[prompt], call.prompt[len(prompt) :]
+            missing = len(ids) - len(replayed)
+            self.continued += bool(replayed)
+            if replayed != ids[: len(replayed)] or not 0 <= missing <= MAX_INCOMPLETE:
+                self.wrong_ids += 1
+            self.ids[prompt] = replayed + call.ids
+
+
+async def read_streams(
+    url: str, engines: Sequence[Engine], options: argparse.Namespace, kill: Engine | None = None
+) -> Run:
+    """Read all streams at once; kill the engine after a third of the tokens."""
+    for engine in engines:
+        engine.proxy.calls.clear()
+    run, began = Run([""] * options.streams), time.perf_counter()
+
+    async def kill_engine(engine: Engine) -> None:
+        while run.chunks < options.streams * options.tokens // 3:  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.05)
-        kill_engine(supervisor)
+        engine.kill()
 
-
-async def read_streams(url: str, streams: int, tokens: int, kill: int | None) -> Run:
-    """Read all streams at once; kill the engine of this supervisor after a third of the tokens."""
-    run = Run([""] * streams)
     client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=600)
     async with client, asyncio.TaskGroup() as tasks:
-        for number in range(streams):
-            tasks.create_task(run.read(client, number, tokens))
+        for number in range(options.streams):
+            tasks.create_task(run.read(client, number, options.tokens))
         if kill is not None:
-            tasks.create_task(run.kill_after(streams * tokens // 3, kill))
+            tasks.create_task(kill_engine(kill))
+    run.seconds = time.perf_counter() - began
+    run.join_calls([call for engine in engines for call in engine.proxy.calls])
     return run
 
 
-async def wait_for_engines(gateway: str, count: int) -> None:
-    """Wait until the gateway has found all engines."""
-    async with asyncio.timeout(START_TIMEOUT):
-        healthy = 0
-        while healthy < count:  # the gateway reports nothing
-            await asyncio.sleep(0.2)
-            engines = get_json(f"{gateway}/health")["engines"]
-            healthy = sum(engine["state"] == "healthy" for engine in engines)
+async def find_gap(engine: Engine, prompt: list[int]) -> float:
+    """Return the difference of the log probabilities of the two likeliest next tokens."""
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": ""}],
+        "prompt_tokens": prompt,
+        "temperature": 0,
+        "max_tokens": 1,
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+    async with httpx.AsyncClient(timeout=60) as client:
+        url = f"http://127.0.0.1:{engine.port}/v1/chat/completions"
+        response = (await client.post(url, json=body)).raise_for_status()
+    first, second = response.json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"][:2]
+    return abs(float(first["logprob"] - second["logprob"]))
+
+
+async def report(name: str, run: Run, first: Run, engine: Engine) -> None:
+    """Print the counts of a run, and how close the tokens were where it differs from the first."""
+    equal = sum(a == b for a, b in zip(first.texts, run.texts, strict=True))
+    print(
+        f"{name}: {len(run.errors)} errors {run.errors[:3]}, {run.completion_tokens} tokens, "
+        f"{run.continued} continued, {run.wrong_ids} of them with other ids, "
+        f"{equal} of {len(run.texts)} texts equal, {run.seconds:.1f} s",
+        flush=True,
+    )
+    gaps = []
+    for prompt, before in first.ids.items():
+        pairs = enumerate(zip(before, run.ids[prompt], strict=False))
+        place = next((number for number, (a, b) in pairs if a != b), None)
+        if place is not None:
+            gaps.append(await find_gap(engine, [*prompt, *before[:place]]))
+    if gaps:
+        print("  log probability gaps at the first difference: ", end="")
+        print(", ".join(f"{gap:.3f}" for gap in sorted(gaps)), flush=True)
+
+
+@contextmanager
+def run_configured_gateway(engines: Sequence[Engine]) -> Iterator[str]:
+    """Run a gateway in front of the engines' proxies; yields its URL."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "maxgate.yaml"
+        path.write_text(CONFIG)
+        flags = [flag for engine in engines for flag in ("--engine-url", engine.url)]
+        flags += ["--config", str(path), "--card", str(CARD)]
+        with run_gateway(*flags) as (url, process):
+            wait_for(f"{url}/health/ready", timeout=60, process=process)
+            wait_for_engines(url)
+            yield url
+
+
+async def measure(options: argparse.Namespace) -> list[Run]:
+    """Start everything and read all streams in each way."""
+    async with AsyncExitStack() as stack:
+        engines = []
+        for _ in range(2):
+            port = find_free_port()
+            supervisor = stack.enter_context(run_engine(port))
+            url, proxy = await stack.enter_async_context(record(port))
+            engines.append(Engine(port, supervisor, url, proxy))
+        killed, other = engines
+        for engine in engines:
+            await engine.wait()
+        runs = []
+        url = await asyncio.to_thread(stack.enter_context, run_configured_gateway(engines))
+        names = ["undisturbed", "undisturbed again", "connections cut", "one engine killed"]
+        for name in [names[0], names[-1]] if options.kills_only else names:
+            for engine in engines:
+                engine.proxy.cuts = options.tokens if name == "connections cut" else None
+            kill = killed if name == "one engine killed" else None
+            runs.append(await read_streams(url, engines, options, kill))
+            await report(name, runs[-1], runs[0], other)
+        url = await asyncio.to_thread(stack.enter_context, run_configured_gateway([other]))
+        runs.append(await read_streams(url, [other], options, other))
+        await report("the only engine killed", runs[-1], runs[0], other)
+        return runs
 
 
 def main() -> int:
-    """Run everything and print the counts."""
+    """Run everything; see above for the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--kills-only", action="store_true", help="skip two of the five runs")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        engines = [stack.enter_context(run_engine()) for _ in range(2)]
-        for url, process in engines:
-            wait_for(f"{url}/v1/models", timeout=START_TIMEOUT, process=process)
-        flags = [flag for url, _ in engines for flag in ("--engine-url", url)]
-        gateway, process = stack.enter_context(run_gateway(*flags, "--card", str(CARD)))
-        wait_for(f"{gateway}/health/ready", timeout=60, process=process)
-        asyncio.run(wait_for_engines(gateway, len(engines)))
-        runs = []
-        for kill in (None, None, engines[0][1].pid):
-            began = time.perf_counter()
-            runs.append(asyncio.run(read_streams(gateway, options.streams, options.tokens, kill)))
-            print(f"{time.perf_counter() - began:.1f} s, errors: {runs[-1].errors}")
-        continuations = read_counter(gateway, "maxgate_continuations_total")
-    first, *others = runs
-    for name, run in zip(("undisturbed again", "one engine killed"), others, strict=True):
-        equal = sum(a == b for a, b in zip(first.texts, run.texts, strict=True))
-        print(f"{name}: {equal} of {options.streams} equal, {run.completion_tokens} tokens")
-    print(f"{continuations} continuations")
-    complete = all(run.completion_tokens == options.streams * options.tokens for run in runs)
-    return 0 if complete and not any(run.errors for run in runs) else 1
+    runs = asyncio.run(measure(options))
+    tokens = options.streams * options.tokens
+    right = all(r.completion_tokens == tokens and not r.errors and not r.wrong_ids for r in runs)
+    return 0 if right and all(r.continued for r in runs[-2:]) else 1
 
 
 if __name__ == "__main__":

@@ -1,62 +1,107 @@
-"""Send requests while every engine is down, and count engine calls per client request.
+"""Count engine calls per client request while every engine is down.
 
-    python -m benchmarks.failover.storm [--faults 500,reset,refused] [--seconds 30] [--rate 100]
+    python -m benchmarks.failover.storm [--rate 100] [--seconds 30] [--outages 500,close,refuse]
 
-Exits with 1 above 1.2 calls per request.
+Three mock engines are healthy for ten seconds, then all of them answer 500 at once, close
+connections, or refuse them. Clients send requests at a steady rate and never retry. After the
+outage, requests must succeed again. Exits with 1 if there are more than 1.2 engine calls per client
+request, counted by the gateway's metrics, or if the engines are not found again.
 """
 
 import argparse
 import asyncio
 import sys
-from typing import cast
+from typing import Final, Literal, cast, get_args
 
-import httpx
-
-from benchmarks.failover.mock_engine import Fault
-from benchmarks.failover.mock_stack import Mock, run_mocks
+from benchmarks.failover.mock_stack import Clients, Mock, run_mocks
 from benchmarks.stack import read_counter
 
-LIMIT = 1.2
-BODY = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 8}
+Outage = Literal["500", "503", "close", "reset", "refuse"]
+MAX_CALLS: Final = 1.2
+HEALTHY_SECONDS: Final = 10.0
+RECOVERY_SECONDS: Final = 40.0
+TOKENS: Final = 4
 
 
-async def send_at_rate(url: str, rate: float, seconds: float) -> int:
-    """Send requests at a fixed rate; returns their number."""
-    loop, count = asyncio.get_running_loop(), int(rate * seconds)
-    began = loop.time()
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client, asyncio.TaskGroup() as tasks:
-        for number in range(count):
-            await asyncio.sleep(max(began + number / rate - loop.time(), 0))
-            tasks.create_task(client.post("/v1/chat/completions", json=BODY))
-    return count
-
-
-async def run(url: str, mocks: list[Mock], fault: str, options: argparse.Namespace) -> float:
-    """Let all engines fail; returns the engine calls per request."""
+def start_outage(mocks: list[Mock], outage: Outage) -> None:
+    """Let all engines fail."""
     for mock in mocks:
-        mock.kill()
-        if fault != "refused":
-            mock.fault = cast("Fault", fault)
-            await asyncio.to_thread(mock.start)
-    before = read_counter(url, "maxgate_engine_calls_total")
-    requests = await send_at_rate(url, options.rate, options.seconds)
-    calls = read_counter(url, "maxgate_engine_calls_total") - before
-    print(f"{fault}: {calls} engine calls for {requests} requests, {calls / requests:.2f} each")
-    return calls / requests
+        if outage == "refuse":
+            mock.kill()
+        else:
+            mock.fail(outage)
+
+
+def end_outage(mocks: list[Mock], outage: Outage) -> None:
+    """Let all engines work again."""
+    for mock in mocks:
+        if outage == "refuse":
+            mock.start()
+        else:
+            mock.fail("none")
+
+
+async def recover(url: str) -> float:
+    """Send requests until 20 in a row succeed; returns the seconds that it took."""
+    loop = asyncio.get_running_loop()
+    began, row = loop.time(), 0
+    while row < 20 and loop.time() - began < RECOVERY_SECONDS:
+        clients = Clients(url, tokens=TOKENS, stream=True)
+        await clients.send()
+        clients.close()
+        row = 0 if clients.tally.failed else row + 1
+        await asyncio.sleep(0.02)
+    return loop.time() - began
+
+
+async def measure(
+    url: str, mocks: list[Mock], outage: Outage, *, rate: float, seconds: float, healthy: float
+) -> bool:
+    """Send requests before, during and after the outage; returns whether all is right."""
+    before = Clients(url, tokens=TOKENS, stream=True)
+    await before.send_steadily(rate, healthy)
+    before.close()
+    await asyncio.to_thread(start_outage, mocks, outage)
+    calls = await asyncio.to_thread(read_counter, url, "maxgate_engine_calls_total")
+    during = Clients(url, tokens=TOKENS, stream=True)
+    await during.send_steadily(rate, seconds)
+    during.close()
+    calls = await asyncio.to_thread(read_counter, url, "maxgate_engine_calls_total") - calls
+    await asyncio.to_thread(end_outage, mocks, outage)
+    recovery = await recover(url)
+    requests = during.tally.outcomes.total()
+    print(
+        f"{outage}: {before.tally.failed} of {before.tally.outcomes.total()} failed before, then "
+        f"{calls} engine calls for {requests} requests = {calls / requests:.2f} "
+        f"({dict(during.tally.outcomes)}), recovered after {recovery:.1f} s",
+        flush=True,
+    )
+    return (
+        not before.tally.failed
+        and calls <= MAX_CALLS * requests
+        and recovery < RECOVERY_SECONDS
+        and not during.tally.outcomes["ok"]
+    )
 
 
 def main() -> int:
-    """Run all faults."""
+    """Run all outages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faults", default="500,reset,refused")
+    parser.add_argument("--outages", default=",".join(get_args(Outage)))
+    parser.add_argument("--rate", type=float, default=120)
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--rate", type=float, default=100)
     options = parser.parse_args()
-    calls = []
-    for fault in options.faults.split(","):
-        with run_mocks(["none"] * 3, 0.005) as (url, mocks):
-            calls.append(asyncio.run(run(url, mocks, fault, options)))
-    return 1 if max(calls) > LIMIT else 0
+    right = True
+    for outage in cast("list[Outage]", options.outages.split(",")):
+        with run_mocks(3, 0.03, 0.005) as (url, mocks):
+            run = measure(
+                *(url, mocks, outage),
+                rate=options.rate,
+                seconds=options.seconds,
+                healthy=HEALTHY_SECONDS,
+            )
+            right = asyncio.run(run) and right
+    return 0 if right else 1
 
 
 if __name__ == "__main__":

@@ -25,8 +25,12 @@ from maxgate.upstream.refusal import read_refusal
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.traffic import SLOW, ModelTraffic
 
-# Interval of the search for a replica that continues a response.
+# Interval of the search for a replica that continues a response, and the time after which one
+# whose breaker is open will do.
 _POLL_SECONDS: Final = 0.2
+_PANIC_SECONDS: Final = 2.0
+# A replica that closes the connection later than this had begun to work on the request.
+_ADMITTED_SECONDS: Final = 1.0
 _RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
 
 T = TypeVar("T")
@@ -42,8 +46,8 @@ class Attempts:
 
     `resume`, if set, decides about failures after the first token: it changes `call` and returns
     True if another replica may go on, and sets `is_complete` if nothing is left to generate. The
-    next attempt then waits up to `restart_window` seconds for a replica. `first_error` is that of
-    the first engine that failed after a token.
+    next attempt then waits up to `restart_window` seconds for a replica, and so does a call that an
+    engine worked on when it died. `first_error` is that of the engine whose failure began the wait.
     """
 
     def __init__(self, pool: ReplicaPool, call: EngineCall) -> None:
@@ -57,6 +61,9 @@ class Attempts:
         self._next: Replica | None = None
         self.first_error: GatewayError | None = None
         self._resume_at = 0.0
+        self._is_last_resort = False
+        self._was_lost = False
+        self._unproven: dict[Replica, int] = {}
 
     def __aiter__(self) -> Self:
         return self
@@ -103,18 +110,28 @@ class Attempts:
                 return replica if self.call.key.model in replica.models else None
         return self.pool.choose(self.call, now)
 
+    def note_lost(self, error: GatewayError, started_at: float) -> None:
+        """Note whether the replica died while it worked on the call."""
+        if isinstance(error, EngineUnreachable) and not error.is_connect_failure:
+            seconds = self._loop.time() - started_at
+            self._was_lost = self._was_lost or seconds >= _ADMITTED_SECONDS
+
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
         if self._next is not None:
             return True
         pool, call = self.pool, self.call
         if isinstance(error, _RETRYABLE):
-            stale = isinstance(error, EngineUnreachable) and error.failure == "stale"
             # Stale connections say nothing about the replica. With no other replica, an engine
             # that restarts gets another chance.
-            if isinstance(error, EngineUnreachable) and not error.is_connect_failure:
-                stale = stale or len(pool.replicas) == 1
-            replica = failed if stale else self._choose_other(failed)
+            again = isinstance(error, EngineUnreachable) and (
+                error.failure == "stale"
+                or (len(pool.replicas) == 1 and not error.is_connect_failure)
+            )
+            if again and not self._was_lost:
+                replica: Replica | None = failed
+            else:
+                replica = self._choose_other(failed, panic=True)
         elif error.code == ContextLengthExceeded.default_code:
             replica = self._choose_longer_context(failed)
         else:
@@ -122,11 +139,23 @@ class Attempts:
         if (
             replica is None
             or call.context.retries.remaining <= 0
-            or not self.traffic.budget.take(self._loop.time())
+            or not self.traffic.budget.take(self._loop.time(), last_resort=self._is_last_resort)
             or not call.context.retries.take()
         ):
             return False
         self._next = replica
+        return True
+
+    def may_wait(self, failed: Replica, error: GatewayError) -> bool:
+        """Whether the call waits for a replica because one died while it worked on the call.
+
+        This takes no retry: an engine may lose hundreds of calls at once, and each of them is sent
+        again only to a replica that works.
+        """
+        if not self._was_lost or not isinstance(error, EngineUnreachable):
+            return False
+        self.first_error = error
+        self._unproven[failed] = failed.probes
         return True
 
     def may_continue(self, failed: Replica, error: GatewayError) -> bool:
@@ -134,32 +163,45 @@ class Attempts:
         if self.resume is None or not self.resume(error):
             return False
         self.first_error = self.first_error or error
-        self._next = self._choose_other(failed)
-        if (
-            len(self.pool.replicas) == 1  # otherwise, breakers pause
-            and isinstance(error, UpstreamOverloaded | UpstreamUnavailable)
-            and not isinstance(error, EngineUnreachable)
+        self._next = self._choose_other(failed, panic=False)
+        if isinstance(error, EngineUnreachable):
+            # Something in front of a dead engine may accept connections for it.
+            self._unproven[failed] = failed.probes
+        elif (
+            isinstance(error, UpstreamOverloaded | UpstreamUnavailable)
+            and len(self.pool.replicas) == 1  # otherwise, breakers pause
         ):
             self._resume_at = self._loop.time() + (error.retry_after or 0.0)
         return True
 
-    def _choose_other(self, failed: Replica) -> Replica | None:
+    def _choose_other(self, failed: Replica, *, panic: bool) -> Replica | None:
         if failed not in self._excluded:
             self._excluded.append(failed)
-        return self.pool.choose(self.call, self._loop.time(), exclude=self._excluded)
+        choose, call, now = self.pool.choose, self.call, self._loop.time()
+        replica = choose(call, now, exclude=self._excluded, panic=False)
+        self._is_last_resort = replica is None
+        if replica is None and panic:
+            return choose(call, now, exclude=self._excluded)
+        return replica
 
     def _choose_longer_context(self, failed: Replica) -> Replica | None:
         model = self.call.key.model
         limit = failed.context_length(model)
         shorter = [r for r in self.pool.replicas if r.context_length(model) <= limit]
         self._excluded = shorter
-        return self._choose_other(failed)
+        return self._choose_other(failed, panic=True)
 
     async def _wait_for_replica(self) -> Replica | None:
-        """Wait for a replica that continues a response; also one that comes back."""
-        until = self._loop.time() + self.pool.failover.continuation.restart_window
+        """Wait for a replica that continues a response; also one that comes back.
+
+        Those that were unreachable must have been found healthy since.
+        """
+        began = self._loop.time()
+        until = began + self.pool.failover.continuation.restart_window
         while (now := self._loop.time()) < until:
-            replica = self.pool.choose(self.call, now, panic=False)
+            unproven = [r for r, probes in self._unproven.items() if r.probes == probes]
+            panic = now - began >= _PANIC_SECONDS
+            replica = self.pool.choose(self.call, now, exclude=unproven, panic=panic)
             if replica is not None and now >= self._resume_at:
                 return replica
             await asyncio.sleep(_POLL_SECONDS)
@@ -309,7 +351,8 @@ class Attempt:
             return False
         attempts = self._attempts
         if not self.has_first_token and attempts.first_error is None:
-            return attempts.may_retry(self.replica, error)
+            attempts.note_lost(error, self.started_at)
+            return attempts.may_retry(self.replica, error) or attempts.may_wait(self.replica, error)
         if not attempts.may_continue(self.replica, error):
             raise attempts.first_error or error
         return True

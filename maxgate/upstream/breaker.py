@@ -21,6 +21,8 @@ _PROBE_SECONDS: Final = 1.0
 # Consecutive refusals double the pause of a replica at capacity, up to the maximum.
 _FIRST_FULL_PAUSE: Final = 1.0
 _MAX_FULL_PAUSE: Final = 30.0
+# Failures in a row that open the breaker again soon after a recovery; one may be by chance.
+_FLAPPING_FAILURES: Final = 2
 
 
 class CircuitBreaker:
@@ -156,7 +158,10 @@ class CircuitBreaker:
         self._consecutive += 1
         self._outcomes.add(now, failed=True)
         total, failed = self._outcomes.count(now)
-        if self._consecutive >= settings.consecutive_failures or (
+        limit = settings.consecutive_failures
+        if self._has_just_recovered(now):
+            limit = min(limit, _FLAPPING_FAILURES)
+        if self._consecutive >= limit or (
             total >= settings.min_responses and failed >= settings.failure_share * total
         ):
             self._open(now, cause)
@@ -189,12 +194,15 @@ class CircuitBreaker:
     def _is_trial(self, started_at: float) -> bool:
         return self.opened_at is not None and started_at >= self._open_until
 
+    def _has_just_recovered(self, now: float) -> bool:
+        return (
+            self._closed_at is not None and now - self._closed_at < self._settings.flapping_window
+        )
+
     def _open(self, now: float, cause: str) -> None:
         settings = self._settings
         # A replica that fails soon after it has recovered is flapping.
-        is_flapping = self.opened_at is not None or (
-            self._closed_at is not None and now - self._closed_at < settings.flapping_window
-        )
+        is_flapping = self.opened_at is not None or self._has_just_recovered(now)
         self._open_seconds = (
             min(2 * self._open_seconds, settings.max_open_seconds)
             if is_flapping

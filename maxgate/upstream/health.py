@@ -196,14 +196,12 @@ class HealthMonitor:
         models: Mapping[str, EngineModel],
         capabilities: Mapping[str, Capabilities],
     ) -> None:
-        before, known = replica.state, dict(replica.models)
+        before, known = replica.state, describe_models(replica.models)
         replica.mark_healthy(models, capabilities)
-        if known and known != replica.models:
+        found = describe_models(replica.models)
+        if known and known != found:
             _log.warning(
-                "engine has changed its models",
-                engine=replica.url,
-                before=describe_models(known),
-                after=describe_models(replica.models),
+                "engine has changed its models", engine=replica.url, before=known, after=found
             )
         self._on_change()
         self._warnings.pop(replica, None)
@@ -267,7 +265,7 @@ class HealthMonitor:
 
 
 def describe_models(models: Mapping[str, EngineModel]) -> list[str]:
-    """Return name, software and context length of each model."""
+    """Return name, software and context length of each model; they survive a restart."""
     return [
         f"{model.name} ({model.software}, context {model.context_length or 'unknown'})"
         for model in models.values()

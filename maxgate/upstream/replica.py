@@ -44,11 +44,11 @@ class Replica:
     `models` keeps the last list while the engine is unreachable: it is expected to return with the
     same models. `capabilities` are by model. `in_flight` counts requests whose response is not
     closed yet. `activity` has the time of the last response or token. `watch_failures` counts
-    unexpected errors in the gateway while it probed the engine. A replica that is `draining`
-    finishes its requests and gets no new ones. `reported_requests` is the number of requests at the
-    engine by its own metrics, None if that is not known at the moment, and `engine_load` the part
-    of it that others have sent: other gateways and workers. `id` names the replica in the admin
-    API; `breakers` are by model.
+    unexpected errors in the gateway while it probed the engine, and `probes` successful probes. A
+    replica that is `draining` finishes its requests and gets no new ones. `reported_requests` is
+    the number of requests at the engine by its own metrics, None if that is not known at the
+    moment, and `engine_load` the part of it that others have sent: other gateways and workers. `id`
+    names the replica in the admin API; `breakers` are by model.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Replica:
         self.in_flight = 0
         self.activity = Activity()
         self.watch_failures = 0
+        self.probes = 0
         self._failed_probes = 0
 
     @property
@@ -120,6 +121,7 @@ class Replica:
             for breaker in self.breakers.values():
                 breaker.try_again(time.monotonic())
         self.state, self.models, self.error = "healthy", self._select_allowed(), None
+        self.probes += 1
         self._failed_probes = 0
 
     def reconfigure(self, target: str, models: Collection[str] | None) -> None:

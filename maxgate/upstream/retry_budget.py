@@ -40,12 +40,17 @@ class RetryBudget:
         self.requests = 0
         self.client_retries = 0
 
-    def take(self, now: float) -> bool:
-        """Take one retry; False if the budget is used up."""
+    def take(self, now: float, *, last_resort: bool = False) -> bool:
+        """Take one retry; False if the budget is used up.
+
+        A `last_resort` goes to a replica that is probably broken, too. Such retries get half of the
+        budget: an outage would use up all of it, and most of them would fail.
+        """
         self.tick(now)
         requests, retries = self._count(int(now))
         settings = self._settings
-        if retries >= max(settings.budget_share * requests, settings.budget_minimum * WINDOW):
+        limit = max(settings.budget_share * requests, settings.budget_minimum * WINDOW)
+        if retries >= (limit / 2 if last_resort else limit):
             return False
         self._own[self._find_bucket(int(now)) + _RETRIES] += 1
         return True

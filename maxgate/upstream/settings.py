@@ -136,7 +136,7 @@ class SlownessSettings(Section):
     """An engine is ejected if its median latency is this multiple of its slowest peer's; 0 turns
     it off."""
     min_latency: float = Field(default=0.05, ge=0)
-    """Latencies of peers below this, in seconds, count as this much."""
+    """Latencies of peers below this, in seconds, count as this much; times per token as a tenth."""
     min_replica_samples: int = Field(default=10, ge=2)
     """Recent responses of an engine and of its peers needed to eject it."""
     max_ejected_share: float = Field(default=0.5, ge=0, le=1)
@@ -149,7 +149,7 @@ class ContinuationSettings(Section):
     attempts: int = Field(default=5, ge=0)
     """Maximum number of times a stream is moved after its first token; 0 turns it off."""
     restart_window: float = Field(default=30, ge=0)
-    """Seconds that such a stream waits for an engine, such as its own after a restart."""
+    """Seconds that such a stream or a request whose engine died waits for an engine to restart."""
 
 
 PolicyName = Literal["least_loaded", "prefix_affinity", "session"]

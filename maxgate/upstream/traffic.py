@@ -1,7 +1,7 @@
 """Observations of a model's replicas: outcomes, retries and recent latencies."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -12,7 +12,7 @@ from maxgate.upstream.retry_budget import RetryBudget
 from maxgate.upstream.settings import FailoverSettings
 
 _SAMPLES: Final = 512
-_REPLICA_SAMPLES: Final = 64
+_REPLICA_SAMPLES: Final = 16
 _REFRESH_SECONDS: Final = 0.5
 _SAMPLE_INTERVAL: Final = 0.001
 _MAX_AGE: Final = 120.0
@@ -52,6 +52,10 @@ class LatencyWindow:
     def add(self, now: float, seconds: float) -> None:
         """Add a sample."""
         self._samples.append((now, seconds))
+
+    def count_above(self, seconds: float, now: float) -> int:
+        """Return the number of recent samples that are longer."""
+        return sum([value > seconds and now - at < _MAX_AGE for at, value in self._samples])
 
     def summarize(self, now: float) -> tuple[int, float, float]:
         """Return the number of recent samples, their median and their 99th percentile.
@@ -147,36 +151,53 @@ class ModelTraffic:
                 attempt.end_wait()
 
     def eject_slow(self, now: float) -> None:
-        """Open the breakers of replicas that are far slower than all of their peers."""
+        """Open the breakers of replicas that are far slower than all of their peers.
+
+        The median decides. Requests that still wait count as soon as they have waited too long, and
+        enough of them suffice. If those of other replicas do so as well, it is an overload.
+        """
+        minimum = self._settings.slowness.min_replica_samples
         for stream in self._windows:
-            medians = self._list_medians(now, stream=stream)
-            for replica, median in medians.items():
-                if self._is_outlier(replica, median, medians):
+            limits = self._find_limits(now, stream=stream)
+            late = dict.fromkeys(limits, 0)
+            for attempt in self.waiting:
+                replica = attempt.replica
+                if attempt.stream is stream and attempt.tokens and replica in limits:
+                    late[replica] += now - attempt.started_at > limits[replica] * attempt.tokens
+            for replica, limit in limits.items():
+                window = self._by_replica[replica, stream]
+                most = max([late[other] for other in late if other is not replica], default=0)
+                waiting = late[replica] if late[replica] > 2 * most else 0
+                slow = window.count_above(limit, now) + waiting
+                if waiting >= minimum or 2 * slow > window.summarize(now)[0] + waiting:
                     self._eject(replica, now)
+                    break  # the limits of the others have changed
 
     def is_slow(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> bool:
         """Whether a single latency of the replica would get it ejected."""
-        return self._is_outlier(replica, seconds, self._list_medians(now, stream=stream))
+        return seconds > self._find_limits(now, stream=stream, also=replica)[replica]
 
-    def _is_outlier(
-        self, replica: Replica, seconds: float, medians: Mapping[Replica, float]
-    ) -> bool:
+    def _find_limits(
+        self, now: float, *, stream: bool, also: Replica | None = None
+    ) -> dict[Replica, float]:
+        """Return the latency above which each replica, or `also` another, is far too slow."""
         settings = self._settings.slowness
-        others = [median for other, median in medians.items() if other is not replica]
-        slowest = max(others, default=float("inf"))
-        limit = settings.outlier_factor * max(slowest, settings.min_latency)
-        return bool(settings.outlier_factor) and seconds > limit
-
-    def _list_medians(self, now: float, *, stream: bool) -> dict[Replica, float]:
-        summaries = {
-            replica: window.summarize(now)
-            for (replica, kind), window in self._by_replica.items()
-            if kind is stream
-        }
-        minimum = self._settings.slowness.min_replica_samples
-        return {
-            replica: median for replica, (count, median, _) in summaries.items() if count >= minimum
-        }
+        medians = {}
+        for (replica, kind), window in self._by_replica.items():
+            count, median, _ = window.summarize(now)
+            if kind is stream and count >= settings.min_replica_samples:
+                medians[replica] = median
+        # A token takes far less time than the first one of a stream.
+        floor = settings.min_latency if stream else settings.min_latency / 10
+        limits = {}
+        for replica in [*medians, *([also] if also else [])]:
+            others = [median for other, median in medians.items() if other is not replica]
+            limits[replica] = (
+                settings.outlier_factor * max(*others, floor)
+                if others and settings.outlier_factor
+                else float("inf")
+            )
+        return limits
 
     def _eject(self, replica: Replica, now: float) -> None:
         breaker = self.breaker(replica)

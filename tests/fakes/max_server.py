@@ -127,6 +127,9 @@ class FakeMax:
         if script.begins is not None:
             await script.begins.wait()
         if script.resets:
+            # The server holds a head with a length back until there is a body.
+            headers = [(b"content-length", b"9")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             raise Cut
         if script.status != 200:
             await _send_json(send, script.status, script.error, script.headers)

@@ -108,6 +108,20 @@ def test_flapping() -> None:
     assert (breaker.allows(113.9), breaker.allows(114.0)) == (False, True)
 
 
+def test_failures_after_recovery() -> None:
+    """Soon after a recovery, two failures in a row open it again, but not a single one."""
+    breaker = CircuitBreaker(SETTINGS)
+    for _ in range(3):
+        breaker.fail(100.0, 99.0, "failed")
+    for _ in range(2):
+        breaker.begin(102.0)
+        breaker.succeed(102.0, 102.0)
+    breaker.fail(110.0, 109.0, "failed")
+    assert breaker.state(110.0) == "closed"
+    breaker.fail(110.0, 109.0, "failed")
+    assert breaker.state(110.0) == "open"
+
+
 def test_earlier_requests() -> None:
     """Outcomes of requests that were sent before it opened change nothing."""
     breaker = create_open_breaker()

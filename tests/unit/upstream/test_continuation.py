@@ -1,5 +1,6 @@
 """A stream whose engine fails goes on at another one, token by token."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maxgate.errors import GatewayError, InvalidRequest, UpstreamError
+from maxgate.errors import GatewayError, InvalidRequest, UpstreamError, UpstreamUnavailable
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
@@ -22,7 +23,12 @@ from tests.fakes.requests import generation_request
 from tests.fakes.server import serving
 
 PROMPT = TokenIds.of([1, 2, 3])
+MODELS = {"small-on-max": EngineModel("small-on-max", 1, 100)}
 WHOLE = "".join(OUTPUT_TOKENS)
+RESPONSE = (
+    b'{"choices":[{"text":"whole","finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":3,"completion_tokens":1}}'
+)
 
 
 class FirstReplica:
@@ -46,7 +52,7 @@ async def serve_backend(
     async with AsyncExitStack() as stack:
         replicas = [Replica(await stack.enter_async_context(serving(e))) for e in engines]
         for replica in replicas:
-            replica.mark_healthy({"small-on-max": EngineModel("small-on-max", 1, 100)})
+            replica.mark_healthy(MODELS)
         client = await stack.enter_async_context(aclosing(EngineTransport(settings)))
         yield UpstreamBackend(ReplicaPool(replicas, client, settings, failover, FirstReplica()))
 
@@ -95,6 +101,58 @@ async def test_same_engine() -> None:
         chunks = await run(backend, request())
     assert "".join(chunk.text for chunk in chunks) == WHOLE
     assert [len(sent["prompt"]) for sent in engine.requests] == [3, 5, 8]
+
+
+class DyingEngine:
+    """Closes connections without a response, the first one after `delay` seconds.
+
+    The request with the number `works_at` gets the response, streamed or not.
+    """
+
+    def __init__(self, works_at: int, delay: float = 0.0) -> None:
+        self._works_at = works_at
+        self._delay = delay
+        self.requests = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests += 1
+        await asyncio.sleep(self._delay if self.requests == 1 else 0)
+        if self.requests == self._works_at:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(RESPONSE))
+            writer.write(RESPONSE)
+        writer.close()
+
+
+@asynccontextmanager
+async def serve_dying(engine: DyingEngine) -> AsyncIterator[UpstreamBackend]:
+    """Serve the engine and yield a backend; a probe succeeds after 1.4 s."""
+    listener = await asyncio.start_server(engine.handle, "127.0.0.1", 0)
+    settings = UpstreamSettings()
+    async with listener, aclosing(EngineTransport(settings)) as client:
+        replica = Replica(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        replica.mark_healthy(MODELS)
+        asyncio.get_running_loop().call_later(1.4, replica.mark_healthy, MODELS)
+        yield UpstreamBackend(ReplicaPool([replica], client, settings))
+
+
+async def test_engine_dies_before_its_response() -> None:
+    """A request that its only engine worked on is sent again when the engine has restarted."""
+    engine = DyingEngine(works_at=2, delay=1.1)
+    async with serve_dying(engine) as backend:
+        chunks = await run(backend, request()._replace(stream=False))
+    assert [chunk.text for chunk in chunks] == ["whole"]
+    assert engine.requests == 2
+
+
+async def test_dead_engine() -> None:
+    """A request that no engine has worked on does not wait."""
+    engine = DyingEngine(works_at=5)
+    async with serve_dying(engine) as backend:
+        with pytest.raises(UpstreamUnavailable):
+            await run(backend, request())
+    assert engine.requests == 4
 
 
 async def test_no_progress() -> None:

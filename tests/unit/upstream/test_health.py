@@ -392,3 +392,24 @@ async def test_failing_report() -> None:
     running.cancel()
     await asyncio.wait([running])
     assert fixture.replica.watch_failures == 2
+
+
+async def test_changed_models() -> None:
+    """An engine that returns with other models is reported; one that was only restarted is not."""
+    first, restarted, other = (
+        httpx.Response(
+            200, json={"data": [{"id": "a", "created": created, "max_model_len": length}]}
+        )
+        for created, length in ((1, 100), (2, 100), (3, 50))
+    )
+    with capture_logs() as logs:
+        await probe(first, restarted, other)
+    assert [log for log in logs if log["event"] == "engine has changed its models"] == [
+        {
+            "engine": URL,
+            "before": ["a (MAX, context 100)"],
+            "after": ["a (MAX, context 50)"],
+            "event": "engine has changed its models",
+            "log_level": "warning",
+        }
+    ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxgate.upstream.client import HttpxEngineClient
@@ -30,6 +30,13 @@ def test_share() -> None:
         budget.requests += 100
         budget.tick(100.0 + second)
     assert take_all(budget, 119.5) == 200
+
+
+def test_last_resort() -> None:
+    """Retries at replicas that are probably broken get half of the budget."""
+    budget = RetryBudget(SETTINGS)
+    taken = next(count for count in range(99) if not budget.take(100.0, last_resort=True))
+    assert (taken, take_all(budget, 100.0)) == (15, 15)
 
 
 def test_window() -> None:
@@ -75,6 +82,7 @@ def test_pools_share_the_budget() -> None:
     assert take_all(second.traffic("large").budget, 100.0) == 30
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 50), st.integers(0, 50))))
 def test_never_exceeded(steps: list[tuple[float, int, int]]) -> None:
     """At no time do the retries of the last ten seconds exceed the budget."""

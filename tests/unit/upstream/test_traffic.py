@@ -93,6 +93,40 @@ def test_too_few_samples() -> None:
     assert not attempt.moved
 
 
+def test_slow_waits() -> None:
+    """Streams that wait far longer than usual get their replica ejected before they respond."""
+    traffic = create_traffic({A: 0.1, B: 0.1, C: 0.1})
+    traffic.waiting |= {FakeAttempt(99.6, replica=B) for _ in range(9)}
+    traffic.eject_slow(100.0)
+    assert traffic.breaker(B).state(100.0) == "closed"
+    traffic.waiting |= {FakeAttempt(99.6, replica=B), FakeAttempt(99.8, replica=C)}
+    traffic.eject_slow(100.0)
+    states = [traffic.breaker(replica).state(100.0) for replica in (A, B, C)]
+    assert states == ["closed", "open", "closed"]
+
+
+def test_slow_responses() -> None:
+    """Responses that are not streamed are compared by their time per token."""
+    traffic = create_traffic({A: 0.01, B: 0.04, C: 0.01}, stream=False)
+    traffic.eject_slow(100.0)
+    assert traffic.breaker(B).state(100.0) == "open"
+    traffic = create_traffic({A: 0.01, B: 0.01, C: 0.01}, stream=False)
+    traffic.waiting |= {FakeAttempt(99.6, stream=False, tokens=10, replica=B) for _ in range(10)}
+    traffic.waiting |= {FakeAttempt(99.6, stream=False, tokens=20, replica=C) for _ in range(10)}
+    traffic.eject_slow(100.0)
+    states = [traffic.breaker(replica).state(100.0) for replica in (A, B, C)]
+    assert states == ["closed", "open", "closed"]
+
+
+def test_overload() -> None:
+    """Waits that are long at all replicas eject none of them."""
+    traffic = create_traffic({A: 0.1, B: 0.1, C: 0.1})
+    for replica, count in {A: 12, B: 20, C: 10}.items():
+        traffic.waiting |= {FakeAttempt(99.0, replica=replica) for _ in range(count)}
+    traffic.eject_slow(100.0)
+    assert {traffic.breaker(replica).state(100.0) for replica in (A, B, C)} == {"closed"}
+
+
 def test_slow_replica() -> None:
     """A replica more than three times as slow as its slowest peer is ejected."""
     traffic = create_traffic({A: 0.1, B: 0.2, C: 0.9})

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxgate.upstream.replica import Replica
@@ -70,6 +70,7 @@ def test_other_processes_agree() -> None:
     assert output.stdout.split() == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(loads, st.floats(0, 20), weights), min_size=1, max_size=9))
 def test_some_replica_has_room(states: list[tuple[int, float, float]]) -> None:
     """Whatever the loads and weights, at least one replica is below its bound."""
