@@ -367,7 +367,7 @@ async def test_metrics_dir(tmp_path: Path) -> None:
     async with api_server(*flags, MAXGATE_TELEMETRY__METRICS_DIR=str(tmp_path)):
 
         async def both_count() -> bool:
-            return len(files_in(tmp_path)) == 2
+            return len(list(tmp_path.glob("*.metrics"))) == 2
 
         await until(both_count, within=10)
 
