@@ -1,9 +1,9 @@
 """The attempts at one engine call: feed breakers, and move what failed to other replicas."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import structlog
 
@@ -106,8 +106,8 @@ class Attempts:
         replicas = self.pool.replicas
         if len(replicas) == 1:
             [replica] = replicas
-            if replica.state == "healthy" and not replica.draining:
-                return replica if self.call.key.model in replica.models else None
+            if self.call.key.model in replica.serving:
+                return replica
         return self.pool.choose(self.call, now)
 
     def note_lost(self, error: GatewayError, started_at: float) -> None:
@@ -217,7 +217,6 @@ class Attempt:
     __slots__ = (
         "_attempts",
         "_breaker",
-        "_cancelling",
         "_overdue",
         "_response",
         "_task",
@@ -243,6 +242,8 @@ class Attempt:
         self._traffic: ModelTraffic | None = None
         self._breaker: CircuitBreaker | None = None
         self._response: EngineResponse | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._overdue = False
 
     def __enter__(self) -> Self:
         self.replica.in_flight += 1
@@ -252,9 +253,7 @@ class Attempt:
             self._breaker = traffic.breaker(self.replica)
             if traffic.restricted:
                 self._breaker.begin(self.started_at)
-            self._overdue = False
             self._task = asyncio.current_task()
-            self._cancelling = 0 if self._task is None else self._task.cancelling()
             traffic.waiting.add(self)
         return self
 
@@ -264,14 +263,15 @@ class Attempt:
         Raises UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, UpstreamError,
         OutOfResources, and InvalidRequest for errors that only the engine could detect.
         """
-        if self._traffic is None:
-            return await self._send()
-        self._response = await self._await(self._send())
-        return self._response
+        self._response = response = await self._send()
+        return response
 
     async def fetch(self) -> bytes:
         """Return the whole body of a response that is not streamed; raises the errors of `open`."""
-        return await (self._read() if self._traffic is None else self._await(self._read()))
+        settings = self._attempts.pool.settings
+        deadline = asyncio.get_running_loop().time() + settings.response_timeout
+        async with await self._send() as response:
+            return await response.read(settings.max_response_bytes, deadline)
 
     async def _send(self) -> EngineResponse:
         replica, pool, call = self.replica, self._attempts.pool, self._attempts.call
@@ -300,32 +300,19 @@ class Attempt:
             raise await read_refusal(response, replica.url, record.request_id)
         return response
 
-    async def _read(self) -> bytes:
-        settings = self._attempts.pool.settings
-        deadline = asyncio.get_running_loop().time() + settings.response_timeout
-        async with await self._send() as response:
-            return await response.read(settings.max_response_bytes, deadline)
-
-    async def _await(self, response: Awaitable[T]) -> T:
-        try:
-            return await response
-        except asyncio.CancelledError:
-            task = self._task
-            # As asyncio.timeout does: a cancellation from outside still counts.
-            if self._overdue and task is not None and task.uncancel() <= self._cancelling:
-                raise engine_timeout() from None
-            raise
-
     def end_wait(self) -> None:
         """Move the call to another replica, if there is one and the retry is allowed."""
-        if self._overdue or not self._attempts.may_retry(self.replica, engine_timeout()):
+        task = self._task
+        if self._overdue or task is None or task.cancelling():
+            return
+        if not self._attempts.may_retry(self.replica, engine_timeout()):
             return  # no other replica or no retry left: it is worth waiting on
         self._overdue = True
         if self._response is not None:
             self._response.interrupt()
-        elif self._task is not None:
+        else:
             # Cancels: MAX must have read the request before its connection is closed (ADR 9).
-            self._task.cancel()
+            task.cancel()
 
     def note_first_token(self) -> None:
         """Record that the replica responds."""
@@ -345,8 +332,14 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> bool:
         self.replica.in_flight -= 1
-        if error is not None or self._traffic is not None:
+        task = self._task
+        if self._overdue and isinstance(error, asyncio.CancelledError) and task is not None:
+            # As asyncio.timeout does: a cancellation from outside still counts.
+            error = engine_timeout() if task.uncancel() == 0 else error
+        if error is not None:
             self._report(error)
+        elif self._traffic is not None:
+            self._report_success(self._traffic)
         if not isinstance(error, GatewayError):
             return False
         attempts = self._attempts
@@ -357,7 +350,20 @@ class Attempt:
             raise attempts.first_error or error
         return True
 
-    def _report(self, error: BaseException | None) -> None:
+    def _report_success(self, traffic: ModelTraffic) -> None:
+        traffic.waiting.discard(self)
+        breaker = traffic.breaker(self.replica)
+        if traffic.restricted:
+            breaker.succeed(asyncio.get_running_loop().time(), self.started_at)
+        else:
+            breaker.successes += 1
+        if self.completion_tokens:
+            now = asyncio.get_running_loop().time()
+            if now >= traffic.next_sample:
+                traffic.add_duration(now, now - self.started_at)
+                self._add_latency(now, (now - self.started_at) / self.completion_tokens)
+
+    def _report(self, error: BaseException) -> None:
         replica, now = self.replica, asyncio.get_running_loop().time()
         if isinstance(error, EngineUnreachable) and error.is_connect_failure:
             if error.failure == "connect_timeout":
@@ -368,11 +374,8 @@ class Attempt:
         if traffic is None or breaker is None:
             return
         traffic.waiting.discard(self)
-        if self.completion_tokens:
-            traffic.add_duration(now, now - self.started_at)
-            self._add_latency(now, (now - self.started_at) / self.completion_tokens)
         breaker.record(error, now, self.started_at, closed=self.has_first_token)
-        if error is not None and breaker.is_restricted(now):
+        if breaker.is_restricted(now):
             traffic.restricted = True
             if breaker.opened_at == now:
                 _log.warning(

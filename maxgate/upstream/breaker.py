@@ -34,9 +34,10 @@ class CircuitBreaker:
     requests that were sent before it opened are ignored.
 
     A replica at capacity is paused, which is no failure; then one request at a time is let through,
-    until one is not refused. `opened_at` is None while the breaker is
-    closed, `cause` why it is open, `trials` how many trial requests are under
-    way, and `trips` how often it has opened.
+    until one is not refused. `opened_at` is None while the breaker is closed, `cause` why it is
+    open, `trials` how many trial requests are under way, and `trips` how often it has opened.
+    While it lets everything through, callers increment `successes` instead of recording complete
+    responses, and call `count_successes` at short intervals.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class CircuitBreaker:
         "_trials_passed",
         "cause",
         "opened_at",
+        "successes",
         "trials",
         "trips",
     )
@@ -61,6 +63,7 @@ class CircuitBreaker:
         self._settings = settings
         self._consecutive = 0
         self._outcomes = _OutcomeWindow(settings.window)
+        self.successes = 0
         self.opened_at: float | None = None
         self._open_until = 0.0
         self._open_seconds = 0.0
@@ -140,13 +143,21 @@ class CircuitBreaker:
         if started_at > self._refused_at:
             self._full_pause = self._full_until = 0.0
         if self.opened_at is None:
-            self._outcomes.add(now, failed=False)
+            self._outcomes.add(now, 1)
         elif self._is_trial(started_at):
             self.trials -= 1
             self._trials_passed += 1
             if self._trials_passed >= self._settings.trials:
                 self.opened_at, self._closed_at, self.cause = None, now, None
+                self.trials = 0
                 self._outcomes = _OutcomeWindow(self._settings.window)
+
+    def count_successes(self, now: float) -> None:
+        """Count the responses of `successes` as completed now."""
+        if self.successes:
+            self._consecutive = 0
+            self._outcomes.add(now, self.successes)
+            self.successes = 0
 
     def fail(self, now: float, started_at: float, cause: str) -> None:
         """Record a failure, with its cause in a few words."""
@@ -155,8 +166,9 @@ class CircuitBreaker:
                 self._open(now, cause)
             return
         settings = self._settings
+        self.count_successes(now)
         self._consecutive += 1
-        self._outcomes.add(now, failed=True)
+        self._outcomes.add(now, 1, failed=1)
         total, failed = self._outcomes.count(now)
         limit = settings.consecutive_failures
         if self._has_just_recovered(now):
@@ -225,10 +237,10 @@ class _OutcomeWindow:
         self._current = [0, 0]
         self._previous = [0, 0]
 
-    def add(self, now: float, *, failed: bool) -> None:
+    def add(self, now: float, total: int, failed: int = 0) -> None:
         if now - self._since >= self._half:
             self._rotate(now)
-        self._current[0] += 1
+        self._current[0] += total
         self._current[1] += failed
 
     def count(self, now: float) -> tuple[int, int]:

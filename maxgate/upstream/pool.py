@@ -91,6 +91,7 @@ class ReplicaPool:
         for traffic in list(self.by_model.values()):
             traffic.budget.tick(now)
             if len(self.replicas) > 1:
+                traffic.count_successes(now)
                 traffic.interrupt_overdue(now)
                 traffic.eject_slow(now)
 
@@ -102,25 +103,22 @@ class ReplicaPool:
         Without a replica whose breaker lets requests through, `panic` sends them all the same:
         a breaker cannot tell a broken engine from a broken gateway.
         """
-        replicas, model, length = self.replicas, call.key.model, call.length
-        usable = [
-            replica
-            for replica in replicas
-            if replica.state == "healthy" and model in replica.models and not replica.draining
-        ] or [r for r in replicas if r.state == "unknown" and not r.draining]
+        replicas, model = self.replicas, call.key.model
+        usable = [replica for replica in replicas if model in replica.serving] or [
+            replica for replica in replicas if replica.state == "unknown" and not replica.draining
+        ]
         if exclude:
             usable = [replica for replica in usable if replica not in exclude]
         if len(replicas) == 1 or not usable:
             return usable[0] if usable else None
-        traffic = self.traffic(model)
+        traffic = self.by_model.get(model) or self.traffic(model)
         if traffic.restricted:
             allowed = traffic.filter_allowed(usable, now)
             if not allowed and not panic:
                 return None
             usable = allowed or usable
         chosen = self._policy.choose(usable, call.key)
-        limit = chosen.models[model].context_length if model in chosen.models else None
-        if chosen.max_concurrency is not None or (limit is not None and length > limit):
+        if chosen.max_concurrency is not None or not chosen.fits(model, call.length):
             chosen = self._choose_roomy(usable, call) or chosen
         return chosen
 

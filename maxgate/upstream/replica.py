@@ -42,13 +42,13 @@ class Replica:
 
     `target` is the URL for requests, `url` the same without credentials, for everything else.
     `models` keeps the last list while the engine is unreachable: it is expected to return with the
-    same models. `capabilities` are by model. `in_flight` counts requests whose response is not
-    closed yet. `activity` has the time of the last response or token. `watch_failures` counts
-    unexpected errors in the gateway while it probed the engine, and `probes` successful probes. A
-    replica that is `draining` finishes its requests and gets no new ones. `reported_requests` is
-    the number of requests at the engine by its own metrics, None if that is not known at the
-    moment, and `engine_load` the part of it that others have sent: other gateways and workers. `id`
-    names the replica in the admin API; `breakers` are by model.
+    same models. `serving` has those for which new requests may be sent: none while the engine is
+    unreachable or draining. `capabilities` are by model. `in_flight` counts requests whose response
+    is not closed yet. `activity` has the time of the last response or token. `watch_failures`
+    counts unexpected errors in the gateway while it probed the engine, and `probes` successful
+    probes. `reported_requests` is the number of requests at the engine by its own metrics, None if
+    that is not known at the moment, and `engine_load` the part of it that others have sent: other
+    gateways and workers. `id` names the replica in the admin API; `breakers` are by model.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Replica:
         self.allowed_models = models
         self.metrics_url = metrics_url
         self.reported_requests: int | None = None
-        self.draining = False
+        self._draining = False
         self.engine_load = 0.0
         self.breakers: dict[str, CircuitBreaker] = {}
         self.target = url.rstrip("/")
@@ -74,6 +74,7 @@ class Replica:
         self.id = derive_id(self.url)
         self.state: ReplicaState = "unknown"
         self.models: Mapping[str, EngineModel] = {}
+        self.serving: Mapping[str, EngineModel] = {}
         self._listed: Mapping[str, EngineModel] = {}
         self.capabilities: dict[str, Capabilities] = {}
         self.error: str | None = None
@@ -82,6 +83,16 @@ class Replica:
         self.watch_failures = 0
         self.probes = 0
         self._failed_probes = 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether the replica finishes its requests and gets no new ones."""
+        return self._draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._draining = draining
+        self._update_serving()
 
     @property
     def software(self) -> str | None:
@@ -121,6 +132,7 @@ class Replica:
             for breaker in self.breakers.values():
                 breaker.try_again(time.monotonic())
         self.state, self.models, self.error = "healthy", self._select_allowed(), None
+        self._update_serving()
         self.probes += 1
         self._failed_probes = 0
 
@@ -128,6 +140,10 @@ class Replica:
         """Use other credentials in the URL `target`, and serve these models from the engine."""
         self.target, self.allowed_models = target, models
         self.models = self._select_allowed()
+        self._update_serving()
+
+    def _update_serving(self) -> None:
+        self.serving = self.models if self.state == "healthy" and not self._draining else {}
 
     def _select_allowed(self) -> Mapping[str, EngineModel]:
         if (allowed := self.allowed_models) is None:
@@ -169,3 +185,4 @@ class Replica:
     def mark_unreachable(self, error: str) -> None:
         """Take the replica out of service until a probe succeeds."""
         self.state, self.error = "unreachable", error
+        self._update_serving()

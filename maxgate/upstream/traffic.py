@@ -77,7 +77,8 @@ class ModelTraffic:
 
     A latency is the time to the first token; of a response that is not streamed, it is the time per
     token. `waiting` are the attempts without a first token. `restricted` is set when a breaker
-    opens or a replica is full: only then do breakers have to be asked.
+    opens or a replica is full: only then do breakers have to be asked. Latencies before
+    `next_sample` are not kept.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class ModelTraffic:
         self.budget = budget or RetryBudget(settings.retries)
         self.waiting: set[Waiting] = set()
         self.restricted = False
-        self._next_sample = 0.0
+        self.next_sample = 0.0
 
     def breaker(self, replica: Replica) -> CircuitBreaker:
         """Return the circuit breaker of the replica."""
@@ -109,14 +110,19 @@ class ModelTraffic:
 
     def add_latency(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> None:
         """Add the latency of a response; at most 1,000 a second are kept."""
-        if now < self._next_sample:
+        if now < self.next_sample:
             return
-        self._next_sample = now + _SAMPLE_INTERVAL
+        self.next_sample = now + _SAMPLE_INTERVAL
         self._windows[stream].add(now, seconds)
         window = self._by_replica.get((replica, stream))
         if window is None:
             window = self._by_replica[replica, stream] = LatencyWindow(_REPLICA_SAMPLES)
         window.add(now, seconds)
+
+    def count_successes(self, now: float) -> None:
+        """Let breakers count the complete responses since the last call."""
+        for breaker in self._breakers.values():
+            breaker.count_successes(now)
 
     def add_duration(self, now: float, seconds: float) -> None:
         """Add the duration of a whole response that was not streamed."""

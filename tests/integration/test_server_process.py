@@ -367,7 +367,7 @@ async def test_metrics_dir(tmp_path: Path) -> None:
     async with api_server(*flags, MAXGATE_TELEMETRY__METRICS_DIR=str(tmp_path)):
 
         async def both_count() -> bool:
-            return len(list(tmp_path.glob("*.metrics"))) == 2
+            return len(files_in(tmp_path, "*.metrics")) == 2
 
         await until(both_count, within=10)
 
@@ -435,5 +435,5 @@ async def test_interrupted_preparation(number: signal.Signals, code: int, tmp_pa
     assert (await process.wait(), files_in(folder)) == (code, [])
 
 
-def files_in(folder: Path) -> list[Path]:
-    return list(folder.glob("*"))
+def files_in(folder: Path, pattern: str = "*") -> list[Path]:
+    return list(folder.glob(pattern))

@@ -1,5 +1,6 @@
 """The interface of routing policies, and the default one."""
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
@@ -42,11 +43,10 @@ class LeastLoaded:
         del key
         if len(replicas) > _MANY:
             replicas = random.sample(replicas, 2)
-        loads = [(r.in_flight + r.engine_load + 1) / r.weight for r in replicas]
-        lowest = min(loads)
-        count = loads.count(lowest)
-        if count == 1:
-            return replicas[loads.index(lowest)]
-        self._turn += 1
-        least = [replica for replica, load in zip(replicas, loads, strict=True) if load == lowest]
-        return least[self._turn % count]
+        self._turn = turn = (self._turn + 1) % len(replicas)
+        chosen, lowest = replicas[turn], math.inf
+        for replica in [*replicas[turn:], *replicas[:turn]]:
+            load = (replica.in_flight + replica.engine_load + 1) / replica.weight
+            if load < lowest:
+                chosen, lowest = replica, load
+        return chosen

@@ -54,6 +54,34 @@ def test_failure_share() -> None:
     assert breaker.state(1.0) == "open"
 
 
+def test_counted_successes() -> None:
+    """Complete responses that callers count have the same effect as those that they record."""
+    breaker = CircuitBreaker(SETTINGS)
+    for _ in range(5):
+        breaker.fail(1.0, 0.0, "failed")
+        breaker.fail(1.0, 0.0, "failed")
+        breaker.successes += 9
+        breaker.count_successes(1.0)
+    breaker.fail(1.0, 0.0, "failed")
+    breaker.successes += 1
+    breaker.fail(1.0, 0.0, "failed")
+    breaker.fail(1.0, 0.0, "failed")
+    assert breaker.state(1.0) == "closed"
+    breaker.fail(1.0, 0.0, "failed")
+    assert breaker.state(1.0) == "open"
+
+
+def test_trials_left_over() -> None:
+    """A trial that is under way when the breaker closes is counted no longer."""
+    breaker = create_open_breaker()
+    for _ in range(3):
+        breaker.begin(102.0)
+        breaker.note_first_token(102.0)
+    for _ in range(2):
+        breaker.succeed(103.0, 102.0)
+    assert (breaker.state(103.0), breaker.trials) == ("closed", 0)
+
+
 def test_old_failures() -> None:
     """Failures outside the window do not count."""
     breaker = CircuitBreaker(SETTINGS)
