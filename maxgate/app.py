@@ -1,7 +1,7 @@
 """The composition root: builds every object once and hands it to those that use it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.types import Lifespan
 
+from maxgate.admission.capacity import EngineLoad
+from maxgate.admission.controller import AdmissionController
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.schemas import EngineControl
 from maxgate.api.app import Gateway
@@ -99,13 +101,16 @@ def create_app(
     metrics = MetricsStore(clock, shared_folder)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
+    admission = build_admission(settings, cards, upstream.pool)
     control, connect = build_control(settings, upstream, control_path)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
-        lifespan=build_lifespan(upstream, connect, retry_counts, on_startup, worker_folder),
+        lifespan=build_lifespan(
+            upstream, admission, connect, retry_counts, on_startup, worker_folder
+        ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
@@ -121,8 +126,8 @@ def create_app(
 
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     streams = EventStreams(clock, server.keep_alive_interval)
-    backend = build_backend(clock, formats, upstream)
-    embedder = build_embedder(settings, formats, upstream)
+    backend = build_backend(clock, formats, upstream, admission)
+    embedder = build_embedder(settings, formats, upstream, admission)
     catalog = upstream.catalog
     app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
@@ -260,24 +265,51 @@ def build_control(
     return ReadOnlyControl(engines), nullcontext
 
 
+def build_admission(
+    settings: Settings, cards: Sequence[ModelCard], pool: ReplicaPool
+) -> AdmissionController | None:
+    """Build the admission to the engines, None if it is turned off."""
+    if not settings.admission.enabled:
+        return None
+    per_engine: dict[str, int | None] = {}
+    if settings.engine.mode != "none":  # MAX is started as the cards say
+        per_engine = {card.served_model_name: card.max.max_batch_size for card in cards if card.max}
+
+    def read_load(model: str) -> EngineLoad:
+        return EngineLoad(*pool.measure_load(model))
+
+    def find_slots(model: str) -> int | None:
+        return pool.count_slots(model, settings.admission.slots or per_engine.get(model))
+
+    return AdmissionController(settings.admission, read_load, find_slots)
+
+
 def build_backend(
-    clock: Clock,
-    formats: Formats,
-    upstream: Upstream,
+    clock: Clock, formats: Formats, upstream: Upstream, admission: AdmissionController | None
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
     around = layers(clock=clock, formats=formats.prompts.by_engine_name)
-    return build_pipeline(around, UpstreamBackend(upstream.pool))
+    return build_pipeline(around, UpstreamBackend(upstream.pool, admission))
 
 
-def build_embedder(settings: Settings, formats: Formats, upstream: Upstream) -> Embedder:
+def build_embedder(
+    settings: Settings,
+    formats: Formats,
+    upstream: Upstream,
+    admission: AdmissionController | None,
+) -> Embedder:
     """Build the pipeline of embeddings."""
-    around = embedding_layers(find_format=formats.embeddings.find, upstream=settings.upstream)
+    around = embedding_layers(
+        find_format=formats.embeddings.find,
+        upstream=settings.upstream,
+        guards=[] if admission is None else [admission],
+    )
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))
 
 
 def build_lifespan(
     upstream: Upstream,
+    admission: AdmissionController | None,
     connect: Callable[[], AbstractAsyncContextManager[None]],
     retry_counts: SharedCounts,
     on_startup: Callable[[], None] | None,
@@ -299,6 +331,8 @@ def build_lifespan(
             await resources.enter_async_context(connect())
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
+            if admission is not None:
+                await resources.enter_async_context(_running(admission.run()))
             with suppress(TimeoutError):
                 async with asyncio.timeout(upstream.dns_interval):
                     await upstream.replicas.look_up()

@@ -16,6 +16,7 @@ import structlog
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from maxgate.admission.settings import AdmissionSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.server.settings import ServerSettings
@@ -74,6 +75,7 @@ class Settings(Section):
     """Engines that are too slow."""
     continuation: ContinuationSettings = ContinuationSettings()
     """Streams that go on at another engine."""
+    admission: AdmissionSettings = AdmissionSettings()
     routing: RoutingSettings = RoutingSettings()
     """The choice between several engines."""
     telemetry: TelemetrySettings = TelemetrySettings()

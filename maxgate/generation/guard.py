@@ -6,7 +6,7 @@ Limits, budgets and admission are guards: each is written once and wrapped aroun
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Protocol
+from typing import Protocol, Self
 
 from maxgate.generation.backend import Backend, Embedder, EmbeddingRequest, Embeddings
 from maxgate.generation.chunk import Chunk, Usage
@@ -33,6 +33,24 @@ class Guard(Protocol):
     ) -> AbstractAsyncContextManager[Lease]:
         """Wait for admission. Entering raises GatewayError if the request is refused."""
         ...
+
+
+class NoGuard:
+    """Admits everything, and settles nothing."""
+
+    def admit(self, request: GenerationRequest | EmbeddingRequest) -> Self:
+        """Return itself; see Guard."""
+        del request
+        return self
+
+    def settle(self, usage: Usage) -> None:
+        """Do nothing; see Lease."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Do nothing."""
 
 
 class GuardLayer:

@@ -45,6 +45,7 @@ class RequestRecord:
     engine_calls: int = 0
     retries: int = 0
     continuations: int = 0
+    queue_seconds: float = 0.0
 
     duration: float = 0.0
     time_to_first_token: float | None = None

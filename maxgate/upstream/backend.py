@@ -7,6 +7,7 @@ from contextlib import aclosing
 from maxgate.errors import GatewayError
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import RequestContext
+from maxgate.generation.guard import Guard, NoGuard
 from maxgate.generation.request import GenerationRequest
 from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.continuation import Continuation, can_continue
@@ -34,8 +35,10 @@ class UpstreamBackend:
     invalid.
     """
 
-    def __init__(self, pool: ReplicaPool) -> None:
+    def __init__(self, pool: ReplicaPool, guard: Guard | None = None) -> None:
+        """`guard` admits each request; a layer of its own would cost time per chunk."""
         self._pool = pool
+        self._guard = guard or NoGuard()
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Yield the chunks of a streamed response, or one chunk otherwise; see Backend."""
@@ -43,34 +46,39 @@ class UpstreamBackend:
         return self._in_turn(request.context, chunks) if request.context.fans_out else chunks
 
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        attempts = Attempts(self._pool, _build_call(request))
-        yield await attempts.fetch(lambda data: parse_response(data, request))
+        async with self._guard.admit(request) as lease:
+            attempts = Attempts(self._pool, _build_call(request))
+            chunk = await attempts.fetch(lambda data: parse_response(data, request))
+            if chunk.usage is not None:
+                lease.settle(chunk.usage)
+        yield chunk
 
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        continuation = self._keep_tokens(request)
-        attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
-        if continuation is not None:
-            attempts.resume = _Resume(attempts, continuation)
-        async for attempt in attempts:
-            with attempt:
-                timeout = TokenTimeout(self._pool.settings)
-                reader = ChunkReader(request, continuation)
-                async with await attempt.open() as response:
-                    timeout.start(response)
-                    # Read past [DONE] to the end, or the connection cannot be reused.
-                    with reader:
-                        async for data in response:
-                            for chunk in reader.feed(data):
-                                if not attempt.has_first_token and reader.progress:
-                                    attempt.note_first_token()
-                                yield chunk
-                            timeout.after_read(response, reader)
-                reader.check_finished()
-                if not reader.usage_reported:
-                    yield Chunk(usage=reader.usage_so_far)
-                return
-        if continuation is not None:  # all tokens had arrived
-            yield Chunk("", "length", continuation.usage)
+        async with self._guard.admit(request) as lease:
+            continuation = self._keep_tokens(request)
+            attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
+            if continuation is not None:
+                attempts.resume = _Resume(attempts, continuation)
+            async for attempt in attempts:
+                with attempt:
+                    timeout = TokenTimeout(self._pool.settings)
+                    reader = ChunkReader(request, continuation, lease)
+                    async with await attempt.open() as response:
+                        timeout.start(response)
+                        # Read past [DONE] to the end, or the connection cannot be reused.
+                        with reader:
+                            async for data in response:
+                                for chunk in reader.feed(data):
+                                    if not attempt.has_first_token and reader.progress:
+                                        attempt.note_first_token()
+                                    yield chunk
+                                timeout.after_read(response, reader)
+                    reader.check_finished()
+                    if not reader.usage_reported:
+                        yield Chunk(usage=reader.usage_so_far)
+                    return
+            if continuation is not None:  # all tokens had arrived
+                yield Chunk("", "length", continuation.usage)
 
     async def _in_turn(
         self, context: RequestContext, chunks: AsyncGenerator[Chunk]

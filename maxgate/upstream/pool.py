@@ -71,6 +71,30 @@ class ReplicaPool:
             traffic = self.by_model[model] = ModelTraffic(self.failover, model, budget)
         return traffic
 
+    def measure_load(self, model: str) -> tuple[int, int | None, int | None]:
+        """Return how many engines serve a model, and how many requests run and wait there.
+
+        The latter are None unless all of these engines report them.
+        """
+        serving = [replica for replica in self.replicas if model in replica.serving]
+        running = [replica.reported_running for replica in serving]
+        queued = [replica.reported_queued for replica in serving]
+        if not serving or None in running or None in queued:
+            return len(serving), None, None
+        return len(serving), sum(filter(None, running)), sum(filter(None, queued))
+
+    def count_slots(self, model: str, per_engine: int | None) -> int | None:
+        """Return how many requests the engines of a model work on at a time, if that is set.
+
+        The `max_concurrency` of an engine counts before `per_engine`.
+        """
+        slots = [
+            replica.max_concurrency or per_engine
+            for replica in self.replicas
+            if model in replica.serving
+        ]
+        return None if not slots or None in slots else sum(filter(None, slots))
+
     def forget(self, replica: Replica) -> None:
         """Drop what is known about a replica that has been removed."""
         for traffic in self.by_model.values():

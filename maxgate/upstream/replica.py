@@ -66,6 +66,8 @@ class Replica:
         self.allowed_models = models
         self.metrics_url = metrics_url
         self.reported_requests: int | None = None
+        self.reported_running: int | None = None
+        self.reported_queued: int | None = None
         self._draining = False
         self.engine_load = 0.0
         self.breakers: dict[str, CircuitBreaker] = {}

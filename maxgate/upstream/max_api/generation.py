@@ -16,6 +16,7 @@ import orjson
 
 from maxgate.errors import UpstreamError, UpstreamTimeout
 from maxgate.generation.chunk import Alternative, Chunk, FinishReason, TokenLogprob, Usage
+from maxgate.generation.guard import Lease
 from maxgate.generation.request import GenerationRequest, Message, Sampling
 from maxgate.net.event_stream import MAX_EVENT_BYTES, EventStreamDecoder, EventTooLargeError
 from maxgate.upstream.continuation import Continuation
@@ -185,17 +186,22 @@ class ChunkReader:
     early. `finished` is set by a finish reason, `usage_reported` by the engine's own usage, `done`
     by `[DONE]`; events after it are ignored. `progress` grows with each token.
 
-    As a context manager, it suppresses errors of the engine once the response is finished.
+    As a context manager, it suppresses errors of the engine once the response is finished, and
+    settles the `lease`.
 
     With a `continuation`, the ids of all tokens are added to it, counts begin with those it has,
     and ids and logprobs of tokens without text are passed on with the next text.
     """
 
     def __init__(
-        self, request: GenerationRequest, continuation: Continuation | None = None
+        self,
+        request: GenerationRequest,
+        continuation: Continuation | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self._decoder = EventStreamDecoder()
         self._continuation = continuation
+        self._lease = lease
         self._held_ids: tuple[int, ...] = ()
         self._held_logprobs: tuple[TokenLogprob, ...] = ()
         self._keeps_ids = request.tool_use is not None
@@ -221,6 +227,8 @@ class ChunkReader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        if self._lease is not None:
+            self._lease.settle(self.usage_so_far)
         return self.finished and isinstance(error, UpstreamError | UpstreamTimeout)
 
     @property

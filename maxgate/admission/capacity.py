@@ -1,0 +1,121 @@
+"""The number of requests that the engines of a model can work on at a time.
+
+Without a fixed number it is estimated. By Little's law, engines that are busy but have no queue
+work on (tokens per second) x (seconds per token) requests. Throughput is the highest of the last
+seconds, time per token the lowest of the last minutes, as in BBR (Cardwell et al., 2016). Larger
+batches make each token slower without any queue, so a multiple of that is allowed.
+
+Engines that report their queue are limited by it as well: the number running, and a few more.
+"""
+
+import sys
+from collections import deque
+from typing import Final, NamedTuple
+
+UNLIMITED: Final = sys.maxsize
+MIN_SLOTS: Final = 16
+"""Slots per engine below which an estimate never falls."""
+_TOLERANCE: Final = 4.0  # multiple of the lowest time per token
+_MAX_TOLERANCE: Final = 64.0
+_WINDOW_SECONDS: Final = 0.5
+_WINDOW_RESPONSES: Final = 16
+_MAX_WINDOW: Final = 10.0
+_THROUGHPUT_AGE: Final = 10.0
+_LATENCY_AGE: Final = 120.0
+# While requests wait, a short time with half of the slots shows the time per token without a queue.
+_PROBE_INTERVAL: Final = 10.0
+_GROWTH: Final = 1.25
+# One more than an engine works on, and a tenth, keep it busy between two requests.
+_SPARE_SHARE: Final = 0.1
+
+
+class EngineLoad(NamedTuple):
+    """The engines of a model that get requests; `queued` and `running` by their own metrics.
+
+    Both are None unless every engine has fresh metrics.
+    """
+
+    engines: int
+    running: int | None = None
+    queued: int | None = None
+
+
+class _Window(NamedTuple):
+    ended_at: float
+    throughput: float  # tokens per second
+    token_seconds: float
+
+
+def add_spare(slots: int) -> int:
+    """Return the slots that keep engines busy which work on this number of requests."""
+    return slots + max(1, int(slots * _SPARE_SHARE))
+
+
+class AdaptiveLimit:
+    """Estimates the slots of a model from its responses and from the queue of its engines.
+
+    Times are in seconds of a monotonic clock. The limit is UNLIMITED until there is an estimate.
+    """
+
+    def __init__(self) -> None:
+        self._windows: deque[_Window] = deque()
+        self._began: float | None = None
+        self._responses = 0
+        self._tokens = 0
+        self._seconds = 0.0
+        self._reported: float | None = None
+        self._tolerance = _TOLERANCE
+        self._next_probe = 0.0
+
+    def add_response(self, seconds: float, tokens: int) -> None:
+        """Count a response that held its slot for this time."""
+        self._responses += 1
+        self._tokens += tokens
+        self._seconds += seconds
+
+    def update(self, now: float, load: EngineLoad, *, in_use: int, waiting: int) -> int:
+        """Return the limit; called a few times a second.
+
+        `in_use` is the number of slots in use, `waiting` that of waiting requests.
+        """
+        self._end_window(now)
+        if load.queued is None or load.running is None:
+            self._reported, self._tolerance = None, _TOLERANCE
+        elif load.queued > max(1, int(load.running * _SPARE_SHARE)):
+            self._reported = add_spare(max(load.running, load.engines))
+            self._tolerance = _TOLERANCE
+        elif waiting:  # there is no queue at the engines yet
+            self._tolerance = min(self._tolerance * _GROWTH, _MAX_TOLERANCE)
+            if self._reported is not None and in_use >= int(self._reported):
+                self._reported = max(self._reported * _GROWTH, self._reported + 1)
+        limit = self._estimate(now, load.engines, is_full=waiting > 0)
+        return limit if self._reported is None else min(limit, int(self._reported))
+
+    def _end_window(self, now: float) -> None:
+        if self._began is None:
+            self._began = now
+            return
+        elapsed = now - self._began
+        is_over = elapsed >= _WINDOW_SECONDS and self._responses >= _WINDOW_RESPONSES
+        if not is_over and elapsed < _MAX_WINDOW:
+            return
+        if is_over and self._tokens:
+            self._windows.append(_Window(now, self._tokens / elapsed, self._seconds / self._tokens))
+        self._began, self._responses, self._tokens, self._seconds = now, 0, 0, 0.0
+        while self._windows and now - self._windows[0].ended_at > _LATENCY_AGE:
+            self._windows.popleft()
+
+    def _estimate(self, now: float, engines: int, *, is_full: bool) -> int:
+        if not self._windows:
+            return UNLIMITED
+        recent = [w.throughput for w in self._windows if now - w.ended_at <= _THROUGHPUT_AGE]
+        if not recent:
+            return UNLIMITED
+        fastest = min([window.token_seconds for window in self._windows])
+        limit = max(int(self._tolerance * max(recent) * fastest), MIN_SLOTS * max(engines, 1))
+        if is_full:
+            if now >= self._next_probe + _PROBE_INTERVAL:
+                self._next_probe = now
+            if now - self._next_probe < _WINDOW_SECONDS:
+                return max(limit // 2, MIN_SLOTS * max(engines, 1) // 2)
+        return limit
