@@ -54,24 +54,20 @@ def add_spare(slots: int) -> int:
 class AdaptiveLimit:
     """Estimates the slots of a model from its responses and from the queue of its engines.
 
-    Times are in seconds of a monotonic clock. The limit is UNLIMITED until there is an estimate.
+    Callers add each response to `responses`, its tokens to `tokens`, and the time for which it held
+    its slot to `seconds`. Times are in seconds of a monotonic clock. The limit is UNLIMITED until
+    there is an estimate.
     """
 
     def __init__(self) -> None:
         self._windows: deque[_Window] = deque()
         self._began: float | None = None
-        self._responses = 0
-        self._tokens = 0
-        self._seconds = 0.0
+        self.responses = 0
+        self.tokens = 0
+        self.seconds = 0.0
         self._reported: float | None = None
         self._tolerance = _TOLERANCE
         self._next_probe = 0.0
-
-    def add_response(self, seconds: float, tokens: int) -> None:
-        """Count a response that held its slot for this time."""
-        self._responses += 1
-        self._tokens += tokens
-        self._seconds += seconds
 
     def update(self, now: float, load: EngineLoad, *, in_use: int, waiting: int) -> int:
         """Return the limit; called a few times a second.
@@ -96,12 +92,12 @@ class AdaptiveLimit:
             self._began = now
             return
         elapsed = now - self._began
-        is_over = elapsed >= _WINDOW_SECONDS and self._responses >= _WINDOW_RESPONSES
+        is_over = elapsed >= _WINDOW_SECONDS and self.responses >= _WINDOW_RESPONSES
         if not is_over and elapsed < _MAX_WINDOW:
             return
-        if is_over and self._tokens:
-            self._windows.append(_Window(now, self._tokens / elapsed, self._seconds / self._tokens))
-        self._began, self._responses, self._tokens, self._seconds = now, 0, 0, 0.0
+        if is_over and self.tokens:
+            self._windows.append(_Window(now, self.tokens / elapsed, self.seconds / self.tokens))
+        self._began, self.responses, self.tokens, self.seconds = now, 0, 0, 0.0
         while self._windows and now - self._windows[0].ended_at > _LATENCY_AGE:
             self._windows.popleft()
 

@@ -1,15 +1,16 @@
 """Admission as a guard: a request runs with a slot, waits for one in the queue, or is refused."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from maxgate.admission.capacity import EngineLoad, add_spare
+from maxgate.admission.bounded_queue import BoundedQueue, Pace
+from maxgate.admission.capacity import UNLIMITED, AdaptiveLimit, EngineLoad, add_spare
 from maxgate.admission.errors import QueueTimeout
-from maxgate.admission.queue import CLASSES, Account, Waiter
+from maxgate.admission.queue import CLASSES, Accounts, Waiter
 from maxgate.admission.settings import AdmissionSettings
-from maxgate.admission.slots import ModelSlots
 from maxgate.errors import ShuttingDown
 from maxgate.generation.backend import EmbeddingRequest
 from maxgate.generation.chunk import Usage
@@ -17,10 +18,103 @@ from maxgate.generation.request import GenerationRequest
 
 TICK: Final = 0.25
 """Interval at which limits are updated, in seconds."""
+_RESERVE_SECONDS: Final = 60.0
+_SMOOTHING: Final = 0.05
 _RANKS: Final = {name: rank for rank, name in enumerate(CLASSES)}
+_PRIORITY: Final = CLASSES.index("priority")
 _DEFAULT: Final = CLASSES.index("default")
+# Expected length of a response before there is one.
+_TYPICAL_TOKENS: Final = 100.0
 
 Request = GenerationRequest | EmbeddingRequest
+
+
+class ModelSlots:
+    """The slots and the queue of one model.
+
+    `slots` is their number, UNLIMITED until a limit is known, and `in_use` that of running
+    requests. While there are free slots, nobody who may have one waits.
+    """
+
+    def __init__(self, settings: AdmissionSettings) -> None:
+        self.settings = settings
+        self.slots = UNLIMITED
+        self.in_use = 0
+        self.limit = AdaptiveLimit()
+        self.accounts = Accounts(settings.max_tenants)
+        self.queue = BoundedQueue(settings, self.accounts)
+        self.held_until: float | None = None
+        self.priority_at = float("-inf")
+        self._priority_in_use = 0
+        self._open = UNLIMITED  # slots for other classes than priority
+        self._mean_seconds = 0.0
+        self._mean_tokens = _TYPICAL_TOKENS
+
+    def take(self, rank: int) -> bool:
+        """Take a slot if there is one."""
+        if self.in_use >= self.slots or self.held_until is not None:
+            return False
+        if rank == _PRIORITY:
+            self._priority_in_use += 1
+        elif self.in_use - self._priority_in_use >= self._open:
+            return False
+        self.in_use += 1
+        return True
+
+    def give_back(self, rank: int) -> None:
+        """Give a slot back, and give it to whoever is next."""
+        self.in_use -= 1
+        if rank == _PRIORITY:
+            self._priority_in_use -= 1
+        if self.queue.length:
+            self.admit_waiting()
+
+    def admit_waiting(self) -> None:
+        """Give free slots to waiting requests."""
+        while self.queue.length:
+            if self.take(_DEFAULT):
+                waiter = self.queue.pop()
+                self.in_use -= 1
+            elif self.queue.count_class(_PRIORITY) and self.take(_PRIORITY):
+                waiter = self.queue.pop(_PRIORITY + 1)
+                self.in_use -= 1
+                self._priority_in_use -= 1
+            else:
+                return
+            if waiter is not None and not waiter.turn.done():  # else it was just cancelled
+                self.in_use += 1
+                self._priority_in_use += waiter.rank == _PRIORITY
+                waiter.turn.set_result(None)
+
+    def update(self, now: float, slots: int) -> None:
+        """Use this number of slots from now on."""
+        self.slots = slots
+        is_shared = 1 < slots < UNLIMITED and now - self.priority_at < _RESERVE_SECONDS
+        reserved = math.ceil(slots * self.settings.priority_reserve) if is_shared else 0
+        self._open = slots - reserved
+        self.admit_waiting()
+
+    def measure_pace(self, now: float) -> Pace:
+        """Return how fast the queue moves."""
+        held = 0.0 if self.held_until is None else max(self.held_until - now, 0.0)
+        return Pace(self.in_use, (self._mean_seconds or 1.0) / max(self.in_use, 1), held)
+
+    def charge(self, prompt_tokens: int) -> float:
+        """Return the expected weighted tokens of a request that begins."""
+        settings = self.settings
+        return prompt_tokens * settings.input_weight + self._mean_tokens * settings.output_weight
+
+    def weigh(self, usage: Usage, seconds: float) -> float:
+        """Return the weighted tokens of a response, which took this time."""
+        settings, limit, tokens = self.settings, self.limit, usage.completion
+        self._mean_seconds += (seconds - self._mean_seconds) * (
+            _SMOOTHING if self._mean_seconds else 1.0
+        )
+        self._mean_tokens += (tokens - self._mean_tokens) * _SMOOTHING
+        limit.responses += 1
+        limit.tokens += tokens or 1
+        limit.seconds += seconds
+        return usage.prompt * settings.input_weight + tokens * settings.output_weight
 
 
 class AdmissionController:
@@ -66,18 +160,16 @@ class AdmissionController:
                 self._update(model, slots, loop.time())
 
     def _update(self, model: str, slots: ModelSlots, now: float) -> None:
-        fixed = self._find_slots(model)
-        if fixed is not None:
-            slots.update(now, add_spare(fixed))
+        limit = self._find_slots(model)
+        if limit is not None:
+            slots.update(now, add_spare(limit))
             return
-        load = self._read_load(model)
-        waiting = len(slots.queue)
+        load, waiting = self._read_load(model), slots.queue.length
         slots.update(now, slots.limit.update(now, load, in_use=slots.in_use, waiting=waiting))
 
     def hold(self, model: str, seconds: float) -> None:
         """Give no slots for a model, for about this time; requests wait."""
-        slots = self.slots(model)
-        slots.held_until = asyncio.get_running_loop().time() + seconds
+        self.slots(model).held_until = asyncio.get_running_loop().time() + seconds
 
     def resume(self, model: str) -> None:
         """Give slots again."""
@@ -88,7 +180,7 @@ class AdmissionController:
     def waiting(self, model: str) -> int:
         """Return the number of requests that wait for a slot of a model."""
         slots = self.models.get(model)
-        return 0 if slots is None else len(slots.queue)
+        return 0 if slots is None else slots.queue.length
 
     def close(self) -> None:
         """Refuse the requests that wait, and let none wait from now on."""
@@ -98,38 +190,48 @@ class AdmissionController:
                 if not waiter.turn.done():
                     waiter.turn.set_exception(ShuttingDown())
 
-    def max_wait(self, slots: ModelSlots, now: float) -> float:
-        """Return how long a request may wait; while slots are held, that time is added."""
-        held = 0.0 if slots.held_until is None else max(slots.held_until - now, 0.0)
-        return self._settings.max_wait + held
-
-    async def wait(self, slots: ModelSlots, waiter: Waiter) -> None:
+    async def wait(self, slots: ModelSlots, request: Request, rank: int) -> None:
         """Wait for a slot; it is taken when this returns."""
         if self._is_closed:
             raise ShuttingDown
-        loop, turn = asyncio.get_running_loop(), waiter.turn
-        slots.enqueue(waiter, loop.time())
+        loop, context = asyncio.get_running_loop(), request.context
+        now = loop.time()
+        pace = slots.measure_pace(now)
+        expires_at = now + self._settings.max_wait + pace.held
+        waiter = Waiter(
+            slots.accounts.find(context.principal.tenant_id),
+            rank,
+            context.priority,
+            size=count_bytes(request),
+            queued_at=now,
+            expires_at=min(expires_at, context.deadline or expires_at),
+            turn=loop.create_future(),
+        )
+        slots.queue.enqueue(waiter, now, pace)
         try:
-            async with asyncio.timeout_at(waiter.expires_at):
-                await turn
+            async with asyncio.timeout_at(expires_at):
+                await waiter.turn
         except BaseException as error:
             if waiter.is_queued:
                 slots.queue.remove(waiter)
-            elif not turn.cancelled() and turn.exception() is None:
-                slots.give_back(waiter.rank)  # the slot came at the same time
+            elif not waiter.turn.cancelled() and waiter.turn.exception() is None:
+                slots.give_back(rank)  # the slot came at the same time
             if isinstance(error, TimeoutError):
+                now = loop.time()
                 raise QueueTimeout(
-                    f"The request waited for {loop.time() - waiter.queued_at:.1f} seconds and got "
-                    "no slot. Retry after the time in Retry-After.",
-                    retry_after=slots.promise(loop.time()),
+                    f"The request has waited for {now - waiter.queued_at:.1f} seconds and got no "
+                    "slot. Retry after the time in Retry-After.",
+                    retry_after=slots.queue.promise(now, slots.measure_pace(now)),
                 ) from None
             raise
+        finally:
+            context.record.queue_seconds += loop.time() - waiter.queued_at
 
 
 class Admission:
-    """A slot for one request, from the start to the end of the context.
+    """A slot for one request, from the start to the end of the context; see Lease.
 
-    `settle` sets the usage; without it, the tenant is charged nothing.
+    Without a settlement, the tenant is charged nothing.
     """
 
     __slots__ = (
@@ -149,26 +251,28 @@ class Admission:
         self._usage: Usage | None = None
 
     def settle(self, usage: Usage) -> None:
-        """Report the usage so far; see Lease."""
+        """Set the usage so far."""
         self._usage = usage
 
     async def __aenter__(self) -> Self:
         request, controller = self._request, self._controller
-        name = request.model.engine_name
+        name, principal = request.model.engine_name, request.context.principal
         self._slots = slots = controller.models.get(name) or controller.slots(name)
-        principal = request.context.principal
         self._rank = rank = _RANKS.get(principal.service_class, _DEFAULT)
-        loop = asyncio.get_running_loop()
-        if rank < _DEFAULT:
-            slots.note_priority(loop.time())
-        tenant = slots.accounts.resolve(principal.tenant_id)
+        now = asyncio.get_running_loop().time()
+        if rank == _PRIORITY:
+            slots.priority_at = now
         if not slots.take(rank):
-            began = loop.time()
-            await controller.wait(slots, self._build_waiter(tenant, began))
-            request.context.record.queue_seconds += loop.time() - began
-        self._started_at = loop.time()
-        self._account: Account = slots.accounts.find(tenant)
-        self._charged = slots.charge(self._account, count_prompt_tokens(request))
+            await controller.wait(slots, request, rank)
+            now = asyncio.get_running_loop().time()
+        self._started_at = now
+        accounts = slots.accounts
+        self._account = account = accounts.by_tenant.get(principal.tenant_id) or accounts.find(
+            principal.tenant_id
+        )
+        account.running += 1
+        self._charged = charged = slots.charge(count_prompt_tokens(request))
+        account.counter += charged
         return self
 
     async def __aexit__(
@@ -177,25 +281,12 @@ class Admission:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        slots = self._slots
+        slots, account, usage = self._slots, self._account, self._usage
         seconds = asyncio.get_running_loop().time() - self._started_at
-        slots.settle(self._account, self._charged, self._usage, seconds)
+        served = 0.0 if usage is None else slots.weigh(usage, seconds)
+        account.counter += served - self._charged
+        account.running -= 1
         slots.give_back(self._rank)
-
-    def _build_waiter(self, tenant: str, now: float) -> Waiter:
-        context = self._request.context
-        expires_at = now + self._controller.max_wait(self._slots, now)
-        if context.deadline is not None:
-            expires_at = min(expires_at, context.deadline)
-        return Waiter(
-            tenant,
-            self._rank,
-            context.priority,
-            size=count_bytes(self._request),
-            queued_at=now,
-            expires_at=expires_at,
-            turn=asyncio.get_running_loop().create_future(),
-        )
 
 
 def count_prompt_tokens(request: Request) -> int:

@@ -8,7 +8,7 @@ that are waiting, so that nobody saves up a claim.
 
 import asyncio
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Final
 
@@ -20,6 +20,61 @@ OTHERS: Final = "others"
 """The tenant of those beyond `max_tenants`."""
 
 
+class Account:
+    """A tenant: its counter of weighted tokens, and its requests that run and wait."""
+
+    __slots__ = ("counter", "running", "tenant", "waiting")
+
+    def __init__(self, tenant: str, counter: float = 0.0) -> None:
+        self.tenant = tenant
+        self.counter = counter
+        self.running = 0
+        self.waiting = 0
+
+
+class Accounts:
+    """The tenants of one model by name, of which at most `max_tenants` are told apart.
+
+    `by_tenant` holds the known ones.
+    """
+
+    def __init__(self, max_tenants: int) -> None:
+        self._max_tenants = max_tenants
+        self._floor = 0.0
+        self.by_tenant: dict[str, Account] = {}
+
+    def find(self, tenant: str) -> Account:
+        """Return the account of a tenant, or the one that those beyond the maximum share."""
+        account = self.by_tenant.get(tenant)
+        if account is None and tenant != OTHERS and len(self.by_tenant) >= self._max_tenants:
+            self._drop_idle()
+            if len(self.by_tenant) >= self._max_tenants:
+                return self.find(OTHERS)
+        if account is None:
+            account = self.by_tenant[tenant] = Account(tenant, self._floor)
+        return account
+
+    def waiting(self) -> Iterable[Account]:
+        """Return the tenants that have requests in the queue."""
+        return [account for account in self.by_tenant.values() if account.waiting]
+
+    def activate(self, account: Account) -> None:
+        """Lift the counter of a tenant that had no requests to that of the waiting ones."""
+        lowest = min([other.counter for other in self.waiting()], default=self._floor)
+        account.counter = max(account.counter, lowest)
+
+    def note_turn(self, account: Account) -> None:
+        """Note whose turn it was: idle tenants start at its counter."""
+        self._floor = max(self._floor, account.counter)
+
+    def _drop_idle(self) -> None:
+        self.by_tenant = {
+            tenant: account
+            for tenant, account in self.by_tenant.items()
+            if account.running or account.waiting
+        }
+
+
 class Waiter:
     """A request that waits.
 
@@ -29,19 +84,19 @@ class Waiter:
     """
 
     __slots__ = (
+        "account",
         "expires_at",
         "is_queued",
         "priority",
         "queued_at",
         "rank",
         "size",
-        "tenant",
         "turn",
     )
 
     def __init__(
         self,
-        tenant: str,
+        account: Account,
         rank: int,
         priority: int,
         *,
@@ -50,7 +105,7 @@ class Waiter:
         expires_at: float,
         turn: "asyncio.Future[None]",
     ) -> None:
-        self.tenant = tenant
+        self.account = account
         self.rank = rank
         self.priority = priority
         self.size = size
@@ -60,114 +115,52 @@ class Waiter:
         self.is_queued = False
 
 
-class Account:
-    """A tenant: its counter of weighted tokens, and its requests that run and wait."""
-
-    __slots__ = ("counter", "running", "waiting")
-
-    def __init__(self) -> None:
-        self.counter = 0.0
-        self.running = 0
-        self.waiting = 0
-
-
-class Accounts:
-    """The tenants of one model, of which at most `max_tenants` are told apart."""
-
-    def __init__(self, max_tenants: int) -> None:
-        self._max_tenants = max_tenants
-        self._accounts: dict[str, Account] = {}
-        self._floor = 0.0
-
-    def __iter__(self) -> Iterator[tuple[str, Account]]:
-        return iter(self._accounts.items())
-
-    def __len__(self) -> int:
-        return len(self._accounts)
-
-    def resolve(self, tenant: str) -> str:
-        """Return the name under which the tenant is counted: its own, or OTHERS."""
-        if tenant in self._accounts:
-            return tenant
-        if len(self._accounts) >= self._max_tenants:
-            self.drop_idle()
-            if len(self._accounts) >= self._max_tenants:
-                tenant = OTHERS
-        self._accounts.setdefault(tenant, Account())
-        return tenant
-
-    def find(self, tenant: str) -> Account:
-        """Return the account of a resolved tenant."""
-        account = self._accounts.get(tenant)
-        if account is None:
-            account = self._accounts[tenant] = Account()
-            account.counter = self._floor
-        return account
-
-    def activate(self, account: Account) -> None:
-        """Lift the counter of a tenant that had no requests to that of the waiting ones."""
-        waiting = [other.counter for other in self._accounts.values() if other.waiting]
-        account.counter = max(account.counter, min(waiting, default=self._floor))
-
-    def note_served(self, account: Account) -> None:
-        """Note whose turn it was: idle tenants start at its counter."""
-        self._floor = max(self._floor, account.counter)
-
-    def drop_idle(self) -> None:
-        """Forget tenants without requests."""
-        self._accounts = {
-            name: account
-            for name, account in self._accounts.items()
-            if account.running or account.waiting
-        }
-
-
 class FairQueue:
-    """Waiting requests. `size` is their total in bytes."""
+    """Waiting requests; `length` is their number and `size` their total in bytes."""
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
-        self._tenants: Sequence[dict[str, list[tuple[int, int, Waiter]]]] = [{} for _ in CLASSES]
+        self._heaps: Sequence[dict[Account, list[tuple[int, int, Waiter]]]] = [{} for _ in CLASSES]
         self._order = count()
-        self._removed: set[Waiter] = set()
         self._turns = 0
         self._counts = [0] * len(CLASSES)
-        self._total = 0
+        self.length = 0
         self.size = 0
 
-    def __len__(self) -> int:
-        return self._total
-
-    def count(self, rank: int) -> int:
+    def count_class(self, rank: int) -> int:
         """Return the number of waiting requests of a class."""
         return self._counts[rank]
 
-    def count_ahead(self, waiter: Waiter) -> int:
-        """Estimate how many requests are served before a new one.
+    def count_ahead(self, account: Account, rank: int) -> int:
+        """Estimate how many requests are served before a new one of this tenant and class.
 
         Those are its tenant's own, as often as there are tenants that wait, but no more than wait
         in its class and those before it.
         """
-        own = self._accounts.find(waiter.tenant).waiting
-        tenants = sum([account.waiting > 0 for _, account in self._accounts]) + (own == 0)
-        return min(sum(self._counts[: waiter.rank + 1]), own * tenants + tenants - 1)
+        tenants = sum(1 for _ in self._accounts.waiting()) + (account.waiting == 0)
+        return min(sum(self._counts[: rank + 1]), account.waiting * tenants + tenants - 1)
 
     def push(self, waiter: Waiter) -> None:
         """Add a request."""
-        account = self._accounts.find(waiter.tenant)
+        account = waiter.account
         if not account.waiting and not account.running:
             self._accounts.activate(account)
         account.waiting += 1
         waiter.is_queued = True
-        heap = self._tenants[waiter.rank].setdefault(waiter.tenant, [])
+        heap = self._heaps[waiter.rank].setdefault(account, [])
         heapq.heappush(heap, (waiter.priority, next(self._order), waiter))
         self._counts[waiter.rank] += 1
-        self._total += 1
+        self.length += 1
         self.size += waiter.size
 
     def remove(self, waiter: Waiter) -> None:
-        """Remove a request that no longer waits."""
-        self._removed.add(waiter)
+        """Remove a request that waits."""
+        heaps = self._heaps[waiter.rank]
+        heap = heaps[waiter.account]
+        heap[:] = [item for item in heap if item[2] is not waiter]
+        heapq.heapify(heap)
+        if not heap:
+            del heaps[waiter.account]
         self._count_out(waiter)
 
     def pop(self, ranks: int = len(CLASSES)) -> Waiter | None:
@@ -175,36 +168,27 @@ class FairQueue:
         self._turns += 1
         order = range(ranks)
         for rank in reversed(order) if self._turns % _FULL_TURN == 0 else order:
-            if self._counts[rank]:
-                return self._pop(rank)
+            heaps = self._heaps[rank]
+            if heaps:
+                account = min(heaps, key=lambda account: account.counter)
+                _, _, waiter = heapq.heappop(heaps[account])
+                if not heaps[account]:
+                    del heaps[account]
+                self._count_out(waiter)
+                self._accounts.note_turn(account)
+                return waiter
         return None
 
-    def find_newest(self, tenant: str) -> Waiter | None:
-        """Return the last request in the order of a tenant, of its lowest class."""
-        for heaps in reversed(self._tenants):
-            waiting = [item for item in heaps.get(tenant, ()) if item[2] not in self._removed]
-            if waiting:
-                return max(waiting)[2]
+    def find_last(self, account: Account) -> Waiter | None:
+        """Return the request of a tenant that would be served last."""
+        for heaps in reversed(self._heaps):
+            if account in heaps:
+                return max(heaps[account])[2]
         return None
-
-    def _pop(self, rank: int) -> Waiter:
-        heaps = self._tenants[rank]
-        while True:
-            tenant = min(heaps, key=lambda name: self._accounts.find(name).counter)
-            heap = heaps[tenant]
-            _, _, waiter = heapq.heappop(heap)
-            if not heap:
-                del heaps[tenant]
-            if waiter in self._removed:
-                self._removed.remove(waiter)
-                continue
-            self._count_out(waiter)
-            self._accounts.note_served(self._accounts.find(waiter.tenant))
-            return waiter
 
     def _count_out(self, waiter: Waiter) -> None:
-        self._accounts.find(waiter.tenant).waiting -= 1
         waiter.is_queued = False
+        waiter.account.waiting -= 1
         self._counts[waiter.rank] -= 1
-        self._total -= 1
+        self.length -= 1
         self.size -= waiter.size

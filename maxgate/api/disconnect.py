@@ -25,16 +25,15 @@ class ClientConnection(Protocol):
 
     `refuses_requests` is set while the gateway stops: new requests get a 503. `is_shutting_down` is
     set before the server cancels the requests that are left. `lacks_descriptors` means that the
-    gateway has no file descriptors for its requests.
+    gateway has no file descriptors for its requests. `on_disconnect` is called once the client
+    disconnects; `is_lost` is set if it already has.
     """
 
     refuses_requests: bool
     is_shutting_down: bool
     lacks_descriptors: bool
-
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        """Call this once the client disconnects, or now if it has; None cancels the call."""
-        ...
+    is_lost: bool
+    on_disconnect: Callable[[], None] | None
 
 
 class ClientDisconnect(Exception):  # an event, not an error of ours
@@ -69,7 +68,9 @@ class DisconnectWatch:
         if self._connection is None:  # other servers report it through `receive` only
             self._tasks.append(asyncio.create_task(self._wait_for_disconnect()))
         else:
-            self._connection.on_disconnect(self._cancel_work)
+            self._connection.on_disconnect = self._cancel_work
+            if self._connection.is_lost:
+                self._cancel_work()
         if self._keep_alive is not None:
             self._timer = self._loop.call_later(self._interval, self._start_keep_alive)
         return self
@@ -102,7 +103,7 @@ class DisconnectWatch:
         traceback: TracebackType | None,
     ) -> None:
         if self._connection is not None:
-            self._connection.on_disconnect(None)
+            self._connection.on_disconnect = None
         if self._timer is not None:
             self._timer.cancel()
         if self._tasks:

@@ -1,12 +1,14 @@
-"""Sampling parameters, shared by chat and text completions."""
+"""Sampling parameters and token usage, shared by chat and text completions."""
 
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from maxgate.api.schemas import RequestBody
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ServedModel
+from maxgate.generation.chunk import Usage
 from maxgate.generation.request import Sampling
 
 MAX_CHOICES: Final = 128
@@ -157,3 +159,28 @@ def _unsupported(field: str, flag: str) -> InvalidRequest:
         param=field,
         code="unsupported_parameter",
     )
+
+
+class PromptTokensDetails(TypedDict):
+    """Prompt tokens that were in the engine's prefix cache."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(TypedDict):
+    """Token counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+def completion_usage(usage: Usage) -> CompletionUsage:
+    """Convert token counts to OpenAI's shape."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+    }

@@ -4,9 +4,6 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, PydanticKnownError
-from typing_extensions import TypedDict
-
-from maxgate.generation.chunk import Usage
 
 
 class RequestBody(BaseModel):
@@ -91,28 +88,3 @@ def discriminate_input(value: Any) -> str:
 
 Unsupported: TypeAlias = None
 """A field of OpenAI's that is not supported: only null is accepted."""
-
-
-class PromptTokensDetails(TypedDict):
-    """Prompt tokens that were in the engine's prefix cache."""
-
-    cached_tokens: int
-
-
-class CompletionUsage(TypedDict):
-    """Token counts."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-
-
-def completion_usage(usage: Usage) -> CompletionUsage:
-    """Convert token counts to OpenAI's shape."""
-    return {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
-    }

@@ -82,12 +82,12 @@ class GatewayProtocol(HttpToolsProtocol):
         self._half_close: HalfCloseWatch | None = None
         self._is_reading_request = True
         self._timer = IdleTimer(self.loop, self._handle_timeout)
-        self._is_lost = False
+        self.is_lost = False
         self._is_closing: Callable[[], bool] = bool
         self._bytes_in_read = 0
         self._header_bytes = 0
         self._refusal: GatewayError | None = None
-        self._on_disconnect: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         self.is_shutting_down = False
         self.lacks_descriptors = False
 
@@ -111,12 +111,6 @@ class GatewayProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_started:
             cycle.keep_alive = False
 
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        """Implement ClientConnection."""
-        self._on_disconnect = callback
-        if self._is_lost and callback is not None:
-            callback()
-
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(BufferedTransport(transport, self._writes, self._write_timeout))
@@ -126,16 +120,16 @@ class GatewayProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._is_lost = True
-        if self._on_disconnect is not None:
-            self._on_disconnect()
+        self.is_lost = True
+        if self.on_disconnect is not None:
+            self.on_disconnect()
         self.resume_writing()
         if self._half_close is not None:
             self._half_close.cancel()
         # Break reference cycles: freeing them by garbage collection would pause every request.
         self._timer.close()
         self._half_close = None
-        self.scope = self.cycle = self._on_disconnect = None  # type: ignore[assignment]
+        self.scope = self.cycle = self.on_disconnect = None  # type: ignore[assignment]
         self._is_closing = bool
         self.pipeline.clear()
 

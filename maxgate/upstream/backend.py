@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from maxgate.errors import GatewayError
 from maxgate.generation.chunk import Chunk
@@ -46,17 +47,18 @@ class UpstreamBackend:
         return self._in_turn(request.context, chunks) if request.context.fans_out else chunks
 
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        call, parse = _build_call(request), partial(parse_response, request=request)
         async with self._guard.admit(request) as lease:
-            attempts = Attempts(self._pool, _build_call(request))
-            chunk = await attempts.fetch(lambda data: parse_response(data, request))
+            chunk = await Attempts(self._pool, call).fetch(parse)
             if chunk.usage is not None:
                 lease.settle(chunk.usage)
         yield chunk
 
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        continuation = self._keep_tokens(request)
+        call = _build_call(request, with_ids=continuation is not None)
         async with self._guard.admit(request) as lease:
-            continuation = self._keep_tokens(request)
-            attempts = Attempts(self._pool, _build_call(request, with_ids=continuation is not None))
+            attempts = Attempts(self._pool, call)
             if continuation is not None:
                 attempts.resume = _Resume(attempts, continuation)
             async for attempt in attempts:

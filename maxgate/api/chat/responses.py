@@ -10,7 +10,7 @@ from typing import Literal
 from typing_extensions import TypedDict
 
 from maxgate import ids
-from maxgate.api.schemas import CompletionUsage
+from maxgate.api.sampling import CompletionUsage
 from maxgate.generation.chunk import (
     REPLACEMENT_CHARACTER,
     Alternative,

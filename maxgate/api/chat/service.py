@@ -9,7 +9,7 @@ from maxgate.api.chat.converters import convert_request
 from maxgate.api.chat.responses import ChatCompletionResponse, convert_choice
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.chat.stream import ChatEventEncoder
-from maxgate.api.schemas import completion_usage
+from maxgate.api.sampling import completion_usage
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
 from maxgate.generation.catalog import ModelCatalog

@@ -8,7 +8,7 @@ import orjson
 from maxgate import ids
 from maxgate.api.chat.responses import convert_logprobs
 from maxgate.api.event_stream import DONE
-from maxgate.api.schemas import completion_usage
+from maxgate.api.sampling import completion_usage
 from maxgate.errors import GatewayError, UpstreamError
 from maxgate.generation.chunk import Chunk, FinishReason, ToolCallDelta, Usage
 

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from maxgate.api.sampling import SampledRequest, TokenId
-from maxgate.api.schemas import CompletionUsage, EmptyObject, Unsupported, discriminate_input
+from maxgate.api.sampling import CompletionUsage, SampledRequest, TokenId
+from maxgate.api.schemas import EmptyObject, Unsupported, discriminate_input
 from maxgate.generation.chunk import FinishReason
 
 MAX_PROMPTS: Final = 128

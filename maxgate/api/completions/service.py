@@ -18,7 +18,7 @@ from maxgate.api.completions.schemas import (
     TextLogprobs,
 )
 from maxgate.api.event_stream import DONE, encode_event
-from maxgate.api.schemas import completion_usage
+from maxgate.api.sampling import completion_usage
 from maxgate.clock import Clock
 from maxgate.errors import UpstreamError
 from maxgate.generation.backend import Backend

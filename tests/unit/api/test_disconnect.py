@@ -16,18 +16,17 @@ class Client:
     def __init__(self, messages: Sequence[str] = (), *, own_server: bool = False) -> None:
         self._messages = list(messages)
         self.disconnected = asyncio.Event()
-        self._callback: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         self.scope: dict[str, object] = {"extensions": {EXTENSION: self}} if own_server else {}
 
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._callback = callback
-        if callback is not None and self.disconnected.is_set():
-            callback()
+    @property
+    def is_lost(self) -> bool:
+        return self.disconnected.is_set()
 
     def disconnect(self) -> None:
         self.disconnected.set()
-        if self._callback is not None:
-            self._callback()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
 
     async def receive(self) -> dict[str, object]:
         if self._messages:
