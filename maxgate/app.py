@@ -119,6 +119,9 @@ def create_app(
     app.state.engines = upstream.replicas.replicas
     app.state.replica_set = upstream.replicas
     app.state.engine_control = control
+    app.state.admission = admission
+    if admission is not None:
+        app.state.on_drain = admission.close
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
     if (writer := find_log_writer()) is not None:

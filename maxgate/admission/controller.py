@@ -9,7 +9,7 @@ from typing import Final, Self
 from maxgate.admission.bounded_queue import BoundedQueue, Pace
 from maxgate.admission.capacity import UNLIMITED, AdaptiveLimit, EngineLoad, add_spare
 from maxgate.admission.errors import QueueTimeout
-from maxgate.admission.queue import CLASSES, Accounts, Waiter
+from maxgate.admission.queue import CLASSES, Account, Accounts, Waiter
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.errors import ShuttingDown
 from maxgate.generation.backend import EmbeddingRequest
@@ -84,6 +84,8 @@ class ModelSlots:
             if waiter is not None and not waiter.turn.done():  # else it was just cancelled
                 self.in_use += 1
                 self._priority_in_use += waiter.rank == _PRIORITY
+                waiter.account.running += 1
+                waiter.account.counter += waiter.cost
                 waiter.turn.set_result(None)
 
     def update(self, now: float, slots: int) -> None:
@@ -99,8 +101,8 @@ class ModelSlots:
         held = 0.0 if self.held_until is None else max(self.held_until - now, 0.0)
         return Pace(self.in_use, (self._mean_seconds or 1.0) / max(self.in_use, 1), held)
 
-    def charge(self, prompt_tokens: int) -> float:
-        """Return the expected weighted tokens of a request that begins."""
+    def estimate_cost(self, prompt_tokens: int) -> float:
+        """Return the expected weighted tokens of a request."""
         settings = self.settings
         return prompt_tokens * settings.input_weight + self._mean_tokens * settings.output_weight
 
@@ -190,8 +192,10 @@ class AdmissionController:
                 if not waiter.turn.done():
                     waiter.turn.set_exception(ShuttingDown())
 
-    async def wait(self, slots: ModelSlots, request: Request, rank: int) -> None:
-        """Wait for a slot; it is taken when this returns."""
+    async def wait(
+        self, slots: ModelSlots, account: Account, request: Request, rank: int, cost: float
+    ) -> None:
+        """Wait for a slot; when this returns it is taken, and the tenant is charged."""
         if self._is_closed:
             raise ShuttingDown
         loop, context = asyncio.get_running_loop(), request.context
@@ -199,9 +203,10 @@ class AdmissionController:
         pace = slots.measure_pace(now)
         expires_at = now + self._settings.max_wait + pace.held
         waiter = Waiter(
-            slots.accounts.find(context.principal.tenant_id),
+            account,
             rank,
             context.priority,
+            cost=cost,
             size=count_bytes(request),
             queued_at=now,
             expires_at=min(expires_at, context.deadline or expires_at),
@@ -215,7 +220,9 @@ class AdmissionController:
             if waiter.is_queued:
                 slots.queue.remove(waiter)
             elif not waiter.turn.cancelled() and waiter.turn.exception() is None:
-                slots.give_back(rank)  # the slot came at the same time
+                account.running -= 1  # the slot came at the same time
+                account.counter -= cost
+                slots.give_back(rank)
             if isinstance(error, TimeoutError):
                 now = loop.time()
                 raise QueueTimeout(
@@ -262,17 +269,16 @@ class Admission:
         now = asyncio.get_running_loop().time()
         if rank == _PRIORITY:
             slots.priority_at = now
-        if not slots.take(rank):
-            await controller.wait(slots, request, rank)
+        accounts, tenant = slots.accounts, principal.tenant_id
+        self._account = account = accounts.by_tenant.get(tenant) or accounts.find(tenant)
+        self._charged = cost = slots.estimate_cost(count_prompt_tokens(request))
+        if slots.take(rank):
+            account.running += 1
+            account.counter += cost
+        else:
+            await controller.wait(slots, account, request, rank, cost)
             now = asyncio.get_running_loop().time()
         self._started_at = now
-        accounts = slots.accounts
-        self._account = account = accounts.by_tenant.get(principal.tenant_id) or accounts.find(
-            principal.tenant_id
-        )
-        account.running += 1
-        self._charged = charged = slots.charge(count_prompt_tokens(request))
-        account.counter += charged
         return self
 
     async def __aexit__(

@@ -78,13 +78,14 @@ class Accounts:
 class Waiter:
     """A request that waits.
 
-    `rank` is the index of its class; inside a tenant, a lower `priority` is earlier. `size` is in
-    bytes, `expires_at` in seconds of a monotonic clock. `turn` is done when it gets a slot, or
-    fails with the reason why it gets none.
+    `rank` is the index of its class; inside a tenant, a lower `priority` is earlier. `cost` is the
+    expected number of weighted tokens. `size` is in bytes, `expires_at` in seconds of a monotonic
+    clock. `turn` is done when it gets a slot, or fails with the reason why it gets none.
     """
 
     __slots__ = (
         "account",
+        "cost",
         "expires_at",
         "is_queued",
         "priority",
@@ -100,6 +101,7 @@ class Waiter:
         rank: int,
         priority: int,
         *,
+        cost: float,
         size: int,
         queued_at: float,
         expires_at: float,
@@ -108,6 +110,7 @@ class Waiter:
         self.account = account
         self.rank = rank
         self.priority = priority
+        self.cost = cost
         self.size = size
         self.queued_at = queued_at
         self.expires_at = expires_at
@@ -170,7 +173,7 @@ class FairQueue:
         for rank in reversed(order) if self._turns % _FULL_TURN == 0 else order:
             heaps = self._heaps[rank]
             if heaps:
-                account = min(heaps, key=lambda account: account.counter)
+                account = min(heaps, key=lambda account: (account.counter, account.running))
                 _, _, waiter = heapq.heappop(heaps[account])
                 if not heaps[account]:
                     del heaps[account]

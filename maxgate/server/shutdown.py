@@ -28,6 +28,7 @@ class GatewayServer(ListeningServer):
     """uvicorn's server, controlled by the parent process, that leaves no request unanswered.
 
     DRAIN: new requests get a 503, on new connections, too, until the running ones have ended.
+    The application may set `state.on_drain`, which is called then.
     RETIRE: nothing is accepted, and requests on open connections are served; each response closes
     its connection. Both last up to `timeout_graceful_shutdown` seconds, or until STOP. After that,
     streams get an error event and other requests a 503.
@@ -77,6 +78,9 @@ class GatewayServer(ListeningServer):
         if command == Command.DRAIN:
             self._state.refuses_requests = True
             self._running = set(self.server_state.tasks)
+            on_drain = getattr(getattr(self.config.loaded_app, "state", None), "on_drain", None)
+            if on_drain is not None:
+                on_drain()
         else:
             self._stop_accepting()
         for connection in self.server_state.connections:

@@ -1,0 +1,87 @@
+"""The number of slots follows what engines can do, and their own queue."""
+
+from maxgate.admission.capacity import MIN_SLOTS, UNLIMITED, AdaptiveLimit, EngineLoad, add_spare
+
+ENGINE = EngineLoad(engines=1)
+
+
+class SimulatedEngine:
+    """An engine that works on `batch` requests of 50 tokens at a time, and queues the rest."""
+
+    def __init__(self, batch: int, seconds: float, *, slower_by: float = 0.0) -> None:
+        self.limit = AdaptiveLimit()
+        self.now = 0.0
+        self._batch = batch
+        self._seconds = seconds
+        self._slower_by = slower_by
+
+    def run(self, seconds: float, in_use: int, waiting: int, *, reports: bool = False) -> int:
+        """Keep as many requests at the engine as there are slots; returns the last limit."""
+        slots = in_use
+        for _ in range(int(seconds / 0.25)):
+            running = min(slots, self._batch)
+            service = self._seconds * (1 + self._slower_by * (running - 1))
+            rate = running / service
+            done = rate * 0.25
+            self.limit.responses += max(int(done), 1)
+            self.limit.tokens += int(50 * done)
+            self.limit.seconds += done * slots / rate
+            self.now += 0.25
+            load = EngineLoad(1, running, slots - running) if reports else ENGINE
+            limit = self.limit.update(self.now, load, in_use=slots, waiting=waiting)
+            slots = min(in_use, limit)
+        return limit
+
+
+def test_no_responses() -> None:
+    """Without any response there is no limit."""
+    assert AdaptiveLimit().update(1.0, ENGINE, in_use=500, waiting=0) == UNLIMITED
+
+
+def test_no_queue() -> None:
+    """An engine that serves all requests at the same speed is not limited."""
+    engine = SimulatedEngine(batch=256, seconds=2.0)
+    assert engine.run(60, in_use=200, waiting=0) >= 400
+
+
+def test_larger_batches() -> None:
+    """An engine that is three times as slow with a full batch keeps it."""
+    engine = SimulatedEngine(batch=64, seconds=1.0, slower_by=2 / 63)
+    engine.run(30, in_use=2, waiting=0)
+    assert engine.run(30, in_use=64, waiting=0) >= 64
+
+
+def test_overload() -> None:
+    """With ten times the load, an engine with four slots gets little more than a few requests."""
+    engine = SimulatedEngine(batch=4, seconds=0.2)
+    engine.run(10, in_use=2, waiting=0)
+    assert engine.run(10, in_use=200, waiting=100) <= MIN_SLOTS
+
+
+def test_overload_from_the_start() -> None:
+    """An engine that was never seen without a queue is probed with fewer requests."""
+    engine = SimulatedEngine(batch=4, seconds=0.2)
+    first = engine.run(2, in_use=200, waiting=100)
+    assert engine.run(120, in_use=200, waiting=100) < first
+
+
+def test_reported_queue() -> None:
+    """Engines that report a queue get what they work on, and a few more."""
+    engine = SimulatedEngine(batch=4, seconds=0.2)
+    assert engine.run(1, in_use=200, waiting=100, reports=True) in {5, 6}
+
+
+def test_reported_growth() -> None:
+    """The limit grows while requests wait and no queue is reported."""
+    limit = AdaptiveLimit()
+    assert limit.update(1.0, EngineLoad(1, 4, 50), in_use=54, waiting=0) == add_spare(4)
+    load = EngineLoad(1, 5, 0)
+    values = [limit.update(2.0 + n, load, in_use=5, waiting=9) for n in range(1)]
+    assert values == [6]
+
+
+def test_stale_metrics() -> None:
+    """Without fresh metrics, the limit by the engine's queue no longer applies."""
+    limit = AdaptiveLimit()
+    limit.update(1.0, EngineLoad(1, 4, 50), in_use=54, waiting=0)
+    assert limit.update(2.0, ENGINE, in_use=5, waiting=9) == UNLIMITED
