@@ -120,6 +120,7 @@ def create_app(
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
+    app.state.bodies = bodies
     streams = EventStreams(clock, server.keep_alive_interval)
     backend = build_backend(clock, formats, upstream)
     embedder = build_embedder(settings, formats, upstream)
