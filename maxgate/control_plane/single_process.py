@@ -15,7 +15,7 @@ from maxgate.api.admin.schemas import (
     ReloadResult,
 )
 from maxgate.control_plane.changes import EngineChanges, ManagedEngines
-from maxgate.control_plane.errors import NotSupported
+from maxgate.control_plane.errors import ChangesNotSupported
 from maxgate.control_plane.manager import EngineManager, Reports
 from maxgate.control_plane.worker import WorkerEngines
 from maxgate.settings import Settings
@@ -54,16 +54,16 @@ class ReadOnlyControl(EngineControl):
 
     @override
     async def add_engine(self, engine: NewEngine) -> NoReturn:
-        raise NotSupported
+        raise ChangesNotSupported
 
     @override
     async def change_engine(self, engine_id: str, change: EngineChange) -> NoReturn:
-        raise NotSupported
+        raise ChangesNotSupported
 
     @override
     async def remove_engine(self, engine_id: str) -> NoReturn:
-        raise NotSupported
+        raise ChangesNotSupported
 
     @override
     async def reload(self) -> ReloadResult:
-        raise NotSupported
+        raise ChangesNotSupported

@@ -99,10 +99,10 @@ class ReloadResult(BaseModel):
 class EngineControl(Protocol):
     """Changes the engines of the running gateway, in all workers.
 
-    Every change raises NotSupported without the parent process of `maxgate serve` and more than one
-    worker, ChangesNotSaved if it could not be saved, and NotConfirmed if a worker did not confirm
-    it in time. Everything raises ParentUnreachable without a connection to the parent process, and
-    NoReply if that does not reply.
+    Every change raises ChangesNotSupported without the parent process of `maxgate serve` and more
+    than one worker, ChangesNotSaved if it could not be saved, and NotConfirmed if a worker did not
+    confirm it in time. Everything raises ParentUnreachable without a connection to the parent
+    process, and NoReply if that does not reply.
     """
 
     async def list_engines(self) -> tuple[Sequence[Engine], int]:
