@@ -119,7 +119,9 @@ class Attempts:
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
         if self._next is not None:
-            return True
+            # Chosen by `end_wait`, which took the retry; the replica may have left since.
+            self._next = self._choose_other(failed, panic=True)
+            return self._next is not None
         pool, call = self.pool, self.call
         if isinstance(error, _RETRYABLE):
             # Stale connections say nothing about the replica. With no other replica, an engine
@@ -128,7 +130,8 @@ class Attempts:
                 error.failure == "stale"
                 or (len(pool.replicas) == 1 and not error.is_connect_failure)
             )
-            if again and not self._was_lost:
+            is_leaving = failed.draining or failed not in pool.replicas
+            if again and not is_leaving and not self._was_lost:
                 replica: Replica | None = failed
             else:
                 replica = self._choose_other(failed, panic=True)

@@ -146,6 +146,7 @@ class CircuitBreaker:
             self._trials_passed += 1
             if self._trials_passed >= self._settings.trials:
                 self.opened_at, self._closed_at, self.cause = None, now, None
+                self.trials = 0
                 self._outcomes = _OutcomeWindow(self._settings.window)
 
     def fail(self, now: float, started_at: float, cause: str) -> None:

@@ -120,7 +120,7 @@ class ReplicaPool:
             usable = allowed or usable
         chosen = self._policy.choose(usable, call.key)
         limit = chosen.models[model].context_length if model in chosen.models else None
-        if chosen.max_concurrency is not None or (limit is not None and length > limit):
+        if chosen.is_saturated or (limit is not None and length > limit):
             chosen = self._choose_roomy(usable, call) or chosen
         return chosen
 
