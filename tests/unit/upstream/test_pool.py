@@ -9,11 +9,11 @@ from typing import Literal
 
 import pytest
 
-from maxgate.errors import GatewayError, OutOfResources, UpstreamUnavailable
+from maxgate.errors import GatewayError, OutOfResources, UpstreamError, UpstreamUnavailable
 from maxgate.generation.context import MAX_RETRIES, RequestContext
 from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.client import HttpxEngineClient
-from maxgate.upstream.errors import EngineUnreachable, engine_timeout
+from maxgate.upstream.errors import EngineDisconnected, EngineUnreachable, engine_timeout
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
@@ -283,6 +283,27 @@ async def test_removal_while_moved() -> None:
         assert attempts.may_retry(slow, engine_timeout())
         assert (await anext(attempts)).replica is other
     assert call.context.retries.taken == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (EngineUnreachable("disconnect"), True),
+        (EngineDisconnected(), True),
+        (EngineUnreachable("refused"), False),
+        (UpstreamError("failed"), False),
+    ],
+)
+async def test_lost_with_engine(error: GatewayError, *, waits: bool) -> None:
+    """A call that an engine worked on when it died goes on without the retry budget."""
+    async with create_pool([REFUSING, REFUSING]) as (pool, replicas):
+        attempts = Attempts(pool, EngineCall(RoutingKey("small"), "/", b"{}", request_context()))
+        now = asyncio.get_running_loop().time()
+        while pool.traffic("small").budget.take(now):
+            pass
+        attempts.note_lost(error, now - 2)
+        assert not attempts.may_retry(replicas[0], error)
+        assert attempts.may_wait(replicas[0], error) is waits
 
 
 async def test_no_replica_left() -> None:
