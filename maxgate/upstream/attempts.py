@@ -17,7 +17,13 @@ from maxgate.errors import (
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.upstream.breaker import CircuitBreaker
-from maxgate.upstream.errors import EngineUnreachable, engine_timeout, no_engine_ready
+from maxgate.upstream.errors import (
+    EngineDisconnected,
+    EngineUnreachable,
+    engine_timeout,
+    is_disconnect,
+    no_engine_ready,
+)
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
 from maxgate.upstream.pool import EngineCall, ReplicaPool
@@ -112,14 +118,15 @@ class Attempts:
 
     def note_lost(self, error: GatewayError, started_at: float) -> None:
         """Note whether the replica died while it worked on the call."""
-        if isinstance(error, EngineUnreachable) and not error.is_connect_failure:
-            seconds = self._loop.time() - started_at
-            self._was_lost = self._was_lost or seconds >= _ADMITTED_SECONDS
+        if is_disconnect(error) and self._loop.time() - started_at >= _ADMITTED_SECONDS:
+            self._was_lost = True
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
         if self._next is not None:
-            return True
+            # Chosen by `end_wait`, which took the retry; the replica may have left since.
+            self._next = self._choose_other(failed, panic=True)
+            return self._next is not None
         pool, call = self.pool, self.call
         if isinstance(error, _RETRYABLE):
             # Stale connections say nothing about the replica. With no other replica, an engine
@@ -128,7 +135,8 @@ class Attempts:
                 error.failure == "stale"
                 or (len(pool.replicas) == 1 and not error.is_connect_failure)
             )
-            if again and not self._was_lost:
+            is_leaving = failed.draining or failed not in pool.replicas
+            if again and not is_leaving and not self._was_lost:
                 replica: Replica | None = failed
             else:
                 replica = self._choose_other(failed, panic=True)
@@ -152,7 +160,7 @@ class Attempts:
         This takes no retry: an engine may lose hundreds of calls at once, and each of them is sent
         again only to a replica that works.
         """
-        if not self._was_lost or not isinstance(error, EngineUnreachable):
+        if not self._was_lost or not isinstance(error, EngineUnreachable | EngineDisconnected):
             return False
         self.first_error = error
         self._unproven[failed] = failed.probes

@@ -124,13 +124,14 @@ class Replica:
         self,
         models: Mapping[str, EngineModel],
         capabilities: Mapping[str, Capabilities] | None = None,
+        now: float | None = None,
     ) -> None:
-        """Record a successful probe; `capabilities` are those that were probed."""
+        """Record a successful probe at the loop's time `now`; `capabilities` are those probed."""
         self.add_capabilities(capabilities or {})
         self._listed = models
         if self.state == "unreachable":
             for breaker in self.breakers.values():
-                breaker.try_again(time.monotonic())
+                breaker.try_again(time.monotonic() if now is None else now)
         self.state, self.models, self.error = "healthy", self._select_allowed(), None
         self._update_serving()
         self.probes += 1

@@ -110,8 +110,8 @@ class ModelTraffic:
 
     def add_latency(self, replica: Replica, now: float, seconds: float, *, stream: bool) -> None:
         """Add the latency of a response; at most 1,000 a second are kept."""
-        if now < self.next_sample:
-            return
+        if now < self.next_sample or replica not in self._breakers:
+            return  # a replica without a breaker has been removed
         self.next_sample = now + _SAMPLE_INTERVAL
         self._windows[stream].add(now, seconds)
         window = self._by_replica.get((replica, stream))

@@ -18,9 +18,9 @@ from maxgate.generation.context import RequestContext
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.errors import (
+    EngineDisconnected,
     EngineUnreachable,
     engine_timeout,
-    response_cut_off,
     response_too_large,
 )
 
@@ -324,7 +324,7 @@ class Connection(asyncio.Protocol):
         elif self._failure == "timeout":
             _fail(waiter, engine_timeout())
         elif self._failure is not None:
-            _fail(waiter, response_cut_off())
+            _fail(waiter, EngineDisconnected())
         else:
             return
         self._body_waiter = None

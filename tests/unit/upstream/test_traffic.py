@@ -154,6 +154,16 @@ def test_already_ejected() -> None:
     assert traffic.breaker(C).allows(102.0)
 
 
+def test_removed() -> None:
+    """Late responses of a removed replica are dropped: its peers are not compared with it."""
+    traffic = create_traffic({A: 9.0, B: 0.1, C: 0.9})
+    traffic.forget(A)
+    for number in range(50):
+        traffic.add_latency(A, 100 + number / 100, 9.0, stream=True)
+    traffic.eject_slow(101.0)
+    assert traffic.breaker(C).state(101.0) == "open"
+
+
 def test_is_slow() -> None:
     """A single latency is compared with the medians of the other replicas."""
     traffic = create_traffic({A: 0.1, B: 0.2, C: 0.9})
