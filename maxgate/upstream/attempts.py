@@ -20,10 +20,11 @@ from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.errors import EngineUnreachable, engine_timeout, no_engine_ready
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
+from maxgate.upstream.latency import LatencyKind, StreamPace, TokenCounter
 from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.refusal import read_refusal
 from maxgate.upstream.replica import Replica
-from maxgate.upstream.traffic import SLOW, ModelTraffic
+from maxgate.upstream.traffic import ModelTraffic
 
 # Interval of the search for a replica that continues a response, and the time after which one
 # whose breaker is open will do.
@@ -219,14 +220,15 @@ class Attempt:
         "_breaker",
         "_cancelling",
         "_overdue",
+        "_pace",
         "_response",
         "_task",
         "_traffic",
         "completion_tokens",
         "has_first_token",
+        "kind",
         "replica",
         "started_at",
-        "stream",
         "tokens",
     )
 
@@ -234,7 +236,7 @@ class Attempt:
         call = attempts.call
         self._attempts = attempts
         self.replica = replica
-        self.stream = call.stream
+        self.kind: LatencyKind = "ttft" if call.stream else "tpot"
         self.tokens = 1 if call.stream else call.max_tokens or 0
         self.started_at = now
         self.has_first_token = False
@@ -243,6 +245,7 @@ class Attempt:
         self._traffic: ModelTraffic | None = None
         self._breaker: CircuitBreaker | None = None
         self._response: EngineResponse | None = None
+        self._pace: StreamPace | None = None
 
     def __enter__(self) -> Self:
         self.replica.in_flight += 1
@@ -327,16 +330,18 @@ class Attempt:
             # Cancels: MAX must have read the request before its connection is closed (ADR 9).
             self._task.cancel()
 
-    def note_first_token(self) -> None:
-        """Record that the replica responds."""
+    def note_first_token(self, counter: TokenCounter) -> None:
+        """Record that the replica responds; `counter` counts the tokens of the stream."""
         self.has_first_token = True
-        traffic, breaker = self._traffic, self._breaker
-        if traffic is not None and breaker is not None:
+        traffic, breaker, response = self._traffic, self._breaker, self._response
+        if traffic is not None and breaker is not None and response is not None:
             traffic.waiting.discard(self)
-            now, started_at = asyncio.get_running_loop().time(), self.started_at
+            now = asyncio.get_running_loop().time()
             if traffic.restricted:
-                breaker.note_first_token(started_at)
-            self._add_latency(now, now - started_at)
+                breaker.note_first_token(self.started_at)
+            traffic.record_latency("ttft", self, now, now - self.started_at)
+            self._pace = StreamPace(self, counter, response, now)
+            traffic.streams.add(self._pace)
 
     def __exit__(
         self,
@@ -368,9 +373,12 @@ class Attempt:
         if traffic is None or breaker is None:
             return
         traffic.waiting.discard(self)
+        if self._pace is not None:
+            traffic.end_stream(self._pace, now, failed=isinstance(error, GatewayError))
         if self.completion_tokens:
-            traffic.add_duration(now, now - self.started_at)
-            self._add_latency(now, (now - self.started_at) / self.completion_tokens)
+            seconds = now - self.started_at
+            traffic.add_duration(now, seconds)
+            traffic.record_latency("tpot", self, now, seconds / self.completion_tokens)
         breaker.record(error, now, self.started_at, closed=self.has_first_token)
         if error is not None and breaker.is_restricted(now):
             traffic.restricted = True
@@ -381,12 +389,3 @@ class Attempt:
                     model=self._attempts.call.key.model,
                     cause=breaker.cause,
                 )
-
-    def _add_latency(self, now: float, seconds: float) -> None:
-        traffic, breaker, replica = self._traffic, self._breaker, self.replica
-        if traffic is None or breaker is None:
-            return
-        if breaker.opened_at is None:
-            traffic.add_latency(replica, now, seconds, stream=self.stream)
-        elif breaker.cause == SLOW and traffic.is_slow(replica, now, seconds, stream=self.stream):
-            breaker.fail(now, self.started_at, SLOW)  # a trial that is no faster than before

@@ -129,7 +129,7 @@ class CircuitBreaker:
 
     def note_first_token(self, started_at: float) -> None:
         """Record the first token of a request that began at `started_at`."""
-        if self._is_trial(started_at):
+        if self.is_trial(started_at):
             self._first_tokens += 1
         if started_at > self._refused_at:
             self._full_pause = self._full_until = 0.0
@@ -141,7 +141,7 @@ class CircuitBreaker:
             self._full_pause = self._full_until = 0.0
         if self.opened_at is None:
             self._outcomes.add(now, failed=False)
-        elif self._is_trial(started_at):
+        elif self.is_trial(started_at):
             self.trials -= 1
             self._trials_passed += 1
             if self._trials_passed >= self._settings.trials:
@@ -151,7 +151,7 @@ class CircuitBreaker:
     def fail(self, now: float, started_at: float, cause: str) -> None:
         """Record a failure, with its cause in a few words."""
         if self.opened_at is not None:
-            if self._is_trial(started_at):
+            if self.is_trial(started_at):
                 self._open(now, cause)
             return
         settings = self._settings
@@ -178,7 +178,7 @@ class CircuitBreaker:
 
     def abandon(self, started_at: float) -> None:
         """Record the end of a request that says nothing about the replica."""
-        if self._is_trial(started_at):
+        if self.is_trial(started_at):
             self.trials -= 1
 
     def try_again(self, now: float) -> None:
@@ -191,7 +191,8 @@ class CircuitBreaker:
         """Open the breaker of a replica that is far slower than its peers."""
         self._open(now, cause)
 
-    def _is_trial(self, started_at: float) -> bool:
+    def is_trial(self, started_at: float) -> bool:
+        """Whether a request that began at `started_at` is a trial request."""
         return self.opened_at is not None and started_at >= self._open_until
 
     def _has_just_recovered(self, now: float) -> bool:

@@ -2,8 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
 from pathlib import Path
+from types import AsyncGeneratorType
 from typing import Protocol, cast
 
 import httpx
@@ -83,8 +83,12 @@ class _HttpxBody:
     def __init__(self, response: httpx.Response, timeout: float) -> None:
         self._response = response
         self._wait: asyncio.Timeout | None = None
-        self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
+        self._pieces = cast("AsyncGeneratorType[bytes]", response.aiter_bytes())
         self.read_timeout = timeout
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._pieces.ag_running
 
     async def __anext__(self) -> bytes:
         try:

@@ -91,6 +91,7 @@ class ReplicaPool:
         for traffic in list(self.by_model.values()):
             traffic.budget.tick(now)
             if len(self.replicas) > 1:
+                traffic.measure_streams(now)
                 traffic.interrupt_overdue(now)
                 traffic.eject_slow(now)
 
