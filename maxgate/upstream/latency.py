@@ -11,9 +11,9 @@ latency of a stream after its first token."""
 
 _REFRESH_SECONDS: Final = 0.5
 _MAX_AGE: Final = 120.0
-# Duration and number of tokens below which a part of a stream says little about its pace.
+# A part of a stream that is shorter and has fewer tokens says little about its pace.
 _MIN_PACE_SECONDS: Final = 0.5
-_MIN_PACE_TOKENS: Final = 8
+_MIN_PACE_TOKENS: Final = 4
 
 
 class LatencyWindow:
@@ -78,7 +78,16 @@ class StreamPace:
     in which the reader does not wait for the engine, because the client is slow, do not count.
     """
 
-    __slots__ = ("_body", "_counter", "_is_held_up", "_since", "_tokens", "replica", "started_at")
+    __slots__ = (
+        "_body",
+        "_counter",
+        "_is_held_up",
+        "_last",
+        "_since",
+        "_tokens",
+        "replica",
+        "started_at",
+    )
 
     def __init__(
         self, attempt: SentAttempt, counter: TokenCounter, body: StreamBody, now: float
@@ -88,6 +97,7 @@ class StreamPace:
         self._counter = counter
         self._body = body
         self._is_held_up = False
+        self._last: float | None = None
         self._since = now
         self._tokens = counter.completion_tokens
 
@@ -100,17 +110,23 @@ class StreamPace:
         seconds, tokens = now - self._since, count - self._tokens
         self._is_held_up = not self._body.is_waiting
         if self._is_held_up:
-            self._since, self._tokens = now, count
+            self._since, self._tokens, self._last = now, count, None
             return None
         if seconds < _MIN_PACE_SECONDS:
             return None
+        self._last = seconds / max(tokens, 1)
         if tokens:
             self._since, self._tokens = now, count
-        return seconds / max(tokens, 1)
+        return self._last
 
     def finish(self, now: float) -> float | None:
-        """Return the seconds per token of the last part, None if they are not known."""
-        tokens = self._counter.completion_tokens - self._tokens
-        if self._is_held_up or tokens < _MIN_PACE_TOKENS:
+        """Return the seconds per token of the last part; None if they are not known.
+
+        If that is too short, it is the part before.
+        """
+        seconds, tokens = now - self._since, self._counter.completion_tokens - self._tokens
+        if self._is_held_up:
             return None
-        return (now - self._since) / tokens
+        if seconds < _MIN_PACE_SECONDS and tokens < _MIN_PACE_TOKENS:
+            return self._last
+        return seconds / tokens if tokens else None

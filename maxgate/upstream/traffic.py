@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from maxgate.upstream.breaker import CircuitBreaker
+from maxgate.upstream.breaker import SLOW, SLOW_TOKENS, CircuitBreaker
 from maxgate.upstream.latency import LatencyKind, LatencyWindow, SentAttempt, StreamPace
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.retry_budget import RetryBudget
@@ -20,8 +20,6 @@ _KINDS: Final[tuple[LatencyKind, ...]] = ("ttft", "tpot", "itl")
 # prompt that stops all of its streams for a second does not fill its window.
 _PACE_INTERVAL: Final = 1.0
 _PACE_SAMPLES: Final = 4
-SLOW: Final = "slow"
-"""Cause of a breaker that is open because its replica is far slower than its peers."""
 
 _log = structlog.get_logger()
 
@@ -83,19 +81,18 @@ class ModelTraffic:
     def record_latency(
         self, kind: LatencyKind, attempt: SentAttempt, now: float, seconds: float
     ) -> None:
-        """Record a latency: as a sample, or as a failure of a trial that is as slow as before."""
+        """Record a latency, as a sample or as the outcome of a trial of a slow replica."""
         replica, started_at = attempt.replica, attempt.started_at
         breaker = self._breakers.get(replica)
         if breaker is None:  # the replica has been removed
             return
         if breaker.opened_at is None:
             self.add_latency(kind, replica, now, seconds)
-        elif (
-            breaker.cause == SLOW
-            and breaker.is_trial(started_at)
-            and self.is_slow(kind, replica, now, seconds)
-        ):
-            breaker.fail(now, started_at, SLOW)
+        elif breaker.cause in {SLOW, SLOW_TOKENS} and breaker.is_trial(started_at):
+            if self.is_slow(kind, replica, now, seconds):
+                breaker.fail(now, started_at, breaker.cause)
+            elif kind == "itl":
+                breaker.note_recovery(started_at)
 
     def add_latency(self, kind: LatencyKind, replica: Replica, now: float, seconds: float) -> None:
         """Add a sample; of first tokens and plain responses, at most 1,000 a second are kept."""
@@ -217,13 +214,13 @@ class ModelTraffic:
 
     def _eject(self, replica: Replica, now: float, kind: LatencyKind) -> None:
         breaker = self.breaker(replica)
-        slow = sum([breaker.cause == SLOW for breaker in self._breakers.values()])
+        slow = sum([b.cause in {SLOW, SLOW_TOKENS} for b in self._breakers.values()])
         if (
             breaker.opened_at is not None
             or slow + 1 > self._settings.slowness.max_ejected_share * len(self._breakers)
         ):
             return
-        breaker.eject(now, SLOW)
+        breaker.eject(now, SLOW_TOKENS if kind == "itl" else SLOW)
         self.restricted = True
         self.forget_latencies(replica)
         _log.warning("engine is far slower than its peers", engine=replica.url, latency=kind)

@@ -1,5 +1,7 @@
 """The pace of a stream is measured from the tokens that its reader counts."""
 
+import pytest
+
 from maxgate.upstream.latency import StreamPace
 from maxgate.upstream.replica import Replica
 
@@ -60,12 +62,28 @@ def test_slow_client() -> None:
     assert pace.finish(104.0) == 0.1
 
 
-def test_end() -> None:
-    """The tokens since the last measurement count if there are enough of them."""
+@pytest.mark.parametrize(
+    ("tokens", "seconds", "pace"),
+    [(20, 0.4, 0.02), (4, 0.1, 0.025), (3, 0.1, None), (3, 0.6, 0.2), (0, 5.0, None)],
+)
+def test_end(tokens: int, seconds: float, pace: float | None) -> None:
+    """A stream that ends counts, unless it was short and had few tokens."""
     sent = Sent()
-    pace = sent.start()
-    sent.completion_tokens = 11
-    assert pace.finish(101.0) == 0.1
-    assert pace.measure(101.0) == 0.1
-    sent.completion_tokens = 18
-    assert pace.finish(102.0) is None
+    stream = sent.start()
+    sent.completion_tokens += tokens
+    assert stream.finish(100.0 + seconds) == (None if pace is None else pytest.approx(pace))
+
+
+def test_short_rest() -> None:
+    """A stream that ends soon after a measurement counts with the part before."""
+    sent = Sent()
+    stream = sent.start()
+    sent.completion_tokens += 5
+    assert [stream.measure(101.0), stream.finish(101.1)] == [0.2, 0.2]
+    sent.completion_tokens += 20
+    assert stream.finish(103.0) == 0.1
+    sent.is_waiting = False
+    stream.measure(103.0)
+    sent.is_waiting = True
+    stream.measure(103.1)
+    assert stream.finish(103.1) is None

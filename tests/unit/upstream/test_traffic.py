@@ -191,17 +191,29 @@ def test_loaded_replica() -> None:
 
 
 def test_slow_trial() -> None:
-    """A trial stream as slow as before opens the breaker again; older and faster ones do not."""
+    """A trial stream as slow as before opens the breaker again; older ones do not."""
     traffic = create_traffic({A: 0.02, B: 0.2, C: 0.02}, "itl")
     old = start_streams(traffic, {B: 9})
     traffic.eject_slow(100.0)
     run_streams(traffic, old, {B: 5}, range(101, 104))
     assert (traffic.breaker(B).state(103.0), traffic.breaker(B).trips) == ("half_open", 1)
     trial = start_streams(traffic, {B: 1}, started_at=103.0)
-    run_streams(traffic, old + trial, {B: 50}, range(104, 105))
-    assert (traffic.breaker(B).state(104.0), traffic.breaker(B).trips) == ("half_open", 1)
-    run_streams(traffic, old + trial, {B: 5}, range(105, 106))
-    assert (traffic.breaker(B).state(105.0), traffic.breaker(B).trips) == ("open", 2)
+    run_streams(traffic, old + trial, {B: 5}, range(104, 105))
+    assert (traffic.breaker(B).state(104.0), traffic.breaker(B).trips) == ("open", 2)
+
+
+def test_fast_trial() -> None:
+    """After slow tokens, a trial stream lets others follow when it is fast, not when it begins."""
+    traffic = create_traffic({A: 0.02, B: 0.2, C: 0.02}, "itl")
+    traffic.eject_slow(100.0)
+    breaker = traffic.breaker(B)
+    breaker.begin(103.0)
+    trial = start_streams(traffic, {B: 1}, started_at=103.0)
+    breaker.note_first_token(103.0)
+    assert not breaker.allows(103.5)
+    run_streams(traffic, trial, {B: 50}, range(104, 105))
+    assert breaker.allows(104.0)
+    assert (breaker.state(104.0), breaker.trips) == ("half_open", 1)
 
 
 def test_ended_stream() -> None:
