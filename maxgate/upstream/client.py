@@ -2,9 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import AsyncGeneratorType
 from typing import Protocol, cast
 
 import httpx
@@ -98,8 +99,12 @@ class _HttpxBody:
         self._response = response
         self._on_closed_early = on_closed_early
         self._wait: asyncio.Timeout | None = None
-        self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
+        self._pieces = cast("AsyncGeneratorType[bytes]", response.aiter_bytes())
         self.read_timeout = timeout
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._pieces.ag_running
 
     async def __anext__(self) -> bytes:
         try:

@@ -92,6 +92,7 @@ class ReplicaPool:
             traffic.budget.tick(now)
             if len(self.replicas) > 1:
                 traffic.count_successes(now)
+                traffic.measure_streams(now)
                 traffic.interrupt_overdue(now)
                 traffic.eject_slow(now)
 

@@ -55,6 +55,7 @@ class Call:
         self.url = url
         self.events = asyncio.Queue[Event]()
         self.read_timeout = 0.0
+        self.is_waiting = True
         self._calls = calls
         calls.append(self)
 
@@ -69,6 +70,12 @@ class Call:
 
     async def aclose(self) -> None:
         self._calls.remove(self)
+
+
+class Counter:
+    """The tokens of a stream so far."""
+
+    completion_tokens = 0
 
 
 class Engines:
@@ -133,6 +140,7 @@ class Machine(RuleBasedStateMachine):
         self.pool = ReplicaPool(self.set.replicas, self.engines, UpstreamSettings(), SETTINGS)
         self.traffic = self.pool.traffic(MODEL)
         self.traffic.waiting = OrderedSet()
+        self.traffic.streams = OrderedSet()
         self.set.on_change(lambda removed: [self.pool.forget(replica) for replica in removed])
         self.replicas = weakref.WeakSet[Replica]()
         self.tasks: list[asyncio.Task[None]] = []
@@ -221,9 +229,11 @@ class Machine(RuleBasedStateMachine):
                         attempt.completion_tokens = 8
                         return
                     async with await attempt.open() as response:
+                        counter = Counter()
                         async for _ in response:
+                            counter.completion_tokens += 1
                             if not attempt.has_first_token:
-                                attempt.note_first_token()
+                                attempt.note_first_token(counter)
                     return
         except GatewayError:
             pass
@@ -334,6 +344,7 @@ class Machine(RuleBasedStateMachine):
         self.end_requests()
         assert [replica.in_flight for replica in self.replicas if replica.in_flight] == []
         assert not self.traffic.waiting
+        assert not self.traffic.streams
         self.watch.cancel()
         self.configured.clear()
         self.apply()
