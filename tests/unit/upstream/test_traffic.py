@@ -280,8 +280,9 @@ def test_removed() -> None:
     """Late responses of a removed replica are dropped: its peers are not compared with it."""
     traffic = create_traffic({A: 9.0, B: 0.1, C: 0.9})
     traffic.forget(A)
+    late = FakeAttempt(99.0, replica=A)
     for number in range(50):
-        traffic.add_latency(A, 100 + number / 100, 9.0, stream=True)
+        traffic.record_latency("ttft", late, 100 + number / 100, 9.0)
     traffic.eject_slow(101.0)
     assert traffic.breaker(C).state(101.0) == "open"
 
