@@ -58,6 +58,41 @@ async def test_stream(gateway: Gateway) -> None:
     assert not any("usage" in chunk for chunk in chunks)
 
 
+@pytest.mark.parametrize(
+    ("fields", "used"),
+    [
+        ({"service_tier": None}, "default"),
+        ({"service_tier": "auto"}, "default"),
+        ({"service_tier": "flex"}, "flex"),
+        ({"service_tier": "fast"}, "priority"),
+    ],
+)
+async def test_service_tier(gateway: Gateway, fields: dict[str, Any], used: str) -> None:
+    """The response and every chunk have the tier that was used; the engine gets none."""
+    response = await gateway.chat(**fields)
+    *chunks, _ = read_events((await gateway.chat(**fields, stream=True)).text)
+    assert {response.json()["service_tier"], *(chunk["service_tier"] for chunk in chunks)} == {used}
+    assert not any("service_tier" in request for request in gateway.engine.requests)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+async def test_unknown_service_tier(gateway: Gateway, path: str) -> None:
+    """Other tiers are rejected with the list of valid ones."""
+    response = await gateway.client.post(
+        f"/v1/{path}", json={"messages": [], "prompt": "a", "service_tier": "scale"}
+    )
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (
+        400,
+        "service_tier",
+        "invalid_value",
+    )
+    assert error["message"] == (
+        "Invalid value for 'service_tier': expected one of 'auto', 'default', 'fast', 'flex' or "
+        "'priority'."
+    )
+
+
 async def test_stream_usage(gateway: Gateway) -> None:
     """With `include_usage` the last chunk has the usage, and all others null."""
     response = await gateway.chat(stream=True, stream_options={"include_usage": True})
