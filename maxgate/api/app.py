@@ -28,7 +28,13 @@ from maxgate.api.middleware import (
 from maxgate.clock import Clock
 from maxgate.generation.request_record import RequestSink
 
-EXPOSED_HEADERS: Final = ("x-request-id", "retry-after", "retry-after-ms", "x-should-retry")
+EXPOSED_HEADERS: Final = (
+    "x-request-id",
+    "x-maxgate-queue-ms",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+)
 """Response headers that the pages of `cors_origins` may read."""
 _DOCS_URL: Final = "/docs"
 _DOCS_ASSETS_URL: Final = "/docs/assets"

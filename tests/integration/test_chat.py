@@ -75,6 +75,18 @@ async def test_service_tier(gateway: Gateway, fields: dict[str, Any], used: str)
     assert not any("service_tier" in request for request in gateway.engine.requests)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_queue_header(start_gateway: StartGateway, *, stream: bool) -> None:
+    """Responses and errors of engines have the time in the queue, invalid requests have not."""
+    async with start_gateway(FakeMax(scripts=[Script(), Script(status=500)])) as gateway:
+        completed = await gateway.chat(stream=stream)
+        failed = await gateway.chat(stream=stream)
+        invalid = await gateway.chat(stream=stream, n=0)
+    assert [response.status_code for response in (completed, failed, invalid)] == [200, 502, 400]
+    times = [r.headers.get("x-maxgate-queue-ms") for r in (completed, failed, invalid)]
+    assert times == ["0", "0", None]
+
+
 @pytest.mark.parametrize("path", ["chat/completions", "completions"])
 async def test_unknown_service_tier(gateway: Gateway, path: str) -> None:
     """Other tiers are rejected with the list of valid ones."""
