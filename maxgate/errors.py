@@ -49,6 +49,7 @@ Only `api/errors.py` renders a GatewayError as a response; adapters translate fo
 where they occur. Statuses, types and codes follow OpenAI's error catalogue.
 """
 
+import math
 from typing import ClassVar
 
 
@@ -68,8 +69,8 @@ class GatewayError(MaxgateError):
     """An error response.
 
     `param` is the path of the request field at fault, such as `messages[0].content`.
-    `retry_after` is in seconds; if it is set, the client may retry. `should_retry` tells OpenAI's
-    SDKs whether to retry; None leaves it to the status.
+    `retry_after` is in seconds, not negative; if it is set, the client may retry. `should_retry`
+    tells OpenAI's SDKs whether to retry; None leaves it to the status.
     """
 
     status: ClassVar[int] = 500
@@ -92,8 +93,16 @@ class GatewayError(MaxgateError):
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of the response."""
-        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        """Return the headers of the response.
+
+        `retry-after` is in whole seconds (RFC 9110, section 10.2.3), `retry-after-ms` in whole
+        milliseconds; OpenAI's SDKs prefer the latter. Both are rounded up and at least 1.
+        """
+        headers = {}
+        if self.retry_after is not None:
+            milliseconds = max(math.ceil(round(self.retry_after * 1000, 3)), 1)
+            headers["retry-after"] = str(math.ceil(milliseconds / 1000))
+            headers["retry-after-ms"] = str(milliseconds)
         if self.should_retry is not None:
             headers["x-should-retry"] = "true" if self.should_retry else "false"
         return headers

@@ -28,6 +28,14 @@ from maxgate.api.middleware import (
 from maxgate.clock import Clock
 from maxgate.generation.request_record import RequestSink
 
+EXPOSED_HEADERS: Final = (
+    "x-request-id",
+    "x-maxgate-queue-ms",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+)
+"""Response headers that the pages of `cors_origins` may read."""
 _DOCS_URL: Final = "/docs"
 _DOCS_ASSETS_URL: Final = "/docs/assets"
 
@@ -102,7 +110,7 @@ class Gateway(FastAPI):
                 allow_origins=self._cors_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "retry-after", "x-should-retry"],
+                expose_headers=EXPOSED_HEADERS,
             )
         return stack
 

@@ -1,4 +1,4 @@
-"""Headers by which clients limit the time of a request, announce retries and name sessions.
+"""Headers that identify the caller, limit the time of a request, announce retries, name sessions.
 
 OpenAI's SDKs send their own timeout and retry count with every request.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
+from maxgate.api.principals import identify_by_header
 from maxgate.errors import DeadlineExceeded, InvalidRequest
 from maxgate.generation.context import RequestContext
 
@@ -18,6 +19,7 @@ READ_TIMEOUTS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
 RETRY_COUNT: Final = "x-stainless-retry-count"
 SESSION: Final = "X-Session-Id"
 
+_AUTHORIZATION: Final = b"authorization"
 _TIMEOUT: Final = TIMEOUT.lower().encode()
 _READ_TIMEOUTS: Final = tuple(name.encode() for name in READ_TIMEOUTS)
 _RETRY_COUNT: Final = RETRY_COUNT.encode()
@@ -32,7 +34,9 @@ class ClientHeaders:
 
     def __init__(self, session: str = SESSION) -> None:
         self._session = session.lower().encode()
-        self.names = frozenset({_TIMEOUT, *_READ_TIMEOUTS, _RETRY_COUNT, self._session})
+        self.names = frozenset(
+            {_AUTHORIZATION, _TIMEOUT, *_READ_TIMEOUTS, _RETRY_COUNT, self._session}
+        )
 
     def apply(self, headers: Mapping[bytes, bytes], context: RequestContext) -> "RequestTimer":
         """Fill in the context and start the timer of the request; cancel it at its end.
@@ -41,6 +45,8 @@ class ClientHeaders:
 
         Raises InvalidRequest for an invalid X-Request-Timeout.
         """
+        if credentials := headers.get(_AUTHORIZATION):
+            context.principal = identify_by_header(credentials)
         if session := headers.get(self._session):
             context.session = session.decode("latin-1")
         count = headers.get(_RETRY_COUNT)

@@ -147,7 +147,10 @@ def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
 
 
 class _RecordedResponse:
-    """The response of one request; notes its status and adds the request id."""
+    """The response of one request; notes its status, adds the request id and the time in the queue.
+
+    Responses of requests that did not reach a model have no time in the queue.
+    """
 
     def __init__(self, send: Send, record: RequestRecord) -> None:
         self._send = send
@@ -157,9 +160,16 @@ class _RecordedResponse:
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            self.record.status = message["status"]
-            request_id = (b"x-request-id", self.record.request_id.encode())
-            message["headers"] = self._headers = [*message.get("headers", ()), request_id]
+            record = self.record
+            status = record.status = message["status"]
+            request_id = (b"x-request-id", record.request_id.encode())
+            headers = [*message.get("headers", ()), request_id]
+            # A stream that begins with a keep-alive before its engine call is still in the queue.
+            if record.model is not None and (
+                record.engine_calls or not record.stream or status >= 400
+            ):
+                headers.append((b"x-maxgate-queue-ms", b"%d" % round(record.queue_seconds * 1000)))
+            message["headers"] = self._headers = headers
         return self._send(message)
 
     async def fail(self, error: GatewayError) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from maxgate.api.principals import ServiceTier
 from maxgate.api.schemas import RequestBody
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ServedModel
@@ -49,6 +50,8 @@ class SampledRequest(RequestBody):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    service_tier: ServiceTier | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
 
     # Extensions that MAX, vLLM and others share.
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None

@@ -2,22 +2,28 @@
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from maxgate.generation.request_record import RequestRecord
 
 MAX_RETRIES: Final = 3
 
+ServiceClass = Literal["priority", "default", "flex"]
+"""Classes of requests in the order in which they get slots, named after OpenAI's service tiers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The authenticated caller. `tenant_id` is the unit of fairness and isolation: the project."""
+    """The caller. `tenant_id` is the unit of fairness and isolation: the project.
+
+    Ids are opaque: they are equal in all workers and gateways, and reveal no credentials.
+    """
 
     tenant_id: str
     project_id: str
     owner_id: str
     key_id: str
-    service_class: str
+    service_class: ServiceClass
 
 
 ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous", "", "default")
@@ -48,9 +54,9 @@ class RequestContext:
     """Shared by every layer that works on one client request.
 
     `deadline` is a time of the event loop, in seconds; None means no deadline. `cancelled_at` is
-    the time at which it passed or the client disconnected. A higher
-    `priority` is served first within a tenant. `session` names the client's dialogue, and
-    `is_client_retry` is True if the client announces that it repeats a request. A request that
+    the time at which it passed or the client disconnected. A lower
+    `priority` is served earlier within a tenant, as in vLLM. `session` names the client's dialogue,
+    and `is_client_retry` is True if the client announces that it repeats a request. A request that
     `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and
     is set by the innermost backend.
     """

@@ -15,6 +15,16 @@ Outcome = Literal[
 ]
 
 
+Refusal = Literal[
+    "tenant_queue_full",  # the caller is over its share or its part of the queue
+    "server_overloaded",  # no capacity: the queue is full
+    "queue_timeout",  # waited as long as requests may wait
+    "deadline",  # the request's deadline would pass, or has passed, in the queue
+    "shutdown",  # the gateway stops
+]
+"""Reason for which admission refused a request."""
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """Filled in while the request runs, read once when it has finished.
@@ -23,7 +33,8 @@ class RequestRecord:
     and `first_token_at` is the earliest. `engine_calls` counts calls to engines, retries
     included; `engine` is the URL of the last one. `retries` counts what was taken from the
     request's retry allowance. `continuations` counts how often a response whose engine failed after
-    the first token went on at another one.
+    the first token went on at another one. `queue_seconds` is the time in the queue for a slot, set
+    when the wait ends, and `refusal` the reason if no slot was given.
     """
 
     request_id: str
@@ -46,6 +57,7 @@ class RequestRecord:
     retries: int = 0
     continuations: int = 0
     queue_seconds: float = 0.0
+    refusal: Refusal | None = None
 
     duration: float = 0.0
     time_to_first_token: float | None = None

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from maxgate.api.errors import encode_error
+from maxgate.api.errors import encode_error, error_headers
 from maxgate.errors import ShuttingDown
 
 _SO_ATTACH_FILTER: Final = 26  # Linux
@@ -73,16 +73,16 @@ class BacklogRefuser:
 def _respond(connection: socket.socket) -> None:
     error = ShuttingDown()
     body = encode_error(error)
+    headers = b"".join(b"%b: %b\r\n" % header for header in error_headers(error))
     with connection, suppress(OSError):
         connection.settimeout(_CLIENT_TIMEOUT)
         connection.recv(65536)
         connection.sendall(
             b"HTTP/1.1 503 Service Unavailable\r\n"
-            b"content-type: application/json\r\n"
+            b"%b"
             b"content-length: %d\r\n"
-            b"retry-after: %d\r\n"
             b"connection: close\r\n\r\n"
-            b"%b" % (len(body), error.retry_after or 0, body)
+            b"%b" % (headers, len(body), body)
         )
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):  # unread data would reset the connection, response included

@@ -178,6 +178,7 @@ class RequestLog(RequestSink):
                 "engine_calls": record.engine_calls,
                 "retries": record.retries,
                 "continuations": record.continuations,
+                "queue_ms": round(record.queue_seconds * 1000, 3),
                 "stream": record.stream,
                 "prompt_tokens": record.prompt_tokens,
                 "cached_tokens": record.cached_tokens,

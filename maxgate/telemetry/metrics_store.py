@@ -8,7 +8,7 @@ starts takes over its counts and deletes its file.
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -28,10 +28,15 @@ from maxgate.telemetry.registry import (
     ENGINE_CALLS,
     METRICS,
     OUT_OF_RESOURCES,
+    QUEUE_DURATION,
+    QUEUE_LENGTH,
     REQUEST_DURATION,
     REQUESTS,
     REQUESTS_IN_FLIGHT,
+    REQUESTS_REFUSED,
     RETRIES,
+    SLOTS,
+    SLOTS_IN_USE,
     TIME_PER_OUTPUT_TOKEN,
     TIME_TO_FIRST_TOKEN,
     TOKENS,
@@ -55,6 +60,8 @@ _FIRST_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_TO_FIRST_TOKEN][()]
 _OUTPUT_TOKEN: Final = _REQUESTS_BY_ROUTE.offsets[TIME_PER_OUTPUT_TOKEN][()]
 _BY_ENGINE: Final = _LAYOUT.table_of[ENGINE_CALLS]
 _ENGINE_CALLS: Final = _BY_ENGINE.offsets[ENGINE_CALLS][()]
+_BY_MODEL: Final = _LAYOUT.table_of[QUEUE_DURATION]
+_QUEUE: Final = _BY_MODEL.offsets[QUEUE_DURATION][()]
 
 SUFFIX: Final = ".metrics"
 """Of the files in the shared folder, whose names are process ids."""
@@ -113,6 +120,7 @@ class MetricsStore(RequestSink):
         self._sums = self._file.sums
         self._request_rows = self._file.rows[_REQUESTS_BY_ROUTE]
         self._engine_rows = self._file.rows[_BY_ENGINE]
+        self._model_rows = self._file.rows[_BY_MODEL]
         self._in_flight = self._find_word(REQUESTS_IN_FLIGHT, ())
         self._out_of_resources = self._find_word(OUT_OF_RESOURCES, ())
 
@@ -138,6 +146,20 @@ class MetricsStore(RequestSink):
     def add(self, metric: Metric, labels: LabelValues = (), value: int = 1) -> None:
         """Add to a counter or gauge. `labels` are in the order of the metric's declaration."""
         self._counts[self._find_word(metric, labels)] += value
+
+    def set_gauge(self, metric: Metric, labels: LabelValues, value: int) -> None:
+        """Set this worker's part of a gauge; the parts of running workers are added up."""
+        self._counts[self._find_word(metric, labels)] = value
+
+    def set_slots(self, model: str, slots: int, in_use: int, waiting: Mapping[str, int]) -> None:
+        """Report this worker's slots of a model, and its waiting requests by service class.
+
+        Classes that `waiting` lacks have none.
+        """
+        self.set_gauge(SLOTS, (model,), slots)
+        self.set_gauge(SLOTS_IN_USE, (model,), in_use)
+        for (service_class,) in _BY_MODEL.offsets[QUEUE_LENGTH]:
+            self.set_gauge(QUEUE_LENGTH, (model, service_class), waiting.get(service_class, 0))
 
     def observe(self, metric: Metric, labels: LabelValues, seconds: float) -> None:
         """Add a duration to a histogram."""
@@ -170,6 +192,10 @@ class MetricsStore(RequestSink):
         counts[row + _CONTINUATIONS] += record.continuations
         if record.engine is not None:
             counts[self._engine_rows[record.engine,] + _ENGINE_CALLS] += record.engine_calls
+        if record.refusal is not None:
+            self.add(REQUESTS_REFUSED, (record.model or "", record.refusal))
+        elif record.engine is not None:
+            self._observe(self._model_rows[record.model or "",] + _QUEUE, record.queue_seconds)
         if record.outcome == "ok":
             self._observe(row + _DURATION, record.duration)
             if (seconds := record.time_to_first_token) is not None:

@@ -89,8 +89,8 @@ nothing about generation. For example, the 95th percentile of chat requests is
 {_describe_labels(METRICS)}
 
 Clients cannot create label values. Each worker keeps the first {MAX_ROWS - 1} combinations of
-`route` and `model`, and the first {MAX_ROWS - 1} engines. Further ones are counted with `other`
-as their labels.
+`route` and `model`, the first {MAX_ROWS - 1} models, and the first {MAX_ROWS - 1} engines.
+Further ones are counted with `other` as their labels.
 
 ## JSON
 
@@ -106,7 +106,7 @@ doubling.
 ## Add a metric
 
 Declare it in [maxgate/telemetry/registry.py](../maxgate/telemetry/registry.py), count it with
-`MetricsStore.add` or `observe`, and generate this page again:
+`MetricsStore.add`, `set_gauge` or `observe`, and generate this page again:
 
     {COMMAND}
 """

@@ -11,7 +11,16 @@ from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal[
-    "bytes", "calls", "failures", "lines", "processes", "requests", "seconds", "tokens", "boolean"
+    "bytes",
+    "calls",
+    "failures",
+    "lines",
+    "processes",
+    "requests",
+    "seconds",
+    "slots",
+    "tokens",
+    "boolean",
 ]
 LabelValues = tuple[str, ...]
 """One value for each label of a metric, in the order of its declaration."""
@@ -91,6 +100,26 @@ TOKEN_TYPE: Final = Label(
         "prompt": "input tokens, cached ones included",
         "completion": "generated tokens",
         "cached": "the part of `prompt` that came from the engine's prefix cache",
+    },
+)
+SERVICE_CLASS: Final = Label(
+    "class",
+    "Service class, from the `service_tier` of the request.",
+    {
+        "priority": "before the others",
+        "default": "requests without a tier",
+        "flex": "after the others",
+    },
+)
+REFUSAL: Final = Label(
+    "reason",
+    "Reason for which a request got no slot.",
+    {
+        "tenant_queue_full": "the caller has too many requests in the queue",
+        "server_overloaded": "the queue is full",
+        "queue_timeout": "the request has waited as long as requests may",
+        "deadline": "the time that the client allows would end, or has ended, in the queue",
+        "shutdown": "the gateway stops",
     },
 )
 
@@ -239,6 +268,46 @@ CANCEL_DURATION: Final = _declare(
         "Time from the client's disconnect, or the deadline of its request, until the connection "
         "of the engine call is closed, which cancels it.",
     )
+)
+QUEUE_DURATION: Final = _declare(
+    Metric(
+        "maxgate_queue_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time that requests waited for a slot before their engine call, those without a wait "
+        "included. Refused requests are left out.",
+        (MODEL,),
+    )
+)
+QUEUE_LENGTH: Final = _declare(
+    Metric(
+        "maxgate_queue_length",
+        "gauge",
+        "requests",
+        "Requests that wait for a slot.",
+        (MODEL, SERVICE_CLASS),
+    )
+)
+REQUESTS_REFUSED: Final = _declare(
+    Metric(
+        "maxgate_requests_refused_total",
+        "counter",
+        "requests",
+        "Requests that got no slot.",
+        (MODEL, REFUSAL),
+    )
+)
+SLOTS: Final = _declare(
+    Metric(
+        "maxgate_slots",
+        "gauge",
+        "slots",
+        "Requests that may run at once, as leased by the workers of this gateway.",
+        (MODEL,),
+    )
+)
+SLOTS_IN_USE: Final = _declare(
+    Metric("maxgate_slots_in_use", "gauge", "slots", "Slots that requests hold.", (MODEL,))
 )
 ENGINE_WATCH_FAILURES: Final = _declare(
     Metric(

@@ -29,6 +29,7 @@ def finished_record(
         engine=engine,
         engine_calls=0 if engine is None else 2,
         retries=0 if engine is None else 1,
+        queue_seconds=0.25,
     )
     record.finish(10.0 + duration)
     return record

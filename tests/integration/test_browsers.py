@@ -41,4 +41,7 @@ async def test_cors(start_gateway: StartGateway) -> None:
         stranger = await client.options(path, headers={**preflight, "origin": "https://other"})
     allowed = [r.headers.get("access-control-allow-origin") for r in (*responses, stranger)]
     assert allowed == [PAGE["origin"]] * 4 + [None]
+    assert responses[1].headers["access-control-expose-headers"] == (
+        "x-request-id, x-maxgate-queue-ms, retry-after, retry-after-ms, x-should-retry"
+    )
     assert [r.status_code for r in (*responses, stranger)] == [200, 200, 400, 404, 400]

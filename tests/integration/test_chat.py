@@ -58,6 +58,64 @@ async def test_stream(gateway: Gateway) -> None:
     assert not any("usage" in chunk for chunk in chunks)
 
 
+@pytest.mark.parametrize(
+    ("fields", "used"),
+    [
+        ({"service_tier": None}, "default"),
+        ({"service_tier": "auto"}, "default"),
+        ({"service_tier": "flex"}, "flex"),
+        ({"service_tier": "fast"}, "priority"),
+    ],
+)
+async def test_service_tier(gateway: Gateway, fields: dict[str, Any], used: str) -> None:
+    """The response and every chunk have the tier that was used; the engine gets none."""
+    response = await gateway.chat(**fields)
+    *chunks, _ = read_events((await gateway.chat(**fields, stream=True)).text)
+    assert {response.json()["service_tier"], *(chunk["service_tier"] for chunk in chunks)} == {used}
+    assert not any("service_tier" in request for request in gateway.engine.requests)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_queue_header(start_gateway: StartGateway, *, stream: bool) -> None:
+    """Responses and errors of engines have the time in the queue, invalid requests have not."""
+    async with start_gateway(FakeMax(scripts=[Script(), Script(status=500)])) as gateway:
+        completed = await gateway.chat(stream=stream)
+        failed = await gateway.chat(stream=stream)
+        invalid = await gateway.chat(stream=stream, n=0)
+    assert [response.status_code for response in (completed, failed, invalid)] == [200, 502, 400]
+    times = [r.headers.get("x-maxgate-queue-ms") for r in (completed, failed, invalid)]
+    assert times == ["0", "0", None]
+
+
+async def test_callers_stay_private(gateway: Gateway, capfd: pytest.CaptureFixture[str]) -> None:
+    """The values that identify a caller are in no log line, metric or request to an engine."""
+    gateway.client.headers["authorization"] = "Bearer sk-private"
+    assert (await gateway.chat(user="private-ann", service_tier="flex")).status_code == 200
+    assert (await gateway.chat(user="private-ann", n=0)).status_code == 400
+    metrics = await gateway.client.get("/metrics", headers={"accept": "text/plain"})
+    log = "".join(capfd.readouterr())
+    assert "request completed" in log
+    assert "private" not in f"{log}{metrics.text}{gateway.engine.requests}"
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+async def test_unknown_service_tier(gateway: Gateway, path: str) -> None:
+    """Other tiers are rejected with the list of valid ones."""
+    response = await gateway.client.post(
+        f"/v1/{path}", json={"messages": [], "prompt": "a", "service_tier": "scale"}
+    )
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (
+        400,
+        "service_tier",
+        "invalid_value",
+    )
+    assert error["message"] == (
+        "Invalid value for 'service_tier': expected one of 'auto', 'default', 'fast', 'flex' or "
+        "'priority'."
+    )
+
+
 async def test_stream_usage(gateway: Gateway) -> None:
     """With `include_usage` the last chunk has the usage, and all others null."""
     response = await gateway.chat(stream=True, stream_options={"include_usage": True})

@@ -18,6 +18,7 @@ from maxgate.generation.chunk import (
     TokenLogprob,
 )
 from maxgate.generation.collect import CalledTool, CompletedChoice
+from maxgate.generation.context import ServiceClass
 
 
 class FunctionCall(TypedDict):
@@ -83,13 +84,16 @@ class Choice(TypedDict):
 
 
 class ChatCompletionResponse(TypedDict):
-    """A complete response; `created` is in seconds since 1970."""
+    """A complete response; `created` is in seconds since 1970.
+
+    `service_tier` is the tier that was used, never `auto`.
+    """
 
     id: str
     object: Literal["chat.completion"]
     created: int
     model: str
-    service_tier: Literal["default"]
+    service_tier: ServiceClass
     system_fingerprint: None
     choices: list[Choice]
     usage: CompletionUsage

@@ -133,13 +133,11 @@ class ChatCompletionRequest(SampledRequest):
     prompt_cache_options: dict[str, Any] | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
-    user: Annotated[str, Field(max_length=512)] | None = None
 
     # Only the values that change nothing.
     logit_bias: EmptyObject | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     reasoning_effort: Literal["none"] | None = None
-    service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
     verbosity: Literal["medium"] | None = None
 

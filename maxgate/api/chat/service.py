@@ -9,6 +9,7 @@ from maxgate.api.chat.converters import convert_request
 from maxgate.api.chat.responses import ChatCompletionResponse, convert_choice
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.chat.stream import ChatEventEncoder
+from maxgate.api.principals import apply_fields
 from maxgate.api.sampling import completion_usage
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
@@ -36,7 +37,7 @@ class ChatService:
             "object": "chat.completion",
             "created": int(self._clock.wall()),
             "model": request.model.name,
-            "service_tier": "default",
+            "service_tier": context.principal.service_class,
             "system_fingerprint": None,
             "choices": [
                 convert_choice(index, choice, logprobs=logprobs)
@@ -51,6 +52,7 @@ class ChatService:
         request = self._convert(body, context)
         encoder = ChatEventEncoder(
             model=request.model.name,
+            service_tier=context.principal.service_class,
             created=int(self._clock.wall()),
             with_usage=body.wants_usage,
             running_usage=body.wants_running_usage,
@@ -61,4 +63,6 @@ class ChatService:
     def _convert(self, body: ChatCompletionRequest, context: RequestContext) -> GenerationRequest:
         context.record.stream = bool(body.stream)
         context.session = context.session or body.user
+        if body.user or body.service_tier or body.priority:
+            apply_fields(context, body.user, body.service_tier, body.priority)
         return convert_request(body, self._catalog.find(body.model, "chat"), context)

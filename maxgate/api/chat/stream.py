@@ -11,6 +11,7 @@ from maxgate.api.event_stream import DONE
 from maxgate.api.sampling import completion_usage
 from maxgate.errors import GatewayError, UpstreamError
 from maxgate.generation.chunk import Chunk, FinishReason, ToolCallDelta, Usage
+from maxgate.generation.context import ServiceClass
 
 _OPENING = b'{"role":"assistant","content":"","refusal":null}'
 _AFTER_TEXT = b'},"logprobs":null,"finish_reason":null}]'
@@ -29,6 +30,7 @@ class ChatEventEncoder:
         self,
         *,
         model: str,
+        service_tier: ServiceClass,
         created: int,
         with_usage: bool,
         running_usage: bool = False,
@@ -42,7 +44,7 @@ class ChatEventEncoder:
                 "object": "chat.completion.chunk",
                 "created": created,
                 "model": model,
-                "service_tier": "default",
+                "service_tier": service_tier,
                 "system_fingerprint": None,
             }
         )

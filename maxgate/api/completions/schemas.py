@@ -40,7 +40,6 @@ class CompletionRequest(SampledRequest):
     max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    user: Annotated[str, Field(max_length=512)] | None = None
     best_of: Literal[1] | None = None
     logit_bias: EmptyObject | None = None
     suffix: Unsupported = None

@@ -14,6 +14,7 @@ from maxgate.api.embeddings.schemas import (
     EmbeddingResponse,
     EmbeddingUsage,
 )
+from maxgate.api.principals import apply_fields
 from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Vector
 from maxgate.generation.catalog import ModelCatalog, ServedModel
@@ -29,6 +30,8 @@ class EmbeddingService:
 
     async def create(self, body: EmbeddingRequestBody, context: RequestContext) -> bytes:
         """Return the vectors as JSON."""
+        if body.user:
+            apply_fields(context, body.user)
         model = self._find_model(body)
         request = EmbeddingRequest(model, _list_inputs(body.input), context)
         embeddings = await self._embedder.embed(request)

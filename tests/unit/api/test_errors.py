@@ -201,11 +201,14 @@ def test_encode_error() -> None:
     [
         (
             UpstreamUnavailable("", retry_after=2),
-            {b"retry-after": b"2", b"x-should-retry": b"true"},
+            {b"retry-after": b"2", b"retry-after-ms": b"2000", b"x-should-retry": b"true"},
         ),
         (UpstreamOverloaded(""), {b"x-should-retry": b"true"}),
         (UpstreamError(""), {b"x-should-retry": b"true"}),
-        (ShuttingDown(), {b"retry-after": b"5", b"x-should-retry": b"true"}),
+        (
+            ShuttingDown(),
+            {b"retry-after": b"5", b"retry-after-ms": b"5000", b"x-should-retry": b"true"},
+        ),
         (UpstreamTimeout(""), {b"x-should-retry": b"false"}),
         (DeadlineExceeded(""), {b"x-should-retry": b"false"}),
         (OutputValidationFailed(""), {b"x-should-retry": b"false"}),
@@ -216,6 +219,24 @@ def test_encode_error() -> None:
 def test_error_headers(error: GatewayError, headers: dict[bytes, bytes]) -> None:
     """Errors tell SDKs whether and when to retry, where the status alone does not."""
     assert dict(error_headers(error)) == {b"content-type": b"application/json", **headers}
+
+
+@pytest.mark.parametrize(
+    ("pause", "seconds", "milliseconds"),
+    [
+        (0, b"1", b"1"),
+        (0.0004, b"1", b"1"),
+        (0.25, b"1", b"250"),
+        (1.0, b"1", b"1000"),
+        (1.1, b"2", b"1100"),
+        (1.1004, b"2", b"1101"),
+        (30, b"30", b"30000"),
+    ],
+)
+def test_retry_after(pause: float, seconds: bytes, milliseconds: bytes) -> None:
+    """The pause before a retry is sent in seconds and in milliseconds, rounded up."""
+    headers = dict(error_headers(UpstreamOverloaded("", retry_after=pause)))
+    assert (headers[b"retry-after"], headers[b"retry-after-ms"]) == (seconds, milliseconds)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,31 @@ def raising(error: Exception, *, after: int = 0) -> ASGIApp:
     return app
 
 
+@pytest.mark.parametrize(
+    ("model", "stream", "engine_calls", "status", "value"),
+    [
+        ("small", False, 0, 200, "1235"),
+        ("small", True, 1, 200, "1235"),
+        ("small", True, 0, 503, "1235"),
+        ("small", True, 0, 200, None),  # a keep-alive
+        (None, False, 0, 400, None),
+    ],
+)
+async def test_queue_header(
+    model: str | None, *, stream: bool, engine_calls: int, status: int, value: str | None
+) -> None:
+    """The time in the queue is sent if a model was reached and the wait has ended."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        record = scope["state"]["context"].record
+        record.model, record.stream, record.engine_calls = model, stream, engine_calls
+        record.queue_seconds = 1.2348
+        await PlainTextResponse("", status)(scope, receive, send)
+
+    _, sent = await run(app, http_scope("POST", "/v1/chat/completions"))
+    assert (sent.status, sent.headers.get("x-maxgate-queue-ms")) == (status, value)
+
+
 async def test_context() -> None:
     """The application finds its context in the state, and the response carries the request ID."""
     contexts: list[RequestContext] = []

@@ -25,7 +25,8 @@ async def test_waiting_connections() -> None:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         assert head == (
             b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
-            b"content-length: 137\r\nretry-after: 5\r\nconnection: close"
+            b"retry-after: 5\r\nretry-after-ms: 5000\r\nx-should-retry: true\r\n"
+            b"content-length: 137\r\nconnection: close"
         )
         assert b'"code":"server_shutting_down"' in body
         writer.close()

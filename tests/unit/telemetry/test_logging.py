@@ -74,6 +74,7 @@ def test_fields() -> None:
         "engine_calls": 2,
         "retries": 1,
         "continuations": 0,
+        "queue_ms": 250.0,
         "stream": True,
         "prompt_tokens": 37,
         "cached_tokens": 2,

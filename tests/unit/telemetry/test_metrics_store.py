@@ -4,10 +4,12 @@ import errno
 import multiprocessing
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from maxgate.errors import ConfigurationError
+from maxgate.generation.request_record import Refusal
 from maxgate.telemetry.counter_file import CounterFile
 from maxgate.telemetry.histogram import find_bucket
 from maxgate.telemetry.layout import Layout
@@ -16,9 +18,12 @@ from maxgate.telemetry.registry import (
     ENGINE_CALLS,
     MODEL,
     OUTCOME,
+    QUEUE_DURATION,
+    REFUSAL,
     REQUEST_DURATION,
     REQUESTS,
     REQUESTS_IN_FLIGHT,
+    REQUESTS_REFUSED,
     TIME_PER_OUTPUT_TOKEN,
     TIME_TO_FIRST_TOKEN,
     TOKENS,
@@ -97,6 +102,44 @@ def test_requests_in_flight(store: MetricsStore) -> None:
     store.request_started()
     store.request_finished(finished_record())
     assert store.snapshot().counts[REQUESTS_IN_FLIGHT] == {(): 1}
+
+
+def test_queue_duration(store: MetricsStore) -> None:
+    """A request with an engine call counts with its wait, also without one."""
+    served, immediate = finished_record(), finished_record(outcome="truncated")
+    immediate.queue_seconds = 0.0
+    send_records(store, served, immediate, finished_record(engine=None))
+    [(labels, histogram)] = store.snapshot().histograms[QUEUE_DURATION].items()
+    assert (labels, histogram.total) == (("small",), 0.25)
+    assert [n for n, count in enumerate(histogram.counts) if count] == [0, find_bucket(0.25)]
+
+
+@pytest.mark.parametrize("engine", [None, "http://engine"])
+@pytest.mark.parametrize("reason", get_args(Refusal))
+def test_refused_request(store: MetricsStore, reason: Refusal, engine: str | None) -> None:
+    """A refused request counts by reason, and not in the histogram of waits."""
+    record = finished_record(engine=engine, outcome="unavailable")
+    record.refusal = reason
+    send_records(store, record)
+    snapshot = store.snapshot()
+    assert snapshot.sum_counts(REQUESTS_REFUSED, REFUSAL) == {
+        **dict.fromkeys(get_args(Refusal), 0),
+        reason: 1,
+    }
+    assert sum(snapshot.sum_histograms(QUEUE_DURATION).counts) == 0
+
+
+def test_slots(store: MetricsStore) -> None:
+    """Slots and the queue of a model are what was reported last."""
+    store.set_slots("small", 8, 7, {"flex": 3, "default": 2})
+    store.set_slots("small", 6, 5, {"default": 4})
+    store.set_slots("large", 1, 0, {})
+    assert list_counts(store.snapshot()) == {
+        ("maxgate_slots", "small"): 6,
+        ("maxgate_slots_in_use", "small"): 5,
+        ("maxgate_queue_length", "small", "default"): 4,
+        ("maxgate_slots", "large"): 1,
+    }
 
 
 def test_add(store: MetricsStore) -> None:

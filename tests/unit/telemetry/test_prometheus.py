@@ -1,7 +1,11 @@
 """The exposition has the counts, in the conventions of Prometheus."""
 
+from typing import get_args
+
 from prometheus_client.parser import text_string_to_metric_families
 
+from maxgate.generation.context import ServiceClass
+from maxgate.generation.request_record import Refusal
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import EngineSample, exposition
 from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
@@ -30,8 +34,9 @@ def sample(name: str, **labels: str) -> Sample:
 
 
 def used_snapshot() -> Snapshot:
-    """The snapshot after three requests."""
+    """The snapshot after three requests, with two more in the queue."""
     store = MetricsStore(FakeClock())
+    store.set_slots("small", 8, 7, {"flex": 2})
     send_records(
         store,
         finished_record(duration=0.3),
@@ -62,6 +67,18 @@ def test_counters_and_gauges() -> None:
         sample("engine_requests_orphaned", engine="http://engine"): 5,
         sample("engine_calls_total", engine="http://engine"): 6,
         sample("engine_watch_failures_total", engine="http://engine"): 0,
+        sample("queue_duration_seconds_count", model="small"): 3,
+        sample("queue_duration_seconds_sum", model="small"): 0.75,
+        **{
+            sample("queue_length", **{"class": name, "model": "small"}): 2 * (name == "flex")
+            for name in get_args(ServiceClass)
+        },
+        **{
+            sample("requests_refused_total", model="small", reason=reason): 0
+            for reason in get_args(Refusal)
+        },
+        sample("slots", model="small"): 8,
+        sample("slots_in_use", model="small"): 7,
         sample("requests_total", outcome="ok", **labels): 2,
         sample("requests_total", outcome="timeout", **labels): 1,
         sample("retries_total", **labels): 3,

@@ -1,12 +1,13 @@
 """Declarations of metrics follow the conventions of Prometheus."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
-from maxgate.generation.request_record import Outcome
+from maxgate.generation.context import ServiceClass
+from maxgate.generation.request_record import Outcome, Refusal
 from maxgate.telemetry import registry
-from maxgate.telemetry.registry import METRICS, OUTCOME, Metric
+from maxgate.telemetry.registry import METRICS, OUTCOME, REFUSAL, SERVICE_CLASS, Label, Metric
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -45,7 +46,10 @@ def test_all_are_declared() -> None:
     assert [value for value in vars(registry).values() if isinstance(value, Metric)] == METRICS
 
 
-def test_outcomes() -> None:
-    """The label has exactly the outcomes of a request record."""
-    assert OUTCOME.values is not None
-    assert tuple(OUTCOME.values) == get_args(Outcome)
+@pytest.mark.parametrize(
+    ("label", "values"), [(OUTCOME, Outcome), (REFUSAL, Refusal), (SERVICE_CLASS, ServiceClass)]
+)
+def test_label_values(label: Label, values: Any) -> None:
+    """The label has exactly the values that a request has."""
+    assert label.values is not None
+    assert tuple(label.values) == get_args(values)
