@@ -102,7 +102,7 @@ def create_app(
     metrics = MetricsStore(clock, shared_folder)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
-    admission = build_admission(settings, cards, upstream.pool)
+    admission = build_admission(settings, cards, upstream.pool, metrics)
     control, connect = build_control(settings, upstream, control_path)
 
     server = settings.server
@@ -128,19 +128,31 @@ def create_app(
     if (writer := find_log_writer()) is not None:
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
+    backend = build_backend(clock, formats, upstream, admission)
+    embedder = build_embedder(settings, formats, upstream, admission)
+    add_routes(app, settings, clock, upstream.catalog, backend, embedder)
+    return app
+
+
+def add_routes(
+    app: Gateway,
+    settings: Settings,
+    clock: Clock,
+    catalog: LiveCatalog,
+    backend: Backend,
+    embedder: Embedder,
+) -> None:
+    """Add all routes."""
+    server = settings.server
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     app.state.bodies = bodies
     streams = EventStreams(clock, server.keep_alive_interval)
-    backend = build_backend(clock, formats, upstream, admission)
-    embedder = build_embedder(settings, formats, upstream, admission)
-    catalog = upstream.catalog
     app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
     admin_routers = (admin_router, running_models_router)
     for router in (models_router, *admin_routers, health_router, metrics_router):
         app.include_router(router)
-    return app
 
 
 def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
@@ -276,7 +288,7 @@ def build_control(
 
 
 def build_admission(
-    settings: Settings, cards: Sequence[ModelCard], pool: ReplicaPool
+    settings: Settings, cards: Sequence[ModelCard], pool: ReplicaPool, metrics: MetricsStore
 ) -> AdmissionController | None:
     """Build the admission to the engines, None if it is turned off."""
     if not settings.admission.enabled:
@@ -291,7 +303,7 @@ def build_admission(
     def find_slots(model: str) -> int | None:
         return pool.count_slots(model, settings.admission.slots or per_engine.get(model))
 
-    return AdmissionController(settings.admission, read_load, find_slots)
+    return AdmissionController(settings.admission, read_load, find_slots, metrics)
 
 
 def build_backend(

@@ -27,11 +27,16 @@
     │   │   └── ChangesNotSupported 501  control_plane.errors
     │   ├── OutOfResources 503
     │   ├── ParentUnreachable 503  control_plane.errors
+    │   ├── Refused 500  admission.errors
+    │   │   ├── QueueTimeout 503  admission.errors
+    │   │   ├── ServerOverloaded 503  admission.errors
+    │   │   └── TenantQueueFull 429  admission.errors
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
     │   ├── ShuttingDown 503
     │   ├── UnsupportedMediaType 415
     │   ├── UpstreamError 502
+    │   │   ├── EngineDisconnected 502  upstream.errors
     │   │   └── OutputValidationFailed 502  generation.errors
     │   │       ├── StructuredOutputFailed 502  structured_output.layer
     │   │       └── ToolCallFailed 502  tool_calling.strict

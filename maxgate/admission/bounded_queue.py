@@ -51,7 +51,9 @@ class BoundedQueue(FairQueue):
         wait = pace.estimate_wait(self.count_ahead(waiter.account, waiter.rank) + 1)
         late = now + wait - waiter.expires_at
         if late > 0:
-            raise self._overloaded(max(late, self.promise(now, pace)), pace)
+            error = self._overloaded(max(late, self.promise(now, pace)), pace)
+            error.is_late = True
+            raise error
         self.push(waiter)
 
     def promise(self, now: float, pace: Pace) -> float:

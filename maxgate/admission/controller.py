@@ -2,19 +2,20 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from maxgate.admission.bounded_queue import BoundedQueue, Pace
 from maxgate.admission.capacity import UNLIMITED, AdaptiveLimit, EngineLoad, add_spare
-from maxgate.admission.errors import QueueTimeout
+from maxgate.admission.errors import QueueTimeout, ServerOverloaded, TenantQueueFull
 from maxgate.admission.queue import CLASSES, Account, Accounts, Waiter
 from maxgate.admission.settings import AdmissionSettings
-from maxgate.errors import ShuttingDown
+from maxgate.errors import GatewayError, ShuttingDown
 from maxgate.generation.backend import EmbeddingRequest
 from maxgate.generation.chunk import Usage
 from maxgate.generation.request import GenerationRequest
+from maxgate.generation.request_record import Refusal
 
 TICK: Final = 0.25
 """Interval at which limits are updated, in seconds."""
@@ -23,6 +24,11 @@ _SMOOTHING: Final = 0.05
 _RANKS: Final = {name: rank for rank, name in enumerate(CLASSES)}
 _PRIORITY: Final = CLASSES.index("priority")
 _DEFAULT: Final = CLASSES.index("default")
+_REASONS: Final[Mapping[type[GatewayError], Refusal]] = {
+    TenantQueueFull: "tenant_queue_full",
+    QueueTimeout: "queue_timeout",
+    ShuttingDown: "shutdown",
+}
 # Expected length of a response before there is one.
 _TYPICAL_TOKENS: Final = 100.0
 
@@ -119,6 +125,14 @@ class ModelSlots:
         return usage.prompt * settings.input_weight + tokens * settings.output_weight
 
 
+class SlotsSink(Protocol):
+    """Takes the state of a model's slots, such as a metrics store."""
+
+    def set_slots(self, model: str, slots: int, in_use: int, waiting: Mapping[str, int]) -> None:
+        """Take slots, 0 without a limit, those in use, and the waiting requests by class."""
+        ...
+
+
 class AdmissionController:
     """Admits requests; see Guard.
 
@@ -131,7 +145,9 @@ class AdmissionController:
         settings: AdmissionSettings,
         read_load: Callable[[str], EngineLoad],
         find_slots: Callable[[str], int | None],
+        sink: SlotsSink | None = None,
     ) -> None:
+        self._sink = sink
         self._settings = settings
         self._read_load = read_load
         self._find_slots = find_slots
@@ -162,12 +178,17 @@ class AdmissionController:
                 self._update(model, slots, loop.time())
 
     def _update(self, model: str, slots: ModelSlots, now: float) -> None:
-        limit = self._find_slots(model)
-        if limit is not None:
-            slots.update(now, add_spare(limit))
-            return
-        load, waiting = self._read_load(model), slots.queue.length
-        slots.update(now, slots.limit.update(now, load, in_use=slots.in_use, waiting=waiting))
+        fixed, queue = self._find_slots(model), slots.queue
+        if fixed is None:
+            load = self._read_load(model)
+            limit = slots.limit.update(now, load, in_use=slots.in_use, waiting=queue.length)
+        else:
+            limit = add_spare(fixed)
+        slots.update(now, limit)
+        if self._sink is not None:
+            waiting = {name: queue.count_class(rank) for name, rank in _RANKS.items()}
+            known = 0 if limit == UNLIMITED else limit
+            self._sink.set_slots(model, known, slots.in_use, waiting)
 
     def hold(self, model: str, seconds: float) -> None:
         """Give no slots for a model, for about this time; requests wait."""
@@ -196,6 +217,22 @@ class AdmissionController:
         self, slots: ModelSlots, account: Account, request: Request, rank: int, cost: float
     ) -> None:
         """Wait for a slot; when this returns it is taken, and the tenant is charged."""
+        record = request.context.record
+        began = asyncio.get_running_loop().time()
+        try:
+            await self._wait(slots, account, request, rank, cost)
+        except ServerOverloaded as error:
+            record.refusal = "deadline" if error.is_late else "server_overloaded"
+            raise
+        except (TenantQueueFull, QueueTimeout, ShuttingDown) as error:
+            record.refusal = _REASONS[type(error)]
+            raise
+        finally:
+            record.queue_seconds += asyncio.get_running_loop().time() - began
+
+    async def _wait(
+        self, slots: ModelSlots, account: Account, request: Request, rank: int, cost: float
+    ) -> None:
         if self._is_closed:
             raise ShuttingDown
         loop, context = asyncio.get_running_loop(), request.context
@@ -231,8 +268,6 @@ class AdmissionController:
                     retry_after=slots.queue.promise(now, slots.measure_pace(now)),
                 ) from None
             raise
-        finally:
-            context.record.queue_seconds += loop.time() - waiter.queued_at
 
 
 class Admission:

@@ -6,13 +6,15 @@ from maxgate.errors import GatewayError
 
 
 class Refused(GatewayError):
-    """The request was not admitted. `retry_seconds` is the precise form of `retry_after`."""
+    """The request was not admitted; a later retry may be."""
 
     should_retry: ClassVar[bool | None] = True
 
 
 class ServerOverloaded(Refused):
-    """There is no capacity: the queue is full, or the wait would be too long."""
+    """There is no capacity: the queue is full, or the wait would be too long (`is_late`)."""
+
+    is_late = False
 
     status = 503
     type = "server_error"

@@ -302,7 +302,7 @@ SLOTS: Final = _declare(
         "maxgate_slots",
         "gauge",
         "slots",
-        "Requests that may run at once, as leased by the workers of this gateway.",
+        "Requests that may run at once, by the workers of this gateway; 0 while no limit is known.",
         (MODEL,),
     )
 )
