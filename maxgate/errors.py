@@ -40,6 +40,7 @@
     │       └── EngineUnreachable 503  upstream.errors
     ├── Interrupted  cli.run
     ├── ModelFileError  gguf.errors
+    ├── RedisUnavailable  stores.redis
     ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client
     └── WorkerDied  loadtest.worker_pool

@@ -17,6 +17,7 @@ _OF_EXTRAS = (
     "numpy",
     "psutil",
     "pynvml",
+    "redis",
     "textual",
     "vl_convert",
 )
