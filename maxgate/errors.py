@@ -39,6 +39,7 @@
     │   └── UpstreamUnavailable 503
     │       └── EngineUnreachable 503  upstream.errors
     ├── Interrupted  cli.run
+    ├── LedgerUnavailable  admission.ledger
     ├── ModelFileError  gguf.errors
     ├── RedisUnavailable  stores.redis
     ├── RestartFailed  cli.restart
