@@ -41,6 +41,8 @@ _FIRST_READ: Final = 4096
 """Bytes of a copy that are read at once; most are shorter."""
 _LOCK_SECONDS: Final = 0.05
 """Timeout of the lock, whose owner may have been stopped; a renewal holds it for microseconds."""
+_PATIENCE_INTERVAL: Final = 1.0
+"""Time after such a timeout in which nobody waits for the lock."""
 
 _log = structlog.get_logger()
 
@@ -99,7 +101,6 @@ class FileLedger(LocalLedger):
     def _open(self, model: str) -> "SlotFile":
         name = blake2b(model.encode(), digest_size=12).hexdigest() + SUFFIX
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._files[model] = SlotFile(self._folder / name)
         except OSError as error:
             raise LedgerUnavailable(f"{self._folder}: {error.strerror}") from error
@@ -117,6 +118,7 @@ class SlotFile:
         self.path = path
         self._descriptor = self._open()
         self._sequence = 0
+        self._patient_at = 0.0
 
     def close(self) -> None:
         """Close the file; the lock ends with it."""
@@ -157,23 +159,26 @@ class SlotFile:
             raise OSError("no room for the leases")
 
     def _open(self) -> int:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def _lock(self) -> None:
-        deadline = monotonic() + _LOCK_SECONDS
+        started = monotonic()
+        deadline = started + _LOCK_SECONDS if started >= self._patient_at else started
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if monotonic() > deadline:
-                    raise TimeoutError("another process keeps the lock") from None
-                os.sched_yield()
-                continue
+                if monotonic() < deadline:
+                    os.sched_yield()
+                    continue
+                if deadline > started:
+                    self._patient_at = deadline + _PATIENCE_INTERVAL
+                raise TimeoutError("another process keeps the lock") from None
             if os.fstat(self._descriptor).st_nlink:
                 return
-            # Somebody has deleted the file.
-            os.close(self._descriptor)
-            self._descriptor = self._open()
+            deleted, self._descriptor = self._descriptor, self._open()
+            os.close(deleted)
 
     def _read_copy(self, offset: int) -> tuple[int, bytes]:
         """Return sequence number and content; the number is 0 if they are not valid."""

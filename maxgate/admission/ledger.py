@@ -112,8 +112,9 @@ def allocate_slots(
     for demand in demands.values():
         totals.update(demand)
     level = find_water_level(capacity, totals)
+    satisfied = {tenant: min(1.0, level / total) for tenant, total in totals.items() if total}
     exact = {
-        holder: sum(n * min(1.0, level / totals[tenant]) for tenant, n in demand.items() if n)
+        holder: sum([count * satisfied[tenant] for tenant, count in demand.items() if count])
         for holder, demand in demands.items()
     }
     slots = _round(capacity, exact)

@@ -2,11 +2,13 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic
 
 import pytest
@@ -194,6 +196,38 @@ def test_foreign_content(tmp_path: Path, content: str) -> None:
     assert [line["event"] for line in lines] == ["rebuilding a damaged file of leases"]
 
 
+def test_deleted_folder(tmp_path: Path) -> None:
+    """A folder that is deleted meanwhile is created again."""
+    folder = tmp_path / "ledger"
+    ledger = FileLedger(folder)
+    ledger.renew_now("m", BUSY)
+    rmtree(folder)
+    ledger.renew_now("m", BUSY)
+    rmtree(folder)
+    folder.touch()
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match=r"/ledger/\w+\.slots: File exists"):
+            ledger.renew_now("m", BUSY)
+    folder.unlink()
+
+    assert ledger.renew_now("m", BUSY) == ALL
+
+
+def test_full_disk(ledger: FileLedger) -> None:
+    """A write that fails leaves the leases as they were."""
+    before = ledger.renew_now("m", BUSY)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailable, match=r"File too large|no room for the leases"):
+                ledger.renew_now("m", BUSY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert ledger.renew_now("m", BUSY) == before
+
+
 def test_folder_is_a_file(tmp_path: Path) -> None:
     """A folder that cannot be used is reported by name."""
     (tmp_path / "file").touch()
@@ -229,13 +263,14 @@ def test_killed_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signals", [(signal.SIGSTOP, signal.SIGKILL), (signal.SIGKILL,)])
 def test_lock_of_another(tmp_path: Path, signals: tuple[signal.Signals, ...]) -> None:
-    """A stopped owner of the lock delays a renewal by little; a killed one does not."""
+    """A stopped owner of the lock delays one renewal per second by little; a killed one none."""
     ledger = FileLedger(tmp_path)
     ledger.renew_now("m", BUSY)
     worker = start_worker(LOCK, find_file(tmp_path))
     started = monotonic()
-    with pytest.raises(LedgerUnavailable, match="another process keeps the lock"):
-        ledger.renew_now("m", BUSY)
+    for _ in range(100):
+        with pytest.raises(LedgerUnavailable, match="another process keeps the lock"):
+            ledger.renew_now("m", BUSY)
     assert monotonic() - started < 2
     for number in signals:
         os.kill(worker.pid, number)
