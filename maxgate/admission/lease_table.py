@@ -13,6 +13,7 @@ from maxgate.admission.ledger import (
     MAX_CAPACITY,
     MAX_TENANTS,
     OTHER_TENANTS,
+    TURN_SECONDS,
     Grant,
     Holding,
     allocate_slots,
@@ -97,7 +98,8 @@ class LeaseTable:
             demands = {name: lease.demand for name, lease in self.leases.items()}
             if capacity == MAX_CAPACITY:
                 headroom = 0.0  # reserves would be missing as soon as there is a limit
-            target = allocate_slots(capacity, demands, headroom=headroom)[holder]
+            turn = int(now // TURN_SECONDS)
+            target = allocate_slots(capacity, demands, headroom=headroom, turn=turn)[holder]
         new.slots = max(0, min(target, capacity - reserved))
         totals = {tenant: total.tokens for tenant, total in self.served.items()}
         even_share = max(1, capacity // len(self.leases))

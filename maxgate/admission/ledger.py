@@ -16,6 +16,8 @@ LEASE_SECONDS: Final = 10.0
 """Time after which the slots of a holder that does not renew are free."""
 RENEW_SECONDS: Final = 3.0
 """Interval of renewals; two may fail before the lease expires."""
+TURN_SECONDS: Final = 3.0
+"""Time after which a scarce slot goes to another holder."""
 MAX_TENANTS: Final = 1000
 """Number of tenants told apart per model; further ones share OTHER_TENANTS."""
 OTHER_TENANTS: Final = "others"
@@ -25,6 +27,8 @@ MAX_CAPACITY: Final = 1_000_000_000
 """Capacity of a model whose limit is not known; larger numbers count as this."""
 
 _MICRO: Final = 1_000_000
+_GOLDEN: Final = 618_034
+"""Golden section in millionths: its multiples, modulo one, spread evenly."""
 
 
 class LedgerUnavailable(MaxgateError):
@@ -93,14 +97,19 @@ def create_holder_id(started_at: float) -> str:
 
 
 def allocate_slots(
-    capacity: int, demands: Mapping[str, Mapping[str, int]], *, headroom: float = 0.0
+    capacity: int,
+    demands: Mapping[str, Mapping[str, int]],
+    *,
+    headroom: float = 0.0,
+    turn: int = 0,
 ) -> dict[str, int]:
     """Return the target of each holder, given the demand of each of its tenants.
 
     Slots are divided max-min fairly between tenants, and each tenant's part between holders by its
     demand there. No holder gets more than it demands, except that `headroom` is the share of free
     slots that is spread over the holders with demand. A holder with demand gets at least one slot
-    if there are enough. Equal demands give equal targets, whatever the order.
+    if there are enough; otherwise holders take turns, by the number of the turn. Equal demands give
+    equal targets, whatever the order.
     """
     wanted = {holder: sum(demand.values()) for holder, demand in demands.items()}
     busy = sum(1 for count in wanted.values() if count)
@@ -117,12 +126,13 @@ def allocate_slots(
         holder: sum([count * satisfied[tenant] for tenant, count in demand.items() if count])
         for holder, demand in demands.items()
     }
+    if capacity < busy:
+        return _take_turns(exact, turn)
     slots = _round(capacity, exact)
-    if capacity >= busy:
-        for holder in sorted(h for h, count in wanted.items() if count and not slots[h]):
-            richest = min(slots, key=lambda h: (-slots[h], h))
-            slots[richest] -= 1
-            slots[holder] = 1
+    for holder in sorted(h for h, count in wanted.items() if count and not slots[h]):
+        richest = min(slots, key=lambda h: (-slots[h], h))
+        slots[richest] -= 1
+        slots[holder] = 1
     return slots
 
 
@@ -148,4 +158,20 @@ def _round(capacity: int, exact: Mapping[str, float]) -> dict[str, int]:
     missing = capacity - sum(slots.values())
     for holder in sorted(micro, key=lambda h: (-(micro[h] % _MICRO), h))[:missing]:
         slots[holder] += 1
+    return slots
+
+
+def _take_turns(exact: Mapping[str, float], turn: int) -> dict[str, int]:
+    """Round to integers with the same sum, which have the exact mean over many turns.
+
+    The exact values lie end to end on a line; each holder gets the marks on its part. The marks
+    have a distance of one and move with each turn.
+    """
+    slots, end, before = {}, 0.0, 0
+    mark = turn * _GOLDEN % _MICRO
+    for holder in sorted(exact):
+        end += exact[holder]
+        marks = max(0, math.ceil((math.floor(end * _MICRO + 0.5) - mark) / _MICRO))
+        slots[holder] = marks - before
+        before = marks
     return slots

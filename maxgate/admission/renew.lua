@@ -5,11 +5,12 @@
 --
 -- KEYS: the model's key. ARGV: holder; to renew also lease time, seconds for which served tokens
 -- are remembered, maximum number of tenants, name of the shared tenant, headroom, maximum
--- capacity, held slots, capacity, slots in use, and then tenant, demand and served tokens of each tenant.
+-- capacity, duration of a turn, held slots, capacity, slots in use, and then tenant, demand and served tokens of each tenant.
 -- Returns slots, capacity, 1 if the holder leads, even share, and then each tenant and its tokens.
 
 local FORMAT = 1
 local MICRO = 1000000
+local GOLDEN = 618034
 
 local function load_state()
   local content = redis.call('GET', KEYS[1])
@@ -134,7 +135,20 @@ local function feed_the_empty(holders, wanted, slots)
   end
 end
 
-local function allocate(capacity, leases, headroom)
+-- Rounds to integers with the same sum, which have the exact mean over many turns.
+local function take_turns(holders, exact, turn)
+  local slots, line_end, before = {}, 0, 0
+  local mark = turn * GOLDEN % MICRO
+  for _, holder in ipairs(holders) do
+    line_end = line_end + exact[holder]
+    local marks = math.max(0, math.ceil((math.floor(line_end * MICRO + 0.5) - mark) / MICRO))
+    slots[holder] = marks - before
+    before = marks
+  end
+  return slots
+end
+
+local function allocate(capacity, leases, headroom, turn)
   local holders, wanted, totals = sorted_keys(leases), {}, {}
   local busy, free = 0, capacity
   for _, holder in ipairs(holders) do
@@ -160,10 +174,11 @@ local function allocate(capacity, leases, headroom)
       exact[holder] = exact[holder] + requests * math.min(1, level / totals[tenant])
     end
   end
-  local slots = round(capacity, exact)
-  if capacity >= busy then
-    feed_the_empty(holders, wanted, slots)
+  if capacity < busy then
+    return take_turns(holders, exact, turn)
   end
+  local slots = round(capacity, exact)
+  feed_the_empty(holders, wanted, slots)
   return slots
 end
 
@@ -181,7 +196,7 @@ if #ARGV == 1 then
 end
 
 local lease_time, served_time = tonumber(ARGV[2]), tonumber(ARGV[3])
-local held, own_capacity, in_use = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local held, own_capacity, in_use = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 drop_expired(state, now, lease_time, served_time)
 
 local old = state.leases[holder]
@@ -192,7 +207,7 @@ elseif held > 0 then
   state.settles_at = now + lease_time
 end
 
-local demand, served = fold_tenants(state, 11, tonumber(ARGV[4]), ARGV[5])
+local demand, served = fold_tenants(state, 12, tonumber(ARGV[4]), ARGV[5])
 for tenant, tokens in pairs(served) do
   local total = state.served[tenant]
   state.served[tenant] = {tokens + (total and total[1] or 0), now}
@@ -212,7 +227,8 @@ local capacity = math.min(math.max(0, state.leases[holders[1]].capacity), max_ca
 local target = held
 if now >= state.settles_at then
   local headroom = capacity < max_capacity and tonumber(ARGV[6]) or 0
-  target = allocate(capacity, state.leases, headroom)[holder]
+  local turn = math.floor(now / tonumber(ARGV[8]))
+  target = allocate(capacity, state.leases, headroom, turn)[holder]
 end
 lease.slots = math.max(0, math.min(target, capacity - reserved))
 redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', math.floor(served_time * 1000))

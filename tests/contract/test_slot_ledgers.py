@@ -170,6 +170,20 @@ async def test_shrinking_capacity(ledgers: Ledgers) -> None:
     assert granted == [0, 1, 1]
 
 
+async def test_scarce_slots(ledgers: Ledgers) -> None:
+    """Holders take turns if there are fewer slots than busy holders."""
+    holders = [ledgers.open() for _ in range(3)]
+    turns = []
+    for _ in range(40):
+        for _ in range(2):  # the slot is given back, then taken
+            granted = [(await renew(holder, {"a": 5}, capacity=1)).slots for holder in holders]
+        turns.append(granted)
+        ledgers.advance(RENEW_SECONDS)
+
+    assert {sum(granted) for granted in turns} == {1}
+    assert all(12 <= sum(granted) <= 15 for granted in zip(*turns, strict=True))
+
+
 async def test_no_capacity(ledgers: Ledgers) -> None:
     """A model without slots has none to grant."""
     assert await renew(ledgers.open(), {"a": 1}, capacity=0) == Grant(0, 0, {}, True)

@@ -1,5 +1,6 @@
 """The division of slots between tenants and holders."""
 
+from collections import Counter
 from collections.abc import Mapping
 from math import inf, isclose
 
@@ -27,10 +28,10 @@ def sum_tenants(demands: Demands) -> dict[str, int]:
     return totals
 
 
-@given(capacity=st.integers(0, 200), demands=DEMANDS)
-def test_bounds(capacity: int, demands: Demands) -> None:
+@given(capacity=st.integers(0, 200), demands=DEMANDS, turn=st.integers(0, 2_000_000_000))
+def test_bounds(capacity: int, demands: Demands, turn: int) -> None:
     """All slots that anyone can use are given out, nobody gets more than it can use."""
-    slots = allocate_slots(capacity, demands)
+    slots = allocate_slots(capacity, demands, turn=turn)
 
     wanted = {holder: sum(demand.values()) for holder, demand in demands.items()}
     assert sum(slots.values()) == min(capacity, sum(wanted.values()))
@@ -45,6 +46,22 @@ def test_starvation(capacity: int, demands: Demands) -> None:
 
     busy = [holder for holder, demand in demands.items() if sum(demand.values())]
     assert capacity < len(busy) or all(slots[holder] for holder in busy)
+
+
+@given(capacity=st.integers(1, 8), demands=DEMANDS, start=st.integers(0, 2_000_000_000))
+def test_turns(capacity: int, demands: Demands, start: int) -> None:
+    """If there are fewer slots than busy holders, each has its part of the time."""
+    turns = 200
+    taken = Counter[str]()
+    for turn in range(start, start + turns):
+        taken.update(allocate_slots(capacity, demands, turn=turn))
+
+    totals = sum_tenants(demands)
+    level = find_water_level(capacity, totals)
+    if capacity < sum(1 for demand in demands.values() if sum(demand.values())):
+        for holder, demand in demands.items():
+            part = sum(n * min(1, level / totals[tenant]) for tenant, n in demand.items() if n)
+            assert abs(taken[holder] - part * turns) <= 6
 
 
 @given(capacity=st.integers(0, 200), demands=DEMANDS, order=st.randoms())

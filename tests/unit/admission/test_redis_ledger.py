@@ -44,7 +44,7 @@ async def test_report() -> None:
     clock.advance(LEASE_SECONDS)
     await ledger.renew("m", IDLE)
 
-    fixed = [10.0, 60.0, 1000, "others", 0.5, 1_000_000_000]
+    fixed = [10.0, 60.0, 1000, "others", 0.5, 1_000_000_000, 3.0]
     assert store.reports == [
         ("test:{slots:m}", [*fixed, 0, 8, 2, "a", 5, 0.5, "b", 0, 1.5]),
         ("test:{slots:m}", [*fixed, 3, 8, 0]),
@@ -87,7 +87,7 @@ async def test_end_of_outage() -> None:
         await ledger.renew("m", Holding(8, 0, {}, {"a": tokens}))
     grant = await ledger.renew("m", Holding(8, 0, {}, {"a": 4.0}))
 
-    assert store.reports[-1][1][6:] == [3, 8, 0, "a", 0, 7.0]
+    assert store.reports[-1][1][7:] == [3, 8, 0, "a", 0, 7.0]
     assert grant == Grant(3, 8, {"a": 2.0}, True)
 
 
