@@ -45,7 +45,9 @@
     │   └── UpstreamUnavailable 503
     │       └── EngineUnreachable 503  upstream.errors
     ├── Interrupted  cli.run
+    ├── LedgerUnavailable  admission.ledger
     ├── ModelFileError  gguf.errors
+    ├── RedisUnavailable  stores.redis
     ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client
     └── WorkerDied  loadtest.worker_pool

@@ -18,6 +18,9 @@ SECRETS_DIR_VARIABLE: Final = PREFIX + "SECRETS_DIR"
 ENV_FILE_VARIABLE: Final = PREFIX + "ENV_FILE"
 LOCATIONS: Final = (CONFIG_VARIABLE, SECRETS_DIR_VARIABLE, ENV_FILE_VARIABLE)
 
+STANDARD_VARIABLES: Final = {"REDIS_URL": "redis.url"}
+"""Names that other programs use, too: from the environment only, below the gateway's own name."""
+
 _OLD_NAMES_END: Final = "0.3"
 OLD_NAMES: Final = {
     "host": "server.host",
@@ -71,6 +74,17 @@ def select_variables(variables: Mapping[str, _Value], prefix: str = "") -> dict[
             )
         spellings[name.upper()] = name
     return {upper: variables[name] for upper, name in spellings.items()}
+
+
+def add_standard_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with those that have a standard name under the gateway's own name."""
+    upper = {name.upper() for name in variables}
+    added = {
+        to_variable(setting): variables[name]
+        for name, setting in STANDARD_VARIABLES.items()
+        if name in variables and to_variable(setting) not in upper
+    }
+    return {**variables, **added}
 
 
 class SettingNames:

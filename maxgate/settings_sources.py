@@ -30,6 +30,7 @@ from maxgate.settings_names import (
     PREFIX,
     SECRETS_DIR_VARIABLE,
     SettingNames,
+    add_standard_variables,
     select_variables,
 )
 
@@ -117,7 +118,7 @@ class _EnvironmentSource(EnvSettingsSource):
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._names.resolve_variables(os.environ)
+        return self._names.resolve_variables(add_standard_variables(os.environ))
 
 
 class _DotEnvSource(DotEnvSettingsSource):

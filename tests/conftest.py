@@ -9,7 +9,7 @@ import pytest
 
 from maxgate.model_cards.loader import ModelFiles
 from maxgate.prompts.tokenizer import PromptTokenizer, load_tokenizer
-from maxgate.settings_names import LOCATIONS
+from maxgate.settings_names import LOCATIONS, STANDARD_VARIABLES
 from tests.fakes.gateway import (
     EMBEDDING_MODEL,
     Gateway,
@@ -47,7 +47,7 @@ def _find_folder(path: Path) -> str:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the developer's own settings, in this process and its children."""
     for name in os.environ:
-        if name.startswith("MAXGATE_"):
+        if name.startswith("MAXGATE_") or name in STANDARD_VARIABLES:
             monkeypatch.delenv(name)
     for name in LOCATIONS:
         monkeypatch.setenv(name, "")  # no maxgate.yaml, .env or secrets either

@@ -92,6 +92,11 @@ def test_gateway_confinement() -> None:
     assert "\nUSER 10001:10001\n" in _DOCKERFILE
 
 
+def test_gateway_extras() -> None:
+    """Gateways in containers can share their slots through Redis."""
+    assert " '/src[redis]'\n" in _DOCKERFILE.partition(" AS build-tools")[0]
+
+
 def test_gateway_restart() -> None:
     """The gateway has a health check, restarts, and has more time to stop than its requests."""
     assert "/health/live" in _DOCKERFILE.partition("\nHEALTHCHECK ")[2]

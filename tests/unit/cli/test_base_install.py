@@ -1,4 +1,4 @@
-"""The base install, as in the gateway's image, works without any extra."""
+"""The base install works without any extra."""
 
 import subprocess
 import sys
@@ -17,6 +17,7 @@ _OF_EXTRAS = (
     "numpy",
     "psutil",
     "pynvml",
+    "redis",
     "textual",
     "vl_convert",
 )
@@ -52,6 +53,18 @@ def test_launcher() -> None:
     result = run_python("import maxgate.engine.launcher")
 
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_redis() -> None:
+    """A gateway with `redis.url` reports the missing extra in one line."""
+    result = run_python(
+        "from maxgate.installation import requires_extra\n"
+        "with requires_extra('redis.url', 'redis'): import maxgate.admission.redis_ledger"
+    )
+
+    assert result.stderr.splitlines()[-1] == (
+        f"maxgate.errors.ConfigurationError: redis.url {format_missing('redis')}"
+    )
 
 
 def test_prepare() -> None:
