@@ -21,6 +21,8 @@ from starlette.types import Lifespan
 
 from maxgate.admission.capacity import EngineLoad
 from maxgate.admission.controller import AdmissionController
+from maxgate.admission.file_ledger import FileLedger
+from maxgate.admission.ledger import SlotLedger
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.running_models import router as running_models_router
 from maxgate.api.admin.schemas import EngineControl
@@ -45,6 +47,7 @@ from maxgate.control_plane.single_process import (
 )
 from maxgate.control_plane.worker import ParentClient
 from maxgate.generation.backend import Backend, Embedder
+from maxgate.installation import requires_extra
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles, load_cards
 from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
@@ -102,7 +105,7 @@ def create_app(
     metrics = MetricsStore(clock, shared_folder)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
-    admission = build_admission(settings, cards, upstream.pool, metrics)
+    admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder)
     control, connect = build_control(settings, upstream, control_path)
 
     server = settings.server
@@ -288,9 +291,16 @@ def build_control(
 
 
 def build_admission(
-    settings: Settings, cards: Sequence[ModelCard], pool: ReplicaPool, metrics: MetricsStore
+    settings: Settings,
+    cards: Sequence[ModelCard],
+    pool: ReplicaPool,
+    metrics: MetricsStore,
+    folder: Path | None,
 ) -> AdmissionController | None:
-    """Build the admission to the engines, None if it is turned off."""
+    """Build the admission to the engines, None if it is turned off.
+
+    `folder` is that of the counters of all workers.
+    """
     if not settings.admission.enabled:
         return None
     per_engine: dict[str, int | None] = {}
@@ -303,7 +313,21 @@ def build_admission(
     def find_slots(model: str) -> int | None:
         return pool.count_slots(model, settings.admission.slots or per_engine.get(model))
 
-    return AdmissionController(settings.admission, read_load, find_slots, metrics)
+    ledger = build_ledger(settings, folder)
+    return AdmissionController(settings.admission, read_load, find_slots, metrics, ledger)
+
+
+def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:
+    """Build the ledger by which workers or gateways share slots, None if there is one worker.
+
+    Raises ConfigurationError if a package is missing.
+    """
+    if settings.redis.url is None:
+        return None if folder is None else FileLedger(folder / "admission")
+    with requires_extra("redis.url", "redis"):
+        from maxgate.admission.redis_ledger import RedisLedger  # noqa: PLC0415  # an extra
+        from maxgate.stores.redis import RedisStore  # noqa: PLC0415
+    return RedisLedger(RedisStore(settings.redis))
 
 
 def build_backend(

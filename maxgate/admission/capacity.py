@@ -54,16 +54,17 @@ def add_spare(slots: int) -> int:
 class AdaptiveLimit:
     """Estimates the slots of a model from its responses and from the queue of its engines.
 
-    Callers add each response to `responses`, its tokens to `tokens`, and the time for which it held
-    its slot to `seconds`. Times are in seconds of a monotonic clock. The limit is UNLIMITED until
-    there is an estimate.
+    Callers add each response to `responses`, its weighted tokens to `tokens`, and the time for
+    which it held its slot to `seconds`; `others` are tokens that other processes served. Times are
+    in seconds of a monotonic clock. The limit is UNLIMITED until there is an estimate.
     """
 
     def __init__(self) -> None:
         self._windows: deque[_Window] = deque()
         self._began: float | None = None
         self.responses = 0
-        self.tokens = 0
+        self.tokens = 0.0
+        self.others = 0.0
         self.seconds = 0.0
         self._reported: float | None = None
         self._tolerance = _TOLERANCE
@@ -96,8 +97,11 @@ class AdaptiveLimit:
         if not is_over and elapsed < _MAX_WINDOW:
             return
         if is_over and self.tokens:
-            self._windows.append(_Window(now, self.tokens / elapsed, self.seconds / self.tokens))
-        self._began, self.responses, self.tokens, self.seconds = now, 0, 0, 0.0
+            self._windows.append(
+                _Window(now, (self.tokens + self.others) / elapsed, self.seconds / self.tokens)
+            )
+        self._began, self.responses = now, 0
+        self.tokens = self.others = self.seconds = 0.0
         while self._windows and now - self._windows[0].ended_at > _LATENCY_AGE:
             self._windows.popleft()
 

@@ -21,14 +21,18 @@ OTHERS: Final = "others"
 
 
 class Account:
-    """A tenant: its counter of weighted tokens, and its requests that run and wait."""
+    """A tenant: its counter of weighted tokens, and its requests that run and wait.
 
-    __slots__ = ("counter", "running", "tenant", "waiting")
+    `unreported` are the tokens served here that other processes do not know of yet.
+    """
+
+    __slots__ = ("counter", "running", "tenant", "unreported", "waiting")
 
     def __init__(self, tenant: str, counter: float = 0.0) -> None:
         self.tenant = tenant
         self.counter = counter
         self.running = 0
+        self.unreported = 0.0
         self.waiting = 0
 
 

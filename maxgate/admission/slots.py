@@ -1,0 +1,202 @@
+"""The slots of one model, and a request that holds one."""
+
+import asyncio
+import math
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeAlias
+
+from maxgate.admission.bounded_queue import BoundedQueue, Pace
+from maxgate.admission.capacity import UNLIMITED, AdaptiveLimit
+from maxgate.admission.queue import CLASSES, Account, Accounts
+from maxgate.admission.settings import AdmissionSettings
+from maxgate.generation.backend import EmbeddingRequest
+from maxgate.generation.chunk import Usage
+from maxgate.generation.request import GenerationRequest
+
+RANKS: Final = {name: rank for rank, name in enumerate(CLASSES)}
+PRIORITY: Final = CLASSES.index("priority")
+DEFAULT: Final = CLASSES.index("default")
+_RESERVE_SECONDS: Final = 60.0
+_SMOOTHING: Final = 0.05
+# Expected length of a response before there is one.
+_TYPICAL_TOKENS: Final = 100.0
+
+Request: TypeAlias = GenerationRequest | EmbeddingRequest
+
+
+class ModelSlots:
+    """The slots and the queue of one model.
+
+    `slots` is their number, UNLIMITED until a limit is known, and `in_use` that of running
+    requests. `capacity` is the number of all processes, by the estimate of this one. While there
+    are free slots, nobody who may have one waits.
+    """
+
+    def __init__(self, settings: AdmissionSettings) -> None:
+        self.settings = settings
+        self.slots = UNLIMITED
+        self.capacity = UNLIMITED
+        self.in_use = 0
+        self.limit = AdaptiveLimit()
+        self.accounts = Accounts(settings.max_tenants)
+        self.queue = BoundedQueue(settings, self.accounts)
+        self.held_until: float | None = None
+        self.priority_at = float("-inf")
+        self._priority_in_use = 0
+        self._open = UNLIMITED  # slots for other classes than priority
+        self._mean_seconds = 0.0
+        self._mean_tokens = _TYPICAL_TOKENS
+
+    def take(self, rank: int) -> bool:
+        """Take a slot if there is one."""
+        if self.in_use >= self.slots or self.held_until is not None:
+            return False
+        if rank == PRIORITY:
+            self._priority_in_use += 1
+        elif self.in_use - self._priority_in_use >= self._open:
+            return False
+        self.in_use += 1
+        return True
+
+    def give_back(self, rank: int) -> None:
+        """Give a slot back, and give it to whoever is next."""
+        self.in_use -= 1
+        if rank == PRIORITY:
+            self._priority_in_use -= 1
+        if self.queue.length:
+            self.admit_waiting()
+
+    def admit_waiting(self) -> None:
+        """Give free slots to waiting requests."""
+        while self.queue.length:
+            if self.take(DEFAULT):
+                waiter = self.queue.pop()
+                self.in_use -= 1
+            elif self.queue.count_class(PRIORITY) and self.take(PRIORITY):
+                waiter = self.queue.pop(PRIORITY + 1)
+                self.in_use -= 1
+                self._priority_in_use -= 1
+            else:
+                return
+            if waiter is not None and not waiter.turn.done():  # else it was just cancelled
+                self.in_use += 1
+                self._priority_in_use += waiter.rank == PRIORITY
+                waiter.account.running += 1
+                waiter.account.counter += waiter.cost
+                waiter.turn.set_result(None)
+
+    def update(self, now: float, slots: int) -> None:
+        """Use this number of slots from now on."""
+        self.slots = slots
+        is_shared = 1 < slots < UNLIMITED and now - self.priority_at < _RESERVE_SECONDS
+        reserved = math.ceil(slots * self.settings.priority_reserve) if is_shared else 0
+        self._open = slots - reserved
+        self.admit_waiting()
+
+    def measure_pace(self, now: float) -> Pace:
+        """Return how fast the queue moves."""
+        held = 0.0 if self.held_until is None else max(self.held_until - now, 0.0)
+        return Pace(self.in_use, (self._mean_seconds or 1.0) / max(self.in_use, 1), held)
+
+    def estimate_cost(self, prompt_tokens: int) -> float:
+        """Return the expected weighted tokens of a request."""
+        settings = self.settings
+        return prompt_tokens * settings.input_weight + self._mean_tokens * settings.output_weight
+
+    def weigh(self, usage: Usage, seconds: float) -> float:
+        """Return the weighted tokens of a response, which took this time."""
+        settings, limit, tokens = self.settings, self.limit, usage.completion
+        self._mean_seconds += (seconds - self._mean_seconds) * (
+            _SMOOTHING if self._mean_seconds else 1.0
+        )
+        self._mean_tokens += (tokens - self._mean_tokens) * _SMOOTHING
+        served = usage.prompt * settings.input_weight + tokens * settings.output_weight
+        limit.responses += 1
+        limit.tokens += served or 1.0
+        limit.seconds += seconds
+        return served
+
+
+class Controller(Protocol):
+    """The slots of all models; see AdmissionController."""
+
+    models: dict[str, ModelSlots]
+
+    def slots(self, model: str) -> ModelSlots:
+        """Return the slots of a model by its name at the engines."""
+        ...
+
+    async def wait(
+        self, slots: ModelSlots, account: Account, request: Request, rank: int, cost: float
+    ) -> None:
+        """Wait for a slot; when this returns it is taken, and the tenant is charged."""
+        ...
+
+
+class Admission:
+    """A slot for one request, from the start to the end of the context; see Lease.
+
+    Without a settlement, the tenant is charged nothing.
+    """
+
+    __slots__ = (
+        "_account",
+        "_charged",
+        "_controller",
+        "_rank",
+        "_request",
+        "_slots",
+        "_started_at",
+        "_usage",
+    )
+
+    def __init__(self, controller: Controller, request: Request) -> None:
+        self._controller = controller
+        self._request = request
+        self._usage: Usage | None = None
+
+    def settle(self, usage: Usage) -> None:
+        """Set the usage so far."""
+        self._usage = usage
+
+    async def __aenter__(self) -> Self:
+        request, controller = self._request, self._controller
+        name, principal = request.model.engine_name, request.context.principal
+        self._slots = slots = controller.models.get(name) or controller.slots(name)
+        self._rank = rank = RANKS.get(principal.service_class, DEFAULT)
+        now = asyncio.get_running_loop().time()
+        if rank == PRIORITY:
+            slots.priority_at = now
+        accounts, tenant = slots.accounts, principal.tenant_id
+        self._account = account = accounts.by_tenant.get(tenant) or accounts.find(tenant)
+        self._charged = cost = slots.estimate_cost(count_prompt_tokens(request))
+        if slots.take(rank):
+            account.running += 1
+            account.counter += cost
+        else:
+            await controller.wait(slots, account, request, rank, cost)
+            now = asyncio.get_running_loop().time()
+        self._started_at = now
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        slots, account, usage = self._slots, self._account, self._usage
+        seconds = asyncio.get_running_loop().time() - self._started_at
+        served = 0.0 if usage is None else slots.weigh(usage, seconds)
+        account.counter += served - self._charged
+        account.unreported += served
+        account.running -= 1
+        slots.give_back(self._rank)
+
+
+def count_prompt_tokens(request: Request) -> int:
+    """Return the length of the prompt, 0 if the engine formats it."""
+    if isinstance(request, EmbeddingRequest):
+        return sum([prompt.length for prompt in request.prompts])
+    prompt = request.prompt_token_ids
+    return 0 if prompt is None else prompt.length
