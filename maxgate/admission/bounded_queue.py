@@ -1,6 +1,6 @@
 """The bounds of the queue of one model, and the refusals of requests beyond them.
 
-By default as many requests wait as run, so that nobody waits much longer than a response takes; a
+By default nobody waits much longer than a response takes, or half a second if that is longer: a
 longer queue only makes every request late. A refusal says when its retry is likely to succeed, and
 later refusals name later times, so that clients that honour Retry-After do not return all at once.
 """
@@ -12,22 +12,29 @@ from maxgate.admission.queue import Accounts, FairQueue, Waiter
 from maxgate.admission.settings import AdmissionSettings
 
 MIN_QUEUE: Final = 8
+"""Requests that may wait however long that takes."""
+MIN_WAIT: Final = 0.5
 _MAX_RETRY_AFTER: Final = 60.0
 
 
 class Pace(NamedTuple):
-    """How fast the queue moves: `running` requests, and the seconds between two free slots.
+    """How fast the queue moves: `running` requests, each of which takes `response` seconds.
 
     `held` is the time in seconds until slots are given at all.
     """
 
     running: int
-    seconds: float
+    response: float
     held: float = 0.0
+
+    @property
+    def turn(self) -> float:
+        """Seconds between two free slots."""
+        return self.response / max(self.running, 1)
 
     def estimate_wait(self, turns: int) -> float:
         """Return the seconds until this many slots have been given."""
-        return self.held + turns * self.seconds
+        return self.held + turns * self.turn
 
 
 class BoundedQueue(FairQueue):
@@ -41,12 +48,7 @@ class BoundedQueue(FairQueue):
 
     def enqueue(self, waiter: Waiter, now: float, pace: Pace) -> None:
         """Let a request wait; raises ServerOverloaded or TenantQueueFull."""
-        settings = self._settings
-        limit = settings.max_queue
-        if limit is None:
-            limit = max(MIN_QUEUE, pace.running)
-        is_full = self.length >= limit or self.size + waiter.size > settings.max_queue_bytes
-        if is_full and not self._make_room(waiter, now, pace):
+        if self._is_full(waiter, pace) and not self._make_room(waiter, now, pace):
             raise self._refuse(waiter, now, pace)
         wait = pace.estimate_wait(self.count_ahead(waiter.account, waiter.rank) + 1)
         late = now + wait - waiter.expires_at
@@ -56,10 +58,19 @@ class BoundedQueue(FairQueue):
             raise error
         self.push(waiter)
 
+    def _is_full(self, waiter: Waiter, pace: Pace) -> bool:
+        settings = self._settings
+        if self.size + waiter.size > settings.max_queue_bytes:
+            return True
+        if settings.max_queue is not None:
+            return self.length >= settings.max_queue
+        wait = self.length * pace.turn
+        return self.length >= MIN_QUEUE and wait > max(pace.response, MIN_WAIT)
+
     def promise(self, now: float, pace: Pace) -> float:
         """Return the seconds until a retry is likely to succeed; each call promises a turn."""
         begin = max(self._promised_until, now + pace.held)
-        self._promised_until = min(begin + pace.seconds, now + pace.held + _MAX_RETRY_AFTER)
+        self._promised_until = min(begin + pace.turn, now + pace.held + _MAX_RETRY_AFTER)
         return self._promised_until - now
 
     def _make_room(self, waiter: Waiter, now: float, pace: Pace) -> bool:

@@ -15,6 +15,9 @@ from typing import Final, NamedTuple
 UNLIMITED: Final = sys.maxsize
 MIN_SLOTS: Final = 16
 """Slots per engine below which an estimate never falls."""
+_INFLATION: Final = 2.0
+"""Multiple of the lowest time per token that shows a queue at the engines."""
+_MIN_RESPONSES: Final = 4
 _TOLERANCE: Final = 4.0  # multiple of the lowest time per token
 _MAX_TOLERANCE: Final = 64.0
 _WINDOW_SECONDS: Final = 0.5
@@ -44,6 +47,7 @@ class _Window(NamedTuple):
     ended_at: float
     throughput: float  # tokens per second
     token_seconds: float
+    response_seconds: float
 
 
 def add_spare(slots: int) -> int:
@@ -69,6 +73,8 @@ class AdaptiveLimit:
         self._reported: float | None = None
         self._tolerance = _TOLERANCE
         self._next_probe = 0.0
+        self._full_since: float | None = None
+        self._minimum = MIN_SLOTS
 
     def update(self, now: float, load: EngineLoad, *, in_use: int, waiting: int) -> int:
         """Return the limit; called a few times a second.
@@ -97,8 +103,9 @@ class AdaptiveLimit:
         if not is_over and elapsed < _MAX_WINDOW:
             return
         if is_over and self.tokens:
+            throughput = (self.tokens + self.others) / elapsed
             self._windows.append(
-                _Window(now, (self.tokens + self.others) / elapsed, self.seconds / self.tokens)
+                _Window(now, throughput, self.seconds / self.tokens, self.seconds / self.responses)
             )
         self._began, self.responses = now, 0
         self.tokens = self.others = self.seconds = 0.0
@@ -111,11 +118,29 @@ class AdaptiveLimit:
         recent = [w.throughput for w in self._windows if now - w.ended_at <= _THROUGHPUT_AGE]
         if not recent:
             return UNLIMITED
-        fastest = min([window.token_seconds for window in self._windows])
-        limit = max(int(self._tolerance * max(recent) * fastest), MIN_SLOTS * max(engines, 1))
+        fastest = min(self._windows, key=lambda window: window.token_seconds)
+        self._grow(now, fastest, is_full=is_full)
+        limit = int(self._tolerance * max(recent) * fastest.token_seconds)
+        limit = max(limit, self._minimum * max(engines, 1))
         if is_full:
             if now >= self._next_probe + _PROBE_INTERVAL:
                 self._next_probe = now
             if now - self._next_probe < _WINDOW_SECONDS:
                 return max(limit // 2, MIN_SLOTS * max(engines, 1) // 2)
         return limit
+
+    def _grow(self, now: float, fastest: _Window, *, is_full: bool) -> None:
+        """Double the minimum while requests wait and responses are as fast as ever.
+
+        Throughput that was low because there were few requests says nothing about the engines.
+        """
+        if self.responses >= _MIN_RESPONSES:
+            if self.seconds > _INFLATION * fastest.token_seconds * self.tokens:
+                self._full_since, self._minimum = None, MIN_SLOTS
+                return
+        if not is_full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        elif now - self._full_since >= _INFLATION * fastest.response_seconds:
+            self._full_since, self._minimum = now, 2 * self._minimum

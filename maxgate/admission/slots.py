@@ -96,7 +96,7 @@ class ModelSlots:
     def measure_pace(self, now: float) -> Pace:
         """Return how fast the queue moves."""
         held = 0.0 if self.held_until is None else max(self.held_until - now, 0.0)
-        return Pace(self.in_use, (self._mean_seconds or 1.0) / max(self.in_use, 1), held)
+        return Pace(self.in_use, self._mean_seconds or 1.0, held)
 
     def estimate_cost(self, prompt_tokens: int) -> float:
         """Return the expected weighted tokens of a request."""
