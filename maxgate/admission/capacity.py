@@ -134,11 +134,10 @@ class AdaptiveLimit:
 
         Throughput that was low because there were few requests says nothing about the engines.
         """
-        if self.responses >= _MIN_RESPONSES:
-            if self.seconds > _INFLATION * fastest.token_seconds * self.tokens:
-                self._full_since, self._minimum = None, MIN_SLOTS
-                return
-        if not is_full:
+        slowest = _INFLATION * fastest.token_seconds * self.tokens
+        if self.responses >= _MIN_RESPONSES and self.seconds > slowest:
+            self._full_since, self._minimum = None, MIN_SLOTS
+        elif not is_full:
             self._full_since = None
         elif self._full_since is None:
             self._full_since = now

@@ -15,7 +15,7 @@ class AdmissionSettings(Section):
     slots: int | None = Field(default=None, ge=1, le=100_000)
     """Requests that each engine works on at a time, for all models; by default the card's."""
     max_queue: int | None = Field(default=None, ge=0, le=1_000_000)
-    """Waiting requests of each model; by default those that wait no longer than a response takes."""
+    """Waiting requests of each model; by default those that wait no longer than a response."""
     max_queue_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     """Bytes of the prompts of all waiting requests."""
     max_wait: float = Field(default=60.0, gt=0, le=3600)

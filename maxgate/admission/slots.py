@@ -96,7 +96,9 @@ class ModelSlots:
     def measure_pace(self, now: float) -> Pace:
         """Return how fast the queue moves."""
         held = 0.0 if self.held_until is None else max(self.held_until - now, 0.0)
-        return Pace(self.in_use, self._mean_seconds or 1.0, held)
+        # Before the first response, a slot is likely to come soon if none has been in use.
+        response = self._mean_seconds or (1.0 if self.in_use else 0.0)
+        return Pace(self.in_use, response, held)
 
     def estimate_cost(self, prompt_tokens: int) -> float:
         """Return the expected weighted tokens of a request."""

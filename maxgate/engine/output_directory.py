@@ -4,8 +4,8 @@ import ctypes
 import fcntl
 import glob
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,17 +55,18 @@ def write_atomically(out: Path, *, force: bool) -> Iterator[Path]:
 
     Raises ModelFileError if the directory cannot be written.
     """
+    partial = out.parent / f".{out.name}{_PARTIAL}{secrets.token_hex(4)}"
+    lock = None
     try:
-        out = out.resolve()  # the target of a link, not the link
-        check_replaceable(out, force=force)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(out)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}{_PARTIAL}", dir=out.parent))
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        detail = getattr(error, "strerror", None) or error
-        raise ModelFileError(f"Cannot write to {out.parent}: {detail}") from error
-    lock = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+        try:
+            check_replaceable(out, force=force)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(out)
+            partial.mkdir(mode=0o700)
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+            detail = getattr(error, "strerror", None) or error
+            raise ModelFileError(f"Cannot write to {out.parent}: {detail}") from error
+        lock = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield partial
         partial.chmod(0o755)
@@ -75,7 +76,8 @@ def write_atomically(out: Path, *, force: bool) -> Iterator[Path]:
     except OSError as error:
         raise ModelFileError(f"Writing {out} failed: {error.strerror or error}") from error
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
         # What it replaced is under its name now.
         shutil.rmtree(partial, ignore_errors=True)
 
