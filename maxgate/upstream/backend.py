@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from maxgate.errors import GatewayError
+from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request import GenerationRequest
@@ -30,15 +31,20 @@ class UpstreamBackend:
     complete, whatever happens to its connection afterwards. At most `max_calls_per_request` calls
     of a client request run at once; the others wait for their turn, without a timeout.
 
+    `diversion`, while it is set, serves the requests instead: a canary.
+
     Raises the errors of `Attempt.open`, and UpstreamError if a response is incomplete or
     invalid.
     """
 
     def __init__(self, pool: ReplicaPool) -> None:
         self._pool = pool
+        self.diversion: Backend | None = None
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Yield the chunks of a streamed response, or one chunk otherwise; see Backend."""
+        if self.diversion is not None:
+            return self.diversion.stream(request)
         chunks = self._stream(request) if request.stream else self._fetch(request)
         return self._in_turn(request.context, chunks) if request.context.fans_out else chunks
 
