@@ -35,7 +35,10 @@ class Sample(BaseModel):
 
 
 class WorkerReport(BaseModel):
-    """The part of one worker in a canary; `samples` are those that follow the ones reported."""
+    """The part of one worker in a canary; `samples` are those that follow the ones reported.
+
+    `models` are those that both the new engine and the normal ones serve.
+    """
 
     models: list[str] = []
     error: str | None = None

@@ -126,19 +126,27 @@ def judge(
     agreement: Agreement | None,
     times: Sequence[TimeComparison],
     errors: Estimate,
+    *,
+    halted: bool = False,
 ) -> tuple[list[Check], Verdict]:
-    """Return the parts of the verdict, and the verdict; `errors` is the share of failures."""
+    """Return the parts of the verdict, and the verdict; `errors` is the share of failures.
+
+    `halted`: the new engine failed so many requests in a row that it gets no more.
+    """
     checks = [] if agreement is None else [_judge_agreement(canary, agreement)]
-    checks += [_judge_times(canary, times), _judge_errors(canary, errors)]
+    checks += [_judge_times(canary, times), _judge_errors(canary, errors, halted=halted)]
     verdicts = {check.verdict for check in checks}
     if "fail" in verdicts:
         return checks, "fail"
     return checks, "inconclusive" if "inconclusive" in verdicts else "pass"
 
 
-def _judge_errors(canary: NewCanary, errors: Estimate) -> Check:
+def _judge_errors(canary: NewCanary, errors: Estimate, *, halted: bool) -> Check:
     if errors.value is None:
         return Check(name="errors", verdict="inconclusive", reason="no requests at the new engine")
+    if halted:
+        reason = "the new engine failed too many requests in a row"
+        return Check(name="errors", verdict="fail", reason=reason)
     failed = errors.value > canary.max_errors
     limit = f"{canary.max_errors:g} %"
     reason = f"{errors.value:.3g} % of the requests failed, at most {limit} allowed"

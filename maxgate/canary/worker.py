@@ -114,10 +114,15 @@ class _Run:
     def report(self, after: int) -> WorkerReport:
         """Renew the lease; return the samples after the first `after` ones."""
         self._expires_at = self._loop.time() + LEASE
-        diversion = self.diversion
+        diversion, listed, error = self.diversion, self._replica.models, self._replica.error
+        served = {model for replica in self._pool.replicas for model in replica.models}
+        models = sorted(served.intersection(listed))
+        if listed and not models:
+            names = [", ".join(sorted(names)) or "none" for names in (listed, served)]
+            error = f"it lists other models ({names[0]}) than the gateway's engines ({names[1]})"
         return WorkerReport(
-            models=sorted(self._replica.models),
-            error=self._replica.error,
+            models=models,
+            error=error,
             halted=diversion.halted,
             in_progress=diversion.in_progress,
             seen=diversion.seen,

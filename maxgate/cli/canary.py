@@ -50,7 +50,9 @@ def canary(
     ] = 10,
     max_errors: Annotated[
         float,
-        typer.Option(help="Fail if the new engine fails more requests, in percent.", max=100),
+        typer.Option(
+            help="Fail if more requests fail at the new engine, in percent.", max=100, min=0
+        ),
     ] = 1,
     near_tie: Annotated[
         float,

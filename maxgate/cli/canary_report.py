@@ -28,7 +28,7 @@ def describe_progress(report: Mapping[str, Any]) -> str:
     parts = [f"{report['completed']:,} of {report['requests']:,} requests at {report['url']}"]
     if (agreement := report["agreement"]) is not None:
         parts.append(f"{agreement['equal']:,} equal")
-    parts.append(f"{report['errors']:,} errors")
+    parts.append(f"{report['errors']:,} failed")
     parts.append(f"{report['seen']:,} seen, {sum(report['skipped'].values()):,} skipped")
     return f"{', '.join(parts)}, {report['seconds']:.0f} s"
 
@@ -49,8 +49,6 @@ def describe_result(report: Mapping[str, Any]) -> str:
     skipped = {_REASONS.get(key, key): count for key, count in report["skipped"].items()}
     total = sum(skipped.values())
     lines.append(f"skipped of {report['seen']:,} requests: {_list(skipped, total)}")
-    if report["state"] == "halted":
-        lines.append("ended early: the new engine failed too many requests in a row")
     lines += ["", f"verdict: {report['verdict']}"]
     for check in report["checks"]:
         lines.append(f"  {check['name']:9}  {check['verdict']:12}  {check['reason']}")

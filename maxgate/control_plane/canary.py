@@ -129,8 +129,8 @@ class _Run:
         agreement = measure_agreement(samples, canary.near_tie) if canary.mirror else None
         times = compare_times(samples, paired=canary.mirror)
         errors = estimate_share(failed, failed + len(completed))
-        checks, verdict = judge(canary, agreement, times, errors)
         halted, ready = any(r.halted for r in reports), any(r.models for r in reports)
+        checks, verdict = judge(canary, agreement, times, errors, halted=halted)
         return Canary(
             id=self.id,
             url=hide_credentials(canary.url),

@@ -130,18 +130,35 @@ async def test_no_log_probabilities(pair: Pair) -> None:
 
 async def test_slow_engine(pair: Pair) -> None:
     """A slow new engine is found; clients do not wait for it, and its excess is dropped."""
-    pair.new.default = Script(delay=0.02)
+    begins = asyncio.Event()
+    pair.new.default = Script(begins=begins)
     await pair.start(max_slowdown=100)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(40):
             tasks.create_task(pair.gateway.chat(temperature=0, stream=True))
-    assert pair.new.most_running <= 16
+    begins.set()
     await pair.wait_for_copies(16)
     result = await pair.stop()
     assert result["skipped"]["busy"] == 24
-    assert result["completed"] == 16
+    assert (result["completed"], pair.new.most_running) == (16, 16)
     assert (result["checks"][1]["name"], result["checks"][1]["verdict"]) == ("slowdown", "fail")
     assert result["verdict"] == "fail"
+
+
+async def test_other_models(pair: Pair) -> None:
+    """An engine without a model of the gateway is reported at once."""
+    pair.new.models = ["other"]
+    await pair.admin("POST", json={"url": pair.new_url})
+
+    async def is_reported() -> bool:
+        return (await pair.admin("GET")).json()["error"] is not None
+
+    await until(is_reported)
+    result = await pair.stop()
+    assert (result["state"], result["error"]) == (
+        "starting",
+        "it lists other models (other) than the gateway's engines (smollm2-135m-instruct)",
+    )
 
 
 FAILURES = {
