@@ -214,6 +214,17 @@ async def test_stop_string(pair: Pair) -> None:
     assert (agreement["responses"], agreement["equal"]) == (1, 1)
 
 
+async def test_several_choices(pair: Pair) -> None:
+    """Each choice is a request of its own, and so is the response of a request with tools."""
+    await pair.start()
+    assert len((await pair.gateway.chat(temperature=0, n=3)).json()["choices"]) == 3
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+    assert (await pair.gateway.chat(temperature=0, tools=[tool])).status_code == 200
+    await pair.wait_for_copies(4)
+    agreement = (await pair.stop())["agreement"]
+    assert (agreement["responses"], agreement["equal"]) == (4, 4)
+
+
 async def test_share(pair: Pair) -> None:
     """Without mirror, the share of the requests gets its responses from the new engine."""
     pair.new.default = Script(("New", "."))

@@ -9,6 +9,7 @@ import pytest
 
 from maxgate.api.admin.canary import NewCanary
 from maxgate.canary.worker import WorkerCanary
+from maxgate.errors import GatewayError
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
@@ -16,7 +17,7 @@ from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
 from maxgate.upstream.settings import UpstreamSettings
-from tests.fakes.max_server import FakeMax, Script
+from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.fakes.requests import generation_request
 from tests.fakes.server import serving
 from tests.fakes.waiting import until
@@ -144,3 +145,29 @@ async def test_same_chunks() -> None:
         texts, reasons = ([c.text for c in plain], [c.finish_reason for c in plain])
         assert ([c.text for c in diverted], [c.finish_reason for c in diverted]) == (texts, reasons)
         assert [c.usage for c in diverted if c.usage] == [c.usage for c in plain if c.usage]
+
+
+async def test_share_of_silent_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose first token does not come in time gets a normal engine."""
+    monkeypatch.setattr("maxgate.canary.diversion._FIRST_TOKEN_TIMEOUT", 0.1)
+    async with running() as setup:
+        setup.plan = setup.plan.model_copy(update={"mirror": False})
+        setup.new.default = Script(silent_after=0)
+        await setup.start()
+        chunks = await setup.send(greedy())
+        assert "".join(chunk.text for chunk in chunks) == "".join(OUTPUT_TOKENS)
+        [sample] = setup.canary.report("1", None, 0).samples
+        assert (sample.error, len(setup.new.requests)) == ("timeout", 1)
+
+
+async def test_share_of_engine_that_dies() -> None:
+    """A stream that the new engine has begun ends with its error, and counts as one."""
+    async with running() as setup:
+        setup.plan = setup.plan.model_copy(update={"mirror": False})
+        setup.new.default = Script(cut_after=2)
+        await setup.start()
+        with pytest.raises(GatewayError):
+            await setup.send(greedy())
+        assert [one.error for one in setup.canary.report("1", None, 0).samples] == [
+            "upstream_error"
+        ]
