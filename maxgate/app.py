@@ -23,6 +23,8 @@ from maxgate.admission.capacity import EngineLoad
 from maxgate.admission.controller import AdmissionController
 from maxgate.admission.file_ledger import FileLedger
 from maxgate.admission.ledger import SlotLedger
+from maxgate.api.admin.canary import CanaryControl
+from maxgate.api.admin.canary import router as canary_router
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.running_models import router as running_models_router
 from maxgate.api.admin.schemas import EngineControl
@@ -38,7 +40,9 @@ from maxgate.api.health import router as health_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
+from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
+from maxgate.control_plane.canary import UnsupportedCanary, build_single_process_canary
 from maxgate.control_plane.replicas import ReplicaEngines
 from maxgate.control_plane.single_process import (
     ReadOnlyControl,
@@ -76,6 +80,7 @@ from maxgate.upstream.replica import Replica
 from maxgate.upstream.replica_set import ReplicaSet
 from maxgate.upstream.retry_budget import WORDS
 from maxgate.upstream.routing.selection import build_policy
+from maxgate.upstream.settings import ReplicaSettings
 
 # Models beyond this number may share the retry budget of another one.
 _RETRY_ROWS: Final = 64
@@ -106,14 +111,18 @@ def create_app(
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
     admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder)
-    control, connect = build_control(settings, upstream, control_path)
+    upstream_backend = UpstreamBackend(upstream.pool, admission)
+    canary = WorkerCanary(
+        upstream_backend, upstream.pool, partial(_connect_canary, settings, transport)
+    )
+    control, connect = build_control(settings, upstream, control_path, canary)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
         lifespan=build_lifespan(
-            upstream, admission, connect, retry_counts, on_startup, worker_folder
+            upstream, admission, connect, canary, retry_counts, on_startup, worker_folder
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -126,12 +135,11 @@ def create_app(
     app.state.admission = admission
     if admission is not None:
         app.state.on_drain = admission.close
+    app.state.canary_control = build_canary_control(control, canary)
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
-    if (writer := find_log_writer()) is not None:
-        writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
-    backend = build_backend(clock, formats, upstream, admission)
+    backend = build_backend(clock, formats, upstream_backend)
     embedder = build_embedder(settings, formats, upstream, admission)
     add_routes(app, settings, clock, upstream.catalog, backend, embedder)
     return app
@@ -153,7 +161,7 @@ def add_routes(
     app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
-    admin_routers = (admin_router, running_models_router)
+    admin_routers = (admin_router, canary_router, running_models_router)
     for router in (models_router, *admin_routers, health_router, metrics_router):
         app.include_router(router)
 
@@ -165,6 +173,8 @@ def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
     if isinstance(upstream.client, EngineTransport):
         upstream.client.on_cancelled(partial(metrics.observe, CANCEL_DURATION, ()))
     upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
+    if (writer := find_log_writer()) is not None:
+        writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
 
 @dataclass(frozen=True)
@@ -278,12 +288,12 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
 
 
 def build_control(
-    settings: Settings, upstream: Upstream, path: Path | None
+    settings: Settings, upstream: Upstream, path: Path | None, canary: WorkerCanary
 ) -> tuple[EngineControl, Callable[[], AbstractAsyncContextManager[None]]]:
     """Build the control of the engines, and its connection to the parent process."""
     engines = ReplicaEngines(upstream.replicas)
     if path is not None:
-        client = ParentClient(path, engines)
+        client = ParentClient(path, engines, canary)
         return client, client.running
     if is_only_process():
         return build_single_process_control(engines, settings, load_settings), nullcontext
@@ -330,12 +340,31 @@ def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:
     return RedisLedger(RedisStore(settings.redis))
 
 
+def build_canary_control(control: EngineControl, canary: WorkerCanary) -> CanaryControl:
+    """Build the control of the canary, which reaches the same workers as that of the engines."""
+    if isinstance(control, ParentClient):
+        return control
+    if isinstance(control, ReadOnlyControl):
+        return UnsupportedCanary()
+    return build_single_process_canary(canary)
+
+
+def _connect_canary(
+    settings: Settings, transport: httpx.AsyncBaseTransport | None, engine: ReplicaSettings
+) -> EngineClient:
+    if transport is not None:
+        return HttpxEngineClient(transport)
+    return EngineTransport(settings.upstream, [engine])
+
+
 def build_backend(
-    clock: Clock, formats: Formats, upstream: Upstream, admission: AdmissionController | None
+    clock: Clock,
+    formats: Formats,
+    upstream: UpstreamBackend,
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
     around = layers(clock=clock, formats=formats.prompts.by_engine_name)
-    return build_pipeline(around, UpstreamBackend(upstream.pool, admission))
+    return build_pipeline(around, upstream)
 
 
 def build_embedder(
@@ -357,6 +386,7 @@ def build_lifespan(
     upstream: Upstream,
     admission: AdmissionController | None,
     connect: Callable[[], AbstractAsyncContextManager[None]],
+    canary: WorkerCanary,
     retry_counts: SharedCounts,
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
@@ -374,6 +404,7 @@ def build_lifespan(
                 resources.callback(leave, worker_folder)
             resources.callback(retry_counts.close)
             await resources.enter_async_context(aclosing(upstream.client))
+            await resources.enter_async_context(aclosing(canary))
             await resources.enter_async_context(connect())
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 
 from maxgate.cli.admin_client import DEFAULT_URL, AdminRequestFailed, UrlOption, request
+from maxgate.cli.canary import canary
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the JSON of the admin API.")]
 EngineArgument = Annotated[
@@ -23,13 +24,15 @@ _EFFECTS = {
 def commands() -> typer.Typer:
     """Build the subcommands."""
     app = typer.Typer(
-        help="List, add, drain and remove engines of a running gateway.", no_args_is_help=True
+        help="List, add, compare, drain and remove engines of a running gateway.",
+        no_args_is_help=True,
     )
     app.command("list")(list_engines)
     app.command("add")(add)
     app.command("drain")(drain)
     app.command("undrain")(undrain)
     app.command("remove")(remove)
+    app.command("canary")(canary)
     return app
 
 

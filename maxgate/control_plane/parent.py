@@ -4,13 +4,15 @@ import asyncio
 import socket
 import threading
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final, Self
 
 import structlog
 
 from maxgate.api.admin.schemas import Engine, EngineChange, NewEngine
+from maxgate.canary.samples import WorkerReport
+from maxgate.control_plane.canary import CanaryController, CanaryOrder
 from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, EngineController, Reports
 from maxgate.control_plane.errors import dump_error
@@ -43,6 +45,7 @@ class ControlServer:
         self._list_workers = list_workers
         self._managed = managed
         self._controller = EngineController(managed, settings, load, self._synchronize)
+        self._canary = CanaryController(self._collect_canary)
         self._number = 0
         self._loop: asyncio.AbstractEventLoop
         self._started = threading.Event()
@@ -96,6 +99,8 @@ class ControlServer:
                         send_message(writer, self._describe_state(0))
                     elif kind == "report":
                         link.take(message)
+                    elif kind == "canary_report":
+                        link.take_canary(message)
                     elif kind == "call":
                         # Not awaited, because the call waits for a report of this worker, too.
                         task = asyncio.create_task(self._respond(link, message))
@@ -128,6 +133,8 @@ class ControlServer:
         if action == "change":
             change = EngineChange.model_validate(arguments["change"])
             return (await controller.change_engine(arguments["id"], change)).model_dump()
+        if action.endswith("_canary"):
+            return (await self._canary.call(action, arguments)).model_dump()
         if action == "remove":
             return await controller.remove_engine(arguments["id"])
         return (await controller.reload()).model_dump()
@@ -148,6 +155,21 @@ class ControlServer:
         unconnected = set(self._list_workers()) - {link.pid for link in links} - gone
         return Reports([one for one in reports if one is not None], late + len(unconnected))
 
+    async def _collect_canary(self, order: CanaryOrder) -> Mapping[int, WorkerReport]:
+        """Pass the order to all workers; those that hang are missing in the reports."""
+        self._number += 1
+        plain = None if order.canary is None else order.canary.model_dump()
+        message = {"type": "canary", "number": self._number, "id": order.id, "canary": plain}
+        waiting: dict[asyncio.Future[WorkerReport | None], int] = {}
+        for link in list(self._links):
+            waiting[link.expect_canary(self._number)] = link.pid
+            send_message(link.writer, {**message, "after": order.after.get(link.pid, 0)})
+        if not waiting:
+            return {}
+        done, _ = await asyncio.wait(waiting, timeout=CONFIRMATION_TIMEOUT)
+        reports = {waiting[future]: future.result() for future in done}
+        return {pid: report for pid, report in reports.items() if report is not None}
+
     def _describe_state(self, number: int) -> Message:
         managed = self._managed
         return {
@@ -166,6 +188,7 @@ class _Link:
         self.pid = 0
         self.is_closed = False
         self._expected: dict[int, asyncio.Future[list[Engine] | None]] = {}
+        self._expected_canary: dict[int, asyncio.Future[WorkerReport | None]] = {}
 
     def expect(self, number: int) -> "asyncio.Future[list[Engine] | None]":
         """Return the worker's report with this number; None if its connection ends."""
@@ -179,6 +202,20 @@ class _Link:
         if future is not None and not future.done() and message["engines"] is not None:
             future.set_result([Engine.model_validate(one) for one in message["engines"]])
 
+    def expect_canary(self, number: int) -> "asyncio.Future[WorkerReport | None]":
+        """Return the worker's report of its canary; None if its connection ends."""
+        future = asyncio.get_running_loop().create_future()
+        self._expected_canary[number] = future
+        future.add_done_callback(lambda _: self._expected_canary.pop(number, None))
+        return future
+
+    def take_canary(self, message: Message) -> None:
+        """Note a report of the canary."""
+        future = self._expected_canary.get(message["number"])
+        if future is not None and not future.done():
+            plain = message["report"]
+            future.set_result(None if plain is None else WorkerReport.model_validate(plain))
+
     def close(self) -> None:
         """Note the end of the connection."""
         self.is_closed = True
@@ -186,3 +223,6 @@ class _Link:
         for future in self._expected.values():
             if not future.done():
                 future.set_result(None)
+        for report in self._expected_canary.values():
+            if not report.done():
+                report.set_result(None)

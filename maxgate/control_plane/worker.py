@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import structlog
 from typing_extensions import override
 
+from maxgate.api.admin.canary import Canary, CanaryControl, NewCanary
 from maxgate.api.admin.schemas import (
     Engine,
     EngineChange,
@@ -19,6 +20,7 @@ from maxgate.api.admin.schemas import (
     NewEngine,
     ReloadResult,
 )
+from maxgate.canary.worker import WorkerCanary
 from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT
 from maxgate.control_plane.errors import NoReply, ParentUnreachable, load_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
@@ -46,11 +48,14 @@ class WorkerEngines(Protocol):
         ...
 
 
-class ParentClient(EngineControl):
+class ParentClient(EngineControl, CanaryControl):
     """Applies the parent's list of engines, and forwards admin requests to the parent."""
 
-    def __init__(self, path: Path, engines: WorkerEngines) -> None:
+    def __init__(
+        self, path: Path, engines: WorkerEngines, canary: WorkerCanary | None = None
+    ) -> None:
         self._path = path
+        self._canary = canary
         self._engines = engines
         self._writer: asyncio.StreamWriter | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
@@ -101,6 +106,8 @@ class ParentClient(EngineControl):
                         writer,
                         {"type": "report", "number": message["number"], "engines": engines},
                     )
+                elif message["type"] == "canary":
+                    send_message(writer, self._report_canary(message))
                 elif (call := self._calls.get(message["number"])) is not None and not call.done():
                     if "error" in message:
                         call.set_exception(load_error(message["error"]))
@@ -123,6 +130,18 @@ class ParentClient(EngineControl):
             trace = "".join(traceback.format_exception(error))
             _log.error("the parent's engines could not be applied", exception=trace)
             return None
+
+    def _report_canary(self, message: Message) -> Message:
+        report = None
+        try:
+            plain, after = message["canary"], message["after"]
+            canary = None if plain is None else NewCanary.model_validate(plain)
+            if self._canary is not None:
+                report = self._canary.report(message["id"], canary, after).model_dump()
+        except Exception as error:  # noqa: BLE001  # a bug must not end the connection
+            trace = "".join(traceback.format_exception(error))
+            _log.error("the canary could not be reported", exception=trace)
+        return {"type": "canary_report", "number": message["number"], "report": report}
 
     def _disconnect(self, writer: asyncio.StreamWriter) -> None:
         self._writer = None
@@ -168,3 +187,15 @@ class ParentClient(EngineControl):
     @override
     async def reload(self) -> ReloadResult:
         return ReloadResult.model_validate(await self._call("reload"))
+
+    @override
+    async def start_canary(self, canary: NewCanary) -> Canary:
+        return Canary.model_validate(await self._call("start_canary", **canary.model_dump()))
+
+    @override
+    async def read_canary(self) -> Canary:
+        return Canary.model_validate(await self._call("read_canary"))
+
+    @override
+    async def stop_canary(self) -> Canary:
+        return Canary.model_validate(await self._call("stop_canary"))

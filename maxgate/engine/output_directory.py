@@ -55,6 +55,11 @@ def write_atomically(out: Path, *, force: bool) -> Iterator[Path]:
 
     Raises ModelFileError if the directory cannot be written.
     """
+    try:
+        out = out.resolve()  # the target of a link, not the link
+    except (OSError, RuntimeError) as error:  # links in a circle
+        detail = getattr(error, "strerror", None) or error
+        raise ModelFileError(f"Cannot write to {out.parent}: {detail}") from error
     partial = out.parent / f".{out.name}{_PARTIAL}{secrets.token_hex(4)}"
     lock = None
     try:
@@ -63,9 +68,8 @@ def write_atomically(out: Path, *, force: bool) -> Iterator[Path]:
             out.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(out)
             partial.mkdir(mode=0o700)
-        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-            detail = getattr(error, "strerror", None) or error
-            raise ModelFileError(f"Cannot write to {out.parent}: {detail}") from error
+        except OSError as error:
+            raise ModelFileError(f"Cannot write to {out.parent}: {error.strerror}") from error
         lock = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield partial

@@ -80,7 +80,7 @@ class Chunk:
     The last chunk of a choice carries `finish_reason`. `usage`, if known, counts all tokens so
     far; the last one given is final. `has_more` means that the next chunk has already arrived, so
     both can be sent in one write. `choice` is the index of the choice. `token_ids` is filled only
-    for requests with tools, `prompt_logprobs` only for requests for them.
+    for requests with tools or `with_token_ids`, `prompt_logprobs` only for requests for them.
     """
 
     text: str = ""

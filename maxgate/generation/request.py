@@ -133,6 +133,8 @@ class GenerationRequest(NamedTuple):
     With `prompt_logprobs`, the one chunk of the response also carries the logprobs of the prompt;
     such a request is never streamed, and its `max_tokens` may be 0.
 
+    With `with_token_ids`, chunks carry the ids of the generated tokens, if the engine reports them.
+
     The prompts layer fills in `prompt_token_ids` and `stop_token_ids`. Below that layer, a request
     without `prompt_token_ids` is formatted by the engine. `grammar` is a JSON schema for the
     engine's constrained decoding.
@@ -155,3 +157,4 @@ class GenerationRequest(NamedTuple):
     template_variables: Mapping[str, Any] | None = None
     running_usage: bool = False
     prompt_logprobs: bool = False
+    with_token_ids: bool = False

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from functools import partial
 
 from maxgate.errors import GatewayError
+from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import RequestContext
 from maxgate.generation.guard import Guard, NoGuard
@@ -32,6 +33,8 @@ class UpstreamBackend:
     complete, whatever happens to its connection afterwards. At most `max_calls_per_request` calls
     of a client request run at once; the others wait for their turn, without a timeout.
 
+    `diversion`, while it is set, serves the requests instead: a canary.
+
     Raises the errors of `Attempt.open`, and UpstreamError if a response is incomplete or
     invalid.
     """
@@ -39,16 +42,19 @@ class UpstreamBackend:
     def __init__(self, pool: ReplicaPool, guard: Guard | None = None) -> None:
         """`guard` admits each request; a layer of its own would cost time per chunk."""
         self._pool = pool
-        self._guard = guard or NoGuard()
+        self.guard = guard or NoGuard()
+        self.diversion: Backend | None = None
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Yield the chunks of a streamed response, or one chunk otherwise; see Backend."""
+        if self.diversion is not None:
+            return self.diversion.stream(request)
         chunks = self._stream(request) if request.stream else self._fetch(request)
         return self._in_turn(request.context, chunks) if request.context.fans_out else chunks
 
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         call, parse = _build_call(request), partial(parse_response, request=request)
-        async with self._guard.admit(request) as lease:
+        async with self.guard.admit(request) as lease:
             chunk = await Attempts(self._pool, call).fetch(parse)
             if chunk.usage is not None:
                 lease.settle(chunk.usage)
@@ -57,7 +63,7 @@ class UpstreamBackend:
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         continuation = self._keep_tokens(request)
         call = _build_call(request, with_ids=continuation is not None)
-        async with self._guard.admit(request) as lease:
+        async with self.guard.admit(request) as lease:
             attempts = Attempts(self._pool, call)
             if continuation is not None:
                 attempts.resume = _Resume(attempts, continuation)

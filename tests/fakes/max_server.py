@@ -33,7 +33,8 @@ class Script:
     body. The response starts once `begins`, if given, is set. A prompt that ends with ids of
     `tokens`, which are 1000 and above, is continued after them. With `counts_prompt`, the usage of
     a stream has the length of its prompt instead of a fixed one. `gap` is the time in seconds
-    before each token of a stream except its first.
+    before each token of a stream except its first. `ids` replaces the ids of the tokens. The two
+    likeliest tokens differ by `logprob_gap` in their log probability.
     """
 
     tokens: Sequence[str] = OUTPUT_TOKENS
@@ -52,16 +53,19 @@ class Script:
     begins: asyncio.Event | None = None
     counts_prompt: bool = False
     gap: float = 0.0
+    ids: Sequence[int] | None = None
+    logprob_gap: float = 0.0
 
 
 @dataclass
 class FakeMax:
-    """One engine; `scripts` are used in order, then every response is the default one."""
+    """One engine; `scripts` are used in order, then every response is `default`."""
 
     models: Sequence[str] = ("smollm2-135m-instruct",)
     context_length: int = 8192
     owned_by: str = ""
     scripts: list[Script] = field(default_factory=list)
+    default: Script = field(default_factory=Script)
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     grammar: bool = False
@@ -125,7 +129,7 @@ class FakeMax:
         return {"object": "list", "data": cards}
 
     async def _respond(self, path: str, body: dict[str, Any], receive: Any, send: Any) -> None:
-        script = self.scripts.pop(0) if self.scripts else Script()
+        script = self.scripts.pop(0) if self.scripts else self.default
         if script.begins is not None:
             await script.begins.wait()
         if script.resets:
@@ -180,7 +184,7 @@ class FakeMax:
                 return
             last = number == len(script.tokens) - 1
             reason = script.finish_reason if last else None
-            chunk = _build_chunk(path, body, number, token, reason)
+            chunk = _build_chunk(path, body, number, token, reason, script.ids)
             await _send_event(send, chunk)
         if done == len(script.tokens):
             await _send_event(send, _build_chunk(path, body, done, "", script.finish_reason))
@@ -235,11 +239,24 @@ def _build_response(path: str, body: dict[str, Any], script: Script) -> dict[str
         values = [value for top in tops for value in top.values()]
         choice["logprobs"] = {"tokens": None, "token_logprobs": values, "top_logprobs": tops}
         choice["token_ids"] = ids
+    elif body.get("return_token_ids"):
+        choice["token_ids"] = script.ids or [1000 + n for n in range(len(script.tokens))]
+    if body.get("logprobs") and "message" in choice:
+        top = [
+            {"token": token, "logprob": value}
+            for token, value in (("a", -0.5), ("b", -0.5 - script.logprob_gap))
+        ]
+        choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
     return {"id": "0", "choices": [choice], "usage": _usage(script), "model": body["model"]}
 
 
 def _build_chunk(
-    path: str, body: dict[str, Any], number: int, token: str, reason: str | None
+    path: str,
+    body: dict[str, Any],
+    number: int,
+    token: str,
+    reason: str | None,
+    all_ids: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
     if path.endswith("/chat/completions"):
@@ -247,7 +264,8 @@ def _build_chunk(
     else:
         choice["text"] = token
     if body.get("return_token_ids"):
-        ids: dict[str, Any] = {"token_ids": [1000 + number]}
+        token_id = 1000 + number if all_ids is None else all_ids[number]
+        ids: dict[str, Any] = {"token_ids": [token_id]}
         if number == 0:
             ids["prompt_token_ids"] = _find_prompt(body) or [1, 2, 3]
         choice = {**ids, **choice}

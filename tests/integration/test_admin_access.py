@@ -23,6 +23,7 @@ PATHS = [
     "/admin/engines",
     "/admin/engines/abc",
     "/admin/reload",
+    "/admin/canary",
     "/admin",
     "/admin/nowhere",
     "/running",

@@ -38,6 +38,7 @@ COMMANDS = [
     "maxgate engines drain",
     "maxgate engines undrain",
     "maxgate engines remove",
+    "maxgate engines canary",
     "maxgate reload",
     "maxgate load-test",
     "maxgate load-test merge",

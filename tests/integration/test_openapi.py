@@ -45,11 +45,19 @@ OPERATIONS = [
     "GET /running",
     "POST /api/models/unload",
     "POST /api/models/unload/{model}",
+    "POST /admin/canary",
+    "GET /admin/canary",
+    "DELETE /admin/canary",
 ]
 NOT_SUPPORTED = {"POST /api/models/unload", "POST /api/models/unload/{model}"}
 # The URL of an engine has a form that OpenAPI cannot describe, so that all generated ones are
-# refused.
-NEVER_OK = {"POST /admin/engines"}
+# refused, and no canary runs.
+NEVER_OK = {
+    "POST /admin/engines",
+    "POST /admin/canary",
+    "GET /admin/canary",
+    "DELETE /admin/canary",
+}
 EXAMPLES = 60
 # Fields that OpenAPI cannot describe: valid only together with others, names of things that do not
 # exist, and schemas that the fake engine's output never matches.

@@ -90,6 +90,7 @@ def serialize_request(request: GenerationRequest, *, with_ids: bool = False) -> 
     elif sampling.logprobs is not None:
         # With 0 alternatives MAX does not report the sampled tokens either.
         fields["logprobs"], fields["top_logprobs"] = True, max(sampling.logprobs, 1)
+    with_ids = with_ids or request.with_token_ids
     if with_ids or _needs_running_usage(request) or sampling.logprobs is not None:
         fields["return_token_ids"] = True
     if request.grammar is not None:
@@ -174,6 +175,7 @@ def parse_response(data: bytes, request: GenerationRequest) -> Chunk:
             reason,
             usage,
             logprobs=_parse_logprobs(choice, request.sampling.logprobs),
+            token_ids=tuple(choice.get("token_ids") or ()) if request.with_token_ids else (),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UpstreamError("The engine's response is invalid.") from error
@@ -205,7 +207,7 @@ class ChunkReader:
         self._lease = lease
         self._held_ids: tuple[int, ...] = ()
         self._held_logprobs: tuple[TokenLogprob, ...] = ()
-        self._keeps_ids = request.tool_use is not None
+        self._keeps_ids = request.with_token_ids or request.tool_use is not None
         self._needs_running_usage = _needs_running_usage(request)
         self._alternatives = request.sampling.logprobs
         self._prompt_tokens = (

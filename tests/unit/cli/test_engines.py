@@ -197,3 +197,68 @@ def test_invalid_url(run: Any, url: str) -> None:
     code, _, stderr = run("engines", "list", "--url", url)
     assert code == 2
     assert "is not a URL; write http://127.0.0.1:8000" in stderr
+
+
+CANARY = {
+    "url": "http://new",
+    "mirror": True,
+    "share": 5.0,
+    "state": "running",
+    "error": None,
+    "workers": 1,
+    "seconds": 2.0,
+    "requests": 200,
+    "completed": 200,
+    "seen": 200,
+    "skipped": {},
+    "errors": 0,
+    "causes": {},
+    "agreement": None,
+    "times": [],
+    "checks": [],
+    "verdict": "pass",
+}
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("inconclusive", 3)])
+def test_canary(admin: Admin, run: Any, verdict: str, code: int) -> None:
+    """A canary is started with its thresholds and ended, and the verdict is the exit code."""
+    admin.responses["POST /admin/canary"] = 201, CANARY
+    admin.responses["DELETE /admin/canary"] = 200, {**CANARY, "verdict": verdict}
+    flags = ("--url", "http://new", "--mirror", "--gateway", admin.url, "--max-slowdown", "25")
+    assert run("engines", "canary", *flags)[:2] == (
+        code,
+        "http://new: 5 % of the greedy requests mirrored, 200 requests in 2 s, workers: 1\n\n"
+        "errors of the new engine: 0\nskipped of 200 requests: 0\n\n"
+        f"verdict: {verdict}\n",
+    )
+    [(_, body), (ended, _)] = admin.requests
+    assert body == {
+        "url": "http://new",
+        "ca_file": None,
+        "mirror": True,
+        "share": 5,
+        "requests": 200,
+        "max_seconds": 600,
+        "min_agreement": 95,
+        "max_slowdown": 25,
+        "max_errors": 1,
+        "near_tie": 0.5,
+    }
+    assert ended == "DELETE /admin/canary"
+    code_of_json, stdout, _ = run("engines", "canary", *flags, "--json")
+    assert (code_of_json, json.loads(stdout)["verdict"]) == (code, verdict)
+
+
+def test_canary_that_cannot_run(admin: Admin, run: Any) -> None:
+    """The exit code of a refusal and of an unreachable engine is not that of a verdict."""
+    flags = ("engines", "canary", "--url", "http://new", "--gateway", admin.url)
+    admin.responses["POST /admin/canary"] = 409, {"error": {"message": "One runs already."}}
+    assert run(*flags) == (4, "", "maxgate: One runs already\n")
+    failed = {**CANARY, "state": "starting", "completed": 0, "error": "connection refused"}
+    admin.responses["POST /admin/canary"] = 201, failed
+    admin.responses["DELETE /admin/canary"] = 200, failed
+    message = "maxgate: the new engine at http://new: connection refused\n"
+    assert run(*flags) == (4, "", message)
+    assert admin.requests[-1][0] == "DELETE /admin/canary"
+    assert run("engines", "canary")[0] == 2

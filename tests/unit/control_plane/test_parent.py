@@ -8,8 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
+from maxgate.api.admin.canary import NewCanary
 from maxgate.api.admin.schemas import EngineChange, NewEngine
+from maxgate.canary.samples import Sample, Times, WorkerReport
+from maxgate.canary.worker import WorkerCanary
 from maxgate.control_plane import controller
 from maxgate.control_plane.changes import EngineChanges, ManagedEngines
 from maxgate.control_plane.listener import control_socket
@@ -280,3 +284,45 @@ async def test_garbage_on_the_socket(parent: Parent) -> None:
 def test_timeouts() -> None:
     """The wait for workers is short enough for a client with a usual timeout."""
     assert controller.CONFIRMATION_TIMEOUT <= 5
+
+
+class FakeCanary(WorkerCanary):
+    """A canary that has one more sample with each report."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.runs = False
+
+    @override
+    def report(self, canary_id: str, canary: NewCanary | None, after: int) -> WorkerReport:
+        self.runs = canary is not None
+        self.samples += 1
+        return WorkerReport(samples=[Sample(prefix=1, new=Times())] * (self.samples - after))
+
+
+async def test_canary(parent: Parent) -> None:
+    """A canary starts in all workers, also in those that connect later, and ends in all."""
+    first, later = FakeCanary(), FakeCanary()
+    client = ParentClient(parent.path, FakeWorkerEngines(), first)
+    async with client.running():
+        started = await client.start_canary(NewCanary(url=B))
+        assert (started.completed, started.workers, first.runs) == (1, 1, True)
+        with pytest.raises(GatewayError) as caught:
+            await client.start_canary(NewCanary(url=B))
+        assert (caught.value.status, caught.value.code) == (409, "canary_exists")
+        assert (await client.read_canary()).completed == 2
+        async with ParentClient(parent.path, FakeWorkerEngines(), later).running():
+            await client.read_canary()
+            assert later.runs
+            await client.stop_canary()
+            assert not later.runs
+        assert not first.runs
+        with pytest.raises(GatewayError, match="No canary runs"):
+            await client.read_canary()
+
+
+async def test_worker_without_canary(parent: Parent) -> None:
+    """A worker whose report fails is missing in the result, and the others go on."""
+    async with parent.connect(FakeWorkerEngines()) as [client]:
+        assert (await client.start_canary(NewCanary(url=B))).workers == 0
+        assert (await client.stop_canary()).workers == 0
