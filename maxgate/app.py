@@ -20,6 +20,7 @@ import httpx
 from starlette.types import Lifespan
 
 from maxgate.api.admin.routes import router as admin_router
+from maxgate.api.admin.running_models import router as running_models_router
 from maxgate.api.admin.schemas import EngineControl
 from maxgate.api.app import Gateway
 from maxgate.api.chat.routes import chat_route
@@ -120,6 +121,7 @@ def create_app(
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
+    app.state.bodies = bodies
     streams = EventStreams(clock, server.keep_alive_interval)
     backend = build_backend(clock, formats, upstream)
     embedder = build_embedder(settings, formats, upstream)
@@ -127,7 +129,8 @@ def create_app(
     app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
-    for router in (models_router, admin_router, health_router, metrics_router):
+    admin_routers = (admin_router, running_models_router)
+    for router in (models_router, *admin_routers, health_router, metrics_router):
         app.include_router(router)
     return app
 

@@ -23,7 +23,8 @@
     │   ├── NotConfirmed 504  control_plane.errors
     │   ├── NotFound 404
     │   │   └── ModelNotFound 404  generation.errors
-    │   ├── NotSupported 501  control_plane.errors
+    │   ├── NotSupported 501
+    │   │   └── ChangesNotSupported 501  control_plane.errors
     │   ├── OutOfResources 503
     │   ├── ParentUnreachable 503  control_plane.errors
     │   ├── RequestTimeout 408
@@ -144,6 +145,13 @@ class Conflict(GatewayError):
     status = 409
     type = "invalid_request_error"
     default_code = "conflict"
+
+
+class NotSupported(GatewayError):
+    """The gateway cannot do that, or not as it was started; retrying cannot help."""
+
+    status = 501
+    default_code = "not_supported"
 
 
 class RequestTimeout(GatewayError):

@@ -16,7 +16,8 @@ from maxgate.api.browsers import is_loopback, parse_name
 from maxgate.api.middleware import get_route_path
 from maxgate.errors import Forbidden
 
-_ADMIN: Final = "/admin"
+# Those beside /admin are llama-swap's.
+_ADMIN_PATHS: Final = ("/admin/", "/running/", "/api/models/unload/")
 # Headers by which proxies name the client; all that start with `x-forwarded` as well.
 _FORWARDING: Final = frozenset(
     {
@@ -37,7 +38,7 @@ _WAY_OUT: Final = "Send the request on the gateway's own machine, to http://127.
 
 
 class AdminGuard:
-    """Refuses requests below `/admin` unless they come directly from a client on this machine.
+    """Refuses requests to the admin API unless they come directly from a client on this machine.
 
     The peer and the only Host header must be loopback. Headers of proxies and of web pages must be
     absent.
@@ -56,7 +57,7 @@ class AdminGuard:
 
 
 class PublicCors(CORSMiddleware):
-    """CORS for all paths but those below `/admin`, where preflights are refused."""
+    """CORS for all paths but those of the admin API, where preflights are refused."""
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,11 +68,10 @@ class PublicCors(CORSMiddleware):
 
 
 def is_admin_path(scope: Scope) -> bool:
-    """Whether the request is for a path of the admin API."""
+    """Whether the request is for a path of the admin API, or below one."""
     if scope["type"] != "http":
         return False
-    path = get_route_path(scope)
-    return path == _ADMIN or path.startswith(f"{_ADMIN}/")
+    return f"{get_route_path(scope)}/".startswith(_ADMIN_PATHS)
 
 
 def check_local(scope: Scope) -> None:

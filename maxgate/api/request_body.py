@@ -1,10 +1,14 @@
 """Read and validate JSON request bodies, within limits of size, structure and time."""
 
 import asyncio
-from typing import Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
+from typing_extensions import override
 
 from maxgate.api.disconnect import EXTENSION, ClientDisconnect
 from maxgate.api.errors import describe_validation_error
@@ -93,6 +97,32 @@ class BodyReader:
 
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"The request body is larger than {self._max_bytes} bytes.")
+
+
+class BodyRoute(APIRoute):
+    """A route of FastAPI whose body is read and validated by the application's BodyReader.
+
+    FastAPI itself has no limits, and its JSON parser accepts NaN and lone surrogates.
+    """
+
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+        model: type[RequestBody] = self.body_field.field_info.annotation  # type: ignore[assignment]
+
+        async def read_and_handle(request: Request) -> Response:
+            reader: BodyReader = request.app.state.bodies
+            body = await reader.read(request.scope, request.receive, model)
+            content = body.model_dump_json(exclude_unset=True).encode()
+
+            async def receive() -> Message:
+                return {"type": "http.request", "body": content}
+
+            return await handle(Request(request.scope, receive))
+
+        return read_and_handle
 
 
 def check_structure(json: bytes) -> None:

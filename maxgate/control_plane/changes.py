@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from maxgate.api.admin.schemas import unknown_engine
 from maxgate.errors import Conflict
-from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
+from maxgate.upstream.settings import DNS_PREFIX, MAX_CONCURRENCY, ReplicaSettings
 
 
 class EngineOverride(BaseModel):
@@ -16,7 +16,7 @@ class EngineOverride(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(default=1, gt=0, le=1000, allow_inf_nan=False)
-    max_concurrency: int | None = Field(default=None, ge=1)
+    max_concurrency: int | None = Field(default=None, ge=1, le=MAX_CONCURRENCY)
 
 
 class EngineChanges(BaseModel):

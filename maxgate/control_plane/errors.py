@@ -2,14 +2,11 @@
 
 from typing import Any
 
-from maxgate.errors import GatewayError
+from maxgate.errors import GatewayError, NotSupported
 
 
-class NotSupported(GatewayError):
+class ChangesNotSupported(NotSupported):
     """The change needs the parent process of `maxgate serve`, which this gateway has not."""
-
-    status = 501
-    default_code = "not_supported"
 
     def __init__(self) -> None:
         super().__init__(

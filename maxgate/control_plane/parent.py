@@ -12,8 +12,8 @@ import structlog
 
 from maxgate.api.admin.schemas import Engine, EngineChange, NewEngine
 from maxgate.control_plane.changes import ManagedEngines
+from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, EngineController, Reports
 from maxgate.control_plane.errors import dump_error
-from maxgate.control_plane.manager import CONFIRMATION_TIMEOUT, EngineManager, Reports
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
 from maxgate.errors import GatewayError, InternalError
 from maxgate.settings import Settings
@@ -42,7 +42,7 @@ class ControlServer:
         self._links: set[_Link] = set()
         self._list_workers = list_workers
         self._managed = managed
-        self._manager = EngineManager(managed, settings, load, self._synchronize)
+        self._controller = EngineController(managed, settings, load, self._synchronize)
         self._number = 0
         self._loop: asyncio.AbstractEventLoop
         self._started = threading.Event()
@@ -69,7 +69,7 @@ class ControlServer:
 
     async def _reload(self, with_restart: bool) -> None:
         with suppress(GatewayError):  # logged
-            await self._manager.reload(with_restart=with_restart)
+            await self._controller.reload(with_restart=with_restart)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -118,19 +118,19 @@ class ControlServer:
         send_message(link.writer, reply)
 
     async def _call(self, action: str, arguments: dict[str, Any]) -> Any:
-        manager = self._manager
+        controller = self._controller
         if action == "list":
-            engines, workers = await manager.list_engines()
+            engines, workers = await controller.list_engines()
             return [[engine.model_dump() for engine in engines], workers]
         if action == "add":
-            added = await manager.add_engine(NewEngine.model_validate(arguments))
+            added = await controller.add_engine(NewEngine.model_validate(arguments))
             return added.model_dump()
         if action == "change":
             change = EngineChange.model_validate(arguments["change"])
-            return (await manager.change_engine(arguments["id"], change)).model_dump()
+            return (await controller.change_engine(arguments["id"], change)).model_dump()
         if action == "remove":
-            return await manager.remove_engine(arguments["id"])
-        return (await manager.reload()).model_dump()
+            return await controller.remove_engine(arguments["id"])
+        return (await controller.reload()).model_dump()
 
     async def _synchronize(self) -> Reports:
         """Send the engines to all workers, and collect their reports."""

@@ -15,8 +15,8 @@ from maxgate.api.admin.schemas import (
     ReloadResult,
 )
 from maxgate.control_plane.changes import EngineChanges, ManagedEngines
-from maxgate.control_plane.errors import NotSupported
-from maxgate.control_plane.manager import EngineManager, Reports
+from maxgate.control_plane.controller import EngineController, Reports
+from maxgate.control_plane.errors import ChangesNotSupported
 from maxgate.control_plane.worker import WorkerEngines
 from maxgate.settings import Settings
 
@@ -31,7 +31,7 @@ def is_only_process() -> bool:
 
 def build_single_process_control(
     engines: WorkerEngines, settings: Settings, load: Callable[[], Settings]
-) -> EngineManager:
+) -> EngineController:
     """Build the control of a gateway that is one process; changes end with it."""
     managed = ManagedEngines(settings.engines, EngineChanges(), save=lambda _: None)
 
@@ -39,7 +39,7 @@ def build_single_process_control(
         engines.apply(managed.serving, managed.changes.drained)
         return Reports([engines.report()])
 
-    return EngineManager(managed, settings, load, synchronize)
+    return EngineController(managed, settings, load, synchronize)
 
 
 class ReadOnlyControl(EngineControl):
@@ -54,16 +54,16 @@ class ReadOnlyControl(EngineControl):
 
     @override
     async def add_engine(self, engine: NewEngine) -> NoReturn:
-        raise NotSupported
+        raise ChangesNotSupported
 
     @override
     async def change_engine(self, engine_id: str, change: EngineChange) -> NoReturn:
-        raise NotSupported
+        raise ChangesNotSupported
 
     @override
     async def remove_engine(self, engine_id: str) -> NoReturn:
-        raise NotSupported
+        raise ChangesNotSupported
 
     @override
     async def reload(self) -> ReloadResult:
-        raise NotSupported
+        raise ChangesNotSupported

@@ -19,8 +19,8 @@ from maxgate.api.admin.schemas import (
     NewEngine,
     ReloadResult,
 )
+from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT
 from maxgate.control_plane.errors import NoReply, ParentUnreachable, load_error
-from maxgate.control_plane.manager import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
 from maxgate.upstream.settings import ReplicaSettings
 

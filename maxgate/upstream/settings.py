@@ -12,7 +12,11 @@ from maxgate.settings_section import Section, parse_mapping
 
 DNS_PREFIX: Final = "dns+"
 """Prefix of URLs whose name stands for one engine per address."""
+MAX_CONCURRENCY: Final = 1_000_000
 _CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
+# Also where text that is not a URL may have credentials, such as `user:pass/word@gpu-1`.
+_MAYBE_CREDENTIALS: Final = re.compile(r"^(.*?//)?.*@", re.DOTALL)
+_MAX_SHOWN: Final = 200
 
 
 class ReplicaSettings(BaseModel):
@@ -29,7 +33,7 @@ class ReplicaSettings(BaseModel):
     """Models to serve from this engine, by the engine's names; by default all that it lists."""
     weight: float = Field(default=1, gt=0, le=1000, allow_inf_nan=False)
     """Share of the load relative to the other engines."""
-    max_concurrency: int | None = Field(default=None, ge=1)
+    max_concurrency: int | None = Field(default=None, ge=1, le=MAX_CONCURRENCY)
     """Requests at once above which other engines are preferred."""
     metrics_url: str | None = None
     """URL of the engine's metrics, such as `http://gpu-1:8001/metrics`."""
@@ -56,27 +60,17 @@ class ReplicaSettings(BaseModel):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            scheme = parts.scheme.removeprefix(DNS_PREFIX)
-            is_http = scheme in {"http", "https"} and parts.port != 0
-        except ValueError:  # an invalid port
-            is_http = False
-        if not is_http or not parts.hostname or any(character.isspace() for character in url):
-            shown = hide_credentials(url)
-            raise ValueError(f"{shown!r} is not a URL; write http://host:port")
-        if parts.netloc.count("@") > 1:
-            raise ValueError("credentials with a literal @; write %40 for it")
+        check_url(url, url.removeprefix(DNS_PREFIX), "http://host:port")
+        if "?" in url or "#" in url:
+            raise ValueError("a base URL has no query and no fragment; write http://host:port")
         # Clients of OpenAI's API are configured with /v1; the gateway adds it itself.
         return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
     @field_validator("metrics_url")
     @classmethod
     def _check_metrics_url(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError(
-                f"{hide_credentials(url)!r} is not a URL; write http://host:port/metrics"
-            )
+        if url is not None:
+            check_url(url, url, "http://host:port/metrics")
         return url
 
     @model_validator(mode="after")
@@ -84,11 +78,15 @@ class ReplicaSettings(BaseModel):
         if self.ca_file is not None:
             if not self.url.removeprefix(DNS_PREFIX).startswith("https:"):
                 raise ValueError("ca_file needs a URL that starts with https://")
+            shown = str(self.ca_file)[:_MAX_SHOWN]
             try:
+                # Reading a device or a pipe may never end.
+                if self.ca_file.exists() and not self.ca_file.is_file():
+                    raise ValueError(f"ca_file {shown!r}: not a regular file")
                 ssl.create_default_context(cafile=self.ca_file)
             except OSError as error:  # ssl.SSLError is one
                 reason = error.strerror or "no certificates in PEM format"
-                raise ValueError(f"ca_file {str(self.ca_file)!r}: {reason}") from error
+                raise ValueError(f"ca_file {shown!r}: {reason}") from error
         return self
 
 
@@ -233,6 +231,22 @@ class UpstreamSettings(Section):
     """Maximum number of inputs in one embeddings call to an engine."""
     embedding_concurrency: int = Field(default=2, ge=1, le=64)
     """Maximum number of concurrent engine calls per embeddings request."""
+
+
+def check_url(url: str, without_prefix: str, example: str) -> None:
+    """Raise ValueError, without credentials, unless this is an absolute HTTP URL."""
+    try:
+        parts = urlsplit(without_prefix)
+        is_http = parts.scheme in {"http", "https"} and parts.port != 0 and bool(parts.hostname)
+        (parts.hostname or "").encode("idna")  # as for its lookup
+    except ValueError:  # an invalid port, IPv6 address or name
+        is_http = False
+    # urlsplit drops line breaks and keeps other control characters and backslashes.
+    if not is_http or "\\" in url or not url.isprintable() or " " in url:
+        shown = _MAYBE_CREDENTIALS.sub(r"\1", url)[:_MAX_SHOWN]
+        raise ValueError(f"{shown!r} is not a URL; write {example}")
+    if parts.netloc.count("@") > 1:
+        raise ValueError("credentials with a literal @; write %40 for it")
 
 
 def derive_id(public_url: str) -> str:

@@ -48,21 +48,28 @@ class Attempt:
         object.__setattr__(self, "statuses", status if isinstance(status, list) else [status])
         assert len(_REQUEST_KEYS & self.spec.keys()) == 1, self.spec.keys()
 
-    def requests(self, fields: Mapping[str, list[str]]) -> Iterator[AttackRequest]:
-        """Yield the requests; `fields` are the fields of each route."""
+    def requests(
+        self, fields: Mapping[str, list[str]], placeholders: Mapping[str, str]
+    ) -> Iterator[AttackRequest]:
+        """Yield the requests; `fields` are the fields of each route.
+
+        `placeholders` are replaced by their values in paths and default bodies of routes.
+        """
         spec = self.spec
         if "wire" in spec:
             yield AttackRequest(repr(spec["wire"][:60]), spec["wire"].encode("latin-1"))
         elif "path" in spec:
-            method = spec.get("method", "GET")
-            yield self._build_request(f"{method} {spec['path'][:60]}", method, spec["path"], b"")
+            route = {"path": spec["path"], "method": spec.get("method", "GET")}
+            yield self._build_request(f"{route['method']} {spec['path'][:60]}", route, b"")
         else:
-            for route in spec.get("to", self.routes):
-                for name, body in self._build_bodies(self.routes[route], fields[route]):
+            # Routes with headers of their own get only the attempts that name them.
+            default = [name for name, route in self.routes.items() if "headers" not in route]
+            for name in spec.get("to", default):
+                route = json.loads(_replace(json.dumps(self.routes[name]), placeholders))
+                for case, body in self._build_bodies(route, fields[name]):
                     for number in range(spec.get("times", 1)):
                         content = _encode(body).replace(b"%n%", b"%d" % number)
-                        path = self.routes[route]["path"]
-                        yield self._build_request(f"{route} {name}", "POST", path, content)
+                        yield self._build_request(f"{name} {case}", route, content)
 
     def _build_bodies(
         self, route: Mapping[str, Any], names: list[str]
@@ -81,8 +88,10 @@ class Attempt:
             fields = _build_fields(spec)
             yield " ".join(fields)[:60], json.dumps({**base, **fields})
 
-    def _build_request(self, name: str, method: str, path: str, body: bytes) -> AttackRequest:
-        headers = {"host": "gateway", **_JSON, **self.spec.get("headers", {})}
+    def _build_request(self, name: str, route: Mapping[str, Any], body: bytes) -> AttackRequest:
+        method, path = route.get("method", "POST"), route["path"]
+        own = {**route.get("headers", {}), **self.spec.get("headers", {})}
+        headers = {"host": "gateway", **_JSON, **own}
         if self.spec.get("chunked"):
             headers["transfer-encoding"] = "chunked"
             pieces = [body[at : at + 60_000] for at in range(0, len(body), 60_000)]
@@ -91,6 +100,12 @@ class Attempt:
             headers["content-length"] = str(len(body))
         lines = [f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
         return AttackRequest(name, "\r\n".join([*lines, "", ""]).encode(), body)
+
+
+def _replace(text: str, placeholders: Mapping[str, str]) -> str:
+    for placeholder, value in placeholders.items():
+        text = text.replace(placeholder, value)
+    return text
 
 
 def _build_fields(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +203,7 @@ def _construct(node: yaml.Node) -> Any:
 
 
 def load_routes() -> dict[str, Any]:
-    """Load path and default body of each route that has a body."""
+    """Load path and default body, and maybe method and headers, of each route with a body."""
     routes: dict[str, Any] = _construct(_nodes()[0])
     return routes
 

@@ -19,7 +19,16 @@ from tests.fakes.gateway import Gateway, StartGateway
 from tests.fakes.waiting import until
 
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"]
-PATHS = ["/admin/engines", "/admin/engines/abc", "/admin/reload", "/admin", "/admin/nowhere"]
+PATHS = [
+    "/admin/engines",
+    "/admin/engines/abc",
+    "/admin/reload",
+    "/admin",
+    "/admin/nowhere",
+    "/running",
+    "/api/models/unload",
+    "/api/models/unload/smollm2",
+]
 PAGE = "https://chat.example.org"
 PREFLIGHT = {"origin": PAGE, "access-control-request-method": "POST"}
 ATTACKS = [

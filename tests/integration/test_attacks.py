@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from maxgate.upstream.settings import derive_id
 from tests.conftest import ROOT
 from tests.fakes import attacks
 from tests.fakes.attacks import KEY, PROMPT, AttackRequest, Attempt
@@ -46,6 +47,7 @@ class AttackedGateway:
 
     server: ServerProcess
     engine: FakeMax
+    engine_url: str
     fields: dict[str, list[str]]
     statuses: Counter[int] = field(default_factory=Counter)
     max_cpu: Maximum = (0, "")
@@ -93,6 +95,17 @@ class AttackedGateway:
         }
         return "\n".join(f"{name + ':':25}{text}" for name, text in lines.items())
 
+    def build(self, attempt: Attempt) -> Iterator[AttackRequest]:
+        """Yield the requests of the attempt, for this gateway."""
+        placeholders = {"%engine_url%": self.engine_url, "%engine_id%": derive_id(self.engine_url)}
+        return attempt.requests(self.fields, placeholders)
+
+    async def list_engines(self) -> list[dict[str, Any]]:
+        """Return the list of engines, without what depends on the time."""
+        async with httpx.AsyncClient(base_url=self.server.url) as client:
+            engines = (await client.get("/admin/engines")).json()["data"]
+        return [{**engine, "in_flight": 0, "breakers": {}} for engine in engines]
+
     async def send(self, request: AttackRequest) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body of the response; fails if there is a second one."""
         reader, writer = await connect(self.server.url)
@@ -130,10 +143,9 @@ async def gateway_process(
     ):
         document = (await client.get("/openapi.json")).json()
         fields = {
-            name: list_fields(document, route["path"])
-            for name, route in attacks.load_routes().items()
+            name: list_fields(document, route) for name, route in attacks.load_routes().items()
         }
-        attacked = AttackedGateway(server, engine, fields)
+        attacked = AttackedGateway(server, engine, engine_url, fields)
         attacked.initial_memory = attacked.reset_peak_memory()
         yield attacked
         capture = request.config.pluginmanager.getplugin("capturemanager")
@@ -141,9 +153,11 @@ async def gateway_process(
             request.config.get_terminal_writer().line(f"\n{attacked.report()}")
 
 
-def list_fields(document: dict[str, Any], path: str) -> list[str]:
+def list_fields(document: dict[str, Any], route: dict[str, Any]) -> list[str]:
     """List the request fields of a route in the OpenAPI document."""
-    content = document["paths"][path]["post"]["requestBody"]["content"]
+    path = route["path"].replace("%engine_id%", "{engine_id}")
+    method = route.get("method", "POST").lower()
+    content = document["paths"][path][method]["requestBody"]["content"]
     name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
     return list(document["components"]["schemas"][name]["properties"])
 
@@ -151,9 +165,9 @@ def list_fields(document: dict[str, Any], path: str) -> list[str]:
 def test_all_cases() -> None:
     """Every case of the reference is there, with attempts, a pending feature or another test."""
     counts = {"A": 15, "H": 19, "J": 14, "D": 15, "G": 9, "T": 5, "S": 9, "C": 10, "O": 12, "V": 5,
-              "L": 4, "M": 2, "X": 2, "Q": 7}  # fmt: skip
+              "L": 4, "M": 2, "X": 2, "Q": 7, "E": 12}  # fmt: skip
     expected = [f"{letter}{n:02}" for letter, last in counts.items() for n in range(1, last + 1)]
-    assert (attacks.list_ids(), len(expected)) == (expected, 128)
+    assert (attacks.list_ids(), len(expected)) == (expected, 140)
     for name in set(attacks.list_ids()) - set(attacks.list_ids_with_attempts()):
         case = attacks.load_case(name)
         assert bool(case.get("pending")) != bool(case.get("covered_by")), name
@@ -167,19 +181,28 @@ async def test_all_routes(gateway_process: AttackedGateway) -> None:
     async with httpx.AsyncClient(base_url=gateway_process.server.url) as client:
         document = (await client.get("/openapi.json")).json()
     with_body = {
-        path for path, item in document["paths"].items() if "requestBody" in item.get("post", {})
+        (method.upper(), path.replace("{engine_id}", "%engine_id%"))
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if "requestBody" in operation
     }
-    assert with_body == {route["path"] for route in attacks.load_routes().values()}
+    routes = attacks.load_routes().values()
+    assert with_body == {(route.get("method", "POST"), route["path"]) for route in routes}
 
 
 @pytest.mark.parametrize("name", attacks.list_ids_with_attempts())
 async def test_attack(gateway_process: AttackedGateway, name: str) -> None:
-    """Each attempt gets the expected response within limits; then a plain request works."""
+    """Each attempt gets the expected response within limits; then a plain request works.
+
+    No case leaves a change of the engines.
+    """
+    engines = await gateway_process.list_engines()
     for attempt in attacks.load_case(name)["attempts"]:
-        for request in attempt.requests(gateway_process.fields):
+        for request in gateway_process.build(attempt):
             await send_attack(gateway_process, name, attempt, request)
-    status, _, _ = await gateway_process.send(next(PLAIN.requests(gateway_process.fields)))
+    status, _, _ = await gateway_process.send(next(gateway_process.build(PLAIN)))
     assert status == 200
+    assert await gateway_process.list_engines() == engines
 
 
 PLAIN = Attempt({"to": ["chat"], "fields": {}, "status": 200}, attacks.load_routes())

@@ -14,6 +14,7 @@ from maxgate.api.admin.schemas import (
     ReloadResult,
     unknown_engine,
 )
+from maxgate.api.request_body import BodyRoute
 
 
 def get_engine_control(request: Request) -> EngineControl:
@@ -25,7 +26,7 @@ def get_engine_control(request: Request) -> EngineControl:
 Control = Annotated[EngineControl, Depends(get_engine_control)]
 
 
-router = APIRouter(prefix="/admin", tags=["admin"])
+router = APIRouter(prefix="/admin", tags=["admin"], route_class=BodyRoute)
 
 
 @router.get("/engines", operation_id="list_engines")

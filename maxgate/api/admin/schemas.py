@@ -1,7 +1,7 @@
 """Bodies of the admin API, and the interface of its implementation."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -10,16 +10,18 @@ from maxgate.errors import NotFound
 
 TakesEffect = Literal["now", "worker_restart", "gateway_restart"]
 
+ModelName = Annotated[str, Field(min_length=1, max_length=500)]
+
 
 class NewEngine(RequestBody):
     """An engine to add; fields as in an item of the setting `engines`."""
 
     url: str = Field(min_length=1, max_length=2000)
-    models: list[str] | None = None
-    weight: float | None = Field(default=None, gt=0, le=1000)
-    metrics_url: str | None = None
-    max_concurrency: int | None = Field(default=None, ge=1)
-    ca_file: str | None = None
+    models: list[ModelName] | None = Field(default=None, min_length=1, max_length=1000)
+    weight: float = Field(default=1, gt=0, le=1000)
+    metrics_url: str | None = Field(default=None, max_length=2000)
+    max_concurrency: int | None = Field(default=None, ge=1, le=1_000_000)
+    ca_file: str | None = Field(default=None, max_length=4000)
 
 
 class EngineChange(RequestBody):
@@ -31,7 +33,7 @@ class EngineChange(RequestBody):
 
     draining: bool = False
     weight: float = Field(default=1, gt=0, le=1000)
-    max_concurrency: int | None = Field(default=None, ge=1)
+    max_concurrency: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
 class Engine(BaseModel):
@@ -97,10 +99,10 @@ class ReloadResult(BaseModel):
 class EngineControl(Protocol):
     """Changes the engines of the running gateway, in all workers.
 
-    Every change raises NotSupported without the parent process of `maxgate serve` and more than one
-    worker, ChangesNotSaved if it could not be saved, and NotConfirmed if a worker did not confirm
-    it in time. Everything raises ParentUnreachable without a connection to the parent process, and
-    NoReply if that does not reply.
+    Every change raises ChangesNotSupported without the parent process of `maxgate serve` and more
+    than one worker, ChangesNotSaved if it could not be saved, and NotConfirmed if a worker did not
+    confirm it in time. Everything raises ParentUnreachable without a connection to the parent
+    process, and NoReply if that does not reply.
     """
 
     async def list_engines(self) -> tuple[Sequence[Engine], int]:

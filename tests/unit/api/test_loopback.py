@@ -105,10 +105,18 @@ def test_own_pages(site: bytes) -> None:
         ("/admin/nowhere", "", True),
         ("/gateway/admin/engines", "/gateway", True),
         ("/admin/engines", "/gateway", True),
+        ("/running", "", True),
+        ("/running/", "", True),
+        ("/api/models/unload", "", True),
+        ("/api/models/unload/org/model", "", True),
+        ("/gateway/api/models/unload", "/gateway", True),
         ("/administrators", "", False),
+        ("/running-models", "", False),
+        ("/api/models", "", False),
+        ("/v1/running", "", False),
         ("/v1/chat/completions", "", False),
     ],
 )
 def test_paths(path: str, root_path: str, is_admin: bool) -> None:
-    """Paths below `/admin` are guarded, also where the application is mounted below a prefix."""
+    """Paths of the admin API and those below are guarded, also below a prefix."""
     assert is_admin_path({**http_scope(path=path), "root_path": root_path}) is is_admin

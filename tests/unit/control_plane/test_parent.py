@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maxgate.api.admin.schemas import EngineChange, NewEngine
-from maxgate.control_plane import manager
+from maxgate.control_plane import controller
 from maxgate.control_plane.changes import EngineChanges, ManagedEngines
 from maxgate.control_plane.listener import control_socket
 from maxgate.control_plane.parent import ControlServer
@@ -279,4 +279,4 @@ async def test_garbage_on_the_socket(parent: Parent) -> None:
 
 def test_timeouts() -> None:
     """The wait for workers is short enough for a client with a usual timeout."""
-    assert manager.CONFIRMATION_TIMEOUT <= 5
+    assert controller.CONFIRMATION_TIMEOUT <= 5

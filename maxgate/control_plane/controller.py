@@ -41,7 +41,7 @@ class Reports(NamedTuple):
     missing: int = 0
 
 
-class EngineManager(EngineControl):
+class EngineController(EngineControl):
     """Makes changes one after another, and applies each to all workers by `synchronize`.
 
     `settings` are those that the workers run with; `load` reads those of now.
