@@ -21,7 +21,7 @@ from starlette.types import Lifespan
 
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.running_models import router as running_models_router
-from maxgate.api.admin.schemas import EngineControl
+from maxgate.api.admin.schemas import EngineControl, ModelControl
 from maxgate.api.app import Gateway
 from maxgate.api.chat.routes import chat_route
 from maxgate.api.chat.service import ChatService
@@ -35,16 +35,19 @@ from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
 from maxgate.clock import Clock, SystemClock
+from maxgate.control_plane.model_starts import WorkerModelStarts
 from maxgate.control_plane.replicas import ReplicaEngines
 from maxgate.control_plane.single_process import (
+    NoModelControl,
     ReadOnlyControl,
     build_single_process_control,
     is_only_process,
 )
-from maxgate.control_plane.worker import ParentClient
+from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles, load_cards
+from maxgate.model_swap.start_queue import StartQueue
 from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings, load_settings
@@ -76,6 +79,15 @@ from maxgate.upstream.routing.selection import build_policy
 _RETRY_ROWS: Final = 64
 
 
+_ROUTERS: Final = (
+    models_router,
+    admin_router,
+    running_models_router,
+    health_router,
+    metrics_router,
+)
+
+
 def create_app(
     settings: Settings,
     *,
@@ -100,25 +112,22 @@ def create_app(
     metrics = MetricsStore(clock, shared_folder)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
-    control, connect = build_control(settings, upstream, control_path)
+    starts = StartQueue(settings.swap, clock)
+    models = build_models(cards, formats, upstream, starts)
+    control = build_control(settings, upstream, models, control_path)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
-        lifespan=build_lifespan(upstream, connect, retry_counts, on_startup, worker_folder),
+        lifespan=build_lifespan(upstream, control.connect, retry_counts, on_startup, worker_folder),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
     )
-    app.state.catalog = upstream.catalog
-    app.state.engines = upstream.replicas.replicas
-    app.state.replica_set = upstream.replicas
-    app.state.engine_control = control
+    _provide(app, upstream, control)
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
-    if (writer := find_log_writer()) is not None:
-        writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     app.state.bodies = bodies
@@ -126,13 +135,23 @@ def create_app(
     backend = build_backend(clock, formats, upstream)
     embedder = build_embedder(settings, formats, upstream)
     catalog = upstream.catalog
-    app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
-    app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
-    app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
-    admin_routers = (admin_router, running_models_router)
-    for router in (models_router, *admin_routers, health_router, metrics_router):
+    chat = ChatService(backend, catalog, clock)
+    completions = CompletionService(backend, catalog, clock)
+    app.add_hot_route(chat_route(chat, bodies, streams, starts))
+    app.add_hot_route(completion_route(completions, bodies, streams, starts))
+    app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies, starts))
+    for router in _ROUTERS:
         app.include_router(router)
     return app
+
+
+def _provide(app: Gateway, upstream: "Upstream", control: "Control") -> None:
+    """Give the ordinary routes what they depend on."""
+    app.state.catalog = upstream.catalog
+    app.state.engines = upstream.replicas.replicas
+    app.state.replica_set = upstream.replicas
+    app.state.engine_control = control.engines
+    app.state.model_control = control.models
 
 
 def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
@@ -142,6 +161,8 @@ def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
     if isinstance(upstream.client, EngineTransport):
         upstream.client.on_cancelled(partial(metrics.observe, CANCEL_DURATION, ()))
     upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
+    if (writer := find_log_writer()) is not None:
+        writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
 
 @dataclass(frozen=True)
@@ -250,17 +271,35 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
     return default_metrics_url(url, settings.engine.metrics_port)
 
 
+def build_models(
+    cards: list[ModelCard], formats: Formats, upstream: Upstream, starts: StartQueue
+) -> WorkerModelStarts:
+    """Build what holds the requests for models that the parent process starts and stops."""
+    replicas = upstream.replicas.replicas
+    return WorkerModelStarts(cards, upstream.catalog, replicas, starts, formats.prepare)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The control of the engines and models; `connect` to the parent process while serving."""
+
+    engines: EngineControl
+    models: ModelControl
+    connect: Callable[[], AbstractAsyncContextManager[None]]
+
+
 def build_control(
-    settings: Settings, upstream: Upstream, path: Path | None
-) -> tuple[EngineControl, Callable[[], AbstractAsyncContextManager[None]]]:
-    """Build the control of the engines, and its connection to the parent process."""
+    settings: Settings, upstream: Upstream, models: WorkerModels, path: Path | None
+) -> Control:
+    """Build the control of the engines and models."""
     engines = ReplicaEngines(upstream.replicas)
     if path is not None:
-        client = ParentClient(path, engines)
-        return client, client.running
+        client = ParentClient(path, engines, models)
+        return Control(client, client, client.running)
     if is_only_process():
-        return build_single_process_control(engines, settings, load_settings), nullcontext
-    return ReadOnlyControl(engines), nullcontext
+        single = build_single_process_control(engines, settings, load_settings)
+        return Control(single, NoModelControl(), nullcontext)
+    return Control(ReadOnlyControl(engines), NoModelControl(), nullcontext)
 
 
 def build_backend(

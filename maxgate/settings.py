@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
+from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section, split_list
@@ -76,6 +77,8 @@ class Settings(Section):
     """Streams that go on at another engine."""
     routing: RoutingSettings = RoutingSettings()
     """The choice between several engines."""
+    swap: SwapSettings = SwapSettings()
+    """Models that are started, stopped and swapped at run time."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
 

@@ -2,7 +2,8 @@
 
 A worker starts with `hello`. The parent sends `state` then and after every change, and the worker
 responds with `report` once it has applied it. A worker forwards an admin request as `call`, and the
-parent responds with `reply`.
+parent responds with `reply`. A worker sends `demand` when requests begin or end to wait for a model
+that does not run.
 """
 
 import asyncio

@@ -10,12 +10,15 @@ from typing import Any, Final, Self
 
 import structlog
 
-from maxgate.api.admin.schemas import Engine, EngineChange, NewEngine
+from maxgate.api.admin.schemas import Engine, EngineChange, ModelSwap, NewEngine
 from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, EngineController, Reports
 from maxgate.control_plane.errors import dump_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
+from maxgate.control_plane.model_rooms import ModelRooms
+from maxgate.control_plane.model_swaps import ModelSwaps
 from maxgate.errors import GatewayError, InternalError
+from maxgate.model_swap.start_queue import Demand
 from maxgate.settings import Settings
 
 _START_TIMEOUT: Final = 10.0
@@ -28,6 +31,7 @@ class ControlServer:
 
     `listening` is the control socket, which is closed at the end. `list_workers` returns the
     process ids of the workers that serve; those without a connection count as not confirmed.
+    `rooms` are the models that the gateway starts; those that run are stopped at the end.
     """
 
     def __init__(
@@ -37,7 +41,10 @@ class ControlServer:
         settings: Settings,
         load: Callable[[], Settings],
         list_workers: Callable[[], Collection[int]],
+        rooms: ModelRooms,
     ) -> None:
+        self._rooms = rooms
+        self._swaps = ModelSwaps(rooms, drain_timeout=settings.swap.drain_timeout)
         self._listening = listening
         self._links: set[_Link] = set()
         self._list_workers = list_workers
@@ -58,7 +65,7 @@ class ControlServer:
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_START_TIMEOUT)
+        self._thread.join()  # it stops engines
 
     def reload(self, with_restart: bool) -> None:
         """Start a reload of the configuration, whose result is logged; works from any thread.
@@ -77,8 +84,11 @@ class ControlServer:
             self._serve_worker, sock=self._listening, limit=MAX_LINE
         )
         async with server:
+            running = asyncio.create_task(self._rooms.run(self))
             self._started.set()
             await self._stop.wait()
+            running.cancel()
+            await asyncio.wait([running])
         # asyncio.run cancels the tasks that serve workers, which closes their connections.
 
     async def _serve_worker(
@@ -96,6 +106,11 @@ class ControlServer:
                         send_message(writer, self._describe_state(0))
                     elif kind == "report":
                         link.take(message)
+                    elif kind == "demand":
+                        link.demand = {
+                            name: Demand(*values) for name, values in message["models"].items()
+                        }
+                        self._rooms.wake()
                     elif kind == "call":
                         # Not awaited, because the call waits for a report of this worker, too.
                         task = asyncio.create_task(self._respond(link, message))
@@ -104,6 +119,7 @@ class ControlServer:
         finally:
             self._links.discard(link)
             link.close()
+            self._rooms.wake()
 
     async def _respond(self, link: "_Link", message: Message) -> None:
         reply: Message = {"type": "reply", "number": message["number"]}
@@ -130,7 +146,16 @@ class ControlServer:
             return (await controller.change_engine(arguments["id"], change)).model_dump()
         if action == "remove":
             return await controller.remove_engine(arguments["id"])
-        return (await controller.reload()).model_dump()
+        if action == "reload":
+            return (await controller.reload()).model_dump()
+        return await self._call_models(action, arguments)
+
+    async def _call_models(self, action: str, arguments: dict[str, Any]) -> Any:
+        if action == "unload":
+            return await self._swaps.unload_models(arguments["model"])
+        if action == "swap":
+            return (await self._swaps.swap_models(ModelSwap.model_validate(arguments))).model_dump()
+        return (await self._swaps.find_swap()).model_dump()
 
     async def _synchronize(self) -> Reports:
         """Send the engines to all workers, and collect their reports."""
@@ -146,7 +171,26 @@ class ControlServer:
         # Workers that have ended meanwhile are gone, and so is their part of the work.
         gone = {link.pid for link in links if link.is_closed}
         unconnected = set(self._list_workers()) - {link.pid for link in links} - gone
-        return Reports([one for one in reports if one is not None], late + len(unconnected))
+        idle: dict[str, float] = {}
+        for link in links:
+            for key, seconds in link.idle.items():
+                idle[key] = min(seconds, idle.get(key, seconds))
+        missing = late + len(unconnected)
+        return Reports([one for one in reports if one is not None], missing, idle)
+
+    async def publish(self) -> Reports:
+        """Send the present state to all workers, and return their reports."""
+        return await self._controller.publish()
+
+    def list_demand(self) -> dict[str, Demand]:
+        """Return the requests that wait in all workers, by model."""
+        demand: dict[str, Demand] = {}
+        for link in self._links:
+            for name, found in link.demand.items():
+                known = demand.get(name, Demand(0, 0))
+                waiting = known.waiting + found.waiting
+                demand[name] = Demand(waiting, max(known.seconds, found.seconds))
+        return demand
 
     def _describe_state(self, number: int) -> Message:
         managed = self._managed
@@ -155,6 +199,8 @@ class ControlServer:
             "number": number,
             "engines": [one.model_dump(mode="json", exclude_unset=True) for one in managed.serving],
             "draining": managed.changes.drained,
+            "models": self._rooms.describe(),
+            "replaced": self._rooms.replaced,
         }
 
 
@@ -165,6 +211,8 @@ class _Link:
         self.writer = writer
         self.pid = 0
         self.is_closed = False
+        self.demand: dict[str, Demand] = {}
+        self.idle: dict[str, float] = {}
         self._expected: dict[int, asyncio.Future[list[Engine] | None]] = {}
 
     def expect(self, number: int) -> "asyncio.Future[list[Engine] | None]":
@@ -176,6 +224,7 @@ class _Link:
     def take(self, message: Message) -> None:
         """Note a report; one of a failure leaves the change unconfirmed."""
         future = self._expected.get(message["number"])
+        self.idle = message.get("idle", {})
         if future is not None and not future.done() and message["engines"] is not None:
             future.set_result([Engine.model_validate(one) for one in message["engines"]])
 
