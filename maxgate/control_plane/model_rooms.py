@@ -4,7 +4,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -14,7 +14,6 @@ from maxgate.control_plane.controller import PROBE_TIMEOUT, Reports
 from maxgate.errors import MaxgateError
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_swap.schedule import ModelRoom, RoomRules, RoomSchedule
-from maxgate.model_swap.start_queue import Demand
 from maxgate.upstream.settings import ReplicaSettings
 
 # Polls of the workers while a model drains, while requests wait, and while on-demand models run.
@@ -52,6 +51,13 @@ class EngineHost(Protocol):
         ...
 
 
+class Waiting(NamedTuple):
+    """Requests that wait for a model, the oldest since a time of the schedule."""
+
+    requests: int
+    since: float
+
+
 class Workers(Protocol):
     """The worker processes."""
 
@@ -59,7 +65,7 @@ class Workers(Protocol):
         """Send the present state to all workers, and return their reports."""
         ...
 
-    def list_demand(self) -> Mapping[str, Demand]:
+    def list_waiting(self) -> Mapping[str, Waiting]:
         """Return the requests that wait in all workers, by model."""
         ...
 
@@ -176,7 +182,7 @@ class ModelRooms:
         )
         if runs_on_demand:
             self.observe(await self._workers.publish())
-        self._take_demand()
+        self._take_waiting()
         actions = self.schedule.plan(self.now)
         for kind, name in actions:
             self.models[name].quiet_reports = 0
@@ -188,12 +194,11 @@ class ModelRooms:
         if actions:
             await self._workers.publish()
 
-    def _take_demand(self) -> None:
-        demand, now = self._workers.list_demand(), self.now
+    def _take_waiting(self) -> None:
+        waiting, nothing = self._workers.list_waiting(), Waiting(0, self.now)
         for name, room in self.schedule.rooms.items():
-            found = demand.get(name) if self.models[name].is_on_demand else None
-            room.waiting = found.waiting if found else 0
-            room.waiting_since = now - found.seconds if found else now
+            found = waiting.get(name, nothing) if self.models[name].is_on_demand else nothing
+            room.waiting, room.waiting_since = found
 
     def observe(self, reports: Reports) -> None:
         """Take the running requests of all models from the reports of the workers."""

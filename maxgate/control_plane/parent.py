@@ -15,10 +15,9 @@ from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, EngineController, Reports
 from maxgate.control_plane.errors import dump_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
-from maxgate.control_plane.model_rooms import ModelRooms
+from maxgate.control_plane.model_rooms import ModelRooms, Waiting
 from maxgate.control_plane.model_swaps import ModelSwaps
 from maxgate.errors import GatewayError, InternalError
-from maxgate.model_swap.start_queue import Demand
 from maxgate.settings import Settings
 
 _START_TIMEOUT: Final = 10.0
@@ -107,9 +106,7 @@ class ControlServer:
                     elif kind == "report":
                         link.take(message)
                     elif kind == "demand":
-                        link.demand = {
-                            name: Demand(*values) for name, values in message["models"].items()
-                        }
+                        link.note_demand(message, self._rooms.now)
                         self._rooms.wake()
                     elif kind == "call":
                         # Not awaited, because the call waits for a report of this worker, too.
@@ -182,15 +179,15 @@ class ControlServer:
         """Send the present state to all workers, and return their reports."""
         return await self._controller.publish()
 
-    def list_demand(self) -> dict[str, Demand]:
+    def list_waiting(self) -> dict[str, Waiting]:
         """Return the requests that wait in all workers, by model."""
-        demand: dict[str, Demand] = {}
+        waiting: dict[str, Waiting] = {}
         for link in self._links:
-            for name, found in link.demand.items():
-                known = demand.get(name, Demand(0, 0))
-                waiting = known.waiting + found.waiting
-                demand[name] = Demand(waiting, max(known.seconds, found.seconds))
-        return demand
+            for name, found in link.waiting.items():
+                known = waiting.get(name, Waiting(0, found.since))
+                requests = known.requests + found.requests
+                waiting[name] = Waiting(requests, min(known.since, found.since))
+        return waiting
 
     def _describe_state(self, number: int) -> Message:
         managed = self._managed
@@ -211,7 +208,7 @@ class _Link:
         self.writer = writer
         self.pid = 0
         self.is_closed = False
-        self.demand: dict[str, Demand] = {}
+        self.waiting: dict[str, Waiting] = {}
         self.idle: dict[str, float] = {}
         self._expected: dict[int, asyncio.Future[list[Engine] | None]] = {}
 
@@ -227,6 +224,13 @@ class _Link:
         self.idle = message.get("idle", {})
         if future is not None and not future.done() and message["engines"] is not None:
             future.set_result([Engine.model_validate(one) for one in message["engines"]])
+
+    def note_demand(self, message: Message, now: float) -> None:
+        """Note the requests that wait; the worker sends how long they have waited."""
+        self.waiting = {
+            name: Waiting(count, now - seconds)
+            for name, (count, seconds) in message["models"].items()
+        }
 
     def close(self) -> None:
         """Note the end of the connection."""

@@ -127,8 +127,12 @@ class StartQueue(ModelStarts, RequestHold):
         except TimeoutError:
             raise self._refuse(model) from None
         finally:
-            if waiters.pop(waiter, None) is not None and not waiters:
+            del waiters[waiter]
+            if not waiters and self._waiters.get(model) is waiters:  # not released together
                 self.on_demand()
+
+    def _report_expiry(self) -> None:
+        self.on_demand()  # the clients of refused requests may not have come back
 
     def _expect(self, model: str) -> float:
         """Return the seconds until a model is expected to be ready."""
@@ -139,6 +143,8 @@ class StartQueue(ModelStarts, RequestHold):
         since, _ = self._wanted.get(model, (now, 0))
         self._wanted[model] = (since, now + rest + _WANTED_SECONDS)
         self.on_demand()
+        loop = asyncio.get_running_loop()
+        loop.call_later(rest + _WANTED_SECONDS + 1, self._report_expiry)
         return ModelNotRunning(model, retry_after=_round(rest))
 
 

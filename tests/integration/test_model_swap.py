@@ -176,6 +176,16 @@ async def test_alternating_requests(tmp_path: Path) -> None:
         assert 0 < stops <= seconds / age_bound
 
 
+async def test_busy_model(tmp_path: Path) -> None:
+    """A model that is never idle yields to a request for another one, and finishes its own."""
+    cards = {name: {"load": "on_demand"} for name in ("a", "b")}
+    async with gateway(tmp_path / "max", cards, MAXGATE_SWAP__AGE_BOUND="1") as (_, load):
+        await load.send("a")
+        async with loaded(load, ["a"] * 4):
+            assert (await load.send("b")).json()["model"] == "b"
+        assert list(load.statuses) == [200]
+
+
 async def test_idle_model(tmp_path: Path) -> None:
     """An idle model is stopped after its TTL; requests start it again, and none is lost."""
     cards = {"a": {"load": "on_demand", "idle_ttl": 0.5}}
