@@ -59,7 +59,7 @@ async def gateway(
         write_card(folder, name, **fields)
     flags = ("--workers", "2", "--log-format", "json", *flags)
     async with (
-        api_server(*flags, **environment, **settings) as server,
+        api_server(*flags, **{**environment, **settings}) as server,
         httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT, verify=TLS) as client,
     ):
         yield server, Load(client)
@@ -201,15 +201,24 @@ async def test_idle_model(tmp_path: Path) -> None:
         assert await list_running(load) == []
 
 
-async def test_failed_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "cause"),
+    [
+        ("local", "there is too little memory for this model"),
+        ("docker", "Docker could not start the engine"),
+    ],
+)
+async def test_failed_start(tmp_path: Path, mode: str, cause: str) -> None:
     """A model that cannot be started gives the cause, and is not started again for each request."""
-    cards = {FAILING: {"load": "on_demand"}}
-    async with gateway(tmp_path / "max", cards) as (server, load):
+    max_flags = {"model_path": str(tmp_path / "max" / "weights"), "image": "max:1"}
+    cards = {FAILING: {"load": "on_demand", "max": max_flags}}
+    settings = {"MAXGATE_ENGINE__MODE": mode, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    async with gateway(tmp_path / "max", cards, **settings) as (server, load):
         for _ in range(10):
             response = await load.send(FAILING)
             error = response.json()["error"]
             assert (response.status_code, error["code"]) == (503, "model_start_failed")
-            assert "there is too little memory for this model" in error["message"]
+            assert cause in error["message"]
             assert 1 <= int(response.headers["retry-after"]) <= 5
         assert sum("model: start" in line for line in server.lines) == 1
 
