@@ -1,6 +1,7 @@
 """Models start, stop and are swapped, as processes, while real workers serve requests."""
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -106,13 +107,19 @@ async def list_running(load: Load) -> list[str]:
     return [model["model"] for model in running]
 
 
-def count_engines(server: ServerProcess) -> int:
-    """Return the number of engine processes."""
-    count = 0
+def find_engines(server: ServerProcess) -> list[psutil.Process]:
+    """Return the engine processes."""
+    found = []
     for child in psutil.Process(server.process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it ends, or is a zombie
-            count += "tests.fakes.max_program" in child.cmdline()
-    return count
+            if "tests.fakes.max_program" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def count_engines(server: ServerProcess) -> int:
+    """Return the number of engine processes."""
+    return len(find_engines(server))
 
 
 async def test_swap(tmp_path: Path) -> None:
@@ -221,6 +228,30 @@ async def test_failed_start(tmp_path: Path, mode: str, cause: str) -> None:
             assert cause in error["message"]
             assert 1 <= int(response.headers["retry-after"]) <= 5
         assert sum("model: start" in line for line in server.lines) == 1
+
+
+async def test_replaced_workers(tmp_path: Path) -> None:
+    """Models go on while workers are replaced, and end when the gateway is killed."""
+    cards = {name: {"load": "on_demand"} for name in ("a", "b")}
+    async with gateway(tmp_path / "max", cards, MAXGATE_SWAP__AGE_BOUND="1") as (server, load):
+        await load.send("a")
+        before = {worker.pid for worker in server.find_workers()}
+        async with loaded(load, ["a", "a", "b"]):
+            server.process.send_signal(signal.SIGUSR2)
+
+            async def are_replaced() -> bool:
+                return before.isdisjoint(worker.pid for worker in server.find_workers())
+
+            await until(are_replaced, within=TIMEOUT)
+        assert list(load.statuses) == [200]
+        await load.send("a")
+        [engine] = find_engines(server)
+        server.process.kill()
+
+        async def has_ended() -> bool:
+            return not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+
+        await until(has_ended, within=TIMEOUT)
 
 
 async def test_unload(tmp_path: Path) -> None:
