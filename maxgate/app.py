@@ -240,7 +240,11 @@ def build_upstream(
         retry_counts.open_row,
     )
     engine_metrics = EngineMetricsMonitor(
-        replicas, client, settings.upstream.metrics_interval, partial(_find_metrics_url, settings)
+        replicas,
+        client,
+        settings.upstream.metrics_interval,
+        partial(_find_metrics_url, settings),
+        settings.routing.kv_pressure_factor,
     )
 
     def update(removed: Collection[Replica]) -> None:

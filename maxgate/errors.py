@@ -32,6 +32,7 @@
     │   ├── ShuttingDown 503
     │   ├── UnsupportedMediaType 415
     │   ├── UpstreamError 502
+    │   │   ├── EngineDisconnected 502  upstream.errors
     │   │   └── OutputValidationFailed 502  generation.errors
     │   │       ├── StructuredOutputFailed 502  structured_output.layer
     │   │       └── ToolCallFailed 502  tool_calling.strict

@@ -5,6 +5,7 @@ Works before any dependency is installed, so it imports the standard library onl
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,16 @@ class Installation:
             return pip
         # Environments made by uv, or with --without-pip, as in the image.
         return f"{self._show(self.base_python)} -m pip --python {python}"
+
+    def format_maxgate(self) -> str:
+        """Format the command `maxgate`, relative to the current folder unless it is in PATH."""
+        own = None if self.environment is None else self.environment / "bin" / "maxgate"
+        found = shutil.which("maxgate")
+        if found and (own is None or Path(found).resolve() == own.resolve()):
+            return "maxgate"
+        if own is not None and own.exists():
+            return self._show(own)
+        return f"{shlex.quote(sys.executable)} -m maxgate"
 
     def format_install(self, extra: str = "") -> str:
         """Format the command that installs maxgate with the extra."""

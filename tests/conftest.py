@@ -1,6 +1,7 @@
 """Shared by all tests: a clean environment, the event loop, model files and gateways."""
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +22,16 @@ ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
 # MAX loads while other tests run, and is gone before tests that measure time.
 ORDER = ("contract", "unit", "engine", "integration")
+
+
+def pytest_configure() -> None:
+    """Start programs with the default effect of signals, also under nohup and in the background.
+
+    An ignored signal stays ignored in child processes, but a handler is reset.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,8 +3,8 @@
     python -m benchmarks.failover.bad_replica [--faults 500,hang,slow] [--requests 5000] [--plain]
 
 Engines are processes of their own. The first 300 requests show what is usual. Then one engine
-answers 500 or 503 at once, hangs, is ten times slower, resets or closes connections, or fails and
-recovers every two seconds. Exits with 1 unless
+answers 500 or 503 at once, hangs, is ten times slower with all tokens or with those after the
+first, resets or closes connections, or fails and recovers every two seconds. Exits with 1 unless
 
 - at most 0.1 % of the requests fail or have a wrong response,
 - the bad engine is found within 2 s if it gives errors, and within three times the usual P99 time
@@ -57,7 +57,7 @@ class Result:
 
     def __str__(self) -> str:
         return (
-            f"{self.fault:6} {self.failed} of {self.requests} failed, found after "
+            f"{self.fault:11} {self.failed} of {self.requests} failed, found after "
             f"{self.detection:.2f} s (allowed {self.allowed_detection:.2f}), {self.calls} calls of "
             f"the bad engine, later at most {self.most_calls} in 10 s, slowest response "
             f"{self.slowest:.2f} s{'' if self.is_right else '  WRONG'}"
@@ -101,7 +101,7 @@ async def measure(
         clients.tally.failed,
         len(calls),
         detection,
-        deadline if fault in {"hang", "slow"} else ERROR_DETECTION,
+        deadline if fault in {"hang", "slow", "slow-tokens"} else ERROR_DETECTION,
         count_most([at for at in calls if at > detection]),
         max(clients.tally.seconds),
     )

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 import orjson
 import uvloop
 
-Fault = Literal["none", "500", "503", "hang", "slow", "reset", "close", "flap"]
+Fault = Literal["none", "500", "503", "hang", "slow", "slow-tokens", "reset", "close", "flap"]
 MODEL: Final = "smollm2-135m-instruct"
 FIRST_ID: Final = 1000
 SLOWDOWN: Final = 10
@@ -96,14 +96,15 @@ class MockEngine:
                 writer.transport.abort()
             return False
         else:
-            await self._generate(body, SLOWDOWN if fault == "slow" else 1, writer)
+            await self._generate(body, fault, writer)
         return True
 
     async def _generate(
-        self, body: dict[str, Any], slowdown: int, writer: asyncio.StreamWriter
+        self, body: dict[str, Any], fault: Fault, writer: asyncio.StreamWriter
     ) -> None:
         tokens, done = body.get("max_tokens", 16), count_generated(body["prompt"])
-        first, gap = self._first * slowdown, self._gap * slowdown
+        first = self._first * (SLOWDOWN if fault == "slow" else 1)
+        gap = self._gap * (SLOWDOWN if fault in {"slow", "slow-tokens"} else 1)
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": tokens}
         numbers = range(done, done + tokens)
         if not body.get("stream"):

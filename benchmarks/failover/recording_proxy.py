@@ -59,12 +59,14 @@ class RecordingProxy:
             asyncio.create_task(self._pass_requests(reader, to_engine[1], current)),
             asyncio.create_task(_pass_responses(to_engine[0], writer, current)),
         }
-        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-        for direction in directions:
-            direction.cancel()
-        await asyncio.gather(*directions, return_exceptions=True)
-        for each in (writer, to_engine[1]):
-            each.close()  # what has been written is still sent
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for direction in directions:
+                direction.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
+            for each in (writer, to_engine[1]):
+                each.close()  # what has been written is still sent
 
     async def _pass_requests(
         self, reader: asyncio.StreamReader, engine: asyncio.StreamWriter, current: list[Call]
@@ -102,7 +104,18 @@ async def _pass_responses(
 @asynccontextmanager
 async def record(port: int) -> AsyncIterator[tuple[str, RecordingProxy]]:
     """Run a proxy for the engine at this port; yields its URL."""
-    proxy = RecordingProxy(port)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=2**24)
+    proxy, connections = RecordingProxy(port), set[asyncio.Task[None]]()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(task := asyncio.create_task(proxy.serve(reader, writer)))
+        task.add_done_callback(connections.discard)
+
+    # Given a coroutine, Python 3.11 prints a traceback for each connection that is cancelled.
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", proxy
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", proxy
+        finally:
+            for task in connections:
+                task.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)

@@ -17,10 +17,12 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 class EngineStatus:
     """One engine. `in_flight` counts the requests that this worker has sent to it.
 
-    `id` names it in the admin API; `draining` means that it gets no new requests. `breakers` are
-    the states of its circuit breakers by model, once there are several engines. `software` is `MAX`
-    or the name of another engine's software; null until it has listed models. `watch_failures`
-    counts unexpected errors in the gateway while it probed the engine.
+    `state` is `healthy`, `draining` (healthy, but drained, so that it gets no new requests),
+    `unreachable` or `unknown`. `id` names it in the admin API; `draining` is also true for a
+    drained engine that is not healthy. `breakers` are the states of this worker's circuit breakers
+    by model, once there are several engines. `software` is `MAX` or the name of another engine's
+    software; null until it has listed models. `watch_failures` counts unexpected errors in the
+    gateway while it probed the engine.
 
     `capabilities` holds the engine's capabilities per model; null means not known yet.
     `abilities` is their old name, kept for one version.
@@ -102,7 +104,7 @@ def describe_engines(engines: Sequence[EngineHealth]) -> list[EngineStatus]:
         EngineStatus(
             id=engine.id,
             url=engine.url,
-            state=engine.state,
+            state="draining" if engine.draining and engine.state == "healthy" else engine.state,
             draining=engine.draining,
             weight=engine.weight,
             breakers=engine.breaker_states,

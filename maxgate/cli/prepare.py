@@ -3,9 +3,7 @@
 import os
 import re
 import shlex
-import shutil
 import signal
-import sys
 import sysconfig
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, files
@@ -122,8 +120,7 @@ def resolve_target(out: str | None, name: str, models_dir: Path) -> Path:
 
 
 def _print_next_command(card_file: Path) -> None:
-    # Without an activated virtual environment, the program is not in PATH.
-    program = "maxgate" if shutil.which("maxgate") else f"{sys.executable} -m maxgate"
+    program = Installation.detect().format_maxgate()
     print(f"Its model card is {card_file}. Serve it with:\n")
     print(f"    {program} serve --engine local --card {shlex.quote(str(card_file.absolute()))}")
 
@@ -171,9 +168,10 @@ def _find_source(model: str, cards: list[ModelCard]) -> tuple[Path, str]:
         return path, to_card_name(Path(strip_part_number(path.name)).stem.lower())
     card = find_card(model, cards)
     if card.source is None:
+        command = f"{Installation.detect().format_maxgate()} models prepare FILE.gguf"
         raise ConfigurationError(
             f"the card {card.name} has no source; give the GGUF file: "
-            f"maxgate models prepare FILE.gguf --out {card.require_max().model_path}"
+            f"{command} --out {card.require_max().model_path}"
         )
     return _find_packaged(card.source), card.require_max().model_path
 

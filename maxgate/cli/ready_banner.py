@@ -57,7 +57,8 @@ class ReadyBanner:
         while not self._stopped.wait(_POLL_INTERVAL):
             engines = self._list_engines()
             healthy = {engine["url"] for engine in engines if engine["state"] == "healthy"}
-            if healthy and self._engines <= healthy:
+            drained = {engine["url"] for engine in engines if engine["state"] == "draining"}
+            if healthy and self._engines <= healthy | drained:
                 if logs_json():
                     _log.info("gateway is ready", url=self._url)
                 else:
@@ -89,7 +90,7 @@ class ReadyBanner:
         return [
             f"{url} ({'starting' if url in self._engines else engine['error'] or engine['state']})"
             for engine in engines
-            if (url := engine["url"]) and engine["state"] != "healthy"
+            if (url := engine["url"]) and engine["state"] not in {"healthy", "draining"}
         ]
 
 

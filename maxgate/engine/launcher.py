@@ -155,14 +155,13 @@ def _find_model(card: ModelCard, files: ModelFiles) -> str:
         return reference
     found = files.find(reference)
     model = card.name if card.source else f"FILE.gguf --out {reference}"
+    command = f"{Installation.detect().format_maxgate()} models prepare {model}"
     if found is None:
-        raise ConfigurationError(
-            f"the model {reference} is not prepared yet; run: maxgate models prepare {model}"
-        )
+        raise ConfigurationError(f"the model {reference} is not prepared yet; run: {command}")
     if damaged := find_damaged_files(found):
         raise ConfigurationError(
             f"the model {reference} is incomplete: {', '.join(damaged[:3])} in {found}; "
-            f"run: maxgate models prepare {model} --force"
+            f"run: {command} --force"
         )
     return str(found)
 

@@ -39,9 +39,13 @@ _MAX_TOKENS: Final = 1024
 _META_SAMPLING: Final = {"temperature": 0.6, "top_p": 0.9}
 _CPU_BATCH_SIZE: Final = 8
 _MAX_DESCRIPTION: Final = 200
-# MAX has no grammar on the CPU.
+# The same flags as in the cards of models/.
 _DEVICE_FIELDS: Final[dict[str, dict[str, Any]]] = {
-    "cpu": {"max_batch_size": _CPU_BATCH_SIZE, "image": "maxgate/max-cpu:26.7"},
+    "cpu": {
+        "max_batch_size": _CPU_BATCH_SIZE,
+        "extra_flags": ["--enable-penalties"],
+        "image": "maxgate/max-cpu:26.7",
+    },
     "gpu": {"image": "modular/max-nvidia-full:26.7"},
 }
 
@@ -66,6 +70,7 @@ def build_card(
         "tokenizer": model_path,
         "context_length": model.shape.context_length,
         "sampling": _read_sampling(file, prompt),
+        # MAX has no grammar on the CPU.
         "structured_output": "retry" if device == "cpu" else "refuse",
         "max": {
             "model_path": model_path,

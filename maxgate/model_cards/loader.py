@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from maxgate.errors import ConfigurationError
+from maxgate.installation import Installation
 from maxgate.model_cards.card import ModelCard
 
 # Beside the package in a checkout, inside it in a wheel.
@@ -113,7 +114,7 @@ def suggest_tokenizer_command(card: ModelCard) -> str:
         program = str(beside) if beside.exists() and not shutil.which("hf") else "hf"
         return f"run: {program} download {card.tokenizer} tokenizer.json"
     if card.source is not None:
-        return f"run: maxgate models prepare {card.name}"
+        return f"run: {Installation.detect().format_maxgate()} models prepare {card.name}"
     return (
         f"copy the model's tokenizer.json, and set `tokenizer` in the card {card.name} to its path"
     )

@@ -109,7 +109,7 @@ def _gateway_down(metrics: MetricsView) -> Cause | None:
 def _no_healthy_engine(metrics: MetricsView) -> Cause | None:
     if not metrics.has("engines.healthy") or metrics.get("engines.healthy"):
         return None
-    advice = "check in MAX's log that it runs and has compiled its model"
+    advice = "check in MAX's log that it runs and has compiled its model, or undrain an engine"
     return Cause("no healthy engine", advice, metrics.evidence("engines.healthy", "engines.known"))
 
 

@@ -39,6 +39,7 @@ _ENGINE_COLUMNS: Final = ("running", "queued", "waiting", "decode batch", "KV", 
 _NARROW_ENGINE_COLUMNS: Final = ("running", "queued", "KV", "evicted")
 _MAX_ENGINES: Final = 16
 _BAD: Final = "bold #ff8787"  # light, because without colors its brightness remains
+_STATE_STYLES: Final = {"healthy": "green", "draining": "yellow"}
 _MIN_WIDTH_OF_ALL_COLUMNS: Final = 100
 
 
@@ -105,8 +106,8 @@ def _new_table(*columns: str) -> Table:
 def headline(view: View, width: int) -> Text:  # noqa: ARG001  # one line
     """The gateway's URL, state, uptime and workers."""
     gateway = view.snapshot.gateway
-    healthy = view.down_since is None and view.state == "healthy"
-    text = Text.assemble((view.url, "bold"), "  ", (view.state, "bold green" if healthy else _BAD))
+    style = "bold green" if view.serves_fully else _BAD
+    text = Text.assemble((view.url, "bold"), "  ", (view.state, style))
     if gateway is not None:
         workers = f"{gateway.workers} worker{'s' if gateway.workers != 1 else ''}"
         text.append(f"  up {format_duration(gateway.uptime)}, {workers}", style="dim")
@@ -187,7 +188,7 @@ def _list_engines(view: View) -> Iterator[EngineRow]:
     gateway = view.snapshot.gateway
     for engine in gateway.engines if gateway else ():
         reading = readings.pop(metrics_url(engine.url), None)
-        style = "green" if engine.state == "healthy" else _BAD
+        style = _STATE_STYLES.get(engine.state, _BAD)
         state = engine.state if engine.error is None else f"{engine.state}: {engine.error}"
         yield engine.url, state, style, reading
     for url, reading in readings.items():

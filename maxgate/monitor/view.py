@@ -30,18 +30,26 @@ class View:
 
     @property
     def state(self) -> str:
-        """A short description, for example `healthy` or `1 of 2 engines healthy`."""
+        """A short description, for example `healthy` or `1 of 2 engines healthy, 1 draining`."""
         if self.down_since is not None:
             seconds = self.snapshot.elapsed - self.down_since
             return f"unreachable for {seconds:.0f} s ({self.snapshot.gateway_error}), retrying"
         gateway = self.snapshot.gateway
         states = [engine.state for engine in gateway.engines] if gateway else []
-        healthy = states.count("healthy")
+        healthy, draining = states.count("healthy"), states.count("draining")
+        suffix = f", {draining} draining" if draining else ""
         if not healthy:
-            return "up, no healthy engine"
-        if healthy == len(states):
-            return "healthy"
-        return f"{healthy} of {len(states)} engines healthy"
+            return f"up, no healthy engine{suffix}"
+        if self.serves_fully:
+            return f"healthy{suffix}"
+        return f"{healthy} of {len(states)} engines healthy{suffix}"
+
+    @property
+    def serves_fully(self) -> bool:
+        """Whether the gateway is reachable and all engines that are not drained are healthy."""
+        gateway = self.snapshot.gateway
+        states = {engine.state for engine in gateway.engines} if gateway else set()
+        return self.down_since is None and states - {"draining"} == {"healthy"}
 
 
 class Monitor:

@@ -237,7 +237,7 @@ CANCEL_DURATION: Final = _declare(
         "histogram",
         "seconds",
         "Time from the client's disconnect, or the deadline of its request, until the connection "
-        "of the engine call is closed, which cancels it. Calls over HTTPS are left out.",
+        "of the engine call is closed, which cancels it.",
     )
 )
 ENGINE_WATCH_FAILURES: Final = _declare(

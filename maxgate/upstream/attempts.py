@@ -17,13 +17,20 @@ from maxgate.errors import (
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.errors import ContextLengthExceeded
 from maxgate.upstream.breaker import CircuitBreaker
-from maxgate.upstream.errors import EngineUnreachable, engine_timeout, no_engine_ready
+from maxgate.upstream.errors import (
+    EngineDisconnected,
+    EngineUnreachable,
+    engine_timeout,
+    is_disconnect,
+    no_engine_ready,
+)
 from maxgate.upstream.http1.connection import EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, resolve_route
+from maxgate.upstream.latency import LatencyKind, StreamPace, TokenCounter
 from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.refusal import read_refusal
 from maxgate.upstream.replica import Replica
-from maxgate.upstream.traffic import SLOW, ModelTraffic
+from maxgate.upstream.traffic import ModelTraffic
 
 # Interval of the search for a replica that continues a response, and the time after which one
 # whose breaker is open will do.
@@ -112,14 +119,15 @@ class Attempts:
 
     def note_lost(self, error: GatewayError, started_at: float) -> None:
         """Note whether the replica died while it worked on the call."""
-        if isinstance(error, EngineUnreachable) and not error.is_connect_failure:
-            seconds = self._loop.time() - started_at
-            self._was_lost = self._was_lost or seconds >= _ADMITTED_SECONDS
+        if is_disconnect(error) and self._loop.time() - started_at >= _ADMITTED_SECONDS:
+            self._was_lost = True
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
         if self._next is not None:
-            return True
+            # Chosen by `end_wait`, which took the retry; the replica may have left since.
+            self._next = self._choose_other(failed, panic=True)
+            return self._next is not None
         pool, call = self.pool, self.call
         if isinstance(error, _RETRYABLE):
             # Stale connections say nothing about the replica. With no other replica, an engine
@@ -128,7 +136,8 @@ class Attempts:
                 error.failure == "stale"
                 or (len(pool.replicas) == 1 and not error.is_connect_failure)
             )
-            if again and not self._was_lost:
+            is_leaving = failed.draining or failed not in pool.replicas
+            if again and not is_leaving and not self._was_lost:
                 replica: Replica | None = failed
             else:
                 replica = self._choose_other(failed, panic=True)
@@ -152,7 +161,7 @@ class Attempts:
         This takes no retry: an engine may lose hundreds of calls at once, and each of them is sent
         again only to a replica that works.
         """
-        if not self._was_lost or not isinstance(error, EngineUnreachable):
+        if not self._was_lost or not isinstance(error, EngineUnreachable | EngineDisconnected):
             return False
         self.first_error = error
         self._unproven[failed] = failed.probes
@@ -218,14 +227,15 @@ class Attempt:
         "_attempts",
         "_breaker",
         "_overdue",
+        "_pace",
         "_response",
         "_task",
         "_traffic",
         "completion_tokens",
         "has_first_token",
+        "kind",
         "replica",
         "started_at",
-        "stream",
         "tokens",
     )
 
@@ -233,7 +243,7 @@ class Attempt:
         call = attempts.call
         self._attempts = attempts
         self.replica = replica
-        self.stream = call.stream
+        self.kind: LatencyKind = "ttft" if call.stream else "tpot"
         self.tokens = 1 if call.stream else call.max_tokens or 0
         self.started_at = now
         self.has_first_token = False
@@ -244,6 +254,7 @@ class Attempt:
         self._response: EngineResponse | None = None
         self._task: asyncio.Task[Any] | None = None
         self._overdue = False
+        self._pace: StreamPace | None = None
 
     def __enter__(self) -> Self:
         self.replica.in_flight += 1
@@ -314,16 +325,18 @@ class Attempt:
             # Cancels: MAX must have read the request before its connection is closed (ADR 9).
             task.cancel()
 
-    def note_first_token(self) -> None:
-        """Record that the replica responds."""
+    def note_first_token(self, counter: TokenCounter) -> None:
+        """Record that the replica responds; `counter` counts the tokens of the stream."""
         self.has_first_token = True
-        traffic, breaker = self._traffic, self._breaker
-        if traffic is not None and breaker is not None:
+        traffic, breaker, response = self._traffic, self._breaker, self._response
+        if traffic is not None and breaker is not None and response is not None:
             traffic.waiting.discard(self)
-            now, started_at = asyncio.get_running_loop().time(), self.started_at
+            now = asyncio.get_running_loop().time()
             if traffic.restricted:
-                breaker.note_first_token(started_at)
-            self._add_latency(now, now - started_at)
+                breaker.note_first_token(self.started_at)
+            traffic.record_latency("ttft", self, now, now - self.started_at)
+            self._pace = StreamPace(self, counter, response, now)
+            traffic.streams.add(self._pace)
 
     def __exit__(
         self,
@@ -338,8 +351,8 @@ class Attempt:
             error = engine_timeout() if task.uncancel() == 0 else error
         if error is not None:
             self._report(error)
-        elif self._traffic is not None:
-            self._report_success(self._traffic)
+        elif self._traffic is not None and self._breaker is not None:
+            self._report_success(self._traffic, self._breaker)
         if not isinstance(error, GatewayError):
             return False
         attempts = self._attempts
@@ -350,18 +363,19 @@ class Attempt:
             raise attempts.first_error or error
         return True
 
-    def _report_success(self, traffic: ModelTraffic) -> None:
+    def _report_success(self, traffic: ModelTraffic, breaker: CircuitBreaker) -> None:
+        now = asyncio.get_running_loop().time()
         traffic.waiting.discard(self)
-        breaker = traffic.breaker(self.replica)
+        if self._pace is not None:
+            traffic.end_stream(self._pace, now, failed=False)
+        if self.completion_tokens and (traffic.restricted or now >= traffic.next_sample):
+            seconds = now - self.started_at
+            traffic.add_duration(now, seconds)
+            traffic.record_latency("tpot", self, now, seconds / self.completion_tokens)
         if traffic.restricted:
-            breaker.succeed(asyncio.get_running_loop().time(), self.started_at)
+            breaker.succeed(now, self.started_at)
         else:
             breaker.successes += 1
-        if self.completion_tokens:
-            now = asyncio.get_running_loop().time()
-            if now >= traffic.next_sample:
-                traffic.add_duration(now, now - self.started_at)
-                self._add_latency(now, (now - self.started_at) / self.completion_tokens)
 
     def _report(self, error: BaseException) -> None:
         replica, now = self.replica, asyncio.get_running_loop().time()
@@ -374,6 +388,8 @@ class Attempt:
         if traffic is None or breaker is None:
             return
         traffic.waiting.discard(self)
+        if self._pace is not None:
+            traffic.end_stream(self._pace, now, failed=isinstance(error, GatewayError))
         breaker.record(error, now, self.started_at, closed=self.has_first_token)
         if breaker.is_restricted(now):
             traffic.restricted = True
@@ -384,12 +400,3 @@ class Attempt:
                     model=self._attempts.call.key.model,
                     cause=breaker.cause,
                 )
-
-    def _add_latency(self, now: float, seconds: float) -> None:
-        traffic, breaker, replica = self._traffic, self._breaker, self.replica
-        if traffic is None or breaker is None:
-            return
-        if breaker.opened_at is None:
-            traffic.add_latency(replica, now, seconds, stream=self.stream)
-        elif breaker.cause == SLOW and traffic.is_slow(replica, now, seconds, stream=self.stream):
-            breaker.fail(now, self.started_at, SLOW)  # a trial that is no faster than before

@@ -62,7 +62,7 @@ class UpstreamBackend:
                         async for data in response:
                             for chunk in reader.feed(data):
                                 if not attempt.has_first_token and reader.progress:
-                                    attempt.note_first_token()
+                                    attempt.note_first_token(reader)
                                 yield chunk
                             timeout.after_read(response, reader)
                 reader.check_finished()

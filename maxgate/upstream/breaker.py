@@ -16,6 +16,11 @@ from maxgate.upstream.settings import BreakerSettings
 
 BreakerState = Literal["closed", "open", "half_open"]
 
+SLOW: Final = "slow"
+SLOW_TOKENS: Final = "slow tokens"
+"""Causes of a breaker that is open because its replica is far slower than its peers: with whole
+responses and first tokens, or with the later tokens of its streams."""
+
 # Time that a request after a pause has for its first token, before another one is sent.
 _PROBE_SECONDS: Final = 1.0
 # Consecutive refusals double the pause of a replica at capacity, up to the maximum.
@@ -29,9 +34,9 @@ class CircuitBreaker:
     """Decides whether a replica gets requests for a model. Times are monotonic seconds.
 
     It opens after a number of failures in a row, or when too large a share of recent responses
-    failed. When the open time is over, trial requests are let through, one more for each first
-    token; enough complete responses close it, and a failure opens it for twice as long. Outcomes of
-    requests that were sent before it opened are ignored.
+    failed. When the open time is over, trial requests are let through, one more for each sign of
+    recovery; enough complete responses close it, and a failure opens it for twice as long. Outcomes
+    of requests that were sent before it opened are ignored.
 
     A replica at capacity is paused, which is no failure; then one request at a time is let through,
     until one is not refused. `opened_at` is None while the breaker is closed, `cause` why it is
@@ -43,7 +48,6 @@ class CircuitBreaker:
     __slots__ = (
         "_closed_at",
         "_consecutive",
-        "_first_tokens",
         "_full_pause",
         "_full_until",
         "_open_seconds",
@@ -51,6 +55,7 @@ class CircuitBreaker:
         "_outcomes",
         "_refused_at",
         "_settings",
+        "_signs",
         "_trials_passed",
         "cause",
         "opened_at",
@@ -70,7 +75,7 @@ class CircuitBreaker:
         self._closed_at: float | None = None
         self.trials = 0
         self._trials_passed = 0
-        self._first_tokens = 0
+        self._signs = 0
         self._full_until = 0.0
         self._full_pause = 0.0
         self._refused_at = float("-inf")
@@ -87,11 +92,7 @@ class CircuitBreaker:
         """Whether a request may be sent."""
         if self.opened_at is None:
             return now >= self._full_until
-        return (
-            now >= self._open_until
-            and now >= self._full_until
-            and self.trials <= self._first_tokens
-        )
+        return now >= self._open_until and now >= self._full_until and self.trials <= self._signs
 
     def is_restricted(self, now: float) -> bool:
         """Whether it does not let all requests through."""
@@ -132,10 +133,15 @@ class CircuitBreaker:
 
     def note_first_token(self, started_at: float) -> None:
         """Record the first token of a request that began at `started_at`."""
-        if self._is_trial(started_at):
-            self._first_tokens += 1
+        if self.cause != SLOW_TOKENS:  # of which the first one is no sign
+            self.note_recovery(started_at)
         if started_at > self._refused_at:
             self._full_pause = self._full_until = 0.0
+
+    def note_recovery(self, started_at: float) -> None:
+        """Record a sign that a request is served well that began at `started_at`."""
+        if self.is_trial(started_at):
+            self._signs += 1
 
     def succeed(self, now: float, started_at: float) -> None:
         """Record a complete response to a request that began at `started_at`."""
@@ -144,7 +150,7 @@ class CircuitBreaker:
             self._full_pause = self._full_until = 0.0
         if self.opened_at is None:
             self._outcomes.add(now, 1)
-        elif self._is_trial(started_at):
+        elif self.is_trial(started_at):
             self.trials -= 1
             self._trials_passed += 1
             if self._trials_passed >= self._settings.trials:
@@ -162,7 +168,7 @@ class CircuitBreaker:
     def fail(self, now: float, started_at: float, cause: str) -> None:
         """Record a failure, with its cause in a few words."""
         if self.opened_at is not None:
-            if self._is_trial(started_at):
+            if self.is_trial(started_at):
                 self._open(now, cause)
             return
         settings = self._settings
@@ -190,7 +196,7 @@ class CircuitBreaker:
 
     def abandon(self, started_at: float) -> None:
         """Record the end of a request that says nothing about the replica."""
-        if self._is_trial(started_at):
+        if self.is_trial(started_at):
             self.trials -= 1
 
     def try_again(self, now: float) -> None:
@@ -203,7 +209,8 @@ class CircuitBreaker:
         """Open the breaker of a replica that is far slower than its peers."""
         self._open(now, cause)
 
-    def _is_trial(self, started_at: float) -> bool:
+    def is_trial(self, started_at: float) -> bool:
+        """Whether a request that began at `started_at` is a trial request."""
         return self.opened_at is not None and started_at >= self._open_until
 
     def _has_just_recovered(self, now: float) -> bool:
@@ -221,7 +228,7 @@ class CircuitBreaker:
             else settings.open_seconds
         )
         self.opened_at, self._open_until = now, now + self._open_seconds
-        self._consecutive = self.trials = self._trials_passed = self._first_tokens = 0
+        self._consecutive = self.trials = self._trials_passed = self._signs = 0
         self.cause = cause
         self.trips += 1
 

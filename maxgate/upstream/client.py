@@ -2,12 +2,15 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import AsyncGeneratorType
 from typing import Protocol, cast
 
 import httpx
 
+from maxgate.generation.context import RequestContext
 from maxgate.upstream.connect_errors import map_httpx_error
 from maxgate.upstream.errors import engine_timeout
 from maxgate.upstream.http1.connection import EngineResponse
@@ -40,13 +43,19 @@ class HttpxEngineClient:
         *,
         settings: UpstreamSettings | None = None,
         ca_file: Path | None = None,
+        on_closed_early: Callable[[RequestContext | None], None] = lambda _: None,
     ) -> None:
-        """`ca_file` has the CA certificates to trust instead of the system's."""
+        """`ca_file` has the CA certificates to trust instead of the system's.
+
+        `on_closed_early` is called with the request's context when a connection is closed because
+        the request was cancelled or its response was not read to the end.
+        """
         settings = settings or UpstreamSettings()
         limits = httpx.Limits(
             max_connections=settings.max_connections, keepalive_expiry=settings.keepalive_expiry
         )
         verify = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+        self._on_closed_early = on_closed_early
         self._client = httpx.AsyncClient(
             transport=transport, limits=limits, trust_env=False, verify=verify
         )
@@ -69,7 +78,11 @@ class HttpxEngineClient:
             raise engine_timeout() from error
         except httpx.HTTPError as error:
             raise map_httpx_error(error, responding=False) from error
-        body = _HttpxBody(response, request.read_timeout)
+        except asyncio.CancelledError:
+            self._on_closed_early(request.context)  # httpx has closed the connection
+            raise
+        on_closed_early = partial(self._on_closed_early, request.context)
+        body = _HttpxBody(response, request.read_timeout, on_closed_early)
         return EngineResponse(response.status_code, response.headers.raw, body)
 
     async def aclose(self) -> None:
@@ -80,11 +93,18 @@ class HttpxEngineClient:
 class _HttpxBody:
     """The body of an httpx response as a ResponseBody."""
 
-    def __init__(self, response: httpx.Response, timeout: float) -> None:
+    def __init__(
+        self, response: httpx.Response, timeout: float, on_closed_early: Callable[[], None]
+    ) -> None:
         self._response = response
+        self._on_closed_early = on_closed_early
         self._wait: asyncio.Timeout | None = None
-        self._pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes())
+        self._pieces = cast("AsyncGeneratorType[bytes]", response.aiter_bytes())
         self.read_timeout = timeout
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._pieces.ag_running
 
     async def __anext__(self) -> bytes:
         try:
@@ -101,5 +121,8 @@ class _HttpxBody:
             self._wait.reschedule(0.0)
 
     async def aclose(self) -> None:
+        is_early = not self._response.is_closed  # httpx closes it at its end
         await self._pieces.aclose()
         await self._response.aclose()
+        if is_early:
+            self._on_closed_early()

@@ -9,10 +9,10 @@ import httpx
 from maxgate.errors import GatewayError
 from maxgate.net.shortage import find_shortage, list_causes
 from maxgate.upstream.errors import (
+    EngineDisconnected,
     EngineUnreachable,
     engine_overloaded,
     engine_timeout,
-    response_cut_off,
 )
 
 CONNECTION_REFUSED: Final = "connection refused"
@@ -51,4 +51,4 @@ def map_httpx_error(error: httpx.HTTPError, *, responding: bool) -> GatewayError
         case httpx.TimeoutException():
             return engine_timeout()
         case _:
-            return response_cut_off() if responding else EngineUnreachable("disconnect")
+            return EngineDisconnected() if responding else EngineUnreachable("disconnect")

@@ -23,9 +23,21 @@ MAX_REQUESTS: Final = 1_000_000
 """Plausible number of requests at one engine; metrics beyond it are invalid."""
 STALE_INTERVALS: Final = 3
 """Intervals after which a reading no longer counts."""
+# Share of used KV cache blocks from which on each request counts for more.
+_PRESSURE_BEGINS: Final = 0.8
+_QUEUES: Final = (
+    b"num_requests_running",
+    b"num_requests_queued",
+    b"num_requests_awaiting_admission",
+)
+_USED, _TOTAL, _PREEMPTIONS = (
+    b"cache_num_used_blocks",
+    b"cache_num_total_blocks",
+    b"cache_preemption_count_total",
+)
 _SAMPLE: Final = re.compile(
-    rb"^maxserve_num_requests_(running|queued|awaiting_admission)"
-    rb"(\{[^}\n]*\})?[ \t]+([^\s]+)",
+    rb"^maxserve_(%b)(\{[^}\n]*\})?[ \t]+([^\s]+)"
+    % b"|".join([*_QUEUES, _USED, _TOTAL, _PREEMPTIONS]),
     re.MULTILINE,
 )
 _NUMBER: Final = re.compile(rb"\+?\d{1,20}(?:\.\d{0,20})?(?:[eE]\+?\d{1,2})?")
@@ -37,10 +49,23 @@ class InvalidMetrics(EngineError):
     """The engine's metrics cannot be used; the text is the reason in a few words."""
 
 
-def parse_requests(content: bytes) -> int:
-    """Return the number of requests at the engine: running, queued and not yet admitted.
+class EngineMetrics(NamedTuple):
+    """What an engine reports of its load.
 
-    MAX publishes a gauge only after its first value, so absent gauges are 0. Of a gauge with and
+    `requests` are running, queued and not yet admitted. `kv_use` is the used share of the KV cache,
+    without blocks that are only kept for later prompts. `preemptions` counts requests that lost
+    their place in the KV cache since the engine started.
+    """
+
+    requests: int
+    kv_use: float = 0.0
+    preemptions: float = 0.0
+
+
+def parse_metrics(content: bytes) -> EngineMetrics:
+    """Return the load in the metrics of MAX.
+
+    MAX publishes a metric only after its first value, so absent ones are 0. Of a metric with and
     without labels, the sample without labels is the total.
 
     Raises InvalidMetrics if these are not the metrics of MAX, or if a value is not plausible.
@@ -51,13 +76,30 @@ def parse_requests(content: bytes) -> int:
     totals: dict[bytes, float] = {}
     for name, labels, text in _SAMPLE.findall(content):
         value = float(text) if _NUMBER.fullmatch(text) else -1.0
-        if not 0 <= value <= MAX_REQUESTS:
+        if value < 0 or (name in _QUEUES and value > MAX_REQUESTS):
             raise InvalidMetrics("implausible values")
         if labels:
             labelled[name] = labelled.get(name, 0.0) + value
         else:
             totals[name] = value
-    return int(min(sum((labelled | totals).values()), MAX_REQUESTS))
+    values = labelled | totals
+    total_blocks = values.get(_TOTAL, 0.0)
+    return EngineMetrics(
+        int(min(sum([values.get(name, 0.0) for name in _QUEUES]), MAX_REQUESTS)),
+        min(values.get(_USED, 0.0) / total_blocks, 1.0) if total_blocks else 0.0,
+        values.get(_PREEMPTIONS, 0.0),
+    )
+
+
+def compute_pressure(metrics: EngineMetrics, preemptions_before: float | None) -> float:
+    """Return how short the engine is of KV cache, from 0 to 1.
+
+    It grows from 0 at 80 % use to 1 at 100 %, and is 1 if requests were preempted since the reading
+    before, whose count is None if there was none.
+    """
+    if preemptions_before is not None and metrics.preemptions > preemptions_before:
+        return 1.0
+    return max(metrics.kv_use - _PRESSURE_BEGINS, 0.0) / (1 - _PRESSURE_BEGINS)
 
 
 def default_metrics_url(url: str, port: int = 0) -> str:
@@ -74,13 +116,15 @@ def default_metrics_url(url: str, port: int = 0) -> str:
 class _Reading(NamedTuple):
     at: float
     own: int
+    preemptions: float
 
 
 class EngineMetricsMonitor:
     """Reads the metrics of every replica and updates its load.
 
     Replicas without a `metrics_url` are read at the URL that `default_url` returns for theirs, if
-    any. `interval`, in seconds, is also the timeout; 0 turns the readings off.
+    any. `interval`, in seconds, is also the timeout; 0 turns the readings off. Requests at an
+    engine whose KV cache is full count `pressure_factor` times.
     """
 
     def __init__(
@@ -89,11 +133,13 @@ class EngineMetricsMonitor:
         client: EngineClient,
         interval: float,
         default_url: Callable[[str], str | None] = lambda _: None,
+        pressure_factor: float = 1.0,
     ) -> None:
         self._replicas = replicas
         self._client = client
         self._interval = interval
         self._default_url = default_url
+        self._pressure_factor = pressure_factor
         self._on_own: Callable[[str, int], None] | None = None
         self._readings: dict[Replica, _Reading] = {}
         self._failing: set[Replica] = set()
@@ -130,18 +176,26 @@ class EngineMetricsMonitor:
         before = replica.in_flight
         try:
             async with asyncio.timeout(self._interval):
-                requests = parse_requests(await self._fetch(url))
-            # Some of our own requests may have begun or ended while the metrics were read.
-            own = max(before, replica.in_flight)
-            replica.reported_requests = requests
-            replica.engine_load = float(max(requests - own, 0))
-            self._set_own(replica, replica.in_flight)
-            self._readings[replica] = _Reading(loop.time(), replica.in_flight)
-            self._failing.discard(replica)
+                metrics = parse_metrics(await self._fetch(url))
+            self._update(replica, metrics, loop.time(), max(before, replica.in_flight))
         except (GatewayError, InvalidMetrics, TimeoutError) as error:
             self._fail(replica, str(error) or "no response in time", loop.time())
         except Exception as error:  # noqa: BLE001  # whatever a hostile response causes
             self._fail(replica, type(error).__name__, loop.time())
+
+    def _update(self, replica: Replica, metrics: EngineMetrics, now: float, own: int) -> None:
+        """Update the load, given our own requests.
+
+        Some of them may have begun or ended while the metrics were read: `own` is their maximum.
+        """
+        reading = self._readings.get(replica)
+        pressure = compute_pressure(metrics, None if reading is None else reading.preemptions)
+        factor = 1 + (self._pressure_factor - 1) * pressure
+        replica.reported_requests = metrics.requests
+        replica.engine_load = max(metrics.requests * factor - own, 0.0)
+        self._set_own(replica, replica.in_flight)
+        self._readings[replica] = _Reading(now, replica.in_flight, metrics.preemptions)
+        self._failing.discard(replica)
 
     async def _fetch(self, url: str) -> bytes:
         route = resolve_route(url, "", "GET")

@@ -35,6 +35,7 @@ Failure = Literal[
     "stale",  # as "disconnect", on a reused connection: the engine may not have seen the request
 ]
 
+_CUT_OFF: Final = "The engine's response was cut off."
 _CAUSES: Final[Mapping[Failure, str]] = {
     "refused": "no connection",
     "connect_timeout": "no connection in time",
@@ -61,6 +62,20 @@ class EngineUnreachable(UpstreamUnavailable):
     def is_connect_failure(self) -> bool:
         """Whether there was no connection at all."""
         return self.failure in {"refused", "connect_timeout"}
+
+
+class EngineDisconnected(UpstreamError):
+    """The engine closed the connection in the middle of its response."""
+
+    def __init__(self) -> None:
+        super().__init__(_CUT_OFF)
+
+
+def is_disconnect(error: GatewayError) -> bool:
+    """Whether the engine had accepted the connection of the request, and closed it."""
+    if isinstance(error, EngineUnreachable):
+        return not error.is_connect_failure
+    return isinstance(error, EngineDisconnected)
 
 
 def no_engine_ready() -> UpstreamUnavailable:
@@ -92,7 +107,7 @@ def engine_timeout() -> UpstreamTimeout:
 
 def response_cut_off() -> UpstreamError:
     """Return the error for a response that ended before it was complete."""
-    return UpstreamError("The engine's response was cut off.")
+    return UpstreamError(_CUT_OFF)
 
 
 def response_too_large(limit: int) -> UpstreamError:

@@ -92,6 +92,7 @@ class ReplicaPool:
             traffic.budget.tick(now)
             if len(self.replicas) > 1:
                 traffic.count_successes(now)
+                traffic.measure_streams(now)
                 traffic.interrupt_overdue(now)
                 traffic.eject_slow(now)
 
@@ -118,7 +119,7 @@ class ReplicaPool:
                 return None
             usable = allowed or usable
         chosen = self._policy.choose(usable, call.key)
-        if chosen.max_concurrency is not None or not chosen.fits(model, call.length):
+        if chosen.is_saturated or not chosen.fits(model, call.length):
             chosen = self._choose_roomy(usable, call) or chosen
         return chosen
 

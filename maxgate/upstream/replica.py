@@ -47,8 +47,9 @@ class Replica:
     is not closed yet. `activity` has the time of the last response or token. `watch_failures`
     counts unexpected errors in the gateway while it probed the engine, and `probes` successful
     probes. `reported_requests` is the number of requests at the engine by its own metrics, None if
-    that is not known at the moment, and `engine_load` the part of it that others have sent: other
-    gateways and workers. `id` names the replica in the admin API; `breakers` are by model.
+    that is not known at the moment. `engine_load` is the load beyond `in_flight`, in requests:
+    those of other gateways and workers, and more if the engine is short of KV cache. `id` names the
+    replica in the admin API; `breakers` are by model.
     """
 
     def __init__(
@@ -124,13 +125,14 @@ class Replica:
         self,
         models: Mapping[str, EngineModel],
         capabilities: Mapping[str, Capabilities] | None = None,
+        now: float | None = None,
     ) -> None:
-        """Record a successful probe; `capabilities` are those that were probed."""
+        """Record a successful probe at the loop's time `now`; `capabilities` are those probed."""
         self.add_capabilities(capabilities or {})
         self._listed = models
         if self.state == "unreachable":
             for breaker in self.breakers.values():
-                breaker.try_again(time.monotonic())
+                breaker.try_again(time.monotonic() if now is None else now)
         self.state, self.models, self.error = "healthy", self._select_allowed(), None
         self._update_serving()
         self.probes += 1

@@ -173,6 +173,8 @@ class RoutingSettings(Section):
     """Blocks remembered by each worker process for `prefix_affinity`; 250 bytes each."""
     load_factor: float = Field(default=1.25, gt=1)
     """Maximum load of an engine as a multiple of the average, above which affinity yields."""
+    kv_pressure_factor: float = Field(default=2, ge=1, le=100)
+    """Weight in the load of requests at an engine whose KV cache is full; 1 turns it off."""
 
     @field_validator("session_header")
     @classmethod

@@ -4,7 +4,7 @@ Formats were recorded from a live MAX 26.7. JSON is compact, as MAX writes it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,8 @@ class Script:
     response. With `stalls_plain`, a response that is not streamed goes silent after half of its
     body. The response starts once `begins`, if given, is set. A prompt that ends with ids of
     `tokens`, which are 1000 and above, is continued after them. With `counts_prompt`, the usage of
-    a stream has the length of its prompt instead of a fixed one.
+    a stream has the length of its prompt instead of a fixed one. `gap` is the time in seconds
+    before each token of a stream except its first.
     """
 
     tokens: Sequence[str] = OUTPUT_TOKENS
@@ -50,6 +51,7 @@ class Script:
     with_done: bool = True
     begins: asyncio.Event | None = None
     counts_prompt: bool = False
+    gap: float = 0.0
 
 
 @dataclass
@@ -166,7 +168,7 @@ class FakeMax:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         done = _count_generated(body)
-        for number, token in list(enumerate(script.tokens))[done:]:
+        async for number, token in _generate(script, done):
             if number == script.cut_after:
                 raise Cut
             if number in {script.error_after, script.garbage_after}:
@@ -193,6 +195,14 @@ class FakeMax:
         message = await receive()
         assert message["type"] == "http.disconnect"
         self.aborted += 1
+
+
+async def _generate(script: Script, done: int) -> AsyncIterator[tuple[int, str]]:
+    """Yield the tokens after the first `done`, with their numbers and at their times."""
+    for number, token in list(enumerate(script.tokens))[done:]:
+        if script.gap and number > done:
+            await asyncio.sleep(script.gap)
+        yield number, token
 
 
 DIMENSIONS = 384

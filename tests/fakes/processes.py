@@ -23,22 +23,25 @@ _ROOT_WARNING: Final = b"running as root"
 
 def free_port() -> int:
     """Return a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    return _find_free_port(1)
 
 
 def free_port_before_another() -> int:
-    """Return the first of two adjacent ports on which nothing listens: MAX needs both.
+    """Return the first of two adjacent ports on which nothing listens: MAX needs both."""
+    return _find_free_port(2)
+
+
+def _find_free_port(count: int) -> int:
+    """Return the first of some adjacent ports on which nothing listens.
 
     They are below the ephemeral ports, which the system may assign to a connection at any time.
     """
     for port in random.sample(range(20_000, 32_000, 2), 6_000):
         with suppress(OSError), ExitStack() as stack:
-            for neighbour in (port, port + 1):
+            for neighbour in range(port, port + count):
                 stack.enter_context(socket.create_server(("127.0.0.1", neighbour)))
             return port
-    raise AssertionError("no two adjacent ports are free")
+    raise AssertionError("all ports are in use")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""An event loop for code that sets timers."""
+"""Event loops whose time the test advances."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Timer:
 
 
 class FakeLoop(asyncio.AbstractEventLoop):
-    """An event loop whose time the test advances."""
+    """A loop for code that only sets timers."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -43,3 +43,31 @@ class FakeLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """A loop that runs tasks, and never waits: time passes only in `advance`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def settle(self) -> None:
+        """Run until every task waits for a later time or for the test."""
+        while True:
+            self.call_soon(self.stop)
+            self.run_forever()
+            if not self._ready:
+                return
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, timer by timer."""
+        end = self.now + seconds
+        while self._scheduled and self._scheduled[0].when() <= end:
+            self.now = max(self.now, self._scheduled[0].when())
+            self.settle()
+        self.now = end
+        self.settle()

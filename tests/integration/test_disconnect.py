@@ -3,15 +3,20 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.fakes.gateway import Gateway, StartGateway
+from tests.fakes.gateway import Gateway, StartGateway, start
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.raw_client import connect
+from tests.fakes.server import serving
 from tests.fakes.waiting import until
 
+TLS_FILES = Path(__file__).parents[1] / "data" / "tls"
 BODY = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -30,6 +35,24 @@ async def disconnect(gateway: Gateway, *, stream: bool, after: int) -> float:
     writer.close()
     await gateway.engine.idle.wait()
     return time.perf_counter() - disconnected_at
+
+
+@asynccontextmanager
+async def start_behind_tls(engine: FakeMax) -> AsyncIterator[Gateway]:
+    """Run a gateway in front of this engine, which is behind TLS."""
+    files = {"ssl_keyfile": str(TLS_FILES / "key.pem"), "ssl_certfile": str(TLS_FILES / "ca.pem")}
+    async with serving(engine, **files) as plain:
+        url = plain.replace("http://", "https://")
+        async with start(
+            engine, engines=[{"url": url, "ca_file": TLS_FILES / "ca.pem"}]
+        ) as gateway:
+            yield gateway
+
+
+async def read_metrics(gateway: Gateway) -> dict[str, str]:
+    """Return the gateway's metrics by name and labels."""
+    text = (await gateway.client.get("/metrics", headers={"accept": "text/plain"})).text
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
 @pytest.mark.parametrize(("stream", "after", "grace"), [(True, 0, 0), (True, 3, 60), (False, 0, 0)])
@@ -59,18 +82,36 @@ async def test_duration_is_measured(
     engine = FakeMax(scripts=[Script(silent_after=after)])
     async with start_gateway(engine, upstream={"cancel_grace": grace}) as gateway:
         await disconnect(gateway, stream=stream, after=after)
-        text = (await gateway.client.get("/metrics", headers={"accept": "text/plain"})).text
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        lines = await read_metrics(gateway)
     assert float(lines["maxgate_cancel_duration_seconds_count"]) == 1
     assert least * 0.9 <= float(lines["maxgate_cancel_duration_seconds_sum"]) < least + 0.1
 
 
-async def test_complete_requests_are_not_measured(gateway: Gateway) -> None:
+@pytest.mark.parametrize(("stream", "after"), [(True, 3), (True, 0), (False, 0)])
+async def test_duration_over_https(*, stream: bool, after: int) -> None:
+    """The time until a TLS connection to the engine is closed is measured, too."""
+    engine = FakeMax(scripts=[Script(silent_after=after)])
+    async with start_behind_tls(engine) as gateway:
+        await disconnect(gateway, stream=stream, after=after)
+
+        async def is_measured() -> bool:  # the engine may notice before httpx returns
+            return "maxgate_cancel_duration_seconds_count" in await read_metrics(gateway)
+
+        await until(is_measured)
+        lines = await read_metrics(gateway)
+    assert engine.aborted == 1
+    assert float(lines["maxgate_cancel_duration_seconds_count"]) == 1
+    assert 0 <= float(lines["maxgate_cancel_duration_seconds_sum"]) < 0.1
+
+
+@pytest.mark.parametrize("start_any", [start, start_behind_tls])
+async def test_complete_requests_are_not_measured(start_any: StartGateway) -> None:
     """A request that is complete, and a stream that ends at a stop string, are no cancellations."""
-    await gateway.chat()
-    await gateway.chat(stream=True, stop=["of"])
-    text = (await gateway.client.get("/metrics", headers={"accept": "text/plain"})).text
-    assert "maxgate_cancel_duration_seconds_count" not in text
+    async with start_any(FakeMax()) as gateway:
+        await gateway.chat()
+        await gateway.chat(stream=True)
+        await gateway.chat(stream=True, stop=["of"])
+        assert "maxgate_cancel_duration_seconds_count" not in await read_metrics(gateway)
 
 
 async def test_many_disconnects(start_gateway: StartGateway) -> None:

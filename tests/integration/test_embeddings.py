@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import time
 from array import array
 from typing import Any
 
@@ -126,13 +127,15 @@ async def test_neutral_fields(embedding_gateway: Gateway) -> None:
 async def test_invalid_fields(
     embedding_gateway: Gateway, fields: dict[str, Any], status: int, param: str, code: str
 ) -> None:
-    """Invalid requests are rejected within a second, and the engine is not called."""
+    """Invalid requests cost less than a second of CPU time and no call of the engine."""
+    began = time.process_time()  # the gateway is in this process
     response = await embedding_gateway.client.post(
         "/v1/embeddings", json={"input": "Hello", **fields}
     )
+    cpu_seconds = time.process_time() - began
     error = response.json()["error"]
     assert (response.status_code, error["param"], error["code"]) == (status, param, code)
-    assert response.elapsed.total_seconds() < 1
+    assert cpu_seconds < 1
     assert len(error["message"]) < 500
     assert embedding_gateway.engine.requests == []
 
@@ -168,15 +171,17 @@ async def test_context_length(embedding_gateway: Gateway) -> None:
 @pytest.mark.parametrize("piece", ["a", " ", "\x00", "👩‍🚀", "a "])
 @pytest.mark.parametrize("length", [60_000, 1_000_000])
 async def test_long_text(embedding_gateway: Gateway, piece: str, length: int) -> None:
-    """Long text is accepted or rejected within a second, even if it has few tokens."""
+    """Long text costs less than a second of CPU time, even if it has few tokens."""
+    began = time.process_time()  # the gateway is in this process
     response = await embedding_gateway.embed((piece * length)[:length])
+    cpu_seconds = time.process_time() - began
     fits = length == 60_000 and piece != "a "
     assert response.status_code == (200 if fits else 400)
     if not fits:
         many = piece == "a "
         code = "context_length_exceeded" if many else "string_above_max_length"
         assert response.json()["error"]["code"] == code
-    assert response.elapsed.total_seconds() < 1
+    assert cpu_seconds < 1
 
 
 async def test_wrong_model(embedding_model: object) -> None:

@@ -18,9 +18,11 @@ ORPHANED = "maxgate_engine_requests_orphaned"
 class MeasuredMax(FakeMax):
     """A fake MAX with metrics; `read` is set when they have been read twice."""
 
-    metrics = b""
-    readings = 0
-    read = asyncio.Event()
+    def __init__(self, metrics: bytes) -> None:
+        super().__init__()
+        self.metrics = metrics
+        self.readings = 0
+        self.read = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection scope."""
@@ -36,8 +38,7 @@ class MeasuredMax(FakeMax):
 
 async def read_orphaned(metrics: bytes) -> str | None:
     """Return the gauge of requests that no client waits for, at an engine with these metrics."""
-    engine = MeasuredMax()
-    engine.metrics, engine.read = metrics, asyncio.Event()
+    engine = MeasuredMax(metrics)
     async with serving(engine) as engine_url:
         settings = Settings(
             engines=[{"url": engine_url, "metrics_url": f"{engine_url}/metrics"}],
@@ -68,3 +69,35 @@ async def test_orphaned_requests() -> None:
 async def test_odd_metrics(metrics: bytes) -> None:
     """Metrics that make no sense have no effect."""
     assert await read_orphaned(metrics) is None
+
+
+BUSY = b"maxserve_num_requests_running 10\nmaxserve_cache_num_total_blocks 100\n"
+
+
+@pytest.mark.parametrize("policy", ["least_loaded", "session", "prefix_affinity"])
+async def test_kv_pressure(policy: str) -> None:
+    """Of two engines with as many requests, the one with room in its KV cache gets new ones."""
+    full = MeasuredMax(BUSY + b"maxserve_cache_num_used_blocks 98\n")
+    roomy = MeasuredMax(BUSY + b"maxserve_cache_num_used_blocks 60\n")
+    async with serving(full) as full_url, serving(roomy) as roomy_url:
+        settings = Settings(
+            engines=[
+                {"url": url, "metrics_url": f"{url}/metrics"} for url in (full_url, roomy_url)
+            ],
+            cards=[SMALL_CARD],
+            upstream={"metrics_interval": 0.05},
+            routing={"policy": policy, "block_size": 16, "load_factor": 1.1},
+        )
+        async with (
+            serving(create_app(settings)) as url,
+            httpx.AsyncClient(base_url=url, verify=TLS) as client,
+        ):
+            await full.read.wait()
+            await roomy.read.wait()
+            for number in range(12):
+                body = {
+                    "messages": [{"role": "user", "content": f"{number}, hello there. " * 9}],
+                    "user": str(number),
+                }
+                assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+    assert (len(full.requests), len(roomy.requests)) == (0, 12)

@@ -11,7 +11,7 @@ from benchmarks.failover.mock_stack import run_mocks
 REQUESTS = 500
 
 
-@pytest.mark.parametrize("fault", ["500", "hang", "slow"])
+@pytest.mark.parametrize("fault", ["500", "hang", "slow", "slow-tokens"])
 def test_bad_replica(fault: Fault) -> None:
     """Clients do not notice that one of three engines is bad, and it soon gets few requests."""
     with run_mocks(3, 0.05, 0.005) as (url, mocks):

@@ -121,7 +121,7 @@ async def test_health(start_gateway: StartGateway) -> None:
 
 
 async def test_health_of_drained_engines(start_gateway: StartGateway) -> None:
-    """Drained engines do not count: one that is down is no fault, and they make nothing ready."""
+    """Drained engines do not count: one that is down is no fault, and none makes it ready."""
     async with start_gateway() as first:
         [engine] = (await first.client.get("/health")).json()["engines"]
         up, down = engine["url"], "http://127.0.0.1:9"
@@ -133,9 +133,15 @@ async def test_health_of_drained_engines(start_gateway: StartGateway) -> None:
             for url in (down, up):
                 await client.patch(f"/admin/engines/{ids[url]}", json={"draining": True})
                 responses = [await client.get(path) for path in paths]
-                status = responses[0].json()["status"]
-                found.append((status, [response.status_code for response in responses]))
-    assert found == [("healthy", [200, 200]), ("unhealthy", [503, 503])]
+                health = responses[0].json()
+                states = [(engine["state"], engine["draining"]) for engine in health["engines"]]
+                statuses = [response.status_code for response in responses]
+                found.append((health["status"], states, statuses))
+    down_drained = ("unreachable", True)
+    assert found == [
+        ("healthy", [("healthy", False), down_drained], [200, 200]),
+        ("unhealthy", [("draining", True), down_drained], [503, 503]),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -364,6 +370,9 @@ async def test_openapi(gateway: Gateway) -> None:
         ("/admin/engines/{engine_id}", "patch"),
         ("/admin/engines/{engine_id}", "delete"),
         ("/admin/reload", "post"),
+        ("/running", "get"),
+        ("/api/models/unload", "post"),
+        ("/api/models/unload/{model}", "post"),
     }
     assert "422" not in str(schema)
     kinds = {

@@ -1,5 +1,6 @@
 """Commands that install missing packages, for each way to install maxgate."""
 
+import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -66,6 +67,36 @@ def test_environment_without_pip(tmp_path: Path) -> None:
     found = Installation(environment, BASE, None, editable=False, folder=tmp_path)
 
     assert found.format_pip() == "/usr/bin/python3 -m pip --python .venv/bin/python"
+
+
+def test_maxgate_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`maxgate` is named by its path, unless the shell finds the same one by name."""
+    own, other = (make_environment(tmp_path / name) for name in (".venv", "other"))
+    for environment in (own, other):
+        (environment / "bin" / "maxgate").touch(mode=0o755)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "maxgate").symlink_to(own / "bin" / "maxgate")
+    found = Installation(own, BASE, tmp_path, editable=True, folder=tmp_path)
+
+    commands = {}
+    for folder in ("none", "other/bin", ".venv/bin", "links"):
+        monkeypatch.setenv("PATH", str(tmp_path / folder))
+        commands[folder] = found.format_maxgate()
+    assert commands == {
+        "none": ".venv/bin/maxgate",
+        "other/bin": ".venv/bin/maxgate",
+        ".venv/bin": "maxgate",
+        "links": "maxgate",
+    }
+
+
+def test_maxgate_command_without_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a script of that name, the running Python is named."""
+    monkeypatch.setenv("PATH", "")
+    found = Installation(tmp_path / ".venv", BASE, tmp_path, editable=True, folder=tmp_path)
+
+    for installation in (found, replace(found, environment=None)):
+        assert installation.format_maxgate() == f"{sys.executable} -m maxgate"
 
 
 def test_requires_extra() -> None:

@@ -18,9 +18,9 @@ from maxgate.generation.context import RequestContext
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.errors import (
+    EngineDisconnected,
     EngineUnreachable,
     engine_timeout,
-    response_cut_off,
     response_too_large,
 )
 
@@ -37,6 +37,11 @@ class ResponseBody(Protocol):
 
     read_timeout: float
     """Seconds that the engine may be silent."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a call of `__anext__` waits for the engine."""
+        ...
 
     def __anext__(self) -> Awaitable[bytes]:
         """Return the next piece; raises StopAsyncIteration at the end."""
@@ -84,6 +89,11 @@ class EngineResponse:
         if self._body is None:
             raise StopAsyncIteration
         return self._body.__anext__()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the reader of the body waits for the engine."""
+        return self._body is not None and self._body.is_waiting
 
     def set_read_timeout(self, seconds: float) -> None:
         """Set how long the engine may be silent from the next piece on."""
@@ -258,6 +268,11 @@ class Connection(asyncio.Protocol):
             and self._keep_alive
         )
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a reader waits for the next piece of the body."""
+        return self._body_waiter is not None
+
     def send(
         self, request: bytes, *, head_timeout: float, read_timeout: float
     ) -> asyncio.Future[EngineResponse]:
@@ -324,7 +339,7 @@ class Connection(asyncio.Protocol):
         elif self._failure == "timeout":
             _fail(waiter, engine_timeout())
         elif self._failure is not None:
-            _fail(waiter, response_cut_off())
+            _fail(waiter, EngineDisconnected())
         else:
             return
         self._body_waiter = None

@@ -82,8 +82,7 @@ class EngineTransport:
     def on_cancelled(self, callback: Callable[[float], None]) -> None:
         """Call this when the connection of a cancelled request is closed.
 
-        It gets the seconds since the client disconnected or the request's deadline passed. HTTPS
-        connections are not reported.
+        It gets the seconds since the client disconnected or the request's deadline passed.
         """
         self._on_cancelled = callback
 
@@ -124,7 +123,9 @@ class EngineTransport:
         ca_file = self._ca_files.get(_get_host(url))
         client = self._https.get(ca_file)
         if client is None:  # created when needed: loading the CA certificates takes 25 ms
-            client = HttpxEngineClient(settings=self._settings, ca_file=ca_file)
+            client = HttpxEngineClient(
+                settings=self._settings, ca_file=ca_file, on_closed_early=self._report_cancelled
+            )
             self._https[ca_file] = client
         return client
 

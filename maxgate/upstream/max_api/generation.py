@@ -183,7 +183,8 @@ class ChunkReader:
 
     The first chunk carries the usage so far; every chunk does if a layer above may close the stream
     early. `finished` is set by a finish reason, `usage_reported` by the engine's own usage, `done`
-    by `[DONE]`; events after it are ignored. `progress` grows with each token.
+    by `[DONE]`; events after it are ignored. `progress` grows with each token. `completion_tokens`
+    counts them; a chunk without token ids counts as one.
 
     As a context manager, it suppresses errors of the engine once the response is finished.
 
@@ -205,7 +206,7 @@ class ChunkReader:
             0 if request.prompt_token_ids is None else request.prompt_token_ids.length
         )
         self._tokens_before = 0 if continuation is None else continuation.count
-        self._completion_tokens = self._tokens_before
+        self.completion_tokens = self._tokens_before
         self._frame: ChunkFrame | None = None
         self.finished = False
         self.usage_reported = False
@@ -225,8 +226,8 @@ class ChunkReader:
 
     @property
     def usage_so_far(self) -> Usage:
-        """Tokens so far; a chunk without token ids counts as one."""
-        return Usage(self._prompt_tokens, self._completion_tokens)
+        """Tokens so far, by the reader's own count."""
+        return Usage(self._prompt_tokens, self.completion_tokens)
 
     def check_finished(self) -> None:
         """Raise UpstreamError unless the engine has given a finish reason."""
@@ -260,7 +261,7 @@ class ChunkReader:
         framed = None if self._frame is None else self._frame.extract(data)
         if framed is not None:
             text, ids, count = framed
-            self._completion_tokens += count
+            self.completion_tokens += count
             self.progress += 1
             if self._continuation is not None:
                 self._continuation.add(ids, count, shown=bool(text))
@@ -286,7 +287,7 @@ class ChunkReader:
         if first and not self._tokens_before and (prompt := choice.get("prompt_token_ids")):
             self._prompt_tokens = len(prompt)
         ids = choice.get("token_ids")
-        self._completion_tokens += 1 if ids is None else len(ids)
+        self.completion_tokens += 1 if ids is None else len(ids)
         delta = choice.get("delta")
         text = _check_text(choice["text"] if delta is None else delta.get("content"))
         reason = choice.get("finish_reason")

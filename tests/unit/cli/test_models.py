@@ -108,11 +108,12 @@ def test_prepare_gguf(tmp_path: Path) -> None:
     write_llama(tmp_path / "Mine.gguf")
     lines = run("prepare", str(tmp_path / "Mine.gguf"), cache=tmp_path)
     file = tmp_path / "models" / "mine.yaml"
+    program = Path(sys.executable).with_name("maxgate")
     assert lines == [
         f"{tmp_path}/models/mine is ready for `max serve` (float32)",
         f"Its model card is {file}. Serve it with:",
         "",
-        f"    {sys.executable} -m maxgate serve --engine local --card {file}",
+        f"    {program} serve --engine local --card {file}",
     ]
     assert [c.name for c in load_cards([file])] == ["mine"]
     [listed] = [line for line in run("list", cache=tmp_path) if line.startswith("mine ")]

@@ -8,19 +8,25 @@ from maxgate.cli.ready_banner import ReadyBanner
 from tests.fakes.waiting import until
 
 
-@pytest.mark.parametrize(("started", "cause"), [((), "refused"), (("http://a",), "starting")])
+@pytest.mark.parametrize(
+    ("started", "cause"), [((), "refused"), (("http://a", "http://c"), "starting")]
+)
 async def test_waiting(
     started: tuple[str, ...], cause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Missing engines are named with their causes, or as starting, before the curl command."""
+    """Missing engines are named with their causes, or as starting, before the curl command.
+
+    Drained engines are not missing.
+    """
+    drained = b'{"url":"http://c","state":"draining","error":null}'
     responses = [
-        b'503 x\r\n\r\n{"engines":[{"url":"http://a","state":"unreachable","error":"refused"}]}',
-        b'200 x\r\n\r\n{"engines":[{"url":"http://a","state":"healthy","error":null}]}',
+        b'503 x\r\n\r\n{"engines":[{"url":"http://a","state":"unreachable","error":"refused"},%b]}',
+        b'200 x\r\n\r\n{"engines":[{"url":"http://a","state":"healthy","error":null},%b]}',
     ]
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 " + responses.pop(0))
+        writer.write(b"HTTP/1.1 " + responses.pop(0) % drained)
         writer.close()
 
     shown: list[str] = []

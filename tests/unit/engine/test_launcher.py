@@ -11,6 +11,7 @@ from maxgate.engine.prepared_model import write_prepared
 from maxgate.engine.process import ProcessLauncher
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
+from maxgate.installation import Installation
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
 
@@ -127,11 +128,12 @@ async def test_missing_docker_sdk(files: ModelFiles, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("kind", ["local", "docker"])
 def test_unprepared_model(kind: Kind, files: ModelFiles) -> None:
     """The error names the command that prepares the model."""
-    message = (
-        "the model small is not prepared yet; run: maxgate models prepare FILE.gguf --out small"
-    )
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError) as caught:
         build_launcher(kind, card("small"), ADDRESS, files, EngineSettings())
+    program = Installation.detect().format_maxgate()
+    assert str(caught.value) == (
+        f"the model small is not prepared yet; run: {program} models prepare FILE.gguf --out small"
+    )
 
 
 def test_incomplete_model(files: ModelFiles) -> None:
@@ -140,8 +142,9 @@ def test_incomplete_model(files: ModelFiles) -> None:
     (model / "model.Q4_K.gguf").unlink()
     with pytest.raises(ConfigurationError) as caught:
         build_launcher("local", card("small"), ADDRESS, files, EngineSettings())
+    program = Installation.detect().format_maxgate()
     assert str(caught.value) == (
-        f"the model small is incomplete: model.Q4_K.gguf in {model}; run: maxgate models prepare "
+        f"the model small is incomplete: model.Q4_K.gguf in {model}; run: {program} models prepare "
         "FILE.gguf --out small --force"
     )
 

@@ -59,6 +59,7 @@ def test_card(tmp_path: Path) -> None:
             "encoding": "float32",
             "devices": "cpu",
             "max_batch_size": 8,
+            "extra_flags": ["--enable-penalties"],
             "image": "maxgate/max-cpu:26.7",
         },
     }

@@ -48,11 +48,11 @@ def patterns(number: int, pattern: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_rejected_schemas(schema: dict[str, Any], reason: str) -> None:
-    """Invalid and expensive schemas are rejected within half a second."""
-    began = time.perf_counter()
+    """Invalid and expensive schemas are rejected within half a second of CPU time."""
+    began = time.process_time()
     with pytest.raises(InvalidRequest, match=reason) as caught:
         make_validator(schema)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert (caught.value.param, caught.value.code) == (
         "response_format.json_schema.schema",
         "invalid_value",
@@ -89,11 +89,11 @@ def test_property_named_pattern() -> None:
 
 
 def test_backtracking() -> None:
-    """A pattern that backtracks without end does not match, within half a second."""
+    """A pattern that backtracks without end does not match, within half a second of CPU time."""
     validator = make_validator({"properties": {"a": {"pattern": r"^(?:(a+)+)(?=b)c$"}}})
-    began = time.perf_counter()
+    began = time.process_time()
     assert not validator.matches('{"a": "' + "a" * 50 + '"}')
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from maxgate.monitor.view import Monitor
 from tests.unit.monitor.examples import gateway, snapshot
 
 UP = EngineState("http://a", "healthy")
+DRAINING = EngineState("http://c", "draining")
 DOWN = EngineState("http://b", "unreachable", error="connection failed")
 
 
@@ -15,6 +16,12 @@ DOWN = EngineState("http://b", "unreachable", error="connection failed")
     [
         ([snapshot(1, gateway(1, engines=(UP,)))], "healthy"),
         ([snapshot(1, gateway(1, engines=(UP, DOWN)))], "1 of 2 engines healthy"),
+        ([snapshot(1, gateway(1, engines=(UP, DRAINING)))], "healthy, 1 draining"),
+        (
+            [snapshot(1, gateway(1, engines=(UP, DOWN, DRAINING)))],
+            "1 of 3 engines healthy, 1 draining",
+        ),
+        ([snapshot(1, gateway(1, engines=(DRAINING,)))], "up, no healthy engine, 1 draining"),
         ([snapshot(1, gateway(1, engines=(DOWN,)))], "up, no healthy engine"),
         ([snapshot(1, gateway(1, engines=()))], "up, no healthy engine"),
         ([snapshot(1)], "unreachable for 0 s (connection failed), retrying"),

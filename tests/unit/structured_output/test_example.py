@@ -36,6 +36,6 @@ def test_bounded_size() -> None:
         "properties": {"x": {"$ref": "#/$defs/a"}},
         "$defs": {"a": {"properties": fields}},
     }
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(json.dumps(make_example(schema))) < 20_000
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5

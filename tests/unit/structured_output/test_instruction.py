@@ -114,9 +114,9 @@ def test_any_object(schema: dict[str, Any]) -> None:
 def test_large_schema() -> None:
     """A large schema is shortened in bounded time."""
     properties = {f"field_{n}": {"type": "string", "description": "d" * 50} for n in range(6000)}
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(write_schema({"properties": properties}, 8000)) == 8000
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_bounded_work() -> None:
         "properties": {"a": {"$ref": "#/$defs/s0"}},
         "$defs": {**steps, "s40": {"type": "integer"}},
     }
-    began = time.perf_counter()
+    began = time.process_time()
     Coercion(schema).coerce("a", json.loads('[{"b":' * 100 + "1" + "}]" * 100))
     Coercion(schema).keeps_strings("a")
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5

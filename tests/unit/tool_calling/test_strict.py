@@ -93,7 +93,7 @@ def test_patterns_of_many_tools() -> None:
     """The patterns of all strict tools are limited together, before any is compiled."""
     pattern = {"properties": {"a": {"pattern": "(?=a)(a{1,90}){1,90}"}}}
     tools = [Tool(f"f{n}", "", pattern, strict=True) for n in range(128)]
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidRequest, match="at most 64 patterns"):
         StrictTools(tools)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5

@@ -114,6 +114,16 @@ def test_recovery() -> None:
     assert (breaker.state(104.0), breaker.cause) == ("closed", None)
 
 
+def test_trials_after_recovery() -> None:
+    """No trial is under way once it is closed."""
+    breaker = create_open_breaker()
+    for _ in range(3):
+        breaker.begin(102.0)
+    for _ in range(3):
+        breaker.succeed(103.0, 102.0)
+    assert (breaker.state(103.0), breaker.trials) == ("closed", 0)
+
+
 def test_failed_trial() -> None:
     """Each failed trial doubles the open time, up to the maximum."""
     breaker, at, waits = create_open_breaker(), 102.0, []
@@ -254,12 +264,25 @@ class Machine(RuleBasedStateMachine):
         """Let time pass."""
         self.now += seconds
 
-    @precondition(lambda self: self.breaker.allows(self.now))
     @rule()
     def begin(self) -> None:
-        """Send a request."""
+        """Send a request; without another replica, also if the breaker does not allow it."""
         self.breaker.begin(self.now)
         self.running.append(self.now)
+
+    @rule()
+    def try_again(self) -> None:
+        """Find the engine healthy after it was unreachable."""
+        self.now += 0.001
+        self.breaker.try_again(self.now)
+        assert self.breaker.state(self.now) != "open"
+
+    @precondition(lambda self: self.breaker.opened_at is None)
+    @rule()
+    def eject(self) -> None:
+        """Find the engine far slower than its peers."""
+        self.breaker.eject(self.now, "slow")
+        assert self.breaker.state(self.now) == "open"
 
     @precondition(lambda self: self.running)
     @rule(

@@ -104,6 +104,20 @@ async def test_read_timeout() -> None:
             await response.read()
 
 
+async def test_is_waiting() -> None:
+    """A response is waiting while a read waits for the engine."""
+    client = create_client(httpx.Response(200, stream=Pieces()))
+    async with await client.send(REQUEST) as response:
+        assert [await anext(response), await anext(response)] == [b"a", b"b"]
+        assert not response.is_waiting
+        asyncio.get_running_loop().call_soon(lambda: states.append(response.is_waiting))
+        states: list[bool] = []
+        asyncio.get_running_loop().call_later(0.01, response.interrupt)
+        with pytest.raises(UpstreamTimeout):
+            await anext(response)
+        assert (states, response.is_waiting) == ([True], False)
+
+
 async def test_closed_early() -> None:
     """Closing a response that was not read closes the stream of httpx."""
     body = Pieces()

@@ -14,10 +14,12 @@ from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.engine_metrics import (
     MAX_METRICS_BYTES,
     MAX_REQUESTS,
+    EngineMetrics,
     EngineMetricsMonitor,
     InvalidMetrics,
+    compute_pressure,
     default_metrics_url,
-    parse_requests,
+    parse_metrics,
 )
 from maxgate.upstream.replica import Replica
 
@@ -34,26 +36,73 @@ BUSY = b"maxserve_num_requests_running 9\n"
 IDLE = b"maxserve_batch_size_count 1\n"
 
 
+FULL = b"""\
+maxserve_num_requests_running 4
+maxserve_cache_num_used_blocks 90.0
+maxserve_cache_num_total_blocks 100.0
+maxserve_cache_preemption_count_total 2e6
+"""
+
+
 def test_parse() -> None:
-    """Running, queued and waiting requests are added up; absent gauges count as 0."""
-    assert parse_requests(MAX_METRICS) == 9
-    assert parse_requests(MAX_METRICS + b"maxserve_num_requests_queued 5\n") == 8
-    assert parse_requests(MAX_METRICS + b"maxserve_num_requests_awaiting_admission 1\n") == 10
-    assert parse_requests(IDLE) == 0
+    """Running, queued and waiting requests are added up; absent metrics count as 0."""
+    waiting = b"maxserve_num_requests_awaiting_admission 1\n"
+    assert parse_metrics(MAX_METRICS) == EngineMetrics(9)
+    assert parse_metrics(MAX_METRICS + b"maxserve_num_requests_queued 5\n") == EngineMetrics(8)
+    assert parse_metrics(MAX_METRICS + waiting) == EngineMetrics(10)
+    assert parse_metrics(IDLE) == EngineMetrics(0)
+    assert parse_metrics(FULL) == EngineMetrics(4, 0.9, 2e6)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "preemptions_before", "pressure"),
+    [
+        (EngineMetrics(4, 0.5, 0), 0, 0.0),
+        (EngineMetrics(4, 0.8, 0), 0, 0.0),
+        (EngineMetrics(4, 0.9, 0), 0, 0.5),
+        (EngineMetrics(4, 1.0, 0), 0, 1.0),
+        (EngineMetrics(4, 0.5, 3), 2, 1.0),
+        (EngineMetrics(4, 0.5, 3), 3, 0.0),
+        (EngineMetrics(4, 0.5, 3), None, 0.0),
+        (EngineMetrics(4, 0.5, 3), 9, 0.0),
+    ],
+    ids=["half", "begin", "90 %", "full", "preempted", "long ago", "first", "restarted"],
+)
+def test_pressure(
+    metrics: EngineMetrics, preemptions_before: float | None, pressure: float
+) -> None:
+    """The pressure grows from 80 % KV use on, and is 1 after a preemption."""
+    assert compute_pressure(metrics, preemptions_before) == pytest.approx(pressure)
 
 
 @pytest.mark.parametrize("value", [b"NaN", b"+Inf", b"-1", b"1e99", b"1_0", b"0x1", b"9" * 400])
 def test_implausible_value(value: bytes) -> None:
     """Values that are no plausible number of requests make the metrics invalid."""
     with pytest.raises(InvalidMetrics, match="implausible values"):
-        parse_requests(b"maxserve_num_requests_running %b\n" % value)
+        parse_metrics(b"maxserve_num_requests_running %b\n" % value)
 
 
-@given(st.lists(st.sampled_from([*MAX_METRICS.split(b" "), b"{", b"}", b"\n", b"\x00\xff"])))
+@pytest.mark.parametrize("value", [b"NaN", b"-1", b"9" * 400])
+def test_implausible_blocks(value: bytes) -> None:
+    """So do numbers of blocks that are no numbers."""
+    with pytest.raises(InvalidMetrics, match="implausible values"):
+        parse_metrics(b"maxserve_cache_num_used_blocks %b\n" % value)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*MAX_METRICS.split(b" "), *FULL.split(b" "), b"{", b"}", b"\n", b"\x00\xff"]
+        )
+    )
+)
 def test_hostile_metrics(pieces: list[bytes]) -> None:
     """Whatever the engine sends, the result is in range or InvalidMetrics is raised."""
     with suppress(InvalidMetrics):
-        assert 0 <= parse_requests(b"".join(pieces)) <= MAX_REQUESTS
+        metrics = parse_metrics(b"".join(pieces))
+        assert 0 <= metrics.requests <= MAX_REQUESTS
+        assert 0 <= metrics.kv_use <= 1
+        assert 0 <= compute_pressure(metrics, 0.0) <= 1
 
 
 @pytest.mark.parametrize(
@@ -88,10 +137,12 @@ class Engines:
             return httpx.Response(response)
         return httpx.Response(200, content=response)
 
-    def watch(self, *replicas: Replica, interval: float = 5.0) -> EngineMetricsMonitor:
+    def watch(
+        self, *replicas: Replica, interval: float = 5.0, pressure_factor: float = 1.0
+    ) -> EngineMetricsMonitor:
         """Return a monitor of these replicas."""
         client = HttpxEngineClient(httpx.MockTransport(self.handle))
-        return EngineMetricsMonitor(replicas, client, interval)
+        return EngineMetricsMonitor(replicas, client, interval, pressure_factor=pressure_factor)
 
 
 def create_replica(name: str = "a") -> Replica:
@@ -111,6 +162,22 @@ async def test_poll() -> None:
         (0.0, None),
     ]
     assert engines.count == 2
+
+
+async def test_kv_pressure() -> None:
+    """Requests at an engine that is short of KV cache count for more, our own ones as well."""
+    full, idle = create_replica("a"), create_replica("b")
+    full.in_flight, idle.in_flight = 3, 0
+    engines = Engines(a=FULL, b=FULL.replace(b"running 4", b"running 0"))
+    monitor = engines.watch(full, idle, pressure_factor=3.0)
+    await monitor.poll()
+    assert [replica.engine_load for replica in (full, idle)] == pytest.approx([4 * 2 - 3, 0])
+    engines.responses["a"] = FULL.replace(b"2e6", b"2000001")
+    await monitor.poll()
+    assert full.engine_load == pytest.approx(4 * 3 - 3)
+    assert full.reported_requests == 4
+    await monitor.poll()
+    assert full.engine_load == pytest.approx(4 * 2 - 3)
 
 
 async def test_default_url() -> None:

@@ -5,13 +5,15 @@ import os
 import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Literal
 
 import pytest
 
-from maxgate.errors import GatewayError, OutOfResources, UpstreamUnavailable
+from maxgate.errors import GatewayError, OutOfResources, UpstreamError, UpstreamUnavailable
 from maxgate.generation.context import MAX_RETRIES, RequestContext
 from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.client import HttpxEngineClient
+from maxgate.upstream.errors import EngineDisconnected, EngineUnreachable, engine_timeout
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
@@ -79,6 +81,16 @@ def test_max_concurrency() -> None:
     limited.mark_healthy(MODELS)
     limited.in_flight = 1
     assert choose([limited, busy]) is busy
+
+
+def test_idle_replicas_take_turns() -> None:
+    """A replica with a limit gets its turn, too."""
+    replicas = [Replica("http://limited", max_concurrency=9), create_replica("healthy")]
+    replicas[0].mark_healthy(MODELS)
+    pool = ReplicaPool(replicas, HttpxEngineClient(), UpstreamSettings())
+    call = EngineCall(RoutingKey("small"), "/v1/completions", b"{}", request_context())
+    chosen = [pool.choose(call, now=0.0) for _ in range(10)]
+    assert [chosen.count(replica) for replica in replicas] == [5, 5]
 
 
 @pytest.mark.parametrize("state", ["healthy", "unknown"])
@@ -247,6 +259,51 @@ async def test_retry_without_budget() -> None:
             pass
         assert not attempts.may_retry(replicas[0], UpstreamUnavailable("failed"))
     assert context.retries.remaining == MAX_RETRIES
+
+
+@pytest.mark.parametrize("failure", ["disconnect", "stale"])
+async def test_retry_after_removal(failure: Literal["disconnect", "stale"]) -> None:
+    """A call that a removed replica fails is sent to the one that is left."""
+    async with create_pool([REFUSING, REFUSING]) as (pool, replicas):
+        call = EngineCall(RoutingKey("small"), "/", b"{}", request_context())
+        attempts = Attempts(pool, call)
+        removed = replicas.pop(0)
+        assert attempts.may_retry(removed, EngineUnreachable(failure))
+        assert (await anext(attempts)).replica is replicas[0]
+
+
+async def test_removal_while_moved() -> None:
+    """A call moves to a replica that is still there when its attempt has ended."""
+    async with create_pool([REFUSING] * 3) as (pool, replicas):
+        call = EngineCall(RoutingKey("small"), "/", b"{}", request_context())
+        attempts = Attempts(pool, call)
+        slow, removed, other = replicas
+        assert attempts.may_retry(slow, engine_timeout())  # would go to `removed`
+        replicas.remove(removed)
+        assert attempts.may_retry(slow, engine_timeout())
+        assert (await anext(attempts)).replica is other
+    assert call.context.retries.taken == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (EngineUnreachable("disconnect"), True),
+        (EngineDisconnected(), True),
+        (EngineUnreachable("refused"), False),
+        (UpstreamError("failed"), False),
+    ],
+)
+async def test_lost_with_engine(error: GatewayError, *, waits: bool) -> None:
+    """A call that an engine worked on when it died goes on without the retry budget."""
+    async with create_pool([REFUSING, REFUSING]) as (pool, replicas):
+        attempts = Attempts(pool, EngineCall(RoutingKey("small"), "/", b"{}", request_context()))
+        now = asyncio.get_running_loop().time()
+        while pool.traffic("small").budget.take(now):
+            pass
+        attempts.note_lost(error, now - 2)
+        assert not attempts.may_retry(replicas[0], error)
+        assert attempts.may_wait(replicas[0], error) is waits
 
 
 async def test_no_replica_left() -> None:

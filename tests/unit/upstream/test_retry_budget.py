@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.pool import ReplicaPool
@@ -82,18 +83,60 @@ def test_pools_share_the_budget() -> None:
     assert take_all(second.traffic("large").budget, 100.0) == 30
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 50), st.integers(0, 50))))
-def test_never_exceeded(steps: list[tuple[float, int, int]]) -> None:
-    """At no time do the retries of the last ten seconds exceed the budget."""
-    budget, now, sent, taken = RetryBudget(SETTINGS), 100.0, [], []
-    for seconds, requests, wanted in steps:
-        now += seconds
-        budget.requests += requests
-        budget.tick(now)
-        sent += [int(now)] * requests
+class Machine(RuleBasedStateMachine):
+    """Two workers count requests and take retries; the clock goes on by part of a second or more.
+
+    `sent` and `taken` have the second of each request and retry that a worker has counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        counts = [memoryview(bytearray(8 * WORDS)).cast("q") for _ in range(2)]
+        self.budgets = [RetryBudget(SETTINGS, own, lambda: counts) for own in counts]
+        self.now = 100.0
+        self.sent: list[int] = []
+        self.taken: list[int] = []
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1, 3, 9.9, 10, 11, 60]))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    @rule(worker=st.sampled_from([0, 1]), requests=st.integers(0, 300), repeated=st.integers(0, 20))
+    def receive(self, worker: int, requests: int, repeated: int) -> None:
+        """Receive requests, some of them announced as retries by the client."""
+        self.budgets[worker].requests += requests
+        self.budgets[worker].client_retries += repeated
+
+    @rule(worker=st.sampled_from([0, 1]))
+    def tick(self, worker: int) -> None:
+        """Count what has been received."""
+        budget = self.budgets[worker]
+        self.sent += [int(self.now)] * budget.requests
+        self.taken += [int(self.now)] * budget.client_retries
+        budget.tick(self.now)
+        assert (budget.requests, budget.client_retries) == (0, 0)
+
+    @rule(worker=st.sampled_from([0, 1]), wanted=st.integers(1, 80), last_resort=st.booleans())
+    def take(self, worker: int, wanted: int, *, last_resort: bool) -> None:
+        """Take retries while the budget has some, and not one more or less."""
+        self.tick(worker)
+        limit = max(30, 0.2 * self.count_recent(self.sent)) / (2 if last_resort else 1)
         for _ in range(wanted):
-            if budget.take(now):
-                taken.append(int(now))
-                recent = [at for at in sent if at > int(now) - 10]
-                assert sum(at > int(now) - 10 for at in taken) <= max(30, 0.2 * len(recent) + 1)
+            is_allowed = self.count_recent(self.taken) < limit
+            assert self.budgets[worker].take(self.now, last_resort=last_resort) is is_allowed
+            self.taken += [int(self.now)] * is_allowed
+
+    def count_recent(self, seconds: list[int]) -> int:
+        """Return how many of these are in the current second or the nine before."""
+        return sum(second > int(self.now) - 10 for second in seconds)
+
+    @invariant()
+    def workers_agree(self) -> None:
+        """Each worker knows all requests and retries of the window that have been counted."""
+        recent = (self.count_recent(self.sent), self.count_recent(self.taken))
+        assert [budget._count(int(self.now)) for budget in self.budgets] == [recent] * 2
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

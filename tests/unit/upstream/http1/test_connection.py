@@ -118,6 +118,22 @@ async def test_unread_pieces_are_joined() -> None:
         await anext(response)
 
 
+async def test_is_waiting() -> None:
+    """A response is waiting while a read waits for the engine, not while its reader is busy."""
+    connection, head = send_request()
+    connection.data_received(HEAD + b"a")
+    response = await head
+    await anext(response)
+    assert not response.is_waiting
+    piece = response.__anext__()
+    assert response.is_waiting
+    connection.data_received(b"b")
+    assert not response.is_waiting
+    await piece
+    await response.aclose()
+    assert not response.is_waiting
+
+
 async def test_end_while_reading() -> None:
     """A read that waits at the end of the body is ended."""
     connection, head = send_request()
