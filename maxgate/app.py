@@ -1,33 +1,25 @@
-"""The composition root: builds every object once and hands it to those that use it."""
+"""The application: what it is made of, its routes and its lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
-    nullcontext,
     suppress,
 )
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 from starlette.types import Lifespan
 
-from maxgate.admission.capacity import EngineLoad
 from maxgate.admission.controller import AdmissionController
-from maxgate.admission.file_ledger import FileLedger
-from maxgate.admission.ledger import SlotLedger
-from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.canary import router as canary_router
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.running_models import router as running_models_router
-from maxgate.api.admin.schemas import EngineControl
 from maxgate.api.app import Gateway
 from maxgate.api.chat.routes import chat_route
 from maxgate.api.chat.service import ChatService
@@ -42,21 +34,23 @@ from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
-from maxgate.control_plane.canary import UnsupportedCanary, build_single_process_canary
-from maxgate.control_plane.replicas import ReplicaEngines
-from maxgate.control_plane.single_process import (
-    ReadOnlyControl,
-    build_single_process_control,
-    is_only_process,
+from maxgate.composition import (
+    Control,
+    Upstream,
+    build_admission,
+    build_backend,
+    build_canary_control,
+    build_control,
+    build_embedder,
+    build_formats,
+    build_models,
+    build_upstream,
+    connect_canary,
 )
-from maxgate.control_plane.worker import ParentClient
 from maxgate.generation.backend import Backend, Embedder
-from maxgate.installation import requires_extra
-from maxgate.model_cards.card import ModelCard
-from maxgate.model_cards.loader import ModelFiles, load_cards
-from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
-from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
-from maxgate.settings import Settings, load_settings
+from maxgate.model_cards.loader import load_cards
+from maxgate.model_swap.start_queue import StartQueue
+from maxgate.settings import Settings
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
@@ -70,20 +64,21 @@ from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.telemetry.worker_folder import leave
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
-from maxgate.upstream.client import EngineClient, HttpxEngineClient
-from maxgate.upstream.embedder import UpstreamEmbedder
-from maxgate.upstream.engine_metrics import EngineMetricsMonitor, default_metrics_url
-from maxgate.upstream.health import HealthMonitor
 from maxgate.upstream.http1.transport import EngineTransport
-from maxgate.upstream.pool import ReplicaPool
-from maxgate.upstream.replica import Replica
-from maxgate.upstream.replica_set import ReplicaSet
 from maxgate.upstream.retry_budget import WORDS
-from maxgate.upstream.routing.selection import build_policy
-from maxgate.upstream.settings import ReplicaSettings
 
 # Models beyond this number may share the retry budget of another one.
 _RETRY_ROWS: Final = 64
+
+
+_ROUTERS: Final = (
+    models_router,
+    admin_router,
+    canary_router,
+    running_models_router,
+    health_router,
+    metrics_router,
+)
 
 
 def create_app(
@@ -113,35 +108,31 @@ def create_app(
     admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder)
     upstream_backend = UpstreamBackend(upstream.pool, admission)
     canary = WorkerCanary(
-        upstream_backend, upstream.pool, partial(_connect_canary, settings, transport)
+        upstream_backend, upstream.pool, partial(connect_canary, settings, transport)
     )
-    control, connect = build_control(settings, upstream, control_path, canary)
+    starts = StartQueue(settings.swap, clock)
+    models = build_models(cards, formats, upstream, starts)
+    control = build_control(settings, upstream, models, control_path, canary)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
         lifespan=build_lifespan(
-            upstream, admission, connect, canary, retry_counts, on_startup, worker_folder
+            upstream, admission, control.connect, canary, retry_counts, on_startup, worker_folder
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
     )
-    app.state.catalog = upstream.catalog
-    app.state.engines = upstream.replicas.replicas
-    app.state.replica_set = upstream.replicas
-    app.state.engine_control = control
-    app.state.admission = admission
-    if admission is not None:
-        app.state.on_drain = admission.close
-    app.state.canary_control = build_canary_control(control, canary)
+    provide(app, upstream, control, admission)
+    app.state.canary_control = build_canary_control(control.engines, canary)
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 
     backend = build_backend(clock, formats, upstream_backend)
     embedder = build_embedder(settings, formats, upstream, admission)
-    add_routes(app, settings, clock, upstream.catalog, backend, embedder)
+    add_routes(app, settings, clock, upstream.catalog, backend, embedder, starts)
     return app
 
 
@@ -152,21 +143,40 @@ def add_routes(
     catalog: LiveCatalog,
     backend: Backend,
     embedder: Embedder,
+    starts: StartQueue,
 ) -> None:
-    """Add all routes."""
+    """Add all routes; `starts` holds the requests for models that are not running."""
     server = settings.server
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     app.state.bodies = bodies
     streams = EventStreams(clock, server.keep_alive_interval)
-    app.add_hot_route(chat_route(ChatService(backend, catalog, clock), bodies, streams))
-    app.add_hot_route(completion_route(CompletionService(backend, catalog, clock), bodies, streams))
-    app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies))
-    admin_routers = (admin_router, canary_router, running_models_router)
-    for router in (models_router, *admin_routers, health_router, metrics_router):
+    chat = ChatService(backend, catalog, clock)
+    completions = CompletionService(backend, catalog, clock)
+    app.add_hot_route(chat_route(chat, bodies, streams, starts))
+    app.add_hot_route(completion_route(completions, bodies, streams, starts))
+    app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies, starts))
+    for router in _ROUTERS:
         app.include_router(router)
 
 
-def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
+def provide(
+    app: Gateway,
+    upstream: Upstream,
+    control: Control,
+    admission: AdmissionController | None,
+) -> None:
+    """Give the ordinary routes and the server what they depend on."""
+    app.state.admission = admission
+    if admission is not None:
+        app.state.on_drain = admission.close
+    app.state.catalog = upstream.catalog
+    app.state.engines = upstream.replicas.replicas
+    app.state.replica_set = upstream.replicas
+    app.state.engine_control = control.engines
+    app.state.model_control = control.models
+
+
+def _count_events(metrics: MetricsStore, upstream: Upstream) -> None:
     upstream.engine_metrics.on_own(
         lambda url, change: metrics.add(ENGINE_REQUESTS_OWN, (url,), change)
     )
@@ -175,211 +185,6 @@ def _count_events(metrics: MetricsStore, upstream: "Upstream") -> None:
     upstream.monitor.on_failure(lambda url: metrics.add(ENGINE_WATCH_FAILURES, (url,)))
     if (writer := find_log_writer()) is not None:
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
-
-
-@dataclass(frozen=True)
-class Formats:
-    """How prompts and embedding inputs become token ids, per model."""
-
-    prompts: PromptFormats
-    embeddings: EmbeddingFormats
-
-    def has(self, card: ModelCard) -> bool:
-        """Whether the gateway can encode prompts or inputs of the card's model."""
-        return (self.embeddings if card.task == "embeddings" else self.prompts).has(card)
-
-    async def prepare(self, names: Collection[str]) -> None:
-        """Load what the models of an engine need, before it serves them."""
-        await self.embeddings.prepare(names)
-        await self.prompts.prepare(self.embeddings.others(names))
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """Everything that talks to engines."""
-
-    replicas: ReplicaSet
-    pool: ReplicaPool
-    catalog: LiveCatalog
-    monitor: HealthMonitor
-    client: EngineClient
-    engine_metrics: EngineMetricsMonitor
-    dns_interval: float
-
-
-def build_formats(settings: Settings, cards: list[ModelCard]) -> Formats:
-    """Build the prompt formats; tokenizers are loaded when an engine first lists their model."""
-    files = ModelFiles.locate(settings.cache_dir)
-    return Formats(
-        PromptFormats(cards, files, require_tokenizer=settings.require_tokenizer),
-        EmbeddingFormats(cards, files),
-    )
-
-
-def build_upstream(
-    settings: Settings,
-    cards: list[ModelCard],
-    formats: Formats,
-    transport: httpx.AsyncBaseTransport | None,
-    retry_counts: SharedCounts,
-) -> Upstream:
-    """Build everything that talks to engines."""
-    client: EngineClient = (
-        HttpxEngineClient(transport)
-        if transport
-        else EngineTransport(settings.upstream, settings.engines)
-    )
-    replica_set = ReplicaSet(settings.engines)
-    replicas = replica_set.replicas
-    catalog = LiveCatalog(
-        cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
-    )
-    monitor = HealthMonitor(
-        replicas,
-        client,
-        settings.upstream,
-        formats.prepare,
-        catalog.refresh,
-        [card.served_model_name for card in cards if card.task == "embeddings"],
-        starts_engines=settings.engine.mode != "none",
-    )
-    pool = ReplicaPool(
-        replicas,
-        client,
-        settings.upstream,
-        settings.failover,
-        build_policy(settings.routing),
-        retry_counts.open_row,
-    )
-    engine_metrics = EngineMetricsMonitor(
-        replicas,
-        client,
-        settings.upstream.metrics_interval,
-        partial(_find_metrics_url, settings),
-        settings.routing.kv_pressure_factor,
-    )
-
-    def update(removed: Collection[Replica]) -> None:
-        if isinstance(client, EngineTransport):
-            client.trust(replica_set.engines)
-        for replica in removed:
-            pool.forget(replica)
-        monitor.replicas_changed()
-        catalog.refresh()
-
-    replica_set.on_change(update)
-    return Upstream(
-        replica_set,
-        pool,
-        catalog,
-        monitor,
-        client,
-        engine_metrics,
-        settings.upstream.dns_interval,
-    )
-
-
-def _find_metrics_url(settings: Settings, url: str) -> str | None:
-    """Return the URL of the metrics of the engine at `url`, if the gateway has started it."""
-    is_local = urlsplit(url).hostname in {"localhost", "127.0.0.1"}
-    if settings.engine.mode == "none" or not is_local:
-        return None
-    return default_metrics_url(url, settings.engine.metrics_port)
-
-
-def build_control(
-    settings: Settings, upstream: Upstream, path: Path | None, canary: WorkerCanary
-) -> tuple[EngineControl, Callable[[], AbstractAsyncContextManager[None]]]:
-    """Build the control of the engines, and its connection to the parent process."""
-    engines = ReplicaEngines(upstream.replicas)
-    if path is not None:
-        client = ParentClient(path, engines, canary)
-        return client, client.running
-    if is_only_process():
-        return build_single_process_control(engines, settings, load_settings), nullcontext
-    return ReadOnlyControl(engines), nullcontext
-
-
-def build_admission(
-    settings: Settings,
-    cards: Sequence[ModelCard],
-    pool: ReplicaPool,
-    metrics: MetricsStore,
-    folder: Path | None,
-) -> AdmissionController | None:
-    """Build the admission to the engines, None if it is turned off.
-
-    `folder` is that of the counters of all workers.
-    """
-    if not settings.admission.enabled:
-        return None
-    per_engine: dict[str, int | None] = {}
-    if settings.engine.mode != "none":  # MAX is started as the cards say
-        per_engine = {card.served_model_name: card.max.max_batch_size for card in cards if card.max}
-
-    def read_load(model: str) -> EngineLoad:
-        return EngineLoad(*pool.measure_load(model))
-
-    def find_slots(model: str) -> int | None:
-        return pool.count_slots(model, settings.admission.slots or per_engine.get(model))
-
-    ledger = build_ledger(settings, folder)
-    return AdmissionController(settings.admission, read_load, find_slots, metrics, ledger)
-
-
-def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:
-    """Build the ledger by which workers or gateways share slots, None if there is one worker.
-
-    Raises ConfigurationError if a package is missing.
-    """
-    if settings.redis.url is None:
-        return None if folder is None else FileLedger(folder / "admission")
-    with requires_extra("redis.url", "redis"):
-        from maxgate.admission.redis_ledger import RedisLedger  # noqa: PLC0415  # an extra
-        from maxgate.stores.redis import RedisStore  # noqa: PLC0415
-    return RedisLedger(RedisStore(settings.redis))
-
-
-def build_canary_control(control: EngineControl, canary: WorkerCanary) -> CanaryControl:
-    """Build the control of the canary, which reaches the same workers as that of the engines."""
-    if isinstance(control, ParentClient):
-        return control
-    if isinstance(control, ReadOnlyControl):
-        return UnsupportedCanary()
-    return build_single_process_canary(canary)
-
-
-def _connect_canary(
-    settings: Settings, transport: httpx.AsyncBaseTransport | None, engine: ReplicaSettings
-) -> EngineClient:
-    if transport is not None:
-        return HttpxEngineClient(transport)
-    return EngineTransport(settings.upstream, [engine])
-
-
-def build_backend(
-    clock: Clock,
-    formats: Formats,
-    upstream: UpstreamBackend,
-) -> Backend:
-    """Build the pipeline of chat and text completions."""
-    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
-    return build_pipeline(around, upstream)
-
-
-def build_embedder(
-    settings: Settings,
-    formats: Formats,
-    upstream: Upstream,
-    admission: AdmissionController | None,
-) -> Embedder:
-    """Build the pipeline of embeddings."""
-    around = embedding_layers(
-        find_format=formats.embeddings.find,
-        upstream=settings.upstream,
-        guards=[] if admission is None else [admission],
-    )
-    return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))
 
 
 def build_lifespan(

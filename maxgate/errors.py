@@ -43,7 +43,9 @@
     │   ├── UpstreamOverloaded 503
     │   ├── UpstreamTimeout 504
     │   └── UpstreamUnavailable 503
-    │       └── EngineUnreachable 503  upstream.errors
+    │       ├── EngineUnreachable 503  upstream.errors
+    │       ├── ModelNotRunning 503  generation.errors
+    │       └── ModelStartFailed 503  generation.errors
     ├── Interrupted  cli.run
     ├── LedgerUnavailable  admission.ledger
     ├── ModelFileError  gguf.errors

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
+from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section, split_list
@@ -81,6 +82,8 @@ class Settings(Section):
     """The choice between several engines."""
     redis: RedisSettings = RedisSettings()
     """Redis, which gateways on several hosts share."""
+    swap: SwapSettings = SwapSettings()
+    """Models that are started, stopped and swapped at run time."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
 

@@ -47,7 +47,8 @@ class EngineStatus:
 class HealthResponse:
     """`healthy` with all engines, `degraded` with some, `unhealthy` (status 503) with none.
 
-    Engines that are drained do not count, because they get no requests.
+    Engines that are drained do not count, because they get no requests. Without any engine, all
+    models are started on demand.
 
     `prompts` states for each model where prompts become token ids. With `engine`, text of users can
     become special tokens; with `unavailable`, the model is not served.
@@ -87,7 +88,10 @@ async def live() -> ProbeResponse:
 
 @router.get("/health/ready", operation_id="ready")
 async def ready(engines: Engines, response: Response) -> ProbeResponse:
-    """Respond with 200 while an engine is healthy and not drained, otherwise with 503."""
+    """Respond with 200 while an engine is healthy and not drained, otherwise with 503.
+
+    Also with 200 if all models are started on demand and none runs.
+    """
     if _summarize(engines) == "unhealthy":
         response.status_code = 503
         return ProbeResponse("not ready")
@@ -119,6 +123,6 @@ def describe_engines(engines: Sequence[EngineHealth]) -> list[EngineStatus]:
 def _summarize(engines: Sequence[EngineHealth]) -> Status:
     serving = [engine for engine in engines if not engine.draining]
     healthy = sum(engine.state == "healthy" for engine in serving)
-    if healthy == 0:
+    if healthy == 0 and engines:
         return "unhealthy"
     return "healthy" if healthy == len(serving) else "degraded"

@@ -19,7 +19,9 @@ from maxgate.api.event_stream import EventStreams
 from maxgate.api.middleware import get_route_path
 from maxgate.api.request_body import BodyReader
 from maxgate.api.sampling import SampledRequest
+from maxgate.generation.catalog import ModelStarts
 from maxgate.generation.context import RequestContext
+from maxgate.generation.errors import ModelNotRunning
 
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Body = TypeVar("Body", bound=SampledRequest)
@@ -90,7 +92,8 @@ class GenerationService(Protocol[BodyT_contra]):
 class GenerationHandler(Generic[Body]):
     """Handles requests for generated text: validates the body, then responds whole or streamed.
 
-    The work is cancelled if the client disconnects.
+    A request whose model has to be started waits for that first. The work is cancelled if the
+    client disconnects.
     """
 
     def __init__(
@@ -99,7 +102,9 @@ class GenerationHandler(Generic[Body]):
         body_type: type[Body],
         bodies: BodyReader,
         streams: EventStreams,
+        starts: ModelStarts,
     ) -> None:
+        self._starts = starts
         self._service = service
         self._body_type = body_type
         self._bodies = bodies
@@ -109,13 +114,20 @@ class GenerationHandler(Generic[Body]):
         """Handle one request."""
         body = await self._bodies.read(scope, receive, self._body_type)
         context: RequestContext = scope["state"]["context"]
-        if body.stream:
-            events = self._service.stream(body, context)
-            await self._streams.respond(scope, receive, send, events)
-            return
-        async with DisconnectWatch(scope, receive):
-            response = await self._service.complete(body, context)
-        await send_json(send, response)
+        while True:
+            try:
+                if body.stream:
+                    events = self._service.stream(body, context)
+                    await self._streams.respond(scope, receive, send, events)
+                    return
+                async with DisconnectWatch(scope, receive):
+                    response = await self._service.complete(body, context)
+                await send_json(send, response)
+            except ModelNotRunning as stopped:  # raised before anything is sent
+                async with DisconnectWatch(scope, receive):
+                    await self._starts.wait(stopped.model, context)
+            else:
+                return
 
 
 async def send_json(send: Send, body: bytes) -> None:

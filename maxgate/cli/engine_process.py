@@ -29,9 +29,10 @@ class EngineStart:
 def select_engines(settings: Settings, cards: Sequence[ModelCard]) -> list[EngineStart]:
     """Return the engines that the gateway starts.
 
-    The cards in `settings.cards` are paired with the URLs in `settings.engines`, in order; further
-    URLs belong to engines that are started elsewhere. If no cards are set, if there is only one
-    URL, or if `engine.card` is set, one engine is started, at the first URL.
+    Cards with `load: on_demand` are started later. The others in `settings.cards` are paired with
+    the URLs in `settings.engines`, in order; further URLs belong to engines that are started
+    elsewhere. If no cards are set, if there is only one URL, or if `engine.card` is set, one engine
+    is started, at the first URL.
 
     Raises ConfigurationError if two engines would share a metrics port, or if a card does not say
     how MAX is started.
@@ -39,6 +40,10 @@ def select_engines(settings: Settings, cards: Sequence[ModelCard]) -> list[Engin
     if settings.engine.mode == "none":
         return []
     urls = [engine.public_url for engine in settings.engines]
+    if settings.engine.card is None:
+        cards = [card for card in cards if card.load == "always"]
+        if not cards:
+            return []
     if settings.engine.card is not None or not settings.cards or len(urls) == 1:
         cards = [find_card(settings.engine.card, cards)]
     starts = [EngineStart(*pair) for pair in zip(cards, urls, strict=False)]
@@ -109,6 +114,10 @@ class EngineChild:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the engine, and return once it has ended."""
         self._stopping = True
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -1,11 +1,14 @@
-"""`maxgate models`: list, show and remove models; cli/prepare.py prepares them."""
+"""`maxgate models`: list, show, remove and swap models; cli/prepare.py prepares them."""
 
+import json
+import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 import yaml
 
+from maxgate.cli.admin_client import DEFAULT_URL, AdminRequestFailed, UrlOption, request
 from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.prepare import find_card, place_card, prepare
 from maxgate.engine.output_directory import remove_prepared
@@ -15,14 +18,23 @@ from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles, is_repository, load_card_files, load_cards
 from maxgate.settings import load_settings
 
+_POLL_INTERVAL: Final = 0.2
+_PHASES: Final = {
+    "starting": "starting {new}",
+    "draining": "waiting for the requests of {old}",
+    "stopping": "stopping {old}",
+    "restoring": "{new} has failed, starting {old} again",
+}
+
 
 def commands() -> typer.Typer:
     """Build the subcommands."""
-    app = typer.Typer(help="List, show, prepare and remove models.", no_args_is_help=True)
+    app = typer.Typer(help="List, show, prepare, remove and swap models.", no_args_is_help=True)
     app.command("list")(list_models)
     app.command("show")(show)
     app.command("prepare")(prepare)
     app.command("remove")(remove)
+    app.command("swap")(swap)
     return app
 
 
@@ -87,6 +99,40 @@ def remove(
         remove_prepared(directory)
     if removes_card:
         card_file.unlink(missing_ok=True)
+
+
+def swap(
+    old: Annotated[str, typer.Argument(help="Model to replace.", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="Model to start in its place.", metavar="NEW")],
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Stop OLD first; requests wait meanwhile.")
+    ] = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON of the admin API.")
+    ] = False,
+) -> None:
+    """Replace a model of a running gateway by another one, without losing a request.
+
+    Starts NEW and sends it a request, sends it the requests for OLD, waits for the running ones,
+    and stops OLD.
+    """
+    body = {"old": old, "new": new, "in_place": in_place}
+    status = request("POST", url, "models/swap", body)
+    shown, pause = "", threading.Event()
+    while status["phase"] not in {"done", "failed"}:
+        if status["phase"] != shown and not as_json:
+            shown = status["phase"]
+            print(f"{_PHASES[shown].format(**status)} ({status['seconds']:.0f} s)", flush=True)
+        pause.wait(_POLL_INTERVAL)  # the gateway has no event for a client
+        status = request("GET", url, "models/swap")
+    if status["phase"] == "failed":
+        raise AdminRequestFailed(f"{status['new']} did not replace {old}: {status['error']}")
+    if as_json:
+        print(json.dumps(status, indent=2))
+    else:
+        held = f"; requests waited {status['held_seconds']:.1f} s" if in_place else ""
+        print(f"{status['new']} replaced {status['old']} after {status['seconds']:.1f} s{held}")
 
 
 def _locate_directory(card: ModelCard, models_dir: Path) -> Path:

@@ -4,27 +4,36 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Annotated, Literal
 
 import structlog
 import typer
 
-from maxgate.cli.engine_process import EngineChild, select_engines
+from maxgate.cli.engine_host import AdoptedEngine, SupervisedHost
+from maxgate.cli.engine_process import EngineChild, EngineStart, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
 from maxgate.cli.ready_banner import ReadyBanner
+from maxgate.clock import SystemClock
 from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.changes_file import ChangesFile
 from maxgate.control_plane.listener import control_socket, name_gateway
+from maxgate.control_plane.model_rooms import ManagedModel, ModelRooms
 from maxgate.control_plane.parent import ControlServer
 from maxgate.errors import ConfigurationError
+from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import load_cards
 from maxgate.server.instances import Instance, InstanceFile
 from maxgate.server.parent import Parent
 from maxgate.server.protocol import listening_socket
 from maxgate.server.run import is_root, open_standard_descriptors
-from maxgate.settings import load_and_configure_logging, load_settings, print_warning
+from maxgate.settings import (
+    Settings,
+    load_and_configure_logging,
+    load_settings,
+    print_warning,
+)
 from maxgate.telemetry.metrics_store import make_folder
 
 _log = structlog.get_logger()
@@ -77,7 +86,8 @@ def serve(
     )
     settings = load_and_configure_logging()
     # Read the cards first, so that an invalid one is reported before anything starts.
-    starts = select_engines(settings, load_cards(settings.cards, settings.cache_dir))
+    cards = load_cards(settings.cards, settings.cache_dir)
+    starts = select_engines(settings, cards)
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.server.host, settings.server.port))
         port = listener.getsockname()[1]
@@ -94,9 +104,6 @@ def serve(
             lambda parent: file.write(describe_parent(parent, port)),
             bound and bound[1],
         )
-        if bound is not None:
-            control = stack.enter_context(_control(bound[0], port, parent))
-            parent.on_reload = control.reload
         children = [
             EngineChild(
                 settings.engine.mode,
@@ -107,11 +114,19 @@ def serve(
             )
             for start in starts
         ]
+        _check_on_demand(settings, cards, has_control=bound is not None)
+        if bound is not None:
+            models = _build_models(settings, cards, starts, children)
+            control = stack.enter_context(_control(bound[0], port, parent, models))
+            parent.on_reload = control.reload
         for child in children:
             stack.enter_context(child)
-        url = _format_url(settings.server.host, port)
         tasks = list(dict.fromkeys(start.card.task for start in starts)) or ["chat"]
-        stack.enter_context(ReadyBanner(url, [start.url for start in starts], tasks))
+        stack.enter_context(
+            ReadyBanner(
+                _format_url(settings.server.host, port), [start.url for start in starts], tasks
+            )
+        )
         if is_root(os.geteuid()):
             print_warning("running as root, which the gateway does not need; use another user")
         code = parent.run()
@@ -133,7 +148,38 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _control(listening: socket.socket, port: int, parent: Parent) -> ControlServer:
+def _check_on_demand(settings: Settings, cards: Sequence[ModelCard], *, has_control: bool) -> None:
+    starts_engines = settings.engine.mode != "none"
+    if starts_engines and not has_control and any(card.load == "on_demand" for card in cards):
+        raise ConfigurationError(
+            "models with `load: on_demand` need the control socket, which could not be created; "
+            "set state_dir to a folder with a short path that is writable"
+        )
+
+
+def _build_models(
+    settings: Settings,
+    cards: Sequence[ModelCard],
+    starts: Sequence[EngineStart],
+    children: Sequence[EngineChild],
+) -> list[ManagedModel]:
+    """Return the models that can be started here; those of `starts` run already."""
+    if settings.engine.mode == "none":
+        return []
+    models = {
+        card.name: ManagedModel(card, is_on_demand=card.load == "on_demand")
+        for card in cards
+        if card.max is not None
+    }
+    engines = {engine.public_url: engine for engine in settings.engines}
+    for start, child in zip(starts, children, strict=True):
+        models[start.card.name].engine = AdoptedEngine(child, engines[start.url])
+    return list(models.values())
+
+
+def _control(
+    listening: socket.socket, port: int, parent: Parent, models: Sequence[ManagedModel]
+) -> ControlServer:
     """Build the server that owns the list of engines.
 
     Raises ConfigurationError if the file of their changes is invalid, or leaves no engine.
@@ -146,7 +192,16 @@ def _control(listening: socket.socket, port: int, parent: Parent) -> ControlServ
             f"{file.path}: every engine of the configuration was removed at run time. "
             "Configure another one, or delete the file."
         )
-    return ControlServer(listening, managed, settings, load_settings, parent.list_serving)
+    is_default = "engines" not in settings.model_fields_set
+    if models and is_default and not any(model.engine for model in models):
+        managed.stopped.update(engine.id for engine in settings.engines)  # nothing listens there
+    host = SupervisedHost(
+        settings.engine.mode,
+        warm_up_timeout=settings.swap.warm_up_timeout,
+        uses_stdout=settings.telemetry.log_format == "json",
+    )
+    rooms = ModelRooms(models, host, managed, SystemClock(), age_bound=settings.swap.age_bound)
+    return ControlServer(listening, managed, settings, load_settings, parent.list_serving, rooms)
 
 
 @contextmanager

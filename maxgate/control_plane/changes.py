@@ -65,7 +65,8 @@ class ManagedEngines:
     """The engines that all workers use: those of the configuration, with changes at run time.
 
     `save` stores changes before they count; if it raises, nothing changes. `leaving` are removed
-    engines that serve until their successors have been probed.
+    engines that serve until their successors have been probed. `started` are those of models that
+    the gateway has started, by model, and `stopped` has the ids of those that it has stopped.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class ManagedEngines:
         self.configured = list(configured)
         self.changes = changes.restrict_to(configured)
         self.leaving: list[ReplicaSettings] = []
+        self.started: dict[str, ReplicaSettings] = {}
+        self.stopped: set[str] = set()
         self._save = save
 
     @property
@@ -86,15 +89,16 @@ class ManagedEngines:
 
     @property
     def serving(self) -> list[ReplicaSettings]:
-        """The engines in use, and those that are leaving."""
-        engines = self.engines
+        """The engines in use, those that are leaving, and those of started models."""
+        engines = [engine for engine in self.engines if engine.id not in self.stopped]
         ids = {engine.id for engine in engines}
-        return [*engines, *(engine for engine in self.leaving if engine.id not in ids)]
+        leaving = [engine for engine in self.leaving if engine.id not in ids]
+        return [*engines, *leaving, *self.started.values()]
 
     @property
     def added_ids(self) -> set[str]:
         """Ids of the engines that are not in the configuration."""
-        return {engine.id for engine in self.changes.added}
+        return {engine.id for engine in (*self.changes.added, *self.started.values())}
 
     def add(self, engine: ReplicaSettings) -> None:
         """Add an engine; raises Conflict if it is there already."""

@@ -1,7 +1,7 @@
 """The control of the engines, in the process that owns their list."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -35,10 +35,14 @@ _log = structlog.get_logger()
 
 
 class Reports(NamedTuple):
-    """The engines as each worker sees them; `missing` workers have not reported in time."""
+    """The engines as each worker sees them; `missing` workers have not reported in time.
+
+    `idle` has the seconds since the last response of each engine, by id, in any worker.
+    """
 
     engines: Sequence[Sequence[Engine]]
     missing: int = 0
+    idle: Mapping[str, float] = {}
 
 
 class EngineController(EngineControl):
@@ -59,6 +63,11 @@ class EngineController(EngineControl):
         self._load = load
         self._synchronize = synchronize
         self._lock = asyncio.Lock()
+
+    async def publish(self) -> Reports:
+        """Send the present state to all workers, and return their reports."""
+        async with self._lock:
+            return await self._synchronize()
 
     @override
     async def list_engines(self) -> tuple[Sequence[Engine], int]:
@@ -153,7 +162,7 @@ class EngineController(EngineControl):
             for engine in report:
                 by_id.setdefault(engine.id, []).append(engine)
         for settings in self.managed.engines:
-            if settings.id not in by_id:
+            if settings.id not in by_id and settings.id not in self.managed.stopped:
                 by_id[settings.id] = [self._describe_without_report(settings)]
         added = self.managed.added_ids
         return [_merge_engine(views, runtime=key in added) for key, views in by_id.items()]

@@ -3,7 +3,8 @@
 A worker starts with `hello`. The parent sends `state` then and after every change, and the worker
 responds with `report` once it has applied it. A worker forwards an admin request as `call`, and the
 parent responds with `reply`. The parent sends `canary` to start, keep or end a canary, and the
-worker responds with `canary_report`.
+worker responds with `canary_report`. A worker sends `demand` when requests begin or end to wait for
+a model that does not run.
 """
 
 import asyncio

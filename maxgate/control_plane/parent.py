@@ -10,13 +10,15 @@ from typing import Any, Final, Self
 
 import structlog
 
-from maxgate.api.admin.schemas import Engine, EngineChange, NewEngine
+from maxgate.api.admin.schemas import Engine, EngineChange, ModelSwap, NewEngine
 from maxgate.canary.samples import WorkerReport
 from maxgate.control_plane.canary import CanaryController, CanaryOrder
 from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, EngineController, Reports
 from maxgate.control_plane.errors import dump_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
+from maxgate.control_plane.model_rooms import ModelRooms, Waiting
+from maxgate.control_plane.model_swaps import ModelSwaps
 from maxgate.errors import GatewayError, InternalError
 from maxgate.settings import Settings
 
@@ -30,6 +32,7 @@ class ControlServer:
 
     `listening` is the control socket, which is closed at the end. `list_workers` returns the
     process ids of the workers that serve; those without a connection count as not confirmed.
+    `rooms` are the models that the gateway starts; those that run are stopped at the end.
     """
 
     def __init__(
@@ -39,7 +42,10 @@ class ControlServer:
         settings: Settings,
         load: Callable[[], Settings],
         list_workers: Callable[[], Collection[int]],
+        rooms: ModelRooms,
     ) -> None:
+        self._rooms = rooms
+        self._swaps = ModelSwaps(rooms, drain_timeout=settings.swap.drain_timeout)
         self._listening = listening
         self._links: set[_Link] = set()
         self._list_workers = list_workers
@@ -61,7 +67,7 @@ class ControlServer:
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_START_TIMEOUT)
+        self._thread.join()  # it stops engines
 
     def reload(self, with_restart: bool) -> None:
         """Start a reload of the configuration, whose result is logged; works from any thread.
@@ -80,8 +86,11 @@ class ControlServer:
             self._serve_worker, sock=self._listening, limit=MAX_LINE
         )
         async with server:
+            running = asyncio.create_task(self._rooms.run(self))
             self._started.set()
             await self._stop.wait()
+            running.cancel()
+            await asyncio.wait([running])
         # asyncio.run cancels the tasks that serve workers, which closes their connections.
 
     async def _serve_worker(
@@ -101,6 +110,9 @@ class ControlServer:
                         link.take(message)
                     elif kind == "canary_report":
                         link.take_canary(message)
+                    elif kind == "demand":
+                        link.note_demand(message, self._rooms.now)
+                        self._rooms.wake()
                     elif kind == "call":
                         # Not awaited, because the call waits for a report of this worker, too.
                         task = asyncio.create_task(self._respond(link, message))
@@ -109,6 +121,7 @@ class ControlServer:
         finally:
             self._links.discard(link)
             link.close()
+            self._rooms.wake()
 
     async def _respond(self, link: "_Link", message: Message) -> None:
         reply: Message = {"type": "reply", "number": message["number"]}
@@ -133,11 +146,20 @@ class ControlServer:
         if action == "change":
             change = EngineChange.model_validate(arguments["change"])
             return (await controller.change_engine(arguments["id"], change)).model_dump()
-        if action.endswith("_canary"):
-            return (await self._canary.call(action, arguments)).model_dump()
         if action == "remove":
             return await controller.remove_engine(arguments["id"])
-        return (await controller.reload()).model_dump()
+        if action == "reload":
+            return (await controller.reload()).model_dump()
+        return await self._call_other(action, arguments)
+
+    async def _call_other(self, action: str, arguments: dict[str, Any]) -> Any:
+        if action.endswith("_canary"):
+            return (await self._canary.call(action, arguments)).model_dump()
+        if action == "unload":
+            return await self._swaps.unload_models(arguments["model"])
+        if action == "swap":
+            return (await self._swaps.swap_models(ModelSwap.model_validate(arguments))).model_dump()
+        return (await self._swaps.find_swap()).model_dump()
 
     async def _synchronize(self) -> Reports:
         """Send the engines to all workers, and collect their reports."""
@@ -153,7 +175,26 @@ class ControlServer:
         # Workers that have ended meanwhile are gone, and so is their part of the work.
         gone = {link.pid for link in links if link.is_closed}
         unconnected = set(self._list_workers()) - {link.pid for link in links} - gone
-        return Reports([one for one in reports if one is not None], late + len(unconnected))
+        idle: dict[str, float] = {}
+        for link in links:
+            for key, seconds in link.idle.items():
+                idle[key] = min(seconds, idle.get(key, seconds))
+        missing = late + len(unconnected)
+        return Reports([one for one in reports if one is not None], missing, idle)
+
+    async def publish(self) -> Reports:
+        """Send the present state to all workers, and return their reports."""
+        return await self._controller.publish()
+
+    def list_waiting(self) -> dict[str, Waiting]:
+        """Return the requests that wait in all workers, by model."""
+        waiting: dict[str, Waiting] = {}
+        for link in self._links:
+            for name, found in link.waiting.items():
+                known = waiting.get(name, Waiting(0, found.since))
+                requests = known.requests + found.requests
+                waiting[name] = Waiting(requests, min(known.since, found.since))
+        return waiting
 
     async def _collect_canary(self, order: CanaryOrder) -> Mapping[int, WorkerReport]:
         """Pass the order to all workers; those that hang are missing in the reports."""
@@ -177,6 +218,8 @@ class ControlServer:
             "number": number,
             "engines": [one.model_dump(mode="json", exclude_unset=True) for one in managed.serving],
             "draining": managed.changes.drained,
+            "models": self._rooms.describe(),
+            "replaced": self._rooms.replaced,
         }
 
 
@@ -187,6 +230,8 @@ class _Link:
         self.writer = writer
         self.pid = 0
         self.is_closed = False
+        self.waiting: dict[str, Waiting] = {}
+        self.idle: dict[str, float] = {}
         self._expected: dict[int, asyncio.Future[list[Engine] | None]] = {}
         self._expected_canary: dict[int, asyncio.Future[WorkerReport | None]] = {}
 
@@ -199,6 +244,7 @@ class _Link:
     def take(self, message: Message) -> None:
         """Note a report; one of a failure leaves the change unconfirmed."""
         future = self._expected.get(message["number"])
+        self.idle = message.get("idle", {})
         if future is not None and not future.done() and message["engines"] is not None:
             future.set_result([Engine.model_validate(one) for one in message["engines"]])
 
@@ -215,6 +261,13 @@ class _Link:
         if future is not None and not future.done():
             plain = message["report"]
             future.set_result(None if plain is None else WorkerReport.model_validate(plain))
+
+    def note_demand(self, message: Message, now: float) -> None:
+        """Note the requests that wait; the worker sends how long they have waited."""
+        self.waiting = {
+            name: Waiting(count, now - seconds)
+            for name, (count, seconds) in message["models"].items()
+        }
 
     def close(self) -> None:
         """Note the end of the connection."""

@@ -19,6 +19,9 @@ _OF_PARENT: Final = (
     "server.shutdown_timeout",
     "engine.",
     "state_dir",
+    "swap.age_bound",
+    "swap.drain_timeout",
+    "swap.warm_up_timeout",
     "telemetry.metrics_dir",
 )
 

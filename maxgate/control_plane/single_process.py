@@ -11,6 +11,8 @@ from maxgate.api.admin.schemas import (
     Engine,
     EngineChange,
     EngineControl,
+    ModelControl,
+    ModelSwap,
     NewEngine,
     ReloadResult,
 )
@@ -18,6 +20,7 @@ from maxgate.control_plane.changes import EngineChanges, ManagedEngines
 from maxgate.control_plane.controller import EngineController, Reports
 from maxgate.control_plane.errors import ChangesNotSupported
 from maxgate.control_plane.worker import WorkerEngines
+from maxgate.errors import NotSupported
 from maxgate.settings import Settings
 
 
@@ -40,6 +43,29 @@ def build_single_process_control(
         return Reports([engines.report()])
 
     return EngineController(managed, settings, load, synchronize)
+
+
+class NoModelControl(ModelControl):
+    """Refuses changes of models, which need the parent process of `maxgate serve`."""
+
+    @override
+    async def swap_models(self, swap: ModelSwap) -> NoReturn:
+        raise _refuse()
+
+    @override
+    async def find_swap(self) -> NoReturn:
+        raise _refuse()
+
+    @override
+    async def unload_models(self, model: str | None = None) -> NoReturn:
+        raise _refuse()
+
+
+def _refuse() -> NotSupported:
+    return NotSupported(
+        "Models cannot be stopped or swapped here, because this gateway has not started the "
+        "engines. Start it with `maxgate serve --engine local` or `--engine docker`."
+    )
 
 
 class ReadOnlyControl(EngineControl):

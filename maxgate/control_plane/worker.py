@@ -3,7 +3,7 @@
 import asyncio
 import os
 import traceback
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from multiprocessing import parent_process
 from pathlib import Path
@@ -17,6 +17,9 @@ from maxgate.api.admin.schemas import (
     Engine,
     EngineChange,
     EngineControl,
+    ModelControl,
+    ModelSwap,
+    ModelSwapStatus,
     NewEngine,
     ReloadResult,
 )
@@ -24,12 +27,14 @@ from maxgate.canary.worker import WorkerCanary
 from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT
 from maxgate.control_plane.errors import NoReply, ParentUnreachable, load_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
+from maxgate.model_swap.start_queue import Demand
 from maxgate.upstream.settings import ReplicaSettings
 
 SOCKET_VARIABLE: Final = "_MAXGATE_CONTROL_SOCKET"
 """Set in the workers of `maxgate serve`: the path of the parent's socket."""
 _CONNECT_TIMEOUT: Final = 5.0
 _RECONNECT_PAUSE: Final = 0.5
+_DEMAND_PAUSE: Final = 0.01
 # The parent itself waits for engines and for confirmations.
 _CALL_TIMEOUT: Final = PROBE_TIMEOUT + 2 * CONFIRMATION_TIMEOUT + 5.0
 
@@ -48,15 +53,42 @@ class WorkerEngines(Protocol):
         ...
 
 
-class ParentClient(EngineControl, CanaryControl):
+class WorkerModels(Protocol):
+    """The models that the gateway starts, in this process.
+
+    `on_demand` is called when the demand changes.
+    """
+
+    on_demand: Callable[[], None]
+
+    def apply(self, models: Mapping[str, Mapping[str, Any]], replaced: Mapping[str, str]) -> None:
+        """Take the state of the models, as ModelRooms describes it."""
+        ...
+
+    def list_demand(self) -> Mapping[str, Demand]:
+        """Return the requests that wait, by model."""
+        ...
+
+    def list_idle(self) -> Mapping[str, float]:
+        """Return the seconds since the last response of each engine, by id."""
+        ...
+
+
+class ParentClient(EngineControl, CanaryControl, ModelControl):
     """Applies the parent's list of engines, and forwards admin requests to the parent."""
 
     def __init__(
-        self, path: Path, engines: WorkerEngines, canary: WorkerCanary | None = None
+        self,
+        path: Path,
+        engines: WorkerEngines,
+        models: WorkerModels,
+        canary: WorkerCanary | None = None,
     ) -> None:
         self._path = path
         self._canary = canary
         self._engines = engines
+        self._models = models
+        self._demand_timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
@@ -69,6 +101,7 @@ class ParentClient(EngineControl, CanaryControl):
 
         After a timeout, the worker starts with the engines of its own configuration.
         """
+        self._models.on_demand = self._plan_demand
         task = asyncio.create_task(self._run())
         try:
             try:
@@ -98,14 +131,14 @@ class ParentClient(EngineControl, CanaryControl):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         send_message(writer, {"type": "hello", "pid": os.getpid()})
+        if self._models.list_demand():
+            self._send_demand()
         async with aclosing(read_messages(reader)) as messages:
             async for message in messages:
                 if message["type"] == "state":
                     engines = self._apply(message)
-                    send_message(
-                        writer,
-                        {"type": "report", "number": message["number"], "engines": engines},
-                    )
+                    report = {"type": "report", "number": message["number"], "engines": engines}
+                    send_message(writer, {**report, "idle": self._models.list_idle()})
                 elif message["type"] == "canary":
                     send_message(writer, self._report_canary(message))
                 elif (call := self._calls.get(message["number"])) is not None and not call.done():
@@ -124,6 +157,7 @@ class ParentClient(EngineControl, CanaryControl):
                 self._state = None
                 self._engines.apply(settings, message["draining"])
                 self._state = state
+            self._models.apply(message.get("models", {}), message.get("replaced", {}))
             self._applied.set()
             return [engine.model_dump() for engine in self._engines.report()]
         except Exception as error:  # noqa: BLE001  # a bug must not end the connection
@@ -142,6 +176,18 @@ class ParentClient(EngineControl, CanaryControl):
             trace = "".join(traceback.format_exception(error))
             _log.error("the canary could not be reported", exception=trace)
         return {"type": "canary_report", "number": message["number"], "report": report}
+
+    def _plan_demand(self) -> None:
+        """Report the demand soon: many requests may arrive or go on at once."""
+        if self._demand_timer is None:
+            loop = asyncio.get_running_loop()
+            self._demand_timer = loop.call_later(_DEMAND_PAUSE, self._send_demand)
+
+    def _send_demand(self) -> None:
+        self._demand_timer = None
+        if self._writer is not None:
+            message = {"type": "demand", "models": self._models.list_demand()}
+            send_message(self._writer, message)
 
     def _disconnect(self, writer: asyncio.StreamWriter) -> None:
         self._writer = None
@@ -183,6 +229,19 @@ class ParentClient(EngineControl, CanaryControl):
     @override
     async def remove_engine(self, engine_id: str) -> None:
         await self._call("remove", id=engine_id)
+
+    @override
+    async def swap_models(self, swap: ModelSwap) -> ModelSwapStatus:
+        return ModelSwapStatus.model_validate(await self._call("swap", **swap.model_dump()))
+
+    @override
+    async def find_swap(self) -> ModelSwapStatus:
+        return ModelSwapStatus.model_validate(await self._call("find_swap"))
+
+    @override
+    async def unload_models(self, model: str | None = None) -> Sequence[str]:
+        draining: list[str] = await self._call("unload", model=model)
+        return draining
 
     @override
     async def reload(self) -> ReloadResult:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from maxgate.generation.context import RequestContext
 from maxgate.model_cards.card import (
     PromptFormat,
     SamplingDefaults,
@@ -138,6 +139,17 @@ class EngineHealth(Protocol):
         ...
 
 
+class ModelStarts(Protocol):
+    """Lets requests wait while their models start."""
+
+    async def wait(self, model: str, context: RequestContext) -> None:
+        """Return once the model may be ready; look for it again then.
+
+        Raises ModelNotRunning if that takes too long for the request, and ModelStartFailed.
+        """
+        ...
+
+
 class ModelCatalog(Protocol):
     """The models that clients may name."""
 
@@ -145,7 +157,8 @@ class ModelCatalog(Protocol):
         """Return the model with this name or alias; for None, the default model for the task.
 
         Raises ModelNotFound, WrongModelForTask, and UpstreamUnavailable if no name is given and
-        nothing is served, or if a task is given and the tokenizer it requires is missing.
+        nothing is served, or if a task is given and the tokenizer it requires is missing. Raises
+        ModelNotRunning if a task is given and the model has to be started first.
         """
         ...
 

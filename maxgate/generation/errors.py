@@ -1,6 +1,6 @@
 """Errors that several capabilities raise about models, context length and generated output."""
 
-from maxgate.errors import InvalidRequest, NotFound, UpstreamError
+from maxgate.errors import InvalidRequest, NotFound, UpstreamError, UpstreamUnavailable
 
 
 class ModelNotFound(NotFound):
@@ -13,6 +13,34 @@ class ModelNotFound(NotFound):
         super().__init__(
             f"The model {shown!r} does not exist here. GET /v1/models lists the models.",
             param="model",
+        )
+
+
+class ModelNotRunning(UpstreamUnavailable):
+    """The model is known and not ready for requests; those that can wait do so."""
+
+    default_code = "model_not_running"
+
+    def __init__(self, model: str, *, retry_after: int = 1) -> None:
+        super().__init__(
+            f"The model {model!r} is not running. It will be ready in about {retry_after} s.",
+            param="model",
+            retry_after=retry_after,
+        )
+        self.model = model
+
+
+class ModelStartFailed(UpstreamUnavailable):
+    """The model could not be started; after a pause, a request starts it again."""
+
+    default_code = "model_start_failed"
+
+    def __init__(self, model: str, cause: str, *, retry_after: int) -> None:
+        super().__init__(
+            f"The model {model!r} could not be started: {cause}. It is started again for a "
+            f"request after {retry_after} s.",
+            param="model",
+            retry_after=retry_after,
         )
 
 

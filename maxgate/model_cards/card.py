@@ -13,6 +13,7 @@ PromptFormat = Literal["llama3", "chatml", "engine"]
 StructuredOutput = Literal["refuse", "retry"]
 ToolStyle = Literal["json", "python_list", "function_tag"]
 Task = Literal["chat", "embeddings"]
+Load = Literal["always", "on_demand"]
 _PENALTIES_FLAG: Final = "--enable-penalties"
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./:@+-]+$")]
 
@@ -109,6 +110,14 @@ class ModelCard(_Section):
     """Default of `parse_special` in `/v1/completions`: names of special tokens become tokens."""
     prompt_logprobs: bool = False
     """MAX returns [logprobs of prompts](#logprobs-of-prompts): it runs with `--enable-echo`."""
+    load: Load = "always"
+    """Start MAX with the gateway, or [`on_demand`](model-swap.md): for the first request."""
+    idle_ttl: float = Field(default=600, ge=0, allow_inf_nan=False)
+    """Seconds without requests after which an on-demand model is stopped; 0 is never."""
+    group: str = Field(default="default", min_length=1, max_length=200)
+    """Only one on-demand model of a group runs at a time."""
+    exclusive: bool = False
+    """No other on-demand model runs beside this one."""
     source: Source | None = None
     """Files for `maxgate models prepare NAME`."""
     max: MaxFlags | None = None
@@ -154,6 +163,16 @@ class ModelCard(_Section):
                 f"`prompt_logprobs` contradicts `max.extra_flags: [{_PENALTIES_FLAG}]`: MAX does "
                 "not start with both"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_load(self) -> Self:
+        if self.load == "on_demand":
+            if self.max is None:
+                raise ValueError("`load: on_demand` needs the section `max`, to start the model")
+            return self
+        if useless := {"idle_ttl", "group", "exclusive"} & self.model_fields_set:
+            raise ValueError(f"`{min(useless)}` has no effect without `load: on_demand`")
         return self
 
     def require_max(self) -> MaxFlags:

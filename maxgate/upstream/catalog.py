@@ -1,11 +1,12 @@
 """The model catalog: model cards joined with the models that engines list."""
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from maxgate.errors import NotFound
 from maxgate.generation.catalog import Capabilities, PromptSource, ServedModel
-from maxgate.generation.errors import ModelNotFound, WrongModelForTask
+from maxgate.generation.errors import ModelNotFound, ModelNotRunning, WrongModelForTask
 from maxgate.model_cards.card import ModelCard, SamplingDefaults, Task
 from maxgate.upstream.errors import no_engine_ready, tokenizer_missing
 from maxgate.upstream.replica import EngineModel, Replica
@@ -13,6 +14,8 @@ from maxgate.upstream.replica import EngineModel, Replica
 
 class LiveCatalog:
     """The models that engines list: those with a card in card order, then the others.
+
+    Models that the gateway starts and that are not ready are listed after them.
 
     A card's prompt format is used once `has_format` returns True. Until then, for models without a
     card, and for engines other than MAX, the engine formats the prompt. If the card or
@@ -33,6 +36,24 @@ class LiveCatalog:
         self._require_tokenizer = require_tokenizer
         self._by_name: dict[str, ServedModel] = {}
         self._models: tuple[ServedModel, ...] = ()
+        self._waiting: dict[str, ServedModel] = {}
+        self._managed: Mapping[str, bool] = {}
+        self._replaced: Mapping[str, str] = {}
+        self._created = int(time.time())
+        self.on_refresh: Callable[[], None] | None = None
+
+    def manage(self, is_open: Mapping[str, bool], replaced: Mapping[str, str]) -> None:
+        """Take the models that the gateway starts and stops, by name, and whether each is open.
+
+        Requests for a closed one wait. The names of a model that was `replaced` lead to another
+        one.
+        """
+        self._managed, self._replaced = is_open, replaced
+        self.refresh()
+
+    def is_ready(self, name: str) -> bool:
+        """Whether requests for the model need not wait."""
+        return name in self._by_name
 
     def find(self, name: str | None, task: Task | None = None) -> ServedModel:
         """Return the model with this name or alias, or the first for the task; see ModelCatalog."""
@@ -40,6 +61,8 @@ class LiveCatalog:
             return self._default(task)
         model = self._by_name.get(name)
         if model is None:
+            if (waiting := self._waiting.get(name)) is not None:
+                return _require_start(waiting, task)
             if self._may_appear(name):
                 raise no_engine_ready()
             raise ModelNotFound(name)
@@ -50,6 +73,8 @@ class LiveCatalog:
     def _default(self, task: Task | None) -> ServedModel:
         for model in self._models:
             if task in {None, model.task}:
+                if model.name in self._waiting:
+                    return _require_start(model, task)
                 return model if task is None else _check_tokenizer(model)
         if self._models and all(replica.state == "healthy" for replica in self._replicas):
             raise NotFound(
@@ -70,6 +95,33 @@ class LiveCatalog:
 
     def refresh(self) -> None:
         """Rebuild the catalog from the replicas and the available prompt formats."""
+        reported = self._merge_lists()
+        by_name: dict[str, ServedModel] = {}
+        waiting: dict[str, ServedModel] = {}
+        models, stopped = list[ServedModel](), list[ServedModel]()
+        for card in self._cards:
+            engine_model = reported.pop(card.served_model_name, None)
+            is_open = self._managed.get(card.name)
+            if card.name in self._replaced or (engine_model is None and is_open is None):
+                continue
+            model = engine_model or EngineModel(card.served_model_name, self._created, None)
+            served = self._build_model(card, model)
+            is_ready = engine_model is not None and is_open is not False
+            (models if is_ready else stopped).append(served)
+            for name in card.names:
+                (by_name if is_ready else waiting).setdefault(name, served)
+        for engine_model in reported.values():
+            served = self._build_uncarded_model(engine_model)
+            models.append(served)
+            by_name.setdefault(served.name, served)
+        for names in (by_name, waiting):
+            self._link_replaced(names)
+        self._by_name, self._models, self._waiting = by_name, (*models, *stopped), waiting
+        if self.on_refresh is not None:
+            self.on_refresh()
+
+    def _merge_lists(self) -> dict[str, EngineModel]:
+        """Return the models that engines list; of several, the one with the longest context."""
         reported: dict[str, EngineModel] = {}
         for replica in self._replicas:
             for name, model in replica.models.items():
@@ -77,20 +129,14 @@ class LiveCatalog:
                 # Requests go to a replica whose context has room for them.
                 if (model.context_length or math.inf) > (known.context_length or math.inf):
                     reported[name] = model
-        by_name: dict[str, ServedModel] = {}
-        models = []
+        return reported
+
+    def _link_replaced(self, names: dict[str, ServedModel]) -> None:
+        """Let the names of models that were swapped lead to those in their place."""
         for card in self._cards:
-            engine_model = reported.pop(card.served_model_name, None)
-            if engine_model is not None:
-                served = self._build_model(card, engine_model)
-                models.append(served)
-                for name in card.names:
-                    by_name.setdefault(name, served)
-        for engine_model in reported.values():
-            served = self._build_uncarded_model(engine_model)
-            models.append(served)
-            by_name.setdefault(served.name, served)
-        self._by_name, self._models = by_name, tuple(models)
+            found = names.get(self._replaced.get(card.name, ""))
+            if found is not None:
+                names.update(dict.fromkeys(card.names, found))
 
     def _build_model(self, card: ModelCard, model: EngineModel) -> ServedModel:
         limit = model.context_length
@@ -144,6 +190,15 @@ class LiveCatalog:
             penalties=all(c.penalties for c in known),
             min_tokens=all(c.min_tokens for c in known),
         )
+
+
+def _require_start(model: ServedModel, task: Task | None) -> ServedModel:
+    """Return a model that is not ready, for a description of it; see ModelCatalog for errors."""
+    if task is None:
+        return model
+    if task != model.task:
+        raise WrongModelForTask(model.name, task=model.task, requested=task)
+    raise ModelNotRunning(model.name)
 
 
 def _check_tokenizer(model: ServedModel) -> ServedModel:

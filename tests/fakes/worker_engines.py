@@ -1,9 +1,11 @@
-"""The engines of one worker process, without any engine."""
+"""The engines and models of one worker process, without any engine."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from maxgate.api.admin.schemas import Engine
+from maxgate.model_swap.start_queue import Demand
 from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
 
@@ -49,3 +51,23 @@ class FakeWorkerEngines:
             for engine in self.engines
             if not engine.url.startswith(DNS_PREFIX)
         ]
+
+
+class FakeWorkerModels:
+    """Keeps the state of the models, and reports the demand that a test sets."""
+
+    def __init__(self) -> None:
+        self.on_demand: Callable[[], None] = lambda: None
+        self.states: Mapping[str, Mapping[str, Any]] = {}
+        self.replaced: Mapping[str, str] = {}
+        self.demand: dict[str, Demand] = {}
+        self.idle: dict[str, float] = {}
+
+    def apply(self, models: Mapping[str, Mapping[str, Any]], replaced: Mapping[str, str]) -> None:
+        self.states, self.replaced = models, replaced
+
+    def list_demand(self) -> Mapping[str, Demand]:
+        return self.demand
+
+    def list_idle(self) -> Mapping[str, float]:
+        return self.idle

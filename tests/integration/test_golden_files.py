@@ -29,6 +29,7 @@ COMMANDS = [
     "maxgate models show",
     "maxgate models prepare",
     "maxgate models remove",
+    "maxgate models swap",
     "maxgate engine",
     "maxgate engine start",
     "maxgate engine show",

@@ -1,4 +1,4 @@
-"""/admin/engines and /admin/reload; AdminGuard decides who may use them."""
+"""/admin/engines, /admin/models/swap and /admin/reload; AdminGuard decides who may use them."""
 
 from typing import Annotated
 
@@ -10,6 +10,9 @@ from maxgate.api.admin.schemas import (
     EngineChange,
     EngineControl,
     EngineList,
+    ModelControl,
+    ModelSwap,
+    ModelSwapStatus,
     NewEngine,
     ReloadResult,
     unknown_engine,
@@ -23,7 +26,14 @@ def get_engine_control(request: Request) -> EngineControl:
     return control
 
 
+def get_model_control(request: Request) -> ModelControl:
+    """Return the control of the models."""
+    control: ModelControl = request.app.state.model_control
+    return control
+
+
 Control = Annotated[EngineControl, Depends(get_engine_control)]
+Models = Annotated[ModelControl, Depends(get_model_control)]
 
 
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=BodyRoute)
@@ -63,6 +73,18 @@ async def remove_engine(engine_id: str, control: Control) -> DeletedEngine:
     """Remove an engine; its running requests still finish."""
     await control.remove_engine(engine_id)
     return DeletedEngine(id=engine_id)
+
+
+@router.post("/models/swap", operation_id="swap_models", status_code=202)
+async def swap_models(swap: ModelSwap, models: Models) -> ModelSwapStatus:
+    """Begin to replace a model by another one; `GET` reports the progress."""
+    return await models.swap_models(swap)
+
+
+@router.get("/models/swap", operation_id="get_model_swap")
+async def get_model_swap(models: Models) -> ModelSwapStatus:
+    """Describe the last swap."""
+    return await models.find_swap()
 
 
 @router.post("/reload", operation_id="reload")

@@ -1,13 +1,13 @@
 """GET /running and POST /api/models/unload, as llama-swap has them."""
 
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from maxgate.api.admin.routes import Models
 from maxgate.api.dependencies import Catalog, Engines
-from maxgate.api.errors import ErrorResponse
-from maxgate.errors import NotSupported
 
 
 class RunningModel(BaseModel):
@@ -27,11 +27,14 @@ class RunningModels(BaseModel):
     running: list[RunningModel]
 
 
+class UnloadedModels(BaseModel):
+    """`ok` once all models have stopped; status 202 while requests at some still run."""
+
+    msg: Literal["ok", "draining"]
+    draining: list[str]
+
+
 router = APIRouter(tags=["admin"])
-_REFUSED: Final[dict[str, Any]] = {
-    "status_code": 501,
-    "responses": {501: {"model": ErrorResponse, "description": "Not supported yet."}},
-}
 
 
 @router.get("/running", operation_id="list_running_models")
@@ -48,12 +51,18 @@ async def list_running_models(catalog: Catalog, engines: Engines) -> RunningMode
     return RunningModels(running=running)
 
 
-@router.post("/api/models/unload", operation_id="unload_models", **_REFUSED)
-@router.post("/api/models/unload/{model:path}", operation_id="unload_model", **_REFUSED)
-async def unload_models() -> None:
-    """Refuse to unload models, which is not supported yet."""
-    raise NotSupported(
-        "Models cannot be unloaded at run time: a model is loaded as long as its engine runs. To "
-        "send no more requests to an engine, drain it with `maxgate engines drain`. To free its "
-        "memory, stop the engine."
-    )
+@router.post("/api/models/unload", operation_id="unload_models")
+async def unload_models(models: Models, response: Response) -> UnloadedModels:
+    """Stop all models that the gateway has started, once their requests have finished."""
+    return _describe(await models.unload_models(), response)
+
+
+@router.post("/api/models/unload/{model:path}", operation_id="unload_model")
+async def unload_model(model: str, models: Models, response: Response) -> UnloadedModels:
+    """Stop one model, once its requests have finished; the next request starts it again."""
+    return _describe(await models.unload_models(model), response)
+
+
+def _describe(draining: Sequence[str], response: Response) -> UnloadedModels:
+    response.status_code = 202 if draining else 200
+    return UnloadedModels(msg="draining" if draining else "ok", draining=list(draining))

@@ -96,6 +96,62 @@ class ReloadResult(BaseModel):
     changes: list[SettingChange]
 
 
+class ModelSwap(RequestBody):
+    """A model to replace by another one; both are names or aliases of model cards.
+
+    With `in_place`, the old one is stopped first: requests wait until the new one is ready.
+    """
+
+    old: str = Field(min_length=1, max_length=200)
+    new: str = Field(min_length=1, max_length=200)
+    in_place: bool = False
+
+
+SwapPhase = Literal["starting", "draining", "stopping", "restoring", "done", "failed"]
+
+
+class ModelSwapStatus(BaseModel):
+    """The last swap of two models, by the names of their cards; times in seconds.
+
+    `phase` is `restoring` while the old model is started again because the new one has failed.
+    `held_seconds` is the time for which requests had to wait, `expected_seconds` the time until the
+    new model will probably be ready.
+    """
+
+    object: Literal["model_swap"] = "model_swap"
+    old: str
+    new: str
+    in_place: bool
+    phase: SwapPhase
+    seconds: float
+    held_seconds: float = 0
+    expected_seconds: float | None = None
+    error: str | None = None
+
+
+class ModelControl(Protocol):
+    """Starts, stops and swaps the models of the running gateway.
+
+    Everything raises NotSupported if the gateway has not started the engines, ParentUnreachable
+    without a connection to the parent process, and NoReply if that does not reply.
+    """
+
+    async def swap_models(self, swap: ModelSwap) -> ModelSwapStatus:
+        """Begin a swap; raises ModelNotFound, and Conflict if it is not possible now."""
+        ...
+
+    async def find_swap(self) -> ModelSwapStatus:
+        """Return the last swap; raises NotFound if there was none."""
+        ...
+
+    async def unload_models(self, model: str | None = None) -> Sequence[str]:
+        """Stop a model or all once their requests have finished; return those still draining.
+
+        Raises ModelNotFound.
+        """
+        ...
+
+
 class EngineControl(Protocol):
     """Changes the engines of the running gateway, in all workers.
 

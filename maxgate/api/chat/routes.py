@@ -6,13 +6,16 @@ from maxgate.api.chat.service import ChatService
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.hot_route import GenerationHandler, HotRoute
 from maxgate.api.request_body import BodyReader
+from maxgate.generation.catalog import ModelStarts
 
 
-def chat_route(service: ChatService, bodies: BodyReader, streams: EventStreams) -> HotRoute:
+def chat_route(
+    service: ChatService, bodies: BodyReader, streams: EventStreams, starts: ModelStarts
+) -> HotRoute:
     """Build the route for chat completions."""
     return HotRoute(
         "/v1/chat/completions",
-        GenerationHandler(service, ChatCompletionRequest, bodies, streams),
+        GenerationHandler(service, ChatCompletionRequest, bodies, streams, starts),
         name="create_chat_completion",
         description="""
             Create a chat completion.

@@ -5,15 +5,19 @@ from maxgate.api.completions.service import CompletionService
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.hot_route import GenerationHandler, HotRoute
 from maxgate.api.request_body import BodyReader
+from maxgate.generation.catalog import ModelStarts
 
 
 def completion_route(
-    service: CompletionService, bodies: BodyReader, streams: EventStreams
+    service: CompletionService,
+    bodies: BodyReader,
+    streams: EventStreams,
+    starts: ModelStarts,
 ) -> HotRoute:
     """Build the route for text completions."""
     return HotRoute(
         "/v1/completions",
-        GenerationHandler(service, CompletionRequest, bodies, streams),
+        GenerationHandler(service, CompletionRequest, bodies, streams, starts),
         name="create_completion",
         description="""
             Complete one or more prompts.

@@ -7,15 +7,24 @@ from maxgate.api.embeddings.schemas import EmbeddingRequestBody, EmbeddingRespon
 from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.hot_route import HotRoute, send_json
 from maxgate.api.request_body import BodyReader
+from maxgate.generation.catalog import ModelStarts
+from maxgate.generation.errors import ModelNotRunning
 
 
-def embedding_route(service: EmbeddingService, bodies: BodyReader) -> HotRoute:
+def embedding_route(service: EmbeddingService, bodies: BodyReader, starts: ModelStarts) -> HotRoute:
     """Build the route for embeddings."""
 
     async def create_embedding(scope: Scope, receive: Receive, send: Send) -> None:
         body = await bodies.read(scope, receive, EmbeddingRequestBody)
+        context = scope["state"]["context"]
         async with DisconnectWatch(scope, receive):
-            response = await service.create(body, scope["state"]["context"])
+            while True:
+                try:
+                    response = await service.create(body, context)
+                except ModelNotRunning as stopped:
+                    await starts.wait(stopped.model, context)
+                else:
+                    break
         await send_json(send, response)
 
     return HotRoute(

@@ -23,8 +23,9 @@ from maxgate.control_plane.worker import ParentClient
 from maxgate.errors import ConfigurationError, GatewayError
 from maxgate.settings import Settings
 from maxgate.upstream.settings import ReplicaSettings
+from tests.fakes.engine_host import build_rooms
 from tests.fakes.waiting import until
-from tests.fakes.worker_engines import FakeWorkerEngines
+from tests.fakes.worker_engines import FakeWorkerEngines, FakeWorkerModels
 
 A, B = "http://a:8080", "http://b:8080"
 SETTINGS = Settings.model_validate({"engines": [A]})
@@ -50,7 +51,7 @@ class Parent:
     async def connect(self, *workers: FakeWorkerEngines) -> AsyncIterator[list[ParentClient]]:
         """Connect workers with these engines."""
         async with AsyncExitStack() as stack:
-            clients = [ParentClient(self.path, engines) for engines in workers]
+            clients = [ParentClient(self.path, engines, FakeWorkerModels()) for engines in workers]
             for client in clients:
                 await stack.enter_async_context(client.running())
             yield clients
@@ -63,7 +64,8 @@ async def parent(tmp_path: Path) -> AsyncIterator[Parent]:
     with control_socket(tmp_path, "host-8000") as bound:
         assert bound is not None
         listening, fake.path = bound
-        with ControlServer(listening, fake.managed, SETTINGS, fake.load, lambda: fake.pids):
+        rooms = build_rooms(fake.managed)
+        with ControlServer(listening, fake.managed, SETTINGS, fake.load, lambda: fake.pids, rooms):
             yield fake
     assert "control" not in {thread.name for thread in threading.enumerate()}
 
@@ -220,7 +222,9 @@ async def test_signal(tmp_path: Path) -> None:
     with control_socket(tmp_path, "host-8000") as bound:
         assert bound is not None
         listening, fake.path = bound
-        control = ControlServer(listening, fake.managed, SETTINGS, fake.load, list)
+        control = ControlServer(
+            listening, fake.managed, SETTINGS, fake.load, list, build_rooms(fake.managed)
+        )
         with control:
             async with fake.connect(worker) as [client]:
                 fake.settings = Settings.model_validate({"engines": [B], "require_tokenizer": True})
@@ -237,7 +241,7 @@ async def test_without_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Without the parent, a worker starts with its own engines, and admin requests get a 503."""
     monkeypatch.setattr("maxgate.control_plane.worker._CONNECT_TIMEOUT", 0.05)
     worker = FakeWorkerEngines()
-    client = ParentClient(tmp_path / "none.sock", worker)
+    client = ParentClient(tmp_path / "none.sock", worker, FakeWorkerModels())
     async with client.running():
         with pytest.raises(GatewayError) as caught:
             await client.list_engines()
@@ -261,7 +265,7 @@ async def test_silent_parent(
             await ended.wait()
         writer.close()
 
-    client = ParentClient(tmp_path / "parent.sock", FakeWorkerEngines())
+    client = ParentClient(tmp_path / "parent.sock", FakeWorkerEngines(), FakeWorkerModels())
     async with await asyncio.start_unix_server(serve, tmp_path / "parent.sock"), client.running():
         with pytest.raises(GatewayError, match="may be made all the same") as caught:
             await client.add_engine(NewEngine(url=B))

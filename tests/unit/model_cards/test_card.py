@@ -54,6 +54,11 @@ def test_bundled_cards() -> None:
             CARD.replace("chatml", "alpaca"),
             "prompt: Input should be 'llama3', 'chatml' or 'engine'",
         ),
+        (CARD + "    idle_ttl: 5\n", "`idle_ttl` has no effect without `load: on_demand`"),
+        (
+            CARD.split("    max:", maxsplit=1)[0] + "    load: on_demand\n    tokenizer: x\n",
+            "`load: on_demand` needs the section `max`",
+        ),
         (CARD.replace("100", "0"), "context_length: Input should be greater than or equal to 1"),
         (
             CARD + "      colour: red\n",

@@ -3,7 +3,7 @@
 import pytest
 
 from maxgate.errors import NotFound, UpstreamUnavailable
-from maxgate.generation.errors import ModelNotFound, WrongModelForTask
+from maxgate.generation.errors import ModelNotFound, ModelNotRunning, WrongModelForTask
 from maxgate.model_cards.card import MaxFlags, ModelCard
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.replica import EngineModel, Replica
@@ -186,3 +186,39 @@ def test_longest_context() -> None:
         assert catalog([], *engines).find("small").context_length == 500
     unlimited = EngineModel("small", 1, None)
     assert catalog([], engine(unlimited), engine(long)).find("small").context_length == 2**31
+
+
+def test_stopped_model() -> None:
+    """A model that the gateway can start is listed last, and a request for it has to wait."""
+    live = catalog([card("a", "alias"), card("b")], engine(EngineModel("b", 1, None)))
+    live.manage({"a": False, "b": True}, {})
+    assert [model.name for model in live.list()] == ["b", "a"]
+    assert (live.find("alias").name, live.find(None, "chat").name) == ("a", "b")
+    with pytest.raises(ModelNotRunning):
+        live.find("alias", "chat")
+    with pytest.raises(WrongModelForTask):
+        live.find("a", "embeddings")
+    assert (live.is_ready("a"), live.is_ready("b")) == (False, True)
+
+
+def test_closed_model() -> None:
+    """Requests for a running model that is closed have to wait, also those without a name."""
+    live = catalog([card("a")], engine(EngineModel("a", 1, None)))
+    live.manage({"a": False}, {})
+    for name in ("a", None):
+        with pytest.raises(ModelNotRunning):
+            live.find(name, "chat")
+    live.manage({"a": True}, {})
+    assert live.find("a", "chat").name == "a"
+
+
+def test_replaced_model() -> None:
+    """The names of a model that was swapped lead to the one in its place, running or not."""
+    replica = engine(EngineModel("a", 1, None), EngineModel("b", 1, None))
+    live = catalog([card("a", "alias"), card("b")], replica)
+    live.manage({}, {"a": "b"})
+    assert [model.name for model in live.list()] == ["b"]
+    assert (live.find("a", "chat").name, live.find("alias", "chat").name) == ("b", "b")
+    live.manage({"b": False}, {"a": "b"})
+    with pytest.raises(ModelNotRunning, match="'b' is not running"):
+        live.find("alias", "chat")

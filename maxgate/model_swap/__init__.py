@@ -1,0 +1,1 @@
+"""Models that are started, stopped and swapped while the gateway runs."""
