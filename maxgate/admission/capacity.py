@@ -63,7 +63,9 @@ class AdaptiveLimit:
     in seconds of a monotonic clock. The limit is UNLIMITED until there is an estimate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, estimates: bool = False) -> None:
+        """Without `estimates`, only the queue of the engines limits."""
+        self._estimates = estimates
         self._windows: deque[_Window] = deque()
         self._began: float | None = None
         self.responses = 0
@@ -113,7 +115,7 @@ class AdaptiveLimit:
             self._windows.popleft()
 
     def _estimate(self, now: float, engines: int, *, is_full: bool) -> int:
-        if not self._windows:
+        if not self._windows or not self._estimates:
             return UNLIMITED
         recent = [w.throughput for w in self._windows if now - w.ended_at <= _THROUGHPUT_AGE]
         if not recent:

@@ -14,6 +14,8 @@ class AdmissionSettings(Section):
     """Limit the requests at the engines and let the others wait here."""
     slots: int | None = Field(default=None, ge=1, le=100_000)
     """Requests that each engine works on at a time, for all models; by default the card's."""
+    estimate: bool = False
+    """Estimate the slots of engines without metrics from the speed of their responses."""
     max_queue: int | None = Field(default=None, ge=0, le=1_000_000)
     """Waiting requests of each model; by default those that wait no longer than a response."""
     max_queue_bytes: int = Field(default=256 * 1024 * 1024, ge=1)

@@ -37,7 +37,7 @@ class ModelSlots:
         self.slots = UNLIMITED
         self.capacity = UNLIMITED
         self.in_use = 0
-        self.limit = AdaptiveLimit()
+        self.limit = AdaptiveLimit(estimates=settings.estimate)
         self.accounts = Accounts(settings.max_tenants)
         self.queue = BoundedQueue(settings, self.accounts)
         self.held_until: float | None = None

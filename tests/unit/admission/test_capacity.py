@@ -9,7 +9,7 @@ class SimulatedEngine:
     """An engine that works on `batch` requests of 50 tokens at a time, and queues the rest."""
 
     def __init__(self, batch: int, seconds: float, *, slower_by: float = 0.0) -> None:
-        self.limit = AdaptiveLimit()
+        self.limit = AdaptiveLimit(estimates=True)
         self.now = 0.0
         self._batch = batch
         self._seconds = seconds
@@ -35,7 +35,7 @@ class SimulatedEngine:
 
 def test_no_responses() -> None:
     """Without any response there is no limit."""
-    assert AdaptiveLimit().update(1.0, ENGINE, in_use=500, waiting=0) == UNLIMITED
+    assert AdaptiveLimit(estimates=True).update(1.0, ENGINE, in_use=500, waiting=0) == UNLIMITED
 
 
 def test_no_queue() -> None:
@@ -73,7 +73,7 @@ def test_reported_queue() -> None:
 
 def test_reported_growth() -> None:
     """The limit grows while requests wait and no queue is reported."""
-    limit = AdaptiveLimit()
+    limit = AdaptiveLimit(estimates=True)
     assert limit.update(1.0, EngineLoad(1, 4, 50), in_use=54, waiting=0) == add_spare(4)
     load = EngineLoad(1, 5, 0)
     values = [limit.update(2.0 + n, load, in_use=5, waiting=9) for n in range(1)]
@@ -82,6 +82,13 @@ def test_reported_growth() -> None:
 
 def test_stale_metrics() -> None:
     """Without fresh metrics, the limit by the engine's queue no longer applies."""
-    limit = AdaptiveLimit()
+    limit = AdaptiveLimit(estimates=True)
     limit.update(1.0, EngineLoad(1, 4, 50), in_use=54, waiting=0)
     assert limit.update(2.0, ENGINE, in_use=5, waiting=9) == UNLIMITED
+
+
+def test_no_estimate() -> None:
+    """Without estimates and metrics there is no limit."""
+    engine = SimulatedEngine(batch=4, seconds=0.2)
+    engine.limit = AdaptiveLimit()
+    assert engine.run(10, in_use=200, waiting=100) == UNLIMITED

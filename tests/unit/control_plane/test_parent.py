@@ -307,7 +307,7 @@ class FakeCanary(WorkerCanary):
 async def test_canary(parent: Parent) -> None:
     """A canary starts in all workers, also in those that connect later, and ends in all."""
     first, later = FakeCanary(), FakeCanary()
-    client = ParentClient(parent.path, FakeWorkerEngines(), first)
+    client = ParentClient(parent.path, FakeWorkerEngines(), FakeWorkerModels(), first)
     async with client.running():
         started = await client.start_canary(NewCanary(url=B))
         assert (started.completed, started.workers, first.runs) == (1, 1, True)
@@ -315,7 +315,8 @@ async def test_canary(parent: Parent) -> None:
             await client.start_canary(NewCanary(url=B))
         assert (caught.value.status, caught.value.code) == (409, "canary_exists")
         assert (await client.read_canary()).completed == 2
-        async with ParentClient(parent.path, FakeWorkerEngines(), later).running():
+        second = ParentClient(parent.path, FakeWorkerEngines(), FakeWorkerModels(), later)
+        async with second.running():
             await client.read_canary()
             assert later.runs
             await client.stop_canary()
