@@ -117,10 +117,16 @@ class Attempts:
                 return replica
         return self.pool.choose(self.call, now)
 
-    def note_lost(self, error: GatewayError, started_at: float) -> None:
-        """Note whether the replica died while it worked on the call."""
-        if is_disconnect(error) and self._loop.time() - started_at >= _ADMITTED_SECONDS:
-            self._was_lost = True
+    def note_lost(self, error: GatewayError, failed: Replica, started_at: float) -> None:
+        """Note whether the replica died while it worked on the call.
+
+        One of several replicas did so, too, if it was responding to others just before.
+        """
+        if not is_disconnect(error):
+            return
+        now = self._loop.time()
+        was_working = len(self.pool.replicas) > 1 and now - failed.activity.at < _ADMITTED_SECONDS
+        self._was_lost = self._was_lost or was_working or now - started_at >= _ADMITTED_SECONDS
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
@@ -357,7 +363,7 @@ class Attempt:
             return False
         attempts = self._attempts
         if not self.has_first_token and attempts.first_error is None:
-            attempts.note_lost(error, self.started_at)
+            attempts.note_lost(error, self.replica, self.started_at)
             return attempts.may_retry(self.replica, error) or attempts.may_wait(self.replica, error)
         if not attempts.may_continue(self.replica, error):
             raise attempts.first_error or error

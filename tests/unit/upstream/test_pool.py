@@ -301,9 +301,25 @@ async def test_lost_with_engine(error: GatewayError, *, waits: bool) -> None:
         now = asyncio.get_running_loop().time()
         while pool.traffic("small").budget.take(now):
             pass
-        attempts.note_lost(error, now - 2)
+        attempts.note_lost(error, replicas[0], now - 2)
         assert not attempts.may_retry(replicas[0], error)
         assert attempts.may_wait(replicas[0], error) is waits
+
+
+async def test_lost_with_busy_engine() -> None:
+    """A call that has just begun goes on, too, if the engine was responding to others."""
+    error = EngineUnreachable("disconnect")
+    async with create_pool([REFUSING, REFUSING]) as (pool, replicas):
+        now = asyncio.get_running_loop().time()
+        replicas[0].activity.at = now
+        while pool.traffic("small").budget.take(now):
+            pass
+        for replica, waits in zip(replicas, (True, False), strict=True):
+            call = EngineCall(RoutingKey("small"), "/", b"{}", request_context())
+            attempts = Attempts(pool, call)
+            attempts.note_lost(error, replica, now)
+            assert not attempts.may_retry(replica, error)
+            assert attempts.may_wait(replica, error) is waits
 
 
 async def test_no_replica_left() -> None:
