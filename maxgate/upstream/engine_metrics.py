@@ -25,11 +25,9 @@ STALE_INTERVALS: Final = 3
 """Intervals after which a reading no longer counts."""
 # Share of used KV cache blocks from which on each request counts for more.
 _PRESSURE_BEGINS: Final = 0.8
-_QUEUES: Final = (
-    b"num_requests_running",
-    b"num_requests_queued",
-    b"num_requests_awaiting_admission",
-)
+_RUNNING: Final = b"num_requests_running"
+_WAITING: Final = (b"num_requests_queued", b"num_requests_awaiting_admission")
+_QUEUES: Final = (_RUNNING, *_WAITING)
 _USED, _TOTAL, _PREEMPTIONS = (
     b"cache_num_used_blocks",
     b"cache_num_total_blocks",
@@ -52,14 +50,15 @@ class InvalidMetrics(EngineError):
 class EngineMetrics(NamedTuple):
     """What an engine reports of its load.
 
-    `requests` are running, queued and not yet admitted. `kv_use` is the used share of the KV cache,
-    without blocks that are only kept for later prompts. `preemptions` counts requests that lost
-    their place in the KV cache since the engine started.
+    `requests` are running, queued and not yet admitted; `queued` are the latter two. `kv_use` is
+    the used share of the KV cache, without blocks that are only kept for later prompts.
+    `preemptions` counts requests that lost their place in the KV cache since the engine started.
     """
 
     requests: int
     kv_use: float = 0.0
     preemptions: float = 0.0
+    queued: int = 0
 
 
 def parse_metrics(content: bytes) -> EngineMetrics:
@@ -84,10 +83,12 @@ def parse_metrics(content: bytes) -> EngineMetrics:
             totals[name] = value
     values = labelled | totals
     total_blocks = values.get(_TOTAL, 0.0)
+    queued = sum([values.get(name, 0.0) for name in _WAITING])
     return EngineMetrics(
-        int(min(sum([values.get(name, 0.0) for name in _QUEUES]), MAX_REQUESTS)),
+        int(min(values.get(_RUNNING, 0.0) + queued, MAX_REQUESTS)),
         min(values.get(_USED, 0.0) / total_blocks, 1.0) if total_blocks else 0.0,
         values.get(_PREEMPTIONS, 0.0),
+        int(min(queued, MAX_REQUESTS)),
     )
 
 
@@ -192,6 +193,8 @@ class EngineMetricsMonitor:
         pressure = compute_pressure(metrics, None if reading is None else reading.preemptions)
         factor = 1 + (self._pressure_factor - 1) * pressure
         replica.reported_requests = metrics.requests
+        replica.reported_running = metrics.requests - metrics.queued
+        replica.reported_queued = metrics.queued
         replica.engine_load = max(metrics.requests * factor - own, 0.0)
         self._set_own(replica, replica.in_flight)
         self._readings[replica] = _Reading(now, replica.in_flight, metrics.preemptions)
@@ -218,6 +221,7 @@ class EngineMetricsMonitor:
         self._set_own(replica, 0)
         self._readings.pop(replica, None)
         replica.engine_load, replica.reported_requests = 0.0, None
+        replica.reported_running = replica.reported_queued = None
 
     def _set_own(self, replica: Replica, own: int) -> None:
         reading = self._readings.get(replica)

@@ -46,10 +46,10 @@ class Replica:
     unreachable or draining. `capabilities` are by model. `in_flight` counts requests whose response
     is not closed yet. `activity` has the time of the last response or token. `watch_failures`
     counts unexpected errors in the gateway while it probed the engine, and `probes` successful
-    probes. `reported_requests` is the number of requests at the engine by its own metrics, None if
-    that is not known at the moment. `engine_load` is the load beyond `in_flight`, in requests:
-    those of other gateways and workers, and more if the engine is short of KV cache. `id` names the
-    replica in the admin API; `breakers` are by model.
+    probes. `reported_requests` is the number of requests at the engine by its own metrics, the sum
+    of `reported_running` and `reported_queued`; None if not known at the moment. `engine_load` is
+    the load beyond `in_flight`, in requests: those of other gateways and workers, and more if the
+    engine is short of KV cache. `id` names the replica in the admin API; `breakers` are by model.
     """
 
     def __init__(

@@ -47,9 +47,11 @@ maxserve_cache_preemption_count_total 2e6
 def test_parse() -> None:
     """Running, queued and waiting requests are added up; absent metrics count as 0."""
     waiting = b"maxserve_num_requests_awaiting_admission 1\n"
-    assert parse_metrics(MAX_METRICS) == EngineMetrics(9)
-    assert parse_metrics(MAX_METRICS + b"maxserve_num_requests_queued 5\n") == EngineMetrics(8)
-    assert parse_metrics(MAX_METRICS + waiting) == EngineMetrics(10)
+    assert parse_metrics(MAX_METRICS) == EngineMetrics(9, queued=6)
+    assert parse_metrics(MAX_METRICS + b"maxserve_num_requests_queued 5\n") == EngineMetrics(
+        8, queued=5
+    )
+    assert parse_metrics(MAX_METRICS + waiting) == EngineMetrics(10, queued=7)
     assert parse_metrics(IDLE) == EngineMetrics(0)
     assert parse_metrics(FULL) == EngineMetrics(4, 0.9, 2e6)
 
@@ -100,7 +102,7 @@ def test_hostile_metrics(pieces: list[bytes]) -> None:
     """Whatever the engine sends, the result is in range or InvalidMetrics is raised."""
     with suppress(InvalidMetrics):
         metrics = parse_metrics(b"".join(pieces))
-        assert 0 <= metrics.requests <= MAX_REQUESTS
+        assert 0 <= metrics.queued <= metrics.requests <= MAX_REQUESTS
         assert 0 <= metrics.kv_use <= 1
         assert 0 <= compute_pressure(metrics, 0.0) <= 1
 
@@ -162,6 +164,19 @@ async def test_poll() -> None:
         (0.0, None),
     ]
     assert engines.count == 2
+
+
+async def test_queue() -> None:
+    """Admission gets the running and the queued requests, until the metrics are stale."""
+    replica = create_replica("a")
+    engines = Engines(a=MAX_METRICS)
+    monitor = engines.watch(replica, interval=0.1)
+    await monitor.poll()
+    assert (replica.reported_running, replica.reported_queued) == (3, 6)
+    engines.responses["a"] = 404
+    while replica.reported_requests is not None:
+        await monitor.poll()
+    assert (replica.reported_running, replica.reported_queued) == (None, None)
 
 
 async def test_kv_pressure() -> None:
