@@ -122,7 +122,8 @@ class Attempts:
 
         One of several replicas did so, too, if it was responding to others just before.
         """
-        if not is_disconnect(error):
+        is_stale = isinstance(error, EngineUnreachable) and error.failure == "stale"
+        if is_stale or not is_disconnect(error):
             return
         now = self._loop.time()
         was_working = len(self.pool.replicas) > 1 and now - failed.activity.at < _ADMITTED_SECONDS

@@ -61,5 +61,5 @@ async def test_unload(gateway: Gateway, path: str) -> None:
     assert response.status_code == 501
     error = response.json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("server_error", None, "not_supported")
-    assert "`maxgate engines drain`" in error["message"]
+    assert "`maxgate serve --engine local`" in error["message"]
     assert await list_running(gateway) == before
