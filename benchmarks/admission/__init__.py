@@ -1,0 +1,1 @@
+"""Measure admission: overload, Retry-After, fairness and cost."""

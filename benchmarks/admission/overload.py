@@ -1,0 +1,172 @@
+"""Measure the goodput of gateways at twice and ten times the capacity of the engine.
+
+    python -m benchmarks.admission.overload [--only "maxgate;nginx"] [--scale 1] [--json] [--keep]
+
+The engine works on four requests at a time, 200 ms each (20/s), queues the others first come, first
+served, and forgets those whose client disconnects. Clients send at a fixed rate: half of the
+capacity, twice, half, ten times, and half again; they give up after ten seconds. A response is good
+if it is complete within two seconds of the time when its request was due. Goodput counts those
+that are complete before the phase ends.
+
+All gateways run in turn on one core, everything else on another one. `maxgate` has its default
+settings and reads the engine's metrics; `maxgate, estimate` has no metrics, and the setting
+`admission.estimate`. `nginx, 8` and `smg, 8` have a limit of 8 requests that was set by hand; all
+others have their defaults. Exits with 1 if maxgate misses a goal.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import uvloop
+
+from benchmarks.admission.clients import Clients, Response, find_quantile
+from benchmarks.admission.results import write_part
+from benchmarks.admission.stack import SUBJECTS, run_engine, run_subject
+from benchmarks.gateway.environments import Unavailable
+from benchmarks.gateway.http_client import Target
+from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
+
+SLOTS: Final = 4
+CAPACITY: Final = 20.0  # requests per second
+SLO: Final = 2.0
+FACTORS: Final = (2, 10)
+OVERLOAD_SECONDS: Final = 16.0
+HALF_SECONDS: Final = 8.0
+MIN_SHARE: Final = 0.9
+MAX_REFUSAL: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Overload:
+    """The results of one subject at one multiple of the capacity; times in seconds.
+
+    `share` is that of the capacity; `after` the share of good ones in the load after the overload.
+    """
+
+    subject: str
+    factor: int
+    goodput: float
+    share: float
+    p50: float
+    p99: float
+    refused: int
+    refusal_p99: float
+    other: dict[str, int]
+    after: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the goals of maxgate are met."""
+        refused_at_once = not self.refused or self.refusal_p99 < MAX_REFUSAL
+        return self.share >= MIN_SHARE and refused_at_once and self.after >= MIN_SHARE
+
+
+def summarize(
+    subject: str,
+    factor: int,
+    during: Sequence[Response],
+    after: Sequence[Response],
+    seconds: float,
+) -> Overload:
+    """Return the results of one phase with overload and the one after it."""
+    good = [r.seconds for r in during if is_good(r)]
+    refusals = [r.seconds for r in during if r.is_refusal]
+    other = Counter(
+        "late" if r.status == 200 else str(r.status or "no response")
+        for r in during
+        if not is_good(r) and not r.is_refusal
+    )
+    in_time = sum(is_good(r) and r.ended_at <= seconds for r in during)
+    goodput = in_time / seconds
+    return Overload(
+        *(subject, factor, goodput, goodput / CAPACITY),
+        *(find_quantile(good, 0.5), find_quantile(good, 0.99)),
+        *(len(refusals), find_quantile(refusals, 0.99), dict(other)),
+        sum(map(is_good, after)) / max(len(after), 1),
+    )
+
+
+def is_good(response: Response) -> bool:
+    """Whether the response met the SLO."""
+    return response.status == 200 and response.seconds <= SLO
+
+
+async def measure(subject: str, target: Target, scale: float) -> list[Overload]:
+    """Send all phases; those before the end do not wait for late responses."""
+    clients = Clients(target)
+    half, overload = HALF_SECONDS * scale, OVERLOAD_SECONDS * scale
+    phases = [(CAPACITY / 2, half)]
+    for factor in FACTORS:
+        phases += [(factor * CAPACITY, overload), (CAPACITY / 2, half)]
+    loop, tasks = asyncio.get_running_loop(), []
+    due = loop.time()
+    for rate, seconds in phases:
+        tasks.append(asyncio.create_task(clients.send_steadily(rate, seconds)))
+        due += seconds
+        await asyncio.sleep(due - loop.time())
+    found = await asyncio.gather(*tasks)
+    clients.close()
+    return [
+        summarize(subject, factor, found[2 * n + 1], found[2 * n + 2], overload)
+        for n, factor in enumerate(FACTORS)
+    ]
+
+
+def format_table(results: Sequence[Overload]) -> str:
+    """Format the results as a Markdown table."""
+    lines = [
+        "| gateway | load | good/s | share | P50 | P99 | refused | refusal P99 | else | after |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|---|--:|",
+    ]
+    for r in results:
+        other = ", ".join(f"{count} {name}" for name, count in sorted(r.other.items())) or "-"
+        refusal = f"{r.refusal_p99 * 1000:.0f} ms" if r.refused else "-"
+        lines.append(
+            f"| {r.subject} | {r.factor}x | {r.goodput:.1f} | {r.share:.0%} | {r.p50:.2f} s "
+            f"| {r.p99:.2f} s | {r.refused} | {refusal} | {other} | {r.after:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure all subjects in turn."""
+    names = [subject.name for subject in SUBJECTS]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", help=f"names, separated by semicolons: {';'.join(names)}")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all times (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print the values as JSON")
+    parser.add_argument("--keep", action="store_true", help="write the result to RESULTS.md")
+    options = parser.parse_args()
+    exit_on_sigterm()
+    gateway_core, other_core = choose_cores()
+    chosen = options.only.split(";") if options.only else names
+    results: list[Overload] = []
+    notes = []
+    for subject in SUBJECTS:
+        if subject.name not in chosen:
+            continue
+        try:
+            notes.append(f"{subject.name} {subject.version()}")
+            with (
+                run_engine(other_core, SLOTS, 0.2 / 8) as engine,
+                run_subject(subject, engine, gateway_core) as target,
+            ):
+                results += uvloop.run(measure(subject.name, target, options.scale))
+        except Unavailable as reason:
+            notes[-1] += f" is unavailable: {reason}"
+        print_progress(notes[-1])
+    text = f"{format_table(results)}\n\n{'; '.join(notes)}."
+    print(json.dumps([asdict(r) for r in results], indent=2) if options.json else text)
+    if options.keep:
+        write_part("Overload", "python -m benchmarks.admission.overload", text)
+    return 0 if all(r.is_right for r in results if r.subject == "maxgate") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
