@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.fakes.gateway import Gateway, StartGateway
 from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
@@ -87,15 +88,19 @@ async def test_queue_header(start_gateway: StartGateway, *, stream: bool) -> Non
     assert times == ["0", "0", None]
 
 
-async def test_callers_stay_private(gateway: Gateway, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_callers_stay_private(
+    start_gateway: StartGateway, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The values that identify a caller are in no log line, metric or request to an engine."""
-    gateway.client.headers["authorization"] = "Bearer sk-private"
-    assert (await gateway.chat(user="private-ann", service_tier="flex")).status_code == 200
-    assert (await gateway.chat(user="private-ann", n=0)).status_code == 400
-    metrics = await gateway.client.get("/metrics", headers={"accept": "text/plain"})
-    log = "".join(capfd.readouterr())
-    assert "request completed" in log
-    assert "private" not in f"{log}{metrics.text}{gateway.engine.requests}"
+    structlog.reset_defaults()  # other tests let it write elsewhere
+    async with start_gateway() as gateway:
+        gateway.client.headers["authorization"] = "Bearer sk-private"
+        assert (await gateway.chat(user="private-ann", service_tier="flex")).status_code == 200
+        assert (await gateway.chat(user="private-ann", n=0)).status_code == 400
+        metrics = await gateway.client.get("/metrics", headers={"accept": "text/plain"})
+        log = "".join(capfd.readouterr())
+        assert "request completed" in log
+        assert "private" not in f"{log}{metrics.text}{gateway.engine.requests}"
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions"])
