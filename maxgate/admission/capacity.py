@@ -28,6 +28,7 @@ _LATENCY_AGE: Final = 120.0
 # While requests wait, a short time with half of the slots shows the time per token without a queue.
 _PROBE_INTERVAL: Final = 10.0
 _GROWTH: Final = 1.25
+_GROWTH_INTERVAL: Final = 1.0  # about that of the engines' metrics
 # One more than an engine works on, and a tenth, keep it busy between two requests.
 _SPARE_SHARE: Final = 0.1
 
@@ -74,6 +75,7 @@ class AdaptiveLimit:
         self.seconds = 0.0
         self._reported: float | None = None
         self._tolerance = _TOLERANCE
+        self._grown_at = float("-inf")
         self._next_probe = 0.0
         self._full_since: float | None = None
         self._minimum = MIN_SLOTS
@@ -89,7 +91,8 @@ class AdaptiveLimit:
         elif load.queued > max(1, int(load.running * _SPARE_SHARE)):
             self._reported = add_spare(max(load.running, load.engines))
             self._tolerance = _TOLERANCE
-        elif waiting:  # there is no queue at the engines yet
+        elif waiting and now - self._grown_at >= _GROWTH_INTERVAL:  # the engines have no queue yet
+            self._grown_at = now
             self._tolerance = min(self._tolerance * _GROWTH, _MAX_TOLERANCE)
             if self._reported is not None and in_use >= int(self._reported):
                 self._reported = max(self._reported * _GROWTH, self._reported + 1)

@@ -72,12 +72,12 @@ def test_reported_queue() -> None:
 
 
 def test_reported_growth() -> None:
-    """The limit grows while requests wait and no queue is reported."""
+    """The limit grows once a second while requests wait and no queue is reported."""
     limit = AdaptiveLimit(estimates=True)
     assert limit.update(1.0, EngineLoad(1, 4, 50), in_use=54, waiting=0) == add_spare(4)
     load = EngineLoad(1, 5, 0)
-    values = [limit.update(2.0 + n, load, in_use=5, waiting=9) for n in range(1)]
-    assert values == [6]
+    values = [limit.update(at, load, in_use=6, waiting=9) for at in (2.0, 2.25, 2.75, 3.0)]
+    assert values == [6, 6, 6, 7]
 
 
 def test_stale_metrics() -> None:
