@@ -1,10 +1,7 @@
 """Builds what the application is made of, each object once."""
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    nullcontext,
-)
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

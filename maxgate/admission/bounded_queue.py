@@ -49,7 +49,6 @@ class BoundedQueue(FairQueue):
     def __init__(self, settings: AdmissionSettings, accounts: Accounts) -> None:
         super().__init__(accounts)
         self._settings = settings
-        self._tenants = accounts
         self._promised_until = 0.0
 
     def enqueue(self, waiter: Waiter, now: float, pace: Pace) -> None:
@@ -62,7 +61,7 @@ class BoundedQueue(FairQueue):
         late = now + wait - waiter.expires_at
         if late > 0:
             error = self._overloaded(max(late, self.promise(now, pace)), pace)
-            error.is_late = True
+            error.reason = "deadline"
             raise error
         self.push(waiter)
 
@@ -84,7 +83,7 @@ class BoundedQueue(FairQueue):
 
     def _make_room(self, waiter: Waiter, now: float, pace: Pace) -> bool:
         """Drop a request of the tenant with the most waiting, if it has more than the caller."""
-        account = max(self._tenants.waiting(), key=lambda item: item.waiting, default=None)
+        account = max(self._accounts.waiting(), key=lambda item: item.waiting, default=None)
         victim = None if account is None else self.find_last(account)
         if account is None or victim is None or victim.size < waiter.size:
             return False
@@ -96,7 +95,7 @@ class BoundedQueue(FairQueue):
         return True
 
     def _refuse(self, waiter: Waiter, now: float, pace: Pace) -> Refused:
-        tenants, own = sum(1 for _ in self._tenants.waiting()), waiter.account.waiting
+        tenants, own = sum(1 for _ in self._accounts.waiting()), waiter.account.waiting
         seconds = self.promise(now, pace)
         if tenants > 1 and own * tenants >= self.length:
             return TenantQueueFull(

@@ -9,23 +9,17 @@ from typing import Final, Protocol
 import structlog
 
 from maxgate.admission.capacity import UNLIMITED, EngineLoad, add_spare
-from maxgate.admission.errors import QueueTimeout, ServerOverloaded, TenantQueueFull
+from maxgate.admission.errors import QueueTimeout, Refused
 from maxgate.admission.ledger import SlotLedger
 from maxgate.admission.queue import Account, Waiter
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.admission.sharing import SharedSlots
 from maxgate.admission.slots import RANKS, Admission, ModelSlots, Request
-from maxgate.errors import GatewayError, ShuttingDown
+from maxgate.errors import ShuttingDown
 from maxgate.generation.backend import EmbeddingRequest
-from maxgate.generation.request_record import Refusal
 
 TICK: Final = 0.25
 """Interval at which limits are updated, in seconds."""
-_REASONS: Final[Mapping[type[GatewayError], Refusal]] = {
-    TenantQueueFull: "tenant_queue_full",
-    QueueTimeout: "queue_timeout",
-    ShuttingDown: "shutdown",
-}
 
 _log = structlog.get_logger()
 
@@ -151,11 +145,11 @@ class AdmissionController:
         began = asyncio.get_running_loop().time()
         try:
             await self._wait(slots, account, request, rank, cost)
-        except ServerOverloaded as error:
-            record.refusal = "deadline" if error.is_late else "server_overloaded"
+        except Refused as error:
+            record.refusal = error.reason
             raise
-        except (TenantQueueFull, QueueTimeout, ShuttingDown) as error:
-            record.refusal = _REASONS[type(error)]
+        except ShuttingDown:
+            record.refusal = "shutdown"
             raise
         finally:
             record.queue_seconds += asyncio.get_running_loop().time() - began

@@ -3,19 +3,20 @@
 from typing import ClassVar
 
 from maxgate.errors import GatewayError
+from maxgate.generation.request_record import Refusal
 
 
 class Refused(GatewayError):
-    """The request was not admitted; a later retry may be."""
+    """The request was not admitted; a later retry may be. `reason` is that of the metrics."""
 
     should_retry: ClassVar[bool | None] = True
+    reason: Refusal
 
 
 class ServerOverloaded(Refused):
-    """There is no capacity: the queue is full, or the wait would be too long (`is_late`)."""
+    """There is no capacity: the queue is full, or the wait would exceed the deadline."""
 
-    is_late = False
-
+    reason: Refusal = "server_overloaded"
     status = 503
     type = "server_error"
     default_code = "server_overloaded"
@@ -24,6 +25,7 @@ class ServerOverloaded(Refused):
 class TenantQueueFull(Refused):
     """The caller has more than its share of the queue."""
 
+    reason: Refusal = "tenant_queue_full"
     status = 429
     type = "rate_limit_error"
     default_code = "tenant_queue_full"
@@ -32,6 +34,7 @@ class TenantQueueFull(Refused):
 class QueueTimeout(Refused):
     """The request has waited in the queue for as long as it may."""
 
+    reason: Refusal = "queue_timeout"
     status = 503
     type = "server_error"
     default_code = "queue_timeout"

@@ -54,13 +54,10 @@ class ModelSlots:
 
     def take(self, rank: int) -> bool:
         """Take a slot if there is one."""
-        if self.in_use >= self.slots or self.held_until is not None:
-            return False
-        if rank == PRIORITY:
-            self._priority_in_use += 1
-        elif self.in_use - self._priority_in_use >= self._open:
+        if not self._has_slot(rank):
             return False
         self.in_use += 1
+        self._priority_in_use += rank == PRIORITY
         return True
 
     def give_back(self, rank: int) -> None:
@@ -74,21 +71,21 @@ class ModelSlots:
     def admit_waiting(self) -> None:
         """Give free slots to waiting requests."""
         while self.queue.length:
-            if self.take(DEFAULT):
-                waiter = self.queue.pop()
-                self.in_use -= 1
-            elif self.queue.count_class(PRIORITY) and self.take(PRIORITY):
-                waiter = self.queue.pop(PRIORITY + 1)
-                self.in_use -= 1
-                self._priority_in_use -= 1
-            else:
+            ranks = len(CLASSES) if self._has_slot(DEFAULT) else PRIORITY + 1
+            waiter = self.queue.pop(ranks) if self._has_slot(PRIORITY) else None
+            if waiter is None:
                 return
-            if waiter is not None and not waiter.turn.done():  # else it was just cancelled
+            if not waiter.turn.done():  # else it was just cancelled
                 self.in_use += 1
                 self._priority_in_use += waiter.rank == PRIORITY
                 waiter.account.running += 1
                 waiter.account.counter += waiter.cost
                 waiter.turn.set_result(None)
+
+    def _has_slot(self, rank: int) -> bool:
+        if self.in_use >= self.slots or self.held_until is not None:
+            return False
+        return rank == PRIORITY or self.in_use - self._priority_in_use < self._open
 
     def update(self, now: float, slots: int) -> None:
         """Use this number of slots from now on."""
