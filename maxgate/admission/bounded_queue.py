@@ -95,6 +95,7 @@ class BoundedQueue(FairQueue):
         self._settings = settings
         self._promised_until = 0.0
         self._demand = Demand()
+        self._burst = 0
 
     @override
     def pop(self, ranks: int = len(CLASSES)) -> Waiter | None:
@@ -107,7 +108,8 @@ class BoundedQueue(FairQueue):
         if not pace.held:
             self._demand.add(now, pace, is_empty=not self.length)
         if not self.length:  # those who were promised a turn have not come back
-            self._promised_until = 0.0
+            # A number of slots that changes later must not make the promises of this time wrong.
+            self._promised_until, self._burst = 0.0, pace.burst
         if self._is_full(waiter, pace) and not self._make_room(waiter, now, pace):
             raise self._refuse(waiter, now, pace)
         wait = pace.estimate_wait(self.count_ahead(waiter.account, waiter.rank) + 1)
@@ -127,7 +129,7 @@ class BoundedQueue(FairQueue):
         wait = self.length * pace.turn
         if self.length < MIN_QUEUE or wait <= max(pace.response, MIN_WAIT):
             return False
-        return self._demand.is_lasting or self.length >= pace.burst or wait > MAX_BURST_WAIT
+        return self._demand.is_lasting or self.length >= self._burst or wait > MAX_BURST_WAIT
 
     def promise(self, now: float, pace: Pace) -> float:
         """Return the seconds until a retry is likely to succeed; each call promises a turn."""
