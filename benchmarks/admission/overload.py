@@ -20,7 +20,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import uvloop
@@ -29,17 +29,26 @@ from benchmarks.admission.clients import Clients, Response, find_quantile
 from benchmarks.admission.results import write_part
 from benchmarks.admission.stack import SUBJECTS, run_engine, run_subject
 from benchmarks.gateway.environments import Unavailable
-from benchmarks.gateway.http_client import Target
 from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
 
 SLOTS: Final = 4
-CAPACITY: Final = 20.0  # requests per second
-SLO: Final = 2.0
-FACTORS: Final = (2, 10)
-OVERLOAD_SECONDS: Final = 16.0
-HALF_SECONDS: Final = 8.0
 MIN_SHARE: Final = 0.9
 MAX_REFUSAL: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Load:
+    """An engine's capacity in requests per second, the SLO, and the phases with their times."""
+
+    capacity: float = 20.0
+    slo: float = 2.0
+    half_seconds: float = 8.0
+    overload_seconds: float = 16.0
+    factors: tuple[int, ...] = (2, 10)
+
+    def is_good(self, response: Response) -> bool:
+        """Whether the response met the SLO."""
+        return response.status == 200 and response.seconds <= self.slo
 
 
 @dataclass(frozen=True)
@@ -68,53 +77,43 @@ class Overload:
 
 
 def summarize(
-    subject: str,
-    factor: int,
-    during: Sequence[Response],
-    after: Sequence[Response],
-    seconds: float,
+    subject: str, factor: int, load: Load, during: Sequence[Response], after: Sequence[Response]
 ) -> Overload:
     """Return the results of one phase with overload and the one after it."""
-    good = [r.seconds for r in during if is_good(r)]
+    good = [r.seconds for r in during if load.is_good(r)]
     refusals = [r.seconds for r in during if r.is_refusal]
     other = Counter(
         "late" if r.status == 200 else str(r.status or "no response")
         for r in during
-        if not is_good(r) and not r.is_refusal
+        if not load.is_good(r) and not r.is_refusal
     )
-    in_time = sum(is_good(r) and r.ended_at <= seconds for r in during)
-    goodput = in_time / seconds
+    seconds = load.overload_seconds
+    goodput = sum(load.is_good(r) and r.ended_at <= seconds for r in during) / seconds
     return Overload(
-        *(subject, factor, goodput, goodput / CAPACITY),
+        *(subject, factor, goodput, goodput / load.capacity),
         *(find_quantile(good, 0.5), find_quantile(good, 0.99)),
         *(len(refusals), find_quantile(refusals, 0.99), dict(other)),
-        sum(map(is_good, after)) / max(len(after), 1),
+        sum(map(load.is_good, after)) / max(len(after), 1),
     )
 
 
-def is_good(response: Response) -> bool:
-    """Whether the response met the SLO."""
-    return response.status == 200 and response.seconds <= SLO
-
-
-async def measure(subject: str, target: Target, scale: float) -> list[Overload]:
+async def measure(subject: str, clients: Clients, load: Load) -> list[Overload]:
     """Send all phases; those before the end do not wait for late responses."""
-    clients = Clients(target)
-    half, overload = HALF_SECONDS * scale, OVERLOAD_SECONDS * scale
-    phases = [(CAPACITY / 2, half)]
-    for factor in FACTORS:
-        phases += [(factor * CAPACITY, overload), (CAPACITY / 2, half)]
+    rates = [(load.capacity / 2, load.half_seconds)]
+    for factor in load.factors:
+        rates.append((factor * load.capacity, load.overload_seconds))
+        rates.append((load.capacity / 2, load.half_seconds))
     loop, tasks = asyncio.get_running_loop(), []
     due = loop.time()
-    for rate, seconds in phases:
+    for rate, seconds in rates:
         tasks.append(asyncio.create_task(clients.send_steadily(rate, seconds)))
         due += seconds
         await asyncio.sleep(due - loop.time())
     found = await asyncio.gather(*tasks)
     clients.close()
     return [
-        summarize(subject, factor, found[2 * n + 1], found[2 * n + 2], overload)
-        for n, factor in enumerate(FACTORS)
+        summarize(subject, factor, load, found[2 * n + 1], found[2 * n + 2])
+        for n, factor in enumerate(load.factors)
     ]
 
 
@@ -146,6 +145,12 @@ def main() -> int:
     exit_on_sigterm()
     gateway_core, other_core = choose_cores()
     chosen = options.only.split(";") if options.only else names
+    load = Load()
+    load = replace(
+        load,
+        half_seconds=load.half_seconds * options.scale,
+        overload_seconds=load.overload_seconds * options.scale,
+    )
     results: list[Overload] = []
     notes = []
     for subject in SUBJECTS:
@@ -157,7 +162,7 @@ def main() -> int:
                 run_engine(other_core, SLOTS, 0.2 / 8) as engine,
                 run_subject(subject, engine, gateway_core) as target,
             ):
-                results += uvloop.run(measure(subject.name, target, options.scale))
+                results += uvloop.run(measure(subject.name, Clients(target), load))
         except Unavailable as reason:
             notes[-1] += f" is unavailable: {reason}"
         print_progress(notes[-1])
