@@ -131,6 +131,7 @@ def build_upstream(
         settings.upstream.metrics_interval,
         partial(_find_metrics_url, settings),
         settings.routing.kv_pressure_factor,
+        discovers=settings.upstream.discover_metrics,
     )
 
     def update(removed: Collection[Replica]) -> None:

@@ -23,6 +23,8 @@ MAX_REQUESTS: Final = 1_000_000
 """Plausible number of requests at one engine; metrics beyond it are invalid."""
 STALE_INTERVALS: Final = 3
 """Intervals after which a reading no longer counts."""
+DISCOVERY_INTERVAL: Final = 30.0
+"""Seconds between attempts to find the metrics of an engine for which no URL is configured."""
 # Share of used KV cache blocks from which on each request counts for more.
 _PRESSURE_BEGINS: Final = 0.8
 _RUNNING: Final = b"num_requests_running"
@@ -39,6 +41,8 @@ _SAMPLE: Final = re.compile(
     re.MULTILINE,
 )
 _NUMBER: Final = re.compile(rb"\+?\d{1,20}(?:\.\d{0,20})?(?:[eE]\+?\d{1,2})?")
+
+_LAST_PORT: Final = 65_535
 
 _log = structlog.get_logger()
 
@@ -104,14 +108,19 @@ def compute_pressure(metrics: EngineMetrics, preemptions_before: float | None) -
 
 
 def default_metrics_url(url: str, port: int = 0) -> str:
-    """Return the URL of the metrics of a MAX that the gateway has started at `url`.
-
-    By default, it exports them at the port after its own.
-    """
+    """Return the URL at which the MAX at `url` exports its metrics: by default the next port."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = port or (parts.port or 80) + 1
     return urlunsplit((parts.scheme, f"{host}:{port}", "/metrics", "", ""))
+
+
+def discover_metrics_url(url: str) -> str | None:
+    """Return the URL to try for an engine at `url`, None if it is unlikely to be MAX's own port."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.port is None or parts.port == _LAST_PORT:
+        return None
+    return default_metrics_url(url)
 
 
 class _Reading(NamedTuple):
@@ -124,8 +133,9 @@ class EngineMetricsMonitor:
     """Reads the metrics of every replica and updates its load.
 
     Replicas without a `metrics_url` are read at the URL that `default_url` returns for theirs, if
-    any. `interval`, in seconds, is also the timeout; 0 turns the readings off. Requests at an
-    engine whose KV cache is full count `pressure_factor` times.
+    any. With `discovers`, the others are tried at the port after their own, and read if MAX exports
+    its metrics there. `interval`, in seconds, is also the timeout; 0 turns the readings off.
+    Requests at an engine whose KV cache is full count `pressure_factor` times.
     """
 
     def __init__(
@@ -135,6 +145,8 @@ class EngineMetricsMonitor:
         interval: float,
         default_url: Callable[[str], str | None] = lambda _: None,
         pressure_factor: float = 1.0,
+        *,
+        discovers: bool = False,
     ) -> None:
         self._replicas = replicas
         self._client = client
@@ -144,6 +156,8 @@ class EngineMetricsMonitor:
         self._on_own: Callable[[str, int], None] | None = None
         self._readings: dict[Replica, _Reading] = {}
         self._failing: set[Replica] = set()
+        self._discovers = discovers
+        self._next_discovery: dict[Replica, float] = {}
 
     def on_own(self, callback: Callable[[str, int], None]) -> None:
         """Call this when a reading finds another number of this worker's own requests.
@@ -165,12 +179,29 @@ class EngineMetricsMonitor:
         """Read the metrics of all replicas once, at the same time."""
         urls = {r: r.metrics_url or self._default_url(r.url) for r in self._replicas}
         polled = {replica: url for replica, url in urls.items() if url is not None}
+        if self._discovers:
+            polled |= self._find_candidates([r for r, url in urls.items() if url is None])
         for replica in self._readings.keys() - polled.keys():
             self._forget(replica)
         self._failing.intersection_update(polled)
         # An error that is left is a bug in the report of a failure, and ends no other reading.
         polls = (self._poll(replica, url) for replica, url in polled.items())
         await asyncio.gather(*polls, return_exceptions=True)
+
+    def _find_candidates(self, replicas: Sequence[Replica]) -> dict[Replica, str]:
+        """Return the URLs to try, and those found before."""
+        now = asyncio.get_running_loop().time()
+        known = {replica: now for replica in replicas if replica in self._readings}
+        due = {replica: self._next_discovery.get(replica, now) for replica in replicas} | known
+        self._next_discovery = due
+        engines = {urlsplit(replica.url).netloc for replica in self._replicas}
+        return {
+            replica: url
+            for replica, at in due.items()
+            if at <= now
+            and (url := discover_metrics_url(replica.url))
+            and urlsplit(url).netloc not in engines
+        }
 
     async def _poll(self, replica: Replica, url: str) -> None:
         loop = asyncio.get_running_loop()
@@ -213,7 +244,9 @@ class EngineMetricsMonitor:
         reading = self._readings.get(replica)
         if reading is not None and now - reading.at >= STALE_INTERVALS * self._interval:
             self._forget(replica)
-        if replica not in self._failing:
+        if replica in self._next_discovery and reading is None:
+            self._next_discovery[replica] = now + DISCOVERY_INTERVAL
+        elif replica not in self._failing:
             self._failing.add(replica)
             _log.warning("metrics of the engine cannot be read", engine=replica.url, error=reason)
 

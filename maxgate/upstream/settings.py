@@ -227,6 +227,8 @@ class UpstreamSettings(Section):
     """Timeout of each capability probe sent to a newly healthy engine."""
     metrics_interval: float = Field(default=1, ge=0)
     """Seconds between readings of an engine's own metrics by each worker; 0 turns them off."""
+    discover_metrics: bool = True
+    """Try the port after that of an engine without `metrics_url`, where MAX exports metrics."""
     dns_interval: float = Field(default=5, gt=0)
     """Seconds between lookups of the names of `dns+http://` engines."""
     embedding_batch_size: int = Field(default=32, ge=1, le=2048)

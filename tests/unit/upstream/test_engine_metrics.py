@@ -203,6 +203,30 @@ async def test_default_url() -> None:
     assert replica.reported_requests == 9
 
 
+async def test_discovery() -> None:
+    """The port after that of an engine is tried, and read from then on if it has MAX's metrics."""
+    found, other, proxied = (Replica(f"http://{name}:8000") for name in ("a", "b", "c"))
+    proxied.url = "https://c"
+    engines = Engines(a=BUSY, b=404)
+    client = HttpxEngineClient(httpx.MockTransport(engines.handle))
+    monitor = EngineMetricsMonitor([found, other, proxied], client, 5.0, discovers=True)
+    with structlog.testing.capture_logs() as log:
+        for _ in range(3):
+            await monitor.poll()
+    assert (found.reported_requests, other.reported_requests) == (9, None)
+    assert engines.count == 3 + 1
+    assert log == []
+
+
+async def test_discovery_of_another_engine() -> None:
+    """The port of another engine is not tried."""
+    first, second = Replica("http://a:8000"), Replica("http://a:8001")
+    engines = Engines(a=404)
+    client = HttpxEngineClient(httpx.MockTransport(engines.handle))
+    await EngineMetricsMonitor([first, second], client, 5.0, discovers=True).poll()
+    assert engines.count == 1
+
+
 async def test_own_requests_end_while_metrics_are_read() -> None:
     """A request of ours that ends during the reading does not count as one of others."""
     replica, engines = create_replica(), Engines(a=BUSY)
