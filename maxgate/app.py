@@ -44,10 +44,12 @@ from maxgate.composition import (
     build_embedder,
     build_formats,
     build_models,
+    build_start_queue,
     build_upstream,
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
+from maxgate.generation.context import RequestContext
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
@@ -110,8 +112,9 @@ def create_app(
     canary = WorkerCanary(
         upstream_backend, upstream.pool, partial(connect_canary, settings, transport)
     )
-    starts = StartQueue(settings.swap, clock)
-    models = build_models(cards, formats, upstream, starts)
+    starts = build_start_queue(settings, cards, clock, admission)
+    running = set[RequestContext]()
+    models = build_models(cards, formats, upstream, starts, running)
     control = build_control(settings, upstream, models, control_path, canary)
 
     server = settings.server
@@ -124,6 +127,7 @@ def create_app(
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
+        running=running,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from maxgate.admission.bounded_queue import Pace
 from maxgate.admission.capacity import EngineLoad
 from maxgate.admission.controller import AdmissionController
 from maxgate.admission.file_ledger import FileLedger
+from maxgate.admission.held import HeldRequests
 from maxgate.admission.ledger import SlotLedger
 from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
@@ -28,6 +30,7 @@ from maxgate.control_plane.single_process import (
 )
 from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
+from maxgate.generation.context import RequestContext
 from maxgate.installation import requires_extra
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
@@ -161,12 +164,32 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
     return default_metrics_url(url, settings.engine.metrics_port)
 
 
+def build_start_queue(
+    settings: Settings,
+    cards: Sequence[ModelCard],
+    clock: Clock,
+    admission: AdmissionController | None,
+) -> StartQueue:
+    """Build the queue of requests for models that are not running; it has admission's bounds."""
+    engine_names = {card.name: card.served_model_name for card in cards}
+
+    def measure_pace(model: str) -> Pace:
+        name = engine_names.get(model, model)
+        return Pace(0, 0.0) if admission is None else admission.measure_pace(name)
+
+    return StartQueue(settings.swap, clock, HeldRequests(settings.admission, measure_pace))
+
+
 def build_models(
-    cards: list[ModelCard], formats: Formats, upstream: Upstream, starts: StartQueue
+    cards: list[ModelCard],
+    formats: Formats,
+    upstream: Upstream,
+    starts: StartQueue,
+    running: Collection[RequestContext],
 ) -> WorkerModelStarts:
     """Build what holds the requests for models that the parent process starts and stops."""
     replicas = upstream.replicas.replicas
-    return WorkerModelStarts(cards, upstream.catalog, replicas, starts, formats.prepare)
+    return WorkerModelStarts(cards, upstream.catalog, replicas, starts, running, formats.prepare)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from maxgate.admission.bounded_queue import Pace
 from maxgate.admission.capacity import UNLIMITED, EngineLoad, add_spare
 from maxgate.admission.errors import QueueTimeout, Refused
 from maxgate.admission.ledger import SlotLedger
@@ -114,20 +115,16 @@ class AdmissionController:
             known = 0 if number == UNLIMITED else number
             self._sink.set_slots(model, known, slots.in_use, waiting)
 
-    def hold(self, model: str, seconds: float) -> None:
-        """Give no slots for a model, for about this time; requests wait."""
-        self.slots(model).held_until = asyncio.get_running_loop().time() + seconds
+    def measure_pace(self, model: str) -> Pace:
+        """Return how fast the queue of a model moves once all of its slots are in use.
 
-    def resume(self, model: str) -> None:
-        """Give slots again."""
-        slots = self.slots(model)
-        slots.held_until = None
-        slots.admit_waiting()
-
-    def waiting(self, model: str) -> int:
-        """Return the number of requests that wait for a slot of a model."""
+        `running` and `response` are 0 if nothing limits the slots.
+        """
         slots = self.models.get(model)
-        return 0 if slots is None else slots.queue.length
+        if slots is None or slots.capacity >= UNLIMITED:
+            return Pace(0, 0.0)
+        pace = slots.measure_pace(asyncio.get_running_loop().time())
+        return pace._replace(running=slots.capacity)
 
     def close(self) -> None:
         """Refuse the requests that wait, and let none wait from now on."""
@@ -162,7 +159,7 @@ class AdmissionController:
         loop, context = asyncio.get_running_loop(), request.context
         now = loop.time()
         pace = slots.measure_pace(now)
-        expires_at = now + self._settings.max_wait + pace.held
+        expires_at = now + self._settings.max_wait
         waiter = Waiter(
             account,
             rank,
@@ -173,7 +170,10 @@ class AdmissionController:
             expires_at=min(expires_at, context.deadline or expires_at),
             turn=loop.create_future(),
         )
-        slots.queue.enqueue(waiter, now, pace)
+        if context.was_held:
+            slots.queue.push(waiter)  # accepted before; it must not be refused now
+        else:
+            slots.queue.enqueue(waiter, now, pace)
         if self._shared is not None:
             self._shared.renew_soon(request.model.engine_name, slots)
         try:

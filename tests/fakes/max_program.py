@@ -1,6 +1,9 @@
 """A program `max` that serves a fake MAX, and the folder and cards to start it with.
 
 `python -m tests.fakes.max_program serve --served-model-name NAME --port PORT`.
+
+The variable FAKE_MAX_START_SECONDS lets each start take that long, FAKE_MAX_RESPONSE_SECONDS each
+response.
 """
 
 import argparse
@@ -8,6 +11,7 @@ import asyncio
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ FAILING = "fails"
 class SlowMax(FakeMax):
     """Takes a moment for each response, so that requests overlap with changes of models."""
 
-    seconds: float = 0.05
+    seconds: float = float(os.environ.get("FAKE_MAX_RESPONSE_SECONDS", "0.05"))
 
     async def _respond(self, path: str, body: dict[str, Any], receive: Any, send: Any) -> None:
         await asyncio.sleep(self.seconds)
@@ -39,6 +43,7 @@ def main() -> None:
     known, _ = parser.parse_known_args()
     if FAILING in known.served_model_name:
         sys.exit("not enough memory")
+    threading.Event().wait(float(os.environ.get("FAKE_MAX_START_SECONDS", "0")))
     engine = SlowMax(models=[known.served_model_name])
     uvicorn.run(engine, port=known.port, log_level="error", timeout_graceful_shutdown=1)
 

@@ -110,7 +110,7 @@ async def test_free_slots() -> None:
         assert sent.order == ["a", "b", "c"]
         await sent.end("b")
         assert sent.order == ["a", "b", "c", "d"]
-        assert sent.controller.waiting(MODEL) == 1
+        assert sent.controller.slots(MODEL).queue.length == 1
 
 
 async def test_no_limit() -> None:
@@ -212,7 +212,7 @@ async def test_reserved_slots() -> None:
             await sent.send(str(number))
         assert len(sent.order) == 10  # nine others, and the one that is urgent
         await sent.send("urgent too", request_of(service_class="priority"))
-        assert sent.controller.waiting(MODEL) == 4
+        assert sent.controller.slots(MODEL).queue.length == 4
         await sent.end("urgent")
         assert sent.order[-1] == "urgent too"
 
@@ -240,14 +240,17 @@ async def test_queue_timeout() -> None:
 
 
 async def test_held() -> None:
-    """While a model is held, requests wait, and get slots when it resumes."""
-    async with clients(slots=3) as sent:
-        sent.controller.hold(MODEL, 5.0)
+    """A request that has waited for its model is not refused by a full queue."""
+    async with clients(slots=2, max_queue=0) as sent:
         await sent.send("a")
-        assert (sent.order, sent.controller.waiting(MODEL)) == ([], 1)
-        sent.controller.resume(MODEL)
-        await settle()
-        assert sent.order == ["a"]
+        await sent.send("b")
+        held = request_of()
+        held.context.was_held = True
+        await sent.send("c", held)
+        await sent.send("d")
+        assert type(await sent.refusal("d")) is ServerOverloaded
+        await sent.end("a")
+        assert sent.order == ["a", "b", "c"]
 
 
 async def test_shutdown() -> None:
