@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,9 +19,17 @@ from typing import Any
 import uvicorn
 import yaml
 
-from tests.conftest import ROOT
 from tests.fakes.max_server import FakeMax
 
+ROOT = Path(__file__).parents[2]  # a container has no pytest, which tests.conftest imports
+BASE_IMAGE = "maxgate/max-cpu:26.7"
+"""Has Python and the dependencies of this program; docs/containers.md says how to build it."""
+_DOCKERFILE = f"""\
+FROM {BASE_IMAGE}
+COPY *.py /fake/tests/fakes/
+WORKDIR /fake
+ENTRYPOINT ["python", "-m", "tests.fakes.max_program"]
+"""
 FAILING = "fails"
 """Part of the name of models that cannot be started."""
 
@@ -40,12 +49,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--served-model-name")
     parser.add_argument("--port", type=int)
+    parser.add_argument("--host", default="127.0.0.1")
     known, _ = parser.parse_known_args()
     if FAILING in known.served_model_name:
         sys.exit("not enough memory")
     threading.Event().wait(float(os.environ.get("FAKE_MAX_START_SECONDS", "0")))
     engine = SlowMax(models=[known.served_model_name])
-    uvicorn.run(engine, port=known.port, log_level="error", timeout_graceful_shutdown=1)
+    uvicorn.run(
+        engine, host=known.host, port=known.port, log_level="error", timeout_graceful_shutdown=1
+    )
 
 
 def install(folder: Path) -> dict[str, str]:
@@ -65,6 +77,16 @@ def install(folder: Path) -> dict[str, str]:
         "MAXGATE_CACHE_DIR": str(folder / "cache"),
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
+
+
+def build_image(docker: str, tag: str) -> None:
+    """Build a container image of this program; raises CalledProcessError."""
+    subprocess.run(
+        [docker, "build", "--quiet", "--tag", tag, "--file", "-", str(Path(__file__).parent)],
+        input=_DOCKERFILE.encode(),
+        capture_output=True,
+        check=True,
+    )
 
 
 def write_card(folder: Path, name: str, **fields: Any) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -15,11 +17,12 @@ import psutil
 import pytest
 
 from tests.fakes.gateway import TLS
-from tests.fakes.max_program import FAILING, install, write_card
+from tests.fakes.max_program import BASE_IMAGE, FAILING, build_image, install, write_card
 from tests.fakes.processes import ServerProcess, api_server, free_port_before_another, run_to_end
 from tests.fakes.waiting import until
 
 TIMEOUT = 90
+FAKE_IMAGE = "maxgate/fake-max:test"
 
 
 @dataclass
@@ -68,6 +71,20 @@ async def gateway(
         httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT, verify=TLS) as client,
     ):
         yield server, Load(client)
+
+
+@pytest.fixture(scope="module")
+def fake_image() -> str:
+    """An image of the program; skips where there is no Docker Engine, or not the image below."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.call(
+        [docker, "image", "inspect", BASE_IMAGE],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ):
+        pytest.skip(f"needs Docker and the image {BASE_IMAGE}")
+    build_image(docker, FAKE_IMAGE)
+    return FAKE_IMAGE
 
 
 async def wait_until_ready(load: Load) -> None:
@@ -149,6 +166,24 @@ async def test_swap(tmp_path: Path) -> None:
         assert set(load.models) == {"a", "b"}
         assert load.slowest < in_place["held_seconds"] + 2
         assert count_engines(server) == 1
+
+
+async def test_swap_of_containers(tmp_path: Path, fake_image: str) -> None:
+    """Models in containers are swapped under load in both ways, and no request fails."""
+    url = f"http://localhost:{free_port_before_another()}"
+    flags = {"model_path": str(tmp_path / "max" / "weights"), "image": fake_image, "memory_gb": 1}
+    cards: dict[str, dict[str, Any]] = {name: {"max": flags} for name in ("a", "b")}
+    settings = {"MAXGATE_ENGINE__CARD": "a", "MAXGATE_ENGINE__MODE": "docker"}
+    async with gateway(tmp_path / "max", cards, "--engine-url", url, **settings) as (_, load):
+        await wait_until_ready(load)
+        async with loaded(load, ["a", "a", None, None]):
+            for in_place in (False, True):
+                for old, new in ("ab", "ba"):
+                    status = await swap(load, old=old, new=new, in_place=in_place)
+                    assert (status["phase"], status["error"]) == ("done", None)
+                    assert await list_running(load) == [new]
+        assert list(load.statuses) == [200]
+        assert set(load.models) == {"a", "b"}
 
 
 async def test_retry_after(tmp_path: Path) -> None:
