@@ -17,6 +17,7 @@ import httpx
 from starlette.types import Lifespan
 
 from maxgate.admission.controller import AdmissionController
+from maxgate.admission.held import HeldRequests
 from maxgate.api.admin.canary import router as canary_router
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.running_models import router as running_models_router
@@ -44,7 +45,6 @@ from maxgate.composition import (
     build_embedder,
     build_formats,
     build_models,
-    build_start_queue,
     build_upstream,
     connect_canary,
 )
@@ -107,12 +107,13 @@ def create_app(
     metrics = MetricsStore(clock, shared_folder)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
-    admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder)
+    held = HeldRequests(settings.admission, {card.name: card.served_model_name for card in cards})
+    admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder, held)
     upstream_backend = UpstreamBackend(upstream.pool, admission)
     canary = WorkerCanary(
         upstream_backend, upstream.pool, partial(connect_canary, settings, transport)
     )
-    starts = build_start_queue(settings, cards, clock, admission)
+    starts = StartQueue(settings.swap, clock, held)
     running = set[RequestContext]()
     models = build_models(cards, formats, upstream, starts, running)
     control = build_control(settings, upstream, models, control_path, canary)

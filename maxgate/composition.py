@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from maxgate.admission.bounded_queue import Pace
 from maxgate.admission.capacity import EngineLoad
 from maxgate.admission.controller import AdmissionController
 from maxgate.admission.file_ledger import FileLedger
@@ -164,22 +163,6 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
     return default_metrics_url(url, settings.engine.metrics_port)
 
 
-def build_start_queue(
-    settings: Settings,
-    cards: Sequence[ModelCard],
-    clock: Clock,
-    admission: AdmissionController | None,
-) -> StartQueue:
-    """Build the queue of requests for models that are not running; it has admission's bounds."""
-    engine_names = {card.name: card.served_model_name for card in cards}
-
-    def measure_pace(model: str) -> Pace:
-        name = engine_names.get(model, model)
-        return Pace(0, 0.0) if admission is None else admission.measure_pace(name)
-
-    return StartQueue(settings.swap, clock, HeldRequests(settings.admission, measure_pace))
-
-
 def build_models(
     cards: list[ModelCard],
     formats: Formats,
@@ -225,10 +208,12 @@ def build_admission(
     pool: ReplicaPool,
     metrics: MetricsStore,
     folder: Path | None,
+    held: HeldRequests,
 ) -> AdmissionController | None:
     """Build the admission to the engines, None if it is turned off.
 
-    `folder` is that of the counters of all workers.
+    `folder` is that of the counters of all workers, and `held` the requests whose models are not
+    running.
     """
     if not settings.admission.enabled:
         return None
@@ -243,7 +228,7 @@ def build_admission(
         return pool.count_slots(model, settings.admission.slots or per_engine.get(model))
 
     ledger = build_ledger(settings, folder)
-    return AdmissionController(settings.admission, read_load, find_slots, metrics, ledger)
+    return AdmissionController(settings.admission, read_load, find_slots, metrics, ledger, held)
 
 
 def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:

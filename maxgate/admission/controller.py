@@ -11,6 +11,7 @@ import structlog
 from maxgate.admission.bounded_queue import Pace
 from maxgate.admission.capacity import UNLIMITED, EngineLoad, add_spare
 from maxgate.admission.errors import QueueTimeout, Refused
+from maxgate.admission.held import HeldRequests
 from maxgate.admission.ledger import SlotLedger
 from maxgate.admission.queue import Account, Waiter
 from maxgate.admission.settings import AdmissionSettings
@@ -49,8 +50,15 @@ class AdmissionController:
         find_slots: Callable[[str], int | None],
         sink: SlotsSink | None = None,
         ledger: SlotLedger | None = None,
+        held: HeldRequests | None = None,
     ) -> None:
-        """With a `ledger`, the slots of each model are shared with other processes."""
+        """With a `ledger`, the slots of each model are shared with other processes.
+
+        `held` are the requests whose models are not running; they count as waiting.
+        """
+        self._held = held
+        if held is not None:
+            held.measure_pace = self.measure_pace
         self._sink = sink
         self._shared = None if ledger is None else SharedSlots(ledger, self._use_grant)
         # A partial adds no Python call to the path of each request.
@@ -112,6 +120,9 @@ class AdmissionController:
         slots.update(asyncio.get_running_loop().time(), number)
         if self._sink is not None:
             waiting = {name: slots.queue.count_class(rank) for name, rank in RANKS.items()}
+            if self._held is not None:
+                for name, rank in RANKS.items():
+                    waiting[name] += self._held.count_class(model, rank)
             known = 0 if number == UNLIMITED else number
             self._sink.set_slots(model, known, slots.in_use, waiting)
 
@@ -120,8 +131,8 @@ class AdmissionController:
 
         `running` and `response` are 0 if nothing limits the slots.
         """
-        slots = self.models.get(model)
-        if slots is None or slots.capacity >= UNLIMITED:
+        slots = self.slots(model)
+        if slots.capacity >= UNLIMITED:
             return Pace(0, 0.0)
         pace = slots.measure_pace(asyncio.get_running_loop().time())
         return pace._replace(running=slots.capacity)

@@ -5,7 +5,7 @@ They wait before their prompts are formatted, because another model may serve th
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from maxgate.admission.bounded_queue import BoundedQueue, Pace
@@ -26,15 +26,25 @@ class HeldQueue(BoundedQueue):
 
 
 class HeldRequests:
-    """The queues of the models that are not running.
+    """The queues of the models that are not running, by the names of their cards.
 
-    `measure_pace` returns how fast the queue of a model moves while it runs.
+    `engine_names` are the models' names at the engines, by those of their cards. `measure_pace`
+    returns how fast the queue of a model moves while it runs, by its name at the engines.
     """
 
-    def __init__(self, settings: AdmissionSettings, measure_pace: Callable[[str], Pace]) -> None:
+    def __init__(self, settings: AdmissionSettings, engine_names: Mapping[str, str]) -> None:
         self._settings = settings
-        self._measure_pace = measure_pace
+        self._engine_names = engine_names
         self._queues: dict[str, HeldQueue] = {}
+        self.measure_pace: Callable[[str], Pace] = lambda _: Pace(0, 0.0)
+
+    def count_class(self, engine_name: str, rank: int) -> int:
+        """Return the number of requests of a class that wait for a model to start."""
+        return sum(
+            queue.count_class(rank)
+            for model, queue in self._queues.items()
+            if self._engine_names.get(model, model) == engine_name
+        )
 
     @contextmanager
     def hold(
@@ -59,7 +69,7 @@ class HeldRequests:
             expires_at=math.inf if context.deadline is None else context.deadline,
             turn=loop.create_future(),
         )
-        pace = self._measure_pace(model)
+        pace = self.measure_pace(self._engine_names.get(model, model))
         is_start = queue.length >= pace.running  # they will take all slots
         try:
             queue.enqueue(waiter, now, pace._replace(held=seconds, is_start=is_start))

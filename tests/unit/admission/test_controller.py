@@ -1,32 +1,42 @@
 """Requests run with a slot, wait for one, or are refused with a truthful Retry-After."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from maxgate.admission.bounded_queue import Pace
 from maxgate.admission.capacity import EngineLoad
-from maxgate.admission.controller import AdmissionController
+from maxgate.admission.controller import AdmissionController, SlotsSink
 from maxgate.admission.errors import QueueTimeout, ServerOverloaded, TenantQueueFull
+from maxgate.admission.held import HeldRequests
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.errors import GatewayError, ShuttingDown
 from maxgate.generation.chunk import Usage
 from maxgate.generation.context import Principal
 from maxgate.generation.request import GenerationRequest
 from tests.fakes.requests import generation_request
+from tests.fakes.waiting import until
 
 MODEL = "small-on-max"
 TYPICAL_TOKENS = 100  # expected before there are responses
 
 
-def create_controller(slots: int | None = 3, **settings: Any) -> AdmissionController:
+def create_controller(
+    slots: int | None = 3,
+    held: HeldRequests | None = None,
+    sink: SlotsSink | None = None,
+    **settings: Any,
+) -> AdmissionController:
     """Return the admission of an engine with this number of slots, one of them spare."""
     return AdmissionController(
         AdmissionSettings(**settings),
         lambda _: EngineLoad(1),
         lambda _: None if slots is None else slots - 1,
+        sink=sink,
+        held=held,
     )
 
 
@@ -251,6 +261,37 @@ async def test_held() -> None:
         assert type(await sent.refusal("d")) is ServerOverloaded
         await sent.end("a")
         assert sent.order == ["a", "b", "c"]
+
+
+class Waiting(dict[str, int]):
+    """The requests that wait, by class, as a metrics store gets them."""
+
+    def set_slots(self, model: str, slots: int, in_use: int, waiting: Mapping[str, int]) -> None:
+        """Keep those of the only model."""
+        assert (model, slots, in_use) == (MODEL, 3, 0)
+        self.update(waiting)
+
+
+async def test_model_that_does_not_run() -> None:
+    """Requests that wait for a model to start count as waiting for its slots, at their pace."""
+    held, waiting = HeldRequests(AdmissionSettings(), {"small": MODEL}), Waiting()
+    controller = create_controller(held=held, sink=waiting)
+    controller.slots(MODEL).weigh(Usage(1, 1), 6.0)
+    assert held.measure_pace(MODEL) == Pace(running=3, response=6.0, is_start=True)
+    task = asyncio.create_task(controller.run())
+    for expected in (1, 0):
+        request = request_of(service_class="flex")
+        with held.hold("small", request.context, size=1, seconds=5.0) as turn:
+            if not expected:
+                held.resume("small")
+                await turn
+
+            async def is_counted(expected: int = expected) -> bool:
+                return waiting == {"priority": 0, "default": 0, "flex": expected}
+
+            await until(is_counted)
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_shutdown() -> None:

@@ -27,8 +27,9 @@ class Setup:
         self, *, pace: Pace = UNLIMITED_PACE, max_queue: int | None = None, **swap: Any
     ) -> None:
         self.clock = FakeClock()
-        requests = HeldRequests(AdmissionSettings(max_queue=max_queue), lambda _: pace)
-        self.queue = StartQueue(SwapSettings(**swap), self.clock, requests)
+        self.requests = HeldRequests(AdmissionSettings(max_queue=max_queue), {"a": "org/a"})
+        self.requests.measure_pace = {"org/a": pace}.__getitem__
+        self.queue = StartQueue(SwapSettings(**swap), self.clock, self.requests)
         self.reports: list[dict[str, Demand]] = []
         self.order: list[str] = []
         self.queue.on_demand = lambda: self.reports.append(self.queue.list_demand())
@@ -130,6 +131,7 @@ async def test_full_queue() -> None:
     setup = Setup(max_queue=2, pace=Pace(running=2, response=8.0))
     setup.queue.hold("a", 30)
     first, second = await setup.wait(), await setup.wait()
+    assert [setup.requests.count_class("org/a", rank) for rank in (0, 1)] == [0, 2]
     refusals = [await refuse(await setup.wait()) for _ in range(2)]
     assert [(error.code, error.retry_after) for error in refusals] == [
         ("model_not_running", pytest.approx(38, abs=0.1)),
