@@ -1,19 +1,28 @@
 """The bounds of the queue of one model, and the refusals of requests beyond them.
 
-By default nobody waits much longer than a response takes, or half a second if that is longer: a
-longer queue only makes every request late. A refusal says when its retry is likely to succeed, and
-later refusals name later times, so that clients that honour Retry-After do not return all at once.
+A burst of several times the slots may wait. While requests keep arriving faster than slots become
+free, nobody waits much longer than one response takes, or half a second if that is longer: a longer
+queue would only make every request late. A refusal says when its retry is likely to succeed,
+and later refusals name later times, so that clients that honour Retry-After do not return all at
+once.
 """
 
 from typing import Final, NamedTuple
 
+from typing_extensions import override
+
 from maxgate.admission.errors import Refused, ServerOverloaded, TenantQueueFull
-from maxgate.admission.queue import Accounts, FairQueue, Waiter
+from maxgate.admission.queue import CLASSES, Accounts, FairQueue, Waiter
 from maxgate.admission.settings import AdmissionSettings
 
 MIN_QUEUE: Final = 8
 """Requests that may wait however long that takes."""
 MIN_WAIT: Final = 0.5
+BURST: Final = 4
+"""Requests of a burst that may wait, as a multiple of the slots."""
+MAX_BURST_WAIT: Final = 30.0
+_WINDOW_RESPONSES: Final = 4.0
+_WINDOW_EXCESS: Final = 0.25
 _MAX_RETRY_AFTER: Final = 60.0
 
 
@@ -22,7 +31,8 @@ class Pace(NamedTuple):
 
     `held` is the time in seconds until slots are given at all, `measured_turn` the measured time
     between two free slots. `is_start`: all slots have just been taken, and none is free before
-    the first of these responses ends.
+    the first of these responses ends. `burst` is the number of requests that may wait unless there
+    is lasting overload.
     """
 
     running: int
@@ -30,6 +40,7 @@ class Pace(NamedTuple):
     held: float = 0.0
     measured_turn: float | None = None
     is_start: bool = False
+    burst: int = 0
 
     @property
     def turn(self) -> float:
@@ -43,6 +54,39 @@ class Pace(NamedTuple):
         return self.held + turns * self.turn
 
 
+class Demand:
+    """Tells lasting overload from a burst.
+
+    A fixed number of clients that each send their next request after a response may all arrive at
+    once, but then only as fast as slots become free. Windows of a few responses are compared; the
+    one in which the queue began to form contains the burst, and shows nothing. Refused requests
+    count. `turns` is the number of slots given to waiting requests, counted by the caller.
+    """
+
+    def __init__(self) -> None:
+        self.is_lasting = False
+        self.turns = 0
+        self._arrivals = 0
+        self._began: float | None = None
+        self._is_first = True
+
+    def add(self, now: float, pace: Pace, *, is_empty: bool) -> None:
+        """Count a request that finds no slot; `is_empty` if no other waits."""
+        window = max(_WINDOW_RESPONSES * pace.response, MIN_WAIT)
+        if is_empty or self._began is None:
+            self.is_lasting, self._is_first = False, True
+            self._start(now)
+        elif now - self._began >= window:
+            excess = self._arrivals - self.turns
+            limit = max(pace.running, self.turns * _WINDOW_EXCESS)
+            self.is_lasting, self._is_first = not self._is_first and excess > limit, False
+            self._start(now)
+        self._arrivals += 1
+
+    def _start(self, now: float) -> None:
+        self._began, self._arrivals, self.turns = now, 0, 0
+
+
 class BoundedQueue(FairQueue):
     """A queue that refuses requests: it is full, or they would wait too long."""
 
@@ -50,11 +94,22 @@ class BoundedQueue(FairQueue):
         super().__init__(accounts)
         self._settings = settings
         self._promised_until = 0.0
+        self._demand = Demand()
+        self._burst = 0
+
+    @override
+    def pop(self, ranks: int = len(CLASSES)) -> Waiter | None:
+        waiter = super().pop(ranks)
+        self._demand.turns += waiter is not None
+        return waiter
 
     def enqueue(self, waiter: Waiter, now: float, pace: Pace) -> None:
         """Let a request wait; raises ServerOverloaded or TenantQueueFull."""
+        if not pace.held:
+            self._demand.add(now, pace, is_empty=not self.length)
         if not self.length:  # those who were promised a turn have not come back
-            self._promised_until = 0.0
+            # A number of slots that changes later must not make the promises of this time wrong.
+            self._promised_until, self._burst = 0.0, pace.burst
         if self._is_full(waiter, pace) and not self._make_room(waiter, now, pace):
             raise self._refuse(waiter, now, pace)
         wait = pace.estimate_wait(self.count_ahead(waiter.account, waiter.rank) + 1)
@@ -72,11 +127,17 @@ class BoundedQueue(FairQueue):
         if settings.max_queue is not None:
             return self.length >= settings.max_queue
         wait = self.length * pace.turn
-        return self.length >= MIN_QUEUE and wait > max(pace.response, MIN_WAIT)
+        if self.length < MIN_QUEUE or wait <= max(pace.response, MIN_WAIT):
+            return False
+        return self._demand.is_lasting or self.length >= self._burst or wait > MAX_BURST_WAIT
 
     def promise(self, now: float, pace: Pace) -> float:
         """Return the seconds until a retry is likely to succeed; each call promises a turn."""
         delay = pace.held + (max(pace.response - pace.turn, 0.0) if pace.is_start else 0.0)
+        if self._demand.is_lasting and self._settings.max_queue is None:
+            # The queue still holds a burst, and takes nobody before that is served.
+            bound = max(pace.response, MIN_WAIT)
+            delay += max((self.length - 1) * pace.turn - bound, 0.0)
         begin = max(self._promised_until, now + delay)
         self._promised_until = min(begin + pace.turn, now + pace.held + _MAX_RETRY_AFTER)
         return self._promised_until - now

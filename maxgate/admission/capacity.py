@@ -62,6 +62,7 @@ class AdaptiveLimit:
     Callers add each response to `responses`, its weighted tokens to `tokens`, and the time for
     which it held its slot to `seconds`; `others` are tokens that other processes served. Times are
     in seconds of a monotonic clock. The limit is UNLIMITED until there is an estimate.
+    `is_estimated` tells it from one that the engines' own queue sets.
     """
 
     def __init__(self, *, estimates: bool = False) -> None:
@@ -73,6 +74,7 @@ class AdaptiveLimit:
         self.tokens = 0.0
         self.others = 0.0
         self.seconds = 0.0
+        self.is_estimated = False
         self._reported: float | None = None
         self._tolerance = _TOLERANCE
         self._grown_at = float("-inf")
@@ -97,6 +99,7 @@ class AdaptiveLimit:
             if self._reported is not None and in_use >= int(self._reported):
                 self._reported = max(self._reported * _GROWTH, self._reported + 1)
         limit = self._estimate(now, load.engines, is_full=waiting > 0)
+        self.is_estimated = self._reported is None or limit < self._reported
         return limit if self._reported is None else min(limit, int(self._reported))
 
     def _end_window(self, now: float) -> None:

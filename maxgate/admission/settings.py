@@ -17,7 +17,7 @@ class AdmissionSettings(Section):
     estimate: bool = False
     """Estimate the slots of engines without metrics from the speed of their responses."""
     max_queue: int | None = Field(default=None, ge=0, le=1_000_000)
-    """Waiting requests of each model; by default those that wait no longer than a response."""
+    """Waiting requests of each model; by default four times the slots in a burst."""
     max_queue_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     """Bytes of the prompts of all waiting requests."""
     max_wait: float = Field(default=60.0, gt=0, le=3600)

@@ -5,7 +5,7 @@ import math
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeAlias
 
-from maxgate.admission.bounded_queue import BoundedQueue, Pace
+from maxgate.admission.bounded_queue import BURST, BoundedQueue, Pace
 from maxgate.admission.capacity import UNLIMITED, AdaptiveLimit
 from maxgate.admission.queue import CLASSES, Account, Accounts
 from maxgate.admission.settings import AdmissionSettings
@@ -99,7 +99,15 @@ class ModelSlots:
         # Before the first response, a slot is likely to come soon if none has been in use.
         response = self._mean_seconds or (1.0 if self.in_use else 0.0)
         turn = self._turn_seconds if now - self._turn_at < _TURN_AGE else None
-        return Pace(self.in_use, response, measured_turn=turn, is_start=self.freed_at is None)
+        # Estimated slots are often more than the engines work on: a burst would wait there, too.
+        burst = 0 if self.limit.is_estimated else BURST * self.slots
+        return Pace(
+            self.in_use,
+            response,
+            measured_turn=turn,
+            is_start=self.freed_at is None,
+            burst=burst,
+        )
 
     def measure_turn(self, now: float) -> None:
         """Measure the time between two free slots while requests wait.

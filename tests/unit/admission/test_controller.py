@@ -277,7 +277,7 @@ async def test_model_that_does_not_run() -> None:
     held, waiting = HeldRequests(AdmissionSettings(), {"small": MODEL}), Waiting()
     controller = create_controller(held=held, sink=waiting)
     controller.slots(MODEL).weigh(Usage(1, 1), 6.0)
-    assert held.measure_pace(MODEL) == Pace(running=3, response=6.0, is_start=True)
+    assert held.measure_pace(MODEL) == Pace(running=3, response=6.0, is_start=True, burst=12)
     task = asyncio.create_task(controller.run())
     for expected in (1, 0):
         request = request_of(service_class="flex")
