@@ -34,7 +34,7 @@ from maxgate.cli.canary_report import describe_result
 from maxgate.model_cards.loader import ModelFiles
 from maxgate.settings import load_settings
 
-START_TIMEOUT = 600
+START_TIMEOUT = 1800  # MAX compiles the engine with other settings, for minutes
 MAX_SLOWDOWN = 200
 SUBJECTS = ("the sea", "a clock", "winter", "a train", "bread", "the moon", "a letter", "rivers")
 WEIGHTS = "model.safetensors"
