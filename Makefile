@@ -63,6 +63,7 @@ soak: $(VENV)/.installed-local ## Let engines fail in every way for half an hour
 	$(BIN)/python -m benchmarks.failover.real_engines
 	@$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing
 	$(BIN)/python -m benchmarks.swap
+	$(BIN)/python -m benchmarks.canary
 
 format: $(VENV)/.installed-dev ## Format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .

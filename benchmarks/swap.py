@@ -1,11 +1,15 @@
-"""Swap models of the real MAX under load, and let requests alternate between two on-demand models.
+"""Swap models of MAX under load, and let requests alternate between two on-demand models.
 
-    python -m benchmarks.swap [--clients 4] [--requests 200] [--age-bound 10]
+    python -m benchmarks.swap [--engine local|docker|fake] [--clients 4] [--requests 200]
+        [--age-bound 10]
 
-Needs the two prepared small models: SmolLM2, under two names, and all-MiniLM. First, one name of
-SmolLM2 is swapped for the other one and back, beside each other and in place, while clients send
-chat requests for the first one. Then requests alternate between a chat and an embedding model of
-one group. Exits with 1 if a request failed, or if there were more swaps than the age bound allows.
+First, one model is swapped for another one and back, beside each other and in place, while clients
+send chat requests for the first one. Then requests alternate between two models of one group. Exits
+with 1 if a request failed, or if there were more swaps than the age bound allows.
+
+`local` and `docker` start the real MAX, as a process or a container (docs/containers.md has the
+image). They need the two prepared small models: SmolLM2, under two names, and all-MiniLM. `fake`
+starts processes that respond at once.
 """
 
 import argparse
@@ -16,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +30,15 @@ import httpx
 import yaml
 
 from benchmarks.stack import ROOT, find_free_port, wait_for
+from tests.fakes.max_program import install, write_card
 
 TIMEOUT = 600
 POLL_INTERVAL = 0.2
 LOAD_SECONDS = 2
 # Each is a new connection, and so asks one of the two workers.
 READY_CHECKS = 40
+MAX_LOG = 20_000
+SMOLLM2 = "smollm2-135m-instruct"
 CHAT, OTHER, EMBEDDINGS = "small-a", "small-b", "embeddings"
 
 
@@ -48,27 +55,30 @@ class Outcomes:
         return sum(self.statuses.values()) - self.statuses["200"]
 
 
-def write_cards(folder: Path, load: str) -> None:
-    """Write the cards: two names for SmolLM2, and the embedding model."""
+def write_cards(folder: Path, engine: str, load: str, models: Mapping[str, str]) -> dict[str, str]:
+    """Write the cards of models with their sources; returns the settings to start them with."""
+    if engine == "fake":
+        settings = install(folder)
+        for name in models:
+            write_card(folder, name, load=load)
+        return settings
     folder.mkdir()
-    sources = {CHAT: "smollm2-135m-instruct", OTHER: "smollm2-135m-instruct"}
-    if load == "on_demand":
-        sources = {CHAT: "smollm2-135m-instruct", EMBEDDINGS: "all-minilm-l6-v2"}
-    for name, source in sources.items():
+    for name, source in models.items():
         card = yaml.safe_load((ROOT / "models" / f"{source}.yaml").read_text())
         card |= {"name": name, "aliases": [], "load": load}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(card))
+    return {"MAXGATE_ENGINE__MODE": engine, "MAXGATE_CARDS": str(folder)}
 
 
 @contextmanager
-def run_gateway(folder: Path, cards: Path, **settings: str) -> Iterator[str]:
-    """Run a gateway that starts the real MAX, and yield its URL; its output goes to a file."""
+def run_gateway(folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
+    """Run a gateway that starts MAX, and yield its URL; its output goes to a file."""
     port = find_free_port()
     with (folder / "gateway.log").open("ab") as log:
         process = subprocess.Popen(
             [
                 *(sys.executable, "api_server.py", "--port", str(port), "--workers", "2"),
-                *("--engine", "local", "--card", str(cards), "--log-format", "json"),
+                *("--log-format", "json"),
             ],
             cwd=ROOT,
             stdout=log,
@@ -156,14 +166,16 @@ async def measure_swaps(url: str, clients: int) -> int:
     return failed
 
 
-async def alternate(url: str, requests: int, clients: int) -> tuple[Outcomes, float]:
-    """Send requests that alternate between the two models; returns their outcomes and the time."""
+async def alternate(
+    url: str, models: Sequence[str], requests: int, clients: int
+) -> tuple[Outcomes, float]:
+    """Send requests that alternate between the models; returns their outcomes and the time."""
     outcomes, numbers = Outcomes(), iter(range(requests))
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT) as client:
 
         async def run() -> None:
             for number in numbers:
-                await send(client, outcomes, (CHAT, EMBEDDINGS)[number % 2], stream=False)
+                await send(client, outcomes, models[number % len(models)], stream=False)
 
         began = time.perf_counter()
         await asyncio.gather(*(run() for _ in range(clients)))
@@ -177,27 +189,34 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--alternating-clients", type=int, default=32)
     parser.add_argument("--age-bound", type=float, default=10)
+    parser.add_argument("--engine", choices=["local", "docker", "fake"], default="local")
     options = parser.parse_args()
+    second = {OTHER: ""} if options.engine == "fake" else {EMBEDDINGS: "all-minilm-l6-v2"}
+    pair = {CHAT: SMOLLM2, **second}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_cards(folder / "swap", "always")
-        with run_gateway(folder, folder / "swap", MAXGATE_ENGINE__CARD=CHAT) as url:
+        settings = write_cards(
+            folder / "swap", options.engine, "always", {CHAT: SMOLLM2, OTHER: SMOLLM2}
+        )
+        with run_gateway(folder, settings | {"MAXGATE_ENGINE__CARD": CHAT}) as url:
             failed = asyncio.run(measure_swaps(url, options.clients))
-        write_cards(folder / "on_demand", "on_demand")
-        bound = {"MAXGATE_SWAP__AGE_BOUND": str(options.age_bound)}
+        settings = write_cards(folder / "on_demand", options.engine, "on_demand", pair)
+        settings |= {"MAXGATE_SWAP__AGE_BOUND": str(options.age_bound)}
         before = (folder / "gateway.log").read_text().count("model: stop")
-        with run_gateway(folder, folder / "on_demand", **bound) as url:
+        with run_gateway(folder, settings) as url:
             outcomes, seconds = asyncio.run(
-                alternate(url, options.requests, options.alternating_clients)
+                alternate(url, list(pair), options.requests, options.alternating_clients)
             )
-        swaps = (folder / "gateway.log").read_text().count("model: stop") - before
+        log = (folder / "gateway.log").read_text()
+    swaps = log.count("model: stop") - before
     allowed = int(seconds / options.age_bound)
     print(
         f"{options.requests} alternating requests of {options.alternating_clients} clients in "
         f"{seconds:.0f} s: {swaps} swaps (allowed {allowed}), {outcomes.failed} failed, longest "
-        f"{outcomes.longest:.1f} s"
+        f"{outcomes.longest:.1f} s {dict(outcomes.statuses)}"
     )
     if failed + outcomes.failed or swaps > allowed:
+        print(log[-MAX_LOG:], file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -17,6 +17,7 @@ import httpx
 from starlette.types import Lifespan
 
 from maxgate.admission.controller import AdmissionController
+from maxgate.admission.held import HeldRequests
 from maxgate.api.admin.canary import router as canary_router
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.running_models import router as running_models_router
@@ -48,6 +49,7 @@ from maxgate.composition import (
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
+from maxgate.generation.context import RequestContext
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
@@ -105,13 +107,15 @@ def create_app(
     metrics = MetricsStore(clock, shared_folder)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
-    admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder)
+    held = HeldRequests(settings.admission, {card.name: card.served_model_name for card in cards})
+    admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder, held)
     upstream_backend = UpstreamBackend(upstream.pool, admission)
     canary = WorkerCanary(
         upstream_backend, upstream.pool, partial(connect_canary, settings, transport)
     )
-    starts = StartQueue(settings.swap, clock)
-    models = build_models(cards, formats, upstream, starts)
+    starts = StartQueue(settings.swap, clock, held)
+    running = set[RequestContext]()
+    models = build_models(cards, formats, upstream, starts, running)
     control = build_control(settings, upstream, models, control_path, canary)
 
     server = settings.server
@@ -124,6 +128,7 @@ def create_app(
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
+        running=running,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)

@@ -12,6 +12,7 @@ import httpx
 from maxgate.admission.capacity import EngineLoad
 from maxgate.admission.controller import AdmissionController
 from maxgate.admission.file_ledger import FileLedger
+from maxgate.admission.held import HeldRequests
 from maxgate.admission.ledger import SlotLedger
 from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
@@ -28,6 +29,7 @@ from maxgate.control_plane.single_process import (
 )
 from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
+from maxgate.generation.context import RequestContext
 from maxgate.installation import requires_extra
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
@@ -163,11 +165,15 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
 
 
 def build_models(
-    cards: list[ModelCard], formats: Formats, upstream: Upstream, starts: StartQueue
+    cards: list[ModelCard],
+    formats: Formats,
+    upstream: Upstream,
+    starts: StartQueue,
+    running: Collection[RequestContext],
 ) -> WorkerModelStarts:
     """Build what holds the requests for models that the parent process starts and stops."""
     replicas = upstream.replicas.replicas
-    return WorkerModelStarts(cards, upstream.catalog, replicas, starts, formats.prepare)
+    return WorkerModelStarts(cards, upstream.catalog, replicas, starts, running, formats.prepare)
 
 
 @dataclass(frozen=True)
@@ -203,10 +209,12 @@ def build_admission(
     pool: ReplicaPool,
     metrics: MetricsStore,
     folder: Path | None,
+    held: HeldRequests,
 ) -> AdmissionController | None:
     """Build the admission to the engines, None if it is turned off.
 
-    `folder` is that of the counters of all workers.
+    `folder` is that of the counters of all workers, and `held` the requests whose models are not
+    running.
     """
     if not settings.admission.enabled:
         return None
@@ -221,7 +229,7 @@ def build_admission(
         return pool.count_slots(model, settings.admission.slots or per_engine.get(model))
 
     ledger = build_ledger(settings, folder)
-    return AdmissionController(settings.admission, read_load, find_slots, metrics, ledger)
+    return AdmissionController(settings.admission, read_load, find_slots, metrics, ledger, held)
 
 
 def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:

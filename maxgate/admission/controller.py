@@ -8,8 +8,10 @@ from typing import Final, Protocol
 
 import structlog
 
+from maxgate.admission.bounded_queue import BURST, Pace
 from maxgate.admission.capacity import UNLIMITED, EngineLoad, add_spare
 from maxgate.admission.errors import QueueTimeout, Refused
+from maxgate.admission.held import HeldRequests
 from maxgate.admission.ledger import SlotLedger
 from maxgate.admission.queue import Account, Waiter
 from maxgate.admission.settings import AdmissionSettings
@@ -48,8 +50,15 @@ class AdmissionController:
         find_slots: Callable[[str], int | None],
         sink: SlotsSink | None = None,
         ledger: SlotLedger | None = None,
+        held: HeldRequests | None = None,
     ) -> None:
-        """With a `ledger`, the slots of each model are shared with other processes."""
+        """With a `ledger`, the slots of each model are shared with other processes.
+
+        `held` are the requests whose models are not running; they count as waiting.
+        """
+        self._held = held
+        if held is not None:
+            held.measure_pace = self.measure_pace
         self._sink = sink
         self._shared = None if ledger is None else SharedSlots(ledger, self._use_grant)
         # A partial adds no Python call to the path of each request.
@@ -111,23 +120,23 @@ class AdmissionController:
         slots.update(asyncio.get_running_loop().time(), number)
         if self._sink is not None:
             waiting = {name: slots.queue.count_class(rank) for name, rank in RANKS.items()}
+            if self._held is not None:
+                for name, rank in RANKS.items():
+                    waiting[name] += self._held.count_class(model, rank)
             known = 0 if number == UNLIMITED else number
             self._sink.set_slots(model, known, slots.in_use, waiting)
 
-    def hold(self, model: str, seconds: float) -> None:
-        """Give no slots for a model, for about this time; requests wait."""
-        self.slots(model).held_until = asyncio.get_running_loop().time() + seconds
+    def measure_pace(self, model: str) -> Pace:
+        """Return how fast the queue of a model moves once all of its slots are in use.
 
-    def resume(self, model: str) -> None:
-        """Give slots again."""
+        `running` and `response` are 0 if nothing limits the slots.
+        """
         slots = self.slots(model)
-        slots.held_until = None
-        slots.admit_waiting()
-
-    def waiting(self, model: str) -> int:
-        """Return the number of requests that wait for a slot of a model."""
-        slots = self.models.get(model)
-        return 0 if slots is None else slots.queue.length
+        if slots.capacity >= UNLIMITED:
+            return Pace(0, 0.0)
+        pace = slots.measure_pace(asyncio.get_running_loop().time())
+        burst = 0 if slots.limit.is_estimated else BURST * slots.capacity
+        return pace._replace(running=slots.capacity, burst=burst)
 
     def close(self) -> None:
         """Refuse the requests that wait, and let none wait from now on."""
@@ -162,7 +171,7 @@ class AdmissionController:
         loop, context = asyncio.get_running_loop(), request.context
         now = loop.time()
         pace = slots.measure_pace(now)
-        expires_at = now + self._settings.max_wait + pace.held
+        expires_at = now + self._settings.max_wait
         waiter = Waiter(
             account,
             rank,
@@ -173,7 +182,10 @@ class AdmissionController:
             expires_at=min(expires_at, context.deadline or expires_at),
             turn=loop.create_future(),
         )
-        slots.queue.enqueue(waiter, now, pace)
+        if context.was_held:
+            slots.queue.push(waiter)  # accepted before; it must not be refused now
+        else:
+            slots.queue.enqueue(waiter, now, pace)
         if self._shared is not None:
             self._shared.renew_soon(request.model.engine_name, slots)
         try:

@@ -41,7 +41,6 @@ class ModelSlots:
         self.limit = AdaptiveLimit(estimates=settings.estimate)
         self.accounts = Accounts(settings.max_tenants)
         self.queue = BoundedQueue(settings, self.accounts)
-        self.held_until: float | None = None
         self.priority_at = float("-inf")
         self._priority_in_use = 0
         self._open = UNLIMITED  # slots for other classes than priority
@@ -83,7 +82,7 @@ class ModelSlots:
                 waiter.turn.set_result(None)
 
     def _has_slot(self, rank: int) -> bool:
-        if self.in_use >= self.slots or self.held_until is not None:
+        if self.in_use >= self.slots:
             return False
         return rank == PRIORITY or self.in_use - self._priority_in_use < self._open
 
@@ -97,14 +96,17 @@ class ModelSlots:
 
     def measure_pace(self, now: float) -> Pace:
         """Return how fast the queue moves."""
-        held = 0.0 if self.held_until is None else max(self.held_until - now, 0.0)
         # Before the first response, a slot is likely to come soon if none has been in use.
         response = self._mean_seconds or (1.0 if self.in_use else 0.0)
         turn = self._turn_seconds if now - self._turn_at < _TURN_AGE else None
         # Estimated slots are often more than the engines work on: a burst would wait there, too.
         burst = 0 if self.limit.is_estimated else BURST * self.slots
         return Pace(
-            *(self.in_use, response, held, turn), is_start=self.freed_at is None, burst=burst
+            self.in_use,
+            response,
+            measured_turn=turn,
+            is_start=self.freed_at is None,
+            burst=burst,
         )
 
     def measure_turn(self, now: float) -> None:
@@ -117,7 +119,7 @@ class ModelSlots:
             mean = self.measure_pace(now).turn
             self._turn_seconds = mean + (now - self.freed_at - mean) * _SMOOTHING
             self._turn_at = now
-        self.freed_at = now if self.queue.length and self.held_until is None else None
+        self.freed_at = now if self.queue.length else None
 
     def estimate_cost(self, prompt_tokens: int) -> float:
         """Return the expected weighted tokens of a request."""

@@ -26,6 +26,7 @@ from maxgate.api.middleware import (
     UnversionedPathMiddleware,
 )
 from maxgate.clock import Clock
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request_record import RequestSink
 
 EXPOSED_HEADERS: Final = (
@@ -45,7 +46,7 @@ class Gateway(FastAPI):
 
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
-    names sessions, see ClientHeaders.
+    names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Gateway(FastAPI):
         allowed_hosts: Sequence[str] = ("*",),
         cors_origins: Sequence[str] = (),
         session_header: str = SESSION,
+        running: set[RequestContext] | None = None,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -73,6 +75,7 @@ class Gateway(FastAPI):
         self._browsers = BrowserGuard(allowed_hosts, cors_origins)
         self._cors_origins = cors_origins
         self._client_headers = ClientHeaders(session_header)
+        self._running = running
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self._add_docs()
@@ -102,7 +105,7 @@ class Gateway(FastAPI):
         stack = HeadMiddleware(stack, self.router)
         stack = UnversionedPathMiddleware(stack, self.router)
         stack = RequestContextMiddleware(
-            stack, self._sinks, self._clock, self._browsers, self._client_headers
+            stack, self._sinks, self._clock, self._browsers, self._client_headers, self._running
         )
         if self._cors_origins:  # outermost, so that pages can read error responses too
             stack = PublicCors(

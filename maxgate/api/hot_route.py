@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
@@ -125,9 +126,17 @@ class GenerationHandler(Generic[Body]):
                 await send_json(send, response)
             except ModelNotRunning as stopped:  # raised before anything is sent
                 async with DisconnectWatch(scope, receive):
-                    await self._starts.wait(stopped.model, context)
+                    await self._starts.wait(stopped.model, context, size=measure_body(scope, body))
             else:
                 return
+
+
+def measure_body(scope: Scope, body: BaseModel) -> int:
+    """Return the size of a request body in bytes."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value)
+    return len(body.model_dump_json(exclude_unset=True))  # it was sent in chunks
 
 
 async def send_json(send: Send, body: bytes) -> None:

@@ -58,9 +58,12 @@ class RequestContextMiddleware:
         clock: Clock,
         browsers: BrowserGuard,
         client_headers: ClientHeaders | None = None,
+        running: set[RequestContext] | None = None,
     ) -> None:
+        """`running` is kept equal to the requests that have not ended, probes aside."""
         self._app = app
         self._sinks = sinks
+        self._running = set[RequestContext]() if running is None else running
         self._browsers = browsers
         self._client_headers = client_headers or ClientHeaders()
         self._names = self._client_headers.names | {_REQUEST_ID, b"host", b"origin"}
@@ -86,9 +89,11 @@ class RequestContextMiddleware:
             return
         for sink in self._sinks:
             sink.request_started()
+        self._running.add(context)
         try:
             await self._respond(scope, receive, response, headers)
         finally:
+            self._running.discard(context)
             if (route := scope.get("route")) is not None:
                 record.route = route.path_format
             record.retries = context.retries.taken

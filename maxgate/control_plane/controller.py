@@ -1,8 +1,9 @@
 """The control of the engines, in the process that owns their list."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import structlog
 from pydantic import ValidationError
@@ -34,15 +35,40 @@ _POLL_INTERVAL: Final = 0.1
 _log = structlog.get_logger()
 
 
+class ModelReport(TypedDict):
+    """The requests of models in one worker, or in all.
+
+    `running` has those that run or wait for a slot, by model. `closed` are the models that get no
+    new ones. `idle` has the seconds since the last response of each engine, by id.
+    """
+
+    running: Mapping[str, int]
+    closed: Collection[str]
+    idle: Mapping[str, float]
+
+
+def merge_model_reports(reports: Sequence[ModelReport]) -> ModelReport:
+    """Return the report for all workers: a model is closed if it is in each of them."""
+    running, idle = Counter[str](), dict[str, float]()
+    for report in reports:
+        running.update(report["running"])
+        for key, seconds in report["idle"].items():
+            idle[key] = min(seconds, idle.get(key, seconds))
+    closed = [set(report["closed"]) for report in reports]
+    return ModelReport(
+        running=running, closed=set[str].intersection(*closed) if closed else (), idle=idle
+    )
+
+
 class Reports(NamedTuple):
     """The engines as each worker sees them; `missing` workers have not reported in time.
 
-    `idle` has the seconds since the last response of each engine, by id, in any worker.
+    `models` is of the others.
     """
 
     engines: Sequence[Sequence[Engine]]
     missing: int = 0
-    idle: Mapping[str, float] = {}
+    models: ModelReport = ModelReport(running={}, closed=(), idle={})
 
 
 class EngineController(EngineControl):

@@ -16,12 +16,12 @@ from maxgate.model_cards.card import ModelCard
 from maxgate.model_swap.schedule import ModelRoom, RoomRules, RoomSchedule
 from maxgate.upstream.settings import ReplicaSettings
 
-# Polls of the workers while a model drains, while requests wait, and while on-demand models run.
+# Polls of the workers while a model drains, while requests wait, while on-demand models run, and
+# while the engines of the configuration start.
 _DRAIN_POLL: Final = 0.05
 _WAIT_POLL: Final = 0.2
 _IDLE_POLL: Final = 1.0
-# A request that a worker had just accepted counts as running by the second report.
-_QUIET_REPORTS: Final = 3
+_MEASURE_POLL: Final = 0.5
 
 _log = structlog.get_logger()
 
@@ -80,7 +80,6 @@ class ManagedModel:
     card: ModelCard
     engine: HostedEngine | None = None
     is_on_demand: bool = False
-    quiet_reports: int = 0
 
 
 def build_room(model: ManagedModel) -> ModelRoom:
@@ -151,6 +150,9 @@ class ModelRooms:
     async def run(self, workers: Workers) -> None:
         """Execute the schedule until cancelled, then stop what was started."""
         self._workers = workers
+        for name, model in self.models.items():
+            if model.engine is not None:
+                self.spawn(self._measure_start(name, model.engine))
         try:
             while True:
                 self._changed.clear()
@@ -185,7 +187,6 @@ class ModelRooms:
         self._take_waiting()
         actions = self.schedule.plan(self.now)
         for kind, name in actions:
-            self.models[name].quiet_reports = 0
             _log.info(f"model: {kind}", model=name)
             if kind == "start":
                 self.spawn(self.start(name))
@@ -202,30 +203,20 @@ class ModelRooms:
 
     def observe(self, reports: Reports) -> None:
         """Take the running requests of all models from the reports of the workers."""
+        models = reports.models
         for name, model in self.models.items():
             if model.engine is None:
                 continue
             room, key = self.schedule.rooms[name], model.engine.settings.id
-            room.active = sum(
-                engine.in_flight
-                for report in reports.engines
-                for engine in report
-                if engine.id == key
-            )
+            room.active = models["running"].get(name, 0)
             if room.active:
                 room.last_used = self.now
-            elif key in reports.idle:
-                room.last_used = max(room.last_used, self.now - reports.idle[key])
-            # A worker that does not report may have requests.
-            is_quiet = room.state == "draining" and not room.active and not reports.missing
-            model.quiet_reports = model.quiet_reports + 1 if is_quiet else 0
-            if model.quiet_reports >= _QUIET_REPORTS:
+            elif key in models["idle"]:
+                room.last_used = max(room.last_used, self.now - models["idle"][key])
+            # A worker that does not report may have requests, and one that had not closed the model
+            # may have got one since.
+            if name in models["closed"] and not room.active and not reports.missing:
                 self.schedule.note_drained(name, self.now)
-
-    def begin_drain(self, name: str) -> None:
-        """Close a reserved model for requests."""
-        self.models[name].quiet_reports = 0
-        self.schedule.begin("close", name, self.now)
 
     async def publish(self) -> Reports:
         """Send the present state to all workers."""
@@ -266,17 +257,21 @@ class ModelRooms:
             self.schedule.started(name, self.now)
             await self._workers.publish()
 
+    async def _measure_start(self, name: str, engine: HostedEngine) -> None:
+        """Measure the start of an engine that started with the gateway: estimates need it."""
+        room, began = self.schedule.rooms[name], self.now
+        while not _is_healthy(engine.settings.id, await self._workers.publish()):
+            await asyncio.sleep(_MEASURE_POLL)
+            if self.models[name].engine is not engine:
+                return
+        room.start_seconds = self.now - began
+
     async def _wait_until_healthy(self, engine_id: str) -> None:
         """Wait until all workers have probed an engine."""
         deadline = self.now + PROBE_TIMEOUT
-        while self.now < deadline:
-            reports = await self._workers.publish()
-            healthy = [
-                any(one.id == engine_id and one.state == "healthy" for one in report)
-                for report in reports.engines
-            ]
-            if all(healthy) and not reports.missing:
-                return
+        while (  # noqa: ASYNC110
+            self.now < deadline and not _is_healthy(engine_id, await self._workers.publish())
+        ):
             await asyncio.sleep(_DRAIN_POLL)
 
     async def _watch(self, name: str, engine: HostedEngine) -> None:
@@ -313,3 +308,12 @@ class ModelRooms:
         stops = [asyncio.ensure_future(engine.stop()) for engine in engines if engine is not None]
         if tasks or stops:
             await asyncio.wait([*tasks, *stops])
+
+
+def _is_healthy(engine_id: str, reports: Reports) -> bool:
+    """Whether all workers have probed an engine."""
+    healthy = [
+        any(one.id == engine_id and one.state == "healthy" for one in report)
+        for report in reports.engines
+    ]
+    return bool(healthy) and all(healthy) and not reports.missing

@@ -1,12 +1,15 @@
 """The models that the gateway starts, as one worker knows them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import override
 
+from maxgate.control_plane.controller import ModelReport
 from maxgate.control_plane.worker import WorkerModels
+from maxgate.generation.context import RequestContext
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_swap.start_queue import Demand, StartQueue
 from maxgate.upstream.catalog import LiveCatalog
@@ -16,7 +19,8 @@ from maxgate.upstream.replica import Replica
 class WorkerModelStarts(WorkerModels):
     """Holds the requests for models that the parent has closed, until an engine serves them.
 
-    `prepare` loads the prompt formats of models, by the engines' names.
+    `running` are the requests of this worker that have not ended, and `prepare` loads the prompt
+    formats of models, by the engines' names.
     """
 
     def __init__(
@@ -25,6 +29,7 @@ class WorkerModelStarts(WorkerModels):
         catalog: LiveCatalog,
         replicas: Sequence[Replica],
         queue: StartQueue,
+        running: Collection[RequestContext],
         prepare: Callable[[Collection[str]], Awaitable[None]],
     ) -> None:
         self.on_demand = lambda: None
@@ -32,10 +37,11 @@ class WorkerModelStarts(WorkerModels):
         self._catalog = catalog
         self._replicas = replicas
         self._queue = queue
+        self._running = running
         self._prepare = prepare
         self._prepared: set[str] = set()
         self._preparing: asyncio.Task[None] | None = None
-        self._applied: Any = ({}, {})
+        self._applied: tuple[Mapping[str, bool], Mapping[str, str]] = ({}, {})
         catalog.on_refresh = self._resume
         queue.on_demand = self._report_demand
 
@@ -46,7 +52,7 @@ class WorkerModelStarts(WorkerModels):
                 self._queue.fail(name, state["error"], state["pause"])
             elif not state["is_open"]:
                 self._queue.hold(name, state["seconds"])
-        is_open = {name: state["is_open"] for name, state in models.items()}
+        is_open = {name: bool(state["is_open"]) for name, state in models.items()}
         if (is_open, replaced) != self._applied:
             self._applied = is_open, replaced
             self._catalog.manage(is_open, replaced)
@@ -78,6 +84,11 @@ class WorkerModelStarts(WorkerModels):
         return self._queue.list_demand()
 
     @override
-    def list_idle(self) -> Mapping[str, float]:
+    def report(self) -> ModelReport:
         now = asyncio.get_running_loop().time()
-        return {one.id: now - one.activity.at for one in self._replicas if one.activity.at > 0}
+        is_open, _ = self._applied
+        return ModelReport(
+            running=Counter(one.model for one in self._running if one.model is not None),
+            closed=[name for name in is_open if not is_open[name]],
+            idle={one.id: now - one.activity.at for one in self._replicas if one.activity.at > 0},
+        )

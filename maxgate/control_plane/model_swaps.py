@@ -171,7 +171,7 @@ class ModelSwaps(ModelControl):
             return
         if swap is not None:
             swap.phase = "draining"
-        self._rooms.begin_drain(room.name)
+        self._rooms.schedule.begin("close", room.name, self._rooms.now)
         deadline = self._rooms.now + patience
         while not room.drained:
             if self._rooms.now >= deadline:

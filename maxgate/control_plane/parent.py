@@ -14,7 +14,13 @@ from maxgate.api.admin.schemas import Engine, EngineChange, ModelSwap, NewEngine
 from maxgate.canary.samples import WorkerReport
 from maxgate.control_plane.canary import CanaryController, CanaryOrder
 from maxgate.control_plane.changes import ManagedEngines
-from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, EngineController, Reports
+from maxgate.control_plane.controller import (
+    CONFIRMATION_TIMEOUT,
+    EngineController,
+    ModelReport,
+    Reports,
+    merge_model_reports,
+)
 from maxgate.control_plane.errors import dump_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
 from maxgate.control_plane.model_rooms import ModelRooms, Waiting
@@ -171,16 +177,17 @@ class ControlServer:
         if waiting:
             await asyncio.wait(waiting, timeout=CONFIRMATION_TIMEOUT)
         late = sum(not future.done() for future in waiting)
-        reports = [future.result() for future in waiting if future.done()]
+        reports = [
+            (link, report)
+            for link, future in zip(links, waiting, strict=True)
+            if future.done() and (report := future.result()) is not None
+        ]
         # Workers that have ended meanwhile are gone, and so is their part of the work.
         gone = {link.pid for link in links if link.is_closed}
         unconnected = set(self._list_workers()) - {link.pid for link in links} - gone
-        idle: dict[str, float] = {}
-        for link in links:
-            for key, seconds in link.idle.items():
-                idle[key] = min(seconds, idle.get(key, seconds))
         missing = late + len(unconnected)
-        return Reports([one for one in reports if one is not None], missing, idle)
+        merged = merge_model_reports([link.models for link, _ in reports])
+        return Reports([engines for _, engines in reports], missing, merged)
 
     async def publish(self) -> Reports:
         """Send the present state to all workers, and return their reports."""
@@ -231,7 +238,7 @@ class _Link:
         self.pid = 0
         self.is_closed = False
         self.waiting: dict[str, Waiting] = {}
-        self.idle: dict[str, float] = {}
+        self.models = ModelReport(running={}, closed=[], idle={})
         self._expected: dict[int, asyncio.Future[list[Engine] | None]] = {}
         self._expected_canary: dict[int, asyncio.Future[WorkerReport | None]] = {}
 
@@ -244,7 +251,7 @@ class _Link:
     def take(self, message: Message) -> None:
         """Note a report; one of a failure leaves the change unconfirmed."""
         future = self._expected.get(message["number"])
-        self.idle = message.get("idle", {})
+        self.models = message.get("models", self.models)
         if future is not None and not future.done() and message["engines"] is not None:
             future.set_result([Engine.model_validate(one) for one in message["engines"]])
 

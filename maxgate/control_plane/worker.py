@@ -24,7 +24,7 @@ from maxgate.api.admin.schemas import (
     ReloadResult,
 )
 from maxgate.canary.worker import WorkerCanary
-from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT
+from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT, ModelReport
 from maxgate.control_plane.errors import NoReply, ParentUnreachable, load_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
 from maxgate.model_swap.start_queue import Demand
@@ -69,8 +69,8 @@ class WorkerModels(Protocol):
         """Return the requests that wait, by model."""
         ...
 
-    def list_idle(self) -> Mapping[str, float]:
-        """Return the seconds since the last response of each engine, by id."""
+    def report(self) -> ModelReport:
+        """Return the requests of the models, in the state that was applied last."""
         ...
 
 
@@ -138,7 +138,7 @@ class ParentClient(EngineControl, CanaryControl, ModelControl):
                 if message["type"] == "state":
                     engines = self._apply(message)
                     report = {"type": "report", "number": message["number"], "engines": engines}
-                    send_message(writer, {**report, "idle": self._models.list_idle()})
+                    send_message(writer, {**report, "models": self._models.report()})
                 elif message["type"] == "canary":
                     send_message(writer, self._report_canary(message))
                 elif (call := self._calls.get(message["number"])) is not None and not call.done():

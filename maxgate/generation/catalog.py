@@ -142,10 +142,11 @@ class EngineHealth(Protocol):
 class ModelStarts(Protocol):
     """Lets requests wait while their models start."""
 
-    async def wait(self, model: str, context: RequestContext) -> None:
-        """Return once the model may be ready; look for it again then.
+    async def wait(self, model: str, context: RequestContext, *, size: int) -> None:
+        """Return once the model may be ready; look for it again then. `size` is in bytes.
 
-        Raises ModelNotRunning if that takes too long for the request, and ModelStartFailed.
+        Raises ModelNotRunning if that takes too long for the request or too many others wait,
+        TenantQueueFull, and ModelStartFailed.
         """
         ...
 

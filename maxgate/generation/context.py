@@ -49,7 +49,7 @@ class RetryAllowance:
         return True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RequestContext:
     """Shared by every layer that works on one client request.
 
@@ -58,7 +58,8 @@ class RequestContext:
     `priority` is served earlier within a tenant, as in vLLM. `session` names the client's dialogue,
     and `is_client_retry` is True if the client announces that it repeats a request. A request that
     `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and
-    is set by the innermost backend.
+    is set by the innermost backend. `model` is the name of the model that serves it, once that is
+    found. A request that `was_held` has waited for its model to start.
     """
 
     record: RequestRecord
@@ -71,3 +72,5 @@ class RequestContext:
     retries: RetryAllowance = field(default_factory=RetryAllowance)
     fans_out: bool = False
     engine_calls: AbstractAsyncContextManager[None] | None = None
+    model: str | None = None
+    was_held: bool = False

@@ -1,5 +1,7 @@
 """Errors that several capabilities raise about models, context length and generated output."""
 
+import math
+
 from maxgate.errors import InvalidRequest, NotFound, UpstreamError, UpstreamUnavailable
 
 
@@ -21,9 +23,9 @@ class ModelNotRunning(UpstreamUnavailable):
 
     default_code = "model_not_running"
 
-    def __init__(self, model: str, *, retry_after: int = 1) -> None:
+    def __init__(self, model: str, *, retry_after: float = 1.0) -> None:
         super().__init__(
-            f"The model {model!r} is not running. It will be ready in about {retry_after} s.",
+            f"The model {model!r} is not running. Retry in about {math.ceil(retry_after)} s.",
             param="model",
             retry_after=retry_after,
         )

@@ -11,8 +11,6 @@ class SwapSettings(Section):
     unless it is idle: alternating requests cause at most one swap per this time."""
     max_wait: float = Field(default=300, gt=0)
     """Time that a request waits for its model to start; then it gets a 503 with `Retry-After`."""
-    max_waiting: int = Field(default=1000, ge=1)
-    """Requests per model and worker that wait for its start; further ones get a 503."""
     drain_timeout: float = Field(default=600, gt=0)
     """Time that a swap in place waits for running requests before it gives up."""
     warm_up_timeout: float = Field(default=60, gt=0)

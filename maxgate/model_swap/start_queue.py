@@ -2,12 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from typing_extensions import override
 
 from maxgate.clock import Clock
+from maxgate.errors import GatewayError
 from maxgate.generation.catalog import ModelStarts
 from maxgate.generation.context import RequestContext
 from maxgate.generation.errors import ModelNotRunning, ModelStartFailed
@@ -18,18 +20,21 @@ _WANTED_SECONDS: Final = 60.0
 
 
 class RequestHold(Protocol):
-    """Holds the requests for models that are not ready; times in seconds."""
+    """The queue of the requests for models that are not running."""
 
-    def hold(self, model: str, seconds: float) -> None:
-        """Let requests for a model wait, which is expected to be ready in `seconds`."""
+    def hold(
+        self, model: str, context: RequestContext, *, size: int, seconds: float
+    ) -> AbstractContextManager[Awaitable[None]]:
+        """Keep a request in the queue during the context; what it yields ends when it may go on.
+
+        The model is expected to run in `seconds`; `size` is in bytes. Raises errors with the time
+        until a retry is likely to succeed if the queue is full or the request would wait beyond
+        its deadline.
+        """
         ...
 
     def resume(self, model: str) -> None:
-        """Let the waiting requests go on."""
-        ...
-
-    def waiting(self, model: str) -> int:
-        """Return the number of requests that wait for a model."""
+        """Let all requests for a model go on, in the order in which they get slots."""
         ...
 
 
@@ -45,24 +50,25 @@ class _Failure(NamedTuple):
     until: float
 
 
-class StartQueue(ModelStarts, RequestHold):
+class StartQueue(ModelStarts):
     """Requests that wait for their models, by the names of the models' cards.
 
-    A request waits until its deadline or `max_wait`. One whose deadline is before the expected
-    start is refused at once. `on_demand` is called when the demand for a model begins or ends.
+    `requests` keeps them, in order and within bounds. A request waits until its deadline or
+    `max_wait`. `on_demand` is called when the demand for a model begins or ends.
     """
 
-    def __init__(self, settings: SwapSettings, clock: Clock) -> None:
+    def __init__(self, settings: SwapSettings, clock: Clock, requests: RequestHold) -> None:
         self._settings = settings
         self._clock = clock
-        self._waiters: dict[str, dict[asyncio.Future[None], float]] = {}
+        self._requests = requests
+        self._waiting: dict[str, dict[RequestContext, float]] = {}
         self._wanted: dict[str, tuple[float, float]] = {}
         self._expected: dict[str, float] = {}
         self._failures: dict[str, _Failure] = {}
         self.on_demand: Callable[[], None] = lambda: None
 
-    @override
     def hold(self, model: str, seconds: float) -> None:
+        """Let requests for a model wait, which is expected to be ready in `seconds`."""
         self._expected[model] = self._clock.monotonic() + seconds
         self._failures.pop(model, None)
 
@@ -71,24 +77,18 @@ class StartQueue(ModelStarts, RequestHold):
         self._failures[model] = _Failure(cause, self._clock.monotonic() + seconds)
         self._release(model)
 
-    @override
     def resume(self, model: str) -> None:
+        """Let the waiting requests go on."""
         self._failures.pop(model, None)
         self._expected.pop(model, None)
         self._release(model)
 
     def _release(self, model: str) -> None:
         wanted = self._wanted.pop(model, None)
-        waiters = self._waiters.pop(model, {})
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if waiters or wanted:
+        waiting = self._waiting.pop(model, {})
+        self._requests.resume(model)
+        if waiting or wanted:
             self.on_demand()
-
-    @override
-    def waiting(self, model: str) -> int:
-        return len(self._waiters.get(model, ()))
 
     def list_demand(self) -> dict[str, Demand]:
         """Return the demand for each model that requests need."""
@@ -97,38 +97,47 @@ class StartQueue(ModelStarts, RequestHold):
         for model, (since, until) in self._wanted.items():
             if now < until:
                 demand[model] = Demand(1, now - since)
-        for model, waiters in self._waiters.items():
-            if waiters:
-                demand[model] = Demand(len(waiters), now - min(waiters.values()))
+        for model, waiting in self._waiting.items():
+            if waiting:
+                demand[model] = Demand(len(waiting), now - min(waiting.values()))
         return demand
 
     @override
-    async def wait(self, model: str, context: RequestContext) -> None:
+    async def wait(self, model: str, context: RequestContext, *, size: int) -> None:
         now = self._clock.monotonic()
         failure = self._failures.get(model)
         if failure is not None and now < failure.until:
             raise ModelStartFailed(model, failure.cause, retry_after=_round(failure.until - now))
-        loop, since = asyncio.get_running_loop(), context.record.started_at
-        patience = self._settings.max_wait - (now - since)
-        is_late = patience <= 0
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._settings.max_wait - (now - context.record.started_at)
         if context.deadline is not None:
-            patience = min(patience, context.deadline - loop.time())
-            is_late = is_late or patience < self._expect(model)
-        waiters = self._waiters.setdefault(model, {})
-        if is_late or len(waiters) >= self._settings.max_waiting:
-            raise self._refuse(model)
-        waiter: asyncio.Future[None] = loop.create_future()
-        waiters[waiter] = since
-        if len(waiters) == 1:
+            ends_at = min(ends_at, context.deadline)
+        seconds = self._expect(model)
+        try:
+            with self._requests.hold(model, context, size=size, seconds=seconds) as turn:
+                await self._wait(model, context, turn, ends_at)
+        except GatewayError:
+            self._note_unmet(model)
+            raise
+        context.was_held = True
+
+    async def _wait(
+        self, model: str, context: RequestContext, turn: Awaitable[None], ends_at: float
+    ) -> None:
+        waiting = self._waiting.setdefault(model, {})
+        waiting[context] = context.record.started_at
+        if len(waiting) == 1:
             self.on_demand()
         try:
-            async with asyncio.timeout(patience):
-                await waiter
+            async with asyncio.timeout_at(ends_at):
+                await turn
         except TimeoutError:
-            raise self._refuse(model) from None
+            record = context.record
+            record.model, record.refusal = model, "queue_timeout"
+            raise ModelNotRunning(model, retry_after=max(self._expect(model), 1.0)) from None
         finally:
-            del waiters[waiter]
-            if not waiters and self._waiters.get(model) is waiters:  # not released together
+            del waiting[context]
+            if not waiting and self._waiting.get(model) is waiting:  # not released together
                 self.on_demand()
 
     def _report_expiry(self) -> None:
@@ -138,14 +147,14 @@ class StartQueue(ModelStarts, RequestHold):
         """Return the seconds until a model is expected to be ready."""
         return max(self._expected.get(model, 0.0) - self._clock.monotonic(), 0.0)
 
-    def _refuse(self, model: str) -> ModelNotRunning:
+    def _note_unmet(self, model: str) -> None:
+        """Note that a request was refused, which still needs the model."""
         now, rest = self._clock.monotonic(), self._expect(model)
         since, _ = self._wanted.get(model, (now, 0))
         self._wanted[model] = (since, now + rest + _WANTED_SECONDS)
         self.on_demand()
         loop = asyncio.get_running_loop()
         loop.call_later(rest + _WANTED_SECONDS + 1, self._report_expiry)
-        return ModelNotRunning(model, retry_after=_round(rest))
 
 
 def _round(seconds: float) -> int:

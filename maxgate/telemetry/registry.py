@@ -274,7 +274,7 @@ QUEUE_DURATION: Final = _declare(
         "maxgate_queue_duration_seconds",
         "histogram",
         "seconds",
-        "Time that requests waited for a slot before their engine call, those without a wait "
+        "Time that requests waited for their model and a slot, those without a wait "
         "included. Refused requests are left out.",
         (MODEL,),
     )
@@ -284,7 +284,7 @@ QUEUE_LENGTH: Final = _declare(
         "maxgate_queue_length",
         "gauge",
         "requests",
-        "Requests that wait for a slot.",
+        "Requests that wait for a slot, or for their model to start.",
         (MODEL, SERVICE_CLASS),
     )
 )

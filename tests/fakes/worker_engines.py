@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from maxgate.api.admin.schemas import Engine
+from maxgate.control_plane.controller import ModelReport
 from maxgate.model_swap.start_queue import Demand
 from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
@@ -62,6 +63,7 @@ class FakeWorkerModels:
         self.replaced: Mapping[str, str] = {}
         self.demand: dict[str, Demand] = {}
         self.idle: dict[str, float] = {}
+        self.running: dict[str, int] = {}
 
     def apply(self, models: Mapping[str, Mapping[str, Any]], replaced: Mapping[str, str]) -> None:
         self.states, self.replaced = models, replaced
@@ -69,5 +71,6 @@ class FakeWorkerModels:
     def list_demand(self) -> Mapping[str, Demand]:
         return self.demand
 
-    def list_idle(self) -> Mapping[str, float]:
-        return self.idle
+    def report(self) -> ModelReport:
+        closed = [name for name, state in self.states.items() if not state["is_open"]]
+        return ModelReport(running=self.running, closed=closed, idle=self.idle)

@@ -1,7 +1,10 @@
 """Models start, stop and are swapped, as processes, while real workers serve requests."""
 
 import asyncio
+import math
+import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,11 +17,12 @@ import psutil
 import pytest
 
 from tests.fakes.gateway import TLS
-from tests.fakes.max_program import FAILING, install, write_card
+from tests.fakes.max_program import BASE_IMAGE, FAILING, build_image, install, write_card
 from tests.fakes.processes import ServerProcess, api_server, free_port_before_another, run_to_end
 from tests.fakes.waiting import until
 
 TIMEOUT = 90
+FAKE_IMAGE = "maxgate/fake-max:test"
 
 
 @dataclass
@@ -36,13 +40,16 @@ class Load:
         while not self.ended:
             await self.send(model)
 
-    async def send(self, model: str | None, **fields: Any) -> httpx.Response:
-        """Send one chat request."""
+    async def send(
+        self, model: str | None, *, allowed: float | None = None, **fields: Any
+    ) -> httpx.Response:
+        """Send one chat request; the client waits for `allowed` seconds, without it for long."""
         body: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], **fields}
         if model is not None:
             body["model"] = model
         began = asyncio.get_running_loop().time()
-        response = await self.client.post("/v1/chat/completions", json=body)
+        headers = {} if allowed is None else {"X-Request-Timeout": f"{allowed:.3f}"}
+        response = await self.client.post("/v1/chat/completions", json=body, headers=headers)
         self.slowest = max(self.slowest, asyncio.get_running_loop().time() - began)
         self.statuses[response.status_code] += 1
         if response.status_code == 200:
@@ -64,6 +71,20 @@ async def gateway(
         httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT, verify=TLS) as client,
     ):
         yield server, Load(client)
+
+
+@pytest.fixture(scope="module")
+def fake_image() -> str:
+    """An image of the program; skips where there is no Docker Engine, or not the image below."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.call(
+        [docker, "image", "inspect", BASE_IMAGE],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ):
+        pytest.skip(f"needs Docker and the image {BASE_IMAGE}")
+    build_image(docker, FAKE_IMAGE)
+    return FAKE_IMAGE
 
 
 async def wait_until_ready(load: Load) -> None:
@@ -145,6 +166,49 @@ async def test_swap(tmp_path: Path) -> None:
         assert set(load.models) == {"a", "b"}
         assert load.slowest < in_place["held_seconds"] + 2
         assert count_engines(server) == 1
+
+
+async def test_swap_of_containers(tmp_path: Path, fake_image: str) -> None:
+    """Models in containers are swapped under load in both ways, and no request fails."""
+    url = f"http://localhost:{free_port_before_another()}"
+    flags = {"model_path": str(tmp_path / "max" / "weights"), "image": fake_image, "memory_gb": 1}
+    cards: dict[str, dict[str, Any]] = {name: {"max": flags} for name in ("a", "b")}
+    settings = {"MAXGATE_ENGINE__CARD": "a", "MAXGATE_ENGINE__MODE": "docker"}
+    async with gateway(tmp_path / "max", cards, "--engine-url", url, **settings) as (_, load):
+        await wait_until_ready(load)
+        async with loaded(load, ["a", "a", None, None]):
+            for in_place in (False, True):
+                for old, new in ("ab", "ba"):
+                    status = await swap(load, old=old, new=new, in_place=in_place)
+                    assert (status["phase"], status["error"]) == ("done", None)
+                    assert await list_running(load) == [new]
+        assert list(load.statuses) == [200]
+        assert set(load.models) == {"a", "b"}
+
+
+async def test_retry_after(tmp_path: Path) -> None:
+    """A request refused during a swap in place names the time of a retry, within 30 %."""
+    url = f"http://localhost:{free_port_before_another()}"
+    settings = {"MAXGATE_ENGINE__CARD": "a", "FAKE_MAX_START_SECONDS": "5"}
+    cards: dict[str, dict[str, Any]] = {"a": {}, "b": {}}
+    async with gateway(tmp_path / "max", cards, "--engine-url", url, **settings) as (_, load):
+        await wait_until_ready(load)
+        for _ in range(20):  # longer than the interval at which the start of `a` is measured
+            await load.send("a")
+        swapping = asyncio.create_task(swap(load, old="a", new="b", in_place=True))
+        while (refused := await load.send("a", allowed=0.5)).status_code == 200:
+            pass
+        assert refused.json()["error"]["code"] == "model_not_running"
+        retry_after = int(refused.headers["retry-after-ms"]) / 1000
+        load.slowest = 0
+        held = asyncio.create_task(load.send("a"))
+        await asyncio.sleep(retry_after)
+        assert (await load.send("a", allowed=0.3 * retry_after)).status_code == 200
+        assert (await held).json()["model"] == "b"
+        assert retry_after == pytest.approx(load.slowest, rel=0.3)
+        assert int(refused.headers["retry-after"]) == math.ceil(retry_after)
+        assert int(held.result().headers["x-maxgate-queue-ms"]) / 1000 > retry_after * 0.7
+        assert (await swapping)["phase"] == "done"
 
 
 async def test_swap_without_room(tmp_path: Path) -> None:
@@ -255,11 +319,16 @@ async def test_replaced_workers(tmp_path: Path) -> None:
 
 
 async def test_unload(tmp_path: Path) -> None:
-    """An unloaded model finishes its requests, and the next request starts it again."""
+    """An unloaded model finishes its requests, also those that wait for a slot.
+
+    The next request starts it again.
+    """
     url = f"http://localhost:{free_port_before_another()}"
-    async with gateway(tmp_path / "max", {"a": {}}, "--engine-url", url) as (server, load):
+    settings = {"MAXGATE_ADMISSION__SLOTS": "1", "FAKE_MAX_RESPONSE_SECONDS": "0.3"}
+    flags = ("--engine-url", url)
+    async with gateway(tmp_path / "max", {"a": {}}, *flags, **settings) as (server, load):
         await wait_until_ready(load)
-        running = [asyncio.create_task(load.send("a")) for _ in range(4)]
+        running = [asyncio.create_task(load.send("a")) for _ in range(6)]
         await asyncio.sleep(0)
         unloaded = await load.client.post("/api/models/unload/a")
         assert (unloaded.status_code, unloaded.json()) == (200, {"msg": "ok", "draining": []})

@@ -65,4 +65,6 @@ class ChatService:
         context.session = context.session or body.user
         if body.user or body.service_tier or body.priority:
             apply_fields(context, body.user, body.service_tier, body.priority)
-        return convert_request(body, self._catalog.find(body.model, "chat"), context)
+        model = self._catalog.find(body.model, "chat")
+        context.model = model.name
+        return convert_request(body, model, context)

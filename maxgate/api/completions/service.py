@@ -131,7 +131,9 @@ class CompletionService:
         context.session = context.session or body.user
         if body.user or body.service_tier or body.priority:
             apply_fields(context, body.user, body.service_tier, body.priority)
-        return convert_requests(body, self._catalog.find(body.model, "chat"), context)
+        model = self._catalog.find(body.model, "chat")
+        context.model = model.name
+        return convert_requests(body, model, context)
 
     def _envelope(self, request: GenerationRequest) -> CompletionResponse:
         return CompletionResponse(

@@ -5,7 +5,7 @@ from starlette.types import Receive, Scope, Send
 from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody, EmbeddingResponse
 from maxgate.api.embeddings.service import EmbeddingService
-from maxgate.api.hot_route import HotRoute, send_json
+from maxgate.api.hot_route import HotRoute, measure_body, send_json
 from maxgate.api.request_body import BodyReader
 from maxgate.generation.catalog import ModelStarts
 from maxgate.generation.errors import ModelNotRunning
@@ -22,7 +22,7 @@ def embedding_route(service: EmbeddingService, bodies: BodyReader, starts: Model
                 try:
                     response = await service.create(body, context)
                 except ModelNotRunning as stopped:
-                    await starts.wait(stopped.model, context)
+                    await starts.wait(stopped.model, context, size=measure_body(scope, body))
                 else:
                     break
         await send_json(send, response)

@@ -33,6 +33,7 @@ class EmbeddingService:
         if body.user:
             apply_fields(context, body.user)
         model = self._find_model(body)
+        context.model = model.name
         request = EmbeddingRequest(model, _list_inputs(body.input), context)
         embeddings = await self._embedder.embed(request)
         encode = _encode_base64 if body.encoding_format == "base64" else array.tolist

@@ -1,32 +1,42 @@
 """Requests run with a slot, wait for one, or are refused with a truthful Retry-After."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from maxgate.admission.bounded_queue import Pace
 from maxgate.admission.capacity import EngineLoad
-from maxgate.admission.controller import AdmissionController
+from maxgate.admission.controller import AdmissionController, SlotsSink
 from maxgate.admission.errors import QueueTimeout, ServerOverloaded, TenantQueueFull
+from maxgate.admission.held import HeldRequests
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.errors import GatewayError, ShuttingDown
 from maxgate.generation.chunk import Usage
 from maxgate.generation.context import Principal
 from maxgate.generation.request import GenerationRequest
 from tests.fakes.requests import generation_request
+from tests.fakes.waiting import until
 
 MODEL = "small-on-max"
 TYPICAL_TOKENS = 100  # expected before there are responses
 
 
-def create_controller(slots: int | None = 3, **settings: Any) -> AdmissionController:
+def create_controller(
+    slots: int | None = 3,
+    held: HeldRequests | None = None,
+    sink: SlotsSink | None = None,
+    **settings: Any,
+) -> AdmissionController:
     """Return the admission of an engine with this number of slots, one of them spare."""
     return AdmissionController(
         AdmissionSettings(**settings),
         lambda _: EngineLoad(1),
         lambda _: None if slots is None else slots - 1,
+        sink=sink,
+        held=held,
     )
 
 
@@ -110,7 +120,7 @@ async def test_free_slots() -> None:
         assert sent.order == ["a", "b", "c"]
         await sent.end("b")
         assert sent.order == ["a", "b", "c", "d"]
-        assert sent.controller.waiting(MODEL) == 1
+        assert sent.controller.slots(MODEL).queue.length == 1
 
 
 async def test_no_limit() -> None:
@@ -212,7 +222,7 @@ async def test_reserved_slots() -> None:
             await sent.send(str(number))
         assert len(sent.order) == 10  # nine others, and the one that is urgent
         await sent.send("urgent too", request_of(service_class="priority"))
-        assert sent.controller.waiting(MODEL) == 4
+        assert sent.controller.slots(MODEL).queue.length == 4
         await sent.end("urgent")
         assert sent.order[-1] == "urgent too"
 
@@ -240,14 +250,48 @@ async def test_queue_timeout() -> None:
 
 
 async def test_held() -> None:
-    """While a model is held, requests wait, and get slots when it resumes."""
-    async with clients(slots=3) as sent:
-        sent.controller.hold(MODEL, 5.0)
+    """A request that has waited for its model is not refused by a full queue."""
+    async with clients(slots=2, max_queue=0) as sent:
         await sent.send("a")
-        assert (sent.order, sent.controller.waiting(MODEL)) == ([], 1)
-        sent.controller.resume(MODEL)
-        await settle()
-        assert sent.order == ["a"]
+        await sent.send("b")
+        held = request_of()
+        held.context.was_held = True
+        await sent.send("c", held)
+        await sent.send("d")
+        assert type(await sent.refusal("d")) is ServerOverloaded
+        await sent.end("a")
+        assert sent.order == ["a", "b", "c"]
+
+
+class Waiting(dict[str, int]):
+    """The requests that wait, by class, as a metrics store gets them."""
+
+    def set_slots(self, model: str, slots: int, in_use: int, waiting: Mapping[str, int]) -> None:
+        """Keep those of the only model."""
+        assert (model, slots, in_use) == (MODEL, 3, 0)
+        self.update(waiting)
+
+
+async def test_model_that_does_not_run() -> None:
+    """Requests that wait for a model to start count as waiting for its slots, at their pace."""
+    held, waiting = HeldRequests(AdmissionSettings(), {"small": MODEL}), Waiting()
+    controller = create_controller(held=held, sink=waiting)
+    controller.slots(MODEL).weigh(Usage(1, 1), 6.0)
+    assert held.measure_pace(MODEL) == Pace(running=3, response=6.0, is_start=True, burst=12)
+    task = asyncio.create_task(controller.run())
+    for expected in (1, 0):
+        request = request_of(service_class="flex")
+        with held.hold("small", request.context, size=1, seconds=5.0) as turn:
+            if not expected:
+                held.resume("small")
+                await turn
+
+            async def is_counted(expected: int = expected) -> bool:
+                return waiting == {"priority": 0, "default": 0, "flex": expected}
+
+            await until(is_counted)
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_shutdown() -> None:

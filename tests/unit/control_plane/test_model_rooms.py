@@ -1,6 +1,7 @@
 """Models start and stop as their schedule decides, and never under a running request."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from maxgate.api.admin.schemas import Engine, ModelSwap
 from maxgate.control_plane.changes import EngineChanges, ManagedEngines
-from maxgate.control_plane.controller import Reports
+from maxgate.control_plane.controller import ModelReport, Reports, merge_model_reports
 from maxgate.control_plane.model_rooms import ManagedModel, ModelRooms, Waiting
 from maxgate.control_plane.model_swaps import ModelSwaps
 from maxgate.errors import Conflict, GatewayError
@@ -32,12 +33,12 @@ def card(name: str, **fields: Any) -> ModelCard:
 
 
 class FakeWorkers:
-    """One worker; `in_flight` requests run at each engine, and `waiting` ones wait by model."""
+    """One worker; `running` requests run and `waiting` ones wait, by model."""
 
     def __init__(self, managed: ManagedEngines) -> None:
         self.managed = managed
         self.rooms: ModelRooms
-        self.in_flight = 0
+        self.running: dict[str, int] = {}
         self.missing = 0
         self.waiting: dict[str, Waiting] = {}
         self.is_open: dict[str, bool] = {}
@@ -49,7 +50,9 @@ class FakeWorkers:
             if is_open:
                 self.waiting.pop(name, None)
         engines = [self._report(engine) for engine in self.managed.serving]
-        return Reports([engines], self.missing)
+        closed = [name for name, is_open in self.is_open.items() if not is_open]
+        models = ModelReport(running=dict(self.running), closed=closed, idle={})
+        return Reports([engines], self.missing, models)
 
     def _report(self, engine: ReplicaSettings) -> Engine:
         return Engine(
@@ -58,7 +61,7 @@ class FakeWorkers:
             state="healthy",
             draining=False,
             models=[],
-            in_flight=self.in_flight,
+            in_flight=0,
             breakers={},
             weight=1,
             max_concurrency=None,
@@ -144,19 +147,63 @@ async def test_running_requests(start: Start) -> None:
     setup = await start(on_demand("a"), on_demand("b"))
     setup.request("a")
     await setup.until_state("a", "ready")
-    setup.workers.in_flight = setup.workers.missing = 1
+    setup.workers.running, setup.workers.missing = {"a": 1}, 1
     setup.request("b")
     await setup.until_state("a", "draining")
     assert setup.workers.is_open == {"a": False, "b": False}
     for _ in range(2):
         await asyncio.sleep(0.2)
         assert setup.rooms.schedule.rooms["a"].state == "draining"
-        setup.workers.in_flight = 0  # the worker that does not report may have requests
+        setup.workers.running = {}  # the worker that does not report may have requests
     engine = setup.host.engines["a"]
     setup.workers.missing = 0
     await setup.until_state("b", "ready")
     assert (engine.stopped.is_set(), setup.host.started) == (True, ["a", "b"])
     assert list_urls(setup) == ["http://configured", "http://b:8002"]
+
+
+async def test_drained_model(start: Start) -> None:
+    """A closed model has drained with the first report of all workers without its requests.
+
+    A report from before it was closed says nothing.
+    """
+    setup = await start(on_demand("a"))
+    setup.request("a")
+    await setup.until_state("a", "ready")
+    room = setup.rooms.schedule.rooms["a"]
+    room.reserved = True
+    before = await setup.workers.publish()
+    setup.rooms.schedule.begin("close", "a", setup.rooms.now)
+    setup.rooms.observe(before)
+    assert not room.drained
+    setup.workers.running = {"a": 1, "b": 1}
+    setup.rooms.observe(await setup.workers.publish())
+    assert (room.active, room.drained) == (1, False)
+    setup.workers.running = {"b": 1}
+    setup.rooms.observe(await setup.workers.publish())
+    assert (room.active, room.drained) == (0, True)
+
+
+def test_merged_reports() -> None:
+    """Requests of all workers are summed, and a model is closed once it is in each of them."""
+    reports = [
+        ModelReport(running={"a": 2}, closed=["a", "b"], idle={"x": 5.0, "y": 1.0}),
+        ModelReport(running={"a": 1, "b": 1}, closed=["b"], idle={"x": 3.0}),
+    ]
+    assert merge_model_reports(reports) == ModelReport(
+        running=Counter(a=3, b=1), closed={"b"}, idle={"x": 3.0, "y": 1.0}
+    )
+
+
+async def test_measured_start(start: Start) -> None:
+    """The start of an engine that starts with the gateway is measured."""
+    setup = await start(configured("a"), ManagedModel(card("b")))
+
+    async def is_measured() -> bool:
+        return setup.rooms.schedule.rooms["a"].start_seconds is not None
+
+    await until(is_measured)
+    assert setup.rooms.estimate("b") < 2
 
 
 async def test_request_at_expiry(start: Start) -> None:
@@ -212,13 +259,13 @@ async def test_models_in_use(start: Start) -> None:
 async def test_swap(start: Start) -> None:
     """The new model serves before the old one is drained, and its names lead to the new one."""
     setup = await start(configured("a"), ManagedModel(card("b")))
-    setup.workers.in_flight = 1
+    setup.workers.running = {"a": 1}
     await setup.swaps.swap_models(ModelSwap(old="a", new="b"))
     await setup.until_state("a", "draining")
     assert (setup.rooms.replaced, setup.rooms.schedule.rooms["b"].state) == ({"a": "b"}, "ready")
     with pytest.raises(Conflict, match="a is being swapped for b"):
         await setup.swaps.swap_models(ModelSwap(old="b", new="a"))
-    setup.workers.in_flight = 0
+    setup.workers.running = {}
     await setup.until_state("a", "stopped")
     assert list_urls(setup) == ["http://b:8001"]
 
@@ -250,7 +297,7 @@ async def test_failed_swap(start: Start) -> None:
 async def test_endless_request(start: Start) -> None:
     """A swap in place gives up if requests do not finish, and opens the old model again."""
     setup = await start(configured("a"), ManagedModel(card("b")))
-    setup.workers.in_flight = 1
+    setup.workers.running = {"a": 1}
     assert await setup.swap(in_place=True) == "failed"
     assert "requests at a still run after 0.2 s" in str((await setup.swaps.find_swap()).error)
     assert (setup.rooms.schedule.rooms["a"].state, setup.host.started) == ("ready", [])

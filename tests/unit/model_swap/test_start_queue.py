@@ -5,33 +5,56 @@ from typing import Any
 
 import pytest
 
+from maxgate.admission.bounded_queue import Pace
+from maxgate.admission.errors import TenantQueueFull
+from maxgate.admission.held import HeldRequests
+from maxgate.admission.settings import AdmissionSettings
 from maxgate.errors import GatewayError
-from maxgate.generation.context import RequestContext
+from maxgate.generation.context import Principal, RequestContext
 from maxgate.generation.errors import ModelNotRunning, ModelStartFailed
 from maxgate.generation.request_record import RequestRecord
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.model_swap.start_queue import Demand, StartQueue
 from tests.fakes.clock import FakeClock
 
+UNLIMITED_PACE = Pace(running=0, response=0.0)
+
 
 class Setup:
     """A queue, its clock, and the demand that it has reported."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(
+        self, *, pace: Pace = UNLIMITED_PACE, max_queue: int | None = None, **swap: Any
+    ) -> None:
         self.clock = FakeClock()
-        self.queue = StartQueue(SwapSettings(**settings), self.clock)
+        self.requests = HeldRequests(AdmissionSettings(max_queue=max_queue), {"a": "org/a"})
+        self.requests.measure_pace = {"org/a": pace}.__getitem__
+        self.queue = StartQueue(SwapSettings(**swap), self.clock, self.requests)
         self.reports: list[dict[str, Demand]] = []
+        self.order: list[str] = []
         self.queue.on_demand = lambda: self.reports.append(self.queue.list_demand())
 
-    def context(self, *, deadline: float | None = None) -> RequestContext:
+    def context(
+        self, *, deadline: float | None = None, tenant: str = "t", priority: int = 0
+    ) -> RequestContext:
         """Return the context of a request that has just arrived."""
         return RequestContext(
-            RequestRecord("1", "POST", "/", self.clock.monotonic()), deadline=deadline
+            RequestRecord("1", "POST", "/", self.clock.monotonic()),
+            Principal(tenant, tenant, tenant, "", "default"),
+            deadline=deadline,
+            priority=priority,
         )
 
-    async def wait(self, *, deadline: float | None = None) -> "asyncio.Task[None]":
+    async def wait(self, name: str = "", **fields: Any) -> "asyncio.Task[None]":
         """Let a request wait for the model `a`, in the background."""
-        task = asyncio.create_task(self.queue.wait("a", self.context(deadline=deadline)))
+        context = self.context(**fields)
+
+        async def wait() -> None:
+            await self.queue.wait("a", context, size=1)
+            assert context.was_held
+            self.order.append(name)
+
+        task = asyncio.create_task(wait())
         await asyncio.sleep(0)
         return task
 
@@ -49,7 +72,6 @@ async def test_resume() -> None:
     first = await setup.wait()
     setup.clock.advance(3)
     second = await setup.wait()
-    assert setup.queue.waiting("a") == 2
     assert setup.queue.list_demand() == {"a": Demand(2, 3)}
     setup.queue.resume("b")
     await asyncio.sleep(0)
@@ -73,7 +95,8 @@ async def test_max_wait() -> None:
     setup = Setup(max_wait=0.02)
     setup.queue.hold("a", 41.2)
     error = await refuse(await setup.wait())
-    assert (type(error), error.status, error.retry_after) == (ModelNotRunning, 503, 42)
+    assert (type(error), error.status) == (ModelNotRunning, 503)
+    assert error.retry_after == pytest.approx(41.2)
 
 
 async def test_short_deadline() -> None:
@@ -104,11 +127,51 @@ async def test_unmet_demand() -> None:
 
 
 async def test_full_queue() -> None:
-    """Requests beyond `max_waiting` are refused."""
-    setup = Setup(max_waiting=1)
+    """The bounds of the queue apply, and each refusal names the time of a turn after the start."""
+    setup = Setup(max_queue=2, pace=Pace(running=2, response=8.0))
+    setup.queue.hold("a", 30)
+    first, second = await setup.wait(), await setup.wait()
+    assert [setup.requests.count_class("org/a", rank) for rank in (0, 1)] == [0, 2]
+    refusals = [await refuse(await setup.wait()) for _ in range(2)]
+    assert [(error.code, error.retry_after) for error in refusals] == [
+        ("model_not_running", pytest.approx(38, abs=0.1)),
+        ("model_not_running", pytest.approx(42, abs=0.1)),
+    ]
+    setup.queue.resume("a")
+    await asyncio.gather(first, second)
+
+
+async def test_own_share() -> None:
+    """A caller that has more than its share of a full queue loses its last request to another."""
+    setup = Setup(max_queue=3, pace=Pace(running=2, response=8.0))
+    setup.queue.hold("a", 30)
+    many = [await setup.wait(tenant="many") for _ in range(3)]
+    few = await setup.wait(tenant="few")
+    assert (await refuse(many[2])).code == "model_not_running"
+    error = await refuse(await setup.wait(tenant="many"))
+    assert (type(error), error.status) == (TenantQueueFull, 429)
+    setup.queue.resume("a")
+    await asyncio.gather(few, *many[:2])
+
+
+async def test_order() -> None:
+    """Requests go on in turn by caller, and by priority within a caller."""
+    setup = Setup()
+    waiting = [await setup.wait(f"many{number}", tenant="many") for number in range(3)]
+    waiting.append(await setup.wait("urgent", tenant="many", priority=-1))
+    waiting += [await setup.wait(f"few{number}", tenant="few") for number in range(2)]
+    setup.queue.resume("a")
+    await asyncio.gather(*waiting)
+    assert setup.order == ["urgent", "few0", "many0", "few1", "many1", "many2"]
+
+
+async def test_deadline_in_the_queue() -> None:
+    """A request that others would keep beyond its deadline after the start is refused at once."""
+    setup = Setup(pace=Pace(running=1, response=10.0))
+    setup.queue.hold("a", 30)
     first = await setup.wait()
-    error = await refuse(await setup.wait())
-    assert (error.code, error.retry_after) == ("model_not_running", 1)
+    deadline = asyncio.get_running_loop().time() + 45
+    assert (await refuse(await setup.wait(deadline=deadline))).code == "model_not_running"
     setup.queue.resume("a")
     await first
 
