@@ -119,6 +119,11 @@ class AdaptiveLimit:
         self.is_estimated = self._reported is None or limit < self._reported
         return limit if self._reported is None else min(limit, int(self._reported))
 
+    def adopt(self, slots: int) -> None:
+        """Start with the limit of another process, instead of none."""
+        if self._reported is None:
+            self._reported = slots
+
     def _note_running(self, engines: int, running: int) -> None:
         if engines != self._engines:
             self._engines, self._most_running = engines, 0

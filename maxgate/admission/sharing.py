@@ -58,6 +58,8 @@ class SharedSlots:
         self._is_failing = False
         self._grants[model] = grant
         slots.shared_capacity = grant.capacity
+        if not grant.is_leader and grant.capacity < MAX_CAPACITY:
+            slots.limit.adopt(grant.capacity)
         for tenant, tokens in grant.served.items():
             if tenant == PRIORITY_TENANT:  # all processes keep slots for the class
                 slots.priority_at = asyncio.get_running_loop().time()

@@ -124,6 +124,17 @@ def test_spare() -> None:
     assert all(remove_spare(add_spare(slots)) == slots for slots in range(1, 1000))
 
 
+def test_limit_of_another_process() -> None:
+    """A process that has seen no queue follows the limit of another one, as long as it can."""
+    limit = AdaptiveLimit()
+    limit.adopt(9)
+    load = EngineLoad(1, 8, 0)
+    assert [limit.update(at, load, is_full=True, waiting=9) for at in (1.0, 2.0)] == [11, 14]
+    limit.adopt(9)
+    assert limit.update(3.0, EngineLoad(1, 8, 5), is_full=True, waiting=9) == 9
+    assert limit.update(4.0, ENGINE, is_full=True, waiting=9) == UNLIMITED
+
+
 def test_stale_metrics() -> None:
     """Without fresh metrics, the limit by the engine's queue no longer applies."""
     limit = AdaptiveLimit(estimates=True)
