@@ -3,9 +3,9 @@
     python -m benchmarks.admission.batch_engine PORT [--slots 4] [--token-seconds 0.025]
 
 Responds like MAX. Each request holds one of the slots for `--token-seconds` per token; its number
-of tokens is `max_tokens`, or 8. Further requests wait, first come, first served. Requests whose
-client disconnects are forgotten at once. `/metrics` has MAX's gauges of running and queued
-requests, `/counts` the fields of Counts.
+of tokens is `max_tokens`, or 8. Its prompt takes no time, and has the length of `prompt_tokens`.
+Further requests wait, first come, first served. Requests whose client disconnects are forgotten at
+once. `/metrics` has MAX's gauges of running and queued requests, `/counts` the fields of Counts.
 """
 
 import argparse
@@ -111,14 +111,18 @@ class Connection(asyncio.Protocol):
     async def _generate(self, route: Route, fields: dict[str, object]) -> None:
         engine, tokens = self._engine, fields.get("max_tokens") or TOKENS
         assert isinstance(tokens, int)
+        ids = fields.get("prompt_tokens")
+        prompt_tokens = len(ids) if isinstance(ids, list) else max_responses.PROMPT_TOKENS
         await engine.wait()
         try:
             if fields.get("stream"):
                 with_ids, usage = bool(fields.get("return_token_ids")), "stream_options" in fields
-                await self._stream(ResponseOptions(route, with_ids, usage), tokens)
+                options = ResponseOptions(route, with_ids, usage)
+                await self._stream(options, tokens, prompt_tokens)
             else:
                 await asyncio.sleep(tokens * engine.token_seconds)
-                self._transport.write(max_responses.encode_generation(route, tokens))
+                response = max_responses.encode_generation(route, tokens, prompt_tokens)
+                self._transport.write(response)
         except asyncio.CancelledError:
             engine.counts.wasted += 1
             raise
@@ -127,14 +131,14 @@ class Connection(asyncio.Protocol):
             engine.slots.release()
         engine.counts.served += 1
 
-    async def _stream(self, options: ResponseOptions, tokens: int) -> None:
+    async def _stream(self, options: ResponseOptions, tokens: int, prompt_tokens: int) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._transport.write(max_responses.STREAM_HEAD)
         for number in range(tokens):
             await asyncio.sleep(began + (number + 1) * self._engine.token_seconds - loop.time())
             self._transport.write(max_responses.encode_chunk(options, number, tokens))
-        self._transport.write(max_responses.encode_end(options, tokens))
+        self._transport.write(max_responses.encode_end(options, tokens, prompt_tokens))
 
 
 async def serve(port: int, slots: int, token_seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 MODEL = "smollm2-135m-instruct"
 CONTEXT_LENGTH = 8192
+PROMPT_TOKENS = 37
 LAST_HTTP_CHUNK = b"0\r\n\r\n"
 
 Route = Literal["chat", "completions"]
@@ -50,18 +51,18 @@ class ResponseOptions:
     usage: bool = False
 
 
-def _build_usage(tokens: int) -> dict[str, Any]:
+def _build_usage(tokens: int, prompt_tokens: int) -> dict[str, Any]:
     return {
         "completion_tokens": tokens,
-        "prompt_tokens": 37,
-        "total_tokens": 37 + tokens,
+        "prompt_tokens": prompt_tokens,
+        "total_tokens": prompt_tokens + tokens,
         "completion_tokens_details": None,
         "prompt_tokens_details": {"audio_tokens": None, "cached_tokens": 5},
     }
 
 
 @cache
-def encode_generation(route: Route, tokens: int) -> bytes:
+def encode_generation(route: Route, tokens: int, prompt_tokens: int = PROMPT_TOKENS) -> bytes:
     """Encode a response that is not streamed."""
     text = "".join(_TOKENS[number % len(_TOKENS)] for number in range(tokens))
     choice: dict[str, Any] = {"finish_reason": "stop", "index": 0, "logprobs": None}
@@ -75,7 +76,8 @@ def encode_generation(route: Route, tokens: int) -> bytes:
     else:
         choice["text"] = text
     kind = "chat.completion" if route == "chat" else "text_completion"
-    data = {**_build_envelope(kind), "choices": [choice], "usage": _build_usage(tokens)}
+    data = {**_build_envelope(kind), "choices": [choice]}
+    data["usage"] = _build_usage(tokens, prompt_tokens)
     return encode_response("application/json", data)
 
 
@@ -96,7 +98,7 @@ def _encode_token(options: ResponseOptions, word: int, *, first: bool, last: boo
     if options.token_ids:  # before all others, as in MAX
         choice["token_ids"] = [1000 + word]
         if first:
-            choice["prompt_token_ids"] = list(range(37))
+            choice["prompt_token_ids"] = list(range(PROMPT_TOKENS))
     choice["index"] = 0
     if options.route == "chat":
         choice["delta"] = {"content": _TOKENS[word], "refusal": None, "role": "assistant"}
@@ -114,9 +116,10 @@ def encode_chunk(options: ResponseOptions, number: int, tokens: int) -> bytes:
 
 
 @cache
-def encode_end(options: ResponseOptions, tokens: int) -> bytes:
+def encode_end(options: ResponseOptions, tokens: int, prompt_tokens: int = PROMPT_TOKENS) -> bytes:
     """Encode everything after the last token: the usage if requested, and `[DONE]`."""
-    usage = {**_build_envelope("usage"), "choices": [], "usage": _build_usage(tokens)}
+    usage = {**_build_envelope("usage"), "choices": []}
+    usage["usage"] = _build_usage(tokens, prompt_tokens)
     done = _encode_http_chunk(b"data: [DONE]\n\n") + LAST_HTTP_CHUNK
     return (_encode_event(usage) if options.usage else b"") + done
 

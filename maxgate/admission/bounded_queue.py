@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 from maxgate.admission.errors import Refused, ServerOverloaded, TenantQueueFull
-from maxgate.admission.queue import CLASSES, Accounts, FairQueue, Waiter
+from maxgate.admission.queue import CLASSES, Account, Accounts, FairQueue, Waiter
 from maxgate.admission.settings import AdmissionSettings
 
 MIN_QUEUE: Final = 8
@@ -93,7 +93,6 @@ class BoundedQueue(FairQueue):
     def __init__(self, settings: AdmissionSettings, accounts: Accounts) -> None:
         super().__init__(accounts)
         self._settings = settings
-        self._promised_until = 0.0
         self._demand = Demand()
         self._burst = 0
 
@@ -107,15 +106,18 @@ class BoundedQueue(FairQueue):
         """Let a request wait; raises ServerOverloaded or TenantQueueFull."""
         if not pace.held:
             self._demand.add(now, pace, is_empty=not self.length)
-        if not self.length:  # those who were promised a turn have not come back
+        if not self.length:
             # A number of slots that changes later must not make the promises of this time wrong.
-            self._promised_until, self._burst = 0.0, pace.burst
-        if self._is_full(waiter, pace) and not self._make_room(waiter, now, pace):
+            self._burst = pace.burst
+        account, is_full = waiter.account, self._is_full(waiter, pace)
+        if not self.length or not (account.waiting or is_full):
+            account.promised_until = 0.0  # those who were promised a turn have not come back
+        if is_full and not self._make_room(waiter, now, pace):
             raise self._refuse(waiter, now, pace)
-        wait = pace.estimate_wait(self.count_ahead(waiter.account, waiter.rank) + 1)
+        wait = pace.estimate_wait(self.count_ahead(account, waiter.rank) + 1)
         late = now + wait - waiter.expires_at
         if late > 0:
-            error = self._overloaded(max(late, self.promise(now, pace)), pace)
+            error = self._overloaded(max(late, self.promise(account, now, pace)), pace)
             error.reason = "deadline"
             raise error
         self.push(waiter)
@@ -131,16 +133,21 @@ class BoundedQueue(FairQueue):
             return False
         return self._demand.is_lasting or self.length >= self._burst or wait > MAX_BURST_WAIT
 
-    def promise(self, now: float, pace: Pace) -> float:
-        """Return the seconds until a retry is likely to succeed; each call promises a turn."""
+    def promise(self, account: Account, now: float, pace: Pace) -> float:
+        """Return the seconds until a retry is likely to succeed; each call promises a turn.
+
+        Tenants that wait get turns alternately, so refusals of one do not delay the others.
+        """
+        tenants = sum(1 for _ in self._accounts.waiting()) + (account.waiting == 0)
         delay = pace.held + (max(pace.response - pace.turn, 0.0) if pace.is_start else 0.0)
         if self._demand.is_lasting and self._settings.max_queue is None:
             # The queue still holds a burst, and takes nobody before that is served.
             bound = max(pace.response, MIN_WAIT)
             delay += max((self.length - 1) * pace.turn - bound, 0.0)
-        begin = max(self._promised_until, now + delay)
-        self._promised_until = min(begin + pace.turn, now + pace.held + _MAX_RETRY_AFTER)
-        return self._promised_until - now
+        begin = max(account.promised_until, now + delay)
+        latest = now + pace.held + _MAX_RETRY_AFTER
+        account.promised_until = min(begin + tenants * pace.turn, latest)
+        return account.promised_until - now
 
     def _make_room(self, waiter: Waiter, now: float, pace: Pace) -> bool:
         """Drop a request of the tenant with the most waiting, if it has more than the caller."""
@@ -157,7 +164,7 @@ class BoundedQueue(FairQueue):
 
     def _refuse(self, waiter: Waiter, now: float, pace: Pace) -> Refused:
         tenants, own = sum(1 for _ in self._accounts.waiting()), waiter.account.waiting
-        seconds = self.promise(now, pace)
+        seconds = self.promise(waiter.account, now, pace)
         if tenants > 1 and own * tenants >= self.length:
             return TenantQueueFull(
                 f"Too many requests of this caller are waiting ({own}), and other callers wait, "

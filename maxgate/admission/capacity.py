@@ -29,8 +29,10 @@ _LATENCY_AGE: Final = 120.0
 _PROBE_INTERVAL: Final = 10.0
 _GROWTH: Final = 1.25
 _GROWTH_INTERVAL: Final = 1.0  # about that of the engines' metrics
+_MAX_GROWTH_INTERVAL: Final = 8.0  # while growth leads to a queue each time
 # One more than an engine works on, and a tenth, keep it busy between two requests.
 _SPARE_SHARE: Final = 0.1
+_SPARE_OF_ALL: Final = 11
 
 
 class EngineLoad(NamedTuple):
@@ -56,6 +58,11 @@ def add_spare(slots: int) -> int:
     return slots + max(1, int(slots * _SPARE_SHARE))
 
 
+def remove_spare(slots: int) -> int:
+    """Return the number for which `add_spare` returns this one; at least one."""
+    return max(1, slots - max(1, slots // _SPARE_OF_ALL))
+
+
 class AdaptiveLimit:
     """Estimates the slots of a model from its responses and from the queue of its engines.
 
@@ -76,31 +83,74 @@ class AdaptiveLimit:
         self.seconds = 0.0
         self.is_estimated = False
         self._reported: float | None = None
+        self._engines = 0
+        self._most_running = 0
+        self._growth_interval = _GROWTH_INTERVAL
+        self._has_grown = False
         self._tolerance = _TOLERANCE
         self._grown_at = float("-inf")
         self._next_probe = 0.0
         self._full_since: float | None = None
         self._minimum = MIN_SLOTS
 
-    def update(self, now: float, load: EngineLoad, *, in_use: int, waiting: int) -> int:
+    @property
+    def batch(self) -> int | None:
+        """The number of requests that engines with metrics work on at a time, if it is known."""
+        if self._reported is None:
+            return None
+        return max(1, min(remove_spare(int(self._reported)), self._most_running))
+
+    def update(self, now: float, load: EngineLoad, *, is_full: bool, waiting: int) -> int:
         """Return the limit; called a few times a second.
 
-        `in_use` is the number of slots in use, `waiting` that of waiting requests.
+        `waiting` is the number of waiting requests of this process, `is_full` whether it uses all
+        of its slots.
         """
         self._end_window(now)
         if load.queued is None or load.running is None:
             self._reported, self._tolerance = None, _TOLERANCE
-        elif load.queued > max(1, int(load.running * _SPARE_SHARE)):
-            self._reported = add_spare(max(load.running, load.engines))
-            self._tolerance = _TOLERANCE
-        elif waiting and now - self._grown_at >= _GROWTH_INTERVAL:  # the engines have no queue yet
-            self._grown_at = now
-            self._tolerance = min(self._tolerance * _GROWTH, _MAX_TOLERANCE)
-            if self._reported is not None and in_use >= int(self._reported):
-                self._reported = max(self._reported * _GROWTH, self._reported + 1)
+        else:
+            self._note_running(load.engines, load.running)
+            if load.queued > max(1, int(load.running * _SPARE_SHARE)):
+                self._shrink(add_spare(max(load.running, load.engines)))
+            elif self._may_grow(load.running, waiting > 0, is_full=is_full):
+                self._grow_reported(now)
         limit = self._estimate(now, load.engines, is_full=waiting > 0)
         self.is_estimated = self._reported is None or limit < self._reported
         return limit if self._reported is None else min(limit, int(self._reported))
+
+    def adopt(self, slots: int) -> None:
+        """Start with the limit of another process, instead of none."""
+        if self._reported is None:
+            self._reported = slots
+
+    def _note_running(self, engines: int, running: int) -> None:
+        if engines != self._engines:
+            self._engines, self._most_running = engines, 0
+        self._most_running = max(self._most_running, running)
+
+    def _shrink(self, slots: int) -> None:
+        self._reported, self._tolerance = slots, _TOLERANCE
+        if self._has_grown:
+            self._growth_interval = min(2 * self._growth_interval, _MAX_GROWTH_INTERVAL)
+        self._has_grown = False
+
+    def _may_grow(self, running: int, is_waiting: bool, *, is_full: bool) -> bool:
+        if self._reported is None:
+            return is_waiting
+        slots = remove_spare(int(self._reported))
+        # Processes that share the engines may all have free slots, as in a reserve for priority.
+        return (is_waiting and (is_full or slots < self._most_running)) or running >= slots
+
+    def _grow_reported(self, now: float) -> None:
+        if now - self._grown_at < self._growth_interval:
+            return
+        if self._has_grown:  # and no queue came of it
+            self._growth_interval = _GROWTH_INTERVAL
+        self._grown_at, self._has_grown = now, True
+        self._tolerance = min(self._tolerance * _GROWTH, _MAX_TOLERANCE)
+        if self._reported is not None:
+            self._reported = max(self._reported * _GROWTH, self._reported + 1)
 
     def _end_window(self, now: float) -> None:
         if self._began is None:

@@ -107,11 +107,13 @@ class AdmissionController:
     def _measure(self, model: str, slots: ModelSlots) -> None:
         fixed = self._find_slots(model)
         if fixed is not None:
-            slots.capacity = add_spare(fixed)
+            slots.batch, slots.capacity = fixed, add_spare(fixed)
             return
         load, waiting = self._read_load(model), slots.queue.length
-        now = asyncio.get_running_loop().time()
-        slots.capacity = slots.limit.update(now, load, in_use=slots.in_use, waiting=waiting)
+        now, limit = asyncio.get_running_loop().time(), slots.limit
+        is_full = slots.in_use >= slots.slots
+        slots.capacity = limit.update(now, load, is_full=is_full, waiting=waiting)
+        slots.batch = limit.batch
 
     def _use_grant(self, model: str, number: int) -> None:
         self._use(model, self.slots(model), number)
@@ -203,7 +205,7 @@ class AdmissionController:
                 raise QueueTimeout(
                     f"The request has waited for {now - waiter.queued_at:.1f} seconds and got no "
                     "slot. Retry after the time in Retry-After.",
-                    retry_after=slots.queue.promise(now, slots.measure_pace(now)),
+                    retry_after=slots.queue.promise(account, now, slots.measure_pace(now)),
                 ) from None
             raise
 

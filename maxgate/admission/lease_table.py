@@ -91,7 +91,8 @@ class LeaseTable:
         reserved = sum(max(lease.slots, lease.in_use) for lease in self.leases.values())
         new = Lease(now + LEASE_SECONDS, 0, holding.in_use, holding.capacity, demand)
         self.leases[holder] = new
-        leader = min(self.leases)
+        knowing = [name for name, own in self.leases.items() if own.capacity < MAX_CAPACITY]
+        leader = min(knowing or self.leases)
         capacity = min(max(0, self.leases[leader].capacity), MAX_CAPACITY)
         target = held
         if now >= self.settles_at:

@@ -53,9 +53,9 @@ class Grant(NamedTuple):
     """The slots of one holder until its lease expires.
 
     `slots` may be below the slots in use: then no request starts until enough have ended.
-    `capacity` is that of the leader, which is the live holder with the smallest id; with
-    MAX_CAPACITY, `slots` is no limit. `served` has
-    the weighted tokens that other holders have served since this holder's last renewal.
+    `capacity` is that of the leader, which is the live holder with the smallest id of those that
+    know a capacity; with MAX_CAPACITY, `slots` is no limit. `served` has the weighted tokens that
+    other holders have served since this holder's last renewal.
     """
 
     slots: int

@@ -16,6 +16,8 @@ CLASSES: Final = ("priority", "default", "flex")
 """Service classes; a class is served before those after it."""
 # One of this many goes to the lowest waiting class, so that none starves.
 _FULL_TURN: Final = 10
+# Claim of a tenant that has requests running but none waiting, in batches.
+_MAX_CLAIM: Final = 4.0
 OTHERS: Final = "others"
 """The tenant of those beyond `max_tenants`."""
 
@@ -23,14 +25,16 @@ OTHERS: Final = "others"
 class Account:
     """A tenant: its counter of weighted tokens, and its requests that run and wait.
 
-    `unreported` are the tokens served here that other processes do not know of yet.
+    `unreported` are the tokens served here that other processes do not know of yet. Retries have
+    been promised turns until `promised_until`, in seconds of a monotonic clock.
     """
 
-    __slots__ = ("counter", "running", "tenant", "unreported", "waiting")
+    __slots__ = ("counter", "promised_until", "running", "tenant", "unreported", "waiting")
 
     def __init__(self, tenant: str, counter: float = 0.0) -> None:
         self.tenant = tenant
         self.counter = counter
+        self.promised_until = 0.0
         self.running = 0
         self.unreported = 0.0
         self.waiting = 0
@@ -39,12 +43,13 @@ class Account:
 class Accounts:
     """The tenants of one model by name, of which at most `max_tenants` are told apart.
 
-    `by_tenant` holds the known ones.
+    `by_tenant` holds the known ones. `mean_cost` are the weighted tokens of a typical response.
     """
 
     def __init__(self, max_tenants: int) -> None:
         self._max_tenants = max_tenants
         self._floor = 0.0
+        self.mean_cost = 0.0
         self.by_tenant: dict[str, Account] = {}
 
     def find(self, tenant: str) -> Account:
@@ -63,9 +68,21 @@ class Accounts:
         return [account for account in self.by_tenant.values() if account.waiting]
 
     def activate(self, account: Account) -> None:
-        """Lift the counter of a tenant that had no requests to that of the waiting ones."""
-        lowest = min([other.counter for other in self.waiting()], default=self._floor)
-        account.counter = max(account.counter, lowest)
+        """Bound the claim of a tenant that begins to wait.
+
+        While it did not wait, it did not want more than it got, so it has no claim to the tokens
+        that others were served meanwhile. But tenants in a row of turns run out of waiting requests
+        for a moment, and then keep a claim of a few batches.
+        """
+        waiting = [other.counter for other in self.waiting()]
+        running = [other for other in self.by_tenant.values() if other.running]
+        if waiting:
+            level = min(waiting)
+        else:  # nobody lacks anything: all are equal from now on
+            level = max([other.counter for other in running], default=self._floor)
+        if account.running:
+            level -= _MAX_CLAIM * self.mean_cost * sum([other.running for other in running])
+        account.counter = max(account.counter, level)
 
     def note_turn(self, account: Account) -> None:
         """Note whose turn it was: idle tenants start at its counter."""
@@ -150,7 +167,7 @@ class FairQueue:
     def push(self, waiter: Waiter) -> None:
         """Add a request."""
         account = waiter.account
-        if not account.waiting and not account.running:
+        if not account.waiting:
             self._accounts.activate(account)
         account.waiting += 1
         waiter.is_queued = True

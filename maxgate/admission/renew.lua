@@ -223,7 +223,14 @@ local lease = {
 state.leases[holder] = lease
 local holders = sorted_keys(state.leases)
 local max_capacity = tonumber(ARGV[7])
-local capacity = math.min(math.max(0, state.leases[holders[1]].capacity), max_capacity)
+local leader = holders[1]
+for _, name in ipairs(holders) do
+  if state.leases[name].capacity < max_capacity then
+    leader = name
+    break
+  end
+end
+local capacity = math.min(math.max(0, state.leases[leader].capacity), max_capacity)
 local target = held
 if now >= state.settles_at then
   local headroom = capacity < max_capacity and tonumber(ARGV[6]) or 0
@@ -234,7 +241,7 @@ lease.slots = math.max(0, math.min(target, capacity - reserved))
 redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', math.floor(served_time * 1000))
 
 local reply = {
-  lease.slots, capacity, holders[1] == holder and 1 or 0,
+  lease.slots, capacity, leader == holder and 1 or 0,
   math.max(1, math.floor(capacity / #holders)),
 }
 for tenant, total in pairs(state.served) do

@@ -23,7 +23,7 @@ class AdmissionSettings(Section):
     max_wait: float = Field(default=60.0, gt=0, le=3600)
     """Time in the queue, in seconds."""
     priority_reserve: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Share of the slots for `service_tier: priority`, while there are such requests."""
+    """Share of the engines' batch for `service_tier: priority`, while there are such requests."""
     input_weight: float = Field(default=1.0, ge=0, le=1000)
     """Weight of prompt tokens in a tenant's share."""
     output_weight: float = Field(default=2.0, gt=0, le=1000)

@@ -16,6 +16,8 @@ from maxgate.admission.ledger import (
 )
 from maxgate.admission.slots import ModelSlots
 
+PRIORITY_TENANT: Final = "\0priority"
+"""A tenant of the ledger, whose served tokens are the number of priority requests."""
 _MIN_INTERVAL: Final = 0.02
 """Seconds between renewals that blocked requests ask for."""
 
@@ -39,22 +41,14 @@ class SharedSlots:
 
     async def renew(self, model: str, slots: ModelSlots) -> None:
         """Report the requests of a model, and get the slots for the next seconds."""
-        capacity = slots.capacity
-        accounts = slots.accounts.by_tenant.values()
-        demand = {a.tenant: a.running + a.waiting for a in accounts if a.running or a.waiting}
-        served = {a.tenant: a.unreported for a in accounts if a.unreported}
-        for account in accounts:
-            account.unreported = 0.0
-        before = self._grants.get(model)
+        capacity, before = slots.capacity, self._grants.get(model)
         if before is not None and not before.is_leader:
             capacity = before.capacity
+        holding = _report(slots, min(capacity, MAX_CAPACITY))
         try:
-            grant = await self._ledger.renew(
-                model, Holding(min(capacity, MAX_CAPACITY), slots.in_use, demand, served)
-            )
+            grant = await self._ledger.renew(model, holding)
         except LedgerUnavailable as error:
-            for tenant, tokens in served.items():
-                slots.accounts.find(tenant).unreported += tokens
+            _take_back(slots, holding)
             if not self._is_failing:
                 _log.warning("slots are not shared at the moment", error=str(error))
             self._is_failing = True
@@ -63,9 +57,15 @@ class SharedSlots:
             return
         self._is_failing = False
         self._grants[model] = grant
+        slots.shared_capacity = grant.capacity
+        if not grant.is_leader and grant.capacity < MAX_CAPACITY:
+            slots.limit.adopt(grant.capacity)
         for tenant, tokens in grant.served.items():
-            slots.accounts.find(tenant).counter += tokens
-            slots.limit.others += tokens
+            if tenant == PRIORITY_TENANT:  # all processes keep slots for the class
+                slots.priority_at = asyncio.get_running_loop().time()
+            else:
+                slots.accounts.find(tenant).counter += tokens
+                slots.limit.others += tokens
         self._on_grant(model, UNLIMITED if grant.capacity >= MAX_CAPACITY else grant.slots)
 
     def renew_soon(self, model: str, slots: ModelSlots) -> None:
@@ -84,3 +84,25 @@ class SharedSlots:
             task.cancel()
         await asyncio.gather(*self._renewals.values(), return_exceptions=True)
         await self._ledger.release()
+
+
+def _report(slots: ModelSlots, capacity: int) -> Holding:
+    """Report the requests, and the tokens served since the last report."""
+    accounts = slots.accounts.by_tenant.values()
+    demand = {a.tenant: a.running + a.waiting for a in accounts if a.running or a.waiting}
+    served = {a.tenant: a.unreported for a in accounts if a.unreported}
+    for account in accounts:
+        account.unreported = 0.0
+    if slots.priority_requests:
+        served[PRIORITY_TENANT] = float(slots.priority_requests)
+        slots.priority_requests = 0
+    return Holding(capacity, slots.in_use, demand, served)
+
+
+def _take_back(slots: ModelSlots, holding: Holding) -> None:
+    """Keep what has not been reported for the next report."""
+    for tenant, tokens in holding.served.items():
+        if tenant == PRIORITY_TENANT:
+            slots.priority_requests += int(tokens)
+        else:
+            slots.accounts.find(tenant).unreported += tokens

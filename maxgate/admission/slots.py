@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, TypeAlias
 
 from maxgate.admission.bounded_queue import BURST, BoundedQueue, Pace
-from maxgate.admission.capacity import UNLIMITED, AdaptiveLimit
+from maxgate.admission.capacity import UNLIMITED, AdaptiveLimit, remove_spare
 from maxgate.admission.queue import CLASSES, Account, Accounts
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.generation.backend import EmbeddingRequest
@@ -29,19 +29,24 @@ class ModelSlots:
     """The slots and the queue of one model.
 
     `slots` is their number, UNLIMITED until a limit is known, and `in_use` that of running
-    requests. `capacity` is the number of all processes, by the estimate of this one. While there
-    are free slots, nobody who may have one waits.
+    requests. `capacity` is the number of all processes, by the estimate of this one, and `batch`
+    how many of them the engines work on without a queue, None if that is not known. With a ledger,
+    `shared_capacity` is what all processes use. While there are free slots, nobody who may have one
+    waits. `priority_requests` counts those that other processes do not know of yet.
     """
 
     def __init__(self, settings: AdmissionSettings) -> None:
         self.settings = settings
         self.slots = UNLIMITED
         self.capacity = UNLIMITED
+        self.batch: int | None = None
+        self.shared_capacity: int | None = None
         self.in_use = 0
         self.limit = AdaptiveLimit(estimates=settings.estimate)
         self.accounts = Accounts(settings.max_tenants)
         self.queue = BoundedQueue(settings, self.accounts)
         self.priority_at = float("-inf")
+        self.priority_requests = 0
         self._priority_in_use = 0
         self._open = UNLIMITED  # slots for other classes than priority
         self._mean_seconds = 0.0
@@ -88,11 +93,22 @@ class ModelSlots:
 
     def update(self, now: float, slots: int) -> None:
         """Use this number of slots from now on."""
-        self.slots = slots
-        is_shared = 1 < slots < UNLIMITED and now - self.priority_at < _RESERVE_SECONDS
-        reserved = math.ceil(slots * self.settings.priority_reserve) if is_shared else 0
-        self._open = slots - reserved
+        self.slots = self._open = slots
+        if 1 < slots < UNLIMITED and now - self.priority_at < _RESERVE_SECONDS:
+            self._open = self._limit_others(slots)
         self.admit_waiting()
+
+    def _limit_others(self, slots: int) -> int:
+        """Return how many of these slots other classes than priority may have.
+
+        A slot is of use to priority only if the engines work on its request at once: the spare
+        slots, which are for those that wait there, do not count.
+        """
+        capacity, batch = self.shared_capacity or self.capacity, self.batch
+        if capacity >= UNLIMITED or batch is None:
+            capacity, batch = slots, remove_spare(slots)
+        reserved = math.ceil(batch * self.settings.priority_reserve) if batch > 1 else 0
+        return max(1, slots * (batch - reserved) // capacity)
 
     def measure_pace(self, now: float) -> Pace:
         """Return how fast the queue moves."""
@@ -134,6 +150,7 @@ class ModelSlots:
         )
         self._mean_tokens += (tokens - self._mean_tokens) * _SMOOTHING
         served = usage.prompt * settings.input_weight + tokens * settings.output_weight
+        self.accounts.mean_cost += (served - self.accounts.mean_cost) * _SMOOTHING
         limit.responses += 1
         limit.tokens += served or 1.0
         limit.seconds += seconds
@@ -190,6 +207,7 @@ class Admission:
         now = asyncio.get_running_loop().time()
         if rank == PRIORITY:
             slots.priority_at = now
+            slots.priority_requests += 1
         accounts, tenant = slots.accounts, principal.tenant_id
         self._account = account = accounts.by_tenant.get(tenant) or accounts.find(tenant)
         self._charged = cost = slots.estimate_cost(count_prompt_tokens(request))

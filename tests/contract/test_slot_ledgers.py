@@ -158,6 +158,18 @@ async def test_leader(ledgers: Ledgers) -> None:
     ]
 
 
+async def test_oldest_without_capacity(ledgers: Ledgers) -> None:
+    """The oldest holder does not lead while it knows no capacity, and another one does."""
+    oldest, newest = ledgers.open(), ledgers.open()
+    first = await renew(newest, {"b": 100}, capacity=6)
+    second = await renew(oldest, {"a": 100}, capacity=MAX_CAPACITY)
+    third = await renew(newest, {"b": 100}, capacity=MAX_CAPACITY)
+
+    assert first == Grant(6, 6, {}, True)
+    assert second == Grant(0, 6, {}, False)
+    assert (third.capacity, third.is_leader) == (MAX_CAPACITY, False)
+
+
 async def test_shrinking_capacity(ledgers: Ledgers) -> None:
     """A smaller capacity is kept as soon as every holder has renewed."""
     first, second = ledgers.open(), ledgers.open()

@@ -10,6 +10,7 @@ from maxgate.admission.file_ledger import SUFFIX, FileLedger
 from maxgate.admission.lease_table import GrantBuilder, LeaseTable
 from maxgate.admission.ledger import Grant, Holding, LocalLedger, SlotLedger, create_holder_id
 from maxgate.admission.redis_ledger import RENEW_SCRIPT, RedisLedger
+from maxgate.clock import Clock
 from maxgate.stores.redis import RedisScript, RedisStore
 from maxgate.stores.settings import RedisSettings
 from tests.fakes.clock import FakeClock
@@ -20,7 +21,7 @@ CLOCK_KEY = "clock"
 class MemoryLedger(LocalLedger):
     """One holder in tables that several holders share."""
 
-    def __init__(self, tables: dict[str, LeaseTable], clock: FakeClock) -> None:
+    def __init__(self, tables: dict[str, LeaseTable], clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
         self._holder = create_holder_id(clock.wall())

@@ -1,6 +1,13 @@
 """The number of slots follows what engines can do, and their own queue."""
 
-from maxgate.admission.capacity import MIN_SLOTS, UNLIMITED, AdaptiveLimit, EngineLoad, add_spare
+from maxgate.admission.capacity import (
+    MIN_SLOTS,
+    UNLIMITED,
+    AdaptiveLimit,
+    EngineLoad,
+    add_spare,
+    remove_spare,
+)
 
 ENGINE = EngineLoad(engines=1)
 
@@ -28,14 +35,14 @@ class SimulatedEngine:
             self.limit.seconds += done * slots / rate
             self.now += 0.25
             load = EngineLoad(1, running, slots - running) if reports else ENGINE
-            limit = self.limit.update(self.now, load, in_use=slots, waiting=waiting)
+            limit = self.limit.update(self.now, load, is_full=waiting > 0, waiting=waiting)
             slots = min(in_use, limit)
         return limit
 
 
 def test_no_responses() -> None:
     """Without any response there is no limit."""
-    assert AdaptiveLimit(estimates=True).update(1.0, ENGINE, in_use=500, waiting=0) == UNLIMITED
+    assert AdaptiveLimit(estimates=True).update(1.0, ENGINE, is_full=False, waiting=0) == UNLIMITED
 
 
 def test_no_queue() -> None:
@@ -74,17 +81,65 @@ def test_reported_queue() -> None:
 def test_reported_growth() -> None:
     """The limit grows once a second while requests wait and no queue is reported."""
     limit = AdaptiveLimit(estimates=True)
-    assert limit.update(1.0, EngineLoad(1, 4, 50), in_use=54, waiting=0) == add_spare(4)
+    assert limit.update(1.0, EngineLoad(1, 4, 50), is_full=False, waiting=0) == add_spare(4)
     load = EngineLoad(1, 5, 0)
-    values = [limit.update(at, load, in_use=6, waiting=9) for at in (2.0, 2.25, 2.75, 3.0)]
+    values = [limit.update(at, load, is_full=True, waiting=9) for at in (2.0, 2.25, 2.75, 3.0)]
     assert values == [6, 6, 6, 7]
+
+
+def test_failed_growth() -> None:
+    """While growth leads to a queue, the limit grows ever more rarely, at least every 8 seconds."""
+    limit, slots, grown_at = AdaptiveLimit(), 20, list[int]()
+    for second in range(60):
+        load, before = EngineLoad(1, 4, slots - 4), slots
+        slots = limit.update(float(second), load, is_full=True, waiting=9)
+        if slots > before:
+            grown_at.append(second)
+    assert grown_at == [1, 3, 7, 15, 23, 31, 39, 47, 55]
+
+
+def test_growth_of_shared_slots() -> None:
+    """The limit grows when engines are busy, even if this process has free slots."""
+    limit = AdaptiveLimit()
+    limit.update(1.0, EngineLoad(1, 4, 50), is_full=False, waiting=0)
+    assert limit.update(2.0, EngineLoad(1, 4, 0), is_full=False, waiting=0) == 6
+    assert limit.update(3.0, EngineLoad(1, 4, 0), is_full=False, waiting=0) == 6
+
+
+def test_growth_with_reserved_slots() -> None:
+    """While slots are kept free, the limit grows to what engines have worked on, and no more."""
+    limit = AdaptiveLimit()
+    limit.update(1.0, EngineLoad(1, 8, 50), is_full=False, waiting=0)
+    limit.update(2.0, EngineLoad(1, 4, 2), is_full=False, waiting=0)
+    values = [
+        limit.update(at, EngineLoad(1, 3, 0), is_full=False, waiting=9)
+        for at in (3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    ]
+    assert values == [6, 7, 9, 9, 9, 9]
+    assert limit.batch == 8
+
+
+def test_spare() -> None:
+    """Spare slots can be added and taken away again."""
+    assert all(remove_spare(add_spare(slots)) == slots for slots in range(1, 1000))
+
+
+def test_limit_of_another_process() -> None:
+    """A process that has seen no queue follows the limit of another one, as long as it can."""
+    limit = AdaptiveLimit()
+    limit.adopt(9)
+    load = EngineLoad(1, 8, 0)
+    assert [limit.update(at, load, is_full=True, waiting=9) for at in (1.0, 2.0)] == [11, 14]
+    limit.adopt(9)
+    assert limit.update(3.0, EngineLoad(1, 8, 5), is_full=True, waiting=9) == 9
+    assert limit.update(4.0, ENGINE, is_full=True, waiting=9) == UNLIMITED
 
 
 def test_stale_metrics() -> None:
     """Without fresh metrics, the limit by the engine's queue no longer applies."""
     limit = AdaptiveLimit(estimates=True)
-    limit.update(1.0, EngineLoad(1, 4, 50), in_use=54, waiting=0)
-    assert limit.update(2.0, ENGINE, in_use=5, waiting=9) == UNLIMITED
+    limit.update(1.0, EngineLoad(1, 4, 50), is_full=False, waiting=0)
+    assert limit.update(2.0, ENGINE, is_full=True, waiting=9) == UNLIMITED
 
 
 def test_no_estimate() -> None:

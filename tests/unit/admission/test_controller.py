@@ -214,16 +214,16 @@ async def test_priority_takes_a_place() -> None:
 
 
 async def test_reserved_slots() -> None:
-    """While there are priority requests, some slots are only for them."""
-    async with clients(slots=11) as sent:
+    """While there are priority requests, a tenth of what the engine works on is only for them."""
+    async with clients(slots=11) as sent:  # ten, and one that waits at the engine
         await sent.send("urgent", request_of(service_class="priority"))
-        sent.controller.slots(MODEL).update(asyncio.get_running_loop().time(), 10)
+        sent.controller.slots(MODEL).update(asyncio.get_running_loop().time(), 11)
         for number in range(12):
             await sent.send(str(number))
-        assert len(sent.order) == 10  # nine others, and the one that is urgent
-        await sent.send("urgent too", request_of(service_class="priority"))
-        assert sent.controller.slots(MODEL).queue.length == 4
+        assert sent.order == ["urgent", *map(str, range(9))]
         await sent.end("urgent")
+        assert sent.controller.slots(MODEL).queue.length == 3
+        await sent.send("urgent too", request_of(service_class="priority"))
         assert sent.order[-1] == "urgent too"
 
 

@@ -112,6 +112,25 @@ def test_idle_tenant() -> None:
     assert Counter(tenants.pop_all(tokens=100)[:20]) == {"busy": 10, "back": 10}
 
 
+def test_claim_of_running_requests() -> None:
+    """A tenant whose requests all run keeps a claim of a few batches, and no more."""
+    tenants = Tenants()
+    tenants.accounts.mean_cost = 100.0
+    busy, trickle = tenants.accounts.find("a"), tenants.accounts.find("b")
+    busy.running, busy.counter, trickle.running = 3, 1_000_000.0, 1
+    tenants.push("busy", tenant="a")
+    tenants.push("trickle", tenant="b")
+    assert trickle.counter == 1_000_000.0 - 4 * 4 * 100.0
+
+
+def test_claim_without_a_queue() -> None:
+    """Tokens that a tenant got while nobody waited give others no claim."""
+    tenants = Tenants()
+    tenants.accounts.find("a").running, tenants.accounts.find("a").counter = 3, 1_000_000.0
+    tenants.push("new", tenant="b")
+    assert tenants.accounts.find("b").counter == 1_000_000.0
+
+
 def test_maximum_tenants() -> None:
     """Tenants beyond the maximum share one account; idle ones make room."""
     accounts = Accounts(2)
@@ -197,7 +216,21 @@ async def test_turn_is_untouched() -> None:
 
 def test_promises() -> None:
     """Retries get a turn each, the first one when the first response may have ended."""
-    queue = BoundedQueue(AdmissionSettings(), Accounts(9))
+    accounts = Accounts(9)
+    queue, account = BoundedQueue(AdmissionSettings(), accounts), accounts.find("a")
     start = Pace(4, 0.2, is_start=True)
-    assert [queue.promise(10.0, start) for _ in range(2)] == pytest.approx([0.2, 0.25])
-    assert queue.promise(10.1, Pace(4, 0.2)) == pytest.approx(0.2)
+    promises = [queue.promise(account, 10.0, start) for _ in range(2)]
+    assert promises == pytest.approx([0.2, 0.25])
+    assert queue.promise(account, 10.1, Pace(4, 0.2)) == pytest.approx(0.2)
+
+
+def test_promises_to_tenants() -> None:
+    """Refusals of one tenant do not delay the retries of another."""
+    accounts = Accounts(9)
+    queue = BoundedQueue(AdmissionSettings(), accounts)
+    many, few = accounts.find("many"), accounts.find("few")
+    many.waiting = 5
+    pace = Pace(4, 0.2)
+    promises = [queue.promise(many, 10.0, pace) for _ in range(10)]
+    assert promises[-1] == pytest.approx(0.5)
+    assert queue.promise(few, 10.0, pace) == pytest.approx(0.1)
