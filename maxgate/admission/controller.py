@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -39,6 +39,7 @@ class AdmissionController:
 
     `read_load` returns the load of a model's engines, and `find_slots` how many requests they work
     on at a time, None if that is not configured. Both get the engines' name of the model.
+    `list_models` returns the names of the models that engines serve.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class AdmissionController:
         find_slots: Callable[[str], int | None],
         sink: SlotsSink | None = None,
         ledger: SlotLedger | None = None,
+        list_models: Callable[[], Collection[str]] = tuple,
     ) -> None:
         """With a `ledger`, the slots of each model are shared with other processes."""
         self._sink = sink
@@ -57,6 +59,7 @@ class AdmissionController:
         self._settings = settings
         self._read_load = read_load
         self._find_slots = find_slots
+        self._list_models = list_models
         self._is_closed = False
         self.models: dict[str, ModelSlots] = {}
 
@@ -79,7 +82,7 @@ class AdmissionController:
             while True:
                 await asyncio.sleep(TICK)
                 try:
-                    await self._update_all()
+                    await self.update_all()
                 except Exception as error:  # noqa: BLE001  # the loop must go on
                     trace = "".join(traceback.format_exception(error))
                     _log.error("update of slots failed", exception=trace)
@@ -87,7 +90,10 @@ class AdmissionController:
             if self._shared is not None:
                 await self._shared.release()
 
-    async def _update_all(self) -> None:
+    async def update_all(self) -> None:
+        """Update the limits of all models, and renew their leases."""
+        for model in self._list_models():
+            self.slots(model)  # so that the first request has a slot
         for model, slots in list(self.models.items()):
             self._measure(model, slots)
             if self._shared is None:
@@ -104,14 +110,14 @@ class AdmissionController:
         now = asyncio.get_running_loop().time()
         slots.capacity = slots.limit.update(now, load, in_use=slots.in_use, waiting=waiting)
 
-    def _use_grant(self, model: str, number: int) -> None:
-        self._use(model, self.slots(model), number)
+    def _use_grant(self, model: str, slots: int, *, unleased: int) -> None:
+        self._use(model, self.slots(model), slots, unleased)
 
-    def _use(self, model: str, slots: ModelSlots, number: int) -> None:
+    def _use(self, model: str, slots: ModelSlots, number: int, unleased: int = 0) -> None:
         slots.update(asyncio.get_running_loop().time(), number)
         if self._sink is not None:
             waiting = {name: slots.queue.count_class(rank) for name, rank in RANKS.items()}
-            known = 0 if number == UNLIMITED else number
+            known = 0 if number == UNLIMITED else number + unleased
             self._sink.set_slots(model, known, slots.in_use, waiting)
 
     def hold(self, model: str, seconds: float) -> None:
@@ -161,6 +167,12 @@ class AdmissionController:
             raise ShuttingDown
         loop, context = asyncio.get_running_loop(), request.context
         now = loop.time()
+        if self._shared is not None:
+            self._shared.renew_soon(request.model.engine_name, slots, account.tenant)
+            if slots.take(rank):
+                account.running += 1
+                account.counter += cost
+                return
         pace = slots.measure_pace(now)
         expires_at = now + self._settings.max_wait + pace.held
         waiter = Waiter(
@@ -174,8 +186,6 @@ class AdmissionController:
             turn=loop.create_future(),
         )
         slots.queue.enqueue(waiter, now, pace)
-        if self._shared is not None:
-            self._shared.renew_soon(request.model.engine_name, slots)
         try:
             async with asyncio.timeout_at(expires_at):
                 await waiter.turn
