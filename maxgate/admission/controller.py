@@ -81,17 +81,20 @@ class AdmissionController:
         try:
             while True:
                 await asyncio.sleep(TICK)
-                try:
-                    await self.update_all()
-                except Exception as error:  # noqa: BLE001  # the loop must go on
-                    trace = "".join(traceback.format_exception(error))
-                    _log.error("update of slots failed", exception=trace)
+                await self.update()
         finally:
             if self._shared is not None:
                 await self._shared.release()
 
-    async def update_all(self) -> None:
+    async def update(self) -> None:
         """Update the limits of all models, and renew their leases."""
+        try:
+            await self._update_all()
+        except Exception as error:  # noqa: BLE001  # the gateway must go on
+            trace = "".join(traceback.format_exception(error))
+            _log.error("update of slots failed", exception=trace)
+
+    async def _update_all(self) -> None:
         for model in self._list_models():
             self.slots(model)  # so that the first request has a slot
         for model, slots in list(self.models.items()):

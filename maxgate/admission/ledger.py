@@ -78,7 +78,7 @@ class SlotLedger(Protocol):
         ...
 
     async def release(self) -> None:
-        """Give all slots of all models back, at the shutdown; never raises."""
+        """Give all slots back and close what is open, at the shutdown; never raises."""
         ...
 
 

@@ -40,6 +40,7 @@ class _Held(NamedTuple):
 class RedisLedger(SlotLedger):
     """One holder in the ledger of all gateways with the same Redis and key prefix.
 
+    It owns the store, which is closed with the release.
     While Redis is unavailable, a holder keeps its slots until the lease expires (at least one, if
     the model has any), and then has the capacity divided by the number of holders. It has to have
     been granted slots of the model before; otherwise `renew` raises LedgerUnavailable.
@@ -88,6 +89,7 @@ class RedisLedger(SlotLedger):
             except RedisUnavailable:
                 break
         self._held.clear()
+        await self._store.close()
 
     def _name_key(self, model: str) -> str:
         # In a cluster, keys with the same text in braces are on the same node.

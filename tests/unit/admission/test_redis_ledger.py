@@ -21,6 +21,7 @@ class Store:
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
         self.reports: list[tuple[str, list[Any]]] = []
+        self.is_closed = False
 
     async def run_script(
         self, script: RedisScript, keys: Sequence[str], args: Sequence[Any]
@@ -30,6 +31,9 @@ class Store:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    async def close(self) -> None:
+        self.is_closed = True
 
 
 DOWN = RedisUnavailable("down")
@@ -145,3 +149,4 @@ async def test_release_in_outage() -> None:
     await ledger.release()
 
     assert [report[0] for report in store.reports[2:]] == ["test:{slots:one}"]
+    assert store.is_closed

@@ -77,7 +77,7 @@ class Host:
 async def tick(*workers: AdmissionController) -> None:
     """Renew all leases, as each worker does four times a second."""
     for worker in workers:
-        await worker.update_all()
+        await worker.update()
 
 
 async def take(worker: AdmissionController, count: int) -> list[Any]:
