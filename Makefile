@@ -55,8 +55,8 @@ bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wr
 	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
 	$(BIN)/python -m benchmarks.gateway.soak --keep
 
-soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for 45 minutes; needs wrk, 8 GB and two cores
-	@echo "make soak takes about 45 minutes, and at most 2 hours 45 minutes"
+soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for an hour; needs wrk, 8 GB and two cores
+	@echo "make soak takes about 55 minutes, and at most 3 hours 10 minutes"
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(call BOUNDED,15m,failover.bad_replica)
 	$(call BOUNDED,15m,failover.bad_replica --plain)
@@ -67,7 +67,8 @@ soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for 45 
 	$(call BOUNDED,10m,admission.overload --only maxgate)
 	$(call BOUNDED,10m,admission.retry_after)
 	$(call BOUNDED,20m,admission.cost)
-	$(call BOUNDED,20m,failover.real_engines)
+	$(call BOUNDED,15m,admission.real_engine)
+	$(call BOUNDED,30m,failover.real_engines)
 	@$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing
 	$(call BOUNDED,30m,swap)
 
