@@ -69,7 +69,8 @@ class SharedSlots:
         if now < renew_at:
             self._timers[model] = loop.call_at(renew_at, self._renew_late, model, slots)
             return
-        self._renew_at[model] = now + _MIN_INTERVAL
+        if tenant is not None or slots.queue.length:
+            self._renew_at[model] = now + _MIN_INTERVAL
         if self._local is None:
             renewal = asyncio.create_task(self.renew(model, slots))
             self._renewals.add(renewal)

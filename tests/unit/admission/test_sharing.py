@@ -52,7 +52,8 @@ class RemoteLedger(SlotLedger):
 class Host:
     """Workers with one ledger in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = SLOTS) -> None:
+        self._slots = slots
         self._tables: dict[str, LeaseTable] = {}
         self._clock = FakeClock()
         self.gauges: list[Gauges] = []
@@ -67,7 +68,7 @@ class Host:
         return AdmissionController(
             AdmissionSettings(**settings),
             lambda _: EngineLoad(1),
-            lambda _: SLOTS - 1,  # and a spare one
+            lambda _: self._slots - 1,  # and a spare one
             self.gauges[-1],
             ledger or self.open(),
             lambda: {MODEL},
@@ -94,10 +95,11 @@ async def take(worker: AdmissionController, count: int) -> list[Any]:
     return admitted
 
 
-async def test_first_request() -> None:
+@pytest.mark.parametrize("slots", [2, SLOTS])
+async def test_first_request(slots: int) -> None:
     """The first request of an idle worker has a slot, with or without an earlier renewal."""
-    host = Host()
-    first, second = host.start(), host.start(max_queue=0)
+    host = Host(slots)
+    first, second = host.start(max_queue=0), host.start(max_queue=0)
     for worker in (second, first):
         request = generation_request()
         async with worker.admit(request):
