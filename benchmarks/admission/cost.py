@@ -116,8 +116,8 @@ def measure(rounds: int, seconds: float) -> Results:
             print_progress(f"round {number + 1} of {rounds}")
             for case, run in CASES.items():
                 for name in names[number % len(names) :] + names[: number % len(names)]:
-                    wait_until_quiet(list(gateways.values()))
                     results.add(name, case, run(gateways[name], bodies, seconds))
+                    wait_until_quiet([gateways[name]])
     return results
 
 
