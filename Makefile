@@ -15,6 +15,9 @@ FIRST_COMMIT := d5ed502dc00a3821704e251995d23fd20db0412d
 PREPARE_MODELS = @for model in smollm2-135m-instruct all-minilm-l6-v2; do \
 	$(BIN)/maxgate models prepare $$model --if-missing || exit; done
 
+# A benchmark that gets Ctrl-C when its time is over; `make` then fails.
+BOUNDED = timeout --foreground --signal=INT --kill-after=30s $(1) $(BIN)/python -m benchmarks.$(2)
+
 # Let Python write bytecode, even if the shell forbids it: tests start hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -52,18 +55,23 @@ bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wr
 	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
 	$(BIN)/python -m benchmarks.gateway.soak --keep
 
-soak: $(VENV)/.installed-local ## Let engines fail in every way for half an hour; needs 8 GB for two of them
+soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for an hour; needs wrk, 8 GB and two cores
+	@echo "make soak takes about 70 minutes, and at most 3 hours 40 minutes"
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
-	$(BIN)/python -m benchmarks.failover.bad_replica
-	$(BIN)/python -m benchmarks.failover.bad_replica --plain
-	$(BIN)/python -m benchmarks.failover.storm
-	$(BIN)/python -m benchmarks.failover.kills
-	$(BIN)/python -m benchmarks.rolling_restart
-	$(BIN)/python -m benchmarks.drain
-	$(BIN)/python -m benchmarks.failover.real_engines
+	$(call BOUNDED,15m,failover.bad_replica)
+	$(call BOUNDED,15m,failover.bad_replica --plain)
+	$(call BOUNDED,15m,failover.storm)
+	$(call BOUNDED,10m,failover.kills)
+	$(call BOUNDED,10m,rolling_restart)
+	$(call BOUNDED,10m,drain)
+	$(call BOUNDED,10m,admission.overload --only maxgate)
+	$(call BOUNDED,10m,admission.retry_after)
+	$(call BOUNDED,20m,admission.cost)
+	$(call BOUNDED,15m,admission.real_engine)
+	$(call BOUNDED,30m,failover.real_engines)
 	@$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing
-	$(BIN)/python -m benchmarks.swap
-	$(BIN)/python -m benchmarks.canary
+	$(call BOUNDED,30m,swap)
+	$(call BOUNDED,30m,canary)
 
 format: $(VENV)/.installed-dev ## Format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .

@@ -227,6 +227,8 @@ def build_lifespan(
             await resources.enter_async_context(_running(names))
             await resources.enter_async_context(_running(upstream.monitor.run()))
             await upstream.monitor.wait_for_start()
+            if admission is not None:
+                await admission.update()  # of the models that are known now
             yield
 
     return lifespan

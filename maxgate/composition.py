@@ -229,7 +229,15 @@ def build_admission(
         return pool.count_slots(model, settings.admission.slots or per_engine.get(model))
 
     ledger = build_ledger(settings, folder)
-    return AdmissionController(settings.admission, read_load, find_slots, metrics, ledger, held)
+    return AdmissionController(
+        settings.admission,
+        read_load,
+        find_slots,
+        metrics,
+        ledger,
+        held=held,
+        list_models=pool.list_models,
+    )
 
 
 def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:

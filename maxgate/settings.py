@@ -5,6 +5,7 @@ overrides `.env`, which overrides the YAML file, which overrides the default. `m
 exports its flags as environment variables (cli/options.py), so that workers get them too.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -159,10 +160,22 @@ def load_and_configure_logging() -> Settings:
     try:
         settings = load_settings(warnings.append)
         configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
+        warnings += _find_unused(settings)
     finally:  # in the format of the log, if that is known
         for warning in warnings:
             print_warning(warning)
     return settings
+
+
+def _find_unused(settings: Settings) -> list[str]:
+    # REDIS_URL may be there for other programs.
+    has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
+    if has_url and not settings.admission.enabled:
+        return [
+            "setting redis.url has no effect with admission.enabled: false, because only slots are "
+            "shared through Redis; remove one of both"
+        ]
+    return []
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:

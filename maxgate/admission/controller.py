@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -41,6 +41,7 @@ class AdmissionController:
 
     `read_load` returns the load of a model's engines, and `find_slots` how many requests they work
     on at a time, None if that is not configured. Both get the engines' name of the model.
+    `list_models` returns the names of the models that engines serve.
     """
 
     def __init__(
@@ -50,11 +51,14 @@ class AdmissionController:
         find_slots: Callable[[str], int | None],
         sink: SlotsSink | None = None,
         ledger: SlotLedger | None = None,
+        *,
         held: HeldRequests | None = None,
+        list_models: Callable[[], Collection[str]] = tuple,
     ) -> None:
         """With a `ledger`, the slots of each model are shared with other processes.
 
-        `held` are the requests whose models are not running; they count as waiting.
+        `held` are the requests whose models are not running; they count as waiting. `list_models`
+        returns the models whose leases begin before their first request.
         """
         self._held = held
         if held is not None:
@@ -66,6 +70,7 @@ class AdmissionController:
         self._settings = settings
         self._read_load = read_load
         self._find_slots = find_slots
+        self._list_models = list_models
         self._is_closed = False
         self.models: dict[str, ModelSlots] = {}
 
@@ -87,16 +92,22 @@ class AdmissionController:
         try:
             while True:
                 await asyncio.sleep(TICK)
-                try:
-                    await self._update_all()
-                except Exception as error:  # noqa: BLE001  # the loop must go on
-                    trace = "".join(traceback.format_exception(error))
-                    _log.error("update of slots failed", exception=trace)
+                await self.update()
         finally:
             if self._shared is not None:
                 await self._shared.release()
 
+    async def update(self) -> None:
+        """Update the limits of all models, and renew their leases."""
+        try:
+            await self._update_all()
+        except Exception as error:  # noqa: BLE001  # the gateway must go on
+            trace = "".join(traceback.format_exception(error))
+            _log.error("update of slots failed", exception=trace)
+
     async def _update_all(self) -> None:
+        for model in self._list_models():
+            self.slots(model)  # so that the first request has a slot
         for model, slots in list(self.models.items()):
             self._measure(model, slots)
             if self._shared is None:
@@ -115,17 +126,17 @@ class AdmissionController:
         slots.capacity = limit.update(now, load, is_full=is_full, waiting=waiting)
         slots.batch = limit.batch
 
-    def _use_grant(self, model: str, number: int) -> None:
-        self._use(model, self.slots(model), number)
+    def _use_grant(self, model: str, slots: int, *, unleased: int) -> None:
+        self._use(model, self.slots(model), slots, unleased)
 
-    def _use(self, model: str, slots: ModelSlots, number: int) -> None:
+    def _use(self, model: str, slots: ModelSlots, number: int, unleased: int = 0) -> None:
         slots.update(asyncio.get_running_loop().time(), number)
         if self._sink is not None:
             waiting = {name: slots.queue.count_class(rank) for name, rank in RANKS.items()}
             if self._held is not None:
                 for name, rank in RANKS.items():
                     waiting[name] += self._held.count_class(model, rank)
-            known = 0 if number == UNLIMITED else number
+            known = 0 if number == UNLIMITED else number + unleased
             self._sink.set_slots(model, known, slots.in_use, waiting)
 
     def measure_pace(self, model: str) -> Pace:
@@ -152,6 +163,12 @@ class AdmissionController:
         self, slots: ModelSlots, account: Account, request: Request, rank: int, cost: float
     ) -> None:
         """Wait for a slot; when this returns it is taken, and the tenant is charged."""
+        if self._shared is not None and not self._is_closed:
+            self._shared.renew_soon(request.model.engine_name, slots, account.tenant)
+            if slots.take(rank):
+                account.running += 1
+                account.counter += cost
+                return
         record = request.context.record
         began = asyncio.get_running_loop().time()
         try:
@@ -188,8 +205,6 @@ class AdmissionController:
             slots.queue.push(waiter)  # accepted before; it must not be refused now
         else:
             slots.queue.enqueue(waiter, now, pace)
-        if self._shared is not None:
-            self._shared.renew_soon(request.model.engine_name, slots)
         try:
             async with asyncio.timeout_at(expires_at):
                 await waiter.turn

@@ -46,6 +46,7 @@ class Served(NamedTuple):
 class Renewal(NamedTuple):
     """A renewed lease; `even_share` is the capacity divided by the number of live holders.
 
+    `unleased` are slots that no holder has.
     `totals` has the tokens served by all holders, this renewal included.
     """
 
@@ -53,6 +54,7 @@ class Renewal(NamedTuple):
     capacity: int
     is_leader: bool
     even_share: int
+    unleased: int
     totals: Mapping[str, float]
 
 
@@ -104,7 +106,8 @@ class LeaseTable:
         new.slots = max(0, min(target, capacity - reserved))
         totals = {tenant: total.tokens for tenant, total in self.served.items()}
         even_share = max(1, capacity // len(self.leases))
-        return Renewal(new.slots, capacity, leader == holder, even_share, totals)
+        unleased = max(0, capacity - reserved - max(new.slots, new.in_use))
+        return Renewal(new.slots, capacity, leader == holder, even_share, unleased, totals)
 
     def _drop_expired(self, now: float) -> None:
         # The monotonic clock starts again at a reboot; times of an earlier one lie in the future.
@@ -167,4 +170,4 @@ class GrantBuilder:
             new = total - known.get(tenant, 0.0) - (before if before <= total else 0.0)
             if new > _NOISE:
                 served[tenant] = new
-        return Grant(renewal.slots, renewal.capacity, served, renewal.is_leader)
+        return Grant(renewal.slots, renewal.capacity, served, renewal.is_leader, renewal.unleased)

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from random import getrandbits
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from maxgate.errors import MaxgateError
 
@@ -22,7 +22,7 @@ MAX_TENANTS: Final = 1000
 """Number of tenants told apart per model; further ones share OTHER_TENANTS."""
 OTHER_TENANTS: Final = "others"
 HEADROOM: Final = 0.5
-"""Share of the free slots that is spread over busy holders, so that few requests need a renewal."""
+"""Share of the free slots that is spread over holders, so that few requests need a renewal."""
 MAX_CAPACITY: Final = 1_000_000_000
 """Capacity of a model whose limit is not known; larger numbers count as this."""
 
@@ -55,13 +55,15 @@ class Grant(NamedTuple):
     `slots` may be below the slots in use: then no request starts until enough have ended.
     `capacity` is that of the leader, which is the live holder with the smallest id of those that
     know a capacity; with MAX_CAPACITY, `slots` is no limit. `served` has the weighted tokens that
-    other holders have served since this holder's last renewal.
+    other holders have served since this holder's last renewal. `unleased` are slots that no
+    holder has.
     """
 
     slots: int
     capacity: int
     served: Mapping[str, float]
     is_leader: bool
+    unleased: int = 0
 
 
 class SlotLedger(Protocol):
@@ -76,10 +78,11 @@ class SlotLedger(Protocol):
         ...
 
     async def release(self) -> None:
-        """Give all slots of all models back, at the shutdown; never raises."""
+        """Give all slots back and close what is open, at the shutdown; never raises."""
         ...
 
 
+@runtime_checkable
 class LocalLedger(SlotLedger, Protocol):
     """A ledger that answers within microseconds."""
 
@@ -107,7 +110,8 @@ def allocate_slots(
 
     Slots are divided max-min fairly between tenants, and each tenant's part between holders by its
     demand there. No holder gets more than it demands, except that `headroom` is the share of free
-    slots that is spread over the holders with demand. A holder with demand gets at least one slot
+    slots that is spread over the holders: one for each holder without demand, if there is one for
+    every holder, and the rest for those with demand. A holder with demand gets at least one slot
     if there are enough; otherwise holders take turns, by the number of the turn. Equal demands give
     equal targets, whatever the order.
     """
@@ -115,8 +119,10 @@ def allocate_slots(
     busy = sum(1 for count in wanted.values() if count)
     free = capacity - sum(wanted.values())
     if free >= 0:
-        extra = int(free * headroom) // busy if busy else 0
-        return {holder: count + extra if count else 0 for holder, count in wanted.items()}
+        reserve = int(free * headroom)
+        idle = 1 if reserve >= len(wanted) else 0
+        extra = (reserve - idle * (len(wanted) - busy)) // busy if busy else 0
+        return {holder: count + extra if count else idle for holder, count in wanted.items()}
     totals: Counter[str] = Counter()
     for demand in demands.values():
         totals.update(demand)

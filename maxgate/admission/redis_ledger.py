@@ -40,6 +40,7 @@ class _Held(NamedTuple):
 class RedisLedger(SlotLedger):
     """One holder in the ledger of all gateways with the same Redis and key prefix.
 
+    It owns the store, which is closed with the release.
     While Redis is unavailable, a holder keeps its slots until the lease expires (at least one, if
     the model has any), and then has the capacity divided by the number of holders. It has to have
     been granted slots of the model before; otherwise `renew` raises LedgerUnavailable.
@@ -88,6 +89,7 @@ class RedisLedger(SlotLedger):
             except RedisUnavailable:
                 break
         self._held.clear()
+        await self._store.close()
 
     def _name_key(self, model: str) -> str:
         # In a cluster, keys with the same text in braces are on the same node.
@@ -128,16 +130,17 @@ class RedisLedger(SlotLedger):
 def _parse(reply: Any) -> Renewal:
     """Check a reply of the script; raises RedisUnavailable if it is not one."""
     try:
-        slots, capacity, leads, even_share = map(int, reply[:4])
+        slots, capacity, leads, even_share, unleased = map(int, reply[:5])
         totals = {
             str(tenant, "utf-8"): float(tokens)
-            for tenant, tokens in zip(reply[4::2], reply[5::2], strict=True)
+            for tenant, tokens in zip(reply[5::2], reply[6::2], strict=True)
         }
     except (TypeError, ValueError) as error:
         raise RedisUnavailable("the reply of Redis is not a renewal of a lease") from error
     is_sane = 0 <= slots <= capacity and even_share >= 1 and leads in {0, 1}
+    is_sane = is_sane and 0 <= unleased <= capacity - slots
     # The shared tenant comes on top.
     are_sane = len(totals) <= MAX_TENANTS + 1 and all(map(math.isfinite, totals.values()))
     if not is_sane or not are_sane:
         raise RedisUnavailable("the reply of Redis is not a renewal of a lease")
-    return Renewal(slots, capacity, bool(leads), even_share, totals)
+    return Renewal(slots, capacity, bool(leads), even_share, unleased, totals)

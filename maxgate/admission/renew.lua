@@ -6,7 +6,8 @@
 -- KEYS: the model's key. ARGV: holder; to renew also lease time, seconds for which served tokens
 -- are remembered, maximum number of tenants, name of the shared tenant, headroom, maximum
 -- capacity, duration of a turn, held slots, capacity, slots in use, and then tenant, demand and served tokens of each tenant.
--- Returns slots, capacity, 1 if the holder leads, even share, and then each tenant and its tokens.
+-- Returns slots, capacity, 1 if the holder leads, even share, slots that no holder has, and then each
+-- tenant and its tokens.
 
 local FORMAT = 1
 local MICRO = 1000000
@@ -161,9 +162,11 @@ local function allocate(capacity, leases, headroom, turn)
     free = free - wanted[holder]
   end
   if free >= 0 then
-    local extra = busy > 0 and math.floor(math.floor(free * headroom) / busy) or 0
+    local reserve = math.floor(free * headroom)
+    local idle = reserve >= #holders and 1 or 0
+    local extra = busy > 0 and math.floor((reserve - idle * (#holders - busy)) / busy) or 0
     for holder, requests in pairs(wanted) do
-      wanted[holder] = requests > 0 and requests + extra or 0
+      wanted[holder] = requests > 0 and requests + extra or idle
     end
     return wanted
   end
@@ -243,6 +246,7 @@ redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', math.floor(served_time * 
 local reply = {
   lease.slots, capacity, leader == holder and 1 or 0,
   math.max(1, math.floor(capacity / #holders)),
+  math.max(0, capacity - reserved - math.max(lease.slots, in_use)),
 }
 for tenant, total in pairs(state.served) do
   reply[#reply + 1] = tenant

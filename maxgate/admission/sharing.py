@@ -1,8 +1,7 @@
 """The share of this process of the slots that several workers or gateways divide by a ledger."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -12,6 +11,7 @@ from maxgate.admission.ledger import (
     Grant,
     Holding,
     LedgerUnavailable,
+    LocalLedger,
     SlotLedger,
 )
 from maxgate.admission.slots import ModelSlots
@@ -19,42 +19,96 @@ from maxgate.admission.slots import ModelSlots
 PRIORITY_TENANT: Final = "\0priority"
 """A tenant of the ledger, whose served tokens are the number of priority requests."""
 _MIN_INTERVAL: Final = 0.02
-"""Seconds between renewals that blocked requests ask for."""
+"""Seconds after a renewal for blocked requests that left no free slot."""
 
 _log = structlog.get_logger()
+
+
+class UseGrant(Protocol):
+    """Takes the slots of a model that this process has from now on."""
+
+    def __call__(self, model: str, slots: int, *, unleased: int) -> None:
+        """Take the slots, and those that no process has, which only the leader reports."""
+        ...
 
 
 class SharedSlots:
     """Renews the leases of all models.
 
-    `on_grant` gets a model and the slots that this process has from now on. While the ledger is
-    unavailable, the last grant stays.
+    `on_grant` gets each grant. While the ledger is unavailable, the last grant stays.
     """
 
-    def __init__(self, ledger: SlotLedger, on_grant: Callable[[str, int], None]) -> None:
+    def __init__(self, ledger: SlotLedger, on_grant: UseGrant) -> None:
         self._ledger = ledger
+        self._local = ledger if isinstance(ledger, LocalLedger) else None
         self._on_grant = on_grant
         self._grants: dict[str, Grant] = {}
-        self._renewed_at: dict[str, float] = {}
-        self._renewals: dict[str, asyncio.Task[None]] = {}
+        self._renew_at: dict[str, float] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._renewals: set[asyncio.Task[None]] = set()
         self._is_failing = False
 
     async def renew(self, model: str, slots: ModelSlots) -> None:
         """Report the requests of a model, and get the slots for the next seconds."""
-        capacity, before = slots.capacity, self._grants.get(model)
-        if before is not None and not before.is_leader:
-            capacity = before.capacity
-        holding = _report(slots, min(capacity, MAX_CAPACITY))
+        holding = self._report(model, slots)
         try:
             grant = await self._ledger.renew(model, holding)
         except LedgerUnavailable as error:
-            _take_back(slots, holding)
-            if not self._is_failing:
-                _log.warning("slots are not shared at the moment", error=str(error))
-            self._is_failing = True
-            if before is None:
-                self._on_grant(model, capacity)
+            self._keep_grant(model, slots, holding, error)
+        else:
+            self._use(model, slots, grant)
+
+    def renew_soon(self, model: str, slots: ModelSlots, tenant: str | None = None) -> None:
+        """Renew for a request that finds no slot, while others may have some.
+
+        A local ledger is renewed before this returns, unless it had no free slot a moment ago.
+        `tenant` is that of the request, if the request is not in the queue yet.
+        """
+        if model in self._timers:
             return
+        loop = asyncio.get_running_loop()
+        now, renew_at = loop.time(), self._renew_at.get(model, float("-inf"))
+        if now < renew_at:
+            self._timers[model] = loop.call_at(renew_at, self._renew_late, model, slots)
+            return
+        if tenant is not None or slots.queue.length:
+            self._renew_at[model] = now + _MIN_INTERVAL
+        if self._local is None:
+            renewal = asyncio.create_task(self.renew(model, slots))
+            self._renewals.add(renewal)
+            renewal.add_done_callback(self._renewals.discard)
+            return
+        holding = self._report(model, slots, tenant)
+        try:
+            grant = self._local.renew_now(model, holding)
+        except LedgerUnavailable as error:
+            self._keep_grant(model, slots, holding, error)
+        else:
+            self._use(model, slots, grant)
+
+    def _renew_late(self, model: str, slots: ModelSlots) -> None:
+        del self._timers[model]
+        if slots.queue.length:
+            self.renew_soon(model, slots)
+
+    def _report(self, model: str, slots: ModelSlots, tenant: str | None = None) -> Holding:
+        """Report the requests and tokens of all tenants, and another request of one."""
+        accounts = slots.accounts.by_tenant.values()
+        demand = {a.tenant: a.running + a.waiting for a in accounts if a.running or a.waiting}
+        if tenant is not None:
+            demand[tenant] = demand.get(tenant, 0) + 1
+        served = {a.tenant: a.unreported for a in accounts if a.unreported}
+        for account in accounts:
+            account.unreported = 0.0
+        if slots.priority_requests:
+            served[PRIORITY_TENANT] = float(slots.priority_requests)
+            slots.priority_requests = 0
+        before = self._grants.get(model)
+        follows = before is not None and not before.is_leader
+        capacity = before.capacity if before is not None and follows else slots.capacity
+        return Holding(min(capacity, MAX_CAPACITY), slots.in_use, demand, served)
+
+    def _use(self, model: str, slots: ModelSlots, grant: Grant) -> None:
         self._is_failing = False
         self._grants[model] = grant
         slots.shared_capacity = grant.capacity
@@ -66,37 +120,32 @@ class SharedSlots:
             else:
                 slots.accounts.find(tenant).counter += tokens
                 slots.limit.others += tokens
-        self._on_grant(model, UNLIMITED if grant.capacity >= MAX_CAPACITY else grant.slots)
+        if grant.capacity >= MAX_CAPACITY:
+            self._on_grant(model, UNLIMITED, unleased=0)
+        else:
+            self._on_grant(model, grant.slots, unleased=grant.unleased if grant.is_leader else 0)
+        if slots.in_use < slots.slots:
+            self._renew_at.pop(model, None)
 
-    def renew_soon(self, model: str, slots: ModelSlots) -> None:
-        """Renew for a request that finds no slot, while others may have some."""
-        now = asyncio.get_running_loop().time()
-        task = self._renewals.get(model)
-        is_running = task is not None and not task.done()
-        if is_running or now - self._renewed_at.get(model, float("-inf")) < _MIN_INTERVAL:
-            return
-        self._renewed_at[model] = now
-        self._renewals[model] = asyncio.create_task(self.renew(model, slots))
+    def _keep_grant(
+        self, model: str, slots: ModelSlots, holding: Holding, error: LedgerUnavailable
+    ) -> None:
+        _take_back(slots, holding)
+        if not self._is_failing:
+            _log.warning("slots are not shared at the moment", error=str(error))
+        self._is_failing = True
+        if model not in self._grants:
+            self._on_grant(model, slots.capacity, unleased=0)
 
     async def release(self) -> None:
         """Give everything back, at the shutdown."""
-        for task in self._renewals.values():
-            task.cancel()
-        await asyncio.gather(*self._renewals.values(), return_exceptions=True)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for renewal in self._renewals:
+            renewal.cancel()
+        await asyncio.gather(*self._renewals, return_exceptions=True)
         await self._ledger.release()
-
-
-def _report(slots: ModelSlots, capacity: int) -> Holding:
-    """Report the requests, and the tokens served since the last report."""
-    accounts = slots.accounts.by_tenant.values()
-    demand = {a.tenant: a.running + a.waiting for a in accounts if a.running or a.waiting}
-    served = {a.tenant: a.unreported for a in accounts if a.unreported}
-    for account in accounts:
-        account.unreported = 0.0
-    if slots.priority_requests:
-        served[PRIORITY_TENANT] = float(slots.priority_requests)
-        slots.priority_requests = 0
-    return Holding(capacity, slots.in_use, demand, served)
 
 
 def _take_back(slots: ModelSlots, holding: Holding) -> None:

@@ -6,6 +6,7 @@ Needs the extra `redis`; import it within `requires_extra("redis.url", "redis")`
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -94,8 +95,9 @@ class RedisStore:
         return reply
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
+        """Close all connections; never raises."""
+        with suppress(RedisError, OSError):
+            await self._client.aclose()
 
     async def _run(
         self, script: RedisScript, keys: Sequence[str], args: Sequence[str | int | float]

@@ -302,7 +302,8 @@ SLOTS: Final = _declare(
         "maxgate_slots",
         "gauge",
         "slots",
-        "Requests that may run at once, by the workers of this gateway; 0 while no limit is known.",
+        "Requests that may run at once; 0 while no limit is known. Of gateways that share slots, "
+        "each reports those of its workers, and one of them also those that no worker leases.",
         (MODEL,),
     )
 )

@@ -71,6 +71,10 @@ class ReplicaPool:
             traffic = self.by_model[model] = ModelTraffic(self.failover, model, budget)
         return traffic
 
+    def list_models(self) -> set[str]:
+        """Return the names of the models that engines serve."""
+        return {model for replica in self.replicas for model in replica.serving}
+
     def measure_load(self, model: str) -> tuple[int, int | None, int | None]:
         """Return how many engines serve a model, and how many requests run and wait there.
 

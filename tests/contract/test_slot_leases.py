@@ -168,15 +168,15 @@ class Machine(RuleBasedStateMachine):
             self.wait(RENEW_SECONDS)
             self.wait(RENEW_SECONDS)
             self.wait(RENEW_SECONDS)
-        for _ in range(3):
+        for _ in range(5):
             for process in self.alive:
-                surplus = sum(process.running.values()) > process.slots
-                if surplus:
+                if sum(process.running.values()) > process.slots:
+                    demand = process.demand
                     process.finish()
-                    process.waiting["a"] = process.waiting.get("a", 0) + 3
-                self.renew(process)
-        for _ in range(2):
-            for process in self.alive:
+                    for tenant, count in process.demand.items():  # others arrive at once
+                        process.waiting[tenant] = (
+                            process.waiting.get(tenant, 0) + demand[tenant] - count
+                        )
                 self.renew(process)
         demands = {str(n): process.demand for n, process in enumerate(self.alive)}
         wanted = allocate_slots(CAPACITY, demands)

@@ -72,12 +72,24 @@ async def test_free_slots(ledgers: Ledgers) -> None:
 
 
 async def test_idle_holder(ledgers: Ledgers) -> None:
-    """A holder without requests keeps no slot."""
+    """A holder without requests keeps one slot, and gives it up when others need it."""
     first, second = ledgers.open(), ledgers.open()
     await renew(first, {"a": 100})
-    idle = await renew(first, {})
+    granted = [await renew(first, {})]
+    granted += [await renew(second, {"b": 100}), await renew(first, {})]
+    granted.append(await renew(second, {"b": 100}))
 
-    assert (idle.slots, (await renew(second, {"b": 100})).slots) == (0, CAPACITY)
+    assert [grant.slots for grant in granted] == [1, CAPACITY - 1, 0, CAPACITY]
+
+
+async def test_idle_holders(ledgers: Ledgers) -> None:
+    """Holders without requests keep no slot if there are few; the leader reports free ones."""
+    holders = [ledgers.open() for _ in range(5)]
+    granted = [await renew(holder, {}) for holder in holders]
+    granted += [await renew(holder, {}) for holder in holders]
+
+    assert granted[4:6] == [Grant(0, CAPACITY, {}, False, 4), Grant(0, CAPACITY, {}, True, 5)]
+    assert granted[-1] == Grant(0, CAPACITY, {}, False, 8)
 
 
 async def test_fair_shares(ledgers: Ledgers) -> None:
@@ -152,8 +164,8 @@ async def test_leader(ledgers: Ledgers) -> None:
     third = await renew(newest, {"b": 100}, capacity=6)
 
     assert [first, second, third] == [
-        Grant(0, 3, {}, True),
-        Grant(3, 3, {}, False),
+        Grant(1, 3, {}, True, 2),  # an idle holder keeps one
+        Grant(2, 3, {}, False),
         Grant(6, 6, {}, True),
     ]
 
@@ -208,7 +220,7 @@ async def test_unknown_capacity(ledgers: Ledgers, capacity: int) -> None:
     unlimited = await renew(first, {"a": 3}, capacity=capacity)
     await renew(first, {"a": 3}, capacity=CAPACITY)
 
-    assert unlimited == Grant(3, MAX_CAPACITY, {}, True)
+    assert unlimited == Grant(3, MAX_CAPACITY, {}, True, MAX_CAPACITY - 3)
     assert (await renew(second, {"b": 9})).slots == CAPACITY - 3 - 2  # a reserve
 
 

@@ -14,11 +14,13 @@ from maxgate.admission.redis_ledger import RedisLedger
 from maxgate.stores.redis import RETRY_SECONDS, RedisScript, RedisStore, RedisUnavailable
 from maxgate.stores.settings import RedisSettings
 from tests.conftest import ROOT
+from tests.fakes import gateway
 from tests.fakes.clock import FakeClock
 from tests.fakes.redis_server import RedisServer, start_redis
 
 ECHO = RedisScript("return ARGV[1]")
 TLS = ROOT / "tests" / "data" / "tls"
+ENGINE_NAME = "smollm2-135m-instruct"
 
 
 @pytest.fixture
@@ -141,6 +143,22 @@ async def test_keys(server: RedisServer, store: RedisStore) -> None:
 
     assert keys == [b"maxgate:{slots:m}"]
     assert all(55_000 < time <= 60_000 for time in times)
+
+
+async def test_shutdown(server: RedisServer) -> None:
+    """A gateway that stops gives its slots back, and leaves no connection open."""
+    settings = {"redis": {"url": server.url}, "admission": {"slots": 4}}
+    with redis_client.Redis.from_url(server.url) as admin:
+        async with gateway.start(**settings) as running:
+            assert (await running.chat()).status_code == 200
+            open_before = len(admin.client_list())
+        open_after = len(admin.client_list())
+    store = RedisStore(RedisSettings(url=server.url))
+    ledger = RedisLedger(store)
+    grant = await ledger.renew(ENGINE_NAME, Holding(4, 0, {"a": 4}, {}))
+    await ledger.release()
+
+    assert (open_before, open_after, grant) == (2, 1, Grant(4, 4, {}, True))
 
 
 async def test_foreign_content(server: RedisServer, store: RedisStore) -> None:

@@ -14,7 +14,7 @@ def test_reboot() -> None:
 
     renewal = table.renew("new", BUSY, held=0, now=5.0)
 
-    assert renewal == Renewal(4, 4, True, 4, {})
+    assert renewal == Renewal(4, 4, True, 4, 0, {})
     assert table == LeaseTable({"new": Lease(15, 4, 0, 4, {"a": 9})}, {}, 0)
 
 
@@ -37,9 +37,9 @@ def test_even_share() -> None:
 def test_own_tokens(own: dict[str, float], served: dict[str, float]) -> None:
     """Own tokens are not news, even if the tenant is not told apart."""
     builder = GrantBuilder()
-    builder.build("m", Renewal(1, 1, False, 1, {}), {})
+    builder.build("m", Renewal(1, 1, False, 1, 0, {}), {})
 
-    grant = builder.build("m", Renewal(1, 1, False, 1, {"a": 4.0, OTHER_TENANTS: 7.0}), own)
+    grant = builder.build("m", Renewal(1, 1, False, 1, 0, {"a": 4.0, OTHER_TENANTS: 7.0}), own)
 
     assert grant == Grant(1, 1, served, False)
 
@@ -48,7 +48,7 @@ def test_restarted_totals() -> None:
     """A total that is smaller than before has started again from zero."""
     builder = GrantBuilder()
     for total in (8.0, 3.0):
-        grant = builder.build("m", Renewal(1, 1, False, 1, {"a": total}), {"a": 1.0})
+        grant = builder.build("m", Renewal(1, 1, False, 1, 0, {"a": total}), {"a": 1.0})
 
     assert grant.served == {"a": 2.0}
 

@@ -108,7 +108,7 @@ def test_holders(capacity: int, demands: Demands) -> None:
     capacity=st.integers(0, 200), demands=DEMANDS, headroom=st.floats(0, 1, allow_subnormal=False)
 )
 def test_headroom(capacity: int, demands: Demands, headroom: float) -> None:
-    """Free slots are spread evenly over busy holders, and idle ones get none."""
+    """Free slots are spread evenly over busy holders, and each idle one gets at most one."""
     slots = allocate_slots(capacity, demands, headroom=headroom)
     without = allocate_slots(capacity, demands)
 
@@ -116,7 +116,8 @@ def test_headroom(capacity: int, demands: Demands, headroom: float) -> None:
     free = capacity - sum(without.values())
     assert sum(slots.values()) - sum(without.values()) <= free * headroom
     assert len(extra) <= 1 or free == 0
-    assert all(slots[holder] == 0 for holder, d in demands.items() if not sum(d.values()))
+    idle = 1 if int(free * headroom) >= len(demands) else 0
+    assert {slots[name] for name, d in demands.items() if not sum(d.values())} <= {idle}
 
 
 def test_examples() -> None:
@@ -128,9 +129,9 @@ def test_examples() -> None:
     assert allocate_slots(3, demands) == {"A": 2, "B": 1}
     assert allocate_slots(1, demands) == {"A": 1, "B": 0}
     assert allocate_slots(12, {"A": {"a": 2}, "B": {"b": 1}, "C": {}}, headroom=0.5) == {
-        "A": 4,
-        "B": 3,
-        "C": 0,
+        "A": 3,
+        "B": 2,
+        "C": 1,
     }
 
 

@@ -21,6 +21,7 @@ class Store:
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
         self.reports: list[tuple[str, list[Any]]] = []
+        self.is_closed = False
 
     async def run_script(
         self, script: RedisScript, keys: Sequence[str], args: Sequence[Any]
@@ -31,13 +32,19 @@ class Store:
             raise reply
         return reply
 
+    async def close(self) -> None:
+        self.is_closed = True
+
 
 DOWN = RedisUnavailable("down")
 
 
 async def test_report() -> None:
     """A report has all that the script needs, the slots of the last lease included."""
-    store, clock = Store([3, 8, 1, 4, b"a", b"2.5"], [3, 8, 1, 4], [3, 8, 1, 4]), FakeClock()
+    store, clock = (
+        Store([3, 8, 1, 4, 5, b"a", b"2.5"], [3, 8, 1, 4, 5], [3, 8, 1, 4, 5]),
+        FakeClock(),
+    )
     ledger = RedisLedger(store, clock=clock)
     await ledger.renew("m", Holding(8, 2, {"a": 5}, {"b": 1.5, "a": 0.5}))
     await ledger.renew("m", IDLE)
@@ -54,20 +61,21 @@ async def test_report() -> None:
 
 async def test_outage() -> None:
     """Without Redis, the lease is used until it ends, and then an even share."""
-    store, clock = Store([6, 8, 1, 3], DOWN, DOWN, DOWN, DOWN), FakeClock()
+    store, clock = Store([6, 8, 1, 3, 2], DOWN, DOWN, DOWN, DOWN), FakeClock()
     ledger = RedisLedger(store, clock=clock)
     grants = [await ledger.renew("m", IDLE)]
     for seconds in (0, LEASE_SECONDS - 0.1, 0.2, LEASE_SECONDS + 1):
         clock.advance(seconds)
         grants.append(await ledger.renew("m", IDLE))
 
-    assert grants == [Grant(slots, 8, {}, True) for slots in (6, 6, 6, 3, 3)]
+    in_outage = [Grant(slots, 8, {}, True) for slots in (6, 6, 3, 3)]
+    assert grants == [Grant(6, 8, {}, True, 2), *in_outage]
 
 
 @pytest.mark.parametrize(("capacity", "slots"), [(8, [0, 1, 4]), (0, [0, 0, 0])])
 async def test_idle_in_outage(capacity: int, slots: list[int]) -> None:
     """Without Redis, a holder without slots has one, until it has an even share."""
-    store, clock = Store([0, capacity, 0, 4], DOWN, DOWN), FakeClock()
+    store, clock = Store([0, capacity, 0, 4, 0], DOWN, DOWN), FakeClock()
     ledger = RedisLedger(store, clock=clock)
     granted = []
     for seconds in (0, 1, LEASE_SECONDS):
@@ -79,7 +87,7 @@ async def test_idle_in_outage(capacity: int, slots: list[int]) -> None:
 
 async def test_end_of_outage() -> None:
     """The next report has the share used meanwhile, and the tokens served meanwhile."""
-    store, clock = Store([6, 8, 1, 3], DOWN, DOWN, [3, 8, 1, 3, b"a", b"9"]), FakeClock()
+    store, clock = Store([6, 8, 1, 3, 2], DOWN, DOWN, [3, 8, 1, 3, 5, b"a", b"9"]), FakeClock()
     ledger = RedisLedger(store, clock=clock)
     await ledger.renew("m", IDLE)
     for tokens in (1.0, 2.0):
@@ -88,12 +96,12 @@ async def test_end_of_outage() -> None:
     grant = await ledger.renew("m", Holding(8, 0, {}, {"a": 4.0}))
 
     assert store.reports[-1][1][7:] == [3, 8, 0, "a", 0, 7.0]
-    assert grant == Grant(3, 8, {"a": 2.0}, True)
+    assert grant == Grant(3, 8, {"a": 2.0}, True, 5)
 
 
 async def test_never_reached() -> None:
     """A model without a lease so far has no share."""
-    ledger = RedisLedger(Store([1, 8, 1, 8], DOWN), clock=FakeClock())
+    ledger = RedisLedger(Store([1, 8, 1, 8, 7], DOWN), clock=FakeClock())
     await ledger.renew("one", IDLE)
     with pytest.raises(LedgerUnavailable, match="down"):
         await ledger.renew("two", IDLE)
@@ -105,26 +113,28 @@ async def test_never_reached() -> None:
         None,
         b"OK",
         [],
-        [1, 2, 3],
-        [9, 8, 1, 4],
-        [-1, 8, 1, 4],
-        [1, 8, 2, 4],
-        [1, 8, 1, 0],
-        [b"x", 8, 1, 4],
-        [1, 8, 1, 4, b"a"],
-        [1, 8, 1, 4, b"a", b"nan"],
-        [1, 8, 1, 4, b"a", b"inf"],
-        [1, 8, 1, 4, b"\xff", b"1"],
-        [1, 8, 1, 4, 5, b"1"],
-        [1, 8, 1, 4, 2**40, b"1"],
-        [1, 8, 1, 4, b"a", None],
-        [[1], 8, 1, 4],
-        [1, 8, 1, 4, *(item for n in range(1002) for item in (b"%d" % n, b"1"))],
+        [1, 2, 3, 4],
+        [9, 8, 1, 4, 0],
+        [-1, 8, 1, 4, 0],
+        [1, 8, 2, 4, 0],
+        [1, 8, 1, 0, 0],
+        [1, 8, 1, 4, -1],
+        [1, 8, 1, 4, 8],
+        [b"x", 8, 1, 4, 0],
+        [1, 8, 1, 4, 0, b"a"],
+        [1, 8, 1, 4, 0, b"a", b"nan"],
+        [1, 8, 1, 4, 0, b"a", b"inf"],
+        [1, 8, 1, 4, 0, b"\xff", b"1"],
+        [1, 8, 1, 4, 0, 5, b"1"],
+        [1, 8, 1, 4, 0, 2**40, b"1"],
+        [1, 8, 1, 4, 0, b"a", None],
+        [[1], 8, 1, 4, 0],
+        [1, 8, 1, 4, 0, *(item for n in range(1002) for item in (b"%d" % n, b"1"))],
     ],
 )
 async def test_foreign_reply(reply: Any) -> None:
     """A reply that the script cannot have sent counts as an outage."""
-    ledger = RedisLedger(Store([6, 8, 1, 3], reply), clock=FakeClock())
+    ledger = RedisLedger(Store([6, 8, 1, 3, 2], reply), clock=FakeClock())
     await ledger.renew("m", IDLE)
 
     assert await ledger.renew("m", IDLE) == Grant(6, 8, {}, True)
@@ -132,10 +142,11 @@ async def test_foreign_reply(reply: Any) -> None:
 
 async def test_release_in_outage() -> None:
     """Giving slots back to a Redis that is down neither fails nor waits for each model."""
-    store = Store([6, 8, 1, 3], [6, 8, 1, 3], DOWN)
+    store = Store([6, 8, 1, 3, 2], [6, 8, 1, 3, 2], DOWN)
     ledger = RedisLedger(store, clock=FakeClock())
     await ledger.renew("one", IDLE)
     await ledger.renew("two", IDLE)
     await ledger.release()
 
     assert [report[0] for report in store.reports[2:]] == ["test:{slots:one}"]
+    assert store.is_closed

@@ -105,6 +105,18 @@ async def test_engine_calls_are_not_recorded() -> None:
     assert (response.status_code, recorder.calls) == (200, [])
 
 
+async def test_admission_calls() -> None:
+    """Admission runs few functions of one file for a request, and none for a chunk."""
+    found = await measure_all(["chat", "chunk"], runs=5)
+    folder = f"{ROOT / 'maxgate' / 'admission'}/"
+    calls = {
+        name: [code.co_filename.removeprefix(folder) for code in calls]
+        for name, (_, calls) in found.items()
+    }
+    own = {name: [file for file in files if "/" not in file] for name, files in calls.items()}
+    assert own == {"chat": ["slots.py"] * 10, "chunk": []}
+
+
 async def test_chat_call_path() -> None:
     """A chat request passes at most 30 files and changes the file at most 70 times."""
     counts, _ = (await measure_all(["chat"], runs=9))["chat"]

@@ -1,5 +1,8 @@
 """The settings of Redis."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,30 @@ def test_ca_file() -> None:
     """TLS may have a private CA."""
     settings = RedisSettings(url="rediss://cache", ca_file=CA_FILE)
     assert settings.ca_file == CA_FILE
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_warned"),
+    [
+        ({URL: "redis://cache"}, True),
+        ({URL: "redis://cache", "REDIS_URL": "redis://other"}, True),
+        ({"REDIS_URL": "redis://cache"}, False),
+        ({URL: "redis://cache", "MAXGATE_ADMISSION__ENABLED": "true"}, False),
+    ],
+)
+def test_without_admission(variables: dict[str, str], *, is_warned: bool) -> None:
+    """A URL that has no effect causes a warning, unless it may be that of another program."""
+    code = "from maxgate.settings import load_and_configure_logging as load; load()"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), "MAXGATE_ADMISSION__ENABLED": "false", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    warning = (
+        "setting redis.url has no effect with admission.enabled: false, because only slots are "
+        "shared through Redis; remove one of both"
+    )
+    logged = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [line["message"] for line in logged] == [warning] * is_warned
