@@ -49,6 +49,11 @@ class Pace(NamedTuple):
             return self.measured_turn
         return self.response / max(self.running, 1)
 
+    @property
+    def short_wait(self) -> float:
+        """Seconds that a request may wait even in lasting overload."""
+        return max(self.response, MIN_WAIT)
+
     def estimate_wait(self, turns: int) -> float:
         """Return the seconds until this many slots have been given."""
         return self.held + turns * self.turn
@@ -58,9 +63,10 @@ class Demand:
     """Tells lasting overload from a burst.
 
     A fixed number of clients that each send their next request after a response may all arrive at
-    once, but then only as fast as slots become free. Windows of a few responses are compared; the
-    one in which the queue began to form contains the burst, and shows nothing. Refused requests
-    count. `turns` is the number of slots given to waiting requests, counted by the caller.
+    once, but then only as fast as slots become free. Arrivals and turns are compared in windows of
+    a few responses. The first window after an empty queue contains the burst and is ignored.
+    Refused requests count as arrivals. `turns` is the number of slots given to waiting requests,
+    counted by the caller.
     """
 
     def __init__(self) -> None:
@@ -129,7 +135,7 @@ class BoundedQueue(FairQueue):
         if settings.max_queue is not None:
             return self.length >= settings.max_queue
         wait = self.length * pace.turn
-        if self.length < MIN_QUEUE or wait <= max(pace.response, MIN_WAIT):
+        if self.length < MIN_QUEUE or wait <= pace.short_wait:
             return False
         return self._demand.is_lasting or self.length >= self._burst or wait > MAX_BURST_WAIT
 
@@ -138,20 +144,18 @@ class BoundedQueue(FairQueue):
 
         Tenants that wait get turns alternately, so refusals of one do not delay the others.
         """
-        tenants = sum(1 for _ in self._accounts.waiting()) + (account.waiting == 0)
         delay = pace.held + (max(pace.response - pace.turn, 0.0) if pace.is_start else 0.0)
         if self._demand.is_lasting and self._settings.max_queue is None:
             # The queue still holds a burst, and takes nobody before that is served.
-            bound = max(pace.response, MIN_WAIT)
-            delay += max((self.length - 1) * pace.turn - bound, 0.0)
+            delay += max((self.length - 1) * pace.turn - pace.short_wait, 0.0)
         begin = max(account.promised_until, now + delay)
         latest = now + pace.held + _MAX_RETRY_AFTER
-        account.promised_until = min(begin + tenants * pace.turn, latest)
+        account.promised_until = min(begin + self.count_tenants(account) * pace.turn, latest)
         return account.promised_until - now
 
     def _make_room(self, waiter: Waiter, now: float, pace: Pace) -> bool:
         """Drop a request of the tenant with the most waiting, if it has more than the caller."""
-        account = max(self._accounts.waiting(), key=lambda item: item.waiting, default=None)
+        account = max(self.accounts.waiting(), key=lambda item: item.waiting, default=None)
         victim = None if account is None else self.find_last(account)
         if account is None or victim is None or victim.size < waiter.size:
             return False
@@ -163,7 +167,7 @@ class BoundedQueue(FairQueue):
         return True
 
     def _refuse(self, waiter: Waiter, now: float, pace: Pace) -> Refused:
-        tenants, own = sum(1 for _ in self._accounts.waiting()), waiter.account.waiting
+        tenants, own = len(self.accounts.waiting()), waiter.account.waiting
         seconds = self.promise(waiter.account, now, pace)
         if tenants > 1 and own * tenants >= self.length:
             return TenantQueueFull(

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from maxgate.admission.bounded_queue import BURST, Pace
+from maxgate.admission.bounded_queue import Pace
 from maxgate.admission.capacity import UNLIMITED, EngineLoad, add_spare
 from maxgate.admission.errors import QueueTimeout, Refused
 from maxgate.admission.held import HeldRequests
@@ -148,8 +148,7 @@ class AdmissionController:
         if slots.capacity >= UNLIMITED:
             return Pace(0, 0.0)
         pace = slots.measure_pace(asyncio.get_running_loop().time())
-        burst = 0 if slots.limit.is_estimated else BURST * slots.capacity
-        return pace._replace(running=slots.capacity, burst=burst)
+        return pace._replace(running=slots.capacity, burst=slots.limit_burst(slots.capacity))
 
     def close(self) -> None:
         """Refuse the requests that wait, and let none wait from now on."""

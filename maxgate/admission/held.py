@@ -1,4 +1,4 @@
-"""Requests that wait for a model which is not running: the same queue, before there are slots.
+"""Requests that wait for a model that is not running, in a queue like that for slots.
 
 They wait before their prompts are formatted, because another model may serve them after a swap.
 """
@@ -17,14 +17,6 @@ from maxgate.generation.context import RequestContext
 from maxgate.generation.errors import ModelNotRunning
 
 
-class HeldQueue(BoundedQueue):
-    """The requests that wait for one model; each has the same cost."""
-
-    def __init__(self, settings: AdmissionSettings) -> None:
-        self.accounts = Accounts(settings.max_tenants)
-        super().__init__(settings, self.accounts)
-
-
 class HeldRequests:
     """The queues of the models that are not running, by the names of their cards.
 
@@ -35,7 +27,7 @@ class HeldRequests:
     def __init__(self, settings: AdmissionSettings, engine_names: Mapping[str, str]) -> None:
         self._settings = settings
         self._engine_names = engine_names
-        self._queues: dict[str, HeldQueue] = {}
+        self._queues: dict[str, BoundedQueue] = {}
         self.measure_pace: Callable[[str], Pace] = lambda _: Pace(0, 0.0)
 
     def count_class(self, engine_name: str, rank: int) -> int:
@@ -58,12 +50,15 @@ class HeldRequests:
         """
         loop, record = asyncio.get_running_loop(), context.record
         now, principal = loop.time(), context.principal
-        queue = self._queues.setdefault(model, HeldQueue(self._settings))
+        queue = self._queues.get(model)
+        if queue is None:
+            accounts = Accounts(self._settings.max_tenants)
+            queue = self._queues[model] = BoundedQueue(self._settings, accounts)
         waiter = Waiter(
             queue.accounts.find(principal.tenant_id),
             RANKS.get(principal.service_class, DEFAULT),
             context.priority,
-            cost=1.0,
+            cost=1.0,  # the prompt is not formatted yet
             size=size,
             queued_at=now,
             expires_at=math.inf if context.deadline is None else context.deadline,

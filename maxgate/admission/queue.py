@@ -8,7 +8,7 @@ that are waiting, so that nobody saves up a claim.
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Final
 
@@ -63,7 +63,7 @@ class Accounts:
             account = self.by_tenant[tenant] = Account(tenant, self._floor)
         return account
 
-    def waiting(self) -> Iterable[Account]:
+    def waiting(self) -> Sequence[Account]:
         """Return the tenants that have requests in the queue."""
         return [account for account in self.by_tenant.values() if account.waiting]
 
@@ -140,10 +140,10 @@ class Waiter:
 
 
 class FairQueue:
-    """Waiting requests; `length` is their number and `size` their total in bytes."""
+    """Waiting requests of `accounts`; `length` is their number and `size` their total in bytes."""
 
     def __init__(self, accounts: Accounts) -> None:
-        self._accounts = accounts
+        self.accounts = accounts
         self._heaps: Sequence[dict[Account, list[tuple[int, int, Waiter]]]] = [{} for _ in CLASSES]
         self._order = count()
         self._turns = 0
@@ -155,20 +155,24 @@ class FairQueue:
         """Return the number of waiting requests of a class."""
         return self._counts[rank]
 
+    def count_tenants(self, account: Account) -> int:
+        """Return the number of tenants that wait, including this one."""
+        return len(self.accounts.waiting()) + (account.waiting == 0)
+
     def count_ahead(self, account: Account, rank: int) -> int:
         """Estimate how many requests are served before a new one of this tenant and class.
 
         Those are its tenant's own, as often as there are tenants that wait, but no more than wait
         in its class and those before it.
         """
-        tenants = sum(1 for _ in self._accounts.waiting()) + (account.waiting == 0)
+        tenants = self.count_tenants(account)
         return min(sum(self._counts[: rank + 1]), account.waiting * tenants + tenants - 1)
 
     def push(self, waiter: Waiter) -> None:
         """Add a request."""
         account = waiter.account
         if not account.waiting:
-            self._accounts.activate(account)
+            self.accounts.activate(account)
         account.waiting += 1
         waiter.is_queued = True
         heap = self._heaps[waiter.rank].setdefault(account, [])
@@ -199,7 +203,7 @@ class FairQueue:
                 if not heaps[account]:
                     del heaps[account]
                 self._count_out(waiter)
-                self._accounts.note_turn(account)
+                self.accounts.note_turn(account)
                 return waiter
         return None
 

@@ -115,15 +115,18 @@ class ModelSlots:
         # Before the first response, a slot is likely to come soon if none has been in use.
         response = self._mean_seconds or (1.0 if self.in_use else 0.0)
         turn = self._turn_seconds if now - self._turn_at < _TURN_AGE else None
-        # Estimated slots are often more than the engines work on: a burst would wait there, too.
-        burst = 0 if self.limit.is_estimated else BURST * self.slots
         return Pace(
             self.in_use,
             response,
             measured_turn=turn,
             is_start=self.freed_at is None,
-            burst=burst,
+            burst=self.limit_burst(self.slots),
         )
+
+    def limit_burst(self, slots: int) -> int:
+        """Return how many requests of a burst may wait for this many slots."""
+        # Estimated slots are often more than the engines work on: a burst would wait there, too.
+        return 0 if self.limit.is_estimated else BURST * slots
 
     def measure_turn(self, now: float) -> None:
         """Measure the time between two free slots while requests wait.
