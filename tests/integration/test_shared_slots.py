@@ -127,15 +127,29 @@ def read_log(server: ServerProcess, text: str) -> list[str]:
     return [message for message in messages if text in message]
 
 
+async def wait_for_log(server: ServerProcess, text: str) -> None:
+    """Wait for a message that contains a text."""
+
+    async def is_logged() -> bool:
+        return bool(read_log(server, text))
+
+    await until(is_logged, within=START_TIMEOUT)
+
+
+async def wait_for_slots(*servers: ServerProcess) -> None:
+    """Wait until the gateways together have all slots."""
+
+    async def have_all() -> bool:
+        return sum([await read_slots(server) for server in servers]) == SLOTS
+
+    await until(have_all, within=START_TIMEOUT)
+
+
 async def test_killed_worker(tmp_path: Path) -> None:
     """The other worker has the slots of a killed one within the lease; no slot is given twice."""
     clients = Clients()
     async with run_gateways(clients.engine, tmp_path, "", workers=2) as [server]:
-
-        async def has_all() -> bool:
-            return await read_slots(server) == SLOTS
-
-        await until(has_all, within=START_TIMEOUT)
+        await wait_for_slots(server)
         clients.send(server, SLOTS)
         await clients.wait_for(SLOTS, within=START_TIMEOUT)
         killed = max(server.find_workers(), key=lambda worker: count_requests(worker, server))
@@ -156,11 +170,7 @@ async def test_killed_gateway(tmp_path: Path) -> None:
     with start_redis() as redis:
         async with run_gateways(clients.engine, tmp_path, redis.url, redis.url) as servers:
             killed, other = servers
-
-            async def has_all() -> bool:
-                return sum([await read_slots(server) for server in servers]) == SLOTS
-
-            await until(has_all, within=START_TIMEOUT)
+            await wait_for_slots(*servers)
             clients.send(killed, 2)
             await clients.wait_for(2, within=START_TIMEOUT)
             clients.send(other, SLOTS + 1)
@@ -185,19 +195,11 @@ async def test_redis_outage(tmp_path: Path) -> None:
             clients.send(server, 3)
             await clients.wait_for(3, within=START_TIMEOUT)
             redis.pause()
-
-            async def has_warned() -> bool:
-                return bool(read_log(server, "Redis is unavailable"))
-
-            await until(has_warned, within=START_TIMEOUT)
+            await wait_for_log(server, "Redis is unavailable")
             clients.send(server, 1)
             await clients.wait_for(4, within=START_TIMEOUT)
             redis.resume()
-
-            async def is_back() -> bool:
-                return bool(read_log(server, "Redis is available again"))
-
-            await until(is_back, within=START_TIMEOUT)
+            await wait_for_log(server, "Redis is available again")
             clients.send(server, 2)
             await clients.wait_for(SLOTS, within=LEASE_SECONDS + RENEWAL)
             statuses = await clients.end()
