@@ -173,7 +173,7 @@ def _find_unused(settings: Settings) -> list[str]:
     if has_url and not settings.admission.enabled:
         return [
             "setting redis.url has no effect with admission.enabled: false, because only slots are "
-            "shared through Redis; remove one of both"
+            "shared through Redis; remove one of the two"
         ]
     return []
 

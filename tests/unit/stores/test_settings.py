@@ -127,7 +127,7 @@ def test_without_admission(variables: dict[str, str], *, is_warned: bool) -> Non
     )
     warning = (
         "setting redis.url has no effect with admission.enabled: false, because only slots are "
-        "shared through Redis; remove one of both"
+        "shared through Redis; remove one of the two"
     )
     logged = [json.loads(line) for line in result.stderr.splitlines()]
     assert [line["message"] for line in logged] == [warning] * is_warned
