@@ -11,7 +11,7 @@ from typing import Final
 
 from maxgate.api.principals import identify_by_header
 from maxgate.errors import DeadlineExceeded, InvalidRequest
-from maxgate.generation.context import RequestContext
+from maxgate.generation.context import ANONYMOUS, RequestContext
 
 TIMEOUT: Final = "X-Request-Timeout"
 READ_TIMEOUTS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
@@ -45,7 +45,8 @@ class ClientHeaders:
 
         Raises InvalidRequest for an invalid X-Request-Timeout.
         """
-        if credentials := headers.get(_AUTHORIZATION):
+        # Without authentication, callers are told apart by the credentials that they send.
+        if context.principal is ANONYMOUS and (credentials := headers.get(_AUTHORIZATION)):
             context.principal = identify_by_header(credentials)
         if session := headers.get(self._session):
             context.session = session.decode("latin-1")

@@ -17,6 +17,7 @@ class Principal:
     """The caller. `tenant_id` is the unit of fairness and isolation: the project.
 
     Ids are opaque: they are equal in all workers and gateways, and reveal no credentials.
+    `highest_class` is the best class that a request of the caller may choose.
     """
 
     tenant_id: str
@@ -24,6 +25,7 @@ class Principal:
     owner_id: str
     key_id: str
     service_class: ServiceClass
+    highest_class: ServiceClass = "priority"
 
 
 ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous", "", "default")
@@ -58,11 +60,14 @@ class RequestContext:
     `priority` is served earlier within a tenant, as in vLLM. `session` names the client's dialogue,
     and `is_client_retry` is True if the client announces that it repeats a request. A request that
     `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and
-    is set by the innermost backend.
+    is set by the innermost backend. `models` are the names that the caller may use, None for all;
+    `is_admin` allows the admin API.
     """
 
     record: RequestRecord
     principal: Principal = ANONYMOUS
+    models: frozenset[str] | None = None
+    is_admin: bool = True
     deadline: float | None = None
     cancelled_at: float | None = None
     priority: int = 0

@@ -9,6 +9,7 @@ from maxgate.api.chat.converters import convert_request
 from maxgate.api.chat.responses import ChatCompletionResponse, convert_choice
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.chat.stream import ChatEventEncoder
+from maxgate.api.model_access import restrict
 from maxgate.api.principals import apply_fields
 from maxgate.api.sampling import completion_usage
 from maxgate.clock import Clock
@@ -65,4 +66,7 @@ class ChatService:
         context.session = context.session or body.user
         if body.user or body.service_tier or body.priority:
             apply_fields(context, body.user, body.service_tier, body.priority)
-        return convert_request(body, self._catalog.find(body.model, "chat"), context)
+        catalog = self._catalog
+        if context.models is not None:
+            catalog = restrict(catalog, context.models)
+        return convert_request(body, catalog.find(body.model, "chat"), context)
