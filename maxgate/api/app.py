@@ -76,7 +76,7 @@ class Gateway(FastAPI):
         self._clock = clock
         self._browsers = BrowserGuard(allowed_hosts, cors_origins)
         self._cors_origins = cors_origins
-        self._client_headers = ClientHeaders(session_header)
+        self._client_headers = ClientHeaders(session_header, identifies=authentication is None)
         self._authentication = authentication
         self._serves_everyone = serves_everyone
         add_error_handlers(self)
