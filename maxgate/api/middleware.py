@@ -85,7 +85,7 @@ class RequestContextMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._pass_on(scope, receive, send)
             return
         names, headers = self._names, dict[bytes, bytes]()
         for name, value in scope["headers"]:
@@ -112,6 +112,16 @@ class RequestContextMiddleware:
             record.outcome = record.outcome or _classify_status(record.status)
             for sink in self._sinks:
                 sink.request_finished(record)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the lifespan; the gateway has no WebSockets, and authenticates none of others."""
+        if scope["type"] == "websocket":
+            server = scope.get("server")
+            is_exposed = not self._serves_everyone and bool(server and is_public(server[0]))
+            if self._authentication is not None or is_exposed:
+                await send({"type": "websocket.close", "code": 1008})
+                return
+        await self._app(scope, receive, send)
 
     async def _check_caller(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from starlette.websockets import WebSocket
 from typing_extensions import override
 
 from maxgate.api.app import Gateway as Application
@@ -433,3 +434,29 @@ async def test_exposed(mode: str | None, address: str, *, served: bool) -> None:
             assert sent.status == (200 if served else 503)
         elif path == "/health/live":
             assert sent.status == 200
+
+
+async def test_websockets(keys: KeyFolder) -> None:
+    """WebSockets of a program that embeds the gateway are refused where callers need a key."""
+    for settings, server, served in (
+        (Settings(), "127.0.0.1", True),
+        (Settings(), "10.0.0.5", False),
+        (Settings(**with_keys(keys)), "127.0.0.1", False),
+    ):
+        app = create_app(settings)
+
+        @app.websocket("/ws")
+        async def echo(websocket: WebSocket) -> None:
+            await websocket.accept()
+
+        messages: list[Any] = []
+
+        async def send(message: Any, kept: list[Any] = messages) -> None:
+            kept.append(message)
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
+        await app({**scope, "server": (server, 8000), "subprotocols": []}, receive, send)
+        assert (messages[0]["type"] == "websocket.accept") is served

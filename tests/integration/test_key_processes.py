@@ -99,6 +99,16 @@ async def test_reload(keys: KeyFolder) -> None:
         await until(is_revoked, within=20)
 
 
+async def test_one_process(keys: KeyFolder) -> None:
+    """Under plain uvicorn, a reload takes over the keys, too."""
+    admin, old = keys.add("admin", admin=True), keys.add("old")
+    async with plain_uvicorn(**variables(keys)) as server:
+        keys.disable("old")
+        async with httpx.AsyncClient(base_url=server.url, headers=bearer(admin)) as client:
+            assert (await client.post("/admin/reload", timeout=30)).status_code == 200
+            assert (await client.get("/v1/models", headers=bearer(old))).status_code == 401
+
+
 async def test_edited_file(keys: KeyFolder) -> None:
     """A revoked key is refused by all workers within the bound, without a reload."""
     key = keys.add()
