@@ -126,7 +126,11 @@ def serve(
         tasks = list(dict.fromkeys(start.card.task for start in starts)) or ["chat"]
         stack.enter_context(
             ReadyBanner(
-                _format_url(settings.server.host, port), [start.url for start in starts], tasks
+                _format_url(settings.server.host, port),
+                [start.url for start in starts],
+                tasks,
+                needs_key=settings.auth.has_keys,
+                configured=[engine.public_url for engine in settings.engines],
             )
         )
         if is_root(os.geteuid()):

@@ -189,6 +189,7 @@ async def test_canary(keys: KeyFolder) -> None:
                 if file.is_file()
             )
     assert '"key_id":"key"' in log
+    assert "gateway is ready" in log
     assert '"reason":"malformed"' in log
     for secret in (key, key[:-1], key[6:20], admin, PEPPER):
         for text in (texts, log, arguments, durable):
