@@ -83,6 +83,15 @@ class Gateway(FastAPI):
         self._own_error_handlers = dict(self.exception_handlers)
         self._add_docs()
 
+    @override
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        if self._authentication is not None:
+            schemes = document["components"].setdefault("securitySchemes", {})
+            schemes["key"] = {"type": "http", "scheme": "bearer"}
+            document["security"] = [{"key": []}]
+        return document
+
     def add_hot_route(self, route: HotRoute) -> None:
         """Add a route that is dispatched ahead of FastAPI's middleware stack."""
         self.router.routes.append(route)

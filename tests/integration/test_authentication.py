@@ -299,6 +299,16 @@ async def test_operators_pages(
             assert (await gateway.client.get(path, headers=bearer(key))).status_code == 200
 
 
+def test_openapi(keys: KeyFolder) -> None:
+    """The OpenAPI document tells client generators and the documentation to ask for a key."""
+    document = create_app(Settings(**with_keys(keys))).openapi()
+    assert document["security"] == [{"key": []}]
+    assert document["components"]["securitySchemes"] == {
+        "key": {"type": "http", "scheme": "bearer"}
+    }
+    assert "security" not in create_app(Settings()).openapi()
+
+
 async def test_admin(start_gateway: StartGateway, keys: KeyFolder) -> None:
     """The admin API needs the key of an admin, and still a client on this machine."""
     key, admin = keys.add("a"), keys.add("b", admin=True)
