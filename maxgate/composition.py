@@ -186,10 +186,11 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
     if not auth.has_keys:
         return Keys()
     store = FileKeyStore(auth, settings.state_dir)
-    known = AUTHENTICATION_RESULT.values or {}
+    results = AUTHENTICATION_RESULT.values or {}
+    counters = {result: metrics.prepare(AUTHENTICATIONS, (result,)) for result in results}
 
     def count(result: str) -> None:
-        metrics.add(AUTHENTICATIONS, (result if result in known else "invalid_token",))
+        counters.get(result, counters["invalid_token"])()
 
     authentication = Authentication(
         [KeyVerifier(store, clock)],

@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope
 from maxgate.auth.addresses import FailureLimit, is_within
 from maxgate.auth.identity import (
     AuthenticationUnavailable,
-    Identity,
     InvalidCredential,
     TooManyFailures,
     Verifier,
@@ -75,7 +74,10 @@ class Authentication:
         context: RequestContext = scope["state"]["context"]
         address = (scope.get("client") or ("",))[0]
         try:
-            identity = await self._verify(find_credential(headers), address)
+            credential = find_credential(headers)
+            identity = await self._find_verifier(credential).verify(credential)
+            if identity.networks and not is_within(identity.networks, address):
+                raise InvalidCredential("wrong_network")  # noqa: TRY301  # as verifiers raise it
         except InvalidCredential as error:
             self._refuse(error, address, context)
         except AuthenticationUnavailable:
@@ -88,13 +90,10 @@ class Authentication:
             context.is_admin = identity.is_admin
             context.record.key_id = identity.principal.key_id
 
-    async def _verify(self, credential: str, address: str) -> Identity:
+    def _find_verifier(self, credential: str) -> Verifier:
         for verifier in self._verifiers:
             if verifier.accepts(credential):
-                identity = await verifier.verify(credential)
-                if identity.networks and not is_within(identity.networks, address):
-                    raise InvalidCredential("wrong_network")
-                return identity
+                return verifier
         raise InvalidCredential("malformed")
 
     def _refuse(self, error: InvalidCredential, address: str, context: RequestContext) -> None:
