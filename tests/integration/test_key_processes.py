@@ -82,11 +82,11 @@ async def test_reload(keys: KeyFolder) -> None:
             assert await collect(server, new) == {200}
 
             valid = keys.file.read_text()
-            keys.file.write_text(valid.replace("id: new", "id: new\n    modles: [a]"))
+            keys.file.write_text(valid.replace("id: new", "id: new\n    modelz: [a]"))
             refused = await client.post("/admin/reload", timeout=30)
         error = refused.json()["error"]
         assert (refused.status_code, error["code"]) == (400, "invalid_configuration")
-        assert "modles (key 'new'): unknown field; did you mean models?" in error["message"]
+        assert "modelz (key 'new'): unknown field; did you mean models?" in error["message"]
         assert await collect(server, new) == {200}
 
         keys.file.write_text(valid)
