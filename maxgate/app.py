@@ -33,6 +33,7 @@ from maxgate.api.health import router as health_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
+from maxgate.auth.file_key_store import FileKeyStore
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
 from maxgate.composition import (
@@ -44,6 +45,7 @@ from maxgate.composition import (
     build_control,
     build_embedder,
     build_formats,
+    build_keys,
     build_models,
     build_upstream,
     connect_canary,
@@ -98,7 +100,7 @@ def create_app(
     that are shared with other workers until the shutdown. `on_startup` runs on the event loop
     before anything else does. `control_path` is the socket of the parent process, if there is one.
 
-    Raises ConfigurationError for model cards that cannot be read.
+    Raises ConfigurationError for model cards and keys that cannot be read.
     """
     clock = clock or SystemClock()
     cards = load_cards(settings.cards, settings.cache_dir)
@@ -116,19 +118,29 @@ def create_app(
     starts = StartQueue(settings.swap, clock, held)
     running = set[RequestContext]()
     models = build_models(cards, formats, upstream, starts, running)
-    control = build_control(settings, upstream, models, control_path, canary)
+    keys = build_keys(settings, clock, metrics)
+    control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
         clock=clock,
         lifespan=build_lifespan(
-            upstream, admission, control.connect, canary, retry_counts, on_startup, worker_folder
+            upstream,
+            admission,
+            control.connect,
+            canary,
+            retry_counts,
+            on_startup,
+            worker_folder,
+            keys.store,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
         running=running,
+        authentication=keys.authentication,
+        serves_everyone=settings.auth.mode is not None,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)
@@ -200,6 +212,7 @@ def build_lifespan(
     retry_counts: SharedCounts,
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
+    keys: FileKeyStore | None,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -216,6 +229,8 @@ def build_lifespan(
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(aclosing(canary))
             await resources.enter_async_context(connect())
+            if keys is not None:
+                await resources.enter_async_context(_running(keys.run()))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
             if admission is not None:

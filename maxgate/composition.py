@@ -1,6 +1,6 @@
 """Builds what the application is made of, each object once."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,10 @@ from maxgate.admission.held import HeldRequests
 from maxgate.admission.ledger import SlotLedger
 from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
+from maxgate.api.authentication import Authentication
+from maxgate.auth.addresses import FailureLimit
+from maxgate.auth.file_key_store import FileKeyStore
+from maxgate.auth.key_verifier import KeyVerifier
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock
 from maxgate.control_plane.canary import UnsupportedCanary, build_single_process_canary
@@ -38,6 +42,7 @@ from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings, load_settings
 from maxgate.telemetry.metrics_store import MetricsStore
+from maxgate.telemetry.registry import AUTHENTICATION_RESULT, AUTHENTICATIONS
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
@@ -164,6 +169,41 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
     return default_metrics_url(url, settings.engine.metrics_port)
 
 
+@dataclass(frozen=True)
+class Keys:
+    """The authentication of clients and the store of their keys; both None if it is off."""
+
+    authentication: Authentication | None = None
+    store: FileKeyStore | None = None
+
+    async def refresh(self) -> None:
+        """Read the keys again if they have changed."""
+        if self.store is not None:
+            await self.store.refresh()
+
+
+def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
+    """Build the authentication; raises ConfigurationError for keys that cannot be read."""
+    auth = settings.auth
+    if not auth.has_keys:
+        return Keys()
+    store = FileKeyStore(auth, settings.state_dir)
+    results = AUTHENTICATION_RESULT.values or {}
+    counters = {result: metrics.prepare(AUTHENTICATIONS, (result,)) for result in results}
+
+    def count(result: str) -> None:
+        counters.get(result, counters["invalid_token"])()
+
+    authentication = Authentication(
+        [KeyVerifier(store, clock)],
+        FailureLimit(auth.max_failures, clock),
+        count,
+        open_metrics=auth.open_metrics,
+        open_docs=auth.open_docs,
+    )
+    return Keys(authentication, store)
+
+
 def build_models(
     cards: list[ModelCard],
     formats: Formats,
@@ -191,14 +231,15 @@ def build_control(
     models: WorkerModels,
     path: Path | None,
     canary: WorkerCanary,
+    refresh_keys: Callable[[], Awaitable[None]],
 ) -> Control:
-    """Build the control of the engines and models."""
+    """Build the control of the engines and models; it refreshes keys with each reload."""
     engines = ReplicaEngines(upstream.replicas)
     if path is not None:
-        client = ParentClient(path, engines, models, canary)
+        client = ParentClient(path, engines, models, canary, refresh_keys)
         return Control(client, client, client.running)
     if is_only_process():
-        single = build_single_process_control(engines, settings, load_settings)
+        single = build_single_process_control(engines, settings, load_settings, refresh_keys)
         return Control(single, NoModelControl(), nullcontext)
     return Control(ReadOnlyControl(engines), NoModelControl(), nullcontext)
 

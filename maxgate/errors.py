@@ -8,12 +8,15 @@
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models
     ├── GatewayError 500
+    │   ├── AuthenticationRequired 503  auth.identity
+    │   ├── AuthenticationUnavailable 503  auth.identity
     │   ├── ChangesNotSaved 500  control_plane.errors
     │   ├── Conflict 409
     │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
     │   ├── HeadersTooLarge 431
     │   ├── InternalError 500
+    │   ├── InvalidCredential 401  auth.identity
     │   ├── InvalidRequest 400
     │   │   ├── ContextLengthExceeded 400  generation.errors
     │   │   ├── InputTooLong 400  generation.errors
@@ -34,6 +37,7 @@
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
     │   ├── ShuttingDown 503
+    │   ├── TooManyFailures 429  auth.identity
     │   ├── UnsupportedMediaType 415
     │   ├── UpstreamError 502
     │   │   ├── EngineDisconnected 502  upstream.errors

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxgate.admission.settings import AdmissionSettings
+from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.model_swap.settings import SwapSettings
@@ -68,6 +69,8 @@ class Settings(Section):
     """Folder for prepared models, compiled models and engine logs; it can be rebuilt."""
     state_dir: Path = Path("~/.local/share/maxgate")
     """Folder for durable state; created when it is first needed."""
+    auth: AuthSettings = AuthSettings()
+    """Authentication of clients."""
     upstream: UpstreamSettings = UpstreamSettings()
     """Connections to engines."""
     breaker: BreakerSettings = BreakerSettings()

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Lifespan
 from typing_extensions import override
 
 from maxgate import __version__
+from maxgate.api.authentication import Authentication
 from maxgate.api.browsers import BrowserGuard
 from maxgate.api.client_headers import SESSION, ClientHeaders
 from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
@@ -47,6 +48,8 @@ class Gateway(FastAPI):
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
+    names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
+    `serves_everyone`, they must arrive at a loopback address.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Gateway(FastAPI):
         cors_origins: Sequence[str] = (),
         session_header: str = SESSION,
         running: set[RequestContext] | None = None,
+        authentication: Authentication | None = None,
+        serves_everyone: bool = True,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -74,11 +79,22 @@ class Gateway(FastAPI):
         self._clock = clock
         self._browsers = BrowserGuard(allowed_hosts, cors_origins)
         self._cors_origins = cors_origins
-        self._client_headers = ClientHeaders(session_header)
+        self._client_headers = ClientHeaders(session_header, identifies=authentication is None)
         self._running = running
+        self._authentication = authentication
+        self._serves_everyone = serves_everyone
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self._add_docs()
+
+    @override
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        if self._authentication is not None:
+            schemes = document["components"].setdefault("securitySchemes", {})
+            schemes["key"] = {"type": "http", "scheme": "bearer"}
+            document["security"] = [{"key": []}]
+        return document
 
     def add_hot_route(self, route: HotRoute) -> None:
         """Add a route that is dispatched ahead of FastAPI's middleware stack."""
@@ -105,7 +121,14 @@ class Gateway(FastAPI):
         stack = HeadMiddleware(stack, self.router)
         stack = UnversionedPathMiddleware(stack, self.router)
         stack = RequestContextMiddleware(
-            stack, self._sinks, self._clock, self._browsers, self._client_headers, self._running
+            stack,
+            self._sinks,
+            self._clock,
+            self._browsers,
+            self._client_headers,
+            self._running,
+            self._authentication,
+            serves_everyone=self._serves_everyone,
         )
         if self._cors_origins:  # outermost, so that pages can read error responses too
             stack = PublicCors(

@@ -86,6 +86,12 @@ def _is_address(name: str) -> bool:
 
 
 @lru_cache(maxsize=256)
+def is_public(address: str) -> bool:
+    """Whether other machines may reach this address; names and paths of sockets are no address."""
+    return _is_address(address) and not is_loopback(address)
+
+
+@lru_cache(maxsize=256)
 def is_loopback(address: str) -> bool:
     """Whether this is a loopback address, also an IPv4 one that is mapped to IPv6."""
     if not _is_address(address):

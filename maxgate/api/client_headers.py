@@ -29,14 +29,16 @@ _SECONDS: Final = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")
 class ClientHeaders:
     """Applies the headers to the context of their request.
 
-    `names` are the lower-case names of the headers. The header `session` names sessions.
+    `names` are the lower-case names of the headers. The header `session` names sessions. Without
+    authentication, callers are told apart by the credentials that they send; `identifies` is False
+    if something else has identified them.
     """
 
-    def __init__(self, session: str = SESSION) -> None:
+    def __init__(self, session: str = SESSION, *, identifies: bool = True) -> None:
         self._session = session.lower().encode()
-        self.names = frozenset(
-            {_AUTHORIZATION, _TIMEOUT, *_READ_TIMEOUTS, _RETRY_COUNT, self._session}
-        )
+        self._identifies = identifies
+        names = {_TIMEOUT, *_READ_TIMEOUTS, _RETRY_COUNT, self._session}
+        self.names = frozenset(names | {_AUTHORIZATION} if identifies else names)
 
     def apply(self, headers: Mapping[bytes, bytes], context: RequestContext) -> "RequestTimer":
         """Fill in the context and start the timer of the request; cancel it at its end.
@@ -45,7 +47,7 @@ class ClientHeaders:
 
         Raises InvalidRequest for an invalid X-Request-Timeout.
         """
-        if credentials := headers.get(_AUTHORIZATION):
+        if self._identifies and (credentials := headers.get(_AUTHORIZATION)):
             context.principal = identify_by_header(credentials)
         if session := headers.get(self._session):
             context.session = session.decode("latin-1")

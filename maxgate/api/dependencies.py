@@ -8,7 +8,9 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
+from maxgate.api.model_access import restrict
 from maxgate.generation.catalog import EngineHealth, ModelCatalog
+from maxgate.generation.context import RequestContext
 
 
 class MetricsReader(Protocol):
@@ -29,9 +31,9 @@ class MetricsReader(Protocol):
 
 
 def get_catalog(request: Request) -> ModelCatalog:
-    """Return the catalog of served models."""
-    catalog: ModelCatalog = request.app.state.catalog
-    return catalog
+    """Return the catalog of served models that the caller may use."""
+    context: RequestContext = request.state.context
+    return restrict(request.app.state.catalog, context.models)
 
 
 def get_engines(request: Request) -> Sequence[EngineHealth]:

@@ -1,6 +1,6 @@
-"""Keep the admin API to clients on the gateway's own machine.
+"""Keep the admin API to clients on the gateway's own machine, and to keys of admins.
 
-Until the gateway knows keys, a loopback peer is the only identity that it can trust. A web page and
+With authentication, the caller needs the key of an admin, too. A web page and
 a reverse proxy on the same machine are loopback peers, too. A page is recognized by Origin, by
 Sec-Fetch-Site where browsers leave Origin out (images, links), or by the Host of its own domain
 (DNS rebinding). A proxy is recognized by the headers that it adds.
@@ -38,7 +38,7 @@ _WAY_OUT: Final = "Send the request on the gateway's own machine, to http://127.
 
 
 class AdminGuard:
-    """Refuses requests to the admin API unless they come directly from a client on this machine.
+    """Refuses requests to the admin API unless they come directly from an admin on this machine.
 
     The peer and the only Host header must be loopback. Headers of proxies and of web pages must be
     absent.
@@ -53,6 +53,11 @@ class AdminGuard:
         """Handle one ASGI connection."""
         if is_admin_path(scope):
             check_local(scope)
+            if not scope["state"]["context"].is_admin:
+                raise Forbidden(
+                    "The admin API needs the key of an admin: an entry with `admin: true`.",
+                    code="insufficient_permissions",
+                )
         await self._app(scope, receive, send)
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import re
 import traceback
-from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -12,7 +13,13 @@ from starlette.routing import Match, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate import ids
-from maxgate.api.browsers import BrowserGuard
+from maxgate.api.authentication import (
+    CREDENTIAL_HEADERS,
+    PROBES,
+    Authentication,
+    drain_body,
+)
+from maxgate.api.browsers import BrowserGuard, is_public
 from maxgate.api.client_headers import ClientHeaders, RequestTimer
 from maxgate.api.disconnect import (
     CLIENT_CLOSED_REQUEST,
@@ -23,6 +30,7 @@ from maxgate.api.disconnect import (
 from maxgate.api.error_handlers import allowed_methods
 from maxgate.api.errors import encode_error, error_response, record_error
 from maxgate.api.header_limits import check_headers
+from maxgate.auth.identity import AUTHENTICATION_ERRORS, AuthenticationRequired
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown
 from maxgate.generation.context import RequestContext
@@ -48,7 +56,8 @@ class RequestContextMiddleware:
 
     A client's `X-Request-ID` is kept if it is short and plain, otherwise a new one is made; the
     response carries it. Exceptions that nothing else handled become error responses here, and so
-    does the end of the time that the client allows.
+    does the end of the time that the client allows. Without `serves_everyone`, requests must arrive
+    at a loopback address.
     """
 
     def __init__(
@@ -59,6 +68,9 @@ class RequestContextMiddleware:
         browsers: BrowserGuard,
         client_headers: ClientHeaders | None = None,
         running: set[RequestContext] | None = None,
+        authentication: Authentication | None = None,
+        *,
+        serves_everyone: bool = True,
     ) -> None:
         """`running` is kept equal to the requests that have not ended, probes aside."""
         self._app = app
@@ -67,12 +79,16 @@ class RequestContextMiddleware:
         self._browsers = browsers
         self._client_headers = client_headers or ClientHeaders()
         self._names = self._client_headers.names | {_REQUEST_ID, b"host", b"origin"}
+        self._authentication = authentication
+        if authentication is not None:
+            self._names |= CREDENTIAL_HEADERS
+        self._serves_everyone = serves_everyone
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._pass_on(scope, receive, send)
             return
         names, headers = self._names, dict[bytes, bytes]()
         for name, value in scope["headers"]:
@@ -102,13 +118,32 @@ class RequestContextMiddleware:
             for sink in self._sinks:
                 sink.request_finished(record)
 
-    def _check_browser(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the lifespan; the gateway has no WebSockets, and authenticates none of others."""
+        if scope["type"] == "websocket":
+            server = scope.get("server")
+            is_exposed = not self._serves_everyone and bool(server and is_public(server[0]))
+            if self._authentication is not None or is_exposed:
+                await send({"type": "websocket.close", "code": 1008})
+                return
+        await self._app(scope, receive, send)
+
+    async def _check_caller(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"")
         server = scope.get("server")
         if server is not None:
+            if not self._serves_everyone and is_public(server[0]):
+                self._refuse_exposed(scope)
             self._browsers.check_host(server[0], host)
         if origin := headers.get(b"origin"):
             self._browsers.check_origin(scope, origin, host)
+        if self._authentication is not None:
+            await self._authentication.authenticate(scope, get_route_path(scope), headers)
+
+    @staticmethod
+    def _refuse_exposed(scope: Scope) -> None:
+        if get_route_path(scope) not in PROBES:
+            raise AuthenticationRequired
 
     async def _respond(
         self,
@@ -125,7 +160,7 @@ class RequestContextMiddleware:
                 check_headers(scope)
             elif connection.refuses_requests or connection.lacks_descriptors:
                 await _check_capacity(connection, scope, receive, always=always)
-            self._check_browser(scope, headers)
+            await self._check_caller(scope, headers)
             if not always and not self._client_headers.names.isdisjoint(headers):
                 context = scope["state"]["context"]
                 response.timer = self._client_headers.apply(headers, context)
@@ -137,7 +172,7 @@ class RequestContextMiddleware:
                 raise
             await response.interrupt(error)
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
-            await response.end_with(error)
+            await response.end_with(error, partial(drain_body, scope, receive))
         finally:
             if response.timer is not None:
                 response.timer.cancel()
@@ -177,25 +212,35 @@ class _RecordedResponse:
             message["headers"] = self._headers = headers
         return self._send(message)
 
-    async def fail(self, error: GatewayError) -> None:
+    async def fail(
+        self, error: GatewayError, before_end: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         record_error(self.record, error)
         if not self.record.status:
-            for message in error_response(error):
-                await self.send(message)
+            start, body = error_response(error)
+            await self.send(start)
+            if before_end is not None:
+                await self.send({**body, "more_body": True})
+                await before_end()
+                body = {"type": "http.response.body", "body": b"", "more_body": False}
+            await self.send(body)
         elif any(value.startswith(b"text/event-stream") for _, value in self._headers):
             event = b"data: %b\n\n" % encode_error(error)
             with suppress(RuntimeError):  # the response had ended
                 await self._send({"type": "http.response.body", "body": event, "more_body": False})
         # Other responses end unfinished, which closes the connection.
 
-    async def end_with(self, error: Exception) -> None:
-        """End the response of a request that raised this error."""
+    async def end_with(self, error: Exception, drain: Callable[[], Awaitable[None]]) -> None:
+        """End the response of a request that raised this error.
+
+        `drain` discards the body of a request that was refused before it was read.
+        """
         record = self.record
         if isinstance(error, ClientDisconnect):
             record.outcome = "client_gone"
             record.status = record.status or CLIENT_CLOSED_REQUEST
         elif isinstance(error, GatewayError):
-            await self.fail(error)
+            await self.fail(error, drain if isinstance(error, AUTHENTICATION_ERRORS) else None)
         else:
             await self.fail(find_shortage(error) or _report_bug(record, error))
 

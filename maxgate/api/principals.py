@@ -1,14 +1,14 @@
 """Identify the caller of a request, and apply the body fields that order requests.
 
-Until there are API keys, the Authorization header identifies the tenant. Without that header, the
+Without authentication, the Authorization header identifies the tenant. Without that header, the
 `user` of the body does. Callers without either share the tenant `anonymous`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from maxgate.generation.context import ANONYMOUS, Principal, RequestContext, ServiceClass
 
@@ -21,6 +21,9 @@ _CLASSES: Final[Mapping[ServiceTier, ServiceClass]] = {
     "flex": "flex",
     "priority": "priority",
 }
+
+_RANKS: Final[Sequence[ServiceClass]] = get_args(ServiceClass)
+"""From the best class to the last."""
 
 # A constant, because all workers, and all gateways that share slots, must derive the same tenant
 # from the same header. The id is only a label: it grants nothing and is never shown to clients.
@@ -46,7 +49,7 @@ def apply_fields(
     """Fill in the principal and the priority from fields of the body.
 
     `user` counts only if no header has identified the caller. The tier `auto` leaves the caller's
-    own class.
+    own class, and no tier exceeds the highest one of the caller.
     """
     principal = context.principal
     if user and principal is ANONYMOUS:
@@ -68,4 +71,5 @@ _identify: Final = lru_cache(maxsize=1024)(_build_principal)
 
 @lru_cache(maxsize=1024)
 def _assign_class(principal: Principal, service_class: ServiceClass) -> Principal:
-    return replace(principal, service_class=service_class)
+    lower = max(service_class, principal.highest_class, key=_RANKS.index)
+    return replace(principal, service_class=lower)

@@ -1,5 +1,6 @@
 """Requests of commands to the admin API of a running gateway."""
 
+import os
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from maxgate.errors import MaxgateError
 UrlOption = Annotated[
     str, typer.Option("--url", help="URL of the gateway, on this machine.", metavar="URL")
 ]
+KEY_VARIABLE: Final = "OPENAI_ADMIN_KEY"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 # The gateway waits up to 25 seconds for engines and workers.
 _TIMEOUT: Final = httpx.Timeout(30, connect=5)
@@ -23,15 +25,19 @@ class AdminRequestFailed(MaxgateError):
 def request(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Send a request to the admin API and return the JSON of the response.
 
+    A key in OPENAI_ADMIN_KEY, the variable of OpenAI's SDKs, authenticates it.
+
     Raises AdminRequestFailed.
     """
     base = url.rstrip("/").removesuffix("/v1")
     if urlsplit(base).scheme not in {"http", "https"} or not urlsplit(base).hostname:
         raise typer.BadParameter(f"{url!r} is not a URL; write {DEFAULT_URL}", param_hint="--url")
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    headers = {"authorization": f"Bearer {key}"} if key and key.isascii() else {}
     try:
         # Variables such as HTTP_PROXY would send the request through a proxy, which may not.
         with httpx.Client(timeout=_TIMEOUT, trust_env=False) as client:
-            response = client.request(method, f"{base}/admin/{path}", json=body)
+            response = client.request(method, f"{base}/admin/{path}", json=body, headers=headers)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise AdminRequestFailed(
             f"no gateway runs at {base}; start it with `maxgate serve`, or name its URL with --url"
@@ -50,6 +56,11 @@ def read_response(response: httpx.Response, base: str) -> Any:
         content = None
     if response.is_success and isinstance(content, dict):
         return content
+    if response.status_code == 401:
+        raise AdminRequestFailed(
+            f"the gateway at {base} needs a key of an admin in the variable {KEY_VARIABLE}; "
+            "`maxgate keys create --admin` creates one"
+        )
     error = content.get("error") if isinstance(content, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
     if response.status_code == 404 and (message is None or message.startswith("Unknown path")):

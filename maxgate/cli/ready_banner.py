@@ -34,11 +34,22 @@ class ReadyBanner:
     If they are not healthy at once, it first prints which engines the gateway waits for, and why.
 
     Waits for all of `engine_urls`, which are being started, or for any engine without them. In a
-    JSON log, each message is a line with the URL.
+    JSON log, each message is a line with the URL. If clients of the gateway need keys, it waits for
+    the readiness probe, which is open, and names `configured` engines.
     """
 
-    def __init__(self, url: str, engine_urls: Sequence[str], tasks: Sequence[Task]) -> None:
+    def __init__(
+        self,
+        url: str,
+        engine_urls: Sequence[str],
+        tasks: Sequence[Task],
+        *,
+        needs_key: bool = False,
+        configured: Sequence[str] = (),
+    ) -> None:
         self._url = url
+        self._needs_key = needs_key
+        self._configured = configured
         self._engines = {engine_url.rstrip("/") for engine_url in engine_urls}
         self._tasks = tasks
         self._stopped = threading.Event()
@@ -62,7 +73,8 @@ class ReadyBanner:
                 if logs_json():
                     _log.info("gateway is ready", url=self._url)
                 else:
-                    print(_format_banner(self._url, self._tasks), file=sys.stderr, flush=True)
+                    banner = _format_banner(self._url, self._tasks, needs_key=self._needs_key)
+                    print(banner, file=sys.stderr, flush=True)
                 return
             if engines and not waiting:
                 waiting = True
@@ -74,17 +86,25 @@ class ReadyBanner:
                     print(text, file=sys.stderr, flush=True)
 
     def _list_engines(self) -> list[dict[str, Any]]:
+        path = "/health/ready" if self._needs_key else "/health"
         try:
             try:
-                response = urllib.request.urlopen(f"{self._url}/health", timeout=2)  # noqa: S310
+                response = urllib.request.urlopen(f"{self._url}{path}", timeout=2)  # noqa: S310
             except urllib.error.HTTPError as error:  # 503 while no engine is healthy
                 response = error
             with response:
+                if self._needs_key:
+                    return self._describe_probe(json.load(response)["status"])
                 engines: list[dict[str, Any]] = json.load(response)["engines"]
             _check_states(engines)
         except (OSError, ValueError, LookupError, TypeError, HTTPException):
             return []  # another server may listen on another address of this port
         return engines
+
+    def _describe_probe(self, status: str) -> list[dict[str, Any]]:
+        state = "healthy" if status == "ok" else "not ready"
+        urls = self._engines or self._configured
+        return [{"url": url, "state": state, "error": None} for url in urls]
 
     def _list_missing(self, engines: Sequence[dict[str, Any]]) -> list[str]:
         return [
@@ -100,9 +120,10 @@ def _check_states(engines: Sequence[dict[str, Any]]) -> None:
         _ = engine["url"], engine["state"], engine["error"]
 
 
-def _format_banner(url: str, tasks: Sequence[Task]) -> str:
+def _format_banner(url: str, tasks: Sequence[Task], *, needs_key: bool) -> str:
+    key = '-H "Authorization: Bearer $KEY" ' if needs_key else ""
     lines = [
-        f"curl {url}{path} -H 'Content-Type: application/json' -d '{body}'\n"
+        f"curl {url}{path} {key}-H 'Content-Type: application/json' -d '{body}'\n"
         for path, body in (EXAMPLES[task] for task in tasks)
     ]
     return f"\nmaxgate is ready on {url} (Ctrl-C stops it). Try:\n\n" + "\n".join(lines)

@@ -11,6 +11,9 @@ from typing import Annotated, Literal
 import structlog
 import typer
 
+from maxgate.api.browsers import is_loopback
+from maxgate.auth.file_key_store import load_keys
+from maxgate.auth.settings import AuthSettings
 from maxgate.cli.engine_host import AdoptedEngine, SupervisedHost
 from maxgate.cli.engine_process import EngineChild, EngineStart, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
@@ -85,11 +88,10 @@ def serve(
         }
     )
     settings = load_and_configure_logging()
-    # Read the cards first, so that an invalid one is reported before anything starts.
-    cards = load_cards(settings.cards, settings.cache_dir)
+    cards = _read_files(settings)
     starts = select_engines(settings, cards)
     with ExitStack() as stack:
-        listener = stack.enter_context(_listen(settings.server.host, settings.server.port))
+        listener = stack.enter_context(_listen(settings))
         port = listener.getsockname()[1]
         if settings.telemetry.metrics_dir is not None:
             make_folder(settings.telemetry.metrics_dir)
@@ -124,7 +126,11 @@ def serve(
         tasks = list(dict.fromkeys(start.card.task for start in starts)) or ["chat"]
         stack.enter_context(
             ReadyBanner(
-                _format_url(settings.server.host, port), [start.url for start in starts], tasks
+                _format_url(settings.server.host, port),
+                [start.url for start in starts],
+                tasks,
+                needs_key=settings.auth.has_keys,
+                configured=[engine.public_url for engine in settings.engines],
             )
         )
         if is_root(os.geteuid()):
@@ -134,8 +140,16 @@ def serve(
         raise typer.Exit(code or 1)
 
 
+def _read_files(settings: Settings) -> list[ModelCard]:
+    """Read cards and keys first, so that invalid ones are reported before anything starts."""
+    if settings.auth.has_keys:
+        load_keys(settings.auth, settings.state_dir)
+    return load_cards(settings.cards, settings.cache_dir)
+
+
 @contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    host, port = settings.server.host, settings.server.port
     try:
         listener = listening_socket(host, port)
     except (OSError, OverflowError) as error:
@@ -145,7 +159,18 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             "Choose another address with --port or --host."
         ) from error
     with listener:
+        check_exposure(settings.auth, listener.getsockname()[0])
         yield listener
+
+
+def check_exposure(settings: AuthSettings, address: str) -> None:
+    """Raise ConfigurationError if other machines may reach this address by accident."""
+    if settings.mode is None and not is_loopback(address):
+        raise ConfigurationError(
+            f"server.host: other machines may reach {address}, and authentication is not set up; "
+            "set auth.mode (MAXGATE_AUTH__MODE) to keys, or to none to serve everyone who can "
+            "connect, or listen on 127.0.0.1"
+        )
 
 
 def _check_on_demand(settings: Settings, cards: Sequence[ModelCard], *, has_control: bool) -> None:

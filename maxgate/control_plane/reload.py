@@ -7,6 +7,7 @@ from typing import Any, Final
 import structlog
 
 from maxgate.api.admin.schemas import SettingChange, TakesEffect
+from maxgate.auth.file_key_store import load_keys
 from maxgate.errors import ConfigurationError, InvalidRequest
 from maxgate.settings import Settings, setting_names
 from maxgate.upstream.settings import ReplicaSettings, hide_credentials
@@ -58,15 +59,21 @@ class ActiveSettings:
 
 
 def read_again(load: Callable[[], Settings]) -> Settings:
-    """Return the settings of now; raises InvalidRequest that names file, setting and rule."""
+    """Return the settings of now; raises InvalidRequest that names file, setting and rule.
+
+    So does an invalid key file.
+    """
     try:
-        return load()
+        settings = load()
+        if settings.auth.has_keys:
+            load_keys(settings.auth, settings.state_dir)
     except ConfigurationError as error:
         _log.error("reload failed, the old configuration stays", error=str(error))
         raise InvalidRequest(
             f"The configuration is invalid, and the old one stays: {error}",
             code="invalid_configuration",
         ) from error
+    return settings
 
 
 def find_effect(name: str, *, with_restart: bool) -> TakesEffect:

@@ -1,7 +1,7 @@
 """The control of the engines without the parent process of `maxgate serve`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from multiprocessing import parent_process
 from typing import NoReturn
 
@@ -33,12 +33,16 @@ def is_only_process() -> bool:
 
 
 def build_single_process_control(
-    engines: WorkerEngines, settings: Settings, load: Callable[[], Settings]
+    engines: WorkerEngines,
+    settings: Settings,
+    load: Callable[[], Settings],
+    refresh_keys: Callable[[], Awaitable[None]],
 ) -> EngineController:
     """Build the control of a gateway that is one process; changes end with it."""
     managed = ManagedEngines(settings.engines, EngineChanges(), save=lambda _: None)
 
     async def synchronize() -> Reports:
+        await refresh_keys()
         engines.apply(managed.serving, managed.changes.drained)
         return Reports([engines.report()])
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import traceback
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from multiprocessing import parent_process
 from pathlib import Path
@@ -74,8 +74,15 @@ class WorkerModels(Protocol):
         ...
 
 
+async def _refresh_nothing() -> None:
+    """Stand in for keys where authentication is off."""
+
+
 class ParentClient(EngineControl, CanaryControl, ModelControl):
-    """Applies the parent's list of engines, and forwards admin requests to the parent."""
+    """Applies the parent's list of engines, and forwards admin requests to the parent.
+
+    Every list of the parent refreshes the keys, too, before it is confirmed.
+    """
 
     def __init__(
         self,
@@ -83,9 +90,11 @@ class ParentClient(EngineControl, CanaryControl, ModelControl):
         engines: WorkerEngines,
         models: WorkerModels,
         canary: WorkerCanary | None = None,
+        refresh_keys: Callable[[], Awaitable[None]] = _refresh_nothing,
     ) -> None:
         self._path = path
         self._canary = canary
+        self._refresh_keys = refresh_keys
         self._engines = engines
         self._models = models
         self._demand_timer: asyncio.TimerHandle | None = None
@@ -136,6 +145,7 @@ class ParentClient(EngineControl, CanaryControl, ModelControl):
         async with aclosing(read_messages(reader)) as messages:
             async for message in messages:
                 if message["type"] == "state":
+                    await self._refresh_keys()
                     engines = self._apply(message)
                     report = {"type": "report", "number": message["number"], "engines": engines}
                     send_message(writer, {**report, "models": self._models.report()})

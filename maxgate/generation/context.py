@@ -17,6 +17,7 @@ class Principal:
     """The caller. `tenant_id` is the unit of fairness and isolation: the project.
 
     Ids are opaque: they are equal in all workers and gateways, and reveal no credentials.
+    `highest_class` is the best class that a request of the caller may choose.
     """
 
     tenant_id: str
@@ -24,6 +25,7 @@ class Principal:
     owner_id: str
     key_id: str
     service_class: ServiceClass
+    highest_class: ServiceClass = "priority"
 
 
 ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous", "", "default")
@@ -59,11 +61,14 @@ class RequestContext:
     and `is_client_retry` is True if the client announces that it repeats a request. A request that
     `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and
     is set by the innermost backend. `model` is the name of the model that serves it, once that is
-    found. A request that `was_held` has waited for its model to start.
+    found, and `models` are the names that the caller may use, None for all. A request that
+    `was_held` has waited for its model to start. `is_admin` allows the admin API.
     """
 
     record: RequestRecord
     principal: Principal = ANONYMOUS
+    models: frozenset[str] | None = None
+    is_admin: bool = True
     deadline: float | None = None
     cancelled_at: float | None = None
     priority: int = 0

@@ -34,7 +34,8 @@ class RequestRecord:
     included; `engine` is the URL of the last one. `retries` counts what was taken from the
     request's retry allowance. `continuations` counts how often a response whose engine failed after
     the first token went on at another one. `queue_seconds` is the time in the queue for a slot, set
-    when the wait ends, and `refusal` the reason if no slot was given.
+    when the wait ends, and `refusal` the reason if no slot was given. `key_id` is the id of the
+    credential that authenticated the caller, None without authentication.
     """
 
     request_id: str
@@ -58,6 +59,7 @@ class RequestRecord:
     continuations: int = 0
     queue_seconds: float = 0.0
     refusal: Refusal | None = None
+    key_id: str | None = None
 
     duration: float = 0.0
     time_to_first_token: float | None = None

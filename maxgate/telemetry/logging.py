@@ -173,6 +173,7 @@ class RequestLog(RequestSink):
                 "status": record.status,
                 "outcome": record.outcome,
                 "error_code": record.error_code,
+                "key_id": record.key_id,
                 "model": record.model,
                 "engine": record.engine,
                 "engine_calls": record.engine_calls,

@@ -8,7 +8,7 @@ starts takes over its counts and deletes its file.
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -146,6 +146,15 @@ class MetricsStore(RequestSink):
     def add(self, metric: Metric, labels: LabelValues = (), value: int = 1) -> None:
         """Add to a counter or gauge. `labels` are in the order of the metric's declaration."""
         self._counts[self._find_word(metric, labels)] += value
+
+    def prepare(self, metric: Metric, labels: LabelValues = ()) -> Callable[[], None]:
+        """Return a function that adds one to a counter, for what happens in every request."""
+        counts, word = self._counts, self._find_word(metric, labels)
+
+        def add_one() -> None:
+            counts[word] += 1
+
+        return add_one
 
     def set_gauge(self, metric: Metric, labels: LabelValues, value: int) -> None:
         """Set this worker's part of a gauge; the parts of running workers are added up."""

@@ -123,6 +123,24 @@ REFUSAL: Final = Label(
     },
 )
 
+AUTHENTICATION_RESULT: Final = Label(
+    "result",
+    "Result of an authentication.",
+    {
+        "accepted": "the credential is valid",
+        "missing": "the request has no credential",
+        "malformed": "not a credential, or one with a typing error",
+        "ambiguous": "several headers hold different credentials",
+        "unknown_key": "no key has this hash",
+        "revoked": "the key is disabled",
+        "expired": "the credential has expired",
+        "wrong_network": "the key must not be used from this address",
+        "invalid_token": "the token is invalid for another reason",
+        "limited": "invalid, and its address had too many failures before",
+        "unavailable": "the credential could not be verified",
+    },
+)
+
 REQUESTS_IN_FLIGHT: Final = _declare(
     Metric("maxgate_requests_in_flight", "gauge", "requests", "Requests in progress.")
 )
@@ -317,6 +335,16 @@ ENGINE_WATCH_FAILURES: Final = _declare(
         "failures",
         "Unexpected errors in the gateway while it probed the engine; the probes continue.",
         (ENGINE,),
+    )
+)
+AUTHENTICATIONS: Final = _declare(
+    Metric(
+        "maxgate_authentications_total",
+        "counter",
+        "requests",
+        "Requests whose credential was verified, if authentication is on.",
+        (AUTHENTICATION_RESULT,),
+        sparse=True,
     )
 )
 OUT_OF_RESOURCES: Final = _declare(

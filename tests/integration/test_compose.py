@@ -160,7 +160,8 @@ def test_gateway_variables() -> None:
     in_image = re.findall(r"(MAXGATE_\w+)=", _DOCKERFILE)
     names = {to_name(variable) for variable in (*_GATEWAY["environment"], *in_image)}
 
-    assert names == {"engines", "server.host", "cache_dir", "state_dir"}
+    assert names == {"engines", "auth.mode", "server.host", "cache_dir", "state_dir"}
+    assert _GATEWAY["environment"]["MAXGATE_AUTH__MODE"] == "${GATEWAY_AUTH:-none}"
     assert names <= set(setting_names())
 
 

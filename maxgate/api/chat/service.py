@@ -9,6 +9,7 @@ from maxgate.api.chat.converters import convert_request
 from maxgate.api.chat.responses import ChatCompletionResponse, convert_choice
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.chat.stream import ChatEventEncoder
+from maxgate.api.model_access import restrict
 from maxgate.api.principals import apply_fields
 from maxgate.api.sampling import completion_usage
 from maxgate.clock import Clock
@@ -65,6 +66,9 @@ class ChatService:
         context.session = context.session or body.user
         if body.user or body.service_tier or body.priority:
             apply_fields(context, body.user, body.service_tier, body.priority)
-        model = self._catalog.find(body.model, "chat")
+        catalog = self._catalog
+        if context.models is not None:
+            catalog = restrict(catalog, context.models)
+        model = catalog.find(body.model, "chat")
         context.model = model.name
         return convert_request(body, model, context)

@@ -18,6 +18,7 @@ from maxgate.api.completions.schemas import (
     TextLogprobs,
 )
 from maxgate.api.event_stream import DONE, encode_event
+from maxgate.api.model_access import restrict
 from maxgate.api.principals import apply_fields
 from maxgate.api.sampling import completion_usage
 from maxgate.clock import Clock
@@ -131,7 +132,10 @@ class CompletionService:
         context.session = context.session or body.user
         if body.user or body.service_tier or body.priority:
             apply_fields(context, body.user, body.service_tier, body.priority)
-        model = self._catalog.find(body.model, "chat")
+        catalog = self._catalog
+        if context.models is not None:
+            catalog = restrict(catalog, context.models)
+        model = catalog.find(body.model, "chat")
         context.model = model.name
         return convert_requests(body, model, context)
 

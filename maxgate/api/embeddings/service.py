@@ -14,6 +14,7 @@ from maxgate.api.embeddings.schemas import (
     EmbeddingResponse,
     EmbeddingUsage,
 )
+from maxgate.api.model_access import restrict
 from maxgate.api.principals import apply_fields
 from maxgate.errors import InvalidRequest
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Vector
@@ -32,7 +33,7 @@ class EmbeddingService:
         """Return the vectors as JSON."""
         if body.user:
             apply_fields(context, body.user)
-        model = self._find_model(body)
+        model = self._find_model(body, restrict(self._catalog, context.models))
         context.model = model.name
         request = EmbeddingRequest(model, _list_inputs(body.input), context)
         embeddings = await self._embedder.embed(request)
@@ -45,10 +46,10 @@ class EmbeddingService:
         usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
         return orjson.dumps(EmbeddingResponse(data=data, model=model.name, usage=usage))
 
-    def _find_model(self, body: EmbeddingRequestBody) -> ServedModel:
+    def _find_model(self, body: EmbeddingRequestBody, catalog: ModelCatalog) -> ServedModel:
         if body.model is None:
-            self._check_unambiguous()
-        model = self._catalog.find(body.model, "embeddings")
+            self._check_unambiguous(catalog)
+        model = catalog.find(body.model, "embeddings")
         if body.dimensions not in {None, model.dimensions}:
             raise InvalidRequest(
                 f"Invalid value for 'dimensions': the vectors of {model.name} have "
@@ -58,8 +59,9 @@ class EmbeddingService:
             )
         return model
 
-    def _check_unambiguous(self) -> None:
-        names = [model.name for model in self._catalog.list() if model.task == "embeddings"]
+    @staticmethod
+    def _check_unambiguous(catalog: ModelCatalog) -> None:
+        names = [model.name for model in catalog.list() if model.task == "embeddings"]
         if len(names) > 1:
             # Vectors of different models are not comparable, so there is no default.
             raise InvalidRequest(

@@ -179,3 +179,33 @@ async def test_no_fields(run: Any) -> None:
     context.principal = identify_by_header(KEY)
     await run(context)
     assert (context.principal, context.priority) == (identify_by_header(KEY), 0)
+
+
+@pytest.mark.parametrize(
+    ("highest", "tier", "expected"),
+    [
+        ("priority", "priority", "priority"),
+        ("default", "priority", "default"),
+        ("default", "fast", "default"),
+        ("default", "flex", "flex"),
+        ("flex", "priority", "flex"),
+        ("flex", "default", "flex"),
+        ("flex", "auto", "flex"),
+    ],
+)
+def test_highest_class(highest: Any, tier: Any, expected: str) -> None:
+    """A tier never raises a request above the class that the caller's key names."""
+    context = request_context()
+    context.principal = Principal("a", "a", "a", "key", highest, highest)
+    apply_fields(context, "ann", tier)
+    assert context.principal == Principal("a", "a", "a", "key", expected, highest)  # type: ignore[arg-type]
+
+
+def test_authenticated_header() -> None:
+    """The header of an authenticated caller does not change who it is."""
+    context = request_context()
+    context.principal = principal = Principal("a", "a", "a", "key", "default")
+    headers = ClientHeaders(identifies=False)
+    headers.apply({b"authorization": KEY}, context)
+    assert context.principal is principal
+    assert b"authorization" not in headers.names

@@ -69,6 +69,7 @@ def test_fields() -> None:
         "status": 200,
         "outcome": "ok",
         "error_code": None,
+        "key_id": None,
         "model": "small",
         "engine": "http://engine",
         "engine_calls": 2,

@@ -152,6 +152,14 @@ def test_add(store: MetricsStore) -> None:
     }
 
 
+def test_prepare(store: MetricsStore) -> None:
+    """A prepared counter adds one with each call."""
+    add_one = store.prepare(ENGINE_CALLS, ("http://engine",))
+    add_one()
+    add_one()
+    assert list_counts(store.snapshot()) == {("maxgate_engine_calls_total", "http://engine"): 2}
+
+
 def test_observe(store: MetricsStore) -> None:
     """Any declared histogram can take a duration."""
     store.observe(TIME_TO_FIRST_TOKEN, ("/v1/x", "small"), 0.3)
