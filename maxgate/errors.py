@@ -8,12 +8,14 @@
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models
     ├── GatewayError 500
+    │   ├── AuthenticationUnavailable 503  auth.identity
     │   ├── ChangesNotSaved 500  control_plane.errors
     │   ├── Conflict 409
     │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
     │   ├── HeadersTooLarge 431
     │   ├── InternalError 500
+    │   ├── InvalidCredential 401  auth.identity
     │   ├── InvalidRequest 400
     │   │   ├── ContextLengthExceeded 400  generation.errors
     │   │   ├── InputTooLong 400  generation.errors
@@ -49,6 +51,7 @@
     ├── Interrupted  cli.run
     ├── LedgerUnavailable  admission.ledger
     ├── ModelFileError  gguf.errors
+    ├── ProviderUnavailable  auth.jwks
     ├── RedisUnavailable  stores.redis
     ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client
