@@ -121,9 +121,8 @@ class Jwks:
             fetched = await self._fetch()
         except ProviderUnavailable as error:
             self._report_failure(str(error))
-        except Exception:  # noqa: BLE001  # the refreshes must go on
-            _log.exception("Reading the public keys of the identity provider failed")
-            self._report_failure("internal error")
+        except Exception as error:  # noqa: BLE001  # the refreshes must go on
+            self._report_failure("a bug in the gateway", error)
         else:
             self._accept(fetched)
         finally:
@@ -143,9 +142,12 @@ class Jwks:
         self._fetched_at = now
         self._failed_since = None
 
-    def _report_failure(self, reason: str) -> None:
+    def _report_failure(self, reason: str, bug: Exception | None = None) -> None:
         if self._failed_since is None:
             self._failed_since = self._clock.monotonic()
             _log.warning(
-                "The identity provider is unavailable", issuer=self._settings.issuer, error=reason
+                "The identity provider is unavailable",
+                issuer=self._settings.issuer,
+                error=reason,
+                **({"exc_info": bug} if bug else {}),
             )
