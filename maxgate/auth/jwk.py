@@ -1,4 +1,4 @@
-"""Public keys that verify signatures of tokens, and how a document with keys is read."""
+"""Public keys that verify the signatures of tokens, and the parser of key sets (RFC 7517)."""
 
 import base64
 import hashlib
@@ -89,7 +89,13 @@ def _read_key(entry: dict[str, Any], algorithms: Sequence[str]) -> VerificationK
         key = JWKRegistry.import_key(entry)
         key.check_key_op("verify")
         suitable = JWSRegistry.filter_algorithms(key, list(algorithms))
-    except (JoseError, ValueError, TypeError, KeyError, AttributeError):  # by its content
+    except (
+        JoseError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ):  # the library checks few types
         return None
     fingerprint = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).digest()
     models = {model.name: model for model in suitable}

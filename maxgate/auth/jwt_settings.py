@@ -43,7 +43,7 @@ class JwtSettings(Section):
     refresh_interval: float = Field(default=300, ge=10, le=86_400)
     """Interval of fetching the public keys; a withdrawn key is accepted for at most this time."""
     unknown_key_interval: float = Field(default=10, ge=1, le=3600)
-    """Least time between two fetches because of tokens with unknown keys, or after a failure."""
+    """Minimum time between fetches for tokens with unknown keys, and interval after a failure."""
     max_stale: float = Field(default=900, ge=10, le=604_800)
     """Time for which known public keys are used while the provider is unreachable."""
     cache_size: int = Field(default=10_000, ge=1, le=1_000_000)
@@ -91,7 +91,7 @@ class JwtSettings(Section):
         missing = [name for name in ("audiences", "algorithms") if not getattr(self, name)]
         if missing:
             names = " and ".join(f"jwt.{name}" for name in missing)
-            raise ValueError(f"jwt.issuer needs {names}; a token for another service is no proof")
+            raise ValueError(f"jwt.issuer needs {names}; set them too")
         if "groups_claim" in self.model_fields_set and not self.allowed_groups:
             raise ValueError("groups_claim has no effect without jwt.allowed_groups; set it too")
         if self.max_stale < self.refresh_interval:
@@ -112,7 +112,7 @@ class JwtSettings(Section):
 def check_provider_url(url: str, *, allow_http: bool) -> None:
     """Raise ValueError unless the URL is https, or http to this machine if `allow_http`.
 
-    Whoever can change what an http URL returns could sign tokens.
+    An attacker on the network could replace the keys in an http response, and then sign tokens.
     """
     try:
         parts = urlsplit(url)

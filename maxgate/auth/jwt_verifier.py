@@ -45,8 +45,8 @@ class _Header(NamedTuple):
 class JwtVerifier(Verifier):
     """Verifies tokens of one issuer; each valid one is verified in full only once.
 
-    Remembers the hash of a token until it expires, or its key is withdrawn or too old. Hashes are
-    keyed, so that nobody can choose tokens with equal ones. No token appears in an error or a log.
+    Remembers the hash of a token until it expires, or its key is withdrawn or too old. The key of
+    the hash is random, so clients cannot construct collisions. Errors and logs contain no token.
     """
 
     def __init__(self, settings: JwtSettings, jwks: Jwks, clock: Clock) -> None:
@@ -116,7 +116,7 @@ class JwtVerifier(Verifier):
 
 
 class JwtAuthentication:
-    """The verifier with everything it needs; `start` begins to fetch keys, and `aclose` ends it."""
+    """A verifier with its connections and its task, which fetches keys from `start` to `aclose`."""
 
     def __init__(
         self,

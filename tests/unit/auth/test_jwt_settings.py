@@ -1,8 +1,10 @@
 """The settings of JSON Web Tokens."""
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from maxgate.auth.jwt_settings import JwtSettings
@@ -33,12 +35,11 @@ def test_lists() -> None:
         ({"leeway": 5}, "leeway has no effect without jwt.issuer; set it too"),
         (
             {"issuer": "https://a"},
-            "jwt.issuer needs jwt.audiences and jwt.algorithms;"
-            " a token for another service is no proof",
+            "jwt.issuer needs jwt.audiences and jwt.algorithms; set them too",
         ),
         (
             {"issuer": "https://a", "audiences": ["a"], "algorithms": []},
-            "jwt.issuer needs jwt.algorithms; a token for another service is no proof",
+            "jwt.issuer needs jwt.algorithms; set them too",
         ),
     ],
 )
@@ -117,6 +118,13 @@ def test_invalid(changes: dict[str, Any], error: str) -> None:
     """A setting without effect, or without meaning, is an error."""
     required = {"issuer": "https://a", "audiences": ["a"], "algorithms": ["RS256"]}
     assert read_error(**{**required, **changes}).startswith(error)
+
+
+def test_examples() -> None:
+    """The examples in docs/jwt.md are valid."""
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "jwt.md").read_text(), re.DOTALL)
+    issuers = [JwtSettings(**yaml.safe_load(example)["jwt"]).issuer for example in examples]
+    assert len(issuers) == 6
 
 
 def test_ca_file() -> None:
