@@ -113,7 +113,7 @@ class Jwks:
         if self._fetching is None:
             self._tried_at = self._clock.monotonic()
             self._fetching = asyncio.create_task(self._replace_keys())
-        # A cancelled caller does not cancel the fetch, and a cancelled fetch does not cancel callers.
+        # Unlike await, does not pass cancellation on, neither to the fetch nor to callers.
         await asyncio.wait([self._fetching])
 
     async def _replace_keys(self) -> None:

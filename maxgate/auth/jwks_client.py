@@ -32,10 +32,11 @@ class JwksClient:
     ) -> None:
         self._settings = settings
         self._issuer = settings.issuer or ""
-        context = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
+        # Not httpx's own certificates, which lack those of companies.
+        verify = transport is not None or ssl.create_default_context(cafile=settings.ca_file)
         self._client = httpx.AsyncClient(
             transport=transport,
-            verify=context,
+            verify=verify,
             trust_env=False,
             headers=_HEADERS,
             timeout=settings.timeout,  # of each step; `fetch` bounds the sum

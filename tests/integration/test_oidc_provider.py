@@ -17,11 +17,13 @@ from typing_extensions import override
 from maxgate.auth.identity import AuthenticationUnavailable, InvalidCredential
 from maxgate.auth.jwt_settings import JwtSettings
 from maxgate.auth.jwt_verifier import JwtAuthentication
+from tests.conftest import ROOT
 from tests.fakes.clock import FakeClock
 from tests.fakes.oidc_provider import OidcProvider
 from tests.fakes.server import serving
 
 CLIENT: Final = "gateway"
+TLS: Final = ROOT / "tests" / "data" / "tls"
 _USER: Final = '{"sub": "alice", "team": "team-a", "roles": ["ops"]}'
 
 
@@ -150,6 +152,27 @@ async def test_roll_over() -> None:
         finally:
             await authentication.aclose()
     assert provider.requests == ["/.well-known/openid-configuration", "/jwks"] * 2
+
+
+async def test_private_ca() -> None:
+    """A provider behind TLS is trusted with its CA file, and not without."""
+    provider = OidcProvider()
+    files = {"ssl_keyfile": str(TLS / "key.pem"), "ssl_certfile": str(TLS / "ca.pem")}
+    async with serving(provider, **files) as plain:
+        provider.issuer = plain.replace("http://", "https://")
+        claims = {"iss": provider.issuer, "aud": CLIENT, "sub": "a", "exp": time.time() + 600}
+        for ca_file in (TLS / "ca.pem", None):
+            options = {"algorithms": ["ES256"], "ca_file": ca_file}
+            authentication = authenticate(provider.issuer, _Clock(), **options)
+            try:
+                if ca_file is not None:
+                    await authentication.verifier.verify(provider.sign(claims))
+                else:
+                    with pytest.raises(AuthenticationUnavailable):
+                        await authentication.verifier.verify(provider.sign(claims))
+            finally:
+                await authentication.aclose()
+    assert provider.requests == ["/.well-known/openid-configuration", "/jwks"]
 
 
 async def test_background() -> None:

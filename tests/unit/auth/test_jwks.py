@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from maxgate.auth.identity import AuthenticationUnavailable, InvalidCredential
 from maxgate.auth.jwk import VerificationKey, read_keys
@@ -167,6 +168,36 @@ def test_recovery(source: Source) -> None:
     source.loop.advance(10)
     assert source.jwks.holds(known)
     assert source.find() is known
+
+
+def test_log(source: Source) -> None:
+    """An outage is logged once, with its cause, and so are its end and a change of keys."""
+    with capture_logs() as lines:
+        source.start()
+        source.failure = ProviderUnavailable("down")
+        source.loop.advance(600)
+        source.failure = None
+        source.loop.advance(10)
+        source.provider.add_key("key-2")
+        source.loop.advance(300)
+    issuer = build_settings().issuer
+    assert [{**line, "seconds": 0} for line in lines] == [
+        {
+            "log_level": "warning",
+            "event": "The identity provider is unavailable",
+            "issuer": issuer,
+            "error": "down",
+            "seconds": 0,
+        },
+        {"log_level": "info", "event": "The identity provider is available again", "seconds": 0},
+        {
+            "log_level": "info",
+            "event": "The identity provider changed its keys",
+            "added": 1,
+            "removed": 0,
+            "seconds": 0,
+        },
+    ]
 
 
 def test_start_without_provider(source: Source) -> None:
