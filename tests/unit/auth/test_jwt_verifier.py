@@ -96,6 +96,15 @@ async def test_header(header: dict[str, Any], reason: str) -> None:
     assert await refuse(provider, provider.sign(build_claims(), header=header)) == reason
 
 
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256"])
+async def test_no_fetch(algorithm: str) -> None:
+    """An algorithm that is not allowed is refused before keys are fetched for it."""
+    provider = OidcProvider()
+    token = provider.sign(build_claims(), header={"alg": algorithm, "kid": "random"})
+    assert await refuse(provider, token) == "wrong_algorithm"
+    assert provider.requests == []
+
+
 async def test_attackers_key() -> None:
     """Keys in the header, or at its URLs, do not verify a token, and no URL is fetched."""
     provider = OidcProvider()
