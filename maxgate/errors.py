@@ -53,6 +53,7 @@
     ├── Interrupted  cli.run
     ├── LedgerUnavailable  admission.ledger
     ├── ModelFileError  gguf.errors
+    ├── ProviderUnavailable  auth.jwks
     ├── RedisUnavailable  stores.redis
     ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client

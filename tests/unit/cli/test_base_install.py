@@ -11,8 +11,10 @@ from tests.conftest import ROOT
 
 _OF_EXTRAS = (
     "altair",
+    "cryptography",
     "docker",
     "gguf",
+    "joserfc",
     "max",
     "numpy",
     "psutil",
@@ -64,6 +66,19 @@ def test_redis() -> None:
 
     assert result.stderr.splitlines()[-1] == (
         f"maxgate.errors.ConfigurationError: redis.url {format_missing('redis')}"
+    )
+
+
+def test_jwt() -> None:
+    """A gateway that verifies tokens reports the missing extra in one line."""
+    result = run_python(
+        "import maxgate.auth.jwt_settings\n"
+        "from maxgate.installation import requires_extra\n"
+        "with requires_extra('auth.mode jwt', 'jwt'): import maxgate.auth.jwt_verifier"
+    )
+
+    assert result.stderr.splitlines()[-1] == (
+        f"maxgate.errors.ConfigurationError: auth.mode jwt {format_missing('jwt')}"
     )
 
 
