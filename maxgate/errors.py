@@ -2,6 +2,7 @@
 
     MaxgateError
     ├── AdminRequestFailed  cli.admin_client
+    ├── AlreadyExists  stores.identity
     ├── ConfigurationError
     │   └── ReportError  results.files
     ├── EngineError
@@ -58,6 +59,9 @@
     ├── RedisUnavailable  stores.redis
     ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client
+    ├── StoreUnavailable  stores.identity
+    ├── UnknownCursor  stores.identity
+    ├── VersionConflict  stores.identity
     └── WorkerDied  loadtest.worker_pool
 
 Only `api/errors.py` renders a GatewayError as a response; adapters translate foreign exceptions

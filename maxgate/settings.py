@@ -26,7 +26,7 @@ from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
-from maxgate.stores.settings import RedisSettings
+from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import (
@@ -84,6 +84,8 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     routing: RoutingSettings = RoutingSettings()
     """The choice between several engines."""
+    database: DatabaseSettings = DatabaseSettings()
+    """The database of projects, users and API keys."""
     redis: RedisSettings = RedisSettings()
     """Redis, which gateways on several hosts share."""
     swap: SwapSettings = SwapSettings()
