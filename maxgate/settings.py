@@ -175,10 +175,11 @@ def load_and_configure_logging() -> Settings:
 def _find_unused(settings: Settings) -> list[str]:
     # REDIS_URL may be there for other programs.
     has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
-    if has_url and not settings.admission.enabled:
+    has_changes = settings.auth.has_keys and settings.database.is_enabled
+    if has_url and not settings.admission.enabled and not has_changes:
         return [
-            "setting redis.url has no effect with admission.enabled: false, because only slots are "
-            "shared through Redis; remove one of the two"
+            "setting redis.url has no effect with admission.enabled: false, because only slots and "
+            "changes of keys in a database are shared through Redis; remove one of the two"
         ]
     return []
 

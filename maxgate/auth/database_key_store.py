@@ -31,8 +31,8 @@ MAX_KEYS: Final = 100_000
 """Keys in memory; beyond it, that which was read first is forgotten."""
 MAX_UNKNOWN: Final = 10_000
 """Unknown keys in memory, apart from the others."""
-MAX_LOOK_UPS: Final = 4
-"""Concurrent look-ups of keys in memory, and as many of others; per worker."""
+MAX_LOOK_UPS: Final = 2
+"""Concurrent look-ups of keys in memory, and as many of others: less than all connections."""
 MAX_WAITING: Final = 256
 """Look-ups of keys that are not in memory, waiting ones included; further ones get 503."""
 LOOK_UP_TIMEOUT: Final = 2.0
@@ -288,14 +288,14 @@ class DatabaseKeyStore(KeyStore):
         if self._away_since is None:
             self._away_since = now
             details = {} if trace is None else {"exception": trace}
-            _log.warning("The database of keys is unavailable", error=reason, **details)
+            _log.warning("API keys are verified from memory", error=reason, **details)
         return False
 
     def _report_success(self) -> None:
         if self._away_since is not None:
             seconds = round(self._clock.monotonic() - self._away_since, 1)
             self._away_since = None
-            _log.info("The database of keys is available again", seconds=seconds)
+            _log.info("API keys are verified by the database again", seconds=seconds)
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], interval: float) -> None:

@@ -90,23 +90,3 @@ class KeyVerifier(Verifier):
                 self._digests[credential] = digest
                 return key
         raise unavailable or InvalidCredential("unknown_key")
-
-
-class KeyStores(KeyStore):
-    """Several stores; the first that has a key decides. The peppers are those of the first."""
-
-    def __init__(self, stores: Sequence[KeyStore]) -> None:
-        self._stores = stores
-
-    @property
-    @override
-    def peppers(self) -> Sequence[bytes]:
-        return self._stores[0].peppers
-
-    @override
-    async def find(self, digest: bytes) -> StoredKey | None:
-        for store in self._stores:
-            key = await store.find(digest)
-            if key is not None:
-                return key
-        return None
