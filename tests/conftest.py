@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.fakes.gateway import (
     start,
     start_with_embeddings,
 )
+from tests.fakes.postgres_server import PostgresServer, start_postgres
 
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
@@ -57,6 +58,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def anyio_backend() -> str:
     """Run tests on asyncio only, as uvicorn and the gateway do."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; a test that stops it starts it again."""
+    with start_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
