@@ -94,6 +94,11 @@ class Settings(Section):
     """Logs and metrics."""
 
     @property
+    def needs_key_file(self) -> bool:
+        """Whether the file of keys must exist: a setting names it, or there is no database."""
+        return self.auth.keys_file is not None or not self.database.is_enabled
+
+    @property
     def failover(self) -> FailoverSettings:
         """The sections that decide what happens when engines fail."""
         return FailoverSettings(
