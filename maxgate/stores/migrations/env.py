@@ -1,0 +1,12 @@
+"""Run by Alembic, within the transaction and under the lock of maxgate/stores/migrate.py."""
+
+from alembic import context
+
+options = context.config.attributes
+context.configure(
+    connection=options["connection"],
+    version_table=options["version_table"],
+    version_table_schema=options["schema"],
+    transactional_ddl=True,  # SQLite has it, because its transactions begin by BEGIN here
+)
+context.run_migrations()
