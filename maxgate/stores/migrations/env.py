@@ -2,11 +2,12 @@
 
 from alembic import context
 
-options = context.config.attributes
-context.configure(
-    connection=options["connection"],
-    version_table=options["version_table"],
-    version_table_schema=options["schema"],
-    transactional_ddl=True,  # SQLite has it, because its transactions begin by BEGIN here
-)
-context.run_migrations()
+if hasattr(context, "config"):  # not if it is only imported
+    options = context.config.attributes
+    context.configure(
+        connection=options["connection"],
+        version_table=options["version_table"],
+        version_table_schema=options["schema"],
+        transactional_ddl=True,  # SQLite has it, because its transactions begin by BEGIN here
+    )
+    context.run_migrations()
