@@ -4,7 +4,8 @@
     ├── AdminRequestFailed  cli.admin_client
     ├── AlreadyExists  stores.identity
     ├── ConfigurationError
-    │   └── ReportError  results.files
+    │   ├── ReportError  results.files
+    │   └── SchemaMismatch  stores.migrate
     ├── EngineError
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models

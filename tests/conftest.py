@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,7 +18,9 @@ from tests.fakes.gateway import (
     start,
     start_with_embeddings,
 )
-from tests.fakes.postgres_server import PostgresServer, start_postgres
+
+if TYPE_CHECKING:
+    from tests.fakes.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
@@ -61,8 +64,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres() -> Iterator["PostgresServer"]:
     """A PostgreSQL server; a test that stops it starts it again."""
+    from tests.fakes.postgres_server import start_postgres  # needs ROOT from here
+
     with start_postgres() as server:
         yield server
 

@@ -27,6 +27,8 @@ RETRY_SECONDS: Final = 1.0
 FILE_NAME: Final = "maxgate.db"
 """The default database in `state_dir`."""
 
+_MAX_IDLE_SECONDS: Final = 60
+"""Time after which PostgreSQL ends a transaction whose gateway has vanished."""
 _READ_ONLY: Final = "maxgate_read_only"
 # Without these, a connection to a host that has vanished is noticed after hours.
 _TCP_OPTIONS: Final = {
@@ -229,9 +231,11 @@ class Database:
         elif read_only:
             await raw.execution_options(isolation_level="AUTOCOMMIT")
         else:  # for this transaction only: a pooler gives the connection to others afterwards
-            for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                value = round(self._timeout * 1000)
-                await raw.exec_driver_sql(f"SET LOCAL {name} = {value}")
+            for name, seconds in (
+                ("statement_timeout", self._timeout),
+                ("idle_in_transaction_session_timeout", _MAX_IDLE_SECONDS),
+            ):
+                await raw.exec_driver_sql(f"SET LOCAL {name} = {round(seconds * 1000)}")
 
     async def _close(self, raw: AsyncConnection, *, is_done: bool) -> None:
         if raw in self._abandoned:
@@ -274,7 +278,7 @@ def _create_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine:
     arguments: dict[str, Any] = {
         "pool_size": settings.pool_size,
         "max_overflow": 0,
-        "pool_timeout": settings.timeout,
+        "pool_timeout": settings.timeout * 0.9,  # before `wait`, which would suspect an outage
         "hide_parameters": True,  # digests and e-mail addresses
         "connect_args": connect_arguments(settings),
     }

@@ -6,13 +6,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import and_, case, create_engine, delete, func, insert, or_, select, update
+import structlog
+from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
 from maxgate.clock import Clock, SystemClock
+from maxgate.errors import ConfigurationError
 from maxgate.stores import tables
-from maxgate.stores.database import Connection, Database, create_file, find_url
+from maxgate.stores.database import Connection, Database
 from maxgate.stores.identity import (
     AlreadyExists,
     ApiKey,
@@ -24,6 +26,7 @@ from maxgate.stores.identity import (
     KeyGrant,
     Listing,
     Page,
+    StoreUnavailable,
 )
 from maxgate.stores.identity_rows import (
     ADMIN_KEYS,
@@ -38,25 +41,29 @@ from maxgate.stores.identity_rows import (
     list_rows,
     next_position,
 )
+from maxgate.stores.migrate import prepare_database
 from maxgate.stores.settings import DatabaseSettings
 
 REPLAY_SECONDS: Final = 24 * 3600
 """Time for which a request with an Idempotency-Key is remembered."""
 
+_log = structlog.get_logger()
+
 
 def open_identity_store(
     settings: DatabaseSettings, state_dir: Path, *, clock: Clock | None = None
 ) -> "SqlIdentityStore":
-    """Open the store; it connects when it is first used.
+    """Check the schema of the database (SQLite: create or upgrade it), and open the store.
 
-    Raises ConfigurationError if a driver is missing or the file of SQLite cannot be created.
+    Blocks meanwhile. If PostgreSQL is unavailable, the store works once it is available. Raises
+    SchemaMismatch, and ConfigurationError for a missing driver or an unusable file of SQLite.
     """
-    if not settings.is_postgres:
-        url = find_url(settings, state_dir)
-        create_file(url)
-        engine = create_engine(url)  # until there are migrations
-        tables.METADATA.create_all(engine)
-        engine.dispose()
+    try:
+        prepare_database(settings, state_dir)
+    except StoreUnavailable as error:
+        if not settings.is_postgres:
+            raise ConfigurationError(str(error)) from error
+        _log.warning("the schema of the database has not been checked", error=str(error))
     return SqlIdentityStore(Database(settings, state_dir, clock=clock), clock=clock)
 
 

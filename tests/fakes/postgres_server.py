@@ -34,6 +34,11 @@ class PostgresServer:
         self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started."""
+        return self._process is not None
+
     def create(self) -> None:
         """Create the empty data folder."""
         if USER is not None:
