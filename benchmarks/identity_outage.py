@@ -23,11 +23,12 @@ from typing import Final
 
 from maxgate.auth.api_key import generate_key
 from maxgate.stores.identity_store import open_identity_store
+from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
 from tests.fakes.identity_gateways import Load, chat, gateway, under_load
 from tests.fakes.postgres_server import PostgresServer, start_postgres
 from tests.fakes.redis_server import RedisServer, start_redis
-from tests.fakes.stored_keys import StoredKeys, create_tables
+from tests.fakes.stored_keys import StoredKeys
 
 KEYS: Final = 20
 CONNECTIONS: Final = 8
@@ -146,7 +147,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the values as JSON")
     options = parser.parse_args()
     with start_postgres() as postgres, start_redis() as redis:
-        create_tables(postgres.url)
+        upgrade_database(DatabaseSettings(url=postgres.url), Path())
         phases = asyncio.run(measure(postgres, redis, options.seconds))
     if options.json:
         print(json.dumps([asdict(phase) for phase in phases], indent=2))

@@ -25,12 +25,13 @@ from maxgate.auth.database_key_store import MAX_AGE
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
 from maxgate.auth.redis_key_changes import RedisKeyChanges
 from maxgate.stores.identity_store import open_identity_store
+from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.redis import RedisStore
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from tests.fakes.identity_gateways import chat, gateway
 from tests.fakes.postgres_server import PostgresServer, start_postgres
 from tests.fakes.redis_server import RedisServer, start_redis
-from tests.fakes.stored_keys import StoredKeys, create_tables
+from tests.fakes.stored_keys import StoredKeys
 
 WARM_UP: Final = 5.0
 INTERVAL: Final = 0.25
@@ -130,7 +131,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the values as JSON")
     options = parser.parse_args()
     with start_postgres() as postgres, start_redis() as redis:
-        create_tables(postgres.url)
+        upgrade_database(DatabaseSettings(url=postgres.url), Path())
         results = asyncio.run(measure_all(postgres, redis, options.keys))
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))

@@ -1,14 +1,10 @@
 """Keys in a database, as the admin API writes them."""
 
-import warnings
 from dataclasses import replace
 from time import time
 from typing import Any
 
-from sqlalchemy import create_engine
-
 from maxgate.auth.api_key import generate_key, hash_key
-from maxgate.stores import tables
 from maxgate.stores.identity import (
     AdminKey,
     ApiKey,
@@ -16,7 +12,6 @@ from maxgate.stores.identity import (
     Project,
     ServiceAccount,
 )
-from maxgate.stores.settings import DatabaseSettings
 from tests.fakes.api_keys import PEPPER
 
 
@@ -68,16 +63,3 @@ class StoredKeys:
             row = await transaction.keys.find(f"proj_{key_id}", key_id)
         assert row is not None
         return row
-
-
-def create_tables(url: str) -> None:
-    """Create the empty tables of a PostgreSQL database."""
-    with warnings.catch_warnings(action="ignore"):
-        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as connection:
-        schema = DatabaseSettings().schema_name
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-        tables.METADATA.create_all(
-            connection.execution_options(schema_translate_map={None: schema})
-        )
-    engine.dispose()

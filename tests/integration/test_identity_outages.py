@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 import httpx
@@ -11,14 +12,16 @@ import pytest
 from maxgate.auth.api_key import generate_key
 from maxgate.auth.redis_key_changes import RedisKeyChanges
 from maxgate.stores.identity_store import open_identity_store
+from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.redis import RedisStore
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
-from tests.fakes.api_keys import bearer
+from tests.fakes.api_keys import PEPPER, bearer
 from tests.fakes.gateway import TLS
 from tests.fakes.identity_gateways import chat, gateway, under_load
 from tests.fakes.postgres_server import PostgresServer, start_postgres
+from tests.fakes.processes import free_port, run_to_end
 from tests.fakes.redis_server import RedisServer, start_redis
-from tests.fakes.stored_keys import StoredKeys, create_tables
+from tests.fakes.stored_keys import StoredKeys
 from tests.fakes.waiting import until
 
 BOUND = 5.0  # seconds, as docs/keys.md says for gateways with Redis
@@ -29,7 +32,7 @@ OUTAGE = 3.0
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL with empty tables."""
     with start_postgres() as server:
-        create_tables(server.url)
+        upgrade_database(DatabaseSettings(url=server.url), Path())
         yield server
 
 
@@ -166,3 +169,21 @@ async def test_start_without_database(
             return await chat(server.url, key) == 200
 
         await until(is_served, within=20)
+
+
+@pytest.mark.parametrize("program", ["api_server.py", "uvicorn"])
+async def test_missing_schema(program: str) -> None:
+    """A gateway does not start with a database that was not prepared, and names the command."""
+    command = (
+        ("api_server.py",) if program == "api_server.py" else ("-m", "uvicorn", "api_server:app")
+    )
+    with start_postgres() as server, TemporaryDirectory() as folder:
+        code, error = await run_to_end(
+            *(*command, "--port", str(free_port())),
+            MAXGATE_AUTH__MODE="keys",
+            MAXGATE_AUTH__PEPPER=PEPPER,
+            MAXGATE_STATE_DIR=folder,
+            DATABASE_URL=server.url,
+        )
+
+    assert (code, "run: maxgate db upgrade" in error) == (2, True), error
