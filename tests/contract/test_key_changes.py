@@ -1,5 +1,6 @@
 """Changes of keys reach the other gateways, or none; losing some is reported."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from maxgate.auth.key_changes import Changes, KeyChanges, NoKeyChanges
 from maxgate.auth.redis_key_changes import MAX_CHANGES, RETENTION, RedisKeyChanges
 from maxgate.stores.redis import RedisStore
 from maxgate.stores.settings import RedisSettings
+from tests.conftest import ROOT
 from tests.fakes.clock import FakeClock
 from tests.fakes.redis_server import RedisServer, start_redis
 
@@ -141,6 +143,22 @@ async def test_bounds(
     with redis.Redis.from_url(server.url) as client:
         assert client.zcard(KEY) == 10
         assert 0 < client.pttl(KEY) <= RETENTION * 1000
+
+
+async def test_permissions(server: RedisServer) -> None:
+    """The permissions in docs/redis.md are enough."""
+    text = (ROOT / "docs" / "redis.md").read_text()
+    rules = re.search(r"ACL SETUSER maxgate (.*?)\n\n", text, re.DOTALL)
+    assert rules is not None
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "maxgate", *rules[1].replace("\\\n", "").split())
+    url = server.url.replace("unix://", "unix://maxgate:password@")
+    changes = RedisKeyChanges(RedisStore(RedisSettings(url=url)))
+
+    await changes.publish(["key_1"])
+
+    assert await changes.poll() == (["key_1"], False)
+    await changes.aclose()
 
 
 async def test_unsent_changes(server: RedisServer, connect: Callable[[], KeyChanges]) -> None:
