@@ -2,8 +2,10 @@
 
     MaxgateError
     ├── AdminRequestFailed  cli.admin_client
+    ├── AlreadyExists  stores.identity
     ├── ConfigurationError
-    │   └── ReportError  results.files
+    │   ├── ReportError  results.files
+    │   └── SchemaMismatch  stores.migrate
     ├── EngineError
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models
@@ -12,9 +14,12 @@
     │   ├── AuthenticationUnavailable 503  auth.identity
     │   ├── ChangesNotSaved 500  control_plane.errors
     │   ├── Conflict 409
+    │   ├── DatabaseUnavailable 503  auth.organization.errors
     │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
+    │   │   └── NoModelAccess 403  auth.identity
     │   ├── HeadersTooLarge 431
+    │   ├── IdempotencyKeyReused 409  auth.organization.errors
     │   ├── InternalError 500
     │   ├── InvalidCredential 401  auth.identity
     │   ├── InvalidRequest 400
@@ -30,6 +35,7 @@
     │   │   └── ChangesNotSupported 501  control_plane.errors
     │   ├── OutOfResources 503
     │   ├── ParentUnreachable 503  control_plane.errors
+    │   ├── PreconditionFailed 412  auth.organization.errors
     │   ├── Refused 500  admission.errors
     │   │   ├── QueueTimeout 503  admission.errors
     │   │   ├── ServerOverloaded 503  admission.errors
@@ -57,6 +63,9 @@
     ├── RedisUnavailable  stores.redis
     ├── RestartFailed  cli.restart
     ├── ServerUnreachable  loadtest.client.client
+    ├── StoreUnavailable  stores.identity
+    ├── UnknownCursor  stores.identity
+    ├── VersionConflict  stores.identity
     └── WorkerDied  loadtest.worker_pool
 
 Only `api/errors.py` renders a GatewayError as a response; adapters translate foreign exceptions

@@ -26,7 +26,7 @@ from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
-from maxgate.stores.settings import RedisSettings
+from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import (
@@ -84,12 +84,19 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     routing: RoutingSettings = RoutingSettings()
     """The choice between several engines."""
+    database: DatabaseSettings = DatabaseSettings()
+    """The database of projects, users and API keys."""
     redis: RedisSettings = RedisSettings()
     """Redis, which gateways on several hosts share."""
     swap: SwapSettings = SwapSettings()
     """Models that are started, stopped and swapped at run time."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
+
+    @property
+    def needs_key_file(self) -> bool:
+        """Whether the file of keys must exist: a setting names it, or there is no database."""
+        return self.auth.keys_file is not None or not self.database.is_enabled
 
     @property
     def failover(self) -> FailoverSettings:
@@ -173,10 +180,11 @@ def load_and_configure_logging() -> Settings:
 def _find_unused(settings: Settings) -> list[str]:
     # REDIS_URL may be there for other programs.
     has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
-    if has_url and not settings.admission.enabled:
+    has_changes = settings.auth.has_keys and settings.database.is_enabled
+    if has_url and not settings.admission.enabled and not has_changes:
         return [
-            "setting redis.url has no effect with admission.enabled: false, because only slots are "
-            "shared through Redis; remove one of the two"
+            "setting redis.url has no effect with admission.enabled: false, because only slots and "
+            "changes of keys in a database are shared through Redis; remove one of the two"
         ]
     return []
 

@@ -18,7 +18,7 @@ SECRETS_DIR_VARIABLE: Final = PREFIX + "SECRETS_DIR"
 ENV_FILE_VARIABLE: Final = PREFIX + "ENV_FILE"
 LOCATIONS: Final = (CONFIG_VARIABLE, SECRETS_DIR_VARIABLE, ENV_FILE_VARIABLE)
 
-STANDARD_VARIABLES: Final = {"REDIS_URL": "redis.url"}
+STANDARD_VARIABLES: Final = {"DATABASE_URL": "database.url", "REDIS_URL": "redis.url"}
 """Names that other programs use, too: from the environment only, below the gateway's own name."""
 
 _OLD_NAMES_END: Final = "0.3"

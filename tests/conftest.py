@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from tests.fakes.gateway import (
     start,
     start_with_embeddings,
 )
+
+if TYPE_CHECKING:
+    from tests.fakes.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
@@ -57,6 +61,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def anyio_backend() -> str:
     """Run tests on asyncio only, as uvicorn and the gateway do."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """A PostgreSQL server; a test that stops it starts it again."""
+    from tests.fakes.postgres_server import start_postgres  # needs ROOT from here
+
+    with start_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import re
 import ssl
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,73 @@ from maxgate.settings_section import Section
 
 _DATABASE: Final = re.compile(r"/?|/\d{1,4}", re.ASCII)
 _SCHEMES: Final = ("redis", "rediss", "unix")
+
+NO_DATABASE: Final = "none"
+_POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
+_URL_FORMS: Final = "write postgresql://user@host:5432/name, sqlite:////path/to/file.db or none"
+
+
+class DatabaseSettings(Section):
+    """The database of projects, users and API keys; used with `auth.mode` keys only."""
+
+    url: str | None = Field(default=None, repr=False)
+    """URL such as `postgresql://user@host/name`; default: SQLite in `state_dir`; or `none`."""
+    schema_name: str = Field(default="maxgate", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+    """PostgreSQL schema that has all tables; created by `maxgate db upgrade`."""
+    timeout: float = Field(default=5.0, gt=0, le=60)
+    """Timeout of connecting, and of each statement, in seconds."""
+    pool_size: int = Field(default=5, ge=1, le=1000)
+    """Maximum number of connections of each worker process."""
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether there is a database at all."""
+        return self.url != NO_DATABASE
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether the URL leads to PostgreSQL."""
+        return self.url is not None and self.url.partition(":")[0] in _POSTGRES_SCHEMES
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is None or url == NO_DATABASE:
+            return url
+        try:
+            parts = urlsplit(url)
+            is_valid = parts.port != 0
+        except ValueError:  # an invalid port
+            is_valid = False
+        # The value may hold a password, so no message has it.
+        if not is_valid or any(character.isspace() for character in url):
+            raise ValueError(f"not a URL of a database; {_URL_FORMS}")
+        if reason := _find_fault(parts):
+            raise ValueError(reason)
+        return url
+
+    @model_validator(mode="after")
+    def _check_use(self) -> Self:
+        if "schema_name" in self.model_fields_set and not self.is_postgres:
+            raise ValueError("schema_name has no effect without a PostgreSQL database.url")
+        if not self.is_enabled:
+            for name in sorted(self.model_fields_set - {"url"}):
+                raise ValueError(f"{name} has no effect with database.url: none; remove it")
+        return self
+
+
+def _find_fault(parts: SplitResult) -> str | None:
+    """Return the rule that the URL of a database breaks."""
+    if parts.scheme == "sqlite":
+        is_path = len(parts.path) > 1 and not (parts.netloc or parts.query or parts.fragment)
+        return None if is_path else "not the path of a file; write sqlite:////path/to/file.db"
+    if parts.scheme not in _POSTGRES_SCHEMES:
+        return f"{parts.scheme!r} is not supported; {_URL_FORMS}"
+    if parts.fragment:
+        return "a URL with #; percent-encode it in a password"
+    if parts.path in {"", "/"}:
+        return "no name of a database; write postgresql://user@host:5432/name"
+    return None
 
 
 class RedisSettings(Section):
