@@ -141,6 +141,7 @@ def create_app(
         running=running,
         authentication=keys.authentication,
         serves_everyone=settings.auth.mode is not None,
+        admin_port=settings.admin.port,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)

@@ -22,7 +22,7 @@ from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.model_swap.settings import SwapSettings
-from maxgate.server.settings import ServerSettings
+from maxgate.server.settings import AdminSettings, ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
@@ -55,6 +55,8 @@ class Settings(Section):
 
     server: ServerSettings = ServerSettings()
     """The HTTP server."""
+    admin: AdminSettings = AdminSettings()
+    """The listener for the admin API."""
     engine: EngineSettings = EngineSettings()
     """Starting MAX."""
     engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(split_list)] = Field(

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Lifespan
 from typing_extensions import override
 
 from maxgate import __version__
+from maxgate.api.admin_listener import AdminListener
 from maxgate.api.authentication import Authentication
 from maxgate.api.browsers import BrowserGuard
 from maxgate.api.client_headers import SESSION, ClientHeaders
@@ -49,7 +50,8 @@ class Gateway(FastAPI):
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
     names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
-    `serves_everyone`, they must arrive at a loopback address.
+    `serves_everyone`, they must arrive at a loopback address. The admin API is at `admin_port`
+    only, if that is set.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Gateway(FastAPI):
         running: set[RequestContext] | None = None,
         authentication: Authentication | None = None,
         serves_everyone: bool = True,
+        admin_port: int | None = None,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -83,6 +86,7 @@ class Gateway(FastAPI):
         self._running = running
         self._authentication = authentication
         self._serves_everyone = serves_everyone
+        self._admin_port = admin_port
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self._add_docs()
@@ -118,6 +122,8 @@ class Gateway(FastAPI):
         # Middleware and error handlers that a user added must see hot routes too.
         if not self.user_middleware and self.exception_handlers == self._own_error_handlers:
             stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
+        if self._admin_port is not None:
+            stack = AdminListener(stack, self._admin_port)
         stack = HeadMiddleware(stack, self.router)
         stack = UnversionedPathMiddleware(stack, self.router)
         stack = RequestContextMiddleware(

@@ -1,6 +1,6 @@
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
 from maxgate.settings_section import Section, split_list
@@ -33,3 +33,18 @@ class ServerSettings(Section):
     """Seconds of silence in a stream before a keep-alive comment is sent."""
     shutdown_timeout: int = Field(default=30, ge=0)
     """Seconds that running requests have to finish when the gateway stops."""
+
+
+class AdminSettings(Section):
+    """A listener of its own for the admin API, which is then served nowhere else."""
+
+    host: str = "127.0.0.1"
+    """Address of the listener for the admin API."""
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of the listener for the admin API; by default that of everything else."""
+
+    @model_validator(mode="after")
+    def _check_use(self) -> Self:
+        if self.port is None and "host" in self.model_fields_set:
+            raise ValueError("host has no effect without admin.port; set it too")
+        return self
