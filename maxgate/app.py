@@ -33,7 +33,7 @@ from maxgate.api.health import router as health_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.request_body import BodyReader
-from maxgate.auth.file_key_store import FileKeyStore
+from maxgate.auth.key_sources import KeySources
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
 from maxgate.composition import (
@@ -133,7 +133,7 @@ def create_app(
             retry_counts,
             on_startup,
             worker_folder,
-            keys.store,
+            keys.sources,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -212,7 +212,7 @@ def build_lifespan(
     retry_counts: SharedCounts,
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
-    keys: FileKeyStore | None,
+    keys: KeySources | None,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -230,6 +230,7 @@ def build_lifespan(
             await resources.enter_async_context(aclosing(canary))
             await resources.enter_async_context(connect())
             if keys is not None:
+                await resources.enter_async_context(aclosing(keys))
                 await resources.enter_async_context(_running(keys.run()))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))

@@ -18,7 +18,8 @@ from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
 from maxgate.api.authentication import Authentication
 from maxgate.auth.addresses import FailureLimit
-from maxgate.auth.file_key_store import FileKeyStore
+from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
+from maxgate.auth.key_sources import KeySources
 from maxgate.auth.key_verifier import KeyVerifier
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock
@@ -41,6 +42,7 @@ from maxgate.model_swap.start_queue import StartQueue
 from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings, load_settings
+from maxgate.stores.identity import IdentityStore
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import AUTHENTICATION_RESULT, AUTHENTICATIONS
 from maxgate.telemetry.shared_counts import SharedCounts
@@ -171,15 +173,16 @@ def _find_metrics_url(settings: Settings, url: str) -> str | None:
 
 @dataclass(frozen=True)
 class Keys:
-    """The authentication of clients and the store of their keys; both None if it is off."""
+    """The authentication of clients, their keys, and the database; None where there is none."""
 
     authentication: Authentication | None = None
-    store: FileKeyStore | None = None
+    sources: KeySources | None = None
+    identities: IdentityStore | None = None
 
     async def refresh(self) -> None:
         """Read the keys again if they have changed."""
-        if self.store is not None:
-            await self.store.refresh()
+        if self.sources is not None:
+            await self.sources.refresh()
 
 
 def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
@@ -187,7 +190,9 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
     auth = settings.auth
     if not auth.has_keys:
         return Keys()
-    store = FileKeyStore(auth, settings.state_dir)
+    identities = open_identities(settings, clock)
+    changes = None if identities is None else build_key_changes(settings)
+    sources = KeySources(auth, settings.state_dir, clock, identities, changes)
     results = AUTHENTICATION_RESULT.values or {}
     counters = {result: metrics.prepare(AUTHENTICATIONS, (result,)) for result in results}
 
@@ -195,13 +200,38 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
         counters.get(result, counters["invalid_token"])()
 
     authentication = Authentication(
-        [KeyVerifier(store, clock)],
+        [KeyVerifier(sources, clock)],
         FailureLimit(auth.max_failures, clock),
         count,
         open_metrics=auth.open_metrics,
         open_docs=auth.open_docs,
     )
-    return Keys(authentication, store)
+    return Keys(authentication, sources, identities)
+
+
+def open_identities(settings: Settings, clock: Clock) -> IdentityStore | None:
+    """Open the database of keys; None if there is none.
+
+    Raises ConfigurationError if it cannot be used.
+    """
+    if not settings.database.is_enabled:
+        return None
+    from maxgate.stores.identity_store import open_identity_store  # noqa: PLC0415  # slow to import
+
+    return open_identity_store(settings.database, settings.state_dir, clock=clock)
+
+
+def build_key_changes(settings: Settings) -> KeyChanges:
+    """Build the way in which gateways report changes of keys to each other.
+
+    Raises ConfigurationError if a package is missing.
+    """
+    if settings.redis.url is None:
+        return NoKeyChanges()
+    with requires_extra("redis.url", "redis"):
+        from maxgate.auth.redis_key_changes import RedisKeyChanges  # noqa: PLC0415  # an extra
+        from maxgate.stores.redis import RedisStore  # noqa: PLC0415
+    return RedisKeyChanges(RedisStore(settings.redis))
 
 
 def build_models(

@@ -16,6 +16,7 @@
     │   ├── Conflict 409
     │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
+    │   │   └── NoModelAccess 403  auth.identity
     │   ├── HeadersTooLarge 431
     │   ├── InternalError 500
     │   ├── InvalidCredential 401  auth.identity

@@ -94,6 +94,11 @@ class Settings(Section):
     """Logs and metrics."""
 
     @property
+    def needs_key_file(self) -> bool:
+        """Whether the file of keys must exist: a setting names it, or there is no database."""
+        return self.auth.keys_file is not None or not self.database.is_enabled
+
+    @property
     def failover(self) -> FailoverSettings:
         """The sections that decide what happens when engines fail."""
         return FailoverSettings(
@@ -175,10 +180,11 @@ def load_and_configure_logging() -> Settings:
 def _find_unused(settings: Settings) -> list[str]:
     # REDIS_URL may be there for other programs.
     has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
-    if has_url and not settings.admission.enabled:
+    has_changes = settings.auth.has_keys and settings.database.is_enabled
+    if has_url and not settings.admission.enabled and not has_changes:
         return [
-            "setting redis.url has no effect with admission.enabled: false, because only slots are "
-            "shared through Redis; remove one of the two"
+            "setting redis.url has no effect with admission.enabled: false, because only slots and "
+            "changes of keys in a database are shared through Redis; remove one of the two"
         ]
     return []
 

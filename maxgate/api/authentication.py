@@ -12,6 +12,7 @@ from maxgate.auth.addresses import FailureLimit, is_within
 from maxgate.auth.identity import (
     AuthenticationUnavailable,
     InvalidCredential,
+    NoModelAccess,
     TooManyFailures,
     Verifier,
 )
@@ -26,6 +27,8 @@ PROBES: Final = frozenset({"/health/live", "/health/ready"})
 METRICS: Final = frozenset({"/health", "/metrics"})
 DOCS: Final = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS: Final = "/docs/assets/"
+MODEL_SEGMENTS: Final = frozenset({"chat", "completions", "embeddings", "models"})
+"""First segments of the paths that serve models, with and without `/v1`."""
 
 _SCHEME: Final = b"bearer "
 _MAX_DRAINED_BYTES: Final = 64_000_000
@@ -87,8 +90,11 @@ class Authentication:
             self._count("accepted")
             context.principal = identity.principal
             context.models = identity.models
+            context.project_models = identity.project_models
             context.is_admin = identity.is_admin
             context.record.key_id = identity.principal.key_id
+            if not identity.can_use_models and serves_models(path):
+                raise NoModelAccess
 
     def _find_verifier(self, credential: str) -> Verifier:
         for verifier in self._verifiers:
@@ -106,6 +112,13 @@ class Authentication:
         request_id = context.record.request_id
         _log.info("authentication failed", reason=error.reason, client=address, request=request_id)
         raise error from None
+
+
+def serves_models(path: str) -> bool:
+    """Whether requests for this path use models or list them."""
+    segments = path.split("/")
+    first = segments[2:3] if segments[1:2] == ["v1"] else segments[1:2]
+    return not MODEL_SEGMENTS.isdisjoint(first)
 
 
 def find_credential(headers: Mapping[bytes, bytes]) -> str:

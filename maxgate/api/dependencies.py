@@ -33,7 +33,7 @@ class MetricsReader(Protocol):
 def get_catalog(request: Request) -> ModelCatalog:
     """Return the catalog of served models that the caller may use."""
     context: RequestContext = request.state.context
-    return restrict(request.app.state.catalog, context.models)
+    return restrict(request.app.state.catalog, context.models, context.project_models)
 
 
 def get_engines(request: Request) -> Sequence[EngineHealth]:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from maxgate import ids
 from maxgate.api.authentication import (
     CREDENTIAL_HEADERS,
+    MODEL_SEGMENTS,
     PROBES,
     Authentication,
     drain_body,
@@ -43,8 +44,6 @@ _UNRECORDED: Final = frozenset(
 )
 # A gateway that stops still serves these; /health/ready is not one of them.
 _SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
-# First segments of the paths below /v1.
-_UNVERSIONED: Final = frozenset({"chat", "completions", "embeddings", "models"})
 _REQUEST_ID: Final = b"x-request-id"
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
 
@@ -300,7 +299,7 @@ class UnversionedPathMiddleware:
         """Handle one ASGI connection."""
         if scope["type"] == "http":
             path = get_route_path(scope)
-            if path[1:].partition("/")[0] in _UNVERSIONED and not self._has_route(scope):
+            if path[1:].partition("/")[0] in MODEL_SEGMENTS and not self._has_route(scope):
                 # In place, so that RequestContextMiddleware finds the route that served it.
                 scope["path"] = f"{scope.get('root_path', '')}/v1{path}"
                 scope.pop("raw_path", None)

@@ -29,10 +29,13 @@ class KeyTable:
     peppers: Sequence[bytes]
 
 
-def load_keys(settings: AuthSettings, state_dir: Path) -> KeyTable:
-    """Read keys and peppers; raises ConfigurationError if either is missing or invalid."""
+def load_keys(settings: AuthSettings, state_dir: Path, *, is_optional: bool = False) -> KeyTable:
+    """Read keys and peppers; raises ConfigurationError if either is missing or invalid.
+
+    A file that `is_optional` may be missing.
+    """
     file = settings.find_key_file(state_dir)
-    entries = read_key_file(file)
+    entries = [] if is_optional and not file.exists() else read_key_file(file)
     peppers = load_peppers(settings, state_dir, create=False)
     if entries and not peppers:
         raise ConfigurationError(
@@ -47,13 +50,18 @@ def load_keys(settings: AuthSettings, state_dir: Path) -> KeyTable:
 
 
 class FileKeyStore(KeyStore):
-    """Holds the keys of the file; raises ConfigurationError if they are invalid at first."""
+    """Holds the keys of the file; raises ConfigurationError if they are invalid at first.
 
-    def __init__(self, settings: AuthSettings, state_dir: Path) -> None:
+    A file that `is_optional` may be created later.
+    """
+
+    def __init__(
+        self, settings: AuthSettings, state_dir: Path, *, is_optional: bool = False
+    ) -> None:
         self._settings = settings
         self._state_dir = state_dir
         self._version = self._read_version()
-        self._table = load_keys(settings, state_dir)
+        self._table = load_keys(settings, state_dir, is_optional=is_optional)
         self._lock = asyncio.Lock()
 
     @property

@@ -5,17 +5,18 @@ from typing import ClassVar, Final, Protocol
 
 from typing_extensions import override
 
-from maxgate.errors import GatewayError
-from maxgate.generation.context import Principal
+from maxgate.errors import Forbidden, GatewayError
+from maxgate.generation.context import Principal, ProjectModels
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """An authenticated caller and its rights.
 
-    `models` are the names that it may use, None for all. `networks` are those from which it may
-    send, in CIDR notation, empty for all. `expires_at` is in Unix seconds, None for never.
-    `is_admin` allows the admin API.
+    `models` are the names that it may use, None for all; `project_models` limit them further.
+    `networks` are those from which it may send, in CIDR notation, empty for all. `expires_at` is in
+    Unix seconds, None for never. `is_admin` allows the admin API, and `can_use_models` everything
+    that serves models.
     """
 
     principal: Principal
@@ -23,6 +24,8 @@ class Identity:
     networks: tuple[str, ...] = ()
     expires_at: float | None = None
     is_admin: bool = False
+    project_models: ProjectModels | None = None
+    can_use_models: bool = True
 
 
 class Verifier(Protocol):
@@ -98,5 +101,23 @@ class AuthenticationUnavailable(GatewayError):
     should_retry: ClassVar[bool | None] = True
 
 
-AUTHENTICATION_ERRORS: Final = (InvalidCredential, TooManyFailures, AuthenticationUnavailable)
+class NoModelAccess(Forbidden):
+    """The key is for the admin API only."""
+
+    default_code = "insufficient_permissions"
+    should_retry: ClassVar[bool | None] = False
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Admin keys cannot use models. Send the key of a project, such as that of a service"
+            " account."
+        )
+
+
+AUTHENTICATION_ERRORS: Final = (
+    InvalidCredential,
+    TooManyFailures,
+    AuthenticationUnavailable,
+    NoModelAccess,
+)
 """Errors of requests that are refused before their body is read."""

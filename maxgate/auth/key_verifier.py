@@ -8,7 +8,12 @@ from typing import Final, Protocol
 from typing_extensions import override
 
 from maxgate.auth.api_key import PREFIX, hash_key, is_well_formed
-from maxgate.auth.identity import Identity, InvalidCredential, Verifier
+from maxgate.auth.identity import (
+    AuthenticationUnavailable,
+    Identity,
+    InvalidCredential,
+    Verifier,
+)
 from maxgate.clock import Clock
 
 MAX_REMEMBERED: Final = 100_000
@@ -71,12 +76,17 @@ class KeyVerifier(Verifier):
         self._digests.pop(credential, None)
         if not is_well_formed(credential):
             raise InvalidCredential("malformed")
+        unavailable: AuthenticationUnavailable | None = None
         for pepper in self._store.peppers:
             digest = hash_key(credential, pepper)
-            key = await self._store.find(digest)
+            try:
+                key = await self._store.find(digest)
+            except AuthenticationUnavailable as error:  # another hash may be known
+                unavailable = error
+                continue
             if key is not None and hmac.compare_digest(key.digest, digest):
                 if len(self._digests) >= MAX_REMEMBERED:
                     self._digests.clear()
                 self._digests[credential] = digest
                 return key
-        raise InvalidCredential("unknown_key")
+        raise unavailable or InvalidCredential("unknown_key")

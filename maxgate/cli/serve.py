@@ -143,7 +143,11 @@ def serve(
 def _read_files(settings: Settings) -> list[ModelCard]:
     """Read cards and keys first, so that invalid ones are reported before anything starts."""
     if settings.auth.has_keys:
-        load_keys(settings.auth, settings.state_dir)
+        load_keys(settings.auth, settings.state_dir, is_optional=not settings.needs_key_file)
+        if settings.database.is_enabled:
+            from maxgate.stores.identity_store import open_identity_store  # noqa: PLC0415  # slow
+
+            open_identity_store(settings.database, settings.state_dir)  # checks the schema
     return load_cards(settings.cards, settings.cache_dir)
 
 

@@ -66,7 +66,8 @@ def read_again(load: Callable[[], Settings]) -> Settings:
     try:
         settings = load()
         if settings.auth.has_keys:
-            load_keys(settings.auth, settings.state_dir)
+            is_optional = not settings.needs_key_file
+            load_keys(settings.auth, settings.state_dir, is_optional=is_optional)
     except ConfigurationError as error:
         _log.error("reload failed, the old configuration stays", error=str(error))
         raise InvalidRequest(

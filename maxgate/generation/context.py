@@ -31,6 +31,14 @@ class Principal:
 ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous", "", "default")
 
 
+@dataclass(frozen=True, slots=True)
+class ProjectModels:
+    """Names and aliases of the models that a project may use, or may not use if `is_denied`."""
+
+    names: frozenset[str]
+    is_denied: bool = False
+
+
 @dataclass(slots=True)
 class RetryAllowance:
     """Extra engine calls that one client request may cause, shared by all of its choices.
@@ -61,13 +69,15 @@ class RequestContext:
     and `is_client_retry` is True if the client announces that it repeats a request. A request that
     `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and
     is set by the innermost backend. `model` is the name of the model that serves it, once that is
-    found, and `models` are the names that the caller may use, None for all. A request that
-    `was_held` has waited for its model to start. `is_admin` allows the admin API.
+    found. `models` are the names that the caller may use, None for all, and `project_models` limit
+    them further. A request that `was_held` has waited for its model to start. `is_admin` allows the
+    admin API.
     """
 
     record: RequestRecord
     principal: Principal = ANONYMOUS
     models: frozenset[str] | None = None
+    project_models: ProjectModels | None = None
     is_admin: bool = True
     deadline: float | None = None
     cancelled_at: float | None = None

@@ -26,7 +26,10 @@ class KeyFolder:
     def settings(self) -> dict[str, Any]:
         """Settings of a gateway that asks for these keys."""
         self.file.touch()
-        return {"auth": {"mode": "keys", "keys_file": self.file, "pepper": [PEPPER]}}
+        return {
+            "auth": {"mode": "keys", "keys_file": self.file, "pepper": [PEPPER]},
+            "database": {"url": "none"},
+        }
 
     def add(self, key_id: str = "key_1", *, pepper: str = PEPPER, **fields: Any) -> str:
         """Add a key with these fields, and return it."""

@@ -15,9 +15,9 @@ from typing import Final
 import httpx
 import psutil
 
-from tests.conftest import ROOT
 from tests.fakes.waiting import until
 
+ROOT = Path(__file__).parents[2]
 _ROOT_WARNING: Final = b"running as root"
 
 

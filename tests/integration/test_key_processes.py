@@ -41,6 +41,7 @@ def variables(keys: KeyFolder, engine: str = "http://127.0.0.1:9") -> dict[str, 
         "MAXGATE_AUTH__MODE": "keys",
         "MAXGATE_AUTH__KEYS_FILE": str(keys.file),
         "MAXGATE_AUTH__PEPPER": PEPPER,
+        "MAXGATE_DATABASE__URL": "none",
         "MAXGATE_ENGINES": engine,
         "MAXGATE_CARDS": str(SMALL_CARD),
     }

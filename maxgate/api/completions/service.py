@@ -133,8 +133,8 @@ class CompletionService:
         if body.user or body.service_tier or body.priority:
             apply_fields(context, body.user, body.service_tier, body.priority)
         catalog = self._catalog
-        if context.models is not None:
-            catalog = restrict(catalog, context.models)
+        if context.models is not None or context.project_models is not None:
+            catalog = restrict(catalog, context.models, context.project_models)
         model = catalog.find(body.model, "chat")
         context.model = model.name
         return convert_requests(body, model, context)

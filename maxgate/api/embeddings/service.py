@@ -33,7 +33,9 @@ class EmbeddingService:
         """Return the vectors as JSON."""
         if body.user:
             apply_fields(context, body.user)
-        model = self._find_model(body, restrict(self._catalog, context.models))
+        model = self._find_model(
+            body, restrict(self._catalog, context.models, context.project_models)
+        )
         context.model = model.name
         request = EmbeddingRequest(model, _list_inputs(body.input), context)
         embeddings = await self._embedder.embed(request)

@@ -9,22 +9,24 @@ from typing_extensions import override
 from maxgate.api.authentication import Authentication, drain_body, find_credential
 from maxgate.auth.addresses import FailureLimit
 from maxgate.auth.identity import (
+    AUTHENTICATION_ERRORS,
     AuthenticationUnavailable,
     Identity,
     InvalidCredential,
-    TooManyFailures,
+    NoModelAccess,
     Verifier,
 )
-from maxgate.generation.context import Principal, RequestContext
+from maxgate.generation.context import Principal, ProjectModels, RequestContext
 from tests.fakes.asgi import http_scope
 from tests.fakes.clock import FakeClock
 from tests.fakes.requests import request_context
 
 PRINCIPAL = Principal("red", "red", "ann", "key_1", "default")
+PROJECT_MODELS = ProjectModels(frozenset({"n"}), is_denied=True)
 
 
 class FakeVerifier(Verifier):
-    """Knows the credentials `good` and `office`, and loses its database for `down`."""
+    """Knows the credentials `good`, `office` and `admin`, and loses its database for `down`."""
 
     @override
     def accepts(self, credential: str) -> bool:
@@ -34,10 +36,12 @@ class FakeVerifier(Verifier):
     async def verify(self, credential: str) -> Identity:
         if credential == "down":
             raise AuthenticationUnavailable("The database is down.")
+        if credential == "admin":
+            return Identity(PRINCIPAL, frozenset(), is_admin=True, can_use_models=False)
         if credential not in {"good", "office"}:
             raise InvalidCredential("unknown_key")
         networks = ("10.0.0.0/8",) if credential == "office" else ()
-        return Identity(PRINCIPAL, frozenset({"m"}), networks)
+        return Identity(PRINCIPAL, frozenset({"m"}), networks, project_models=PROJECT_MODELS)
 
 
 class Edge:
@@ -58,7 +62,7 @@ class Edge:
         scope = {**http_scope(path=path), "client": (peer, 1), "state": {"context": context}}
         try:
             await self._authentication.authenticate(scope, path, given)
-        except (InvalidCredential, TooManyFailures, AuthenticationUnavailable) as error:
+        except AUTHENTICATION_ERRORS as error:
             return error
         return context
 
@@ -106,6 +110,7 @@ async def test_accepted() -> None:
     context: RequestContext = await edge.send(authorization="Bearer good")
 
     assert (context.principal, context.models) == (PRINCIPAL, frozenset({"m"}))
+    assert context.project_models == PROJECT_MODELS
     assert not context.is_admin
     assert context.record.key_id == "key_1"
     assert edge.results == ["accepted"]
@@ -133,6 +138,36 @@ async def test_open_paths() -> None:
     assert await list_open() == probes
     assert await list_open(open_metrics=True) == probes | metrics
     assert await list_open(open_docs=True) == probes | docs
+
+
+@pytest.mark.parametrize(
+    ("path", "is_refused"),
+    [
+        ("/v1/chat/completions", True),
+        ("/chat/completions", True),
+        ("/v1/completions", True),
+        ("/embeddings", True),
+        ("/v1/models", True),
+        ("/v1/models/m", True),
+        ("/v1/organization/projects", False),
+        ("/organization/models", False),
+        ("/admin/engines", False),
+        ("/metrics", False),
+        ("/", False),
+    ],
+)
+async def test_admin_keys(path: str, is_refused: bool) -> None:
+    """A key for the admin API is valid, and gets 403 where models are used or listed."""
+    edge = Edge()
+
+    result = await edge.send(path, authorization="Bearer admin")
+
+    assert isinstance(result, NoModelAccess) is is_refused
+    if is_refused:
+        assert (result.status, result.code) == (403, "insufficient_permissions")
+    else:
+        assert result.is_admin
+    assert edge.results == ["accepted"]
 
 
 async def test_networks() -> None:

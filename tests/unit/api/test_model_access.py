@@ -4,8 +4,9 @@ import pytest
 from typing_extensions import override
 
 from maxgate.api.model_access import restrict
-from maxgate.errors import UpstreamUnavailable
+from maxgate.errors import NotFound, UpstreamUnavailable
 from maxgate.generation.catalog import ModelCatalog, ServedModel
+from maxgate.generation.context import ProjectModels
 from maxgate.generation.errors import ModelNotFound, ModelNotRunning
 from maxgate.model_cards.card import Task
 from tests.fakes.requests import served_model
@@ -79,3 +80,56 @@ def test_list() -> None:
     names = [model.name for model in allow("stopped", "gpt", "away", "gone").list()]
 
     assert names == ["large", "stopped"]
+
+
+def deny(*names: str, allowed: frozenset[str] | None = None) -> ModelCatalog:
+    """Hide these names from a project, and all but `allowed` from its key."""
+    return restrict(FakeCatalog(), allowed, ProjectModels(frozenset(names), is_denied=True))
+
+
+@pytest.mark.parametrize("denied", ["large", "gpt"])
+@pytest.mark.parametrize("name", ["large", "gpt"])
+def test_denied(denied: str, name: str) -> None:
+    """A denied model gets the error of an unknown one by all of its names; others are served."""
+    catalog = deny(denied, "away", "gone")
+
+    with pytest.raises(ModelNotFound) as caught:
+        catalog.find(name, "chat")
+
+    assert caught.value.message == ModelNotFound(name).message
+    assert catalog.find("mini", "chat").name == "small"
+    assert catalog.find(None, "chat").name == "small"
+    assert [model.name for model in catalog.list()] == ["small", "stopped"]
+
+
+def test_denied_stopped() -> None:
+    """A denied model is not started."""
+    with pytest.raises(ModelNotFound):
+        deny("stopped").find("stopped", "chat")
+
+
+@pytest.mark.parametrize("name", [None, "large", "gpt"])
+def test_key_and_project(name: str | None) -> None:
+    """A model needs the permission of both the key and its project, by whatever names they have."""
+    project = ProjectModels(frozenset({"large", "small"}))
+    catalog = restrict(FakeCatalog(), frozenset({"gpt", "stopped"}), project)
+
+    assert catalog.find(name, "chat").name == "large"
+    assert [model.name for model in catalog.list()] == ["large"]
+    for hidden in ("small", "stopped"):
+        with pytest.raises(ModelNotFound):
+            catalog.find(hidden, "chat")
+
+
+@pytest.mark.parametrize(
+    "catalog",
+    [allow(), deny("large", "small", "stopped"), deny("gpt", allowed=frozenset({"large"}))],
+    ids=["empty list", "all denied", "the only allowed one denied"],
+)
+def test_no_model(catalog: ModelCatalog) -> None:
+    """A caller that may use no model has no default, and an empty list."""
+    with pytest.raises(NotFound) as caught:
+        catalog.find(None, "chat")
+
+    assert caught.value.code == "model_not_found"
+    assert catalog.list() == []

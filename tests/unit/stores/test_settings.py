@@ -12,6 +12,7 @@ from maxgate.stores.settings import RedisSettings
 from tests.conftest import ROOT
 from tests.fakes.setting_sources import load, read_error
 
+DATABASE = "MAXGATE_DATABASE__URL"
 URL = "MAXGATE_REDIS__URL"
 CA_FILE = ROOT / "tests" / "data" / "tls" / "ca.pem"
 
@@ -113,6 +114,8 @@ def test_ca_file() -> None:
         ({URL: "redis://cache", "REDIS_URL": "redis://other"}, True),
         ({"REDIS_URL": "redis://cache"}, False),
         ({URL: "redis://cache", "MAXGATE_ADMISSION__ENABLED": "true"}, False),
+        ({URL: "redis://cache", "MAXGATE_AUTH__MODE": "keys"}, False),
+        ({URL: "redis://cache", "MAXGATE_AUTH__MODE": "keys", DATABASE: "none"}, True),
     ],
 )
 def test_without_admission(variables: dict[str, str], *, is_warned: bool) -> None:
@@ -126,8 +129,8 @@ def test_without_admission(variables: dict[str, str], *, is_warned: bool) -> Non
         check=True,
     )
     warning = (
-        "setting redis.url has no effect with admission.enabled: false, because only slots are "
-        "shared through Redis; remove one of the two"
+        "setting redis.url has no effect with admission.enabled: false, because only slots and "
+        "changes of keys in a database are shared through Redis; remove one of the two"
     )
     logged = [json.loads(line) for line in result.stderr.splitlines()]
     assert [line["message"] for line in logged] == [warning] * is_warned

@@ -1,0 +1,80 @@
+"""The keys of a gateway: those of a file come first, then those of a database."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from typing_extensions import override
+
+from maxgate.auth.database_key_store import DatabaseKeyStore
+from maxgate.auth.file_key_store import FileKeyStore
+from maxgate.auth.key_changes import KeyChanges
+from maxgate.auth.key_verifier import KeyStore, StoredKey
+from maxgate.auth.pepper import load_peppers
+from maxgate.auth.settings import AuthSettings
+from maxgate.clock import Clock
+from maxgate.stores.identity import IdentityStore
+
+
+class KeySources(KeyStore):
+    """The file of keys, and the database if there is one.
+
+    With a database, the file may be missing, unless `auth.keys_file` names it. The peppers are
+    those of the file's store; without a file, those at the start. Raises ConfigurationError if keys
+    or peppers cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: AuthSettings,
+        state_dir: Path,
+        clock: Clock,
+        identities: IdentityStore | None = None,
+        changes: KeyChanges | None = None,
+    ) -> None:
+        has_database = identities is not None
+        peppers = load_peppers(settings, state_dir, create=has_database)
+        is_optional = has_database and settings.keys_file is None
+        self._file = FileKeyStore(settings, state_dir, is_optional=is_optional)
+        self._identities = identities
+        self._database = (
+            None if identities is None else DatabaseKeyStore(identities, peppers, clock, changes)
+        )
+
+    @property
+    @override
+    def peppers(self) -> Sequence[bytes]:
+        return self._file.peppers
+
+    @override
+    async def find(self, digest: bytes) -> StoredKey | None:
+        key = await self._file.find(digest)
+        if key is not None or self._database is None:
+            return key
+        return await self._database.find(digest)
+
+    async def refresh(self) -> None:
+        """Read the file again if it has changed."""
+        await self._file.refresh()
+
+    async def announce(self, ids: Collection[str]) -> None:
+        """Report committed changes of keys, or of their projects and owners, by their ids.
+
+        They take effect in this process at once, and in other gateways as docs/keys.md says.
+        """
+        if self._database is not None:
+            await self._database.announce(ids)
+
+    async def run(self) -> None:
+        """Keep the keys up to date; runs until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._file.run())
+            if self._database is not None:
+                tasks.create_task(self._database.run())
+
+    async def aclose(self) -> None:
+        """Write times of use, and close the database."""
+        if self._database is not None:
+            await self._database.aclose()
+        if self._identities is not None:
+            await self._identities.aclose()
