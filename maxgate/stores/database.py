@@ -216,6 +216,7 @@ class Database:
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, PoolTimeout):
                 self._report_outage(error)
+            await self._close(raw, is_done=True)
             raise
         if self._down_since is not None:
             seconds = round(self._clock.monotonic() - self._down_since, 1)
@@ -237,12 +238,12 @@ class Database:
                 await raw.exec_driver_sql(f"SET LOCAL {name} = {round(seconds * 1000)}")
 
     async def _close(self, raw: AsyncConnection, *, is_done: bool) -> None:
-        if raw in self._abandoned:
-            return
-        with suppress(StoreUnavailable, IntegrityError):
-            if not is_done:
+        if not is_done and raw not in self._abandoned:
+            with suppress(StoreUnavailable):
                 await self.wait(raw, raw.rollback())
-            await self.wait(raw, raw.close())
+        if raw not in self._abandoned:
+            with suppress(StoreUnavailable):
+                await self.wait(raw, raw.close())
 
     def _abandon(self, raw: AsyncConnection, task: asyncio.Task[Any]) -> None:
         self._abandoned.add(raw)
