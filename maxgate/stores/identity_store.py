@@ -47,6 +47,8 @@ from maxgate.stores.settings import DatabaseSettings
 REPLAY_SECONDS: Final = 24 * 3600
 """Time for which a request with an Idempotency-Key is remembered."""
 
+_MAX_SECONDS: Final = 2**63 - 1
+"""Above all times that the databases can store."""
 _log = structlog.get_logger()
 
 
@@ -115,7 +117,8 @@ class SqlTransaction(IdentityTransaction):
             (where.lte, operator.le),
         ):
             if bound is not None:
-                query = query.where(compare(table.c.effective_at, bound))
+                seconds = max(-_MAX_SECONDS, min(bound, _MAX_SECONDS))
+                query = query.where(compare(table.c.effective_at, seconds))
         rows, has_more = await list_rows(self._connection, query, page, table, "id")
         return Listing([_decode_event(row._mapping) for row in rows], has_more)  # noqa: SLF001
 

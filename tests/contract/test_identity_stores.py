@@ -501,6 +501,8 @@ EVENTS = [
         (AuditFilter(project_ids=[""]), []),
         (AuditFilter(gt=100, lt=300), [1]),
         (AuditFilter(gte=100, lte=200), [0, 1]),
+        (AuditFilter(gt=-(10**30), lt=10**30), [0, 1, 2]),
+        (AuditFilter(gte=10**30), []),
         (AuditFilter(gte=200, actor_ids=["key_2", "\0"], project_ids=["proj_b"]), [2]),
     ],
 )
