@@ -55,7 +55,7 @@ def find_url(settings: DatabaseSettings, state_dir: Path) -> URL:
 def connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     """Return the arguments with which both kinds of drivers connect."""
     if not settings.is_postgres:
-        return {"timeout": settings.timeout}
+        return {"timeout": settings.timeout * 0.9}  # the reason is known before `wait` gives up
     # A pooler such as PgBouncer gives each transaction another connection, which does not have
     # the statements that were prepared on the one before.
     return {

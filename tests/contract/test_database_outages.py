@@ -18,7 +18,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.postgres_server import PostgresServer
 from tests.fakes.waiting import until
 
-TIMEOUT = 0.5
+TIMEOUT = 1.0
 MARGIN = 1.5
 """Seconds that a call may take beyond its timeout on a busy machine."""
 
@@ -137,7 +137,7 @@ async def test_server_frozen_in_transaction(
     """A transaction whose server stops replying fails in time, and all connections come back."""
     started_at = monotonic()
     try:
-        with pytest.raises(StoreUnavailable, match=r"no reply within 0\.5 s"):
+        with pytest.raises(StoreUnavailable, match="no reply within 1 s"):
             async with store.transaction() as rows:
                 server.pause()
                 await rows.projects.add(Project("proj_b", "B", 200))
