@@ -180,7 +180,7 @@ class Keys:
     identities: IdentityStore | None = None
 
     async def refresh(self) -> None:
-        """Read the keys again if they have changed."""
+        """Read the keys again."""
         if self.sources is not None:
             await self.sources.refresh()
 
