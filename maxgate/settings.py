@@ -188,23 +188,23 @@ def load_and_configure_logging() -> Settings:
     try:
         settings = load_settings(warnings.append)
         configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
-        warnings += _find_unused(settings)
+        _check_redis(settings)
     finally:  # in the format of the log, if that is known
         for warning in warnings:
             print_warning(warning)
     return settings
 
 
-def _find_unused(settings: Settings) -> list[str]:
+def _check_redis(settings: Settings) -> None:
+    """Raise ConfigurationError if nothing uses Redis."""
     # REDIS_URL may be there for other programs.
     has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
     has_changes = settings.auth.has_keys and settings.database.is_enabled
     if has_url and not settings.admission.enabled and not has_changes:
-        return [
+        raise ConfigurationError(
             "setting redis.url has no effect with admission.enabled: false, because only slots and "
             "changes of keys in a database are shared through Redis; remove one of the two"
-        ]
-    return []
+        )
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:
