@@ -17,6 +17,7 @@ from maxgate.admission.ledger import SlotLedger
 from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
 from maxgate.api.authentication import Authentication
+from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit
 from maxgate.auth.identity import TokenKeys, Verifier
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
@@ -214,6 +215,7 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
         verifiers,
         FailureLimit(auth.max_failures, clock),
         count,
+        proxies=TrustedProxies(settings.server.trusted_proxies),
         open_metrics=auth.open_metrics,
         open_docs=auth.open_docs,
     )
