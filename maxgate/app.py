@@ -32,6 +32,7 @@ from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import router as health_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
+from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
@@ -140,6 +141,7 @@ def create_app(
         session_header=settings.routing.session_header,
         running=running,
         authentication=keys.authentication,
+        proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
     )
     provide(app, upstream, control, admission)

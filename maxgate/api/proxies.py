@@ -15,7 +15,6 @@ from maxgate.auth.addresses import is_within, parse_address
 
 UNKNOWN: Final = ""
 """The address of a client that cannot be known; no network contains it."""
-HSTS: Final = "max-age=31536000"
 
 # RFC 7239, section 4: `name=token` or `name="text"`, separated by semicolons.
 _PAIR: Final = re.compile(r'\s*(\w+)=("[^"\\]*"|[^\s";,]*)\s*')
@@ -48,7 +47,9 @@ class TrustedProxies:
     def is_https(self, scope: Scope) -> bool:
         """Whether the client used https, by the connection or as the trusted proxy says."""
         if not is_within(self._networks, _find_peer(scope)):
-            return bool(scope.get("scheme") == "https")
+            # Plain uvicorn sets the scheme by this header.
+            is_own = _is_own_server(scope) or not _read(scope, b"x-forwarded-proto")
+            return is_own and bool(scope.get("scheme") == "https")
         proto = _read(scope, b"x-forwarded-proto").rpartition(",")[2].strip()
         element = _read(scope, b"forwarded").rpartition(",")[2]
         return (proto or _read_pair(element, "proto")).lower() == "https"
@@ -69,11 +70,14 @@ def _find_peer(scope: Scope) -> str:
     rules are not those of the gateway.
     """
     peer = parse_address((scope.get("client") or ("",))[0])
-    is_own_server = EXTENSION in scope.get("extensions", {})
-    hops = () if is_own_server else _read(scope, b"x-forwarded-for").split(",")
+    hops = () if _is_own_server(scope) else _read(scope, b"x-forwarded-for").split(",")
     if peer is None or str(peer) in map(_parse_hop, hops):
         return UNKNOWN
     return str(peer)
+
+
+def _is_own_server(scope: Scope) -> bool:
+    return EXTENSION in scope.get("extensions", {})
 
 
 def _read(scope: Scope, name: bytes) -> str:
