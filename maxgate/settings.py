@@ -24,7 +24,7 @@ from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import ServerSettings
-from maxgate.settings_names import NESTED, PREFIX, SettingNames
+from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
 from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
@@ -198,7 +198,10 @@ def load_and_configure_logging() -> Settings:
 def _check_redis(settings: Settings) -> None:
     """Raise ConfigurationError if nothing uses Redis."""
     # REDIS_URL may be there for other programs.
-    has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
+    is_standard = settings.redis.url == os.environ.get("REDIS_URL") or (
+        "REDIS_URL_FILE" in os.environ and to_variable("redis.url") not in os.environ
+    )
+    has_url = settings.redis.url is not None and not is_standard
     has_changes = settings.auth.has_keys and settings.database.is_enabled
     if has_url and not settings.admission.enabled and not has_changes:
         raise ConfigurationError(
