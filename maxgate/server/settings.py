@@ -1,6 +1,7 @@
+from ipaddress import ip_network
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from maxgate.settings_section import Section, split_list
@@ -21,6 +22,8 @@ class ServerSettings(Section):
     """Domain names in the Host header that are accepted on loopback addresses; `*` is any."""
     cors_origins: _Names = Field(default=[])
     """Origins of web pages that may use the API, such as `https://chat.example.org`; `*` is any."""
+    trusted_proxies: _Names = Field(default=[])
+    """Addresses and networks of proxies whose forwarding headers count, such as `10.0.0.0/8`."""
     max_body_bytes: int = Field(default=10_000_000, ge=1000)
     """Maximum size of a request body; larger ones are rejected with 413."""
     request_read_timeout: float = Field(default=30, gt=0)
@@ -33,6 +36,18 @@ class ServerSettings(Section):
     """Seconds of silence in a stream before a keep-alive comment is sent."""
     shutdown_timeout: int = Field(default=30, ge=0)
     """Seconds that running requests have to finish when the gateway stops."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    f"{network[:50]!r} is not an address or network; write 10.0.0.1 or 10.0.0.0/8"
+                ) from None
+        return networks
 
 
 class AdminSettings(Section):

@@ -144,7 +144,7 @@ def build_server(control: socket.socket) -> GatewayServer:
             request_read_timeout=settings.request_read_timeout,
             write_timeout=settings.write_timeout,
         ),
-        proxy_headers=False,  # the client's address is not used
+        proxy_headers=False,  # see api/proxies.py
         ws="none",
         lifespan="on",
         access_log=False,

@@ -31,7 +31,8 @@ async def test_two_listeners() -> None:
         assert main is not None
         assert await read_statuses(main) == [200, 404, 404, 200]
         first, *others = await read_statuses(admin)
-        chat = httpx.post(f"http://127.0.0.1:{admin}/v1/chat/completions", json={})
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin}") as client:
+            chat = await client.post("/v1/chat/completions", json={})
     assert (first, chat.status_code) == (404, 404)
     assert others[0] == others[-1] == 200
 

@@ -1,16 +1,13 @@
 """The settings of the database."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from maxgate.settings import Settings
+from maxgate.errors import ConfigurationError
+from maxgate.settings import Settings, check_use, load_settings
 from maxgate.stores.database import find_url
 from maxgate.stores.settings import DatabaseSettings
-from tests.conftest import ROOT
 from tests.fakes.setting_sources import load, read_error
 
 URL = "MAXGATE_DATABASE__URL"
@@ -110,7 +107,7 @@ def test_password() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "is_warned"),
+    ("variables", "is_refused"),
     [
         ({URL: "postgresql://db/m"}, True),
         ({URL: "postgresql://db/m", "DATABASE_URL": "postgresql://other/m"}, True),
@@ -119,19 +116,19 @@ def test_password() -> None:
         ({URL: "postgresql://db/m", "MAXGATE_AUTH__MODE": "keys"}, False),
     ],
 )
-def test_without_keys(variables: dict[str, str], *, is_warned: bool) -> None:
-    """A URL that has no effect causes a warning, unless it may be that of another program."""
-    code = "from maxgate.settings import load_and_configure_logging as load; load()"
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    warning = (
+def test_without_keys(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, is_refused: bool
+) -> None:
+    """A URL that has no effect is an error, unless it may be that of another program."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    if not is_refused:
+        check_use(settings)
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        check_use(settings)
+    assert str(caught.value) == (
         "setting database.url has no effect without auth.mode keys, because only API keys and "
         "their owners are kept there; set it, or remove the URL"
     )
-    logged = [json.loads(line) for line in result.stderr.splitlines()]
-    assert [line["message"] for line in logged] == [warning] * is_warned
