@@ -26,7 +26,7 @@ from maxgate.server.settings import ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames
 from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
-from maxgate.stores.settings import DatabaseSettings, RedisSettings
+from maxgate.stores.settings import NO_DATABASE, DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings
 from maxgate.upstream.settings import (
@@ -178,15 +178,22 @@ def load_and_configure_logging() -> Settings:
 
 
 def _find_unused(settings: Settings) -> list[str]:
-    # REDIS_URL may be there for other programs.
-    has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
-    has_changes = settings.auth.has_keys and settings.database.is_enabled
-    if has_url and not settings.admission.enabled and not has_changes:
-        return [
+    # REDIS_URL and DATABASE_URL may be there for other programs.
+    uses_database = settings.auth.has_keys and settings.database.is_enabled
+    has_redis = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
+    unused = []
+    if has_redis and not settings.admission.enabled and not uses_database:
+        unused.append(
             "setting redis.url has no effect with admission.enabled: false, because only slots and "
             "changes of keys in a database are shared through Redis; remove one of the two"
-        ]
-    return []
+        )
+    has_database = settings.database.url not in {None, NO_DATABASE, os.environ.get("DATABASE_URL")}
+    if has_database and not settings.auth.has_keys:
+        unused.append(
+            "setting database.url has no effect without auth.mode keys, because only API keys and "
+            "their owners are kept there; set it, or remove the URL"
+        )
+    return unused
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:

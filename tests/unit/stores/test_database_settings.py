@@ -1,5 +1,8 @@
 """The settings of the database."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from maxgate.settings import Settings
 from maxgate.stores.database import find_url
 from maxgate.stores.settings import DatabaseSettings
+from tests.conftest import ROOT
 from tests.fakes.setting_sources import load, read_error
 
 URL = "MAXGATE_DATABASE__URL"
@@ -103,3 +107,31 @@ def test_password() -> None:
     """The URL, which may hold a password, is not shown."""
     settings = Settings(database={"url": "postgresql://me:secret@db/m"})
     assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_warned"),
+    [
+        ({URL: "postgresql://db/m"}, True),
+        ({URL: "postgresql://db/m", "DATABASE_URL": "postgresql://other/m"}, True),
+        ({"DATABASE_URL": "postgresql://db/m"}, False),
+        ({URL: "none"}, False),
+        ({URL: "postgresql://db/m", "MAXGATE_AUTH__MODE": "keys"}, False),
+    ],
+)
+def test_without_keys(variables: dict[str, str], *, is_warned: bool) -> None:
+    """A URL that has no effect causes a warning, unless it may be that of another program."""
+    code = "from maxgate.settings import load_and_configure_logging as load; load()"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    warning = (
+        "setting database.url has no effect without auth.mode keys, because only API keys and "
+        "their owners are kept there; set it, or remove the URL"
+    )
+    logged = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [line["message"] for line in logged] == [warning] * is_warned
