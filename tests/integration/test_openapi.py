@@ -58,7 +58,7 @@ OPERATIONS = [
 # The statuses of operations that need engines which the gateway has started.
 NOT_SUPPORTED = {
     "POST /api/models/unload": {501},
-    "POST /api/models/unload/{model}": {501},
+    "POST /api/models/unload/{model}": {501, 404},  # generated names may be `..` or have a newline
     "POST /admin/models/swap": {400, 501},
     "GET /admin/models/swap": {501},
 }
@@ -141,7 +141,7 @@ async def test_operation(small_model: Path, embedding_model: Path, name: str) ->
         assert {o for o in operations if ORGANIZATION not in o} == set(OPERATIONS)
         statuses = await asyncio.to_thread(send_requests, document, gateway.url, name)
         if name in NOT_SUPPORTED:
-            assert statuses.keys() == NOT_SUPPORTED[name]
+            assert NOT_SUPPORTED[name] - {404} <= statuses.keys() <= NOT_SUPPORTED[name]
         else:
             assert statuses[200] > 0 or "{" in name or name in NEVER_OK
 
