@@ -4,13 +4,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from maxgate.api.loopback import is_admin_path, is_organization_path
 from maxgate.api.middleware import get_route_path
 from maxgate.errors import NotFound
 
-_ADMIN_PATHS: Final = (
-    *("/admin/", "/running/", "/api/models/unload/"),
-    *("/v1/organization/", "/organization/", "/key/"),
-)
 _HEALTH_PATHS: Final = ("/health/",)
 
 
@@ -25,7 +22,7 @@ class AdminListener:
         """Handle one ASGI connection; raises NotFound for a path of the other listener."""
         if scope["type"] == "http":
             path = f"{get_route_path(scope)}/"
-            is_admin = path.startswith(_ADMIN_PATHS)
+            is_admin = is_admin_path(scope) or is_organization_path(scope)
             at_admin = (scope.get("server") or ("", 0))[1] == self._port
             if is_admin != at_admin and not path.startswith(_HEALTH_PATHS):
                 other = "the listener of admin.port" if is_admin else "another listener"

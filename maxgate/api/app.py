@@ -87,7 +87,8 @@ class Gateway(FastAPI):
         self._admin_port = admin_port
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
-        self._add_docs(proxies or TrustedProxies())
+        self.state.proxies = proxies or TrustedProxies()
+        self._add_docs(self.state.proxies)
 
     @override
     def openapi(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from maxgate.api.organization.schemas import Item, ObjectList
+from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyRoute
 from maxgate.auth.organization.changes import Actor, Change, Idempotency, Organization
 from maxgate.auth.organization.errors import PreconditionFailed
@@ -47,7 +48,8 @@ class AdminRequest:
         self._response = response
         context: RequestContext = request.state.context
         principal = context.principal
-        address = request.client.host if request.client else None
+        proxies: TrustedProxies = request.app.state.proxies
+        address = proxies.find_address(request.scope) or None
         self._actor = Actor(principal.key_id or principal.owner_id, address)
         self.version = parse_if_match(request.headers.get("if-match"))
 
