@@ -39,12 +39,14 @@ def _add_groups(app: typer.Typer) -> None:
         database,
         engine,
         engines,
+        init,
         keys,
         models,
         projects,
         users,
     )
 
+    app.command("init")(init.init)
     app.command("reload")(engines.reload)
     app.add_typer(database.commands(), name="db")
     app.add_typer(keys.commands(), name="keys")

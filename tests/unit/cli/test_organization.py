@@ -1,5 +1,6 @@
 """`maxgate projects`, `users` and `keys` change the database, and print what scripts need."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from uuid import uuid4
 import pytest
 
 from maxgate.auth.api_key import is_well_formed
+from maxgate.auth.redis_key_changes import RedisKeyChanges
 from maxgate.cli.main import main
 from maxgate.stores.migrate import upgrade_database
-from maxgate.stores.settings import DatabaseSettings
+from maxgate.stores.redis import RedisStore
+from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from tests.fakes.postgres_server import PostgresServer
+from tests.fakes.redis_server import start_redis
 
 Run = Callable[..., tuple[int, str, str]]
 SOON = "Running gateways take it over within 60 s (5 s with redis.url).\n"
@@ -243,3 +247,18 @@ def test_postgres(run: Run, monkeypatch: pytest.MonkeyPatch, postgres: PostgresS
     upgrade_database(DatabaseSettings(url=postgres.url, schema_name=schema), Path())
     created = read_json(run, "keys", "create", "--name", "bot")
     assert read_json(run, "keys", "show", created["id"])["name"] == "bot"
+
+
+async def test_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Redis, running gateways are told the ids of what has changed."""
+    with start_redis() as redis:
+        changes = RedisKeyChanges(RedisStore(RedisSettings(url=redis.url)))
+        await changes.poll()
+        monkeypatch.setenv("REDIS_URL", redis.url)
+        created = await asyncio.to_thread(read_json, run, "keys", "create")
+        code, _, err = await asyncio.to_thread(run, "keys", "block", created["id"])
+        reported = (await changes.poll()).ids
+        await changes.aclose()
+
+    assert (code, created["id"] in reported) == (0, True)
+    assert err.endswith("Running gateways take it over within 5 s (60 s while Redis is away).\n")
