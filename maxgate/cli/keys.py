@@ -88,7 +88,7 @@ def create(
         typer.Option(help="Class of its requests, which they cannot exceed.", show_default="any"),
     ] = None,
     *,
-    admin: Annotated[bool, typer.Option("--admin", help="Allow the admin API.")] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="Create a key for the admin API.")] = False,
     file: FileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print id and key as JSON.")] = False,
 ) -> None:

@@ -56,6 +56,11 @@ class Shell:
         return process.returncode, out.decode(), err.decode()
 
 
+def list_names(folder: Path) -> list[str]:
+    """Return the names of the files in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 async def test_printed_commands(tmp_path: Path) -> None:
     """The gateway starts, the first key gets a chat, and the projects are listed."""
     port = free_port()
@@ -149,7 +154,7 @@ async def test_wrong_use(tmp_path: Path, content: str | None, flags: str, messag
 
     assert (code, err.count("\n")) == (2, 1)
     assert message in err
-    assert [path.name for path in tmp_path.iterdir()] == (["maxgate.yaml"] if content else [])
+    assert list_names(tmp_path) == (["maxgate.yaml"] if content else [])
 
 
 async def test_postgres(tmp_path: Path, postgres: PostgresServer) -> None:
