@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
+from maxgate.auth.organization import keys
 from maxgate.auth.organization.changes import COMMAND_LINE, Change, Organization
 from maxgate.auth.pepper import load_peppers
 from maxgate.cli.tables import say
@@ -151,16 +152,13 @@ async def find_key(rows: IdentityTransaction, key_id: str) -> ApiKey | AdminKey:
     admin = await rows.admin_keys.find(key_id)
     if admin is not None:
         return admin
-    projects = [project.id for project in await list_all(rows.projects)]
-    for start in range(0, len(projects), _BATCH):
-        some = projects[start : start + _BATCH]
-        page = await rows.keys.list(Page(limit=1), project_id=some, id=key_id)
-        if page.items:
-            return page.items[0]
-    raise ConfigurationError(
-        f"no key has the id {key_id[:100]!r}; `maxgate keys list` lists them (with --admin, admin "
-        "keys)"
-    )
+    try:
+        return await keys.find_key(rows, key_id)
+    except NotFound:
+        raise ConfigurationError(
+            f"no key has the id {key_id[:100]!r}; `maxgate keys list` lists them (with --admin, "
+            "admin keys)"
+        ) from None
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

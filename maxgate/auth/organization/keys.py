@@ -14,6 +14,8 @@ MAX_LIFETIME: Final = 10 * 366 * 86_400
 MAX_GRACE: Final = 30 * 86_400
 """Seconds for which the old key is accepted after a rotation, at most."""
 
+_BATCH: Final = 500
+
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
@@ -62,6 +64,35 @@ async def get_key(rows: IdentityTransaction, project_id: str, key_id: str) -> Ap
     """Return a key; raises NotFound."""
     await get_project(rows, project_id)
     return require(await rows.keys.find(project_id, key_id), "API key", key_id)
+
+
+async def find_key(rows: IdentityTransaction, key_id: str) -> ApiKey:
+    """Return a key with this id in any project; raises NotFound."""
+    return require(next(iter(await _find_keys(rows, id=key_id)), None), "API key", key_id)
+
+
+async def find_key_by_name(rows: IdentityTransaction, name: str) -> ApiKey:
+    """Return the key with this name in any project; raises NotFound, and Conflict for several."""
+    found = await _find_keys(rows, name=name)
+    if len(found) > 1:
+        raise Conflict(
+            f"Several keys have the name {name[:100]!r}. Send the id of one of them.",
+            code="ambiguous_name",
+        )
+    return require(next(iter(found), None), "API key", name)
+
+
+async def _find_keys(rows: IdentityTransaction, **where: str) -> list[ApiKey]:
+    """Return up to two keys of each batch of projects."""
+    found: list[ApiKey] = []
+    page = Page(limit=_BATCH)
+    while True:
+        projects = await rows.projects.list(page)
+        ids = [project.id for project in projects.items]
+        found += (await rows.keys.list(Page(limit=2), project_id=ids, **where)).items
+        if not projects.has_more:
+            return found
+        page = Page(limit=_BATCH, after=ids[-1])
 
 
 async def set_expiry(
