@@ -32,6 +32,7 @@ from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import router as health_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
+from maxgate.api.organization.routes import router as organization_router
 from maxgate.api.request_body import BodyReader
 from maxgate.auth.key_sources import KeySources
 from maxgate.canary.worker import WorkerCanary
@@ -47,6 +48,7 @@ from maxgate.composition import (
     build_formats,
     build_keys,
     build_models,
+    build_organization,
     build_upstream,
     connect_canary,
 )
@@ -80,6 +82,7 @@ _ROUTERS: Final = (
     admin_router,
     canary_router,
     running_models_router,
+    organization_router,
     health_router,
     metrics_router,
 )
@@ -144,6 +147,7 @@ def create_app(
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)
+    app.state.organization = build_organization(settings, keys, clock)
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 

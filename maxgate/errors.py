@@ -17,6 +17,7 @@
     │   ├── DatabaseUnavailable 503  auth.organization.errors
     │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
+    │   │   ├── NoAdminAccess 403  auth.identity
     │   │   └── NoModelAccess 403  auth.identity
     │   ├── HeadersTooLarge 431
     │   ├── IdempotencyKeyReused 409  auth.organization.errors

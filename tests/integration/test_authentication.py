@@ -63,7 +63,8 @@ def keys(tmp_path: Path) -> KeyFolder:
 
 def with_keys(keys: KeyFolder, **auth: Any) -> dict[str, Any]:
     """Return settings with these keys and without a limit of failures."""
-    return {"auth": {**keys.settings["auth"], "max_failures": MANY, **auth}}
+    settings = keys.settings
+    return {**settings, "auth": {**settings["auth"], "max_failures": MANY, **auth}}
 
 
 def assert_refused(response: httpx.Response) -> None:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeVar
 
 from maxgate.auth.api_key import PREFIX, generate_key, hash_key
-from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
+from maxgate.auth.key_changes import KeyChangePublisher, NoKeyChanges
 from maxgate.auth.organization.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
@@ -124,7 +124,7 @@ class Organization:
         store: IdentityStore,
         load_peppers: Callable[[], Sequence[bytes]],
         clock: Clock,
-        key_changes: KeyChanges | None = None,
+        key_changes: KeyChangePublisher | None = None,
     ) -> None:
         self._store = store
         self._load_peppers = load_peppers

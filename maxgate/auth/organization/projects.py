@@ -107,9 +107,12 @@ async def set_model_permissions(
     return wanted
 
 
-async def delete_model_permissions(change: Change, project_id: str) -> bool:
+async def delete_model_permissions(
+    change: Change, project_id: str, *, version: int | None = None
+) -> bool:
     """Allow a project all models; returns whether there were permissions."""
     project = await get_active_project(change.rows, project_id)
+    check_version((await get_model_permissions(change.rows, project_id)).version, version)
     deleted = await change.rows.model_permissions.delete(project_id)
     if deleted:
         requested = {"model_ids": None}
