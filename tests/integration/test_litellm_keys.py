@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from maxgate.auth.api_key import generate_key, is_well_formed
 from maxgate.stores.identity_store import open_identity_store
@@ -243,3 +244,14 @@ async def test_refused_keys(client: LiteLlmClient) -> None:
     assert info == [403, 401]
     response = await client.info(unknown)
     assert (response.status_code, unknown in response.text) == (404, False)
+
+
+async def test_logs(client: LiteLlmClient) -> None:
+    """Keys in paths and queries are not logged."""
+    with capture_logs() as lines:
+        old = await client.generate()
+        await client.info(old["key"])
+        new = (await client.post(f"{old['key']}/regenerate")).json()
+    routes = [line["route"] for line in lines if "route" in line]
+    assert routes == ["/key/generate", "/key/info", "/key/{key}/regenerate"]
+    assert not any(key["key"] in repr(lines) for key in (old, new))
