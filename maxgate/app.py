@@ -30,6 +30,7 @@ from maxgate.api.embeddings.routes import embedding_route
 from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import router as health_router
+from maxgate.api.litellm.routes import router as litellm_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.organization.routes import router as organization_router
@@ -84,6 +85,7 @@ _ROUTERS: Final = (
     canary_router,
     running_models_router,
     organization_router,
+    litellm_router,
     health_router,
     metrics_router,
 )

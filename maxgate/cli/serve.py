@@ -17,7 +17,7 @@ from maxgate.auth.settings import AuthSettings
 from maxgate.cli.engine_host import AdoptedEngine, SupervisedHost
 from maxgate.cli.engine_process import EngineChild, EngineStart, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
-from maxgate.cli.ready_banner import ReadyBanner
+from maxgate.cli.ready_banner import ReadyBanner, format_url
 from maxgate.clock import SystemClock
 from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.changes_file import ChangesFile
@@ -126,7 +126,7 @@ def serve(
         tasks = list(dict.fromkeys(start.card.task for start in starts)) or ["chat"]
         stack.enter_context(
             ReadyBanner(
-                _format_url(settings.server.host, port),
+                format_url(settings.server.host, port),
                 [start.url for start in starts],
                 tasks,
                 needs_key=settings.auth.has_keys or settings.auth.has_jwt,
@@ -259,8 +259,3 @@ def describe_parent(parent: Parent, port: int) -> Instance:
     """Return the state of the parent for `maxgate restart`."""
     workers = [worker.pid for worker in parent.workers if worker.pid and not worker.ending]
     return Instance(os.getpid(), port, workers, parent.restart.rounds, parent.restart.error)
-
-
-def _format_url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -1,56 +1,20 @@
 """OpenAI's admin API with its official client, in front of both databases."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import openai
 import pytest
 
 from maxgate.auth.api_key import is_well_formed
-from maxgate.stores.identity_store import open_identity_store
-from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
-from tests.fakes.api_keys import PEPPER, bearer
-from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, TLS, Gateway, start
-from tests.fakes.max_server import FakeMax
+from tests.fakes.admin_gateway import MODEL, AdminGateway, start_admin_gateway
+from tests.fakes.api_keys import bearer
+from tests.fakes.attacks import load_routes
 from tests.fakes.postgres_server import PostgresServer
-from tests.fakes.stored_keys import StoredKeys
-
-MODEL = "smollm2-135m-instruct"
-HELLO: Any = [{"role": "user", "content": "Hello"}]
-
-
-@dataclass
-class AdminGateway:
-    """A gateway with a database, and the official client with an admin's key."""
-
-    gateway: Gateway
-    key: str
-    client: openai.AsyncOpenAI
-
-    @property
-    def admin(self) -> Any:
-        """The official admin client."""
-        return self.client.admin.organization
-
-    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request of the admin; `path` is below /v1/organization."""
-        headers = {**bearer(self.key), **options.pop("headers", {})}
-        return await self.gateway.client.request(
-            method, f"/v1/organization{path}", headers=headers, **options
-        )
-
-    async def chat(self, key: str, model: str = MODEL) -> tuple[int, str | None]:
-        """Return status and error code of a chat with a project's key."""
-        self.gateway.client.headers.update(bearer(key))
-        response = await self.gateway.chat(model=model)
-        return response.status_code, response.json().get("error", {}).get("code")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -64,27 +28,16 @@ def database(request: pytest.FixtureRequest) -> DatabaseSettings:
 
 @pytest.fixture
 async def running(database: DatabaseSettings, tmp_path: Path) -> AsyncIterator[AdminGateway]:
-    """A gateway with two models, this database and one admin key."""
-    await asyncio.to_thread(upgrade_database, database, tmp_path)
-    store = open_identity_store(database, tmp_path)
-    key = await StoredKeys(store).add_admin()
-    await store.aclose()
-    settings: dict[str, Any] = {
-        "auth": {"mode": "keys", "pepper": [PEPPER], "max_failures": 1_000_000},
-        "database": database,
-        "state_dir": tmp_path,
-        "cards": [SMALL_CARD, EMBEDDING_CARD],
-    }
-    async with start(FakeMax(models=[MODEL, EMBEDDING_MODEL]), **settings) as gateway:
-        http_client = httpx.AsyncClient(verify=TLS)
-        async with openai.AsyncOpenAI(
-            base_url=f"{gateway.url}/v1",
-            api_key="none",
-            admin_api_key=key,
-            max_retries=0,
-            http_client=http_client,
-        ) as client:
-            yield AdminGateway(gateway, key, client)
+    """A gateway with this database and one admin key."""
+    async with start_admin_gateway(database, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+async def on_sqlite(tmp_path: Path) -> AsyncIterator[AdminGateway]:
+    """A gateway with the default database, for what does not depend on it."""
+    async with start_admin_gateway(DatabaseSettings(), tmp_path) as started:
+        yield started
 
 
 async def test_life_of_a_key(running: AdminGateway) -> None:
@@ -122,24 +75,13 @@ async def test_life_of_a_key(running: AdminGateway) -> None:
     assert {event.actor.api_key.id for event in events.data} == {"key_admin"}
 
 
-def list_routes(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """List the organization's routes of the live route table, as the document has it."""
-    return [
-        (method.upper(), path)
-        for path, item in document["paths"].items()
-        for method in item
-        if path.startswith("/v1/organization/")
-    ]
-
-
 async def test_refused_keys(running: AdminGateway) -> None:
     """Every route, unknown ones included, is closed to keys of projects and without a key."""
     client, admin = running.gateway.client, running.admin
     project = await admin.projects.create(name="Research")
     key = (await admin.projects.service_accounts.create(project.id, name="bot")).api_key.value
     before = (await running.send("GET", "/audit_logs?limit=100")).json()
-    document = (await client.get("/openapi.json", headers=bearer(running.key))).json()
-    routes = list_routes(document)
+    routes = await running.list_routes()
     assert len(routes) >= 33
     unknown = ["/v1/organization", "/v1/organization/", "/v1/organization/costs"]
     for method, path in [*routes, *(("GET", path) for path in unknown)]:
@@ -151,3 +93,252 @@ async def test_refused_keys(running: AdminGateway) -> None:
         found = [(r.status_code, r.json()["error"]["code"]) for r in responses]
         assert found == [(403, "insufficient_permissions"), (401, "invalid_api_key")], filled
     assert (await running.send("GET", "/audit_logs?limit=100")).json() == before
+
+
+async def test_projects(running: AdminGateway) -> None:
+    """The official client creates, renames, archives and lists projects, page by page."""
+    projects = running.admin.projects
+    created = [await projects.create(name=f"Project {n}") for n in range(5)]
+    renamed = await projects.update(created[1].id, name="Labs")
+    archived = await projects.archive(created[2].id)
+    assert (renamed.name, renamed.id, renamed.status) == ("Labs", created[1].id, "active")
+    assert (archived.status, archived.archived_at is not None) == ("archived", True)
+    assert await projects.retrieve(created[1].id) == renamed
+
+    active = [created[0], renamed, created[3], created[4]]
+    assert [project async for project in projects.list(limit=2)] == active
+    everything = [p.id async for p in projects.list(limit=2, include_archived=True)]
+    assert everything == [project.id for project in created]
+    for refused in (
+        projects.update(archived.id, name="x"),
+        projects.users.create(archived.id, role="member", email="a@example.com"),
+    ):
+        with pytest.raises(openai.ConflictError, match="is archived"):
+            await refused
+
+
+async def test_users(running: AdminGateway) -> None:
+    """A user is added by its address, changes roles, and leaves the project and organization."""
+    admin = running.admin
+    first, second = [await admin.projects.create(name=name) for name in ("A", "B")]
+    member = await admin.projects.users.create(first.id, role="member", email="ann@example.com")
+    assert (member.name, member.email, member.role) == ("ann", "ann@example.com", "member")
+    again = await admin.projects.users.create(second.id, role="owner", user_id=member.id)
+    assert (again.id, again.role) == (member.id, "owner")
+    changed = await admin.projects.users.update(member.id, project_id=first.id, role="owner")
+    assert await admin.projects.users.retrieve(member.id, project_id=first.id) == changed
+    assert [user async for user in admin.projects.users.list(first.id)] == [changed]
+
+    user = await admin.users.update(member.id, role="owner")
+    assert user == await admin.users.retrieve(member.id)
+    other = await admin.projects.users.create(first.id, role="member", email="bob@example.com")
+    assert [found.id async for found in admin.users.list(limit=1)] == [user.id, other.id]
+    assert [found.id async for found in admin.users.list(emails=["BOB@example.com"])] == [other.id]
+
+    assert (await admin.projects.users.delete(member.id, project_id=first.id)).deleted
+    with pytest.raises(openai.NotFoundError):
+        await admin.projects.users.retrieve(member.id, project_id=first.id)
+    assert (await admin.users.delete(member.id)).object == "organization.user.deleted"
+    assert [found async for found in admin.projects.users.list(second.id)] == []
+
+
+async def test_service_accounts(running: AdminGateway) -> None:
+    """A service account gets keys, with and without an expiry, and takes them with it."""
+    projects = running.admin.projects
+    project = await projects.create(name="Research")
+    accounts, keys = projects.service_accounts, projects.api_keys
+    bot = await accounts.create(project.id, name="bot", expires_in_seconds=3600)
+    assert (bot.role, bot.api_key.expires_at) == ("member", bot.api_key.created_at + 3600)
+    bare = await accounts.create(project.id, name="bare", create_service_account_only=True)
+    assert (bare.role, bare.api_key) == ("none", None)
+    more = await accounts.api_keys.create(bot.id, project_id=project.id, name="second")
+    useless = await accounts.api_keys.create(bare.id, project_id=project.id)
+    found = [await running.chat(key.value) for key in (bot.api_key, more, useless)]
+    assert found == [(200, None), (200, None), (401, "invalid_api_key")]
+
+    listed = [key async for key in keys.list(project.id, limit=1)]
+    assert [(key.id, key.owner.service_account.id, key.owner_project_access) for key in listed] == [
+        (bot.api_key.id, bot.id, "active"),
+        (more.id, bot.id, "active"),
+        (useless.id, bare.id, "inactive"),
+    ]
+    later = await keys.update(more.id, project_id=project.id, expires_in_seconds=60)
+    assert later.expires_at is not None
+    assert await keys.retrieve(more.id, project_id=project.id) == later
+
+    owner = await accounts.update(bare.id, project_id=project.id, name="ops", role="owner")
+    assert (owner.name, owner.role) == ("ops", "owner")
+    assert await running.chat(useless.value) == (200, None)
+    assert await accounts.retrieve(bare.id, project_id=project.id) == owner
+    assert [a.id async for a in accounts.list(project.id, limit=1)] == [bot.id, bare.id]
+    assert (await accounts.delete(bot.id, project_id=project.id)).deleted
+    assert [key.id async for key in keys.list(project.id)] == [useless.id]
+    found = [await running.chat(key.value) for key in (bot.api_key, more)]
+    assert found == [(401, "invalid_api_key")] * 2
+
+
+async def test_blocked_key(running: AdminGateway) -> None:
+    """A blocked key is refused at once, and works again when it is unblocked."""
+    project = await running.admin.projects.create(name="Research")
+    created = await running.admin.projects.service_accounts.create(project.id, name="bot")
+    path, key = f"/projects/{project.id}/api_keys/{created.api_key.id}", created.api_key.value
+    statuses = [(await running.chat(key))[0]]
+    for blocked in (True, False):
+        response = await running.send("POST", path, json={"blocked": blocked})
+        assert response.json()["blocked"] is blocked
+        statuses.append((await running.chat(key))[0])
+    assert statuses == [200, 401, 200]
+
+
+async def test_admin_keys(running: AdminGateway) -> None:
+    """A new admin key works at once, and no longer when it is deleted; the last one stays."""
+    keys = running.admin.admin_api_keys
+    new = await keys.create(name="second", expires_in_seconds=60)
+    assert is_well_formed(new.value)
+    with_new = running.client.copy(admin_api_key=new.value).admin.organization.admin_api_keys
+    listed = [key async for key in with_new.list(limit=1, order="desc")]
+    assert [key.id for key in listed] == [new.id, "key_admin"]
+    assert await keys.retrieve(new.id) == listed[0]
+
+    assert (await keys.delete(new.id)).deleted
+    with pytest.raises(openai.AuthenticationError):
+        await with_new.retrieve("key_admin")
+    with pytest.raises(openai.ConflictError, match="last admin key"):
+        await keys.delete("key_admin")
+
+
+async def test_model_permissions(running: AdminGateway) -> None:
+    """Permissions are denied models or allowed ones; without any, all models are allowed."""
+    projects = running.admin.projects
+    project, permissions = await projects.create(name="Research"), projects.model_permissions
+    found = [await permissions.retrieve(project.id)]
+    found.append(await permissions.update(project.id, mode="allow_list", model_ids=["a", "b", "a"]))
+    deleted = [(await permissions.delete(project.id)).deleted for _ in range(2)]
+    found.append(await permissions.retrieve(project.id))
+    assert [(each.mode, each.api_model_ids) for each in found] == [
+        ("deny_list", []),
+        ("allow_list", ["a", "b"]),
+        ("deny_list", []),
+    ]
+    assert deleted == [True, False]
+
+
+async def test_audit_log(running: AdminGateway) -> None:
+    """The log is filtered by type, actor, project and time, and read page by page both ways."""
+    admin = running.admin
+    projects = [await admin.projects.create(name=name) for name in ("A", "B")]
+    await admin.projects.update(projects[0].id, name="C")
+    key = await admin.admin_api_keys.create(name="second")
+    other = running.client.copy(admin_api_key=key.value).admin.organization
+    await other.projects.archive(projects[1].id)
+    everything = [event async for event in admin.audit_logs.list(limit=2)]
+    assert [event.type for event in everything] == [
+        "project.archived",
+        "api_key.created",
+        "project.updated",
+        "project.created",
+        "project.created",
+    ]
+    last = everything[0]
+    assert last.actor.api_key.id == key.id
+    assert last.actor.session.ip_address == "127.0.0.1"
+    assert (last.project.id, last.project.name) == (projects[1].id, "B")
+    assert last.project_archived.id == projects[1].id
+    assert everything[2].project_updated.changes_requested.title == "C"
+    assert (everything[4].project_created.data.name, everything[1].project) == ("A", None)
+
+    async def find(**filters: Any) -> list[int]:
+        listed = [event.id async for event in admin.audit_logs.list(limit=1, **filters)]
+        return [[event.id for event in everything].index(found) for found in listed]
+
+    now = last.effective_at
+    assert await find(event_types=["project.updated", "api_key.created"]) == [1, 2]
+    assert await find(actor_ids=[key.id]) == [0]
+    assert await find(project_ids=[projects[0].id]) == [2, 4]
+    assert await find(effective_at={"gt": now}) == []
+    assert await find(effective_at={"gte": now - 60, "lte": now}) == [0, 1, 2, 3, 4]
+    assert await find(effective_at={"lt": now - 60}) == []
+    before = await admin.audit_logs.list(limit=2, before=everything[3].id)
+    assert [event.id for event in before.data] == [event.id for event in everything[1:3]]
+
+
+async def fill(running: AdminGateway, name: str) -> dict[str, str]:
+    """Create a project with one of everything; return the ids by the names of the path."""
+    admin = running.admin
+    project = await admin.projects.create(name=name)
+    user = await admin.projects.users.create(project.id, role="member", email=f"{name}@example.com")
+    account = await admin.projects.service_accounts.create(project.id, name=f"{name}-bot")
+    await admin.projects.model_permissions.update(
+        project.id, mode="deny_list", model_ids=[f"{name}-model"]
+    )
+    return {
+        "project_id": project.id,
+        "user_id": user.id,
+        "service_account_id": account.id,
+        "api_key_id": account.api_key.id,
+        "key": account.api_key.value,
+    }
+
+
+def find_body(method: str, path: str) -> dict[str, Any] | None:
+    """Return the body of a route that tests/data/attacks.yaml has."""
+    for route in load_routes().values():
+        if (route.get("method", "POST"), re.sub("%([a-z_]+)%", r"{\1}", route["path"])) == (
+            method,
+            path,
+        ):
+            return dict(route["body"])
+    return None
+
+
+async def test_two_tenants(running: AdminGateway) -> None:
+    """Nothing of a project is found, shown or changed by any route of another project."""
+    ours, theirs = await fill(running, "ours"), await fill(running, "theirs")
+    routes = [route for route in await running.list_routes() if "{project_id}" in route[1]]
+    reads = [path for method, path in routes if method == "GET"]
+
+    async def read_theirs() -> list[Any]:
+        return [(await running.send("GET", path.format(**theirs))).json() for path in reads]
+
+    before = await read_theirs()
+    assert all("error" not in found for found in before)
+    for method, path in sorted(routes, key=lambda route: (route[1].endswith("/archive"), route)):
+        names = re.findall("{([a-z_]+)}", path)
+        ids = {name: ours[name] if name == "project_id" else theirs[name] for name in names}
+        body = find_body(method, path)
+        options = {} if body is None else {"json": body}
+        response = await running.send(method, path.format(**ids), **options)
+        if len(names) > 1:
+            assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+        assert not [theirs[n] for n in theirs if n not in ids and theirs[n] in response.text]
+        assert "theirs" not in response.text, (method, path)
+    assert await read_theirs() == before
+    assert await running.chat(theirs["key"]) == (200, None)
+
+
+async def test_no_secrets(running: AdminGateway) -> None:
+    """Only responses to creation and rotation have a key; none has a digest."""
+    ids, digest = await fill(running, "ours"), re.compile("[0-9a-f]{64}")
+    keys = [running.key, ids["key"]]
+    ids["key_id"] = (await running.send("POST", "/admin_api_keys", json={"name": "b"})).json()["id"]
+    with_key = set()
+    routes = await running.list_routes()
+    for method, path in sorted(routes, key=lambda route: (route[0] == "DELETE", route)):
+        body = find_body(method, path)
+        if path.endswith("/archive"):  # nothing could be changed any more
+            continue
+        options = {} if body is None else {"json": body}
+        response = await running.send(method, path.format(**ids), **options)
+        found = re.findall("sk-mg-[0-9A-Za-z]{20,}", response.text)
+        assert not digest.search(response.text), path
+        assert not [key for key in keys if key in response.text]
+        assert [key for key in found if not is_well_formed(key)] == []
+        if found:
+            with_key.add((method, path.removeprefix("/v1/organization")))
+    project = "/projects/{project_id}"
+    assert with_key == {
+        ("POST", "/admin_api_keys"),
+        ("POST", f"{project}/service_accounts"),
+        ("POST", f"{project}/service_accounts/{{service_account_id}}/api_keys"),
+        ("POST", f"{project}/api_keys/{{api_key_id}}/rotate"),
+    }

@@ -72,6 +72,10 @@ class AdminRequest:
             change.response = created.model_dump(mode="json")
             return created
 
+    def hash_key(self, text: str) -> list[bytes]:
+        """Return the hashes by which a key may be stored, one per pepper."""
+        return self._organization.hash_key(text)
+
     def tag(self, version: int) -> None:
         """Send the ETag of an object with this version."""
         self._response.headers["etag"] = f'"{version}"'

@@ -174,6 +174,10 @@ class Organization:
         if change.changed_ids:
             await self._key_changes.publish(change.changed_ids)
 
+    def hash_key(self, text: str) -> list[bytes]:
+        """Return the hashes by which a key may be stored, one per pepper."""
+        return [hash_key(text, pepper) for pepper in self._load_peppers()]
+
     async def _find_replay(
         self, rows: IdentityTransaction, actor: Actor, idempotency: Idempotency
     ) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ MAX_ITEMS: Final = 1000
 """Models and networks of a key, at most."""
 MAX_METADATA_LENGTH: Final = 8192
 
-_BATCH: Final = 100
+_BATCH: Final = 500
 _CLASSES: Final = frozenset(get_args(ServiceClass))
 # NUL as JSON writes it, and lone surrogates.
 _UNSTORABLE: Final = re.compile(r"\\u0000|[\ud800-\udfff]")
@@ -87,6 +87,35 @@ async def get_key(rows: IdentityTransaction, project_id: str, key_id: str) -> Ap
     """Return a key; raises NotFound."""
     await get_project(rows, project_id)
     return require(await rows.keys.find(project_id, key_id), "API key", key_id)
+
+
+async def find_key(rows: IdentityTransaction, key_id: str) -> ApiKey:
+    """Return a key with this id in any project; raises NotFound."""
+    return require(next(iter(await _find_keys(rows, id=key_id)), None), "API key", key_id)
+
+
+async def find_key_by_name(rows: IdentityTransaction, name: str) -> ApiKey:
+    """Return the key with this name in any project; raises NotFound, and Conflict for several."""
+    found = await _find_keys(rows, name=name)
+    if len(found) > 1:
+        raise Conflict(
+            f"Several keys have the name {name[:100]!r}. Send the id of one of them.",
+            code="ambiguous_name",
+        )
+    return require(next(iter(found), None), "API key", name)
+
+
+async def _find_keys(rows: IdentityTransaction, **where: str) -> list[ApiKey]:
+    """Return up to two keys of each batch of projects."""
+    found: list[ApiKey] = []
+    page = Page(limit=_BATCH)
+    while True:
+        projects = await rows.projects.list(page)
+        ids = [project.id for project in projects.items]
+        found += (await rows.keys.list(Page(limit=2), project_id=ids, **where)).items
+        if not projects.has_more:
+            return found
+        page = Page(limit=_BATCH, after=ids[-1])
 
 
 async def set_expiry(
