@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import structlog
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxgate.admission.settings import AdmissionSettings
+from maxgate.auth.jwt_settings import JwtSettings
 from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
@@ -71,6 +72,8 @@ class Settings(Section):
     """Folder for durable state; created when it is first needed."""
     auth: AuthSettings = AuthSettings()
     """Authentication of clients."""
+    jwt: JwtSettings = JwtSettings()
+    """JSON Web Tokens."""
     upstream: UpstreamSettings = UpstreamSettings()
     """Connections to engines."""
     breaker: BreakerSettings = BreakerSettings()
@@ -115,6 +118,19 @@ class Settings(Section):
             raise ValueError("the list is empty; write http://host:port")
         return engines
 
+    @model_validator(mode="after")
+    def _check_jwt(self) -> Self:
+        if self.auth.has_jwt and self.jwt.issuer is None:
+            raise ValueError(
+                f"auth.mode: {self.auth.mode} needs jwt.issuer, jwt.audiences and jwt.algorithms; "
+                "set them too"
+            )
+        if self.jwt.issuer is not None and not self.auth.has_jwt:
+            raise ValueError(
+                "jwt.issuer has no effect without auth.mode jwt or keys+jwt; set it too"
+            )
+        return self
+
 
 class _Schema(BaseSettings, Settings):
     """The same fields, in the form that the sources of pydantic-settings take."""
@@ -150,6 +166,9 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
         return Settings.model_validate(merge_sources(sources))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
+        message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
+        if not details["loc"]:  # a rule for several sections
+            raise ConfigurationError(f"setting {message}") from error
         paths = [source.path for source in sources if source.has(details["loc"])]
         prefix = f"{paths[-1]}: " if paths and paths[-1] else ""
         name = _format_location(details["loc"])
@@ -157,7 +176,6 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
             raise ConfigurationError(prefix + names.describe_unknown(name)) from error
         if details["type"] == "model_type":
             raise ConfigurationError(prefix + names.describe_section(name)) from error
-        message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
         raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
 
 

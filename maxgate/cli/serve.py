@@ -129,7 +129,7 @@ def serve(
                 _format_url(settings.server.host, port),
                 [start.url for start in starts],
                 tasks,
-                needs_key=settings.auth.has_keys,
+                needs_key=settings.auth.has_keys or settings.auth.has_jwt,
                 configured=[engine.public_url for engine in settings.engines],
             )
         )
