@@ -32,6 +32,8 @@ from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import router as health_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
+from maxgate.api.organization.routes import router as organization_router
+from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
@@ -47,6 +49,7 @@ from maxgate.composition import (
     build_formats,
     build_keys,
     build_models,
+    build_organization,
     build_upstream,
     connect_canary,
 )
@@ -80,6 +83,7 @@ _ROUTERS: Final = (
     admin_router,
     canary_router,
     running_models_router,
+    organization_router,
     health_router,
     metrics_router,
 )
@@ -140,10 +144,13 @@ def create_app(
         session_header=settings.routing.session_header,
         running=running,
         authentication=keys.authentication,
+        proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
+        admin_port=settings.admin.port,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)
+    app.state.organization = build_organization(settings, keys, clock)
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 

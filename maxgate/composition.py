@@ -17,11 +17,14 @@ from maxgate.admission.ledger import SlotLedger
 from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
 from maxgate.api.authentication import Authentication
+from maxgate.api.organization.dependencies import NoOrganization
+from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit
 from maxgate.auth.identity import TokenKeys, Verifier
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
 from maxgate.auth.key_sources import KeySources
 from maxgate.auth.key_verifier import KeyVerifier
+from maxgate.auth.organization.changes import Organization
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock
 from maxgate.control_plane.canary import UnsupportedCanary, build_single_process_canary
@@ -182,7 +185,7 @@ class Keys:
     tokens: TokenKeys | None = None
 
     async def refresh(self) -> None:
-        """Read the keys again if they have changed."""
+        """Read the keys again."""
         if self.sources is not None:
             await self.sources.refresh()
 
@@ -214,10 +217,29 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
         verifiers,
         FailureLimit(auth.max_failures, clock),
         count,
+        proxies=TrustedProxies(settings.server.trusted_proxies),
         open_metrics=auth.open_metrics,
         open_docs=auth.open_docs,
     )
     return Keys(authentication, sources, identities, tokens)
+
+
+def build_organization(
+    settings: Settings, keys: Keys, clock: Clock
+) -> Organization | NoOrganization:
+    """Build what the admin API reads and changes; its changes take effect in `keys` at once."""
+    sources = keys.sources
+    if sources is None:
+        return NoOrganization(
+            "Projects, users and keys need authentication: set auth.mode (MAXGATE_AUTH__MODE) to "
+            "`keys`."
+        )
+    if keys.identities is None:
+        return NoOrganization(
+            f"Projects, users and keys need a database, and the setting database.url is "
+            f"`{settings.database.url}`."
+        )
+    return Organization(keys.identities, lambda: sources.peppers, clock, sources)
 
 
 def open_identities(settings: Settings, clock: Clock) -> IdentityStore | None:

@@ -14,10 +14,13 @@
     │   ├── AuthenticationUnavailable 503  auth.identity
     │   ├── ChangesNotSaved 500  control_plane.errors
     │   ├── Conflict 409
+    │   ├── DatabaseUnavailable 503  auth.organization.errors
     │   ├── DeadlineExceeded 504
     │   ├── Forbidden 403
+    │   │   ├── NoAdminAccess 403  auth.identity
     │   │   └── NoModelAccess 403  auth.identity
     │   ├── HeadersTooLarge 431
+    │   ├── IdempotencyKeyReused 409  auth.organization.errors
     │   ├── InternalError 500
     │   ├── InvalidCredential 401  auth.identity
     │   ├── InvalidRequest 400
@@ -33,10 +36,12 @@
     │   │   └── ChangesNotSupported 501  control_plane.errors
     │   ├── OutOfResources 503
     │   ├── ParentUnreachable 503  control_plane.errors
+    │   ├── PreconditionFailed 412  auth.organization.errors
     │   ├── Refused 500  admission.errors
     │   │   ├── QueueTimeout 503  admission.errors
     │   │   ├── ServerOverloaded 503  admission.errors
     │   │   └── TenantQueueFull 429  admission.errors
+    │   ├── RequestInProgress 409  auth.organization.errors
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
     │   ├── ShuttingDown 503

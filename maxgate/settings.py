@@ -23,8 +23,8 @@ from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.model_swap.settings import SwapSettings
-from maxgate.server.settings import ServerSettings
-from maxgate.settings_names import NESTED, PREFIX, SettingNames
+from maxgate.server.settings import AdminSettings, ServerSettings
+from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
 from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
@@ -56,6 +56,8 @@ class Settings(Section):
 
     server: ServerSettings = ServerSettings()
     """The HTTP server."""
+    admin: AdminSettings = AdminSettings()
+    """The listener for the admin API."""
     engine: EngineSettings = EngineSettings()
     """Starting MAX."""
     engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(split_list)] = Field(
@@ -188,23 +190,39 @@ def load_and_configure_logging() -> Settings:
     try:
         settings = load_settings(warnings.append)
         configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
-        warnings += _find_unused(settings)
+        check_use(settings)
     finally:  # in the format of the log, if that is known
         for warning in warnings:
             print_warning(warning)
     return settings
 
 
-def _find_unused(settings: Settings) -> list[str]:
-    # REDIS_URL may be there for other programs.
-    has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
-    has_changes = settings.auth.has_keys and settings.database.is_enabled
-    if has_url and not settings.admission.enabled and not has_changes:
-        return [
+def check_use(settings: Settings) -> None:
+    """Raise ConfigurationError if nothing uses Redis or the database."""
+    has_keys = settings.auth.has_keys
+    uses_database = has_keys and settings.database.is_enabled
+    if _is_set("redis.url", settings.redis.url) and not (
+        settings.admission.enabled or uses_database
+    ):
+        raise ConfigurationError(
             "setting redis.url has no effect with admission.enabled: false, because only slots and "
             "changes of keys in a database are shared through Redis; remove one of the two"
-        ]
-    return []
+        )
+    has_url = settings.database.is_enabled and _is_set("database.url", settings.database.url)
+    if has_url and not has_keys:
+        raise ConfigurationError(
+            "setting database.url has no effect without auth.mode keys, because only API keys and "
+            "their owners are kept there; set it, or remove the URL"
+        )
+
+
+def _is_set(name: str, value: str | None) -> bool:
+    """Return whether a URL is set for maxgate; REDIS_URL may be there for other programs."""
+    standard = name.upper().replace(".", "_")
+    is_standard = value == os.environ.get(standard) or (
+        f"{standard}_FILE" in os.environ and to_variable(name) not in os.environ
+    )
+    return value is not None and not is_standard
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:

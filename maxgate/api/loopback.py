@@ -4,6 +4,8 @@ With authentication, the caller needs the key of an admin, too. A web page and
 a reverse proxy on the same machine are loopback peers, too. A page is recognized by Origin, by
 Sec-Fetch-Site where browsers leave Origin out (images, links), or by the Host of its own domain
 (DNS rebinding). A proxy is recognized by the headers that it adds.
+
+OpenAI's admin API needs the key of an admin only: it does not exist without authentication.
 """
 
 from typing import Final
@@ -14,10 +16,12 @@ from typing_extensions import override
 
 from maxgate.api.browsers import is_loopback, parse_name
 from maxgate.api.middleware import get_route_path
+from maxgate.auth.identity import NoAdminAccess
 from maxgate.errors import Forbidden
 
 # Those beside /admin are llama-swap's.
 _ADMIN_PATHS: Final = ("/admin/", "/running/", "/api/models/unload/")
+_ORGANIZATION_PATHS: Final = "/v1/organization/"
 # Headers by which proxies name the client; all that start with `x-forwarded` as well.
 _FORWARDING: Final = frozenset(
     {
@@ -54,10 +58,9 @@ class AdminGuard:
         if is_admin_path(scope):
             check_local(scope)
             if not scope["state"]["context"].is_admin:
-                raise Forbidden(
-                    "The admin API needs the key of an admin: an entry with `admin: true`.",
-                    code="insufficient_permissions",
-                )
+                raise NoAdminAccess
+        elif is_organization_path(scope) and not scope["state"]["context"].is_admin:
+            raise NoAdminAccess
         await self._app(scope, receive, send)
 
 
@@ -77,6 +80,13 @@ def is_admin_path(scope: Scope) -> bool:
     if scope["type"] != "http":
         return False
     return f"{get_route_path(scope)}/".startswith(_ADMIN_PATHS)
+
+
+def is_organization_path(scope: Scope) -> bool:
+    """Whether the request is for a path of OpenAI's admin API, or below one."""
+    if scope["type"] != "http":
+        return False
+    return f"{get_route_path(scope)}/".startswith(_ORGANIZATION_PATHS)
 
 
 def check_local(scope: Scope) -> None:

@@ -37,11 +37,12 @@ class FailureLimit:
 @lru_cache(maxsize=4096)
 def is_within(networks: tuple[str, ...], address: str) -> bool:
     """Whether the address is in one of the networks; an IPv4 one that is mapped to IPv6 is IPv4."""
-    parsed = _parse(address)
+    parsed = parse_address(address)
     return parsed is not None and any(parsed in ip_network(network) for network in networks)
 
 
-def _parse(address: str) -> IPv4Address | IPv6Address | None:
+def parse_address(address: str) -> IPv4Address | IPv6Address | None:
+    """Parse an address; None if it is not one. An IPv4 one that is mapped to IPv6 is IPv4."""
     try:
         parsed = ip_address(address.partition("%")[0])  # without the zone of a link-local address
     except ValueError:  # a Unix socket
@@ -52,7 +53,7 @@ def _parse(address: str) -> IPv4Address | IPv6Address | None:
 
 @lru_cache(maxsize=1024)
 def _group(address: str) -> str:
-    parsed = _parse(address)
+    parsed = parse_address(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, _IPV6_PREFIX), strict=False))
     return str(parsed)

@@ -21,9 +21,9 @@ _LENGTH: Final = len(PREFIX) + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 _FORM: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECKSUM_LENGTH}}}")
 
 
-def generate_key() -> str:
-    """Return a new key."""
-    number = int.from_bytes(secrets.token_bytes(_RANDOM_BYTES))
+def generate_key(seed: bytes | None = None) -> str:
+    """Return a new key; `seed` are its 32 bytes if they are not to be random."""
+    number = int.from_bytes(secrets.token_bytes(_RANDOM_BYTES) if seed is None else seed)
     body = PREFIX + _encode(number, _RANDOM_LENGTH)
     return body + _encode(zlib.crc32(body.encode()), _CHECKSUM_LENGTH)
 

@@ -126,10 +126,24 @@ class NoModelAccess(Forbidden):
         )
 
 
+class NoAdminAccess(Forbidden):
+    """The key is not for the admin API."""
+
+    default_code = "insufficient_permissions"
+    should_retry: ClassVar[bool | None] = False
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The admin API needs the key of an admin: an admin key of the database, or an entry of"
+            " keys.yaml with `admin: true`."
+        )
+
+
 AUTHENTICATION_ERRORS: Final = (
     InvalidCredential,
     TooManyFailures,
     AuthenticationUnavailable,
     NoModelAccess,
+    NoAdminAccess,
 )
 """Errors of requests that are refused before their body is read."""

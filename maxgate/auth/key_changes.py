@@ -19,18 +19,22 @@ class Changes(NamedTuple):
     is_complete: bool
 
 
-class KeyChanges(Protocol):
-    """The changes that gateways with the same database report to each other.
-
-    Reports may arrive several times, and also at their sender.
-    """
+class KeyChangePublisher(Protocol):
+    """Reports changes of keys to those that keep keys in memory."""
 
     async def publish(self, ids: Collection[str]) -> None:
         """Report changes that were committed; never raises.
 
-        What cannot be sent is sent with a later poll.
+        What cannot be sent is sent later.
         """
         ...
+
+
+class KeyChanges(KeyChangePublisher, Protocol):
+    """The changes that gateways with the same database report to each other.
+
+    Reports may arrive several times, and also at their sender.
+    """
 
     async def poll(self) -> Changes:
         """Return the changes since the last poll; never raises."""

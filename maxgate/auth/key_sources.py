@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from maxgate.auth.database_key_store import DatabaseKeyStore
 from maxgate.auth.file_key_store import FileKeyStore
-from maxgate.auth.key_changes import KeyChanges
+from maxgate.auth.key_changes import KeyChangePublisher, KeyChanges
 from maxgate.auth.key_verifier import KeyStore, StoredKey
 from maxgate.auth.pepper import load_peppers
 from maxgate.auth.settings import AuthSettings
@@ -16,7 +16,7 @@ from maxgate.clock import Clock
 from maxgate.stores.identity import IdentityStore
 
 
-class KeySources(KeyStore):
+class KeySources(KeyStore, KeyChangePublisher):
     """The file of keys, and the database if there is one.
 
     With a database, the file may be missing, unless `auth.keys_file` names it. The peppers are
@@ -54,14 +54,14 @@ class KeySources(KeyStore):
         return await self._database.find(digest)
 
     async def refresh(self) -> None:
-        """Read the file again if it has changed."""
+        """Read the file again if it has changed, and keys of the database before their next use."""
+        if self._database is not None:
+            self._database.refresh()
         await self._file.refresh()
 
-    async def announce(self, ids: Collection[str]) -> None:
-        """Report committed changes of keys, or of their projects and owners, by their ids.
-
-        They take effect in this process at once, and in other gateways as docs/keys.md says.
-        """
+    @override
+    async def publish(self, ids: Collection[str]) -> None:
+        # In this process they take effect at once, and in other gateways as docs/keys.md says.
         if self._database is not None:
             await self._database.announce(ids)
 

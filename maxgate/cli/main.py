@@ -35,9 +35,10 @@ def main() -> None:
 
 def _add_groups(app: typer.Typer) -> None:
     # `maxgate serve`, which keeps running, has no use for the 30 MB that these import.
-    from maxgate.cli import engine, engines, keys, models  # noqa: PLC0415
+    from maxgate.cli import database, engine, engines, keys, models  # noqa: PLC0415
 
     app.command("reload")(engines.reload)
+    app.add_typer(database.commands(), name="db")
     app.add_typer(keys.commands(), name="keys")
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-import structlog
 from sqlalchemy import (
     URL,
     Column,
@@ -61,7 +60,6 @@ _COMPATIBLE: Final = Table(
     "maxgate_compatible_revisions", _BOOKKEEPING, Column("revision", Text, primary_key=True)
 )
 Status: TypeAlias = Literal["current", "compatible", "missing", "too_old", "too_new", "occupied"]
-_log = structlog.get_logger()
 
 
 class SchemaMismatch(ConfigurationError):
@@ -137,7 +135,6 @@ def upgrade_database(
             raise SchemaMismatch(state.message)
         if not state.is_usable:
             _migrate(connection, schema, revisions[-1])
-            _log.info("upgraded the database", revision=state.expected, previous=state.revision)
     return state
 
 

@@ -97,7 +97,11 @@ class AttackedGateway:
 
     def build(self, attempt: Attempt) -> Iterator[AttackRequest]:
         """Yield the requests of the attempt, for this gateway."""
-        placeholders = {"%engine_url%": self.engine_url, "%engine_id%": derive_id(self.engine_url)}
+        placeholders = {
+            "%engine_url%": self.engine_url,
+            "%engine_id%": derive_id(self.engine_url),
+            **{f"%{kind}_id%": "a" for kind in ("project", "user", "service_account", "api_key")},
+        }
         return attempt.requests(self.fields, placeholders)
 
     async def list_engines(self) -> list[dict[str, Any]]:
@@ -155,7 +159,7 @@ async def gateway_process(
 
 def list_fields(document: dict[str, Any], route: dict[str, Any]) -> list[str]:
     """List the request fields of a route in the OpenAPI document."""
-    path = route["path"].replace("%engine_id%", "{engine_id}")
+    path = re.sub("%([a-z_]+)%", r"{\1}", route["path"])
     method = route.get("method", "POST").lower()
     content = document["paths"][path][method]["requestBody"]["content"]
     name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
@@ -181,7 +185,7 @@ async def test_all_routes(gateway_process: AttackedGateway) -> None:
     async with httpx.AsyncClient(base_url=gateway_process.server.url) as client:
         document = (await client.get("/openapi.json")).json()
     with_body = {
-        (method.upper(), path.replace("{engine_id}", "%engine_id%"))
+        (method.upper(), path.replace("{", "%").replace("}", "%"))
         for path, item in document["paths"].items()
         for method, operation in item.items()
         if "requestBody" in operation

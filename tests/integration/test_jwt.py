@@ -1,5 +1,7 @@
 """Clients authenticate by tokens of an identity provider, through the whole gateway."""
 
+import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -150,7 +152,7 @@ async def test_claims() -> None:
 
 
 async def test_process() -> None:
-    """A gateway process authenticates by tokens, and settings come from variables."""
+    """A gateway process authenticates by tokens, and shows no part of one."""
     provider = OidcProvider(algorithm="RS256")
     async with serving(FakeMax()) as engine, serving(provider) as issuer:
         provider.issuer = issuer
@@ -162,6 +164,17 @@ async def test_process() -> None:
         }
         flags = ("--engine-url", engine, "--card", str(SMALL_CARD))
         async with api_server(*flags, **environment) as server:
-            assert await chat(server.url, provider.sign(build_claims(issuer)))
-            with pytest.raises(openai.AuthenticationError):
-                await chat(server.url, provider.sign(build_claims(issuer, aud="other")))
+            tokens = [
+                provider.sign(build_claims(issuer, **claims)) for claims in ({}, {"aud": "b"})
+            ]
+            assert await chat(server.url, tokens[0])
+            with pytest.raises(openai.AuthenticationError) as refusal:
+                await chat(server.url, tokens[1])
+            async with httpx.AsyncClient(base_url=server.url, headers=bearer(tokens[0])) as client:
+                pages = [(await client.get(path)).text for path in ("/health", "/metrics")]
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(server.process.wait(), 30)
+            texts = [*pages, str(refusal.value), *server.lines]
+    assert any('"reason":"wrong_audience"' in line for line in server.lines)
+    for part in (part for token in tokens for part in token.split(".")):
+        assert not any(part in text for text in texts)

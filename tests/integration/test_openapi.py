@@ -16,8 +16,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.fakes.gateway import EMBEDDING_MODEL, start_with_embeddings
+from maxgate.stores.identity_store import open_identity_store
+from maxgate.stores.settings import DatabaseSettings
+from tests.fakes.api_keys import PEPPER, bearer
+from tests.fakes.gateway import EMBEDDING_MODEL, start, start_with_embeddings
 from tests.fakes.max_server import FakeMax
+from tests.fakes.stored_keys import StoredKeys
 
 CHECKS = [
     not_a_server_error,
@@ -67,6 +71,7 @@ NEVER_OK = {
     "DELETE /admin/canary",
 }
 EXAMPLES = 60
+ORGANIZATION = " /v1/organization/"
 # Fields that OpenAPI cannot describe: valid only together with others, names of things that do not
 # exist, and schemas that the fake engine's output never matches.
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -81,7 +86,13 @@ NOT_GENERATED = {
 }
 
 
-def send_requests(document: dict[str, Any], url: str, name: str) -> Counter[int]:
+def send_requests(
+    document: dict[str, Any],
+    url: str,
+    name: str,
+    headers: dict[str, str] | None = None,
+    examples: int = EXAMPLES,
+) -> Counter[int]:
     """Send generated requests, valid and invalid, and count the statuses of the responses."""
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
@@ -94,13 +105,13 @@ def send_requests(document: dict[str, Any], url: str, name: str) -> Counter[int]
             kept = {key: case.body[key] for key in case.body if key not in NOT_GENERATED}
             case.body = {**kept, "messages": MESSAGES} if "messages" in kept else kept
         checks = CHECKS[1:] if name in NOT_SUPPORTED else CHECKS
-        response = case.call_and_validate(checks=checks)
+        response = case.call_and_validate(checks=checks, headers=headers)
         statuses[response.status_code] += 1
 
     for mode in (valid, invalid) if operation.body else (valid,):
         strategy = operation.as_strategy(generation_mode=mode)
         run = settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             derandomize=True,
             database=None,
             deadline=None,
@@ -109,6 +120,12 @@ def send_requests(document: dict[str, Any], url: str, name: str) -> Counter[int]
         )(given(case=strategy)(send))
         run()
     return statuses
+
+
+def list_operations(document: dict[str, Any]) -> list[str]:
+    """List the operations as method and path."""
+    paths = document["paths"].items()
+    return [f"{method.upper()} {path}" for path, item in paths for method in item]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -120,14 +137,29 @@ async def test_operation(small_model: Path, embedding_model: Path, name: str) ->
         httpx.AsyncClient(base_url=gateway.url) as client,
     ):
         document = (await client.get("/openapi.json")).json()
-        operations = {
-            f"{method.upper()} {path}"
-            for path, item in document["paths"].items()
-            for method in item
-        }
-        assert operations == set(OPERATIONS)
+        operations = list_operations(document)
+        assert {o for o in operations if ORGANIZATION not in o} == set(OPERATIONS)
         statuses = await asyncio.to_thread(send_requests, document, gateway.url, name)
         if name in NOT_SUPPORTED:
             assert statuses.keys() == NOT_SUPPORTED[name]
         else:
             assert statuses[200] > 0 or "{" in name or name in NEVER_OK
+
+
+async def test_organization(tmp_path: Path) -> None:
+    """Every response of the organization's operations conforms to the document."""
+    store = open_identity_store(DatabaseSettings(), tmp_path)
+    key = await StoredKeys(store).add_admin()
+    await store.aclose()
+    auth = {"mode": "keys", "pepper": [PEPPER]}
+    async with (
+        start(auth=auth, state_dir=tmp_path) as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        document = (await client.get("/openapi.json", headers=bearer(key))).json()
+        for name in list_operations(document):
+            if ORGANIZATION in name:
+                arguments = (document, gateway.url, name, bearer(key), 12)
+                statuses = await asyncio.to_thread(send_requests, *arguments)
+                assert statuses[200] > 0 or "{" in name, name
+                assert 403 not in statuses, name

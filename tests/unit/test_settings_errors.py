@@ -252,7 +252,9 @@ def test_wrong_types(
     except ConfigurationError as error:
         message = str(error)
         assert message.startswith("maxgate.yaml: ")
-        rule = message.replace(name, "")  # `service_class` is a name of the gateway's own
+        rule = message.replace(
+            name.rpartition(".")[2], ""
+        )  # `service_class` is a name of the gateway's own
         assert not re.search("class|instance|dictionary|Settings|None", rule)
 
 

@@ -1,0 +1,108 @@
+"""Bodies of requests to OpenAI's admin API; unknown and unsupported fields are refused by name."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from maxgate.api.schemas import RequestBody, Unsupported
+from maxgate.stores.identity import OrganizationRole, PermissionMode
+
+Seconds = Annotated[int, Field(ge=1, le=2**53)]
+
+
+class NewProject(RequestBody):
+    """A project to create."""
+
+    name: str
+    external_key_id: Unsupported = None
+    geography: Unsupported = None
+    residency: Unsupported = None
+
+
+class ProjectChange(RequestBody):
+    """A change to a project; null keeps the name."""
+
+    name: str | None = None
+    external_key_id: Unsupported = None
+    geography: Unsupported = None
+
+
+class NewModelPermissions(RequestBody):
+    """The models that a project may use (`allow_list`), or may not use (`deny_list`)."""
+
+    mode: PermissionMode
+    model_ids: list[str] = Field(max_length=1000)
+
+
+class UserChange(RequestBody):
+    """A change to a user; null keeps the role."""
+
+    role: OrganizationRole | None = None
+    role_id: Unsupported = None
+    developer_persona: Unsupported = None
+    technical_level: Unsupported = None
+
+
+class NewProjectUser(RequestBody):
+    """A user to add to a project: an existing one by id, or one by e-mail address."""
+
+    role: Literal["owner", "member"]
+    user_id: str | None = Field(default=None, max_length=100)
+    email: str | None = None
+
+
+class ProjectUserChange(RequestBody):
+    """A change to a user's role in a project; null keeps it."""
+
+    role: Literal["owner", "member"] | None = None
+
+
+class NewServiceAccountBody(RequestBody):
+    """A service account to create, by default with a key.
+
+    `expires_in_seconds` is for that key. With `create_service_account_only` the account has neither
+    a key nor a role.
+    """
+
+    name: str
+    create_service_account_only: bool | None = None
+    expires_in_seconds: Seconds | None = None
+
+
+class ServiceAccountChange(RequestBody):
+    """A change to a service account; fields that are left out stay as they are."""
+
+    name: str | None = None
+    role: Literal["owner", "member"] | None = None
+
+
+class NewKey(RequestBody):
+    """A key of a service account to create."""
+
+    name: str = "API key"
+    expires_in_seconds: Seconds | None = None
+    scopes: Unsupported = None
+
+
+class KeyChange(RequestBody):
+    """A change to a key; fields that are left out stay as they are.
+
+    `expires_in_seconds` counts from now. A `blocked` key is refused until it is unblocked.
+    """
+
+    expires_in_seconds: Seconds | None = None
+    blocked: bool | None = None
+    scopes: Unsupported = None
+
+
+class KeyRotation(RequestBody):
+    """The old key is accepted for `grace_seconds` after the rotation."""
+
+    grace_seconds: int = Field(default=0, ge=0, le=2**53)
+
+
+class NewAdminKey(RequestBody):
+    """A key for the admin API to create."""
+
+    name: str
+    expires_in_seconds: Seconds | None = None
