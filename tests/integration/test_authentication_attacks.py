@@ -149,6 +149,17 @@ async def test_attacks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
                 (401, "invalid_api_key"),
                 (431, "headers_too_large"),
             }, headers
+        # Valid ones are accepted, so the attempts were not refused for another reason.
+        now = int(time.time())
+        token = provider.sign({"iss": issuer, "aud": AUDIENCE, "sub": "a", "exp": now + 600})
+        for credential in (key, token):
+            sent = SentMessages()
+            headers = [(b"authorization", f"Bearer {credential}".encode())]
+            scope = http_scope("GET", "/v1/models", headers=headers)
+            await app(
+                {**scope, "client": ("127.0.0.1", 1), "query_string": b""}, refuse_to_read, sent
+            )
+            assert sent.status == 200
     output = "".join(capfd.readouterr())
     assert key not in output
     assert all("authentication failed" in line for line in output.splitlines() if "forged" in line)

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from tests.fakes.api_keys import PEPPER, KeyFolder, bearer
 from tests.fakes.gateway import SMALL_CARD, StartGateway
@@ -53,6 +54,36 @@ async def test_networks(tmp_path: Path, proxies: str, statuses: list[int]) -> No
             spoofed = {**key, "x-forwarded-for": "10.1.2.3, 8.8.8.8"}
             sent = (key, {**key, **FAR}, {**key, **NEAR}, spoofed)
             assert await list_models(server.url, *sent) == statuses
+
+
+@pytest.mark.parametrize(
+    ("proxies", "statuses", "clients"),
+    [
+        (["127.0.0.1"], [401, 401, 429, 429, 401, 200], ["8.8.8.8", "8.8.8.8", "8.8.4.4"]),
+        ([], [401, 401, 429, 429, 429, 200], ["127.0.0.1", "127.0.0.1"]),
+    ],
+    ids=["trusted", "untrusted"],
+)
+async def test_failures(
+    start_gateway: StartGateway,
+    tmp_path: Path,
+    proxies: list[str],
+    statuses: list[int],
+    clients: list[str],
+) -> None:
+    """Failures count and are logged per client of a trusted proxy; nobody else evades the limit."""
+    keys = KeyFolder(tmp_path)
+    key = bearer(keys.add())
+    settings = {**keys.settings, "server": {"trusted_proxies": proxies}}
+    settings["auth"] = {**settings["auth"], "max_failures": 2}
+    evading = {"x-forwarded-for": "1.1.1.1, 8.8.8.8"}
+    other = {"x-forwarded-for": "8.8.4.4"}
+    async with start_gateway(**settings) as gateway:
+        with capture_logs() as lines:
+            sent = (FAR, FAR, FAR, evading, other, {**key, **FAR})
+            assert await list_models(gateway.url, *sent) == statuses
+    failures = [line for line in lines if line["event"] == "authentication failed"]
+    assert [line["client"] for line in failures] == clients
 
 
 async def test_plain_uvicorn(tmp_path: Path) -> None:
