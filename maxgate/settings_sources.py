@@ -29,6 +29,7 @@ from maxgate.settings_names import (
     ENV_FILE_VARIABLE,
     PREFIX,
     SECRETS_DIR_VARIABLE,
+    STANDARD_VARIABLES,
     SettingNames,
     add_standard_variables,
     select_variables,
@@ -116,10 +117,12 @@ def _read_file_variables(variables: Mapping[str, str], names: SettingNames) -> d
     replaced = dict(variables)
     for variable, file in variables.items():
         target = names.find_file_target(variable)
-        if target is None or not file:
+        if target is None or (target in STANDARD_VARIABLES and not file):
             continue
         if target in variables:
             raise ConfigurationError(f"both {target} and {variable} are set; remove one")
+        if not file:
+            raise ConfigurationError(f"{variable} is empty; name a file, or remove the variable")
         try:
             replaced[target] = _read_text(Path(file).expanduser()).strip()
         except ConfigurationError as error:

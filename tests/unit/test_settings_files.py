@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from maxgate.settings import setting_names
+from maxgate.settings_names import SettingNames, to_variable
 from tests.fakes.setting_sources import load, read_error
 
 URL = "redis://:secret-password@cache"
@@ -23,6 +25,24 @@ def test_value(monkeypatch: pytest.MonkeyPatch, file: Path, variable: str) -> No
     monkeypatch.setenv(variable, str(file))
     settings, _ = load()
     assert settings.redis.url == URL
+
+
+def test_all_settings() -> None:
+    """Every setting has such a variable; that of the pepper is a setting, which reads the file."""
+    names = SettingNames(setting_names(), pytest.fail)
+    variables = [to_variable(name) for name in setting_names()]
+    missing = [one for one in variables if names.find_file_target(f"{one}_FILE") != one]
+    assert missing == ["MAXGATE_AUTH__PEPPER"]
+    assert "MAXGATE_AUTH__PEPPER_FILE" in variables
+
+
+def test_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable without a path is an error, but an empty one of other programs is not."""
+    monkeypatch.setenv("REDIS_URL_FILE", "")
+    settings, _ = load()
+    assert settings.redis.url is None
+    monkeypatch.setenv("MAXGATE_REDIS__URL_FILE", "")
+    assert read_error() == "MAXGATE_REDIS__URL_FILE is empty; name a file, or remove the variable"
 
 
 def test_own_files(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
