@@ -1,12 +1,19 @@
 """OpenAI's admin API with its official client, in front of both databases."""
 
+import asyncio
+import re
 from typing import Any
 
 import openai
 import pytest
 
+from maxgate.app import create_app
 from maxgate.auth.api_key import is_well_formed
+from maxgate.settings import Settings
+from tests.conftest import ROOT
 from tests.fakes.admin_gateway import MODEL, AdminGateway
+
+PAGE = ROOT / "docs" / "admin-api.md"
 
 
 async def test_life_of_a_key(admin_gateway: AdminGateway) -> None:
@@ -209,3 +216,33 @@ async def test_audit_log(admin_gateway: AdminGateway) -> None:
     assert await find(effective_at={"lt": now - 60}) == []
     before = await admin.audit_logs.list(limit=2, before=everything[3].id)
     assert [event.id for event in before.data] == [event.id for event in everything[1:3]]
+
+
+def test_documented_routes() -> None:
+    """docs/admin-api.md lists the routes of the route table."""
+    document = create_app(Settings()).openapi()
+    prefix = "/v1/organization"
+    routes = {
+        f"{method.upper()} {path.removeprefix(prefix)}"
+        for path, item in document["paths"].items()
+        for method in item
+        if path.startswith(f"{prefix}/")
+    }
+    assert set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", PAGE.read_text(), re.MULTILINE)) == routes
+
+
+async def test_documented_example(
+    sqlite_admin_gateway: AdminGateway, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """The example of docs/admin-api.md works as it is."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{sqlite_admin_gateway.gateway.url}/v1")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", sqlite_admin_gateway.key)
+    example = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
+    await asyncio.to_thread(exec, compile(example, PAGE, "exec"), {})
+    found = re.findall(r"^[0-9]{10} (\S+) key_admin$", capsys.readouterr().out, re.MULTILINE)
+    assert found == [
+        "project.updated",
+        "api_key.created",
+        "service_account.created",
+        "project.created",
+    ]

@@ -9,10 +9,13 @@ from uuid import uuid4
 import pytest
 
 from maxgate.auth.api_key import is_well_formed
-from tests.fakes.admin_gateway import AdminGateway, fill
+from maxgate.stores.settings import DatabaseSettings
+from tests.fakes.admin_gateway import AdminGateway, fill, start_admin_gateway
 from tests.fakes.api_keys import PEPPER, KeyFolder, bearer
 from tests.fakes.attacks import load_routes
 from tests.fakes.gateway import start
+from tests.fakes.postgres_server import PostgresServer
+from tests.fakes.waiting import until
 
 
 async def test_refused_keys(admin_gateway: AdminGateway) -> None:
@@ -320,3 +323,27 @@ async def test_admin_of_the_file(tmp_path: Path) -> None:
         client.headers.update(bearer(account.json()["api_key"]["value"]))
         assert (await gateway.chat()).status_code == 200
     assert {event["actor"]["api_key"]["id"] for event in events} == {"root"}
+
+
+async def test_database_outage(postgres: PostgresServer, tmp_path: Path) -> None:
+    """While the database is away, changes and reads get 503, and work again afterwards."""
+    database = DatabaseSettings(url=postgres.url, schema_name=f"test_{uuid4().hex}", timeout=2)
+    async with start_admin_gateway(database, tmp_path) as gateway:
+        requests: Any = [("GET", "/projects", {}), ("POST", "/projects", {"json": {"name": "a"}})]
+        await gateway.send("GET", "/projects")  # the admin's key is in memory from now on
+        postgres.stop()
+        try:
+            for method, path, options in requests:
+                response = await gateway.send(method, path, **options)
+                error = response.json()["error"]
+                assert (response.status_code, error["code"]) == (503, "database_unavailable")
+                assert response.headers["x-should-retry"] == "true"
+        finally:
+            postgres.start()
+
+        async def works() -> bool:  # the store tries again after a while
+            return (await gateway.send("GET", "/projects")).status_code == 200
+
+        await until(works)
+        for method, path, options in requests:
+            assert (await gateway.send(method, path, **options)).status_code == 200
