@@ -185,7 +185,9 @@ def _bound(kind: str, context: dict[str, Any], given: object, param: str) -> tup
     if not isinstance(limit, int | float):  # such as a date
         return "invalid_value", f"Invalid value for '{param}': it {words.format(limit=limit)}."
     if code.endswith("_value"):
-        code = ("integer_" if isinstance(given, int) else "decimal_") + code
+        # Values of the query string are texts.
+        is_integer = isinstance(given, int) or (isinstance(given, str) and "." not in given)
+        code = ("integer_" if is_integer else "decimal_") + code
     return code, f"Invalid value for '{param}': it {words.format(limit=f'{limit:g}')}."
 
 

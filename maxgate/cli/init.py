@@ -81,7 +81,8 @@ def init(
     A second run keeps what exists, and prints it.
     """
     path = _find_config()
-    is_new = force or not path.exists()
+    had_file = path.exists()
+    is_new = force or not had_file
     if is_new:
         _write_config(path, engine_url, database_url)
     elif engine_url is not None or (database_url and database_url != os.environ.get(_URL_VARIABLE)):
@@ -93,7 +94,7 @@ def init(
         settings = _load(path)
     except ConfigurationError:
         if is_new:
-            _undo(path)
+            _undo(path, had_file=had_file)
         raise
     print(f"settings     {path} {'written' if is_new else 'exists and is kept'}")
     _prepare(settings)
@@ -128,11 +129,10 @@ def _load(path: Path) -> Settings:
     return settings
 
 
-def _undo(path: Path) -> None:
+def _undo(path: Path, *, had_file: bool) -> None:
     """Remove a new file that does not fit, so that the next run starts from the same state."""
-    old = Path(f"{path}.old")
-    if old.exists():
-        old.replace(path)
+    if had_file:
+        Path(f"{path}.old").replace(path)
     else:
         path.unlink(missing_ok=True)
 

@@ -125,11 +125,15 @@ def list_keys(
     as_json: JsonOption = False,
 ) -> None:
     """List the keys; of each, only its beginning and end are shown."""
-    path = _choose_file(file, load_settings())
+    settings = load_settings()
+    path = _choose_file(file, settings)
     if path is None:
         if admin and project is not None:
             raise typer.BadParameter("admin keys have no project; remove one of the options")
         database_keys.list_keys(project, admin=admin, as_json=as_json)
+        other = settings.auth.find_key_file(settings.state_dir)
+        if other.exists():
+            say(f"{other} has keys, too: maxgate keys list --file")
         return
     if admin or project is not None:
         raise typer.BadParameter("--project and --admin are for keys in the database only")

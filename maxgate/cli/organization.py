@@ -157,7 +157,7 @@ async def find_key(rows: IdentityTransaction, key_id: str) -> ApiKey | AdminKey:
     except NotFound:
         raise ConfigurationError(
             f"no key has the id {key_id[:100]!r}; `maxgate keys list` lists them (with --admin, "
-            "admin keys)"
+            "admin keys; with --file, those of the file)"
         ) from None
 
 

@@ -83,3 +83,21 @@ async def start_admin_gateway(
         ) as client,
     ):
         yield AdminGateway(gateway, key, client)
+
+
+async def fill(gateway: AdminGateway, name: str) -> dict[str, str]:
+    """Create a project with one of everything; return the ids by the names of the path."""
+    admin = gateway.admin
+    project = await admin.projects.create(name=name)
+    user = await admin.projects.users.create(project.id, role="member", email=f"{name}@example.com")
+    account = await admin.projects.service_accounts.create(project.id, name=f"{name}-bot")
+    await admin.projects.model_permissions.update(
+        project.id, mode="deny_list", model_ids=[f"{name}-model"]
+    )
+    return {
+        "project_id": project.id,
+        "user_id": user.id,
+        "service_account_id": account.id,
+        "api_key_id": account.api_key.id,
+        "key": account.api_key.value,
+    }

@@ -1,66 +1,42 @@
 """OpenAI's admin API with its official client, in front of both databases."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import openai
 import pytest
 
+from maxgate.app import create_app
 from maxgate.auth.api_key import is_well_formed
-from maxgate.stores.settings import DatabaseSettings
-from tests.fakes.admin_gateway import MODEL, AdminGateway, start_admin_gateway
-from tests.fakes.api_keys import bearer
-from tests.fakes.attacks import load_routes
-from tests.fakes.postgres_server import PostgresServer
+from maxgate.settings import Settings
+from tests.conftest import ROOT
+from tests.fakes.admin_gateway import MODEL, AdminGateway
+
+PAGE = ROOT / "docs" / "admin-api.md"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> DatabaseSettings:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return DatabaseSettings()
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    return DatabaseSettings(url=postgres.url, schema_name=f"test_{uuid4().hex}")
-
-
-@pytest.fixture
-async def running(database: DatabaseSettings, tmp_path: Path) -> AsyncIterator[AdminGateway]:
-    """A gateway with this database and one admin key."""
-    async with start_admin_gateway(database, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-async def on_sqlite(tmp_path: Path) -> AsyncIterator[AdminGateway]:
-    """A gateway with the default database, for what does not depend on it."""
-    async with start_admin_gateway(DatabaseSettings(), tmp_path) as started:
-        yield started
-
-
-async def test_life_of_a_key(running: AdminGateway) -> None:
+async def test_life_of_a_key(admin_gateway: AdminGateway) -> None:
     """A project gets an account, its key chats, is rotated and revoked, and the log has it all."""
-    admin = running.admin
+    admin = admin_gateway.admin
     project = await admin.projects.create(name="Research")
     account = await admin.projects.service_accounts.create(project.id, name="bot")
     key = account.api_key.value
     assert is_well_formed(key)
-    assert await running.chat(key) == (200, None)
+    assert await admin_gateway.chat(key) == (200, None)
 
     await admin.projects.model_permissions.update(project.id, mode="deny_list", model_ids=[MODEL])
-    assert await running.chat(key) == (404, "model_not_found")
+    assert await admin_gateway.chat(key) == (404, "model_not_found")
     await admin.projects.model_permissions.update(project.id, mode="allow_list", model_ids=[MODEL])
-    assert await running.chat(key) == (200, None)
+    assert await admin_gateway.chat(key) == (200, None)
 
     path = f"/projects/{project.id}/api_keys/{account.api_key.id}"
-    rotated = await running.send("POST", f"{path}/rotate", json={"grace_seconds": 60})
+    rotated = await admin_gateway.send("POST", f"{path}/rotate", json={"grace_seconds": 60})
     new = rotated.json()["value"]
-    assert [await running.chat(k) for k in (key, new)] == [(200, None)] * 2
+    assert [await admin_gateway.chat(k) for k in (key, new)] == [(200, None)] * 2
 
     await admin.projects.api_keys.delete(account.api_key.id, project_id=project.id)
-    assert [await running.chat(k) for k in (key, new)] == [(401, "invalid_api_key")] * 2
+    assert [await admin_gateway.chat(k) for k in (key, new)] == [(401, "invalid_api_key")] * 2
 
     events = await admin.audit_logs.list(project_ids=[project.id], limit=100)
     assert [event.type for event in reversed(events.data)] == [
@@ -75,29 +51,9 @@ async def test_life_of_a_key(running: AdminGateway) -> None:
     assert {event.actor.api_key.id for event in events.data} == {"key_admin"}
 
 
-async def test_refused_keys(running: AdminGateway) -> None:
-    """Every route, unknown ones included, is closed to keys of projects and without a key."""
-    client, admin = running.gateway.client, running.admin
-    project = await admin.projects.create(name="Research")
-    key = (await admin.projects.service_accounts.create(project.id, name="bot")).api_key.value
-    before = (await running.send("GET", "/audit_logs?limit=100")).json()
-    routes = await running.list_routes()
-    assert len(routes) >= 33
-    unknown = ["/v1/organization", "/v1/organization/", "/v1/organization/costs"]
-    for method, path in [*routes, *(("GET", path) for path in unknown)]:
-        filled = re.sub("{[^}]*}", project.id, path)
-        responses = [
-            await client.request(method, filled, json={"name": "a"}, headers=headers)
-            for headers in (bearer(key), {})
-        ]
-        found = [(r.status_code, r.json()["error"]["code"]) for r in responses]
-        assert found == [(403, "insufficient_permissions"), (401, "invalid_api_key")], filled
-    assert (await running.send("GET", "/audit_logs?limit=100")).json() == before
-
-
-async def test_projects(running: AdminGateway) -> None:
+async def test_projects(admin_gateway: AdminGateway) -> None:
     """The official client creates, renames, archives and lists projects, page by page."""
-    projects = running.admin.projects
+    projects = admin_gateway.admin.projects
     created = [await projects.create(name=f"Project {n}") for n in range(5)]
     renamed = await projects.update(created[1].id, name="Labs")
     archived = await projects.archive(created[2].id)
@@ -117,9 +73,9 @@ async def test_projects(running: AdminGateway) -> None:
             await refused
 
 
-async def test_users(running: AdminGateway) -> None:
+async def test_users(admin_gateway: AdminGateway) -> None:
     """A user is added by its address, changes roles, and leaves the project and organization."""
-    admin = running.admin
+    admin = admin_gateway.admin
     first, second = [await admin.projects.create(name=name) for name in ("A", "B")]
     member = await admin.projects.users.create(first.id, role="member", email="ann@example.com")
     assert (member.name, member.email, member.role) == ("ann", "ann@example.com", "member")
@@ -142,9 +98,9 @@ async def test_users(running: AdminGateway) -> None:
     assert [found async for found in admin.projects.users.list(second.id)] == []
 
 
-async def test_service_accounts(running: AdminGateway) -> None:
+async def test_service_accounts(admin_gateway: AdminGateway) -> None:
     """A service account gets keys, with and without an expiry, and takes them with it."""
-    projects = running.admin.projects
+    projects = admin_gateway.admin.projects
     project = await projects.create(name="Research")
     accounts, keys = projects.service_accounts, projects.api_keys
     bot = await accounts.create(project.id, name="bot", expires_in_seconds=3600)
@@ -153,7 +109,7 @@ async def test_service_accounts(running: AdminGateway) -> None:
     assert (bare.role, bare.api_key) == ("none", None)
     more = await accounts.api_keys.create(bot.id, project_id=project.id, name="second")
     useless = await accounts.api_keys.create(bare.id, project_id=project.id)
-    found = [await running.chat(key.value) for key in (bot.api_key, more, useless)]
+    found = [await admin_gateway.chat(key.value) for key in (bot.api_key, more, useless)]
     assert found == [(200, None), (200, None), (401, "invalid_api_key")]
 
     listed = [key async for key in keys.list(project.id, limit=1)]
@@ -168,34 +124,34 @@ async def test_service_accounts(running: AdminGateway) -> None:
 
     owner = await accounts.update(bare.id, project_id=project.id, name="ops", role="owner")
     assert (owner.name, owner.role) == ("ops", "owner")
-    assert await running.chat(useless.value) == (200, None)
+    assert await admin_gateway.chat(useless.value) == (200, None)
     assert await accounts.retrieve(bare.id, project_id=project.id) == owner
     assert [a.id async for a in accounts.list(project.id, limit=1)] == [bot.id, bare.id]
     assert (await accounts.delete(bot.id, project_id=project.id)).deleted
     assert [key.id async for key in keys.list(project.id)] == [useless.id]
-    found = [await running.chat(key.value) for key in (bot.api_key, more)]
+    found = [await admin_gateway.chat(key.value) for key in (bot.api_key, more)]
     assert found == [(401, "invalid_api_key")] * 2
 
 
-async def test_blocked_key(running: AdminGateway) -> None:
+async def test_blocked_key(admin_gateway: AdminGateway) -> None:
     """A blocked key is refused at once, and works again when it is unblocked."""
-    project = await running.admin.projects.create(name="Research")
-    created = await running.admin.projects.service_accounts.create(project.id, name="bot")
+    project = await admin_gateway.admin.projects.create(name="Research")
+    created = await admin_gateway.admin.projects.service_accounts.create(project.id, name="bot")
     path, key = f"/projects/{project.id}/api_keys/{created.api_key.id}", created.api_key.value
-    statuses = [(await running.chat(key))[0]]
+    statuses = [(await admin_gateway.chat(key))[0]]
     for blocked in (True, False):
-        response = await running.send("POST", path, json={"blocked": blocked})
+        response = await admin_gateway.send("POST", path, json={"blocked": blocked})
         assert response.json()["blocked"] is blocked
-        statuses.append((await running.chat(key))[0])
+        statuses.append((await admin_gateway.chat(key))[0])
     assert statuses == [200, 401, 200]
 
 
-async def test_admin_keys(running: AdminGateway) -> None:
+async def test_admin_keys(admin_gateway: AdminGateway) -> None:
     """A new admin key works at once, and no longer when it is deleted; the last one stays."""
-    keys = running.admin.admin_api_keys
+    keys = admin_gateway.admin.admin_api_keys
     new = await keys.create(name="second", expires_in_seconds=60)
     assert is_well_formed(new.value)
-    with_new = running.client.copy(admin_api_key=new.value).admin.organization.admin_api_keys
+    with_new = admin_gateway.client.copy(admin_api_key=new.value).admin.organization.admin_api_keys
     listed = [key async for key in with_new.list(limit=1, order="desc")]
     assert [key.id for key in listed] == [new.id, "key_admin"]
     assert await keys.retrieve(new.id) == listed[0]
@@ -207,9 +163,9 @@ async def test_admin_keys(running: AdminGateway) -> None:
         await keys.delete("key_admin")
 
 
-async def test_model_permissions(running: AdminGateway) -> None:
+async def test_model_permissions(admin_gateway: AdminGateway) -> None:
     """Permissions are denied models or allowed ones; without any, all models are allowed."""
-    projects = running.admin.projects
+    projects = admin_gateway.admin.projects
     project, permissions = await projects.create(name="Research"), projects.model_permissions
     found = [await permissions.retrieve(project.id)]
     found.append(await permissions.update(project.id, mode="allow_list", model_ids=["a", "b", "a"]))
@@ -223,13 +179,13 @@ async def test_model_permissions(running: AdminGateway) -> None:
     assert deleted == [True, False]
 
 
-async def test_audit_log(running: AdminGateway) -> None:
+async def test_audit_log(admin_gateway: AdminGateway) -> None:
     """The log is filtered by type, actor, project and time, and read page by page both ways."""
-    admin = running.admin
+    admin = admin_gateway.admin
     projects = [await admin.projects.create(name=name) for name in ("A", "B")]
     await admin.projects.update(projects[0].id, name="C")
     key = await admin.admin_api_keys.create(name="second")
-    other = running.client.copy(admin_api_key=key.value).admin.organization
+    other = admin_gateway.client.copy(admin_api_key=key.value).admin.organization
     await other.projects.archive(projects[1].id)
     everything = [event async for event in admin.audit_logs.list(limit=2)]
     assert [event.type for event in everything] == [
@@ -262,83 +218,31 @@ async def test_audit_log(running: AdminGateway) -> None:
     assert [event.id for event in before.data] == [event.id for event in everything[1:3]]
 
 
-async def fill(running: AdminGateway, name: str) -> dict[str, str]:
-    """Create a project with one of everything; return the ids by the names of the path."""
-    admin = running.admin
-    project = await admin.projects.create(name=name)
-    user = await admin.projects.users.create(project.id, role="member", email=f"{name}@example.com")
-    account = await admin.projects.service_accounts.create(project.id, name=f"{name}-bot")
-    await admin.projects.model_permissions.update(
-        project.id, mode="deny_list", model_ids=[f"{name}-model"]
-    )
-    return {
-        "project_id": project.id,
-        "user_id": user.id,
-        "service_account_id": account.id,
-        "api_key_id": account.api_key.id,
-        "key": account.api_key.value,
+def test_documented_routes() -> None:
+    """docs/admin-api.md lists the routes of the route table."""
+    document = create_app(Settings()).openapi()
+    prefix = "/v1/organization"
+    routes = {
+        f"{method.upper()} {path.removeprefix(prefix)}"
+        for path, item in document["paths"].items()
+        for method in item
+        if path.startswith(f"{prefix}/")
     }
+    assert set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", PAGE.read_text(), re.MULTILINE)) == routes
 
 
-def find_body(method: str, path: str) -> dict[str, Any] | None:
-    """Return the body of a route that tests/data/attacks.yaml has."""
-    for route in load_routes().values():
-        if (route.get("method", "POST"), re.sub("%([a-z_]+)%", r"{\1}", route["path"])) == (
-            method,
-            path,
-        ):
-            return dict(route["body"])
-    return None
-
-
-async def test_two_tenants(running: AdminGateway) -> None:
-    """Nothing of a project is found, shown or changed by any route of another project."""
-    ours, theirs = await fill(running, "ours"), await fill(running, "theirs")
-    routes = [route for route in await running.list_routes() if "{project_id}" in route[1]]
-    reads = [path for method, path in routes if method == "GET"]
-
-    async def read_theirs() -> list[Any]:
-        return [(await running.send("GET", path.format(**theirs))).json() for path in reads]
-
-    before = await read_theirs()
-    assert all("error" not in found for found in before)
-    for method, path in sorted(routes, key=lambda route: (route[1].endswith("/archive"), route)):
-        names = re.findall("{([a-z_]+)}", path)
-        ids = {name: ours[name] if name == "project_id" else theirs[name] for name in names}
-        body = find_body(method, path)
-        options = {} if body is None else {"json": body}
-        response = await running.send(method, path.format(**ids), **options)
-        if len(names) > 1:
-            assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
-        assert not [theirs[n] for n in theirs if n not in ids and theirs[n] in response.text]
-        assert "theirs" not in response.text, (method, path)
-    assert await read_theirs() == before
-    assert await running.chat(theirs["key"]) == (200, None)
-
-
-async def test_no_secrets(running: AdminGateway) -> None:
-    """Only responses to creation and rotation have a key; none has a digest."""
-    ids, digest = await fill(running, "ours"), re.compile("[0-9a-f]{64}")
-    keys = [running.key, ids["key"]]
-    ids["key_id"] = (await running.send("POST", "/admin_api_keys", json={"name": "b"})).json()["id"]
-    with_key = set()
-    routes = await running.list_routes()
-    for method, path in sorted(routes, key=lambda route: (route[0] == "DELETE", route)):
-        body = find_body(method, path)
-        if path.endswith("/archive"):  # nothing could be changed any more
-            continue
-        options = {} if body is None else {"json": body}
-        response = await running.send(method, path.format(**ids), **options)
-        found = re.findall("sk-mg-[0-9A-Za-z]{20,}", response.text)
-        assert not digest.search(response.text), path
-        assert not [key for key in keys if key in response.text]
-        assert [key for key in found if not is_well_formed(key)] == []
-        if found:
-            with_key.add((method, path.removeprefix("/v1/organization")))
-    project = "/projects/{project_id}"
-    assert with_key == {
-        ("POST", "/admin_api_keys"),
-        ("POST", f"{project}/service_accounts"),
-        ("POST", f"{project}/service_accounts/{{service_account_id}}/api_keys"),
-        ("POST", f"{project}/api_keys/{{api_key_id}}/rotate"),
-    }
+async def test_documented_example(
+    sqlite_admin_gateway: AdminGateway, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """The example of docs/admin-api.md works as it is."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{sqlite_admin_gateway.gateway.url}/v1")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", sqlite_admin_gateway.key)
+    example = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
+    await asyncio.to_thread(exec, compile(example, PAGE, "exec"), {})
+    found = re.findall(r"^[0-9]{10} (\S+) key_admin$", capsys.readouterr().out, re.MULTILINE)
+    assert found == [
+        "project.updated",
+        "api_key.created",
+        "service_account.created",
+        "project.created",
+    ]

@@ -144,6 +144,7 @@ async def test_second_run(tmp_path: Path) -> None:
         ("server: {port: 1}\n", "", "setting auth.mode is not keys; write it in maxgate.yaml, or"),
         (None, "--database-url none", "setting database.url is none, so there is no database"),
         (None, "--engine-url gpu", "setting engines[0]"),
+        ("auth: {mode: keys}\n", "--force --engine-url gpu", "setting engines[0]"),
     ],
 )
 async def test_wrong_use(tmp_path: Path, content: str | None, flags: str, message: str) -> None:

@@ -46,6 +46,7 @@ class AdminRequest:
         self._organization = organization
         self._request = request
         self._response = response
+        response.headers["cache-control"] = "no-store"  # some have a key
         context: RequestContext = request.state.context
         principal = context.principal
         proxies: TrustedProxies = request.app.state.proxies

@@ -134,6 +134,15 @@ def test_key(run: Run) -> None:
     assert detail["service_accounts"] == [f"{shown['owner']} (bot)"]
 
 
+def test_key_file(run: Run, tmp_path: Path) -> None:
+    """The list of keys in the database says that the file has keys, too."""
+    assert run("keys", "create", "--file")[0] == 0
+    code, out, err = run("keys", "list")
+
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert err == f"{tmp_path}/keys.yaml has keys, too: maxgate keys list --file\n"
+
+
 def test_states(run: Run) -> None:
     """A key is rotated with a grace period, blocked, unblocked and revoked."""
     created = read_json(run, "keys", "create", "--name", "bot")
