@@ -34,7 +34,8 @@ run: $(VENV)/.installed-local ## Start MAX with the small model and the gateway;
 
 test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the real engine included
 	$(PREPARE_MODELS)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
+	$(BIN)/pytest -m "engine or timing"
 
 check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and commit subjects
 	$(BIN)/ruff check .
@@ -48,15 +49,16 @@ check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and
 
 unit: $(VENV)/.installed-dev $(CLIENTS) ## Run the tests that need no engine
 	$(PREPARE_MODELS)
-	$(BIN)/pytest -m "not engine"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
+	$(BIN)/pytest -m timing
 
 bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wrk, takes half an hour
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(BIN)/python -m benchmarks.gateway --keep $(ARGS)
 	$(BIN)/python -m benchmarks.gateway.soak --keep
 
-soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for an hour; needs wrk, 8 GB and two cores
-	@echo "make soak takes about 70 minutes, and at most 3 hours 40 minutes"
+soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for two hours; needs wrk, 8 GB and two cores
+	@echo "make soak takes about 95 minutes, and at most 4 hours 20 minutes"
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(call BOUNDED,15m,failover.bad_replica)
 	$(call BOUNDED,15m,failover.bad_replica --plain)
@@ -66,6 +68,8 @@ soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for an 
 	$(call BOUNDED,10m,drain)
 	$(call BOUNDED,10m,admission.overload --only maxgate)
 	$(call BOUNDED,10m,admission.retry_after)
+	$(call BOUNDED,25m,admission.fairness)
+	$(call BOUNDED,15m,admission.priority)
 	$(call BOUNDED,20m,admission.cost)
 	$(call BOUNDED,15m,admission.real_engine)
 	$(call BOUNDED,30m,failover.real_engines)

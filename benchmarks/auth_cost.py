@@ -2,8 +2,9 @@
 
     python -m benchmarks.auth_cost [--rounds 15] [--seconds 1] [--json]
 
-Gateways run with `auth.mode: none`, and with keys in a file of 1,000; all at the same time on one
-core, and everything else on another one; only one is under load. Each round measures all, in an
+Gateways run with `auth.mode: none`, with 1,000 keys in a file, and with 1,000 keys in a database
+(SQLite); all at the same time on one core, and everything else on another one; only one is under
+load. Each round measures all, in an
 order that rotates: chat requests at saturation, and 256 streams with a chunk every 10 ms. Requests
 to the gateway without authentication have no Authorization header, so its cost is included.
 
@@ -13,20 +14,21 @@ of a chat request, or more of a chunk than noise: the interval of the share is a
 """
 
 import argparse
+import asyncio
 import json
 import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.admission.stack import BODY, start_maxgate
 from benchmarks.gateway.cases import CaseFailed, Measure, measure_chat, measure_paced_streams
-from benchmarks.gateway.environments import FOLDER
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
 from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
@@ -34,13 +36,16 @@ from benchmarks.gateway.prompts import Bodies, load_token_counter
 from benchmarks.gateway.results import Results
 from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in, wait_until_quiet
 from maxgate.auth.api_key import generate_key, hash_key
+from maxgate.stores.identity_store import open_identity_store
+from maxgate.stores.settings import DatabaseSettings
+from tests.fakes.stored_keys import StoredKeys
 
 KEYS: Final = 1000
 PEPPER: Final = "0123456789abcdef" * 4
 MAX_REQUEST_SHARE: Final = 0.04
 MAX_CHUNK_SHARE: Final = 0.01
 BASELINE: Final = "none"
-VARIANTS: Final = (BASELINE, "keys")
+VARIANTS: Final = (BASELINE, "keys", "database")
 CASES: Final[dict[str, Measure]] = {"request": measure_chat, "chunk": measure_paced_streams}
 
 
@@ -77,19 +82,35 @@ def write_keys(file: Path) -> str:
     return key
 
 
+async def store_keys(file: Path) -> str:
+    """Write a database with many keys, and return one of them."""
+    key = ""
+    async with aclosing(
+        open_identity_store(DatabaseSettings(url=f"sqlite:///{file}"), Path())
+    ) as store:
+        stored = StoredKeys(store, pepper=PEPPER)
+        for number in range(KEYS):
+            key = await stored.add(f"key_{number}")
+    return key
+
+
 @contextmanager
 def run_variant(
     variant: str, engine: StandIn, core: int, key: str, file: Path
 ) -> Iterator[RunningGateway]:
-    """Run a gateway on a core."""
-    auth: dict[str, object] = {"mode": variant}
-    if variant != BASELINE:
-        auth |= {"keys_file": str(file), "pepper": [PEPPER]}
+    """Run a gateway on a core; `file` has its keys."""
+    config: dict[str, object] = {"auth": {"mode": BASELINE}}
+    if variant == "keys":
+        auth = {"mode": "keys", "keys_file": str(file), "pepper": [PEPPER]}
+        config = {"auth": auth, "database": {"url": "none"}}
+    elif variant == "database":
+        auth = {"mode": "keys", "pepper": [PEPPER]}
+        config = {"auth": auth, "database": {"url": f"sqlite:///{file}"}}
     headers = {"authorization": f"Bearer {key}"} if variant != BASELINE else {}
     gateway = replace(
         MAXGATE,
         name=f"maxgate, auth {variant}",
-        command=partial(start_maxgate, has_metrics=False, auth=auth),
+        command=partial(start_maxgate, has_metrics=False, **config),
         headers=lambda _: headers,
     )
     with run_gateway(gateway, engine, BODY, core) as running:
@@ -100,13 +121,16 @@ def measure(rounds: int, seconds: float) -> Results:
     """Measure all rounds; raises CaseFailed."""
     gateway_core, other_core = choose_cores()
     bodies, results = Bodies.build(load_token_counter()), Results()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    file = FOLDER / "keys.yaml"
-    key = write_keys(file)
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        files = {BASELINE: folder, "keys": folder / "keys.yaml", "database": folder / "keys.db"}
+        keys = {BASELINE: "", "keys": write_keys(files["keys"])}
+        keys["database"] = asyncio.run(store_keys(files["database"]))
         engine = stack.enter_context(run_stand_in(other_core))
         gateways = {
-            name: stack.enter_context(run_variant(name, engine, gateway_core, key, file))
+            name: stack.enter_context(
+                run_variant(name, engine, gateway_core, keys[name], files[name])
+            )
             for name in VARIANTS
         }
         for gateway in gateways.values():  # caches

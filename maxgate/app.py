@@ -30,15 +30,17 @@ from maxgate.api.embeddings.routes import embedding_route
 from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import router as health_router
+from maxgate.api.litellm.routes import router as litellm_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.organization.routes import router as organization_router
+from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
-from maxgate.auth.key_sources import KeySources
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
 from maxgate.composition import (
     Control,
+    Keys,
     Upstream,
     build_admission,
     build_backend,
@@ -83,6 +85,7 @@ _ROUTERS: Final = (
     canary_router,
     running_models_router,
     organization_router,
+    litellm_router,
     health_router,
     metrics_router,
 )
@@ -136,14 +139,16 @@ def create_app(
             retry_counts,
             on_startup,
             worker_folder,
-            keys.sources,
+            keys,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
         session_header=settings.routing.session_header,
         running=running,
         authentication=keys.authentication,
+        proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
+        admin_port=settings.admin.port,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)
@@ -216,7 +221,7 @@ def build_lifespan(
     retry_counts: SharedCounts,
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
-    keys: KeySources | None,
+    keys: Keys,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -233,9 +238,7 @@ def build_lifespan(
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(aclosing(canary))
             await resources.enter_async_context(connect())
-            if keys is not None:
-                await resources.enter_async_context(aclosing(keys))
-                await resources.enter_async_context(_running(keys.run()))
+            await resources.enter_async_context(_serving_keys(keys))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
             if admission is not None:
@@ -252,6 +255,18 @@ def build_lifespan(
             yield
 
     return lifespan
+
+
+@asynccontextmanager
+async def _serving_keys(keys: Keys) -> AsyncIterator[None]:
+    async with AsyncExitStack() as resources:
+        if keys.sources is not None:
+            await resources.enter_async_context(aclosing(keys.sources))
+            await resources.enter_async_context(_running(keys.sources.run()))
+        if keys.tokens is not None:
+            await resources.enter_async_context(aclosing(keys.tokens))
+            keys.tokens.start()
+        yield
 
 
 async def _flush_log() -> None:

@@ -18,7 +18,9 @@ from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
 from maxgate.api.authentication import Authentication
 from maxgate.api.organization.dependencies import NoOrganization
+from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit
+from maxgate.auth.identity import TokenKeys, Verifier
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
 from maxgate.auth.key_sources import KeySources
 from maxgate.auth.key_verifier import KeyVerifier
@@ -180,9 +182,10 @@ class Keys:
     authentication: Authentication | None = None
     sources: KeySources | None = None
     identities: IdentityStore | None = None
+    tokens: TokenKeys | None = None
 
     async def refresh(self) -> None:
-        """Read the keys again if they have changed."""
+        """Read the keys again."""
         if self.sources is not None:
             await self.sources.refresh()
 
@@ -190,11 +193,20 @@ class Keys:
 def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
     """Build the authentication; raises ConfigurationError for keys that cannot be read."""
     auth = settings.auth
-    if not auth.has_keys:
+    if not (auth.has_keys or auth.has_jwt):
         return Keys()
-    identities = open_identities(settings, clock)
-    changes = None if identities is None else build_key_changes(settings)
-    sources = KeySources(auth, settings.state_dir, clock, identities, changes)
+    verifiers: list[Verifier] = []
+    identities, sources, tokens = None, None, None
+    if auth.has_keys:
+        identities = open_identities(settings, clock)
+        changes = None if identities is None else build_key_changes(settings)
+        sources = KeySources(auth, settings.state_dir, clock, identities, changes)
+        verifiers.append(KeyVerifier(sources, clock))
+    if auth.has_jwt:
+        with requires_extra("auth.mode jwt", "jwt"):
+            from maxgate.auth.jwt_verifier import JwtAuthentication  # noqa: PLC0415  # an extra
+        tokens = JwtAuthentication(settings.jwt, clock=clock)
+        verifiers.append(tokens.verifier)
     results = AUTHENTICATION_RESULT.values or {}
     counters = {result: metrics.prepare(AUTHENTICATIONS, (result,)) for result in results}
 
@@ -202,13 +214,14 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
         counters.get(result, counters["invalid_token"])()
 
     authentication = Authentication(
-        [KeyVerifier(sources, clock)],
+        verifiers,
         FailureLimit(auth.max_failures, clock),
         count,
+        proxies=TrustedProxies(settings.server.trusted_proxies),
         open_metrics=auth.open_metrics,
         open_docs=auth.open_docs,
     )
-    return Keys(authentication, sources, identities)
+    return Keys(authentication, sources, identities, tokens)
 
 
 def build_organization(

@@ -41,6 +41,7 @@
     │   │   ├── QueueTimeout 503  admission.errors
     │   │   ├── ServerOverloaded 503  admission.errors
     │   │   └── TenantQueueFull 429  admission.errors
+    │   ├── RequestInProgress 409  auth.organization.errors
     │   ├── RequestTimeout 408
     │   ├── RequestTooLarge 413
     │   ├── ShuttingDown 503

@@ -11,19 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import structlog
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxgate.admission.settings import AdmissionSettings
+from maxgate.auth.jwt_settings import JwtSettings
 from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.model_swap.settings import SwapSettings
-from maxgate.server.settings import ServerSettings
-from maxgate.settings_names import NESTED, PREFIX, SettingNames
+from maxgate.server.settings import AdminSettings, ServerSettings
+from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
 from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
@@ -55,6 +56,8 @@ class Settings(Section):
 
     server: ServerSettings = ServerSettings()
     """The HTTP server."""
+    admin: AdminSettings = AdminSettings()
+    """The listener for the admin API."""
     engine: EngineSettings = EngineSettings()
     """Starting MAX."""
     engines: Annotated[list[ReplicaSettings], NoDecode, BeforeValidator(split_list)] = Field(
@@ -71,6 +74,8 @@ class Settings(Section):
     """Folder for durable state; created when it is first needed."""
     auth: AuthSettings = AuthSettings()
     """Authentication of clients."""
+    jwt: JwtSettings = JwtSettings()
+    """JSON Web Tokens."""
     upstream: UpstreamSettings = UpstreamSettings()
     """Connections to engines."""
     breaker: BreakerSettings = BreakerSettings()
@@ -115,6 +120,19 @@ class Settings(Section):
             raise ValueError("the list is empty; write http://host:port")
         return engines
 
+    @model_validator(mode="after")
+    def _check_jwt(self) -> Self:
+        if self.auth.has_jwt and self.jwt.issuer is None:
+            raise ValueError(
+                f"auth.mode: {self.auth.mode} needs jwt.issuer, jwt.audiences and jwt.algorithms; "
+                "set them too"
+            )
+        if self.jwt.issuer is not None and not self.auth.has_jwt:
+            raise ValueError(
+                "jwt.issuer has no effect without auth.mode jwt or keys+jwt; set it too"
+            )
+        return self
+
 
 class _Schema(BaseSettings, Settings):
     """The same fields, in the form that the sources of pydantic-settings take."""
@@ -150,6 +168,9 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
         return Settings.model_validate(merge_sources(sources))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
+        message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
+        if not details["loc"]:  # a rule for several sections
+            raise ConfigurationError(f"setting {message}") from error
         paths = [source.path for source in sources if source.has(details["loc"])]
         prefix = f"{paths[-1]}: " if paths and paths[-1] else ""
         name = _format_location(details["loc"])
@@ -157,7 +178,6 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
             raise ConfigurationError(prefix + names.describe_unknown(name)) from error
         if details["type"] == "model_type":
             raise ConfigurationError(prefix + names.describe_section(name)) from error
-        message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
         raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
 
 
@@ -170,23 +190,39 @@ def load_and_configure_logging() -> Settings:
     try:
         settings = load_settings(warnings.append)
         configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
-        warnings += _find_unused(settings)
+        check_use(settings)
     finally:  # in the format of the log, if that is known
         for warning in warnings:
             print_warning(warning)
     return settings
 
 
-def _find_unused(settings: Settings) -> list[str]:
-    # REDIS_URL may be there for other programs.
-    has_url = settings.redis.url not in {None, os.environ.get("REDIS_URL")}
-    has_changes = settings.auth.has_keys and settings.database.is_enabled
-    if has_url and not settings.admission.enabled and not has_changes:
-        return [
+def check_use(settings: Settings) -> None:
+    """Raise ConfigurationError if nothing uses Redis or the database."""
+    has_keys = settings.auth.has_keys
+    uses_database = has_keys and settings.database.is_enabled
+    if _is_set("redis.url", settings.redis.url) and not (
+        settings.admission.enabled or uses_database
+    ):
+        raise ConfigurationError(
             "setting redis.url has no effect with admission.enabled: false, because only slots and "
             "changes of keys in a database are shared through Redis; remove one of the two"
-        ]
-    return []
+        )
+    has_url = settings.database.is_enabled and _is_set("database.url", settings.database.url)
+    if has_url and not has_keys:
+        raise ConfigurationError(
+            "setting database.url has no effect without auth.mode keys, because only API keys and "
+            "their owners are kept there; set it, or remove the URL"
+        )
+
+
+def _is_set(name: str, value: str | None) -> bool:
+    """Return whether a URL is set for maxgate; REDIS_URL may be there for other programs."""
+    standard = name.upper().replace(".", "_")
+    is_standard = value == os.environ.get(standard) or (
+        f"{standard}_FILE" in os.environ and to_variable(name) not in os.environ
+    )
+    return value is not None and not is_standard
 
 
 def setting_names(fields: Mapping[str, Any] = Settings.model_fields) -> list[str]:

@@ -21,6 +21,9 @@ LOCATIONS: Final = (CONFIG_VARIABLE, SECRETS_DIR_VARIABLE, ENV_FILE_VARIABLE)
 STANDARD_VARIABLES: Final = {"DATABASE_URL": "database.url", "REDIS_URL": "redis.url"}
 """Names that other programs use, too: from the environment only, below the gateway's own name."""
 
+FILE_SUFFIX: Final = "_FILE"
+"""Of variables that name a file with the value, from the environment only."""
+
 _OLD_NAMES_END: Final = "0.3"
 OLD_NAMES: Final = {
     "host": "server.host",
@@ -99,6 +102,18 @@ class SettingNames:
         # Each section's first setting, as an example.
         self._sections = {n.partition(".")[0]: n for n in reversed(known) if "." in n}
         self._warn = warn
+
+    def find_file_target(self, variable: str) -> str | None:
+        """Return the variable whose value is in a file that this variable names, None otherwise.
+
+        Settings with such a name, as `auth.pepper_file`, keep their own meaning.
+        """
+        name = variable.upper()
+        target = name.removesuffix(FILE_SUFFIX)
+        if target == name or (name.startswith(PREFIX) and to_name(name) in self._known):
+            return None
+        is_own = target.startswith(PREFIX) and to_name(target) in self._known
+        return target if is_own or target in STANDARD_VARIABLES else None
 
     def resolve_variables(
         self, variables: Mapping[str, str | None], source: str = ""
@@ -204,7 +219,7 @@ class SettingNames:
         if close := difflib.get_close_matches(name, self._known, n=1):
             return close[0]
         # `prot` is not close to `server.port`, but to its last part.
-        by_last_part = {known.rpartition(".")[2]: known for known in self._known}
+        by_last_part = {known.rpartition(".")[2]: known for known in reversed(self._known)}
         close = difflib.get_close_matches(name.rpartition(".")[2], by_last_part, n=1)
         return by_last_part[close[0]] if close else None
 

@@ -29,6 +29,7 @@ from maxgate.settings_names import (
     ENV_FILE_VARIABLE,
     PREFIX,
     SECRETS_DIR_VARIABLE,
+    STANDARD_VARIABLES,
     SettingNames,
     add_standard_variables,
     select_variables,
@@ -111,6 +112,25 @@ def _read_text(file: Path) -> str:
         raise ConfigurationError(f"{file}: not UTF-8 text") from error
 
 
+def _read_file_variables(variables: Mapping[str, str], names: SettingNames) -> dict[str, str]:
+    """Return the variables with `NAME_FILE` replaced by `NAME` and the content of that file."""
+    replaced = dict(variables)
+    for variable, file in variables.items():
+        target = names.find_file_target(variable)
+        if target is None or (target in STANDARD_VARIABLES and not file):
+            continue
+        if target in variables:
+            raise ConfigurationError(f"both {target} and {variable} are set; remove one")
+        if not file:
+            raise ConfigurationError(f"{variable} is empty; name a file, or remove the variable")
+        try:
+            replaced[target] = _read_text(Path(file).expanduser()).strip()
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{variable}: {error}") from error
+        del replaced[variable]
+    return replaced
+
+
 class _EnvironmentSource(EnvSettingsSource):
     def __init__(self, schema: type[BaseSettings], names: SettingNames) -> None:
         self._names = names
@@ -118,7 +138,8 @@ class _EnvironmentSource(EnvSettingsSource):
 
     @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._names.resolve_variables(add_standard_variables(os.environ))
+        variables = _read_file_variables(os.environ, self._names)
+        return self._names.resolve_variables(add_standard_variables(variables))
 
 
 class _DotEnvSource(DotEnvSettingsSource):

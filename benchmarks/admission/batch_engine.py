@@ -3,7 +3,7 @@
     python -m benchmarks.admission.batch_engine PORT [--slots 4] [--token-seconds 0.025]
 
 Responds like MAX. Each request holds one of the slots for `--token-seconds` per token; its number
-of tokens is `max_tokens`, or 8. Its prompt takes no time, and has the length of `prompt_tokens`.
+of tokens is `max_tokens`, or 8. Its prompt takes no time, and has the length of its token ids.
 Further requests wait, first come, first served. Requests whose client disconnects are forgotten at
 once. `/metrics` has MAX's gauges of running and queued requests, `/counts` the fields of Counts.
 """
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
     async def _generate(self, route: Route, fields: dict[str, object]) -> None:
         engine, tokens = self._engine, fields.get("max_tokens") or TOKENS
         assert isinstance(tokens, int)
-        ids = fields.get("prompt_tokens")
+        ids = fields.get("prompt_tokens", fields.get("prompt"))
         prompt_tokens = len(ids) if isinstance(ids, list) else max_responses.PROMPT_TOKENS
         await engine.wait()
         try:

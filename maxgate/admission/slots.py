@@ -145,6 +145,12 @@ class ModelSlots:
         settings = self.settings
         return prompt_tokens * settings.input_weight + self._mean_tokens * settings.output_weight
 
+    def estimate_served(self, prompt_tokens: int, seconds: float) -> float:
+        """Return the expected weighted tokens of a response that was cancelled after this time."""
+        share = min(seconds / self._mean_seconds, 1.0) if self._mean_seconds else 1.0
+        settings, tokens = self.settings, share * self._mean_tokens
+        return prompt_tokens * settings.input_weight + tokens * settings.output_weight
+
     def weigh(self, usage: Usage, seconds: float) -> float:
         """Return the weighted tokens of a response, which took this time."""
         settings, limit, tokens = self.settings, self.limit, usage.completion
@@ -179,7 +185,8 @@ class Controller(Protocol):
 class Admission:
     """A slot for one request, from the start to the end of the context; see Lease.
 
-    Without a settlement, the tenant is charged nothing.
+    Without a settlement, the tenant is charged nothing if the request failed, and the tokens that
+    were probably generated if it was cancelled, so that disconnecting does not evade fairness.
     """
 
     __slots__ = (
@@ -232,7 +239,11 @@ class Admission:
         slots, account, usage = self._slots, self._account, self._usage
         now = asyncio.get_running_loop().time()
         seconds = now - self._started_at
-        served = 0.0 if usage is None else slots.weigh(usage, seconds)
+        served = 0.0
+        if usage is not None:
+            served = slots.weigh(usage, seconds)
+        elif kind is not None and not issubclass(kind, Exception):
+            served = slots.estimate_served(count_prompt_tokens(self._request), seconds)
         account.counter += served - self._charged
         account.unreported += served
         account.running -= 1

@@ -1,19 +1,17 @@
 """The FastAPI application: ordinary routes, hot routes, documentation and error handlers."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Match
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Lifespan
 from typing_extensions import override
 
 from maxgate import __version__
+from maxgate.api.admin_listener import AdminListener
 from maxgate.api.authentication import Authentication
 from maxgate.api.browsers import BrowserGuard
 from maxgate.api.client_headers import SESSION, ClientHeaders
@@ -26,6 +24,8 @@ from maxgate.api.middleware import (
     RequestContextMiddleware,
     UnversionedPathMiddleware,
 )
+from maxgate.api.pages import ASSETS_URL, DOCS_URL, Assets, render_docs
+from maxgate.api.proxies import TrustedProxies
 from maxgate.clock import Clock
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request_record import RequestSink
@@ -38,8 +38,6 @@ EXPOSED_HEADERS: Final = (
     "x-should-retry",
 )
 """Response headers that the pages of `cors_origins` may read."""
-_DOCS_URL: Final = "/docs"
-_DOCS_ASSETS_URL: Final = "/docs/assets"
 
 
 class Gateway(FastAPI):
@@ -49,7 +47,8 @@ class Gateway(FastAPI):
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
     names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
-    `serves_everyone`, they must arrive at a loopback address.
+    `serves_everyone`, they must arrive at a loopback address. The admin API is at `admin_port`
+    only, if that is set.
     """
 
     def __init__(
@@ -63,7 +62,9 @@ class Gateway(FastAPI):
         session_header: str = SESSION,
         running: set[RequestContext] | None = None,
         authentication: Authentication | None = None,
+        proxies: TrustedProxies | None = None,
         serves_everyone: bool = True,
+        admin_port: int | None = None,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -83,9 +84,11 @@ class Gateway(FastAPI):
         self._running = running
         self._authentication = authentication
         self._serves_everyone = serves_everyone
+        self._admin_port = admin_port
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
-        self._add_docs()
+        self.state.proxies = proxies or TrustedProxies()
+        self._add_docs(self.state.proxies)
 
     @override
     def openapi(self) -> dict[str, Any]:
@@ -118,6 +121,8 @@ class Gateway(FastAPI):
         # Middleware and error handlers that a user added must see hot routes too.
         if not self.user_middleware and self.exception_handlers == self._own_error_handlers:
             stack = HotDispatchMiddleware(stack, self._find_hot_handlers())
+        if self._admin_port is not None:
+            stack = AdminListener(stack, self._admin_port)
         stack = HeadMiddleware(stack, self.router)
         stack = UnversionedPathMiddleware(stack, self.router)
         stack = RequestContextMiddleware(
@@ -140,18 +145,9 @@ class Gateway(FastAPI):
             )
         return stack
 
-    def _add_docs(self) -> None:
-        """Serve Swagger UI from an installed package, so that it works without internet access."""
-        assets = StaticFiles(directory=str(files("fastapi_offline") / "static"))
-        self.mount(_DOCS_ASSETS_URL, assets, name="docs-assets")
+    def _add_docs(self, proxies: TrustedProxies) -> None:
+        self.mount(ASSETS_URL, Assets(proxies), name="docs-assets")
 
-        @self.get(_DOCS_URL, include_in_schema=False)
+        @self.get(DOCS_URL, include_in_schema=False)
         async def docs(request: Request) -> HTMLResponse:
-            root = request.scope.get("root_path", "").rstrip("/")
-            return get_swagger_ui_html(
-                openapi_url=f"{root}{self.openapi_url}",
-                title=f"{self.title} API",
-                swagger_js_url=f"{root}{_DOCS_ASSETS_URL}/swagger-ui-bundle.js",
-                swagger_css_url=f"{root}{_DOCS_ASSETS_URL}/swagger-ui.css",
-                swagger_favicon_url=f"{root}{_DOCS_ASSETS_URL}/favicon.png",
-            )
+            return render_docs(request, f"{self.title} API", self.openapi_url, proxies)

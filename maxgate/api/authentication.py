@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Scope
 
+from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit, is_within
 from maxgate.auth.identity import (
     AuthenticationUnavailable,
@@ -51,12 +52,14 @@ class Authentication:
         failures: FailureLimit,
         count: Callable[[str], None],
         *,
+        proxies: TrustedProxies | None = None,
         open_metrics: bool = False,
         open_docs: bool = False,
     ) -> None:
         self._verifiers = verifiers
         self._failures = failures
         self._count = count
+        self._proxies = proxies or TrustedProxies()
         self._open = PROBES | (METRICS if open_metrics else set()) | (DOCS if open_docs else set())
         self._has_open_docs = open_docs
 
@@ -75,14 +78,15 @@ class Authentication:
         if self.is_open(path):
             return
         context: RequestContext = scope["state"]["context"]
-        address = (scope.get("client") or ("",))[0]
         try:
             credential = find_credential(headers)
             identity = await self._find_verifier(credential).verify(credential)
-            if identity.networks and not is_within(identity.networks, address):
-                raise InvalidCredential("wrong_network")  # noqa: TRY301  # as verifiers raise it
+            if identity.networks:
+                address = self._proxies.find_address(scope)
+                if not is_within(identity.networks, address):
+                    raise InvalidCredential("wrong_network")  # noqa: TRY301  # as verifiers do
         except InvalidCredential as error:
-            self._refuse(error, address, context)
+            self._refuse(error, self._proxies.find_address(scope), context)
         except AuthenticationUnavailable:
             self._count("unavailable")
             raise

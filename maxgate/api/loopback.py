@@ -5,7 +5,8 @@ a reverse proxy on the same machine are loopback peers, too. A page is recognize
 Sec-Fetch-Site where browsers leave Origin out (images, links), or by the Host of its own domain
 (DNS rebinding). A proxy is recognized by the headers that it adds.
 
-OpenAI's admin API needs the key of an admin only: it does not exist without authentication.
+OpenAI's admin API and LiteLLM's need the key of an admin only: they do not exist without
+authentication.
 """
 
 from typing import Final
@@ -21,7 +22,8 @@ from maxgate.errors import Forbidden
 
 # Those beside /admin are llama-swap's.
 _ADMIN_PATHS: Final = ("/admin/", "/running/", "/api/models/unload/")
-_ORGANIZATION_PATHS: Final = "/v1/organization/"
+# Those beside OpenAI's are LiteLLM's.
+_ORGANIZATION_PATHS: Final = ("/v1/organization/", "/key/")
 # Headers by which proxies name the client; all that start with `x-forwarded` as well.
 _FORWARDING: Final = frozenset(
     {
@@ -83,7 +85,7 @@ def is_admin_path(scope: Scope) -> bool:
 
 
 def is_organization_path(scope: Scope) -> bool:
-    """Whether the request is for a path of OpenAI's admin API, or below one."""
+    """Whether the request is for a path of OpenAI's admin API or of LiteLLM's, or below one."""
     if scope["type"] != "http":
         return False
     return f"{get_route_path(scope)}/".startswith(_ORGANIZATION_PATHS)

@@ -127,6 +127,13 @@ class DatabaseKeyStore(KeyStore):
         self.forget(ids)
         await self._changes.publish(ids)
 
+    def refresh(self) -> None:
+        """Read each key again before its next use, if the database is there."""
+        self._outdated.update(self._reads)
+        self._unknown.clear()
+        for entry in self._entries.values():
+            entry.refresh_at = entry.expires_at = _NEVER
+
     def forget(self, ids: Collection[str]) -> None:
         """Forget these keys, and those of these projects and owners, and read them again.
 

@@ -40,6 +40,18 @@ class Verifier(Protocol):
         ...
 
 
+class TokenKeys(Protocol):
+    """The public keys of an identity provider, fetched from `start` to `aclose`."""
+
+    def start(self) -> None:
+        """Start to fetch keys; needs a running event loop."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop fetching, and close the connections."""
+        ...
+
+
 class InvalidCredential(GatewayError):
     """The credential is missing, unknown, malformed, expired or revoked.
 

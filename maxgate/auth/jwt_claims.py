@@ -31,6 +31,7 @@ class ClaimsReader:
         self._settings = settings
         self._audiences = frozenset(settings.audiences)
         self._groups = frozenset(settings.allowed_groups)
+        self._admin_groups = frozenset(settings.admin_groups)
         self._scopes = frozenset(settings.required_scopes)
 
     def read(self, claims: Claims, now: float) -> Identity:
@@ -43,7 +44,15 @@ class ClaimsReader:
         models = None
         if self._settings.models_claim is not None:
             models = frozenset(_read_list(claims, self._settings.models_claim, "models"))
-        return Identity(self._build_principal(claims), models, (), expires_at)
+        is_admin = self._is_admin(claims)
+        principal = self._build_principal(claims)
+        return Identity(principal, models, expires_at=expires_at, is_admin=is_admin)
+
+    def _is_admin(self, claims: Claims) -> bool:
+        groups_claim = self._settings.groups_claim
+        if not self._admin_groups or find_claim(claims, groups_claim) is None:
+            return False
+        return not self._admin_groups.isdisjoint(_read_list(claims, groups_claim, "groups"))
 
     def _check_audience(self, audience: Any) -> None:
         named = [audience] if isinstance(audience, str) else audience

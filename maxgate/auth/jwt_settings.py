@@ -60,6 +60,8 @@ class JwtSettings(Section):
     """Claim with the caller's groups or roles, such as `realm_access.roles`."""
     allowed_groups: StringList = Field(default=[])
     """Groups that may use the gateway, any of them; by default everyone may."""
+    admin_groups: StringList = Field(default=[])
+    """Groups that may use the admin API, any of them; by default nobody may."""
     required_scopes: StringList = Field(default=[])
     """Scopes that a token must have, all of them, in `scope` or `scp`."""
 
@@ -92,8 +94,12 @@ class JwtSettings(Section):
         if missing:
             names = " and ".join(f"jwt.{name}" for name in missing)
             raise ValueError(f"jwt.issuer needs {names}; set them too")
-        if "groups_claim" in self.model_fields_set and not self.allowed_groups:
-            raise ValueError("groups_claim has no effect without jwt.allowed_groups; set it too")
+        has_groups = self.allowed_groups or self.admin_groups
+        if "groups_claim" in self.model_fields_set and not has_groups:
+            raise ValueError(
+                "groups_claim has no effect without jwt.allowed_groups or jwt.admin_groups; "
+                "set one of them too"
+            )
         if self.max_stale < self.refresh_interval:
             raise ValueError("max_stale is less than refresh_interval; make it at least as long")
         return self

@@ -144,7 +144,7 @@ def read_key_file(path: Path) -> list[KeyEntry]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"setting auth.keys_file: {path} does not exist; `maxgate keys create` writes it"
+            f"setting auth.keys_file: {path} does not exist; `maxgate keys create --file` writes it"
         ) from error
     except OSError as error:
         raise ConfigurationError(f"setting auth.keys_file: {path}: {error.strerror}") from error

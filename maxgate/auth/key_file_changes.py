@@ -56,7 +56,7 @@ def disable_entry(path: Path, key_id: str) -> KeyEntry:
         found = next((entry for entry in before if entry.id == key_id), None)
         if found is None:
             raise ConfigurationError(
-                f"{path}: no key has the id {key_id[:100]!r}; `maxgate keys list` lists them"
+                f"{path}: no key has the id {key_id[:100]!r}; `maxgate keys list --file` lists them"
             )
         disabled = found.model_copy(update={"disabled": True})
         if found.disabled:

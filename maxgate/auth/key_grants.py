@@ -1,6 +1,7 @@
 """The rights of keys in a database, by the rows that decide about them."""
 
 import hmac
+import math
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -48,7 +49,7 @@ def read_grant(grant: KeyGrant, digest: bytes) -> GrantedKey | None:
 
 def _find_expiry(row: ApiKey, digest: bytes) -> float | None:
     """Return when this digest of the key expires, infinity for never; None if it has another."""
-    expires_at = float("inf") if row.expires_at is None else float(row.expires_at)
+    expires_at = math.inf if row.expires_at is None else float(row.expires_at)
     if hmac.compare_digest(row.digest, digest):
         return expires_at
     previous, ends_at = row.previous_digest, row.previous_expires_at
@@ -74,7 +75,7 @@ def _build_identity(grant: KeyGrant, row: ApiKey, expires_at: float) -> Identity
         ),
         models=None if row.models is None else frozenset(row.models),
         networks=row.networks,
-        expires_at=expires_at,
+        expires_at=None if math.isinf(expires_at) else expires_at,
         project_models=None
         if permissions is None
         else ProjectModels(

@@ -54,7 +54,9 @@ class KeySources(KeyStore, KeyChangePublisher):
         return await self._database.find(digest)
 
     async def refresh(self) -> None:
-        """Read the file again if it has changed."""
+        """Read the file again if it has changed, and keys of the database before their next use."""
+        if self._database is not None:
+            self._database.refresh()
         await self._file.refresh()
 
     @override

@@ -9,9 +9,10 @@ from maxgate.settings_section import Section, split_list
 MIN_PEPPER_LENGTH: Final = 32
 """Characters; that of a generated one is 64."""
 
-AuthMode = Literal["none", "keys"]
+AuthMode = Literal["none", "keys", "jwt", "keys+jwt"]
 
-_KEY_MODES: Final = ("keys",)
+_KEY_MODES: Final = ("keys", "keys+jwt")
+_JWT_MODES: Final = ("jwt", "keys+jwt")
 # Settings of API keys only; the others are for every kind of credential.
 _OF_KEYS: Final = frozenset({"keys_file", "pepper", "pepper_file"})
 
@@ -20,7 +21,7 @@ class AuthSettings(Section):
     """Authentication of clients."""
 
     mode: AuthMode | None = None
-    """Credentials of clients: API `keys`, or `none`; if unset, only this machine is served."""
+    """Credentials: `keys`, `jwt`, `keys+jwt` or `none`; by default, only this machine is served."""
     keys_file: Path | None = None
     """File with the API keys; by default `state_dir/keys.yaml`, which `maxgate keys` writes."""
     pepper: Annotated[list[SecretStr], NoDecode, BeforeValidator(split_list)] = Field(default=[])
@@ -38,6 +39,11 @@ class AuthSettings(Section):
     def has_keys(self) -> bool:
         """Whether clients authenticate by API keys."""
         return self.mode in _KEY_MODES
+
+    @property
+    def has_jwt(self) -> bool:
+        """Whether clients authenticate by JSON Web Tokens."""
+        return self.mode in _JWT_MODES
 
     def find_key_file(self, state_dir: Path) -> Path:
         """Return the path of the file with the keys."""

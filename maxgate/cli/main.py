@@ -35,11 +35,23 @@ def main() -> None:
 
 def _add_groups(app: typer.Typer) -> None:
     # `maxgate serve`, which keeps running, has no use for the 30 MB that these import.
-    from maxgate.cli import database, engine, engines, keys, models  # noqa: PLC0415
+    from maxgate.cli import (  # noqa: PLC0415
+        database,
+        engine,
+        engines,
+        init,
+        keys,
+        models,
+        projects,
+        users,
+    )
 
+    app.command("init")(init.init)
     app.command("reload")(engines.reload)
     app.add_typer(database.commands(), name="db")
     app.add_typer(keys.commands(), name="keys")
+    app.add_typer(projects.commands(), name="projects")
+    app.add_typer(users.commands(), name="users")
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
     app.add_typer(engines.commands(), name="engines")

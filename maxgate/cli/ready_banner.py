@@ -114,16 +114,25 @@ class ReadyBanner:
         ]
 
 
+def format_url(host: str, port: int) -> str:
+    """Return the URL of a gateway that listens on this address, for clients on this machine."""
+    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
 def _check_states(engines: Sequence[dict[str, Any]]) -> None:
     """Raise KeyError or TypeError if the response is not that of a gateway."""
     for engine in engines:
         _ = engine["url"], engine["state"], engine["error"]
 
 
+def format_example(url: str, task: Task, key_header: str = "") -> str:
+    """Return a curl command that sends the example of a task to the gateway at `url`."""
+    path, body = EXAMPLES[task]
+    return f"curl {url}{path} {key_header}-H 'Content-Type: application/json' -d '{body}'"
+
+
 def _format_banner(url: str, tasks: Sequence[Task], *, needs_key: bool) -> str:
     key = '-H "Authorization: Bearer $KEY" ' if needs_key else ""
-    lines = [
-        f"curl {url}{path} {key}-H 'Content-Type: application/json' -d '{body}'\n"
-        for path, body in (EXAMPLES[task] for task in tasks)
-    ]
+    lines = [f"{format_example(url, task, key)}\n" for task in tasks]
     return f"\nmaxgate is ready on {url} (Ctrl-C stops it). Try:\n\n" + "\n".join(lines)

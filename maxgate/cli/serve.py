@@ -17,7 +17,7 @@ from maxgate.auth.settings import AuthSettings
 from maxgate.cli.engine_host import AdoptedEngine, SupervisedHost
 from maxgate.cli.engine_process import EngineChild, EngineStart, select_engines
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
-from maxgate.cli.ready_banner import ReadyBanner
+from maxgate.cli.ready_banner import ReadyBanner, format_url
 from maxgate.clock import SystemClock
 from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.changes_file import ChangesFile
@@ -91,8 +91,8 @@ def serve(
     cards = _read_files(settings)
     starts = select_engines(settings, cards)
     with ExitStack() as stack:
-        listener = stack.enter_context(_listen(settings))
-        port = listener.getsockname()[1]
+        listeners = stack.enter_context(_listen(settings))
+        port = listeners[0].getsockname()[1]
         if settings.telemetry.metrics_dir is not None:
             make_folder(settings.telemetry.metrics_dir)
         else:
@@ -100,7 +100,7 @@ def serve(
         file = stack.enter_context(InstanceFile(settings.state_dir, port))
         bound = stack.enter_context(control_socket(settings.state_dir, name_gateway(port)))
         parent = Parent(
-            listener,
+            listeners,
             settings.server.workers,
             settings.server.shutdown_timeout,
             lambda parent: file.write(describe_parent(parent, port)),
@@ -126,10 +126,10 @@ def serve(
         tasks = list(dict.fromkeys(start.card.task for start in starts)) or ["chat"]
         stack.enter_context(
             ReadyBanner(
-                _format_url(settings.server.host, port),
+                format_url(settings.server.host, port),
                 [start.url for start in starts],
                 tasks,
-                needs_key=settings.auth.has_keys,
+                needs_key=settings.auth.has_keys or settings.auth.has_jwt,
                 configured=[engine.public_url for engine in settings.engines],
             )
         )
@@ -152,19 +152,26 @@ def _read_files(settings: Settings) -> list[ModelCard]:
 
 
 @contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    host, port = settings.server.host, settings.server.port
-    try:
-        listener = listening_socket(host, port)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {reason}. "
-            "Choose another address with --port or --host."
-        ) from error
-    with listener:
-        check_exposure(settings.auth, listener.getsockname()[0])
-        yield listener
+def _listen(settings: Settings) -> Iterator[list[socket.socket]]:
+    """Open the listeners: that of the API, and that of the admin API if it has its own."""
+    server, admin = settings.server, settings.admin
+    places = [(server.host, server.port, "--port or --host")]
+    if admin.port is not None:
+        places.append((admin.host, admin.port, "admin.port or admin.host"))
+    with ExitStack() as stack:
+        listeners = []
+        for host, port, names in places:
+            try:
+                listener = stack.enter_context(listening_socket(host, port))
+            except (OSError, OverflowError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise ConfigurationError(
+                    f"cannot listen on {host}:{port}: {reason}. "
+                    f"Choose another address with {names}."
+                ) from error
+            check_exposure(settings.auth, listener.getsockname()[0])
+            listeners.append(listener)
+        yield listeners
 
 
 def check_exposure(settings: AuthSettings, address: str) -> None:
@@ -252,8 +259,3 @@ def describe_parent(parent: Parent, port: int) -> Instance:
     """Return the state of the parent for `maxgate restart`."""
     workers = [worker.pid for worker in parent.workers if worker.pid and not worker.ending]
     return Instance(os.getpid(), port, workers, parent.restart.rounds, parent.restart.error)
-
-
-def _format_url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

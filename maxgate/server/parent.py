@@ -3,7 +3,7 @@
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ _log = structlog.get_logger()
 
 
 class Parent:
-    """Runs `count` workers that accept connections from `listener`.
+    """Runs `count` workers that accept connections from `listeners`.
 
     A worker that dies is replaced. SIGUSR2 replaces all workers, and SIGTERM to a worker replaces
     that one, without losing a request. SIGTERM, SIGINT and SIGQUIT end the workers; a second SIGINT
@@ -43,7 +43,7 @@ class Parent:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         count: int,
         shutdown_timeout: float,
         on_step: "Callable[[Parent], None]" = lambda _: None,
@@ -52,7 +52,7 @@ class Parent:
         end_timeout = shutdown_timeout + _END_TIMEOUT
         self.workers: list[Worker] = []
         self.restart = RollingRestart(self._start, end_timeout)
-        self._listener = listener
+        self._listeners = listeners
         self._count = count
         self._end_timeout = end_timeout
         self._signals = SignalQueue()
@@ -92,7 +92,7 @@ class Parent:
         return 0
 
     def _start(self) -> Worker:
-        worker = Worker(self._listener, self._control_path)
+        worker = Worker(self._listeners, self._control_path)
         self.workers.append(worker)
         return worker
 
@@ -158,12 +158,14 @@ class Parent:
         """End all workers; whoever connects meanwhile gets a 503."""
         for worker in self.workers:
             worker.end(Command.DRAIN, self._end_timeout)
-        refuser = BacklogRefuser(self._listener)
+        refusers = [BacklogRefuser(listener) for listener in self._listeners]
         while self.workers:
             if all(worker.closed for worker in self.workers):
-                self._wait(self._listener)
-                refuser.refuse()
+                self._wait(*self._listeners)
+                for refuser in refusers:
+                    refuser.refuse()
             else:
                 self._wait()
             self._reap()
-        refuser.close()
+        for refuser in refusers:
+            refuser.close()

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,11 +46,13 @@ class Worker:
     which it is killed. `control_path` is the parent's control socket.
     """
 
-    def __init__(self, listener: socket.socket, control_path: Path | None = None) -> None:
+    def __init__(
+        self, listeners: Sequence[socket.socket], control_path: Path | None = None
+    ) -> None:
         self.control, theirs = socket.socketpair()
         self.control.setblocking(False)
         with theirs:
-            arguments = (listener, theirs, control_path)
+            arguments = (list(listeners), theirs, control_path)
             self._process: SpawnProcess = _SPAWN.Process(target=run_worker, args=arguments)
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
             try:
@@ -112,7 +115,7 @@ class Worker:
 
 
 def run_worker(
-    listener: socket.socket, control: socket.socket, control_path: Path | None = None
+    listeners: list[socket.socket], control: socket.socket, control_path: Path | None = None
 ) -> None:
     """Serve the gateway in this process until the parent commands its end."""
     if control_path is not None:  # for maxgate.asgi
@@ -122,7 +125,7 @@ def run_worker(
     except ConfigurationError as error:
         sys.stderr.write(f"maxgate: {error}\n")
         sys.exit(2)
-    server.run([listener])
+    server.run(listeners)
 
 
 def build_server(control: socket.socket) -> GatewayServer:
@@ -141,7 +144,7 @@ def build_server(control: socket.socket) -> GatewayServer:
             request_read_timeout=settings.request_read_timeout,
             write_timeout=settings.write_timeout,
         ),
-        proxy_headers=False,  # the client's address is not used
+        proxy_headers=False,  # see api/proxies.py
         ws="none",
         lifespan="on",
         access_log=False,

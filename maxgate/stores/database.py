@@ -38,6 +38,7 @@ _TCP_OPTIONS: Final = {
     "tcp_user_timeout": 10_000,
 }
 _FOREIGN_KEY_ERRORS: Final = frozenset({"23503", "SQLITE_CONSTRAINT_FOREIGNKEY"})
+_READ_ONLY_ERROR: Final = "25006"
 _Result = TypeVar("_Result")
 _log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ def find_url(settings: DatabaseSettings, state_dir: Path) -> URL:
 def connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     """Return the arguments with which both kinds of drivers connect."""
     if not settings.is_postgres:
-        return {"timeout": settings.timeout}
+        return {"timeout": settings.timeout * 0.9}  # the reason is known before `wait` gives up
     # A pooler such as PgBouncer gives each transaction another connection, which does not have
     # the statements that were prepared on the one before.
     return {
@@ -95,10 +96,8 @@ def describe_error(error: BaseException) -> str:
 
 def is_foreign_key_error(error: IntegrityError) -> bool:
     """Return whether a row that another one refers to does not exist."""
-    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
-    if code is None and error.orig is not None:  # SQLAlchemy wraps errors of asynchronous drivers
-        cause = error.orig.__cause__
-        code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
+    cause = error.orig
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
     return code in _FOREIGN_KEY_ERRORS
 
 
@@ -217,6 +216,7 @@ class Database:
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, PoolTimeout):
                 self._report_outage(error)
+            await self._close(raw, is_done=True)
             raise
         if self._down_since is not None:
             seconds = round(self._clock.monotonic() - self._down_since, 1)
@@ -238,12 +238,12 @@ class Database:
                 await raw.exec_driver_sql(f"SET LOCAL {name} = {round(seconds * 1000)}")
 
     async def _close(self, raw: AsyncConnection, *, is_done: bool) -> None:
-        if raw in self._abandoned:
-            return
-        with suppress(StoreUnavailable, IntegrityError):
-            if not is_done:
+        if not is_done and raw not in self._abandoned:
+            with suppress(StoreUnavailable):
                 await self.wait(raw, raw.rollback())
-            await self.wait(raw, raw.close())
+        if raw not in self._abandoned:
+            with suppress(StoreUnavailable):
+                await self.wait(raw, raw.close())
 
     def _abandon(self, raw: AsyncConnection, task: asyncio.Task[Any]) -> None:
         self._abandoned.add(raw)
@@ -283,13 +283,7 @@ def _create_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine:
         "connect_args": connect_arguments(settings),
     }
     if settings.is_postgres:
-        with requires_extra("database.url", "postgres"):
-            return create_async_engine(
-                url,
-                pool_pre_ping=True,  # after an outage, the first call succeeds
-                execution_options={"schema_translate_map": {None: settings.schema_name}},
-                **arguments,
-            )
+        return _create_postgres_engine(url, settings, arguments)
     engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), **arguments)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
 
@@ -298,5 +292,25 @@ def _create_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine:
         # A reader that becomes a writer would fail at once if another one has written meanwhile.
         mode = "" if connection.get_execution_options().get(_READ_ONLY) else " IMMEDIATE"
         connection.exec_driver_sql(f"BEGIN{mode}")
+
+    return engine
+
+
+def _create_postgres_engine(
+    url: URL, settings: DatabaseSettings, arguments: dict[str, Any]
+) -> AsyncEngine:
+    with requires_extra("database.url", "postgres"):
+        engine = create_async_engine(
+            url,
+            pool_pre_ping=True,  # after an outage, the first call succeeds
+            execution_options={"schema_translate_map": {None: settings.schema_name}},
+            **arguments,
+        )
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def check(context: Any) -> None:
+        # After a failover, connections lead to what is a standby now: replace all.
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_ERROR:
+            context.is_disconnect = True
 
     return engine

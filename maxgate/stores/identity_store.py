@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
@@ -47,6 +47,8 @@ from maxgate.stores.settings import DatabaseSettings
 REPLAY_SECONDS: Final = 24 * 3600
 """Time for which a request with an Idempotency-Key is remembered."""
 
+_MAX_SECONDS: Final = 2**63 - 1
+"""Above all times that the databases can store."""
 _log = structlog.get_logger()
 
 
@@ -115,7 +117,8 @@ class SqlTransaction(IdentityTransaction):
             (where.lte, operator.le),
         ):
             if bound is not None:
-                query = query.where(compare(table.c.effective_at, bound))
+                seconds = max(-_MAX_SECONDS, min(bound, _MAX_SECONDS))
+                query = query.where(compare(table.c.effective_at, seconds))
         rows, has_more = await list_rows(self._connection, query, page, table, "id")
         return Listing([_decode_event(row._mapping) for row in rows], has_more)  # noqa: SLF001
 
@@ -160,9 +163,9 @@ class SqlIdentityStore(IdentityStore):
 
     @override
     async def find_grant(self, digests: Sequence[bytes]) -> KeyGrant | None:
-        query = _GRANT.where(tables.KEY_DIGESTS.c.digest.in_(digests)).limit(1)
         async with self._database.begin(read_only=True) as connection:
-            row = (await connection.execute(query)).mappings().first()
+            found = await connection.execute(_GRANT, {"digests": list(digests)})
+        row = found.mappings().first()
         if row is None:
             return None
         parts: dict[str, dict[str, Any]] = {}
@@ -215,7 +218,18 @@ def _build_grant_query() -> Any:
     columns = [c.label(f"{part}__{c.name}") for part, table in parts.items() for c in table.c]
     key, digests = tables.API_KEYS.c, tables.KEY_DIGESTS
     member, account = tables.PROJECT_USERS.c, tables.SERVICE_ACCOUNTS.c
-    role = func.coalesce(member.role, account.role).label("owner__role")
+    # No joins: PostgreSQL plans these in a fraction of the time.
+    as_member = select(member.role).where(
+        key.owner_type == "user",
+        member.project_id == key.project_id,
+        member.user_id == key.owner_id,
+    )
+    as_account = select(account.role).where(
+        key.owner_type == "service_account",
+        account.project_id == key.project_id,
+        account.id == key.owner_id,
+    )
+    role = func.coalesce(as_member.scalar_subquery(), as_account.scalar_subquery())
     joined = (
         digests.outerjoin(
             tables.API_KEYS,
@@ -224,26 +238,11 @@ def _build_grant_query() -> Any:
         .outerjoin(tables.ADMIN_KEYS, tables.ADMIN_KEYS.c.id == digests.c.admin_key_id)
         .outerjoin(tables.PROJECTS, tables.PROJECTS.c.id == key.project_id)
         .outerjoin(
-            tables.PROJECT_USERS,
-            and_(
-                key.owner_type == "user",
-                member.project_id == key.project_id,
-                member.user_id == key.owner_id,
-            ),
-        )
-        .outerjoin(
-            tables.SERVICE_ACCOUNTS,
-            and_(
-                key.owner_type == "service_account",
-                account.project_id == key.project_id,
-                account.id == key.owner_id,
-            ),
-        )
-        .outerjoin(
             tables.MODEL_PERMISSIONS, tables.MODEL_PERMISSIONS.c.project_id == key.project_id
         )
     )
-    return select(*columns, role).select_from(joined)
+    is_wanted = digests.c.digest.in_(bindparam("digests", expanding=True))
+    return select(*columns, role.label("owner__role")).select_from(joined).where(is_wanted).limit(1)
 
 
 _GRANT: Final = _build_grant_query()

@@ -501,6 +501,8 @@ EVENTS = [
         (AuditFilter(project_ids=[""]), []),
         (AuditFilter(gt=100, lt=300), [1]),
         (AuditFilter(gte=100, lte=200), [0, 1]),
+        (AuditFilter(gt=-(10**30), lt=10**30), [0, 1, 2]),
+        (AuditFilter(gte=10**30), []),
         (AuditFilter(gte=200, actor_ids=["key_2", "\0"], project_ids=["proj_b"]), [2]),
     ],
 )
@@ -608,7 +610,7 @@ async def test_cancelled_transaction(filled: SqlIdentityStore) -> None:
 async def test_busy_pool(settings: DatabaseSettings, tmp_path: Path) -> None:
     """A call that gets no connection in time fails, and the database does not count as down."""
     store = open_identity_store(
-        settings.model_copy(update={"pool_size": 1, "timeout": 0.2}), tmp_path
+        settings.model_copy(update={"pool_size": 1, "timeout": 1.0}), tmp_path
     )
     async with store.transaction():
         with pytest.raises(StoreUnavailable):
@@ -619,7 +621,7 @@ async def test_busy_pool(settings: DatabaseSettings, tmp_path: Path) -> None:
 
 async def test_locked_row(filled: SqlIdentityStore, settings: DatabaseSettings, tmp_path: Path):
     """A writer that waits too long for another one fails, and can be repeated."""
-    impatient = open_identity_store(settings.model_copy(update={"timeout": 0.2}), tmp_path)
+    impatient = open_identity_store(settings.model_copy(update={"timeout": 1.0}), tmp_path)
     async with filled.transaction() as rows:
         await rows.projects.update(replace(PROJECT, name="first"))
         with pytest.raises(StoreUnavailable):

@@ -92,9 +92,13 @@ class PostgresServer:
         for process in self._list_processes():
             process.resume()
 
+    def connect(self) -> psycopg.Connection:
+        """Open a connection without transactions."""
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=2)
+
     def execute(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement, and return its rows."""
-        with psycopg.connect(self.url, autocommit=True, connect_timeout=2) as connection:
+        with self.connect() as connection:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 

@@ -67,6 +67,7 @@ async def serving(
             if own_protocol
             else "httptools"
         ),
+        proxy_headers=not own_protocol,  # as in server/worker.py
         ws="none",
         lifespan="on",
         log_config=None,

@@ -100,6 +100,7 @@ class AttackedGateway:
         placeholders = {
             "%engine_url%": self.engine_url,
             "%engine_id%": derive_id(self.engine_url),
+            "%key%": "a",
             **{f"%{kind}_id%": "a" for kind in ("project", "user", "service_account", "api_key")},
         }
         return attempt.requests(self.fields, placeholders)

@@ -414,6 +414,8 @@ async def test_preflight(start_gateway: StartGateway, keys: KeyFolder) -> None:
         refused = await gateway.client.get("/v1/models", headers={"origin": origin})
         assert_refused(refused)
         assert refused.headers["access-control-allow-origin"] == origin
+        for answered in (response, refused):
+            assert "access-control-allow-credentials" not in answered.headers
 
 
 @pytest.mark.parametrize(

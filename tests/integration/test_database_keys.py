@@ -144,6 +144,8 @@ async def test_no_database(tmp_path: Path) -> None:
     """Without a database, a file of keys is needed."""
     environment = {"MAXGATE_AUTH__MODE": "keys", "MAXGATE_DATABASE__URL": "none"}
 
-    with pytest.raises(AssertionError, match="does not exist; `maxgate keys create` writes it"):
+    with pytest.raises(
+        AssertionError, match="does not exist; `maxgate keys create --file` writes it"
+    ):
         async with plain_uvicorn(**environment):
             pass

@@ -203,7 +203,7 @@ async def test_canary(keys: KeyFolder) -> None:
     ("content", "message"),
     [
         ("keys: 3", "keys: Input should be a valid list"),
-        (None, "does not exist; `maxgate keys create` writes it"),
+        (None, "does not exist; `maxgate keys create --file` writes it"),
     ],
 )
 async def test_invalid_start(keys: KeyFolder, content: str | None, message: str) -> None:

@@ -26,6 +26,8 @@ from maxgate.results.report import Report
 from tests.conftest import ROOT
 from tests.oracles.scripted import Run, findings, run_scripted, truth
 
+pytestmark = pytest.mark.timing
+
 SHORT = Script(first=0.02, chunks=10, gap=0.004)
 
 

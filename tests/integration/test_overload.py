@@ -12,6 +12,8 @@ from benchmarks.admission.stack import SUBJECTS, run_engine, run_subject
 from benchmarks.gateway.http_client import Target
 from benchmarks.gateway.processes import choose_cores
 
+pytestmark = pytest.mark.timing
+
 TOKEN_SECONDS = 0.05  # eight of them in a response
 LOAD = Load(capacity=10.0, slo=4.0, half_seconds=2.0, overload_seconds=6.0)
 

@@ -11,6 +11,8 @@ from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.server import serving
 from tests.fakes.waiting import until
 
+pytestmark = pytest.mark.timing
+
 GAP = 0.02
 STREAMS = 18
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from maxgate.api.organization.schemas import Item, ObjectList
+from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyRoute
 from maxgate.auth.organization.changes import Actor, Change, Idempotency, Organization
 from maxgate.auth.organization.errors import PreconditionFailed
@@ -48,7 +49,8 @@ class AdminRequest:
         response.headers["cache-control"] = "no-store"  # some have a key
         context: RequestContext = request.state.context
         principal = context.principal
-        address = request.client.host if request.client else None
+        proxies: TrustedProxies = request.app.state.proxies
+        address = proxies.find_address(request.scope) or None
         self._actor = Actor(principal.key_id or principal.owner_id, address)
         self.version = parse_if_match(request.headers.get("if-match"))
 
@@ -70,6 +72,10 @@ class AdminRequest:
             created = await create(change)
             change.response = created.model_dump(mode="json")
             return created
+
+    def hash_key(self, text: str) -> list[bytes]:
+        """Return the hashes by which a key may be stored, one per pepper."""
+        return self._organization.hash_key(text)
 
     def tag(self, version: int) -> None:
         """Send the ETag of an object with this version."""

@@ -15,6 +15,7 @@ from maxgate.auth.organization.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
     PreconditionFailed,
+    RequestInProgress,
 )
 from maxgate.clock import Clock
 from maxgate.errors import Conflict, InvalidRequest, NotFound
@@ -25,6 +26,7 @@ from maxgate.stores.identity import (
     IdentityStore,
     IdentityTransaction,
     Project,
+    Rows,
     StoreUnavailable,
     UnknownCursor,
     VersionConflict,
@@ -144,7 +146,8 @@ class Organization:
     ) -> AsyncIterator[Change]:
         """Begin a change; it is committed at the end, and then reported to other gateways.
 
-        Raises DatabaseUnavailable, Conflict, InvalidRequest and IdempotencyKeyReused.
+        Raises DatabaseUnavailable, Conflict, InvalidRequest, IdempotencyKeyReused and
+        RequestInProgress.
         """
         pepper, now = self._load_peppers()[0], int(self._clock.wall())
         salt = secrets.token_bytes(_SALT_BYTES)
@@ -156,18 +159,24 @@ class Organization:
                     change.replay = await self._find_replay(rows, actor, idempotency)
                 yield change
                 if idempotency is not None and change.replay is None and change.response:
-                    await rows.add_idempotent_request(
-                        IdempotentRequest(
-                            actor.id,
-                            sha256(idempotency.key.encode()).digest(),
-                            idempotency.fingerprint,
-                            salt,
-                            replace_text(change.response, *_describe_key(change.new_key)),
-                            now,
-                        )
+                    request = IdempotentRequest(
+                        actor.id,
+                        sha256(idempotency.key.encode()).digest(),
+                        idempotency.fingerprint,
+                        salt,
+                        replace_text(change.response, *_describe_key(change.new_key)),
+                        now,
                     )
+                    try:
+                        await rows.add_idempotent_request(request)
+                    except AlreadyExists as error:
+                        raise RequestInProgress from error
         if change.changed_ids:
             await self._key_changes.publish(change.changed_ids)
+
+    def hash_key(self, text: str) -> list[bytes]:
+        """Return the hashes by which a key may be stored, one per pepper."""
+        return [hash_key(text, pepper) for pepper in self._load_peppers()]
 
     async def _find_replay(
         self, rows: IdentityTransaction, actor: Actor, idempotency: Idempotency
@@ -242,6 +251,12 @@ def check_version(version: int, expected: int | None) -> None:
     """Raise PreconditionFailed if the version in If-Match is not the stored one."""
     if expected is not None and version != expected:
         raise PreconditionFailed
+
+
+async def remove(rows: Rows[Row], row: Row, *key: str) -> None:
+    """Delete a row that was read; raises VersionConflict if it was changed meanwhile."""
+    await rows.update(row)
+    await rows.delete(*key)
 
 
 @contextmanager

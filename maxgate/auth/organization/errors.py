@@ -45,3 +45,18 @@ class IdempotencyKeyReused(GatewayError):
         super().__init__(
             "The Idempotency-Key was used for another request of the last day. Send a new one."
         )
+
+
+class RequestInProgress(GatewayError):
+    """A request with the same Idempotency-Key was carried out at the same time."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "request_in_progress"
+    should_retry: ClassVar[bool | None] = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with the same Idempotency-Key is in progress. Repeat it to get its result.",
+            retry_after=1.0,
+        )

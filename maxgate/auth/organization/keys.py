@@ -1,18 +1,38 @@
 """API keys of projects, and keys for the admin API."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from ipaddress import ip_network
+from typing import Any, Final, get_args
 
-from maxgate.auth.organization.changes import Change, check_name, check_version, create_id, require
+from maxgate.auth.organization.changes import (
+    Change,
+    check_name,
+    check_version,
+    create_id,
+    remove,
+    require,
+)
+from maxgate.auth.organization.people import get_project_user, get_service_account
 from maxgate.auth.organization.projects import get_active_project, get_project
 from maxgate.errors import Conflict, InvalidRequest
+from maxgate.generation.context import ServiceClass
 from maxgate.stores.identity import AdminKey, ApiKey, IdentityTransaction, OwnerType, Page
 
 MAX_LIFETIME: Final = 10 * 366 * 86_400
 """Seconds until a key with an expiry expires, at most."""
 MAX_GRACE: Final = 30 * 86_400
 """Seconds for which the old key is accepted after a rotation, at most."""
+MAX_ITEMS: Final = 1000
+"""Models and networks of a key, at most."""
+MAX_METADATA_LENGTH: Final = 8192
+
+_BATCH: Final = 500
+_CLASSES: Final = frozenset(get_args(ServiceClass))
+# NUL as JSON writes it, and lone surrogates.
+_UNSTORABLE: Final = re.compile(r"\\u0000|[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +56,12 @@ async def create_key(
 ) -> tuple[ApiKey, str]:
     """Create a key of an existing owner; returns it and its text, which is kept nowhere."""
     project = await get_active_project(change.rows, project_id)
+    if owner_type == "user":
+        await get_project_user(change.rows, project_id, owner_id)
+    else:
+        await get_service_account(change.rows, project_id, owner_id)
     limits = limits or KeyLimits()
+    check_limits(limits)
     new = change.generate_key()
     key = ApiKey(
         project_id=project_id,
@@ -64,13 +89,40 @@ async def get_key(rows: IdentityTransaction, project_id: str, key_id: str) -> Ap
     return require(await rows.keys.find(project_id, key_id), "API key", key_id)
 
 
+async def find_key(rows: IdentityTransaction, key_id: str) -> ApiKey:
+    """Return a key with this id in any project; raises NotFound."""
+    return require(next(iter(await _find_keys(rows, id=key_id)), None), "API key", key_id)
+
+
+async def find_key_by_name(rows: IdentityTransaction, name: str) -> ApiKey:
+    """Return the key with this name in any project; raises NotFound, and Conflict for several."""
+    found = await _find_keys(rows, name=name)
+    if len(found) > 1:
+        raise Conflict(
+            f"Several keys have the name {name[:100]!r}. Send the id of one of them.",
+            code="ambiguous_name",
+        )
+    return require(next(iter(found), None), "API key", name)
+
+
+async def _find_keys(rows: IdentityTransaction, **where: str) -> list[ApiKey]:
+    """Return up to two keys of each batch of projects."""
+    found: list[ApiKey] = []
+    page = Page(limit=_BATCH)
+    while True:
+        projects = await rows.projects.list(page)
+        ids = [project.id for project in projects.items]
+        found += (await rows.keys.list(Page(limit=2), project_id=ids, **where)).items
+        if not projects.has_more:
+            return found
+        page = Page(limit=_BATCH, after=ids[-1])
+
+
 async def set_expiry(
     change: Change, project_id: str, key_id: str, expires_in: int, *, version: int | None = None
 ) -> ApiKey:
     """Let a key expire this many seconds from now; raises Conflict if it has expired."""
-    key = await get_key(change.rows, project_id, key_id)
-    if key.expires_at is not None and key.expires_at <= change.now:
-        raise Conflict(f"The key {key.id!r} has expired; create a new one.", code="key_expired")
+    key = await _get_unexpired(change, project_id, key_id)
     wanted = replace(key, expires_at=find_expiry(change.now, expires_in))
     return await _update(change, key, wanted, version, expires_at=wanted.expires_at)
 
@@ -100,7 +152,7 @@ async def rotate_key(
             f"'grace_seconds' must be 0 to {MAX_GRACE}, not {grace_seconds}.",
             param="grace_seconds",
         )
-    key = await get_key(change.rows, project_id, key_id)
+    key = await _get_unexpired(change, project_id, key_id)
     new = change.generate_key()
     wanted = replace(
         key,
@@ -118,16 +170,25 @@ async def delete_key(
     """Delete a key."""
     key = await get_key(change.rows, project_id, key_id)
     check_version(key.version, version)
-    await change.rows.keys.delete(project_id, key_id)
+    await remove(change.rows.keys, key, project_id, key_id)
     project = await get_project(change.rows, project_id)
     await change.record("api_key.deleted", key_id, project)
+
+
+async def _get_unexpired(change: Change, project_id: str, key_id: str) -> ApiKey:
+    key = await get_key(change.rows, project_id, key_id)
+    if key.expires_at is not None and key.expires_at <= change.now:
+        raise Conflict(f"The key {key.id!r} has expired; create a new one.", code="key_expired")
+    return key
 
 
 async def _update(
     change: Change, key: ApiKey, wanted: ApiKey, version: int | None, **requested: Any
 ) -> ApiKey:
     check_version(key.version, version)
-    project = await get_active_project(change.rows, key.project_id)
+    project = await get_project(change.rows, key.project_id)
+    if not wanted.blocked:  # an archived project can only lose access
+        await get_active_project(change.rows, key.project_id)
     key = await change.rows.keys.update(wanted)
     await change.record("api_key.updated", key.id, project, changes_requested=requested)
     return key
@@ -160,13 +221,55 @@ async def delete_admin_key(change: Change, key_id: str, *, version: int | None =
     """Delete a key for the admin API; raises Conflict for the last one."""
     key = await get_admin_key(change.rows, key_id)
     check_version(key.version, version)
-    if len((await change.rows.admin_keys.list(Page(limit=2))).items) == 1:
+    other = await _find_other_admin_key(change, key_id)
+    if other is None:
         raise Conflict(
-            "This is the last admin key. Create another one before you delete it.",
+            "This is the last valid admin key. Create another one before you delete it.",
             code="last_admin_key",
         )
-    await change.rows.admin_keys.delete(key_id)
+    # A new version, so that nobody can delete that one at the same time.
+    await change.rows.admin_keys.update(other)
+    await remove(change.rows.admin_keys, key, key_id)
     await change.record("api_key.deleted", key_id)
+
+
+async def _find_other_admin_key(change: Change, key_id: str) -> AdminKey | None:
+    page: Page | None = Page(limit=_BATCH)
+    while page is not None:
+        found = await change.rows.admin_keys.list(page)
+        for key in found.items:
+            if key.id != key_id and (key.expires_at is None or key.expires_at > change.now):
+                return key
+        page = Page(limit=_BATCH, after=found.items[-1].id) if found.has_more else None
+    return None
+
+
+def check_limits(limits: KeyLimits) -> None:
+    """Raise InvalidRequest for a limit that cannot be meant, or cannot be stored."""
+    if limits.service_class is not None and limits.service_class not in _CLASSES:
+        raise InvalidRequest(
+            f"'service_class' must be one of {', '.join(sorted(_CLASSES))}.", param="service_class"
+        )
+    for name, values in (("models", limits.models or ()), ("networks", limits.networks)):
+        if len(values) > MAX_ITEMS:
+            raise InvalidRequest(f"'{name}' must have at most {MAX_ITEMS} items.", param=name)
+        for index, value in enumerate(values):
+            check_name(value, f"{name}[{index}]")
+    for index, network in enumerate(limits.networks):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"'networks[{index}]': {error}; write 10.0.0.0/8 or 2001:db8::1.",
+                param=f"networks[{index}]",
+            ) from None
+    text = json.dumps(dict(limits.metadata), ensure_ascii=False)
+    if len(text) > MAX_METADATA_LENGTH or _UNSTORABLE.search(text):
+        raise InvalidRequest(
+            f"'metadata' must be at most {MAX_METADATA_LENGTH} characters of JSON, without NUL "
+            "characters and lone surrogates.",
+            param="metadata",
+        )
 
 
 def find_expiry(now: int, expires_in: int | None) -> int | None:

@@ -4,9 +4,16 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from maxgate.auth.organization.changes import Change, check_name, check_version, create_id, require
+from maxgate.auth.organization.changes import (
+    Change,
+    check_name,
+    check_version,
+    create_id,
+    remove,
+    require,
+)
 from maxgate.auth.organization.projects import get_active_project, get_project
-from maxgate.errors import InvalidRequest, NotFound
+from maxgate.errors import InvalidRequest
 from maxgate.stores.identity import (
     IdentityTransaction,
     OrganizationRole,
@@ -54,7 +61,7 @@ async def delete_user(change: Change, user_id: str, *, version: int | None = Non
     """Delete a user with its memberships; its keys are refused from then on."""
     user = await get_user(change.rows, user_id)
     check_version(user.version, version)
-    await change.rows.users.delete(user_id)
+    await remove(change.rows.users, user, user_id)
     await change.record("user.deleted", user_id)
 
 
@@ -111,10 +118,10 @@ async def remove_project_user(
     change: Change, project_id: str, user_id: str, *, version: int | None = None
 ) -> None:
     """Remove a user from a project; its keys of the project are refused from then on."""
-    project = await get_active_project(change.rows, project_id)
+    project = await get_project(change.rows, project_id)
     member, _ = await get_project_user(change.rows, project_id, user_id)
     check_version(member.version, version)
-    await change.rows.project_users.delete(project_id, user_id)
+    await remove(change.rows.project_users, member, project_id, user_id)
     await change.record("user.deleted", user_id, project)
 
 
@@ -168,15 +175,14 @@ async def delete_service_account(
     change: Change, project_id: str, account_id: str, *, version: int | None = None
 ) -> None:
     """Delete a service account and its keys."""
-    project = await get_active_project(change.rows, project_id)
+    project = await get_project(change.rows, project_id)
     account = await get_service_account(change.rows, project_id, account_id)
     check_version(account.version, version)
     while keys := (
         await change.rows.keys.list(Page(limit=_BATCH), project_id=project_id, owner_id=account_id)
     ).items:
         for key in keys:
-            if not await change.rows.keys.delete(project_id, key.id):
-                raise NotFound(f"No key with the id {key.id!r} exists.")
+            await remove(change.rows.keys, key, project_id, key.id)
             await change.record("api_key.deleted", key.id, project)
-    await change.rows.service_accounts.delete(project_id, account_id)
+    await remove(change.rows.service_accounts, account, project_id, account_id)
     await change.record("service_account.deleted", account_id, project)

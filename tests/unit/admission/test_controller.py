@@ -154,6 +154,28 @@ async def test_cancelled_with_its_turn() -> None:
         sent.controller.slots(MODEL).in_use += 1
 
 
+@pytest.mark.parametrize(("typical_seconds", "charged"), [(0.0, 200.0), (1e9, 0.0)])
+async def test_cancelled_without_usage(typical_seconds: float, charged: float) -> None:
+    """A client that disconnects is charged for the share of a typical response that it used."""
+    async with clients(slots=2) as sent:
+        model = sent.controller.slots(MODEL)
+        if typical_seconds:
+            model.weigh(Usage(0, TYPICAL_TOKENS), typical_seconds)
+        await sent.send("a")
+        sent.tasks["a"].cancel()
+        await settle()
+        assert model.accounts.find("a").counter == pytest.approx(charged, abs=1e-3)
+
+
+async def test_failed_without_usage() -> None:
+    """A request that fails at the engine is not charged."""
+    controller = create_controller()
+    with pytest.raises(OSError, match="engine"):
+        async with controller.admit(request_of()):
+            raise OSError("engine")
+    assert controller.slots(MODEL).accounts.find("a").counter == 0.0
+
+
 async def test_full_queue() -> None:
     """A full queue refuses with 503, and each refusal names a later time."""
     async with clients(slots=2, max_queue=1) as sent:

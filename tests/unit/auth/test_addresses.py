@@ -64,3 +64,19 @@ def test_memory() -> None:
 def test_networks(address: str, *, expected: bool) -> None:
     """Membership is that of addresses; what is no address is in no network."""
     assert is_within(("10.0.0.0/8", "2001:db8::/32", "fe80::/10"), address) is expected
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("::ffff:10.1.2.3", True),
+        ("::ffff:10.0.0.0/104", True),
+        ("::ffff:0:0/96", True),
+        ("::ffff:11.0.0.0/104", False),
+        ("::/0", False),
+    ],
+)
+def test_mapped_networks(network: str, *, expected: bool) -> None:
+    """A network of mapped addresses has the IPv4 ones; IPv6 ones have none."""
+    assert is_within((network,), "10.1.2.3") is expected
+    assert is_within((network,), "::ffff:10.1.2.3") is expected

@@ -326,6 +326,20 @@ async def test_missed_changes(bench: Bench) -> None:
     assert await bench.find() == "disabled"
 
 
+async def test_refresh(bench: Bench) -> None:
+    """After a refresh, the next request sees all changes; known keys still survive an outage."""
+    bench.database.add(b"b")
+    assert [await bench.find(digest) for digest in (b"a", b"b", b"c")] == ["ok", "ok", "unknown"]
+    bench.database.change(b"a", blocked=True)
+    bench.database.add(b"c")
+
+    bench.store.refresh()
+
+    assert [await bench.find(digest) for digest in (b"a", b"c")] == ["disabled", "ok"]
+    bench.database.is_away = True
+    assert await bench.find(b"b") == "ok"
+
+
 async def test_announce(bench: Bench) -> None:
     """A change of this process takes effect here at once, and is published."""
     assert await bench.find() == "ok"

@@ -175,6 +175,15 @@ def test_no_models() -> None:
 
 
 @pytest.mark.parametrize(
+    ("groups", "is_admin"),
+    [(None, False), ([], False), (["ops"], True), ("ops", True), (["opsx"], False)],
+)
+def test_admin_groups(groups: Any, *, is_admin: bool) -> None:
+    """Callers in an admin group may use the admin API, and those without groups may not."""
+    assert read(build_claims(groups=groups), admin_groups=["ops"]).is_admin is is_admin
+
+
+@pytest.mark.parametrize(
     ("groups", "reason"),
     [
         (None, "no_groups"),

@@ -1,17 +1,26 @@
 """The settings of JSON Web Tokens."""
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from maxgate.auth.jwt_settings import JwtSettings
+from maxgate.errors import ConfigurationError
+from maxgate.settings import load_settings
 from tests.conftest import ROOT
 from tests.unit.auth.jwt_examples import AUDIENCE, build_settings
 
 CA_FILE = ROOT / "tests" / "data" / "tls" / "ca.pem"
+
+
+_VARIABLES: Final = {
+    "MAXGATE_JWT__ISSUER": "https://a",
+    "MAXGATE_JWT__AUDIENCES": "a",
+    "MAXGATE_JWT__ALGORITHMS": "RS256",
+}
 
 
 def read_error(**values: Any) -> str:
@@ -53,6 +62,27 @@ def test_refused_algorithms(name: str) -> None:
     """Tokens without a signature by a private key cannot be allowed."""
     error = read_error(issuer="https://a", audiences=[AUDIENCE], algorithms=["RS256", name])
     assert error.startswith(f"'{name}': tokens must be signed with a private key; use RS256, ")
+
+
+@pytest.mark.parametrize(
+    ("variables", "error"),
+    [
+        ({"MAXGATE_AUTH__MODE": "jwt"}, "setting auth.mode: jwt needs jwt.issuer, jwt.audiences"),
+        ({"MAXGATE_AUTH__MODE": "keys+jwt"}, "setting auth.mode: keys+jwt needs jwt.issuer"),
+        (_VARIABLES, "setting jwt.issuer has no effect without auth.mode jwt or keys+jwt"),
+        (
+            {**_VARIABLES, "MAXGATE_AUTH__MODE": "keys"},
+            "setting jwt.issuer has no effect without auth.mode jwt or keys+jwt",
+        ),
+    ],
+)
+def test_modes(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], error: str) -> None:
+    """The settings of tokens and a mode that uses them are set together."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(error)
 
 
 def test_unknown_algorithm() -> None:

@@ -125,7 +125,9 @@ def test_invalid_file(text: str, message: str) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     """The error for a file that does not exist names the command that writes it."""
-    with pytest.raises(ConfigurationError, match="does not exist; `maxgate keys create` writes it"):
+    with pytest.raises(
+        ConfigurationError, match="does not exist; `maxgate keys create --file` writes it"
+    ):
         read_key_file(tmp_path / "keys.yaml")
 
 
@@ -175,7 +177,9 @@ def test_refused_changes(tmp_path: Path) -> None:
     add_entry(file, KeyEntry(id="a", hash=HASH))
     with pytest.raises(ConfigurationError, match="a key with the id 'a' exists already"):
         add_entry(file, KeyEntry(id="a", hash=OTHER))
-    with pytest.raises(ConfigurationError, match="no key has the id 'b'; `maxgate keys list`"):
+    with pytest.raises(
+        ConfigurationError, match="no key has the id 'b'; `maxgate keys list --file`"
+    ):
         disable_entry(file, "b")
     assert [entry.id for entry in read_key_file(file)] == ["a"]
     file.write_text("keys: 3")

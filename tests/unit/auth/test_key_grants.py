@@ -12,8 +12,6 @@ from maxgate.generation.context import Principal, ProjectModels
 from maxgate.stores.identity import AdminKey, KeyGrant, ModelPermissions, Project
 from tests.fakes.identity_store import FakeIdentityStore
 
-NEVER = float("inf")
-
 
 def build_grant(**fields: Any) -> KeyGrant:
     """Build the grant of a key with the digest `d`."""
@@ -51,7 +49,7 @@ def test_defaults() -> None:
     """A key without limits may use all models in every class, for ever."""
     principal = Principal("red", "red", "ann", "key_d", "default", "priority")
 
-    assert read(build_grant()) == StoredKey(b"d", Identity(principal, expires_at=NEVER))
+    assert read(build_grant()) == StoredKey(b"d", Identity(principal))
 
 
 def test_allow_list() -> None:
@@ -104,7 +102,7 @@ def test_rotation(expires_at: int | None, grace_until: int | None, expected: flo
     if found is not None:
         assert found.key.digest == b"old"
         assert found.key.identity.principal == read(grant).identity.principal
-    assert read(grant).identity.expires_at == (NEVER if expires_at is None else expires_at)
+    assert read(grant).identity.expires_at == expires_at
 
 
 def test_admin_key() -> None:

@@ -6,13 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
-from maxgate.auth.api_key import generate_key
+from maxgate.auth.api_key import generate_key, hash_key
 from maxgate.auth.file_key_store import FileKeyStore, load_keys
-from maxgate.auth.identity import InvalidCredential
-from maxgate.auth.key_verifier import KeyVerifier, StoredKey
+from maxgate.auth.identity import AuthenticationUnavailable, Identity, InvalidCredential
+from maxgate.auth.key_verifier import KeyStore, KeyVerifier, StoredKey
 from maxgate.auth.settings import AuthSettings
 from maxgate.errors import ConfigurationError
+from maxgate.generation.context import Principal
 from tests.fakes.api_keys import PEPPER, KeyFolder
 from tests.fakes.clock import FakeClock
 
@@ -158,3 +160,30 @@ def test_lost_pepper(folder: KeyFolder) -> None:
         f"Restore {folder.path / 'pepper'}, or set auth.pepper."
     )
     assert not (folder.path / "pepper").exists()
+
+
+class HalfKnown(KeyStore):
+    """Has keys in memory; of all others, it is not known whether they exist."""
+
+    peppers = (PEPPER.encode(), OTHER_PEPPER.encode())
+
+    def __init__(self, *keys: StoredKey) -> None:
+        self._keys = {key.digest: key for key in keys}
+
+    @override
+    async def find(self, digest: bytes) -> StoredKey | None:
+        if digest not in self._keys:
+            raise AuthenticationUnavailable("The database is away.")
+        return self._keys[digest]
+
+
+async def test_outage_with_two_peppers() -> None:
+    """A key in memory by its second hash is found; one that is not gets no 401."""
+    key, identity = generate_key(), Identity(Principal("red", "red", "ann", "key_1", "default"))
+    verifier = KeyVerifier(
+        HalfKnown(StoredKey(hash_key(key, OTHER_PEPPER.encode()), identity)), FakeClock()
+    )
+
+    assert await verifier.verify(key) is identity
+    with pytest.raises(AuthenticationUnavailable):
+        await verifier.verify(generate_key())

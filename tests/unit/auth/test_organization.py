@@ -137,6 +137,83 @@ async def test_last_admin_key(organization: Organization) -> None:
             await keys.delete_admin_key(change, second.id)
 
 
+async def test_expired_admin_key(organization: Organization) -> None:
+    """An admin key that has expired does not count: the last valid one cannot be deleted."""
+    async with organization.change(ADMIN) as change:
+        await keys.create_admin_key(change, "old", expires_in=1)
+        valid, _ = await keys.create_admin_key(change, "valid")
+        change.now += 1
+        with pytest.raises(Conflict):
+            await keys.delete_admin_key(change, valid.id)
+
+
+async def test_expired_key(organization: Organization) -> None:
+    """A key that has expired is not rotated."""
+    async with organization.change(ADMIN) as change:
+        project, account = await create_account(change)
+        limits = keys.KeyLimits(expires_in=1)
+        key, _ = await keys.create_key(change, project, "service_account", account, "CI", limits)
+        change.now += 1
+        with pytest.raises(Conflict):
+            await keys.rotate_key(change, project, key.id)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        keys.KeyLimits(service_class="fast"),
+        keys.KeyLimits(networks=["nonsense"]),
+        keys.KeyLimits(networks=["10.0.0.0/8\x00"]),
+        keys.KeyLimits(models=["a\x00"]),
+        keys.KeyLimits(metadata={"a": "\x00"}),
+        keys.KeyLimits(metadata={"a": "\ud800"}),
+        keys.KeyLimits(metadata={"a": "x" * 8192}),
+        keys.KeyLimits(expires_in=0),
+    ],
+    ids=repr,
+)
+async def test_invalid_limits(organization: Organization, limits: keys.KeyLimits) -> None:
+    """Limits that cannot be meant, or cannot be stored, are refused."""
+    with pytest.raises(InvalidRequest):
+        async with organization.change(ADMIN) as change:
+            project, account = await create_account(change)
+            await keys.create_key(change, project, "service_account", account, "CI", limits)
+
+
+async def test_metadata(organization: Organization) -> None:
+    """Metadata are kept as they are."""
+    metadata = {"team": "\U0001f600", "cost": [1, None]}
+    async with organization.change(ADMIN) as change:
+        project, account = await create_account(change)
+        limits = keys.KeyLimits(metadata=metadata)
+        key, _ = await keys.create_key(change, project, "service_account", account, "CI", limits)
+    async with organization.read() as rows:
+        assert (await keys.get_key(rows, project, key.id)).metadata == metadata
+
+
+async def test_unknown_owner(organization: Organization) -> None:
+    """A key needs an owner in its project."""
+    for owner_type, owner in (("service_account", "svcacct_none"), ("user", "user-none")):
+        with pytest.raises(NotFound):
+            async with organization.change(ADMIN) as change:
+                project, _ = await create_account(change)
+                await keys.create_key(change, project, owner_type, owner, "CI")  # type: ignore[arg-type]
+
+
+async def test_less_access_to_archived_project(organization: Organization) -> None:
+    """Access to an archived project can still be taken away."""
+    async with organization.change(ADMIN) as change:
+        project, account = await create_account(change)
+        key, _ = await keys.create_key(change, project, "service_account", account, "CI")
+        member, _ = await people.add_project_user(change, project, "member", email="a@b.c")
+        await projects.archive_project(change, project)
+        await keys.set_blocked(change, project, key.id, blocked=True)
+        await people.remove_project_user(change, project, member.user_id)
+        await people.delete_service_account(change, project, account)
+        with pytest.raises(Conflict):
+            await people.create_service_account(change, project, "late")
+
+
 async def test_version(organization: Organization) -> None:
     """A change of an object that was changed since it was read is refused."""
     async with organization.change(ADMIN) as change:
@@ -145,16 +222,6 @@ async def test_version(organization: Organization) -> None:
     with pytest.raises(PreconditionFailed):
         async with organization.change(ADMIN) as change:
             await projects.rename_project(change, project.id, "Old", version=project.version)
-
-
-async def test_archived_project(organization: Organization) -> None:
-    """An archived project cannot be changed."""
-    async with organization.change(ADMIN) as change:
-        project, _ = await create_account(change)
-        await projects.archive_project(change, project)
-    with pytest.raises(Conflict):
-        async with organization.change(ADMIN) as change:
-            await people.create_service_account(change, project, "late")
 
 
 async def test_deleted_service_account(organization: Organization) -> None:

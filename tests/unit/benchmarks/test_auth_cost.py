@@ -41,6 +41,7 @@ def test_table() -> None:
     assert lines[2::2] == [
         "| none | request | 101.0 µs | - | - |",
         "| keys | request | 103.0 µs | +2.0% | +1.0% to +20.0% |",
+        "| database | request | 103.0 µs | +2.0% | +1.0% to +20.0% |",
     ]
 
 

@@ -18,6 +18,7 @@ _OF_EXTRAS = (
     "max",
     "numpy",
     "psutil",
+    "psycopg",
     "pynvml",
     "redis",
     "textual",
@@ -67,6 +68,33 @@ def test_redis() -> None:
     assert result.stderr.splitlines()[-1] == (
         f"maxgate.errors.ConfigurationError: redis.url {format_missing('redis')}"
     )
+
+
+def test_postgres() -> None:
+    """A gateway with PostgreSQL reports the missing extra in one line."""
+    result = run_python(
+        "from pathlib import Path\n"
+        "from maxgate.stores.identity_store import open_identity_store\n"
+        "from maxgate.stores.settings import DatabaseSettings\n"
+        "open_identity_store(DatabaseSettings(url='postgresql://host/name'), Path('/none'))"
+    )
+
+    assert result.stderr.splitlines()[-1] == (
+        f"maxgate.errors.ConfigurationError: database.url {format_missing('postgres')}"
+    )
+
+
+def test_no_database() -> None:
+    """With default settings no library of a database or of tokens is imported."""
+    result = run_python(
+        "from maxgate.app import create_app\n"
+        "from maxgate.settings import Settings\n"
+        "create_app(Settings())\n"
+        "names = {'aiosqlite', 'alembic', 'joserfc', 'redis', 'sqlalchemy'}\n"
+        "print(sorted(name for name in names if sys.modules.get(name)))"
+    )
+
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
 def test_jwt() -> None:

@@ -1,6 +1,5 @@
 """The settings of Redis."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +107,7 @@ def test_ca_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "is_warned"),
+    ("variables", "is_refused"),
     [
         ({URL: "redis://cache"}, True),
         ({URL: "redis://cache", "REDIS_URL": "redis://other"}, True),
@@ -118,19 +117,20 @@ def test_ca_file() -> None:
         ({URL: "redis://cache", "MAXGATE_AUTH__MODE": "keys", DATABASE: "none"}, True),
     ],
 )
-def test_without_admission(variables: dict[str, str], *, is_warned: bool) -> None:
-    """A URL that has no effect causes a warning, unless it may be that of another program."""
+def test_without_admission(variables: dict[str, str], *, is_refused: bool) -> None:
+    """A URL that has no effect is an error, unless it may be that of another program."""
     code = "from maxgate.settings import load_and_configure_logging as load; load()"
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT), "MAXGATE_ADMISSION__ENABLED": "false", **variables},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    warning = (
-        "setting redis.url has no effect with admission.enabled: false, because only slots and "
-        "changes of keys in a database are shared through Redis; remove one of the two"
+    error = (
+        "maxgate.errors.ConfigurationError: setting redis.url has no effect with "
+        "admission.enabled: false, because only slots and changes of keys in a database are "
+        "shared through Redis; remove one of the two"
     )
-    logged = [json.loads(line) for line in result.stderr.splitlines()]
-    assert [line["message"] for line in logged] == [warning] * is_warned
+    assert result.returncode == is_refused
+    assert result.stderr.splitlines()[-1:] == [error] * is_refused

@@ -1,4 +1,4 @@
-"""`maxgate keys` prints a key once and stores only its hash."""
+"""`maxgate keys --file` prints a key once and stores only its hash."""
 
 import io
 import json
@@ -27,7 +27,9 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[int, str, str]:
-    """Run `maxgate keys`; return exit code, stdout and stderr."""
+    """Run `maxgate keys`, with `--file` where it has that; return exit code, stdout and stderr."""
+    if arguments[0] != "hash" and "--file" not in arguments:
+        arguments = (*arguments, "--file")
     monkeypatch.setattr(sys, "argv", ["maxgate", "keys", *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()
@@ -64,6 +66,7 @@ def test_create(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert key not in file.read_text() + err
     assert f"{entry['id']} is in {file}." in err
+    assert not (state_dir / "maxgate.db").exists()
     assert "set auth.mode (MAXGATE_AUTH__MODE) to keys" in err
 
 
@@ -186,6 +189,22 @@ def test_generated_hash(
     assert code == 0
     assert re.fullmatch(r"hmac-sha256:[0-9a-f]{64}\n", out)
     assert is_well_formed(err.removeprefix("key: ").rstrip())
+
+
+def test_no_database(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state_dir: Path
+) -> None:
+    """Without a database, keys are in the file even without `--file`."""
+    monkeypatch.setenv("DATABASE_URL", "none")
+    monkeypatch.setattr(sys, "argv", ["maxgate", "keys", "create"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    capsys.readouterr()
+    [entry] = yaml.safe_load((state_dir / "keys.yaml").read_text())["keys"]
+    code, out, _ = run(monkeypatch, capsys, "show", entry["id"], "--json", "--file")
+
+    assert (exit_.value.code, code) == (0, 0)
+    assert json.loads(out)["id"] == entry["id"]
 
 
 def test_invalid_file(
