@@ -118,6 +118,17 @@ async def test_service_accounts(admin_gateway: AdminGateway) -> None:
         (more.id, bot.id, "active"),
         (useless.id, bare.id, "inactive"),
     ]
+    by_access = {
+        access: [
+            key.id async for key in keys.list(project.id, limit=1, owner_project_access=access)
+        ]
+        for access in ("active", "inactive", "any")
+    }
+    assert by_access == {
+        "active": [bot.api_key.id, more.id],
+        "inactive": [useless.id],
+        "any": [bot.api_key.id, more.id, useless.id],
+    }
     later = await keys.update(more.id, project_id=project.id, expires_in_seconds=60)
     assert later.expires_at is not None
     assert await keys.retrieve(more.id, project_id=project.id) == later

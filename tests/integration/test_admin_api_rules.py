@@ -241,7 +241,7 @@ REFUSALS: Any = [
     ("GET", "/audit_logs?actor_emails[]=a", None, 400, "unknown_parameter", "actor_emails[]"),
     ("GET", "/audit_logs?effective_at[gt]=-1", None, 400, "integer_below_min_value",
      "effective_at[gt]"),
-    ("GET", f"{PROJECT}/api_keys?owner_project_access=active", None, 400, "invalid_value",
+    ("GET", f"{PROJECT}/api_keys?owner_project_access=some", None, 400, "invalid_value",
      "owner_project_access"),
     ("GET", "/admin_api_keys?order=up", None, 400, "invalid_value", "order"),
     ("GET", "/projects/proj_x", None, 404, "not_found", None),

@@ -29,9 +29,9 @@ router = create_router()
 
 
 class KeyQuery(PageQuery):
-    """A page of all keys of a project; filters by the owner's access are not supported."""
+    """A page of the keys of a project whose owners have access to it, have none, or either."""
 
-    owner_project_access: Literal["any"] = "any"
+    owner_project_access: Literal["active", "inactive", "any"] = "any"
 
 
 class AdminKeyQuery(PageQuery):
@@ -47,9 +47,16 @@ async def list_api_keys(
     """List the keys of a project, the oldest first."""
     async with admin.read() as rows:
         await get_project(rows, project_id)
-        found = await rows.keys.list(query.build_page(), project_id=project_id)
-        described = await describe_keys(rows, project_id, found.items)
-    return build_list(described, has_more=found.has_more)
+        page, matching = query.build_page(), list[ApiKey]()
+        while True:
+            found = await rows.keys.list(page, project_id=project_id)
+            for key in await describe_keys(rows, project_id, found.items):
+                if query.owner_project_access in {"any", key.owner_project_access}:
+                    matching.append(key)
+            if len(matching) > query.limit or not found.has_more:
+                break
+            page = Page(limit=page.limit, after=found.items[-1].id)
+    return build_list(matching[: query.limit], has_more=len(matching) > query.limit)
 
 
 @router.get("/projects/{project_id}/api_keys/{api_key_id}", operation_id="get_api_key")
