@@ -1,5 +1,6 @@
 """Shared by all tests: a clean environment, the event loop, model files and gateways."""
 
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -45,6 +46,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _find_folder(path: Path) -> str:
     return path.relative_to(ROOT / "tests").parts[0] if path.parent != ROOT / "tests" else ""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _skip_older_objects() -> None:
+    """Keep garbage collection from visiting the objects of earlier tests again and again.
+
+    Those of thousands of tests would take most of the time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
