@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 from starlette.types import Message
 
+from maxgate.auth.api_key import redact_keys
 from maxgate.errors import GatewayError, InvalidRequest
 from maxgate.generation.request_record import Outcome, RequestRecord
 
@@ -28,13 +29,16 @@ class ErrorResponse(BaseModel):
 
 
 def encode_error(error: GatewayError) -> bytes:
-    """Encode the body of an error response, or the data of an error event in a stream."""
+    """Encode the body of an error response, or the data of an error event in a stream.
+
+    It may quote a part of the request, where clients send keys by mistake.
+    """
     return orjson.dumps(
         {
             "error": {
-                "message": error.message,
+                "message": redact_keys(error.message),
                 "type": error.type,
-                "param": error.param,
+                "param": error.param and redact_keys(error.param),
                 "code": error.code,
             }
         }
@@ -85,8 +89,9 @@ def describe_validation_error(
     details = max(all_details, key=lambda d: (len(d["loc"]), not d["type"].endswith("_type")))
     if details["type"] == "json_invalid":
         return InvalidRequest("The request body could not be parsed as JSON.")
-    param = _param(details["loc"])
-    if not param:
+    is_unknown = details["type"] == "extra_forbidden"
+    param = _param(details["loc"], is_unknown=is_unknown)
+    if not param and not is_unknown:
         return InvalidRequest("The request body must be a JSON object.", code="invalid_type")
     code, message = _describe(details, param)
     return InvalidRequest(message, param=param, code=code)
@@ -197,12 +202,15 @@ _TYPE_NAMES: Final = {"str", "int"}
 _TAGS: Final = {"text", "refusal", "json_object", "json_schema"}
 
 
-def _param(location: Sequence[str | int]) -> str:
+def _param(location: Sequence[str | int], *, is_unknown: bool) -> str:
+    """Return the path of a field; the last step of an unknown one may be any text."""
     path = ""
-    for before, step in zip(("", *location), location, strict=False):
+    for index, (before, step) in enumerate(zip(("", *location), location, strict=False), 1):
         is_tag = step in _TAGS and (isinstance(before, int) or before == "response_format")
         if isinstance(step, int):
             path += f"[{step}]"
-        elif step.isidentifier() and step not in _TYPE_NAMES and not is_tag:
+        elif (is_unknown and index == len(location)) or (
+            step.isidentifier() and step not in _TYPE_NAMES and not is_tag
+        ):
             path += f".{step}" if path else step
     return path[:200]

@@ -65,6 +65,8 @@ class BodyReader:
                     "the header (with the JDK: HttpClient.Version.HTTP_1_1), or run the gateway "
                     "with `maxgate serve`, which ignores it."
                 ) from error
+            if not content:
+                raise InvalidRequest("The request has no body. Send a JSON object.") from error
             details = error.errors(include_url=False, include_context=True, include_input=True)
             raise describe_validation_error(details) from error
 

@@ -18,6 +18,7 @@ _RANDOM_BYTES: Final = 32
 _RANDOM_LENGTH: Final = 43  # 62**43 > 2**256
 _CHECKSUM_LENGTH: Final = 6  # 62**6 > 2**32
 _LENGTH: Final = len(PREFIX) + _RANDOM_LENGTH + _CHECKSUM_LENGTH
+_LIKE_KEY: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{20,}}")
 _FORM: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECKSUM_LENGTH}}}")
 
 
@@ -39,6 +40,16 @@ def is_well_formed(key: str) -> bool:
 def hash_key(key: str, pepper: bytes) -> bytes:
     """Return the HMAC-SHA256 of a key; keys are too long to guess, so a slow hash adds nothing."""
     return hmac.digest(pepper, key.encode(), "sha256")
+
+
+def redact(key: str) -> str:
+    """Return the beginning and the end of a key, which identify it to its owner."""
+    return f"{key[: len(PREFIX) + 3]}...{key[-4:]}"
+
+
+def redact_keys(text: str) -> str:
+    """Redact the keys in a text, also those with a typing error."""
+    return _LIKE_KEY.sub(lambda found: redact(found[0]), text) if PREFIX in text else text
 
 
 def _encode(number: int, length: int) -> str:

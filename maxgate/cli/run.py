@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from maxgate.auth.api_key import redact_keys
 from maxgate.cli.encoding import accept_any_text
 from maxgate.errors import ConfigurationError, MaxgateError
 
@@ -86,5 +87,5 @@ def _format_error(error: Exception) -> str:
 
 
 def _fail(name: str, message: str, code: int) -> int:
-    print(f"{name}: {message}", file=sys.stderr)
+    print(f"{name}: {redact_keys(message)}", file=sys.stderr)
     return code

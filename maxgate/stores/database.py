@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from sqlalchemy import URL, CursorResult, Executable, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -286,6 +286,7 @@ def _create_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine:
         return _create_postgres_engine(url, settings, arguments)
     engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), **arguments)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
+    _follow_file(engine, str(url.database))
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
@@ -294,6 +295,27 @@ def _create_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine:
         connection.exec_driver_sql(f"BEGIN{mode}")
 
     return engine
+
+
+def _follow_file(engine: AsyncEngine, path: str) -> None:
+    """Leave a file that was deleted or replaced, where changes would be lost; never create one."""
+
+    def identify() -> tuple[int, int]:
+        status = os.stat(path)  # noqa: PTH116
+        return status.st_dev, status.st_ino
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def require_file(*_: Any) -> None:
+        identify()
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def remember(_: Any, record: Any) -> None:
+        record.info["file"] = identify()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def compare(_: Any, record: Any, *_more: Any) -> None:
+        if record.info["file"] != identify():
+            raise DisconnectionError
 
 
 def _create_postgres_engine(

@@ -215,7 +215,7 @@ class VersionConflict(MaxgateError):
 
 
 class UnknownCursor(MaxgateError):
-    """The list has no item with the id in `after` or `before`."""
+    """No row has the id in `after` or `before`; of a project's rows, none of this project."""
 
 
 class Rows(Protocol[Item]):

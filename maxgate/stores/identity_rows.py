@@ -91,18 +91,25 @@ def next_position(table: Table) -> ColumnElement[int]:
 
 
 async def list_rows(
-    connection: Connection, query: Select[Any], page: Page, table: Table, id_column: str
+    connection: Connection,
+    query: Select[Any],
+    page: Page,
+    table: Table,
+    id_column: str,
+    cursors: Select[Any],
 ) -> tuple[list[Row[Any]], bool]:
     """Return the rows of a page in its order, and whether more follow; raises UnknownCursor.
 
-    Of a page with `before`, they are the last ones before it.
+    Of a page with `before`, they are the last ones before it. `cursors` selects the rows that the
+    page may begin or end at. They need not be in the list: a client that archives the projects of
+    a page goes on after the last one of them.
     """
     place = tuple_(table.c.position, table.c[id_column])
     is_backward = page.after is None and page.before is not None
     for cursor, is_lower_bound in ((page.after, True), (page.before, False)):
         if cursor is None:
             continue
-        mark = await _find_place(connection, query, table, cursor, id_column)
+        mark = await _find_place(connection, cursors, table, cursor, id_column)
         ascends = is_lower_bound == (page.order == "asc")
         query = query.where(place > mark if ascends else place < mark)
     ascending = (page.order == "asc") != is_backward
@@ -156,7 +163,7 @@ class SqlRows(Rows[Item]):
     async def list(self, page: Page, **where: str | Sequence[str] | None) -> Listing[Item]:
         if self._kind.key[0] == "project_id" and where.get("project_id") is None:
             raise TypeError("list() needs project_id")
-        query = select(self._table)
+        query = cursors = select(self._table)
         for name, value in where.items():
             column, values = self._table.c[name], [value] if isinstance(value, str) else value
             if values is None:
@@ -166,8 +173,11 @@ class SqlRows(Rows[Item]):
             if name == "email":
                 column, texts = self._table.c.email_folded, [text.casefold() for text in texts]
             query = query.where(column.in_(texts))
-        key = self._kind.key[-1]
-        rows, has_more = await list_rows(self._connection, query, page, self._table, key)
+            if name == "project_id":
+                cursors = cursors.where(column.in_(texts))
+        rows, has_more = await list_rows(
+            self._connection, query, page, self._table, self._kind.key[-1], cursors
+        )
         return Listing([self._kind.decode(dict(row._mapping)) for row in rows], has_more)  # noqa: SLF001
 
     @override

@@ -102,7 +102,7 @@ class SqlTransaction(IdentityTransaction):
     @override
     async def list_audit_events(self, page: Page, where: AuditFilter) -> Listing[AuditEvent]:
         table = tables.AUDIT_EVENTS
-        query = select(table)
+        query = cursors = select(table)
         for column, values in (
             (table.c.type, where.types),
             (table.c.actor_id, where.actor_ids),
@@ -119,7 +119,7 @@ class SqlTransaction(IdentityTransaction):
             if bound is not None:
                 seconds = max(-_MAX_SECONDS, min(bound, _MAX_SECONDS))
                 query = query.where(compare(table.c.effective_at, seconds))
-        rows, has_more = await list_rows(self._connection, query, page, table, "id")
+        rows, has_more = await list_rows(self._connection, query, page, table, "id", cursors)
         return Listing([_decode_event(row._mapping) for row in rows], has_more)  # noqa: SLF001
 
     @override

@@ -157,6 +157,23 @@ async def test_delete(client: LiteLlmClient) -> None:
     assert response.json() == {"deleted_keys": ["c"]}
     assert [await client.chat(key["key"]) for key in (first, second, third)] == [401] * 3
     assert (await client.post("delete", keys=None, key_aliases=None)).status_code == 400
+    response = await client.post("delete", keys=None, key_aliases=["c"])
+    assert (response.status_code, "name 'c'" in response.text) == (404, True)
+
+
+async def test_delete_twice(client: LiteLlmClient) -> None:
+    """A key that is named several times is deleted once."""
+    key = await client.generate(key_alias="a")
+    response = await client.post("delete", keys=[key["key"], key["token"]], key_aliases=["a"])
+    assert response.json() == {"deleted_keys": [key["key"], key["token"], "a"]}
+    assert await client.chat(key["key"]) == 401
+
+
+@pytest.mark.parametrize("models", [[], ["all-team-models"], ["all-proxy-models"]])
+async def test_all_models(client: LiteLlmClient, models: list[str]) -> None:
+    """LiteLLM's names for all models are no names of models."""
+    key = await client.generate(models=models)
+    assert (key["models"], await client.chat(key["key"])) == ([], 200)
 
 
 async def test_ambiguous_alias(client: LiteLlmClient) -> None:
@@ -197,6 +214,8 @@ async def test_team_and_user(client: LiteLlmClient) -> None:
         {"guardrails": []},
         {"key": "sk-mine"},
         {"duration": "soon"},
+        {"duration": "1h\n"},
+        {"duration": "11000d"},
         {"models": [""]},
         {"models": ["a\nb"]},
         {"metadata": {"a": [1] * 2000}},

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field
 
 from maxgate.api.schemas import EmptyObject, RequestBody, Unsupported
 from maxgate.auth.api_key import PREFIX
+from maxgate.auth.organization.keys import MAX_GRACE, MAX_LIFETIME
 
-_DURATION: Final = r"^[1-9][0-9]{0,8}(s|m|h|d|w|mo)$"
+_DURATION: Final = re.compile(r"[1-9][0-9]{0,8}(s|m|h|d|w|mo)")
 _UNIT: Final = re.compile(r"[a-z]+")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
 _MAX_METADATA: Final = 4000
@@ -24,6 +25,18 @@ def count_seconds(duration: str | None) -> int | None:
     return int(duration.removesuffix(unit)) * _SECONDS[unit]
 
 
+def _check_duration(text: str, limit: int = MAX_LIFETIME, limit_name: str = "10 years") -> str:
+    if not _DURATION.fullmatch(text):
+        raise ValueError("expected a duration such as 30s, 30m, 12h, 30d, 2w or 1mo")
+    if (count_seconds(text) or 0) > limit:
+        raise ValueError(f"it must be at most {limit_name}")
+    return text
+
+
+def _check_grace_period(text: str) -> str:
+    return _check_duration(text, MAX_GRACE, "30 days")
+
+
 def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(metadata)
     if len(text) > _MAX_METADATA:
@@ -35,8 +48,10 @@ def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 KeyName = Annotated[str, Field(min_length=1, max_length=200)]
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
-Duration = Annotated[str, Field(pattern=_DURATION)]
-"""A duration such as 30s, 30m, 12h, 30d, 2w or 1mo."""
+Duration = Annotated[str, AfterValidator(_check_duration)]
+"""A duration such as 30s, 30m, 12h, 30d, 2w or 1mo, of at most 10 years."""
+GracePeriod = Annotated[str, AfterValidator(_check_grace_period)]
+"""A duration of at most 30 days."""
 Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
 
 
@@ -99,7 +114,7 @@ class RegenerateKey(UnsupportedFields):
     """A key whose text to replace; the old text is accepted for `grace_period`."""
 
     key: Identifier | None = None
-    grace_period: Duration | None = None
+    grace_period: GracePeriod | None = None
     duration: Duration | None = None
     new_key: Unsupported = None
     new_master_key: Unsupported = None

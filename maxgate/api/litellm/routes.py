@@ -39,7 +39,7 @@ router = APIRouter(
     prefix="/key", tags=["litellm"], route_class=BodyRoute, dependencies=[Depends(check_path_ids)]
 )
 
-_ALL_MODELS = ["all-team-models"]
+_ALL_MODELS = {"all-team-models", "all-proxy-models"}
 _NEW_NAME = "API key"
 
 
@@ -55,7 +55,9 @@ async def generate_key(body: GenerateKey, admin: Admin) -> GeneratedKey:
             await get_active_project(change.rows, project)
         name = check_name(body.key_alias or _NEW_NAME, "key_alias")
         owner_type, owner_id = await _choose_owner(change, project, body.user_id, name)
-        models = None if body.models in (None, [], _ALL_MODELS) else body.models
+        models = body.models or None
+        if models and not _ALL_MODELS.isdisjoint(models):
+            models = None
         for index, model in enumerate(models or ()):
             check_name(model, f"models[{index}]")
         limits = keys.KeyLimits(
@@ -87,12 +89,11 @@ async def delete_keys(body: DeleteKeys, admin: Admin) -> DeletedKeys:
     if not (body.keys or body.key_aliases):
         raise InvalidRequest("Send 'keys' or 'key_aliases'.", param="keys")
     async with admin.change() as change:
-        for key in dict.fromkeys(body.keys or ()):
-            found = await find_key(change.rows, admin, key)
-            await keys.delete_key(change, found.project_id, found.id)
-        for alias in dict.fromkeys(body.key_aliases or ()):
-            found = await keys.find_key_by_name(change.rows, alias)
-            await keys.delete_key(change, found.project_id, found.id)
+        found = [await find_key(change.rows, admin, key) for key in body.keys or ()]
+        aliases = body.key_aliases or ()
+        found += [await keys.find_key_by_name(change.rows, alias) for alias in aliases]
+        for key_id, key in {key.id: key for key in found}.items():
+            await keys.delete_key(change, key.project_id, key_id)
     return DeletedKeys(deleted_keys=[*(body.keys or ()), *(body.key_aliases or ())])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeVar
 
-from maxgate.auth.api_key import PREFIX, generate_key, hash_key
+from maxgate.auth.api_key import PREFIX, generate_key, hash_key, redact
 from maxgate.auth.key_changes import KeyChangePublisher, NoKeyChanges
 from maxgate.auth.organization.errors import (
     DatabaseUnavailable,
@@ -37,7 +37,7 @@ MAX_NAME_LENGTH: Final = 200
 _SALT_BYTES: Final = 16
 _DIGEST_MARK: Final = "key with the digest "
 # Control characters, and lone surrogates, which no database stores.
-_UNUSABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNUSABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Row = TypeVar("Row")
 
@@ -217,11 +217,6 @@ def replace_text(value: Any, old: str, new: str) -> Any:
     return new if old and value == old else value
 
 
-def redact(text: str) -> str:
-    """Return the beginning and the end of a key, which identify it to its owner."""
-    return f"{text[: len(PREFIX) + 3]}...{text[-4:]}"
-
-
 def create_id(prefix: str) -> str:
     """Return the prefix and 24 random hexadecimal digits."""
     return prefix + secrets.token_hex(12)
@@ -229,12 +224,14 @@ def create_id(prefix: str) -> str:
 
 def check_name(name: str, param: str = "name") -> str:
     """Return the name; raises InvalidRequest for one that is empty, too long or not printable."""
-    if not name.strip() or len(name) > MAX_NAME_LENGTH:
+    if not name or len(name) > MAX_NAME_LENGTH:
         raise InvalidRequest(
             f"'{param}' must have 1 to {MAX_NAME_LENGTH} characters, not {len(name)}.", param=param
         )
     if _UNUSABLE.search(name):
         raise InvalidRequest(f"'{param}' must not contain control characters.", param=param)
+    if not any(letter.isprintable() and letter != " " for letter in name):
+        raise InvalidRequest(f"'{param}' must have a visible character.", param=param)
     if PREFIX in name:
         raise InvalidRequest(f"'{param}' must not contain a key; names are shown.", param=param)
     return name
@@ -272,5 +269,7 @@ def translate_errors() -> Any:
         raise Conflict("An object with these values exists already.") from error
     except UnknownCursor as error:
         raise InvalidRequest(
-            "'after' and 'before' must be ids of objects in the list.", param="after"
+            "'after' and 'before' must be ids of objects in the list. If the object was deleted "
+            "meanwhile, begin the list anew.",
+            param="after",
         ) from error

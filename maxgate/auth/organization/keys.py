@@ -17,7 +17,7 @@ from maxgate.auth.organization.changes import (
 )
 from maxgate.auth.organization.people import get_project_user, get_service_account
 from maxgate.auth.organization.projects import get_active_project, get_project
-from maxgate.errors import Conflict, InvalidRequest
+from maxgate.errors import Conflict, InvalidRequest, NotFound
 from maxgate.generation.context import ServiceClass
 from maxgate.stores.identity import AdminKey, ApiKey, IdentityTransaction, OwnerType, Page
 
@@ -102,7 +102,9 @@ async def find_key_by_name(rows: IdentityTransaction, name: str) -> ApiKey:
             f"Several keys have the name {name[:100]!r}. Send the id of one of them.",
             code="ambiguous_name",
         )
-    return require(next(iter(found), None), "API key", name)
+    if not found:
+        raise NotFound(f"No API key with the name {name[:100]!r} exists.", code="not_found")
+    return found[0]
 
 
 async def _find_keys(rows: IdentityTransaction, **where: str) -> list[ApiKey]:

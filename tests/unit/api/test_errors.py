@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.errors import describe_validation_error, encode_error, error_headers
+from maxgate.auth.api_key import generate_key
 from maxgate.errors import (
     DeadlineExceeded,
     GatewayError,
@@ -45,6 +46,19 @@ def reject(body: object) -> tuple[str | None, str | None, str]:
             "unknown_parameter",
             "Unknown parameter: 'colour'.",
         ),
+        (
+            {"messages": HELLO, "max-tokens": 1},
+            "max-tokens",
+            "unknown_parameter",
+            "Unknown parameter: 'max-tokens'.",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "Hello", "a b\n": 1}]},
+            "messages[0].a b\n",
+            "unknown_parameter",
+            "Unknown parameter: 'messages[0].a b\n'.",
+        ),
+        ({"messages": HELLO, "": 1}, "", "unknown_parameter", "Unknown parameter: ''."),
         (
             {"messages": HELLO, "functions": [{}]},
             "functions",
@@ -259,3 +273,12 @@ def test_media_part(role: str, part: dict[str, object], medium: str) -> None:
         f"Unsupported content part 'messages[0].content[1]' of type '{part['type']}': {medium} are "
         "not supported by this gateway. Send only parts of type 'text'.",
     )
+
+
+def test_keys_in_errors() -> None:
+    """A key that a client sends in a wrong place is not repeated."""
+    key = generate_key()
+    error = InvalidRequest(f"Unknown parameter: {key!r}.", param=key, code="unknown_parameter")
+    body = encode_error(error).decode()
+    assert key[12:-4] not in body
+    assert key[-4:] in body

@@ -95,6 +95,12 @@ async def test_errors(
         await read(*pieces, headers=headers)
 
 
+async def test_no_body() -> None:
+    """The error for a missing body says so."""
+    with pytest.raises(InvalidRequest, match="has no body"):
+        await read(b"")
+
+
 async def test_timeout() -> None:
     """RequestTimeout is raised if the body does not arrive in time."""
     with pytest.raises(RequestTimeout):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from maxgate.auth.api_key import generate_key, hash_key, is_well_formed
+from maxgate.auth.api_key import generate_key, hash_key, is_well_formed, redact_keys
 
 
 def test_form() -> None:
@@ -46,3 +46,11 @@ def test_hash() -> None:
 
     assert hash_key("sk-mg-x", b"pepper") == expected
     assert hash_key("sk-mg-x", b"other") != expected
+
+
+def test_redaction() -> None:
+    """Keys in a text are shortened, with typing errors as well; other texts stay as they are."""
+    key = generate_key()
+    short = f"{key[:9]}...{key[-4:]}"
+    text = redact_keys(f"No key {key!r}, {key}x or sk-mg-abc...defg exists.")
+    assert text == f"No key {short!r}, {key[:9]}...{key[-3:]}x or sk-mg-abc...defg exists."

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from maxgate.auth.api_key import hash_key, is_well_formed
+from maxgate.auth.api_key import hash_key, is_well_formed, redact
 from maxgate.auth.organization import keys, people, projects
-from maxgate.auth.organization.changes import Actor, Change, Idempotency, Organization, redact
+from maxgate.auth.organization.changes import Actor, Change, Idempotency, Organization
 from maxgate.auth.organization.errors import IdempotencyKeyReused, PreconditionFailed
 from maxgate.clock import SystemClock
 from maxgate.errors import Conflict, InvalidRequest, NotFound
@@ -243,7 +243,9 @@ async def test_other_project(organization: Organization) -> None:
             await keys.delete_key(change, other, key.id)
 
 
-@pytest.mark.parametrize("name", ["", " ", "x" * 201, "a\nb", "a\x00b", "\ud800", "sk-mg-x"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "\u200b", "x" * 201, "a\nb", "\x00", "\u202ea", "\ud800", "sk-mg-x"]
+)
 async def test_invalid_name(organization: Organization, name: str) -> None:
     """Names that are empty, too long, unprintable or keys are refused."""
     with pytest.raises(InvalidRequest) as caught:

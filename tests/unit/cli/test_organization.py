@@ -216,6 +216,13 @@ def test_wrong_use(run: Run, arguments: str, message: str) -> None:
     assert message in err
 
 
+def test_key_in_error(run: Run) -> None:
+    """A key where an id was expected is not printed."""
+    key = run("keys", "create", "--name", "bot")[1].strip()
+    code, output, error = run("keys", "show", key)
+    assert (code, output, key in error, key[-4:] in error) == (2, "", False, True)
+
+
 def test_ambiguous_name(run: Run) -> None:
     """Of two projects with a name, the id is needed."""
     ids = [run("projects", "create", "Research")[1].strip() for _ in range(2)]
