@@ -186,6 +186,7 @@ async def test_swap_of_containers(tmp_path: Path, fake_image: str) -> None:
         assert set(load.models) == {"a", "b"}
 
 
+@pytest.mark.timing
 async def test_retry_after(tmp_path: Path) -> None:
     """A request refused during a swap in place names the time of a retry, within 30 %."""
     url = f"http://localhost:{free_port_before_another()}"
