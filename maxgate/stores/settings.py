@@ -74,6 +74,8 @@ def _find_fault(parts: SplitResult) -> str | None:
         return f"{parts.scheme!r} is not supported; {_URL_FORMS}"
     if parts.fragment:
         return "a URL with #; percent-encode it in a password"
+    if (parts.netloc + parts.path).count("@") > 1:  # or the password ends at the first one
+        return "a URL with several @; percent-encode them in a password"
     if parts.path in {"", "/"}:
         return "no name of a database; write postgresql://user@host:5432/name"
     return None

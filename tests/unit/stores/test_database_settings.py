@@ -56,6 +56,14 @@ def test_url(monkeypatch: pytest.MonkeyPatch, url: str | None, place: str) -> No
             "no name of a database; write postgresql://user@host:5432/name",
         ),
         ("postgresql://me:secret@db/m#x", "a URL with #; percent-encode it in a password"),
+        (
+            "postgresql://me:x@secret@db/m",
+            "a URL with several @; percent-encode them in a password",
+        ),
+        (
+            "postgresql://me:x@/secret@d/m",
+            "a URL with several @; percent-encode them in a password",
+        ),
         ("sqlite://keys.db", "not the path of a file; write sqlite:////path/to/file.db"),
         ("sqlite://", "not the path of a file; write sqlite:////path/to/file.db"),
         ("sqlite:///x?mode=ro", "not the path of a file; write sqlite:////path/to/file.db"),
