@@ -159,7 +159,7 @@ async def test_admin_keys(admin_gateway: AdminGateway) -> None:
     assert (await keys.delete(new.id)).deleted
     with pytest.raises(openai.AuthenticationError):
         await with_new.retrieve("key_admin")
-    with pytest.raises(openai.ConflictError, match="last admin key"):
+    with pytest.raises(openai.ConflictError, match="last valid admin key"):
         await keys.delete("key_admin")
 
 

@@ -172,7 +172,7 @@ def test_admin_keys(run: Run) -> None:
     code, _, err = run("keys", "revoke", second)
     assert (code, err) == (
         1,
-        "maxgate: This is the last admin key. Create another one before you delete it.\n",
+        "maxgate: This is the last valid admin key. Create another one before you delete it.\n",
     )
 
 
