@@ -3,6 +3,7 @@
 import json
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -21,11 +22,13 @@ from maxgate.api.errors import (
     record_error,
 )
 from maxgate.errors import GatewayError, InternalError, MethodNotAllowed, NotFound
+from maxgate.stores.identity import StoreUnavailable
 
 ERROR_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     "4XX": {"model": ErrorResponse, "description": "The request cannot be served."},
     "5XX": {"model": ErrorResponse, "description": "The engine or the gateway failed."},
 }
+_log = structlog.get_logger()
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -69,6 +72,8 @@ def allowed_methods(scope: Scope, router: Router) -> list[str]:
 async def _handle_gateway_error(request: Request, error: GatewayError) -> Response:
     if (context := getattr(request.state, "context", None)) is not None:
         record_error(context.record, error)
+    if isinstance(error.__cause__, StoreUnavailable):  # the client is not told why
+        _log.warning("a request needs the database", error=str(error.__cause__))
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return Response(encode_error(error), error.status, headers)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import structlog
 from typing_extensions import override
 
 from maxgate.auth.database_key_store import DatabaseKeyStore
@@ -14,6 +15,8 @@ from maxgate.auth.pepper import load_peppers
 from maxgate.auth.settings import AuthSettings
 from maxgate.clock import Clock
 from maxgate.stores.identity import IdentityStore
+
+_log = structlog.get_logger()
 
 
 class KeySources(KeyStore, KeyChangePublisher):
@@ -33,7 +36,13 @@ class KeySources(KeyStore, KeyChangePublisher):
         changes: KeyChanges | None = None,
     ) -> None:
         has_database = identities is not None
+        had_pepper = bool(load_peppers(settings, state_dir, create=False))
         peppers = load_peppers(settings, state_dir, create=has_database)
+        if peppers and not had_pepper:
+            _log.warning(
+                "a pepper was generated; keys that were hashed with another one are refused",
+                file=str(state_dir.expanduser() / "pepper"),
+            )
         is_optional = has_database and settings.keys_file is None
         self._file = FileKeyStore(settings, state_dir, is_optional=is_optional)
         self._identities = identities

@@ -97,12 +97,17 @@ def init(
             _undo(path, had_file=had_file)
         raise
     print(f"settings     {path} {'written' if is_new else 'exists and is kept'}")
-    _prepare(settings)
+    has_new_pepper = _prepare(settings)
     created = change(_create_keys, settings=settings)
     _print_key("admin key", created.admin, "maxgate keys create --admin")
     _print_key("project key", created.project, "maxgate keys create --name NAME")
     if created != _FirstKeys(None, None):
         say("The keys are shown only now.")
+    if has_new_pepper and None in {created.admin, created.project}:
+        say(
+            "The keys that exist were hashed with another pepper and are refused. Restore that "
+            "pepper, or create new keys."
+        )
     url = format_url(settings.server.host, settings.server.port)
     header = f'-H "Authorization: Bearer {created.project or "$KEY"}" '
     print("\nNext:\n")
@@ -156,8 +161,8 @@ def _write_config(path: Path, engine_url: str | None, database_url: str | None) 
         raise ConfigurationError(f"{path}: {error.strerror}") from error
 
 
-def _prepare(settings: Settings) -> None:
-    """Create or upgrade the tables, and generate the pepper."""
+def _prepare(settings: Settings) -> bool:
+    """Create or upgrade the tables; return whether a pepper was generated, which all keys need."""
     from maxgate.stores.database import find_url  # noqa: PLC0415  # slow to import
     from maxgate.stores.migrate import upgrade_database  # noqa: PLC0415
 
@@ -173,8 +178,9 @@ def _prepare(settings: Settings) -> None:
     load_peppers(settings.auth, settings.state_dir, create=True)
     if settings.auth.pepper or settings.auth.pepper_file is not None:
         print("pepper       is that of the settings")
-    else:
-        print(f"pepper       {pepper} {'exists' if existed else 'created'}; back it up")
+        return False
+    print(f"pepper       {pepper} {'exists' if existed else 'created'}; back it up")
+    return not existed
 
 
 async def _create_keys(transaction: Change) -> _FirstKeys:

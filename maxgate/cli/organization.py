@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
 from maxgate.auth.organization import keys
 from maxgate.auth.organization.changes import COMMAND_LINE, Change, Organization
+from maxgate.auth.organization.errors import DatabaseUnavailable
 from maxgate.auth.pepper import load_peppers
 from maxgate.cli.tables import say
 from maxgate.clock import SystemClock
@@ -22,6 +23,7 @@ from maxgate.stores.identity import (
     Page,
     Project,
     Rows,
+    StoreUnavailable,
     User,
 )
 from maxgate.stores.settings import NO_DATABASE
@@ -166,6 +168,8 @@ def _run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         return asyncio.run(work())
     except (InvalidRequest, NotFound) as error:
         raise ConfigurationError(error.message.removesuffix(".")) from error
+    except DatabaseUnavailable as error:
+        raise StoreUnavailable(f"{error.__cause__}; nothing was changed") from error
 
 
 def _build_key_changes(settings: Settings) -> KeyChanges:

@@ -325,8 +325,11 @@ async def test_admin_of_the_file(tmp_path: Path) -> None:
     assert {event["actor"]["api_key"]["id"] for event in events} == {"root"}
 
 
-async def test_database_outage(postgres: PostgresServer, tmp_path: Path) -> None:
-    """While the database is away, changes and reads get 503, and work again afterwards."""
+async def test_database_outage(postgres: PostgresServer, tmp_path: Path, capfd) -> None:
+    """While the database is away, changes and reads get 503, and work again afterwards.
+
+    The log has the reason, which clients are not told.
+    """
     database = DatabaseSettings(url=postgres.url, schema_name=f"test_{uuid4().hex}", timeout=2)
     async with start_admin_gateway(database, tmp_path) as gateway:
         requests: Any = [("GET", "/projects", {}), ("POST", "/projects", {"json": {"name": "a"}})]
@@ -347,3 +350,4 @@ async def test_database_outage(postgres: PostgresServer, tmp_path: Path) -> None
         await until(works)
         for method, path, options in requests:
             assert (await gateway.send(method, path, **options)).status_code == 200
+    assert "a request needs the database" in capfd.readouterr().out

@@ -137,6 +137,16 @@ async def test_second_run(tmp_path: Path) -> None:
     }
 
 
+async def test_lost_pepper(tmp_path: Path) -> None:
+    """Without their pepper, the keys that exist are lost: `init` says so."""
+    shell = Shell(tmp_path)
+    assert "another pepper" not in (await shell.run("maxgate init"))[2]
+    (tmp_path / "state" / "pepper").unlink()
+    code, out, err = await shell.run("maxgate init")
+    assert (code, "pepper created" in out) == (0, True)
+    assert err.startswith("The keys that exist were hashed with another pepper")
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "message"),
     [

@@ -92,9 +92,12 @@ async def test_missing_file(folder: KeyFolder, identities: IdentityStore) -> Non
         open_sources(folder, identities, keys_file=folder.path / "other.yaml")
 
 
-async def test_generated_pepper(folder: KeyFolder, identities: IdentityStore) -> None:
-    """With a database, the pepper is generated at the start."""
+async def test_generated_pepper(folder: KeyFolder, identities: IdentityStore, capfd) -> None:
+    """With a database, the pepper is generated at the first start, and the log says so."""
     sources = open_sources(folder, identities, pepper=[])
+    assert capfd.readouterr().out.count("a pepper was generated") == 1
+    open_sources(folder, identities, pepper=[])
+    assert "a pepper was generated" not in capfd.readouterr().out
 
     pepper = (folder.path / "pepper").read_text().strip()
     key = await StoredKeys(identities, pepper=pepper).add()

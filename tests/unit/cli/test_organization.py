@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +252,19 @@ def test_unavailable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("maxgate: the database at 127.0.0.1:1/maxgate")
     assert "pa55word" not in err
+
+
+def test_locked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of a change that could not be made has the reason."""
+    run("projects", "list")
+    monkeypatch.setenv("MAXGATE_DATABASE__TIMEOUT", "1")
+    other = sqlite3.connect(tmp_path / "maxgate.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    code, out, err = run("projects", "create", "Research")
+    other.close()
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.endswith("is unavailable: database is locked; nothing was changed\n")
 
 
 def test_postgres(run: Run, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer) -> None:
