@@ -3,11 +3,13 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from maxgate.model_cards.loader import ModelFiles
 from maxgate.prompts.tokenizer import PromptTokenizer, load_tokenizer
@@ -56,6 +58,17 @@ def _skip_older_objects() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _forget_logging() -> Iterator[None]:
+    """Undo what a test has configured, also for loggers that keep it from their first use."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        for name, module in list(sys.modules.items()):
+            if name.startswith("maxgate.") and (log := getattr(module, "_log", None)) is not None:
+                vars(log).pop("bind", None)
 
 
 @pytest.fixture(autouse=True)
