@@ -16,7 +16,6 @@ of a chat request, or more of a chunk than noise: the interval of the share is a
 import argparse
 import asyncio
 import json
-import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,14 +26,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from benchmarks.admission.cost import CASES, find_interval, measure_rounds
 from benchmarks.admission.stack import BODY, start_maxgate
-from benchmarks.gateway.cases import CaseFailed, Measure, measure_chat, measure_paced_streams
+from benchmarks.gateway.cases import CaseFailed
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
-from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
+from benchmarks.gateway.processes import choose_cores, exit_on_sigterm
 from benchmarks.gateway.prompts import Bodies, load_token_counter
 from benchmarks.gateway.results import Results
-from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in, wait_until_quiet
+from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in
 from maxgate.auth.api_key import generate_key, hash_key
 from maxgate.stores.identity_store import open_identity_store
 from maxgate.stores.settings import DatabaseSettings
@@ -46,7 +46,6 @@ MAX_REQUEST_SHARE: Final = 0.04
 MAX_CHUNK_SHARE: Final = 0.01
 BASELINE: Final = "none"
 VARIANTS: Final = (BASELINE, "keys", "database")
-CASES: Final[dict[str, Measure]] = {"request": measure_chat, "chunk": measure_paced_streams}
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def run_variant(
 def measure(rounds: int, seconds: float) -> Results:
     """Measure all rounds; raises CaseFailed."""
     gateway_core, other_core = choose_cores()
-    bodies, results = Bodies.build(load_token_counter()), Results()
+    bodies = Bodies.build(load_token_counter())
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         files = {BASELINE: folder, "keys": folder / "keys.yaml", "database": folder / "keys.db"}
@@ -133,23 +132,7 @@ def measure(rounds: int, seconds: float) -> Results:
             )
             for name in VARIANTS
         }
-        for gateway in gateways.values():  # caches
-            measure_chat(gateway, bodies, seconds)
-        names = list(gateways)
-        for number in range(rounds):
-            print_progress(f"round {number + 1} of {rounds}")
-            for case, run in CASES.items():
-                for name in names[number % len(names) :] + names[: number % len(names)]:
-                    results.add(name, case, run(gateways[name], bodies, seconds))
-                    wait_until_quiet([gateways[name]])
-    return results
-
-
-def find_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % confidence interval of the median, by order statistics."""
-    ordered = sorted(values)
-    rank = max(0, math.floor((len(ordered) - 1.96 * math.sqrt(len(ordered))) / 2))
-    return ordered[rank], ordered[-1 - rank]
+        return measure_rounds(gateways, bodies, rounds, seconds)
 
 
 def summarize(results: Results) -> list[Cost]:

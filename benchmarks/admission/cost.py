@@ -19,7 +19,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -101,7 +101,7 @@ def run_variant(
 def measure(rounds: int, seconds: float) -> Results:
     """Measure all rounds; raises CaseFailed."""
     gateway_core, other_core = choose_cores()
-    bodies, results = Bodies.build(load_token_counter()), Results()
+    bodies = Bodies.build(load_token_counter())
     with ExitStack() as stack:
         redis_url = stack.enter_context(start_redis()).url
         engine = stack.enter_context(run_stand_in(other_core))
@@ -109,15 +109,22 @@ def measure(rounds: int, seconds: float) -> Results:
             variant.name: stack.enter_context(run_variant(variant, engine, gateway_core, redis_url))
             for variant in VARIANTS
         }
-        for gateway in gateways.values():  # caches and leases
-            measure_chat(gateway, bodies, seconds)
-        names = list(gateways)
-        for number in range(rounds):
-            print_progress(f"round {number + 1} of {rounds}")
-            for case, run in CASES.items():
-                for name in names[number % len(names) :] + names[: number % len(names)]:
-                    results.add(name, case, run(gateways[name], bodies, seconds))
-                    wait_until_quiet([gateways[name]])
+        return measure_rounds(gateways, bodies, rounds, seconds)
+
+
+def measure_rounds(
+    gateways: Mapping[str, RunningGateway], bodies: Bodies, rounds: int, seconds: float
+) -> Results:
+    """Measure all cases of all gateways in each round, in an order that rotates."""
+    results, names = Results(), list(gateways)
+    for gateway in gateways.values():  # caches and leases
+        measure_chat(gateway, bodies, seconds)
+    for number in range(rounds):
+        print_progress(f"round {number + 1} of {rounds}")
+        for case, run in CASES.items():
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                results.add(name, case, run(gateways[name], bodies, seconds))
+                wait_until_quiet([gateways[name]])
     return results
 
 

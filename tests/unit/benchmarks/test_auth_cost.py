@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.admission.cost import find_interval
 from benchmarks.auth_cost import (
     BASELINE,
     KEYS,
     VARIANTS,
     Cost,
-    find_interval,
     format_table,
     summarize,
     write_keys,
