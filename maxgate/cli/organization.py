@@ -14,7 +14,6 @@ from maxgate.auth.pepper import load_peppers
 from maxgate.cli.tables import say
 from maxgate.clock import SystemClock
 from maxgate.errors import ConfigurationError, InvalidRequest, NotFound
-from maxgate.installation import requires_extra
 from maxgate.settings import Settings, load_settings
 from maxgate.stores.identity import (
     AdminKey,
@@ -85,7 +84,11 @@ async def open_organization(settings: Settings) -> AsyncIterator[Organization]:
 
     await asyncio.to_thread(prepare_database, settings.database, settings.state_dir)
     store = SqlIdentityStore(Database(settings.database, settings.state_dir))
-    changes = _build_key_changes(settings)
+    changes: KeyChanges = NoKeyChanges()
+    if settings.redis.url is not None:
+        from maxgate.composition import build_key_changes  # noqa: PLC0415  # slow to import
+
+        changes = build_key_changes(settings)
     load = partial(load_peppers, settings.auth, settings.state_dir, create=True)
     try:
         yield Organization(store, load, SystemClock(), changes)
@@ -170,12 +173,3 @@ def _run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         raise ConfigurationError(error.message.removesuffix(".")) from error
     except DatabaseUnavailable as error:
         raise StoreUnavailable(f"{error.__cause__}; nothing was changed") from error
-
-
-def _build_key_changes(settings: Settings) -> KeyChanges:
-    if settings.redis.url is None:
-        return NoKeyChanges()
-    with requires_extra("redis.url", "redis"):
-        from maxgate.auth.redis_key_changes import RedisKeyChanges  # noqa: PLC0415  # an extra
-        from maxgate.stores.redis import RedisStore  # noqa: PLC0415
-    return RedisKeyChanges(RedisStore(settings.redis))
