@@ -198,7 +198,7 @@ class Organization:
 def derive_seed(pepper: bytes, salt: bytes, idempotency_key: str) -> bytes:
     """Return the random part of the key that a request creates.
 
-    A repeated request can so be answered with the same key, although the key is not kept.
+    A repeated request gets the same key in this way, although the key is stored nowhere.
     """
     return hmac.digest(pepper, b"idempotent key\0" + salt + idempotency_key.encode(), "sha256")
 
