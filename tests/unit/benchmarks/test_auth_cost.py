@@ -42,21 +42,24 @@ def test_table() -> None:
         "| none | request | 101.0 µs | - | - |",
         "| keys | request | 103.0 µs | +2.0% | +1.0% to +20.0% |",
         "| database | request | 103.0 µs | +2.0% | +1.0% to +20.0% |",
+        "| jwt | request | 103.0 µs | +2.0% | +1.0% to +20.0% |",
     ]
 
 
 @pytest.mark.parametrize(
-    ("case", "share", "low", "is_right"),
+    ("variant", "case", "share", "low", "is_right"),
     [
-        ("request", 0.04, 0.02, True),
-        ("request", 0.041, 0.02, False),
-        ("chunk", 0.02, -0.01, True),
-        ("chunk", 0.02, 0.011, False),
+        ("keys", "request", 0.04, 0.02, True),
+        ("keys", "request", 0.041, 0.02, False),
+        ("jwt", "request", 0.06, 0.02, True),
+        ("jwt", "request", 0.061, 0.02, False),
+        ("database", "chunk", 0.02, -0.01, True),
+        ("jwt", "chunk", 0.02, 0.011, False),
     ],
 )
-def test_bounds(case: str, share: float, low: float, *, is_right: bool) -> None:
-    """A request may cost 4 % more; a chunk no more than noise."""
-    assert Cost("keys", case, 100.0, share, low, 0.05).is_right == is_right
+def test_bounds(variant: str, case: str, share: float, low: float, *, is_right: bool) -> None:
+    """A request may cost 4 % more with keys and 6 % with tokens; a chunk no more than noise."""
+    assert Cost(variant, case, 100.0, share, low, 0.05).is_right == is_right
 
 
 def test_keys(tmp_path: Path) -> None:
