@@ -1,8 +1,9 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from maxgate.generation.request_record import RequestRecord
 
@@ -59,6 +60,14 @@ class RetryAllowance:
         return True
 
 
+class Reservation(Protocol):
+    """What a client request holds of limits and budgets, for all of its engine calls."""
+
+    async def settle(self, record: RequestRecord) -> None:
+        """Count the real usage and release the rest; called once, when the request ends."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class RequestContext:
     """Shared by every layer that works on one client request.
@@ -71,7 +80,8 @@ class RequestContext:
     is set by the innermost backend. `model` is the name of the model that serves it, once that is
     found. `models` are the names that the caller may use, None for all, and `project_models` limit
     them further. A request that `was_held` has waited for its model to start. `is_admin` allows the
-    admin API.
+    admin API. `reservation` is set by the first engine call, if limits apply. `tags` are those of
+    the request's `metadata`, and `decisions` name what guardrails did, without text.
     """
 
     record: RequestRecord
@@ -89,3 +99,6 @@ class RequestContext:
     engine_calls: AbstractAsyncContextManager[None] | None = None
     model: str | None = None
     was_held: bool = False
+    reservation: Reservation | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    decisions: list[str] = field(default_factory=list)

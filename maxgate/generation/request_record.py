@@ -35,7 +35,8 @@ class RequestRecord:
     request's retry allowance. `continuations` counts how often a response whose engine failed after
     the first token went on at another one. `queue_seconds` is the time in the queue for a slot, set
     when the wait ends, and `refusal` the reason if no slot was given. `key_id` is the id of the
-    credential that authenticated the caller, None without authentication.
+    credential that authenticated the caller, None without authentication. `engine_seconds` is the
+    time for which the engine calls held slots, summed.
     """
 
     request_id: str
@@ -58,6 +59,7 @@ class RequestRecord:
     retries: int = 0
     continuations: int = 0
     queue_seconds: float = 0.0
+    engine_seconds: float = 0.0
     refusal: Refusal | None = None
     key_id: str | None = None
 

@@ -1,0 +1,58 @@
+"""Limits and budgets: amounts of a unit that a scope may use in a window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from maxgate.generation.context import Principal
+
+ScopeKind: TypeAlias = Literal["key", "user", "project", "organization"]
+Unit: TypeAlias = Literal[
+    "requests",
+    "tokens",  # input and output
+    "input_tokens",
+    "output_tokens",
+    "concurrent_requests",
+    "tokens_per_request",
+    "money",  # in millionths of the currency, by the selling price
+    "gpu_milliseconds",
+]
+Window: TypeAlias = Literal["minute", "hour", "day", "week", "month", "total", "none"]
+"""Calendar windows; `none` for concurrent requests and tokens per request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Everything that one limit counts together.
+
+    With a `model`, only requests to this model count. `id` is empty for the organization.
+    """
+
+    kind: ScopeKind
+    id: str = ""
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An amount that a scope may use in a window, which begins at midnight in `time_zone`.
+
+    A `budget` is answered with `insufficient_quota`, other limits with `rate_limit_exceeded`.
+    `name` is shown to clients, such as `project requests per minute`.
+    """
+
+    scope: Scope
+    unit: Unit
+    window: Window
+    amount: int
+    name: str
+    is_budget: bool = False
+    time_zone: str = "UTC"
+
+
+class LimitSource(Protocol):
+    """Finds the limits of a caller."""
+
+    def find(self, principal: Principal, model: str) -> Sequence[Limit]:
+        """Return all limits that apply to a request of this caller to a model, in memory."""
+        ...
