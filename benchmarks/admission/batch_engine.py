@@ -50,9 +50,9 @@ class BatchEngine:
         self.queued = 0
 
     def format_metrics(self) -> str:
-        """Return the gauges in Prometheus's text format."""
+        """Return the gauges in Prometheus's text format; requests that wait count as running."""
         return (
-            f"maxserve_num_requests_running {self.running}\n"
+            f"maxserve_num_requests_running {self.running + self.queued}\n"
             f"maxserve_num_requests_queued {self.queued}\n"
         )
 

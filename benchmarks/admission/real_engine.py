@@ -4,7 +4,7 @@
 
 Starts MAX with the small model. As many clients as the model's batch has places, each of which
 sends its next request after a response, show the capacity and the time of a response; a response is
-good within five times that time. Then clients send at a fixed rate, as in `overload`, to
+good within ten times that time, as in `overload`. Then clients send at a fixed rate, as there, to
 
 1. `maxgate`, which has started MAX, and takes the number of slots from the model card;
 2. `maxgate, metrics`, which reads the metrics of MAX, and has no limit set by hand;
@@ -42,8 +42,8 @@ BATCH: Final = 8
 """Requests that MAX works on at a time, from the model card."""
 TOKENS: Final = 8
 PEAK_SECONDS: Final = 20.0
-SLO_RESPONSES: Final = 5
-PATIENCE_RESPONSES: Final = 25
+SLO_RESPONSES: Final = 10
+PATIENCE_RESPONSES: Final = 50
 
 
 def connect(url: str, patience: float) -> Clients:
@@ -78,8 +78,8 @@ def find_load(stack: Stack, scale: float) -> tuple[Load, float]:
     load = Load(
         capacity=capacity,
         slo=SLO_RESPONSES * response,
-        half_seconds=6 * response * scale,
-        overload_seconds=16 * response * scale,
+        half_seconds=20 * response * scale,
+        overload_seconds=40 * response * scale,
     )
     return load, response
 

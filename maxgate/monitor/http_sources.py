@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
 from maxgate.monitor.gateway_metrics import parse_gateway_metrics
-from maxgate.monitor.max_metrics import parse_max_metrics
+from maxgate.monitor.max_metrics import parse_max_metrics, split_queue
 from maxgate.monitor.snapshot import EngineReading, GatewayReading
 
 _TIMEOUT: Final = 3.0
@@ -81,6 +82,7 @@ class EngineSource:
         self._discovered_urls: tuple[str, ...] = ()
         self._backoffs: dict[str, Backoff] = {}
         self._errors: dict[str, str] = {}
+        self._most_running: dict[str, float] = {}
 
     async def read(
         self, elapsed: float, gateway: GatewayReading | None
@@ -107,7 +109,11 @@ class EngineSource:
             self._errors[url] = describe_error(error)
             return EngineReading(url, error=self._errors[url])
         backoff.reset()
-        return reading
+        gauges = split_queue(reading.gauges, self._most_running.get(url))
+        if "queued" in gauges:
+            running = gauges.get("running", 0.0)
+            self._most_running[url] = max(running, self._most_running.get(url, 0.0))
+        return replace(reading, gauges=gauges)
 
 
 def metrics_url(engine_url: str) -> str:

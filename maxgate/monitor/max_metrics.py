@@ -65,6 +65,21 @@ def parse_max_metrics(url: str, text: str) -> EngineReading:
     )
 
 
+def split_queue(gauges: Mapping[str, float], most_running: float | None) -> dict[str, float]:
+    """Return the gauges with `running` for the requests in batches only, as MAX counts all.
+
+    A reading lacks `queued` if MAX's scheduler has made no step since the one before. Then as many
+    requests run as have run before, at most; `most_running` is None if that is not known.
+    """
+    requests = gauges.get("running")
+    queued = gauges.get("queued")
+    if requests is None or (queued is None and most_running is None):
+        return dict(gauges)
+    admitted = max(requests - gauges.get("awaiting_admission", 0.0), 0.0)
+    running = min(admitted, most_running or 0.0) if queued is None else max(admitted - queued, 0.0)
+    return {**gauges, "running": running, "queued": admitted - running}
+
+
 def _sum_samples(samples: Iterable[Sample], names: Mapping[str, str]) -> dict[str, float]:
     labelled: dict[str, float] = {}
     unlabelled: dict[str, float] = {}

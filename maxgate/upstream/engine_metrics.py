@@ -28,8 +28,9 @@ DISCOVERY_INTERVAL: Final = 30.0
 # Share of used KV cache blocks from which on each request counts for more.
 _PRESSURE_BEGINS: Final = 0.8
 _RUNNING: Final = b"num_requests_running"
-_WAITING: Final = (b"num_requests_queued", b"num_requests_awaiting_admission")
-_QUEUES: Final = (_RUNNING, *_WAITING)
+_QUEUED: Final = b"num_requests_queued"
+_AWAITING: Final = b"num_requests_awaiting_admission"
+_QUEUES: Final = (_RUNNING, _QUEUED, _AWAITING)
 _USED, _TOTAL, _PREEMPTIONS = (
     b"cache_num_used_blocks",
     b"cache_num_total_blocks",
@@ -54,21 +55,24 @@ class InvalidMetrics(EngineError):
 class EngineMetrics(NamedTuple):
     """What an engine reports of its load.
 
-    `requests` are running, queued and not yet admitted; `queued` are the latter two. `kv_use` is
-    the used share of the KV cache, without blocks that are only kept for later prompts.
-    `preemptions` counts requests that lost their place in the KV cache since the engine started.
+    `requests` are all from their arrival to their end, and `queued` those of them that wait; None
+    if MAX has not told. `kv_use` is the used share of the KV cache, without blocks that are only
+    kept for later prompts. `preemptions` counts requests that lost their place in the KV cache
+    since the engine started.
     """
 
     requests: int
     kv_use: float = 0.0
     preemptions: float = 0.0
-    queued: int = 0
+    queued: int | None = None
 
 
 def parse_metrics(content: bytes) -> EngineMetrics:
     """Return the load in the metrics of MAX.
 
-    MAX publishes a metric only after its first value, so absent ones are 0. Of a metric with and
+    `num_requests_running` counts requests in the queue, too. MAX publishes a metric only after its
+    first value, so absent ones are 0, except for the depth of the queue: a reading lacks it if the
+    scheduler has made no step since the one before, whoever read that. Of a metric with and
     without labels, the sample without labels is the total.
 
     Raises InvalidMetrics if these are not the metrics of MAX, or if a value is not plausible.
@@ -87,12 +91,13 @@ def parse_metrics(content: bytes) -> EngineMetrics:
             totals[name] = value
     values = labelled | totals
     total_blocks = values.get(_TOTAL, 0.0)
-    queued = sum([values.get(name, 0.0) for name in _WAITING])
+    requests = int(values.get(_RUNNING, 0.0))
+    queued = int(values.get(_QUEUED, 0.0) + values.get(_AWAITING, 0.0))
     return EngineMetrics(
-        int(min(values.get(_RUNNING, 0.0) + queued, MAX_REQUESTS)),
+        requests,
         min(values.get(_USED, 0.0) / total_blocks, 1.0) if total_blocks else 0.0,
         values.get(_PREEMPTIONS, 0.0),
-        int(min(queued, MAX_REQUESTS)),
+        min(queued, requests) if _QUEUED in values else None,
     )
 
 
@@ -155,6 +160,7 @@ class EngineMetricsMonitor:
         self._pressure_factor = pressure_factor
         self._on_own: Callable[[str, int], None] | None = None
         self._readings: dict[Replica, _Reading] = {}
+        self._most_running: dict[Replica, int] = {}
         self._failing: set[Replica] = set()
         self._discovers = discovers
         self._next_discovery: dict[Replica, float] = {}
@@ -223,13 +229,26 @@ class EngineMetricsMonitor:
         reading = self._readings.get(replica)
         pressure = compute_pressure(metrics, None if reading is None else reading.preemptions)
         factor = 1 + (self._pressure_factor - 1) * pressure
+        running = self._count_running(replica, metrics)
         replica.reported_requests = metrics.requests
-        replica.reported_running = metrics.requests - metrics.queued
-        replica.reported_queued = metrics.queued
+        replica.reported_running = running
+        replica.reported_queued = metrics.requests - running
         replica.engine_load = max(metrics.requests * factor - own, 0.0)
         self._set_own(replica, replica.in_flight)
         self._readings[replica] = _Reading(now, replica.in_flight, metrics.preemptions)
         self._failing.discard(replica)
+
+    def _count_running(self, replica: Replica, metrics: EngineMetrics) -> int:
+        """Return the requests that the engine works on.
+
+        Without the depth of the queue, these are as many as it has worked on before, at most.
+        """
+        most = self._most_running.get(replica, 0)
+        if metrics.queued is None:
+            return min(metrics.requests, most) if most else metrics.requests
+        running = metrics.requests - metrics.queued
+        self._most_running[replica] = max(most, running)
+        return running
 
     async def _fetch(self, url: str) -> bytes:
         route = resolve_route(url, "", "GET")
@@ -253,6 +272,7 @@ class EngineMetricsMonitor:
     def _forget(self, replica: Replica) -> None:
         self._set_own(replica, 0)
         self._readings.pop(replica, None)
+        self._most_running.pop(replica, None)
         replica.engine_load, replica.reported_requests = 0.0, None
         replica.reported_running = replica.reported_queued = None
 

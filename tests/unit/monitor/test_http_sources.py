@@ -83,6 +83,22 @@ async def test_engines_of_the_gateway(respx_mock: respx.Router) -> None:
         assert await source.read(1, None) == expected
 
 
+async def test_queue_of_an_engine(respx_mock: respx.Router) -> None:
+    """Requests in MAX's queue do not run; without its depth, no more run than before."""
+    route, url, seen = respx_mock.get("http://max:1/metrics"), "http://max:1/metrics", []
+    async with httpx.AsyncClient() as client:
+        source = EngineSource(client, [url])
+        for requests, queued in ((9, None), (9, 6), (2, None), (20, None)):
+            depth = "" if queued is None else f"maxserve_num_requests_queued {queued}\n"
+            route.respond(
+                text=f"maxserve_num_requests_running {requests}\n{depth}"
+                "maxserve_num_requests_awaiting_admission 1\n"
+            )
+            (reading,) = await source.read(0, None)
+            seen.append((reading.gauges["running"], reading.gauges.get("queued")))
+    assert seen == [(9, None), (2, 6), (1, 0), (2, 17)]
+
+
 @pytest.mark.parametrize("text", ["<html>", "", "other 1.0\n"])
 async def test_engine_errors(respx_mock: respx.Router, text: str) -> None:
     """An engine without metrics of MAX has an error, repeated until the next attempt."""

@@ -26,7 +26,7 @@ from maxgate.upstream.replica import Replica
 MAX_METRICS = b"""\
 # HELP maxserve_num_requests_running Requests in progress
 # TYPE maxserve_num_requests_running gauge
-maxserve_num_requests_running 3.0
+maxserve_num_requests_running 9.0
 # TYPE maxserve_num_requests_queued gauge
 maxserve_num_requests_queued{model="small"} 2.0
 maxserve_num_requests_queued{model="large"} 4e0
@@ -45,13 +45,15 @@ maxserve_cache_preemption_count_total 2e6
 
 
 def test_parse() -> None:
-    """Running, queued and waiting requests are added up; absent metrics count as 0."""
-    waiting = b"maxserve_num_requests_awaiting_admission 1\n"
+    """MAX counts requests in its queues as running; other absent metrics than its queue are 0."""
+    queued, waiting = b"maxserve_num_requests_%b 5\n", b"maxserve_num_requests_%b 1\n"
     assert parse_metrics(MAX_METRICS) == EngineMetrics(9, queued=6)
-    assert parse_metrics(MAX_METRICS + b"maxserve_num_requests_queued 5\n") == EngineMetrics(
-        8, queued=5
+    assert parse_metrics(MAX_METRICS + queued % b"queued") == EngineMetrics(9, queued=5)
+    assert parse_metrics(MAX_METRICS + waiting % b"awaiting_admission") == EngineMetrics(
+        9, queued=7
     )
-    assert parse_metrics(MAX_METRICS + waiting) == EngineMetrics(10, queued=7)
+    assert parse_metrics(BUSY + queued % b"awaiting_admission") == EngineMetrics(9)
+    assert parse_metrics(IDLE + queued % b"queued") == EngineMetrics(0, queued=0)
     assert parse_metrics(IDLE) == EngineMetrics(0)
     assert parse_metrics(FULL) == EngineMetrics(4, 0.9, 2e6)
 
@@ -102,7 +104,7 @@ def test_hostile_metrics(pieces: list[bytes]) -> None:
     """Whatever the engine sends, the result is in range or InvalidMetrics is raised."""
     with suppress(InvalidMetrics):
         metrics = parse_metrics(b"".join(pieces))
-        assert 0 <= metrics.queued <= metrics.requests <= MAX_REQUESTS
+        assert 0 <= (metrics.queued or 0) <= metrics.requests <= MAX_REQUESTS
         assert 0 <= metrics.kv_use <= 1
         assert 0 <= compute_pressure(metrics, 0.0) <= 1
 
@@ -177,6 +179,20 @@ async def test_queue() -> None:
     while replica.reported_requests is not None:
         await monitor.poll()
     assert (replica.reported_running, replica.reported_queued) == (None, None)
+
+
+async def test_queue_is_not_told() -> None:
+    """Without the depth of its queue, an engine works on no more requests than it did before."""
+    replica, loads = create_replica("a"), list[tuple[int | None, int | None]]()
+    engines = Engines()
+    monitor = engines.watch(replica)
+    for requests, queued in ((4, None), (9, 6), (8, 4), (9, None), (2, None), (20, None)):
+        metrics = b"maxserve_num_requests_running %d\n" % requests
+        depth = b"" if queued is None else b"maxserve_num_requests_queued %d\n" % queued
+        engines.responses["a"] = metrics + depth
+        await monitor.poll()
+        loads.append((replica.reported_running, replica.reported_queued))
+    assert loads == [(4, 0), (3, 6), (4, 4), (4, 5), (2, 0), (4, 16)]
 
 
 async def test_kv_pressure() -> None:
