@@ -11,11 +11,14 @@ import pytest
 from maxgate.generation.request import Message
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.tokenizer import PromptTokenizer
+from maxgate.upstream.engine_metrics import parse_metrics
 from tests.engine.real_gateway import RealGateway
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.engine
 
+BATCH = 8
+"""Requests that MAX works on at a time, from the model card."""
 FRANCE = "What is the capital of France?"
 DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
@@ -162,3 +165,21 @@ async def test_many_disconnects(real_gateway: RealGateway) -> None:
         await until(is_idle, within=10)
         completion = (await client.post("/v1/chat/completions", json=chat_body(FRANCE))).json()
     assert "Paris" in completion["choices"][0]["message"]["content"]
+
+
+async def test_queue_metrics(real_gateway: RealGateway) -> None:
+    """MAX counts the requests in its queue as running, as the gateway and the monitor expect."""
+    clients = 3 * BATCH
+
+    async with httpx.AsyncClient(base_url=real_gateway.engine_url, timeout=60) as client:
+
+        async def is_queued() -> bool:
+            metrics = parse_metrics((await client.get(real_gateway.metrics_url)).content)
+            return (metrics.queued or 0) >= BATCH and metrics.requests > clients - BATCH
+
+        model = (await client.get("/v1/models")).json()["data"][0]["id"]
+        body = {"model": model, "prompt": FRANCE, "max_tokens": 32, "temperature": 0}
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(clients):
+                tasks.create_task(client.post("/v1/completions", json=body))
+            await until(is_queued, within=20)
