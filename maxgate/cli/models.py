@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 import yaml
 
-from maxgate.cli.admin_client import DEFAULT_URL, AdminRequestFailed, UrlOption, request
+from maxgate.cli.admin_client import AdminRequestFailed, UrlOption, request
 from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.prepare import find_card, place_card, prepare
 from maxgate.engine.output_directory import remove_prepared
@@ -104,10 +104,11 @@ def remove(
 def swap(
     old: Annotated[str, typer.Argument(help="Model to replace.", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="Model to start in its place.", metavar="NEW")],
+    *,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Stop OLD first; requests wait meanwhile.")
     ] = False,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the JSON of the admin API.")
     ] = False,
