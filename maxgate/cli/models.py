@@ -11,6 +11,7 @@ import yaml
 from maxgate.cli.admin_client import AdminRequestFailed, UrlOption, request
 from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.prepare import find_card, place_card, prepare
+from maxgate.cli.tables import confirm
 from maxgate.engine.output_directory import remove_prepared
 from maxgate.engine.prepared_model import CARD_HEADER, find_damaged_files, list_files
 from maxgate.errors import ConfigurationError
@@ -93,8 +94,7 @@ def remove(
         print(f"{directory} ({size / 1e9:.1f} GB)")
     if removes_card:
         print(card_file)
-    if not yes and not typer.confirm("Remove?"):
-        raise typer.Exit(1)
+    confirm("Remove?", yes=yes, err=False)
     if directory.exists():
         remove_prepared(directory)
     if removes_card:
