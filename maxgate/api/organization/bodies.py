@@ -87,7 +87,8 @@ class NewKey(RequestBody):
 class KeyChange(RequestBody):
     """A change to a key; fields that are left out stay as they are.
 
-    `expires_in_seconds` counts from now. A `blocked` key is refused until it is unblocked.
+    `expires_in_seconds` counts from now, and null means never. A `blocked` key is refused until it
+    is unblocked.
     """
 
     expires_in_seconds: Seconds | None = None

@@ -27,6 +27,8 @@ from maxgate.stores.identity import IdentityTransaction, Page
 
 router = create_router()
 
+_NO_GRACE = KeyRotation()
+
 
 class KeyQuery(PageQuery):
     """A page of the keys of a project whose owners have access to it, have none, or either."""
@@ -75,7 +77,7 @@ async def update_api_key(project_id: str, api_key_id: str, body: KeyChange, admi
     async with admin.change() as change:
         key = await keys.get_key(change.rows, project_id, api_key_id)
         check_version(key.version, admin.version)
-        if body.expires_in_seconds is not None:
+        if "expires_in_seconds" in body.model_fields_set:
             key = await keys.set_expiry(change, project_id, key.id, body.expires_in_seconds)
         if body.blocked is not None and body.blocked != key.blocked:
             key = await keys.set_blocked(change, project_id, key.id, blocked=body.blocked)
@@ -94,7 +96,7 @@ async def delete_api_key(project_id: str, api_key_id: str, admin: Admin) -> Dele
 
 @router.post("/projects/{project_id}/api_keys/{api_key_id}/rotate", operation_id="rotate_api_key")
 async def rotate_api_key(
-    project_id: str, api_key_id: str, body: KeyRotation, admin: Admin
+    project_id: str, api_key_id: str, admin: Admin, body: KeyRotation = _NO_GRACE
 ) -> RotatedApiKey:
     """Replace a key; id, owner and limits stay. Only this response has the new key."""
 
