@@ -249,9 +249,9 @@ def open_identities(settings: Settings, clock: Clock) -> IdentityStore | None:
     """
     if not settings.database.is_enabled:
         return None
-    from maxgate.stores.identity_store import open_identity_store  # noqa: PLC0415  # slow to import
+    from maxgate.auth.pepper_check import open_checked_store  # noqa: PLC0415  # slow to import
 
-    return open_identity_store(settings.database, settings.state_dir, clock=clock)
+    return open_checked_store(settings.auth, settings.database, settings.state_dir, clock=clock)
 
 
 def build_key_changes(settings: Settings) -> KeyChanges:

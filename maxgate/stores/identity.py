@@ -299,6 +299,10 @@ class IdentityStore(Protocol):
         ...
 
     async def find_grant(self, digests: Sequence[bytes]) -> KeyGrant | None:
+    async def add_pepper(self, fingerprint: bytes) -> None:
+        """Remember that keys are hashed with the pepper of this fingerprint."""
+        ...
+
         """Return the key that has one of these digests, as its current or previous one.
 
         Expiry, blocking and rights are for the caller to check. Raises StoreUnavailable.

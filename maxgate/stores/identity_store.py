@@ -1,8 +1,8 @@
 """The organization's identities in SQLite or PostgreSQL."""
 
 import operator
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,16 +53,23 @@ _log = structlog.get_logger()
 
 
 def open_identity_store(
-    settings: DatabaseSettings, state_dir: Path, *, clock: Clock | None = None
+    settings: DatabaseSettings,
+    state_dir: Path,
+    *,
+    clock: Clock | None = None,
+    check: Callable[[], None] | None = None,
 ) -> "SqlIdentityStore":
     """Check the schema of the database (SQLite: create or upgrade it), and open the store.
 
-    Blocks meanwhile. If PostgreSQL is unavailable, the store works once it is available. Raises
-    SchemaMismatch, and ConfigurationError for a missing driver or an unusable file of SQLite.
+    Blocks meanwhile. `check` reads the database afterwards. If PostgreSQL is unavailable, the store
+    works once it is available. Raises SchemaMismatch, and ConfigurationError for a missing driver
+    or an unusable file of SQLite.
     """
     try:
         prepare_database(settings, state_dir)
     except StoreUnavailable as error:
+        if check is not None:
+            check()
         if not settings.is_postgres:
             raise ConfigurationError(str(error)) from error
         _log.warning("the schema of the database has not been checked", error=str(error))
@@ -150,6 +157,17 @@ class SqlTransaction(IdentityTransaction):
 
 class SqlIdentityStore(IdentityStore):
     """The store in either database."""
+    @override
+    async def add_pepper(self, fingerprint: bytes) -> None:
+        table = tables.PEPPERS
+        found = select(table.c.fingerprint).where(table.c.fingerprint == fingerprint)
+        if (await self._connection.execute(found)).first() is not None:
+            return
+        values = {"fingerprint": fingerprint, "created_at": int(self._clock.wall())}
+        with suppress(IntegrityError):  # another transaction adds it
+            async with self._connection.savepoint():
+                await self._connection.execute(insert(table).values(values))
+
 
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
         self._database = database

@@ -216,3 +216,12 @@ IDEMPOTENT_REQUESTS: Final = Table(
     PrimaryKeyConstraint("actor_id", "key_digest"),
     Index(None, "created_at"),
 )
+
+PEPPERS: Final = Table(
+    "peppers",
+    METADATA,
+    # HMACs of a constant, by which a gateway notices that it has another pepper than the keys.
+    Column("fingerprint", LargeBinary, nullable=False),
+    _time("created_at"),
+    PrimaryKeyConstraint("fingerprint"),
+)

@@ -17,6 +17,7 @@ from maxgate.auth.organization.errors import (
     PreconditionFailed,
     RequestInProgress,
 )
+from maxgate.auth.pepper import fingerprint_pepper
 from maxgate.clock import Clock
 from maxgate.errors import Conflict, InvalidRequest, NotFound
 from maxgate.stores.identity import (
@@ -158,6 +159,8 @@ class Organization:
                 if idempotency is not None:
                     change.replay = await self._find_replay(rows, actor, idempotency)
                 yield change
+                if change.new_key is not None:
+                    await rows.add_pepper(fingerprint_pepper(pepper))
                 if idempotency is not None and change.replay is None and change.response:
                     request = IdempotentRequest(
                         actor.id,
