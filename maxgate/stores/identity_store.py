@@ -82,13 +82,13 @@ class SqlTransaction(IdentityTransaction):
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
-        self.projects = SqlRows(connection, PROJECTS)
-        self.users = SqlRows(connection, USERS)
-        self.project_users = SqlRows(connection, PROJECT_USERS)
-        self.service_accounts = SqlRows(connection, SERVICE_ACCOUNTS)
-        self.keys = SqlKeys(connection, API_KEYS)
-        self.admin_keys = SqlKeys(connection, ADMIN_KEYS)
-        self.model_permissions = SqlRows(connection, MODEL_PERMISSIONS)
+        self.projects = SqlRows(connection, PROJECTS, clock)
+        self.users = SqlRows(connection, USERS, clock)
+        self.project_users = SqlRows(connection, PROJECT_USERS, clock)
+        self.service_accounts = SqlRows(connection, SERVICE_ACCOUNTS, clock)
+        self.keys = SqlKeys(connection, API_KEYS, clock)
+        self.admin_keys = SqlKeys(connection, ADMIN_KEYS, clock)
+        self.model_permissions = SqlRows(connection, MODEL_PERMISSIONS, clock)
 
     @override
     async def find_key_by_digest(self, digests: Sequence[bytes]) -> ApiKey | None:
@@ -109,7 +109,7 @@ class SqlTransaction(IdentityTransaction):
     @override
     async def list_audit_events(self, page: Page, where: AuditFilter) -> Listing[AuditEvent]:
         table = tables.AUDIT_EVENTS
-        query = cursors = select(table)
+        query = select(table)
         for column, values in (
             (table.c.type, where.types),
             (table.c.actor_id, where.actor_ids),
@@ -128,6 +128,7 @@ class SqlTransaction(IdentityTransaction):
                 query = query.where(compare(table.c.effective_at, seconds))
         rows, has_more = await list_rows(self._connection, query, page, table, "id", cursors)
         return Listing([_decode_event(row._mapping) for row in rows], has_more)  # noqa: SLF001
+        cursors = [select(table.c.id, table.c.position)]
 
     @override
     async def find_idempotent_request(
@@ -202,6 +203,14 @@ class SqlIdentityStore(IdentityStore):
 
     @override
     async def touch_keys(self, used_at: Mapping[str, int]) -> None:
+    @override
+    async def find_project(self, project_id: str) -> ProjectGrant | None:
+        async with self._database.begin(read_only=True) as connection:
+            rows = SqlTransaction(connection, self._clock)
+            project = await rows.projects.find(project_id)
+            permissions = await rows.model_permissions.find(project_id)
+        return None if project is None else ProjectGrant(project, permissions)
+
         if not used_at:
             return
         async with self._database.begin() as connection:

@@ -257,3 +257,54 @@ async def test_documented_example(
         "service_account.created",
         "project.created",
     ]
+async def test_deletion_while_listing(admin_gateway: AdminGateway) -> None:
+    """A loop over a list may delete what it gets, whatever is listed."""
+    admin, project = admin_gateway.admin, await admin_gateway.admin.projects.create(name="A")
+    accounts, members = admin.projects.service_accounts, admin.projects.users
+    created = [await accounts.create(project.id, name=f"bot {n}") for n in range(3)]
+    people = [
+        await members.create(project.id, role="member", email=f"{n}@example.com") for n in range(6)
+    ]
+    admin_keys = [await admin.admin_api_keys.create(name=f"key {n}") for n in range(3)]
+
+    async def delete_all(page: Any, delete: Any) -> list[str]:
+        deleted = []
+        async for item in page:
+            await delete(item.id)
+            deleted.append(item.id)
+        return deleted
+
+    async def delete_admin_key(key_id: str) -> None:
+        if key_id != "key_admin":
+            await admin.admin_api_keys.delete(key_id)
+
+    parts = {"project_id": project.id}
+    keys = admin.projects.api_keys
+    assert await delete_all(
+        keys.list(project.id, limit=1), lambda key_id: keys.delete(key_id, **parts)
+    ) == [account.api_key.id for account in created]
+    assert await delete_all(
+        accounts.list(project.id, limit=1), lambda found: accounts.delete(found, **parts)
+    ) == [account.id for account in created]
+    assert await delete_all(
+        members.list(project.id, limit=2),
+        # Some leave with the whole user, which takes the membership with it.
+        lambda found: (
+            members.delete(found, **parts) if found == people[1].id else admin.users.delete(found)
+        ),
+    ) == [user.id for user in people]
+    assert [user.id async for user in admin.users.list(limit=1)] == [people[1].id]
+    more = [await members.create(project.id, role="member", email=f"x{n}@a.b") for n in range(3)]
+    assert await delete_all(admin.users.list(limit=1), admin.users.delete) == [
+        people[1].id,
+        *(user.id for user in more),
+    ]
+    assert await delete_all(admin.admin_api_keys.list(limit=1, order="desc"), delete_admin_key) == [
+        *(key.id for key in reversed(admin_keys)),
+        "key_admin",
+    ]
+    assert await delete_all(admin.projects.list(limit=1), admin.projects.archive) == [project.id]
+    for kind in (keys, accounts, members):
+        assert [item async for item in kind.list(project.id)] == []
+
+

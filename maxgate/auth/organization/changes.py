@@ -272,7 +272,7 @@ def translate_errors() -> Any:
         raise Conflict("An object with these values exists already.") from error
     except UnknownCursor as error:
         raise InvalidRequest(
-            "'after' and 'before' must be ids of objects in the list. If the object was deleted "
-            "meanwhile, begin the list anew.",
+            "'after' and 'before' must be ids of objects of the list, or of ones that were deleted "
+            "in the last 7 days. Begin the list anew.",
             param="after",
         ) from error
