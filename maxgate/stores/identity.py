@@ -191,7 +191,10 @@ class Listing(NamedTuple, Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which events to list; None lists all. Times are inclusive for `gte` and `lte`."""
+    """Which events to list; None lists all. Times are inclusive for `gte` and `lte`.
+
+    `resource_ids` are the `id` in the details.
+    """
 
     types: Sequence[str] | None = None
     actor_ids: Sequence[str] | None = None
@@ -204,6 +207,7 @@ class AuditFilter:
 
 class StoreUnavailable(MaxgateError):
     """The database cannot be reached, or did not respond in time; nothing was changed."""
+    resource_ids: Sequence[str] | None = None
 
 
 class AlreadyExists(MaxgateError):

@@ -115,6 +115,7 @@ class SqlTransaction(IdentityTransaction):
             (table.c.actor_id, where.actor_ids),
             (table.c.project_id, where.project_ids),
         ):
+            (table.c.details["id"].as_string(), where.resource_ids),
             if values is not None:
                 query = query.where(column.in_([v for v in values if v and "\0" not in v]))
         for bound, compare in (

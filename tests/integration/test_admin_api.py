@@ -12,6 +12,7 @@ from maxgate.auth.api_key import is_well_formed
 from maxgate.settings import Settings
 from tests.conftest import ROOT
 from tests.fakes.admin_gateway import MODEL, AdminGateway
+from tests.fakes.gateway import EMBEDDING_MODEL
 
 PAGE = ROOT / "docs" / "admin-api.md"
 
@@ -144,6 +145,36 @@ async def test_service_accounts(admin_gateway: AdminGateway) -> None:
     assert found == [(401, "invalid_api_key")] * 2
 
 
+async def test_limits_of_keys(admin_gateway: AdminGateway) -> None:
+    """A new key may be limited to models, networks and a class; a rotation keeps its limits."""
+    projects = admin_gateway.admin.projects
+    project, keys = await projects.create(name="Research"), projects.api_keys
+    limits = {"models": [MODEL], "networks": ["127.0.0.0/8"], "service_class": "flex"}
+    account = await projects.service_accounts.create(project.id, name="bot", extra_body=limits)
+    path = f"/projects/{project.id}/service_accounts/{account.id}/api_keys"
+    second = (await admin_gateway.send("POST", path, json=limits)).json()
+    plain = (await admin_gateway.send("POST", path, json={"models": None})).json()
+    afar = (await admin_gateway.send("POST", path, json={"networks": ["10.0.0.0/8"]})).json()
+    other = (await admin_gateway.send("POST", path, json={"models": [EMBEDDING_MODEL]})).json()
+    api_key = f"/projects/{project.id}/api_keys/{second['id']}"
+    rotated = (await admin_gateway.send("POST", f"{api_key}/rotate")).json()
+    read = await keys.retrieve(second["id"], project_id=project.id)
+
+    def list_limits(described: Any) -> dict[str, Any]:
+        return {name: described[name] for name in limits}
+
+    for described in (account.api_key.model_dump(), second, rotated, read.model_dump()):
+        assert list_limits(described) == limits
+    assert list_limits(plain) == dict.fromkeys(limits)
+    tried = (account.api_key.value, rotated["value"], plain["value"], afar["value"], other["value"])
+    assert [await admin_gateway.chat(key) for key in tried] == [
+        *[(200, None)] * 3,
+        (401, "invalid_api_key"),
+        (404, "model_not_found"),
+    ]
+    assert await admin_gateway.chat(tried[0], EMBEDDING_MODEL) == (404, "model_not_found")
+
+
 async def test_blocked_key(admin_gateway: AdminGateway) -> None:
     """A blocked key is refused at once, and works again when it is unblocked."""
     project = await admin_gateway.admin.projects.create(name="Research")
@@ -191,7 +222,7 @@ async def test_model_permissions(admin_gateway: AdminGateway) -> None:
 
 
 async def test_audit_log(admin_gateway: AdminGateway) -> None:
-    """The log is filtered by type, actor, project and time, and read page by page both ways."""
+    """The log is filtered by its fields, and read page by page both ways."""
     admin = admin_gateway.admin
     projects = [await admin.projects.create(name=name) for name in ("A", "B")]
     await admin.projects.update(projects[0].id, name="C")
@@ -222,6 +253,7 @@ async def test_audit_log(admin_gateway: AdminGateway) -> None:
     assert await find(event_types=["project.updated", "api_key.created"]) == [1, 2]
     assert await find(actor_ids=[key.id]) == [0]
     assert await find(project_ids=[projects[0].id]) == [2, 4]
+    assert await find(resource_ids=[projects[0].id, key.id, "none", "\0"]) == [1, 2, 4]
     assert await find(effective_at={"gt": now}) == []
     assert await find(effective_at={"gte": now - 60, "lte": now}) == [0, 1, 2, 3, 4]
     assert await find(effective_at={"lt": now - 60}) == []
@@ -229,34 +261,6 @@ async def test_audit_log(admin_gateway: AdminGateway) -> None:
     assert [event.id for event in before.data] == [event.id for event in everything[1:3]]
 
 
-def test_documented_routes() -> None:
-    """docs/admin-api.md lists the routes of the route table."""
-    document = create_app(Settings()).openapi()
-    prefix = "/v1/organization"
-    routes = {
-        f"{method.upper()} {path.removeprefix(prefix)}"
-        for path, item in document["paths"].items()
-        for method in item
-        if path.startswith(f"{prefix}/")
-    }
-    assert set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", PAGE.read_text(), re.MULTILINE)) == routes
-
-
-async def test_documented_example(
-    sqlite_admin_gateway: AdminGateway, capsys: pytest.CaptureFixture[str], monkeypatch: Any
-) -> None:
-    """The example of docs/admin-api.md works as it is."""
-    monkeypatch.setenv("OPENAI_BASE_URL", f"{sqlite_admin_gateway.gateway.url}/v1")
-    monkeypatch.setenv("OPENAI_ADMIN_KEY", sqlite_admin_gateway.key)
-    example = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
-    await asyncio.to_thread(exec, compile(example, PAGE, "exec"), {})
-    found = re.findall(r"^[0-9]{10} (\S+) key_admin$", capsys.readouterr().out, re.MULTILINE)
-    assert found == [
-        "project.updated",
-        "api_key.created",
-        "service_account.created",
-        "project.created",
-    ]
 async def test_deletion_while_listing(admin_gateway: AdminGateway) -> None:
     """A loop over a list may delete what it gets, whatever is listed."""
     admin, project = admin_gateway.admin, await admin_gateway.admin.projects.create(name="A")
@@ -308,3 +312,31 @@ async def test_deletion_while_listing(admin_gateway: AdminGateway) -> None:
         assert [item async for item in kind.list(project.id)] == []
 
 
+def test_documented_routes() -> None:
+    """docs/admin-api.md lists the routes of the route table."""
+    document = create_app(Settings()).openapi()
+    prefix = "/v1/organization"
+    routes = {
+        f"{method.upper()} {path.removeprefix(prefix)}"
+        for path, item in document["paths"].items()
+        for method in item
+        if path.startswith(f"{prefix}/")
+    }
+    assert set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", PAGE.read_text(), re.MULTILINE)) == routes
+
+
+async def test_documented_example(
+    sqlite_admin_gateway: AdminGateway, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """The example of docs/admin-api.md works as it is."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{sqlite_admin_gateway.gateway.url}/v1")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", sqlite_admin_gateway.key)
+    example = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
+    await asyncio.to_thread(exec, compile(example, PAGE, "exec"), {})
+    found = re.findall(r"^[0-9]{10} (\S+) key_admin$", capsys.readouterr().out, re.MULTILINE)
+    assert found == [
+        "project.updated",
+        "api_key.created",
+        "service_account.created",
+        "project.created",
+    ]

@@ -1,7 +1,7 @@
 """API keys of projects, and keys for the admin API."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 
@@ -197,9 +197,19 @@ def _describe_key(key: identity.ApiKey, owner: KeyOwner) -> ApiKey:
         expires_at=key.expires_at,
         previous_expires_at=key.previous_expires_at,
         blocked=key.blocked,
+        **describe_limits(key),
         owner=owner,
         owner_project_access="inactive" if named is None or named.role == "none" else "active",
     )
+
+
+def describe_limits(key: identity.ApiKey) -> dict[str, Any]:
+    """Return the fields with the limits of a key; null for those that it does not have."""
+    return {
+        "models": None if key.models is None else list(key.models),
+        "networks": list(key.networks) or None,
+        "service_class": key.service_class,
+    }
 
 
 def describe_admin_key(key: identity.AdminKey) -> AdminApiKey:
