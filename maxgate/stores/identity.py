@@ -170,6 +170,14 @@ class KeyGrant:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectGrant:
+    """What the authentication of tokens needs to know of a project."""
+
+    project: Project
+    permissions: ModelPermissions | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A part of a list: up to `limit` items after, or before, the item with this id.
 
@@ -199,6 +207,7 @@ class AuditFilter:
     types: Sequence[str] | None = None
     actor_ids: Sequence[str] | None = None
     project_ids: Sequence[str] | None = None
+    resource_ids: Sequence[str] | None = None
     gt: int | None = None
     gte: int | None = None
     lt: int | None = None
@@ -207,7 +216,6 @@ class AuditFilter:
 
 class StoreUnavailable(MaxgateError):
     """The database cannot be reached, or did not respond in time; nothing was changed."""
-    resource_ids: Sequence[str] | None = None
 
 
 class AlreadyExists(MaxgateError):
@@ -291,6 +299,10 @@ class IdentityTransaction(Protocol):
         """Add a request, and forget those that are older than a day; raises AlreadyExists."""
         ...
 
+    async def add_pepper(self, fingerprint: bytes) -> None:
+        """Remember that keys are hashed with the pepper of this fingerprint."""
+        ...
+
 
 class IdentityStore(Protocol):
     """The organization's identities in a database."""
@@ -303,14 +315,14 @@ class IdentityStore(Protocol):
         ...
 
     async def find_grant(self, digests: Sequence[bytes]) -> KeyGrant | None:
-    async def add_pepper(self, fingerprint: bytes) -> None:
-        """Remember that keys are hashed with the pepper of this fingerprint."""
-        ...
-
         """Return the key that has one of these digests, as its current or previous one.
 
         Expiry, blocking and rights are for the caller to check. Raises StoreUnavailable.
         """
+        ...
+
+    async def find_project(self, project_id: str) -> ProjectGrant | None:
+        """Return a project, archived ones included; raises StoreUnavailable."""
         ...
 
     async def touch_keys(self, used_at: Mapping[str, int]) -> None:

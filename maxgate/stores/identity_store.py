@@ -26,6 +26,7 @@ from maxgate.stores.identity import (
     KeyGrant,
     Listing,
     Page,
+    ProjectGrant,
     StoreUnavailable,
 )
 from maxgate.stores.identity_rows import (
@@ -67,9 +68,9 @@ def open_identity_store(
     """
     try:
         prepare_database(settings, state_dir)
-    except StoreUnavailable as error:
         if check is not None:
             check()
+    except StoreUnavailable as error:
         if not settings.is_postgres:
             raise ConfigurationError(str(error)) from error
         _log.warning("the schema of the database has not been checked", error=str(error))
@@ -114,8 +115,8 @@ class SqlTransaction(IdentityTransaction):
             (table.c.type, where.types),
             (table.c.actor_id, where.actor_ids),
             (table.c.project_id, where.project_ids),
-        ):
             (table.c.details["id"].as_string(), where.resource_ids),
+        ):
             if values is not None:
                 query = query.where(column.in_([v for v in values if v and "\0" not in v]))
         for bound, compare in (
@@ -127,9 +128,9 @@ class SqlTransaction(IdentityTransaction):
             if bound is not None:
                 seconds = max(-_MAX_SECONDS, min(bound, _MAX_SECONDS))
                 query = query.where(compare(table.c.effective_at, seconds))
+        cursors = [select(table.c.id, table.c.position)]
         rows, has_more = await list_rows(self._connection, query, page, table, "id", cursors)
         return Listing([_decode_event(row._mapping) for row in rows], has_more)  # noqa: SLF001
-        cursors = [select(table.c.id, table.c.position)]
 
     @override
     async def find_idempotent_request(
@@ -156,9 +157,6 @@ class SqlTransaction(IdentityTransaction):
         except IntegrityError as error:
             raise AlreadyExists("a request with this Idempotency-Key exists") from error
 
-
-class SqlIdentityStore(IdentityStore):
-    """The store in either database."""
     @override
     async def add_pepper(self, fingerprint: bytes) -> None:
         table = tables.PEPPERS
@@ -170,6 +168,9 @@ class SqlIdentityStore(IdentityStore):
             async with self._connection.savepoint():
                 await self._connection.execute(insert(table).values(values))
 
+
+class SqlIdentityStore(IdentityStore):
+    """The store in either database."""
 
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
         self._database = database
@@ -203,8 +204,6 @@ class SqlIdentityStore(IdentityStore):
         )
 
     @override
-    async def touch_keys(self, used_at: Mapping[str, int]) -> None:
-    @override
     async def find_project(self, project_id: str) -> ProjectGrant | None:
         async with self._database.begin(read_only=True) as connection:
             rows = SqlTransaction(connection, self._clock)
@@ -212,6 +211,8 @@ class SqlIdentityStore(IdentityStore):
             permissions = await rows.model_permissions.find(project_id)
         return None if project is None else ProjectGrant(project, permissions)
 
+    @override
+    async def touch_keys(self, used_at: Mapping[str, int]) -> None:
         if not used_at:
             return
         async with self._database.begin() as connection:

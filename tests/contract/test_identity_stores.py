@@ -24,6 +24,7 @@ from maxgate.stores.identity import (
     ModelPermissions,
     Page,
     Project,
+    ProjectGrant,
     ProjectUser,
     ServiceAccount,
     StoreUnavailable,
@@ -144,6 +145,16 @@ async def test_find(filled: SqlIdentityStore) -> None:
             await rows.model_permissions.find("proj_a"),
         ]
     assert found == [PROJECT, ANN, MEMBER, ACCOUNT, KEY, PLAIN_KEY, ADMIN, PERMISSIONS]
+
+
+async def test_find_project(filled: SqlIdentityStore) -> None:
+    """A project is found with its permissions, also when it is archived."""
+    archived = replace(OTHER, archived_at=300)
+    async with filled.transaction() as rows:
+        await rows.projects.update(archived)
+    found = [await filled.find_project(name) for name in ("proj_a", "proj_b", "proj_c", "a\0")]
+    expected = ProjectGrant(PROJECT, PERMISSIONS), ProjectGrant(replace(archived, version=2))
+    assert found == [*expected, None, None]
 
 
 async def test_unknown_rows(filled: SqlIdentityStore) -> None:
