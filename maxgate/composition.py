@@ -25,6 +25,7 @@ from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
 from maxgate.auth.key_sources import KeySources
 from maxgate.auth.key_verifier import KeyVerifier
 from maxgate.auth.organization.changes import Organization
+from maxgate.auth.token_projects import ProjectVerifier, TokenProjects
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock
 from maxgate.control_plane.canary import UnsupportedCanary, build_single_process_canary
@@ -196,17 +197,23 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
     if not (auth.has_keys or auth.has_jwt):
         return Keys()
     verifiers: list[Verifier] = []
-    identities, sources, tokens = None, None, None
+    identities, sources, tokens, projects = None, None, None, None
     if auth.has_keys:
         identities = open_identities(settings, clock)
         changes = None if identities is None else build_key_changes(settings)
-        sources = KeySources(auth, settings.state_dir, clock, identities, changes)
+        if identities is not None and settings.jwt.project_claim is not None:
+            requires_known = settings.jwt.require_known_project
+            projects = TokenProjects(identities, clock, requires_known=requires_known)
+        followers = [] if projects is None else [projects]
+        sources = KeySources(auth, settings.state_dir, clock, identities, changes, followers)
         verifiers.append(KeyVerifier(sources, clock))
     if auth.has_jwt:
         with requires_extra("auth.mode jwt", "jwt"):
             from maxgate.auth.jwt_verifier import JwtAuthentication  # noqa: PLC0415  # an extra
         tokens = JwtAuthentication(settings.jwt, clock=clock)
-        verifiers.append(tokens.verifier)
+        verifiers.append(
+            tokens.verifier if projects is None else ProjectVerifier(tokens.verifier, projects)
+        )
     results = AUTHENTICATION_RESULT.values or {}
     counters = {result: metrics.prepare(AUTHENTICATIONS, (result,)) for result in results}
 
@@ -249,9 +256,9 @@ def open_identities(settings: Settings, clock: Clock) -> IdentityStore | None:
     """
     if not settings.database.is_enabled:
         return None
-    from maxgate.stores.identity_store import open_identity_store  # noqa: PLC0415  # slow to import
+    from maxgate.auth.pepper_check import open_checked_store  # noqa: PLC0415  # slow to import
 
-    return open_identity_store(settings.database, settings.state_dir, clock=clock)
+    return open_checked_store(settings.auth, settings.database, settings.state_dir, clock=clock)
 
 
 def build_key_changes(settings: Settings) -> KeyChanges:

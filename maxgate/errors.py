@@ -5,7 +5,8 @@
     ├── AlreadyExists  stores.identity
     ├── ConfigurationError
     │   ├── ReportError  results.files
-    │   └── SchemaMismatch  stores.migrate
+    │   ├── SchemaMismatch  stores.migrate
+    │   └── WrongPepper  auth.pepper_check
     ├── EngineError
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models

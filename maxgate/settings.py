@@ -131,6 +131,12 @@ class Settings(Section):
             raise ValueError(
                 "jwt.issuer has no effect without auth.mode jwt or keys+jwt; set it too"
             )
+        has_projects = self.auth.has_keys and self.database.is_enabled
+        if self.jwt.require_known_project and not has_projects:
+            raise ValueError(
+                "jwt.require_known_project has no effect without a database of projects; set "
+                "auth.mode: keys+jwt, and no database.url: none"
+            )
         return self
 
 

@@ -97,6 +97,16 @@ def describe_validation_error(
     return InvalidRequest(message, param=param, code=code)
 
 
+def duplicate_parameter(name: str) -> InvalidRequest:
+    """Build the error for a field of a body or query that is there twice."""
+    shown = name[:200]
+    return InvalidRequest(
+        f"Duplicate parameter: '{shown}' is sent more than once.",
+        param=shown,
+        code="duplicate_parameter",
+    )
+
+
 _KINDS: Final = {
     str: "a string",
     bool: "a boolean",
@@ -117,6 +127,14 @@ _EXPECTED: Final = {
     "model": "an object",
     "model_attributes": "an object",
     "finite_number": "a finite number",
+}
+# Texts of the query string that are something else.
+_PARSED: Final = {
+    "int_parsing": "an integer",
+    "int_parsing_size": "an integer",
+    "int_from_float": "an integer",
+    "bool_parsing": "a boolean",
+    "float_parsing": "a number",
 }
 _AS_JSON: Final = {"False": "false", "True": "true"}
 # pydantic's error type -> OpenAI's code and message.
@@ -174,7 +192,7 @@ def _describe(details: ErrorDetails, param: str) -> tuple[str, str]:
             f"Unsupported content part '{param}' of type '{context['tag']}': {medium} are not "
             "supported by this gateway. Send only parts of type 'text'."
         )
-    if allowed := context.get("expected") or context.get("expected_tags"):
+    if allowed := context.get("expected") or context.get("expected_tags") or _PARSED.get(kind):
         several = "one of " if " or " in allowed or ", " in allowed else ""
         words = _AS_JSON.get(allowed, allowed)
         return "invalid_value", f"Invalid value for '{param}': expected {several}{words}."

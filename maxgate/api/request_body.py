@@ -1,6 +1,7 @@
 """Read and validate JSON request bodies, within limits of size, structure and time."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -11,7 +12,7 @@ from starlette.types import Message, Receive, Scope
 from typing_extensions import override
 
 from maxgate.api.disconnect import EXTENSION, ClientDisconnect
-from maxgate.api.errors import describe_validation_error
+from maxgate.api.errors import describe_validation_error, duplicate_parameter
 from maxgate.api.schemas import RequestBody
 from maxgate.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
@@ -41,8 +42,20 @@ class BodyReader:
         self._max_bytes = max_bytes
         self._timeout = timeout
 
-    async def read(self, scope: Scope, receive: Receive, model: type[Body]) -> Body:
-        """Return the body as an instance of `model`."""
+    async def read(
+        self,
+        scope: Scope,
+        receive: Receive,
+        model: type[Body],
+        *,
+        is_optional: bool = False,
+        refuses_duplicates: bool = False,
+    ) -> Body:
+        """Return the body as an instance of `model`.
+
+        A body that `is_optional` may be empty, like an object without fields. Of duplicate fields,
+        the last one counts, unless the route `refuses_duplicates`.
+        """
         self._check_headers(scope)
         if EXTENSION in scope.get("extensions", ()):  # that server enforces the timeout
             content = await self._receive_all(receive)
@@ -56,19 +69,12 @@ class BodyReader:
                 ) from error
         if len(content) > _MIN_SCANNED:
             check_structure(content)
-        try:
-            return model.model_validate_json(content)
-        except ValidationError as error:
-            if not content and any(name == b"upgrade" for name, _ in scope["headers"]):
-                raise InvalidRequest(
-                    "The server has dropped the request body because of the Upgrade header. Remove "
-                    "the header (with the JDK: HttpClient.Version.HTTP_1_1), or run the gateway "
-                    "with `maxgate serve`, which ignores it."
-                ) from error
-            if not content:
-                raise InvalidRequest("The request has no body. Send a JSON object.") from error
-            details = error.errors(include_url=False, include_context=True, include_input=True)
-            raise describe_validation_error(details) from error
+        if is_optional and not content:
+            content = b"{}"
+        body = _validate(content, model, scope)
+        if refuses_duplicates:
+            check_duplicates(content)
+        return body
 
     def _check_headers(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
@@ -104,7 +110,8 @@ class BodyReader:
 class BodyRoute(APIRoute):
     """A route of FastAPI whose body is read and validated by the application's BodyReader.
 
-    FastAPI itself has no limits, and its JSON parser accepts NaN and lone surrogates.
+    FastAPI itself has no limits, and its JSON parser accepts NaN and lone surrogates. A body with
+    a default may be empty, and duplicate fields are refused.
     """
 
     @override
@@ -112,12 +119,22 @@ class BodyRoute(APIRoute):
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
-        model: type[RequestBody] = self.body_field.field_info.annotation  # type: ignore[assignment]
+        field = self.body_field.field_info
+        model: type[RequestBody] = field.annotation  # type: ignore[assignment]
+        is_optional = not field.is_required()
 
         async def read_and_handle(request: Request) -> Response:
             reader: BodyReader = request.app.state.bodies
-            body = await reader.read(request.scope, request.receive, model)
+            body = await reader.read(
+                request.scope,
+                request.receive,
+                model,
+                is_optional=is_optional,
+                refuses_duplicates=True,
+            )
             content = body.model_dump_json(exclude_unset=True).encode()
+            if is_optional and "content-type" not in request.headers:  # FastAPI needs one
+                request.scope["headers"] = [*request.scope["headers"], (b"content-type", _JSON)]
 
             async def receive() -> Message:
                 return {"type": "http.request", "body": content}
@@ -127,7 +144,20 @@ class BodyRoute(APIRoute):
         return read_and_handle
 
 
-def check_structure(json: bytes) -> None:
+def check_duplicates(content: bytes) -> None:
+    """Raise InvalidRequest for a field that an object of a JSON text has twice."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        names = set[str]()
+        for name, _ in pairs:
+            if name in names:
+                raise duplicate_parameter(name)
+            names.add(name)
+
+    json.loads(content, object_pairs_hook=check)
+
+
+def check_structure(text: bytes) -> None:
     """Bound the number of arrays, objects, fields and values in a JSON text.
 
     A parser's time and memory grow with the number of values, not bytes: `[[],[],[]` costs a
@@ -135,17 +165,17 @@ def check_structure(json: bytes) -> None:
 
     Raises RequestTooLarge above MAX_JSON_CONTAINERS or MAX_JSON_VALUES.
     """
-    if not (_is_within_limits(json.translate(None, _TEXT)) or _is_within_limits(structure(json))):
+    if not (_is_within_limits(text.translate(None, _TEXT)) or _is_within_limits(structure(text))):
         raise RequestTooLarge(
             f"The request body has more than {MAX_JSON_CONTAINERS} arrays, objects and fields, "
             f"or more than {MAX_JSON_VALUES} values. Split it into smaller requests."
         )
 
 
-def structure(json: bytes) -> bytes:
+def structure(text: bytes) -> bytes:
     """Return the opening brackets, colons and commas outside of strings, in order."""
     # Remove pairs of backslashes first: the quote in \\" ends its string, the one in \" does not.
-    unescaped = json.replace(rb"\\", b"").replace(rb"\"", b"")
+    unescaped = text.replace(rb"\\", b"").replace(rb"\"", b"")
     return b"".join(unescaped.translate(None, _TEXT_OR_QUOTES).split(b'"')[::2])
 
 
@@ -159,3 +189,19 @@ def _is_json(content_type: bytes) -> bool:
     kind, *parameters = content_type.lower().split(b";", 8)
     charsets = [p.partition(b"=")[2].strip(b' "') for p in parameters if b"charset" in p]
     return kind.strip() == _JSON and all(charset in _UTF_8 for charset in charsets)
+
+
+def _validate(content: bytes, model: type[Body], scope: Scope) -> Body:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        if not content and any(name == b"upgrade" for name, _ in scope["headers"]):
+            raise InvalidRequest(
+                "The server has dropped the request body because of the Upgrade header. Remove "
+                "the header (with the JDK: HttpClient.Version.HTTP_1_1), or run the gateway "
+                "with `maxgate serve`, which ignores it."
+            ) from error
+        if not content:
+            raise InvalidRequest("The request has no body. Send a JSON object.") from error
+        details = error.errors(include_url=False, include_context=True, include_input=True)
+        raise describe_validation_error(details) from error

@@ -13,7 +13,7 @@ import structlog
 from typing_extensions import override
 
 from maxgate.auth.identity import AuthenticationUnavailable
-from maxgate.auth.key_changes import POLL_INTERVAL, KeyChanges, NoKeyChanges
+from maxgate.auth.key_changes import POLL_INTERVAL, KeyChangeFollower, KeyChanges, NoKeyChanges
 from maxgate.auth.key_grants import GrantedKey, read_grant
 from maxgate.auth.key_verifier import KeyStore, StoredKey
 from maxgate.clock import Clock
@@ -72,8 +72,8 @@ class _Lane:
 class DatabaseKeyStore(KeyStore):
     """Finds keys in the database; one in use is found in memory, without waiting.
 
-    While the database is away, keys in memory stay valid for MAX_STALE_AGE. Call `run` and `aclose`
-    on the same event loop as the rest.
+    While the database is away, keys in memory stay valid for MAX_STALE_AGE. `followers` forget
+    what the same changes affect. Call `run` and `aclose` on the same event loop as the rest.
     """
 
     def __init__(
@@ -82,7 +82,9 @@ class DatabaseKeyStore(KeyStore):
         peppers: Sequence[bytes],
         clock: Clock,
         changes: KeyChanges | None = None,
+        followers: Sequence[KeyChangeFollower] = (),
     ) -> None:
+        self._followers = followers
         self._store = store
         self._peppers = peppers
         self._clock = clock
@@ -133,6 +135,8 @@ class DatabaseKeyStore(KeyStore):
         self._unknown.clear()
         for entry in self._entries.values():
             entry.refresh_at = entry.expires_at = _NEVER
+        for follower in self._followers:
+            follower.refresh()
 
     def forget(self, ids: Collection[str]) -> None:
         """Forget these keys, and those of these projects and owners, and read them again.
@@ -148,6 +152,8 @@ class DatabaseKeyStore(KeyStore):
         for digest in changed:
             del self._entries[digest]
             self._read_soon(digest, self._known_lane)
+        for follower in self._followers:
+            follower.forget(ids)
 
     async def run(self) -> None:
         """Follow changes, and write times of use; runs until it is cancelled."""
@@ -163,6 +169,8 @@ class DatabaseKeyStore(KeyStore):
         if not is_complete:
             for entry in self._entries.values():
                 entry.refresh_at = _NEVER
+            for follower in self._followers:
+                follower.refresh()
 
     async def touch(self) -> None:
         """Write when keys were used since the last call, if the database is there."""
@@ -197,6 +205,8 @@ class DatabaseKeyStore(KeyStore):
         for read in reads:
             read.cancel()
         await asyncio.gather(*reads, return_exceptions=True)
+        for follower in self._followers:
+            await follower.aclose()
         await self._changes.aclose()
 
     def _may_be_stale(self, entry: _Entry, now: float) -> bool:

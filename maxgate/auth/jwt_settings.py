@@ -50,6 +50,8 @@ class JwtSettings(Section):
     """Maximum number of verified tokens that each worker remembers."""
     project_claim: Claim | None = None
     """Claim with the project, such as `project`; by default each user is a project."""
+    require_known_project: bool = False
+    """Refuse tokens whose project is not in the database; needs `auth.mode: keys+jwt`."""
     user_claim: Claim = "sub"
     """Claim with the user."""
     service_class_claim: Claim | None = None
@@ -94,6 +96,10 @@ class JwtSettings(Section):
         if missing:
             names = " and ".join(f"jwt.{name}" for name in missing)
             raise ValueError(f"jwt.issuer needs {names}; set them too")
+        if self.require_known_project and self.project_claim is None:
+            raise ValueError(
+                "require_known_project has no effect without jwt.project_claim; set it too"
+            )
         has_groups = self.allowed_groups or self.admin_groups
         if "groups_claim" in self.model_fields_set and not has_groups:
             raise ValueError(

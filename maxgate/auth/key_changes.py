@@ -45,6 +45,22 @@ class KeyChanges(KeyChangePublisher, Protocol):
         ...
 
 
+class KeyChangeFollower(Protocol):
+    """Keeps something of the same database in memory, and forgets what has changed."""
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Read what has one of these ids again before its next use."""
+        ...
+
+    def refresh(self) -> None:
+        """Read everything again before its next use, if the database is there."""
+        ...
+
+    async def aclose(self) -> None:
+        """End all look-ups."""
+        ...
+
+
 class NoKeyChanges(KeyChanges):
     """Gateways that share nothing but the database: each reads keys again after a while."""
 

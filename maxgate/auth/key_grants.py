@@ -8,7 +8,7 @@ from typing import Final, get_args
 from maxgate.auth.identity import Identity
 from maxgate.auth.key_verifier import StoredKey
 from maxgate.generation.context import Principal, ProjectModels, ServiceClass
-from maxgate.stores.identity import AdminKey, ApiKey, KeyGrant
+from maxgate.stores.identity import AdminKey, ApiKey, KeyGrant, ModelPermissions
 
 _ADMIN_PROJECT: Final = "organization"
 _CLASSES: Final = frozenset(get_args(ServiceClass))
@@ -63,7 +63,6 @@ def _build_identity(grant: KeyGrant, row: ApiKey, expires_at: float) -> Identity
     if row.service_class is not None:  # a class of a later version is the lowest one
         known = row.service_class in _CLASSES
         service_class = row.service_class if known else "flex"  # type: ignore[assignment]
-    permissions = grant.permissions
     return Identity(
         Principal(
             tenant_id=row.project_id,
@@ -76,11 +75,16 @@ def _build_identity(grant: KeyGrant, row: ApiKey, expires_at: float) -> Identity
         models=None if row.models is None else frozenset(row.models),
         networks=row.networks,
         expires_at=None if math.isinf(expires_at) else expires_at,
-        project_models=None
-        if permissions is None
-        else ProjectModels(
-            frozenset(permissions.model_ids), is_denied=permissions.mode == "deny_list"
-        ),
+        project_models=read_permissions(grant.permissions),
+    )
+
+
+def read_permissions(permissions: ModelPermissions | None) -> ProjectModels | None:
+    """Return the models of a project; None if it may use all."""
+    if permissions is None:
+        return None
+    return ProjectModels(
+        frozenset(permissions.model_ids), is_denied=permissions.mode == "deny_list"
     )
 
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from maxgate.auth.database_key_store import DatabaseKeyStore
 from maxgate.auth.file_key_store import FileKeyStore
-from maxgate.auth.key_changes import KeyChangePublisher, KeyChanges
+from maxgate.auth.key_changes import KeyChangeFollower, KeyChangePublisher, KeyChanges
 from maxgate.auth.key_verifier import KeyStore, StoredKey
 from maxgate.auth.pepper import load_peppers
 from maxgate.auth.settings import AuthSettings
@@ -34,6 +34,7 @@ class KeySources(KeyStore, KeyChangePublisher):
         clock: Clock,
         identities: IdentityStore | None = None,
         changes: KeyChanges | None = None,
+        followers: Sequence[KeyChangeFollower] = (),
     ) -> None:
         has_database = identities is not None
         had_pepper = bool(load_peppers(settings, state_dir, create=False))
@@ -47,7 +48,9 @@ class KeySources(KeyStore, KeyChangePublisher):
         self._file = FileKeyStore(settings, state_dir, is_optional=is_optional)
         self._identities = identities
         self._database = (
-            None if identities is None else DatabaseKeyStore(identities, peppers, clock, changes)
+            None
+            if identities is None
+            else DatabaseKeyStore(identities, peppers, clock, changes, followers)
         )
 
     @property

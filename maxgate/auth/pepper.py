@@ -3,6 +3,7 @@
 Whoever reads the key file can test guesses only with the pepper. It has no other purpose.
 """
 
+import hmac
 import os
 import secrets
 import stat
@@ -15,6 +16,7 @@ from maxgate.auth.settings import AuthSettings, check_pepper
 from maxgate.errors import ConfigurationError
 
 _FILE_NAME: Final = "pepper"
+_FINGERPRINT_TEXT: Final = b"fingerprint of a pepper"  # no key begins like this
 _READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -43,6 +45,20 @@ def load_peppers(settings: AuthSettings, state_dir: Path, *, create: bool) -> Se
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
     return _read_file(path)
+
+
+def fingerprint_pepper(pepper: bytes) -> bytes:
+    """Return the HMAC of a constant, which identifies a pepper and does not reveal it."""
+    return hmac.digest(pepper, _FINGERPRINT_TEXT, "sha256")
+
+
+def name_source(settings: AuthSettings, state_dir: Path) -> str:
+    """Return the setting or the file that the peppers come from."""
+    if settings.pepper:
+        return "setting auth.pepper"
+    if settings.pepper_file is not None:
+        return f"setting auth.pepper_file ({settings.pepper_file})"
+    return str(state_dir.expanduser() / _FILE_NAME)
 
 
 def _read_file(path: Path, prefix: str = "") -> list[bytes]:

@@ -7,19 +7,58 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
-from maxgate.errors import MaxgateError
+from maxgate.errors import ConfigurationError, MaxgateError
+from maxgate.settings import load_settings
 
-UrlOption = Annotated[
-    str, typer.Option("--url", help="URL of the gateway, on this machine.", metavar="URL")
-]
 KEY_VARIABLE: Final = "OPENAI_ADMIN_KEY"
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
+_EXAMPLE_URL: Final = "http://127.0.0.1:8000"
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # The gateway waits up to 25 seconds for engines and workers.
 _TIMEOUT: Final = httpx.Timeout(30, connect=5)
 
 
 class AdminRequestFailed(MaxgateError):
     """The gateway could not be reached, or it refused a request of a command."""
+
+
+def find_url() -> str:
+    """Return the URL of the admin API by the settings: `admin.port`, or else `server.port`.
+
+    Raises ConfigurationError if the port is chosen when the gateway starts.
+    """
+    settings = load_settings()
+    host, port = settings.admin.host, settings.admin.port
+    if port is None:
+        host, port = settings.server.host, settings.server.port
+    if port == 0:
+        raise ConfigurationError(
+            "setting server.port is 0, so the port is chosen when the gateway starts; name its "
+            "URL with --url (`engines canary`: --gateway)"
+        )
+    host = _ANY_ADDRESS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+_DEFAULT: Final = "that of the settings"
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        help="URL of the gateway, on this machine.",
+        metavar="URL",
+        default_factory=find_url,
+        show_default=_DEFAULT,
+    ),
+]
+GatewayOption = Annotated[
+    str,
+    typer.Option(
+        help="URL of the gateway, on this machine.",
+        metavar="URL",
+        default_factory=find_url,
+        show_default=_DEFAULT,
+    ),
+]
 
 
 def request(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -31,7 +70,7 @@ def request(method: str, url: str, path: str, body: dict[str, Any] | None = None
     """
     base = url.rstrip("/").removesuffix("/v1")
     if urlsplit(base).scheme not in {"http", "https"} or not urlsplit(base).hostname:
-        raise typer.BadParameter(f"{url!r} is not a URL; write {DEFAULT_URL}", param_hint="--url")
+        raise typer.BadParameter(f"{url!r} is not a URL; write {_EXAMPLE_URL}", param_hint="--url")
     key = os.environ.get(KEY_VARIABLE, "").strip()
     headers = {"authorization": f"Bearer {key}"} if key and key.isascii() else {}
     try:

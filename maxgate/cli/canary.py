@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from maxgate.cli.admin_client import DEFAULT_URL, AdminRequestFailed, request
+from maxgate.cli.admin_client import AdminRequestFailed, GatewayOption, request
 from maxgate.cli.canary_report import describe_progress, describe_result
 
 EXIT_CODES: Final = {"pass": 0, "fail": 1, "inconclusive": 3}
@@ -61,9 +61,7 @@ def canary(
     ca_file: Annotated[
         Path | None, typer.Option(help="CA certificates to trust for the new engine, in PEM.")
     ] = None,
-    gateway: Annotated[
-        str, typer.Option(help="URL of the gateway, on this machine.", metavar="URL")
-    ] = DEFAULT_URL,
+    gateway: GatewayOption,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compare a new engine with those of a running gateway, on a share of the requests.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from maxgate.auth.pepper import name_source
 from maxgate.errors import ConfigurationError
 from maxgate.settings import Settings, load_settings
 from maxgate.stores.settings import NO_DATABASE
@@ -13,9 +14,12 @@ from maxgate.stores.settings import NO_DATABASE
 
 def commands() -> typer.Typer:
     """Build the subcommands."""
-    app = typer.Typer(help="Upgrade and check the database.", no_args_is_help=True)
+    app = typer.Typer(
+        help="Upgrade and check the database, and accept a pepper.", no_args_is_help=True
+    )
     app.command("upgrade")(upgrade)
     app.command("check")(check)
+    app.command("accept-pepper")(accept_pepper)
     return app
 
 
@@ -53,6 +57,23 @@ def check(
         print(f"{state.message[0].upper()}{state.message[1:]}.")
     if not state.is_usable:
         raise typer.Exit(1)
+
+
+def accept_pepper() -> None:
+    """Use the present pepper although the keys in the database were hashed with another one.
+
+    For a lost pepper: the keys that exist stay unusable, and new ones work.
+    """
+    from maxgate.auth.pepper_check import accept_peppers  # noqa: PLC0415  # slow to import
+    from maxgate.stores.migrate import prepare_database  # noqa: PLC0415
+
+    settings = _load()
+    prepare_database(settings.database, settings.state_dir)
+    accept_peppers(settings.auth, settings.database, settings.state_dir)
+    source = name_source(settings.auth, settings.state_dir)
+    print(
+        f"Gateways with the pepper of {source} start from now on. Next: maxgate keys create --admin"
+    )
 
 
 def _load() -> Settings:

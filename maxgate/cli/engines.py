@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from maxgate.cli.admin_client import DEFAULT_URL, AdminRequestFailed, UrlOption, request
+from maxgate.cli.admin_client import AdminRequestFailed, UrlOption, request
 from maxgate.cli.canary import canary
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the JSON of the admin API.")]
@@ -36,7 +36,7 @@ def commands() -> typer.Typer:
     return app
 
 
-def list_engines(url: UrlOption = DEFAULT_URL, *, as_json: JsonOption = False) -> None:
+def list_engines(url: UrlOption, *, as_json: JsonOption = False) -> None:
     """List the engines with their state in all workers."""
     found = request("GET", url, "engines")
     if as_json:
@@ -47,7 +47,7 @@ def list_engines(url: UrlOption = DEFAULT_URL, *, as_json: JsonOption = False) -
 
 def add(
     engine_url: Annotated[str, typer.Argument(help="URL of the engine.", metavar="ENGINE_URL")],
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption,
     *,
     weight: Annotated[
         float | None, typer.Option(help="Share of the load relative to others.", show_default="1")
@@ -65,33 +65,27 @@ def add(
     _print_result(engine, f"added {engine['url']} with the id {engine['id']}", as_json=as_json)
 
 
-def drain(
-    engine: EngineArgument, url: UrlOption = DEFAULT_URL, *, as_json: JsonOption = False
-) -> None:
+def drain(engine: EngineArgument, url: UrlOption, *, as_json: JsonOption = False) -> None:
     """Start no new requests at an engine; those that run finish."""
     changed = _change(url, engine, {"draining": True})
     text = f"drained {changed['url']}: {changed['in_flight']} requests still run"
     _print_result(changed, text, as_json=as_json)
 
 
-def undrain(
-    engine: EngineArgument, url: UrlOption = DEFAULT_URL, *, as_json: JsonOption = False
-) -> None:
+def undrain(engine: EngineArgument, url: UrlOption, *, as_json: JsonOption = False) -> None:
     """Send requests to a drained engine again."""
     changed = _change(url, engine, {"draining": False})
     _print_result(changed, f"{changed['url']} gets requests again", as_json=as_json)
 
 
-def remove(
-    engine: EngineArgument, url: UrlOption = DEFAULT_URL, *, as_json: JsonOption = False
-) -> None:
+def remove(engine: EngineArgument, url: UrlOption, *, as_json: JsonOption = False) -> None:
     """Remove an engine; its running requests still finish."""
     found = _find(url, engine)
     deleted = request("DELETE", url, f"engines/{quote(found['id'], safe='')}")
     _print_result(deleted, f"removed {found['url']}", as_json=as_json)
 
 
-def reload(url: UrlOption = DEFAULT_URL, *, as_json: JsonOption = False) -> None:
+def reload(url: UrlOption, *, as_json: JsonOption = False) -> None:
     """Reload the configuration of a running gateway, as a whole or not at all.
 
     Prints the settings that have changed, and those that need a restart.

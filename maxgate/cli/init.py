@@ -163,7 +163,8 @@ def _write_config(path: Path, engine_url: str | None, database_url: str | None) 
 
 def _prepare(settings: Settings) -> bool:
     """Create or upgrade the tables; return whether a pepper was generated, which all keys need."""
-    from maxgate.stores.database import find_url  # noqa: PLC0415  # slow to import
+    from maxgate.auth.pepper_check import check_peppers  # noqa: PLC0415  # slow to import
+    from maxgate.stores.database import find_url  # noqa: PLC0415
     from maxgate.stores.migrate import upgrade_database  # noqa: PLC0415
 
     before = upgrade_database(settings.database, settings.state_dir)
@@ -173,6 +174,7 @@ def _prepare(settings: Settings) -> bool:
         print(f"database     {place} exists")
     else:
         print(f"database     {place} {'created' if before.revision is None else 'upgraded'}")
+    check_peppers(settings.auth, settings.database, settings.state_dir)
     pepper = settings.state_dir.expanduser() / "pepper"
     existed = pepper.exists()
     load_peppers(settings.auth, settings.state_dir, create=True)

@@ -8,9 +8,10 @@ from typing import Annotated, Final
 import typer
 import yaml
 
-from maxgate.cli.admin_client import DEFAULT_URL, AdminRequestFailed, UrlOption, request
+from maxgate.cli.admin_client import AdminRequestFailed, UrlOption, request
 from maxgate.cli.options import CardOption, export_flags
 from maxgate.cli.prepare import find_card, place_card, prepare
+from maxgate.cli.tables import confirm
 from maxgate.engine.output_directory import remove_prepared
 from maxgate.engine.prepared_model import CARD_HEADER, find_damaged_files, list_files
 from maxgate.errors import ConfigurationError
@@ -93,8 +94,7 @@ def remove(
         print(f"{directory} ({size / 1e9:.1f} GB)")
     if removes_card:
         print(card_file)
-    if not yes and not typer.confirm("Remove?"):
-        raise typer.Exit(1)
+    confirm("Remove?", yes=yes, err=False)
     if directory.exists():
         remove_prepared(directory)
     if removes_card:
@@ -104,10 +104,11 @@ def remove(
 def swap(
     old: Annotated[str, typer.Argument(help="Model to replace.", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="Model to start in its place.", metavar="NEW")],
+    *,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Stop OLD first; requests wait meanwhile.")
     ] = False,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the JSON of the admin API.")
     ] = False,

@@ -78,11 +78,13 @@ async def open_organization(settings: Settings) -> AsyncIterator[Organization]:
 
     Raises ConfigurationError, and StoreUnavailable.
     """
-    from maxgate.stores.database import Database  # noqa: PLC0415  # slow to import
+    from maxgate.auth.pepper_check import check_peppers  # noqa: PLC0415  # slow to import
+    from maxgate.stores.database import Database  # noqa: PLC0415
     from maxgate.stores.identity_store import SqlIdentityStore  # noqa: PLC0415
     from maxgate.stores.migrate import prepare_database  # noqa: PLC0415
 
     await asyncio.to_thread(prepare_database, settings.database, settings.state_dir)
+    await asyncio.to_thread(check_peppers, settings.auth, settings.database, settings.state_dir)
     store = SqlIdentityStore(Database(settings.database, settings.state_dir))
     changes: KeyChanges = NoKeyChanges()
     if settings.redis.url is not None:

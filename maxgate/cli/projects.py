@@ -14,7 +14,7 @@ from maxgate.cli.organization import (
     read,
     say_delay,
 )
-from maxgate.cli.tables import print_object, print_rows, say
+from maxgate.cli.tables import confirm, print_object, print_rows, say
 from maxgate.errors import ConfigurationError
 from maxgate.stores.identity import IdentityTransaction, PermissionMode, Project
 
@@ -116,8 +116,7 @@ def archive(
 ) -> None:
     """Archive a project for ever: its keys are refused."""
     settings = load_database_settings()
-    if not yes and not typer.confirm(f"Archive {project} for ever?", err=True):
-        raise typer.Exit(1)
+    confirm(f"Archive {project} for ever?", yes=yes)
 
     async def work(transaction: Change) -> Project:
         found = await find_project(transaction.rows, project)

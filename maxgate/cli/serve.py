@@ -145,9 +145,9 @@ def _read_files(settings: Settings) -> list[ModelCard]:
     if settings.auth.has_keys:
         load_keys(settings.auth, settings.state_dir, is_optional=not settings.needs_key_file)
         if settings.database.is_enabled:
-            from maxgate.stores.identity_store import open_identity_store  # noqa: PLC0415  # slow
+            from maxgate.auth.pepper_check import open_checked_store  # noqa: PLC0415  # slow
 
-            open_identity_store(settings.database, settings.state_dir)  # checks the schema
+            open_checked_store(settings.auth, settings.database, settings.state_dir)
     return load_cards(settings.cards, settings.cache_dir)
 
 

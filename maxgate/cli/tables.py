@@ -1,4 +1,4 @@
-"""Plain tables and JSON on standard output, and remarks on standard error."""
+"""Plain tables and JSON on standard output, and remarks and questions on standard error."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import typer
+
+from maxgate.errors import ConfigurationError
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -46,3 +48,23 @@ def format_cell(column: str, value: Any) -> str:
 def say(text: str) -> None:
     """Print a remark on standard error, so that standard output has the result alone."""
     typer.echo(text, err=True)
+
+
+def confirm(question: str, *, yes: bool, err: bool = True) -> None:
+    """Ask for confirmation, unless `yes`; exits with 1 if it is refused.
+
+    Raises ConfigurationError if standard input ends without an answer, as without a terminal.
+    """
+    if yes:
+        return
+    try:
+        confirmed = typer.confirm(question, err=err)
+    except typer.Abort as error:
+        if not isinstance(error.__context__, EOFError):  # Ctrl-C
+            raise
+        typer.echo(err=err)
+        raise ConfigurationError(
+            "there is no terminal to ask for confirmation; confirm with --yes"
+        ) from None
+    if not confirmed:
+        raise typer.Exit(1)

@@ -16,7 +16,7 @@ from maxgate.cli.organization import (
     say_delay,
 )
 from maxgate.cli.projects import JsonOption
-from maxgate.cli.tables import print_object, print_rows, say
+from maxgate.cli.tables import confirm, print_object, print_rows, say
 from maxgate.errors import ConfigurationError
 from maxgate.stores.identity import (
     IdentityTransaction,
@@ -100,8 +100,7 @@ def delete(
 ) -> None:
     """Delete a user: the user's keys are refused."""
     settings = load_database_settings()
-    if not yes and not typer.confirm(f"Delete {user}?", err=True):
-        raise typer.Exit(1)
+    confirm(f"Delete {user}?", yes=yes)
 
     async def work(transaction: Change) -> User:
         found = await find_user(transaction.rows, user)

@@ -170,6 +170,14 @@ class KeyGrant:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectGrant:
+    """What the authentication of tokens needs to know of a project."""
+
+    project: Project
+    permissions: ModelPermissions | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A part of a list: up to `limit` items after, or before, the item with this id.
 
@@ -191,11 +199,15 @@ class Listing(NamedTuple, Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which events to list; None lists all. Times are inclusive for `gte` and `lte`."""
+    """Which events to list; None lists all. Times are inclusive for `gte` and `lte`.
+
+    `resource_ids` are the `id` in the details.
+    """
 
     types: Sequence[str] | None = None
     actor_ids: Sequence[str] | None = None
     project_ids: Sequence[str] | None = None
+    resource_ids: Sequence[str] | None = None
     gt: int | None = None
     gte: int | None = None
     lt: int | None = None
@@ -287,6 +299,10 @@ class IdentityTransaction(Protocol):
         """Add a request, and forget those that are older than a day; raises AlreadyExists."""
         ...
 
+    async def add_pepper(self, fingerprint: bytes) -> None:
+        """Remember that keys are hashed with the pepper of this fingerprint."""
+        ...
+
 
 class IdentityStore(Protocol):
     """The organization's identities in a database."""
@@ -303,6 +319,10 @@ class IdentityStore(Protocol):
 
         Expiry, blocking and rights are for the caller to check. Raises StoreUnavailable.
         """
+        ...
+
+    async def find_project(self, project_id: str) -> ProjectGrant | None:
+        """Return a project, archived ones included; raises StoreUnavailable."""
         ...
 
     async def touch_keys(self, used_at: Mapping[str, int]) -> None:

@@ -16,11 +16,13 @@ from sqlalchemy import (
     literal,
     select,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
+from maxgate.clock import Clock
 from maxgate.stores import tables
 from maxgate.stores.database import Connection, is_foreign_key_error
 from maxgate.stores.identity import (
@@ -45,6 +47,12 @@ class _Record(Protocol):
 
 
 Item = TypeVar("Item", bound=_Record)
+
+DELETED_SECONDS: Final = 7 * 86_400
+"""Time for which a list goes on after a deleted row."""
+
+_MAX_FORGOTTEN: Final = 100
+_DELETED: Final = tables.DELETED_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +94,13 @@ MODEL_PERMISSIONS: Final = Kind(tables.MODEL_PERMISSIONS, ModelPermissions, ("pr
 
 
 def next_position(table: Table) -> ColumnElement[int]:
-    """Return the position after the last row of a table."""
-    return select(func.coalesce(func.max(table.c.position), 0) + 1).scalar_subquery()
+    """Return the position after the last row of a table, deleted ones included."""
+    deleted = _DELETED.c
+    last = union_all(
+        select(func.max(table.c.position).label("position")),
+        select(func.max(deleted.position)).where(deleted.table_name == table.name),
+    ).subquery()
+    return select(func.coalesce(func.max(last.c.position), 0) + 1).scalar_subquery()
 
 
 async def list_rows(
@@ -96,20 +109,20 @@ async def list_rows(
     page: Page,
     table: Table,
     id_column: str,
-    cursors: Select[Any],
+    cursors: Sequence[Select[Any]],
 ) -> tuple[list[Row[Any]], bool]:
     """Return the rows of a page in its order, and whether more follow; raises UnknownCursor.
 
-    Of a page with `before`, they are the last ones before it. `cursors` selects the rows that the
-    page may begin or end at. They need not be in the list: a client that archives the projects of
-    a page goes on after the last one of them.
+    Of a page with `before`, they are the last ones before it. `cursors` select ids and positions
+    that the page may begin or end at, the first one that has the id counts. They need not be in the
+    list: a client that archives or deletes the rows of a page goes on after the last one of them.
     """
     place = tuple_(table.c.position, table.c[id_column])
     is_backward = page.after is None and page.before is not None
     for cursor, is_lower_bound in ((page.after, True), (page.before, False)):
         if cursor is None:
             continue
-        mark = await _find_place(connection, cursors, table, cursor, id_column)
+        mark = await _find_place(connection, cursors, cursor)
         ascends = is_lower_bound == (page.order == "asc")
         query = query.where(place > mark if ascends else place < mark)
     ascending = (page.order == "asc") != is_backward
@@ -120,24 +133,21 @@ async def list_rows(
     return (found[::-1] if is_backward else found), len(rows) > page.limit
 
 
-async def _find_place(
-    connection: Connection, query: Select[Any], table: Table, cursor: str, id_column: str
-) -> Any:
-    if _has_nul(cursor):
-        raise UnknownCursor(f"no item has the id {cursor!r}")
-    found = query.where(table.c[id_column] == cursor)
-    position = found.with_only_columns(table.c.position, maintain_column_froms=True)
-    row = (await connection.execute(position.limit(1))).first()
-    if row is None:
-        raise UnknownCursor(f"no item has the id {cursor!r}")
-    return tuple_(literal(row[0]), literal(cursor))
+async def _find_place(connection: Connection, cursors: Sequence[Select[Any]], cursor: str) -> Any:
+    for query in cursors if not _has_nul(cursor) else ():
+        found = await connection.execute(query.where(query.selected_columns[0] == cursor).limit(1))
+        row = found.mappings().first()
+        if row is not None:
+            return tuple_(literal(row["position"]), literal(cursor))
+    raise UnknownCursor(f"no item has the id {cursor!r}")
 
 
 class SqlRows(Rows[Item]):
     """Rows of one kind, as one transaction sees them."""
 
-    def __init__(self, connection: Connection, kind: Kind[Item]) -> None:
+    def __init__(self, connection: Connection, kind: Kind[Item], clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
         self._kind = kind
         self._table = kind.table
 
@@ -163,7 +173,11 @@ class SqlRows(Rows[Item]):
     async def list(self, page: Page, **where: str | Sequence[str] | None) -> Listing[Item]:
         if self._kind.key[0] == "project_id" and where.get("project_id") is None:
             raise TypeError("list() needs project_id")
-        query = cursors = select(self._table)
+        query = select(self._table)
+        rows = select(self._table.c[self._kind.key[-1]], self._table.c.position)
+        deleted = select(_DELETED.c.id, _DELETED.c.position).where(
+            _DELETED.c.table_name == self._table.name
+        )
         for name, value in where.items():
             column, values = self._table.c[name], [value] if isinstance(value, str) else value
             if values is None:
@@ -174,11 +188,12 @@ class SqlRows(Rows[Item]):
                 column, texts = self._table.c.email_folded, [text.casefold() for text in texts]
             query = query.where(column.in_(texts))
             if name == "project_id":
-                cursors = cursors.where(column.in_(texts))
-        rows, has_more = await list_rows(
-            self._connection, query, page, self._table, self._kind.key[-1], cursors
+                rows = rows.where(column.in_(texts))
+                deleted = deleted.where(_DELETED.c.project_id.in_(texts))
+        found, has_more = await list_rows(
+            self._connection, query, page, self._table, self._kind.key[-1], (rows, deleted)
         )
-        return Listing([self._kind.decode(dict(row._mapping)) for row in rows], has_more)  # noqa: SLF001
+        return Listing([self._kind.decode(dict(row._mapping)) for row in found], has_more)  # noqa: SLF001
 
     @override
     async def update(self, row: Item) -> Item:
@@ -207,8 +222,32 @@ class SqlRows(Rows[Item]):
     async def delete(self, *key: str) -> bool:
         if any(map(_has_nul, key)):
             return False
-        result = await self._connection.execute(delete(self._table).where(self._kind.match(key)))
+        condition = self._kind.match(key)
+        await self._remember(self._table, self._kind.key[-1], condition)
+        if self._table is tables.USERS:  # memberships are deleted with their user
+            members = tables.PROJECT_USERS
+            await self._remember(members, "user_id", members.c.user_id == key[0])
+        result = await self._connection.execute(delete(self._table).where(condition))
         return result.rowcount > 0
+
+    async def _remember(self, table: Table, id_column: str, condition: ColumnElement[bool]) -> None:
+        """Remember the positions of rows that are to be deleted, and forget old ones."""
+        now = int(self._clock.wall())
+        name, old = literal(table.name), now - DELETED_SECONDS
+        project = table.c.project_id if "project_id" in table.c else literal("")
+        keys = tuple_(*_DELETED.primary_key.columns)
+        expired = select(*_DELETED.primary_key.columns).where(_DELETED.c.deleted_at <= old)
+        # Locked in advance, so that two transactions do not wait for each other.
+        again = select(name, project, table.c[id_column]).where(condition)
+        for found in (
+            expired.limit(_MAX_FORGOTTEN).with_for_update(skip_locked=True),
+            again,  # a member that was added once more
+        ):
+            await self._connection.execute(delete(_DELETED).where(keys.in_(found)))
+        rows = select(name, project, table.c[id_column], table.c.position, literal(now))
+        columns = [column.name for column in _DELETED.c]
+        locked = rows.where(condition).with_for_update()
+        await self._connection.execute(insert(_DELETED).from_select(columns, locked))
 
     async def _save_parts(self, row: Item) -> None:
         """Save what other tables hold of the row."""

@@ -1,8 +1,8 @@
 """The organization's identities in SQLite or PostgreSQL."""
 
 import operator
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from maxgate.stores.identity import (
     KeyGrant,
     Listing,
     Page,
+    ProjectGrant,
     StoreUnavailable,
 )
 from maxgate.stores.identity_rows import (
@@ -53,15 +54,22 @@ _log = structlog.get_logger()
 
 
 def open_identity_store(
-    settings: DatabaseSettings, state_dir: Path, *, clock: Clock | None = None
+    settings: DatabaseSettings,
+    state_dir: Path,
+    *,
+    clock: Clock | None = None,
+    check: Callable[[], None] | None = None,
 ) -> "SqlIdentityStore":
     """Check the schema of the database (SQLite: create or upgrade it), and open the store.
 
-    Blocks meanwhile. If PostgreSQL is unavailable, the store works once it is available. Raises
-    SchemaMismatch, and ConfigurationError for a missing driver or an unusable file of SQLite.
+    Blocks meanwhile. `check` reads the database afterwards. If PostgreSQL is unavailable, the store
+    works once it is available. Raises SchemaMismatch, and ConfigurationError for a missing driver
+    or an unusable file of SQLite.
     """
     try:
         prepare_database(settings, state_dir)
+        if check is not None:
+            check()
     except StoreUnavailable as error:
         if not settings.is_postgres:
             raise ConfigurationError(str(error)) from error
@@ -75,13 +83,13 @@ class SqlTransaction(IdentityTransaction):
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
-        self.projects = SqlRows(connection, PROJECTS)
-        self.users = SqlRows(connection, USERS)
-        self.project_users = SqlRows(connection, PROJECT_USERS)
-        self.service_accounts = SqlRows(connection, SERVICE_ACCOUNTS)
-        self.keys = SqlKeys(connection, API_KEYS)
-        self.admin_keys = SqlKeys(connection, ADMIN_KEYS)
-        self.model_permissions = SqlRows(connection, MODEL_PERMISSIONS)
+        self.projects = SqlRows(connection, PROJECTS, clock)
+        self.users = SqlRows(connection, USERS, clock)
+        self.project_users = SqlRows(connection, PROJECT_USERS, clock)
+        self.service_accounts = SqlRows(connection, SERVICE_ACCOUNTS, clock)
+        self.keys = SqlKeys(connection, API_KEYS, clock)
+        self.admin_keys = SqlKeys(connection, ADMIN_KEYS, clock)
+        self.model_permissions = SqlRows(connection, MODEL_PERMISSIONS, clock)
 
     @override
     async def find_key_by_digest(self, digests: Sequence[bytes]) -> ApiKey | None:
@@ -102,11 +110,12 @@ class SqlTransaction(IdentityTransaction):
     @override
     async def list_audit_events(self, page: Page, where: AuditFilter) -> Listing[AuditEvent]:
         table = tables.AUDIT_EVENTS
-        query = cursors = select(table)
+        query = select(table)
         for column, values in (
             (table.c.type, where.types),
             (table.c.actor_id, where.actor_ids),
             (table.c.project_id, where.project_ids),
+            (table.c.details["id"].as_string(), where.resource_ids),
         ):
             if values is not None:
                 query = query.where(column.in_([v for v in values if v and "\0" not in v]))
@@ -119,6 +128,7 @@ class SqlTransaction(IdentityTransaction):
             if bound is not None:
                 seconds = max(-_MAX_SECONDS, min(bound, _MAX_SECONDS))
                 query = query.where(compare(table.c.effective_at, seconds))
+        cursors = [select(table.c.id, table.c.position)]
         rows, has_more = await list_rows(self._connection, query, page, table, "id", cursors)
         return Listing([_decode_event(row._mapping) for row in rows], has_more)  # noqa: SLF001
 
@@ -146,6 +156,17 @@ class SqlTransaction(IdentityTransaction):
                 await self._connection.execute(insert(table).values(values))
         except IntegrityError as error:
             raise AlreadyExists("a request with this Idempotency-Key exists") from error
+
+    @override
+    async def add_pepper(self, fingerprint: bytes) -> None:
+        table = tables.PEPPERS
+        found = select(table.c.fingerprint).where(table.c.fingerprint == fingerprint)
+        if (await self._connection.execute(found)).first() is not None:
+            return
+        values = {"fingerprint": fingerprint, "created_at": int(self._clock.wall())}
+        with suppress(IntegrityError):  # another transaction adds it
+            async with self._connection.savepoint():
+                await self._connection.execute(insert(table).values(values))
 
 
 class SqlIdentityStore(IdentityStore):
@@ -181,6 +202,14 @@ class SqlIdentityStore(IdentityStore):
             owner_role=row["owner__role"],
             permissions=MODEL_PERMISSIONS.decode(parts["permissions"]) if has_permissions else None,
         )
+
+    @override
+    async def find_project(self, project_id: str) -> ProjectGrant | None:
+        async with self._database.begin(read_only=True) as connection:
+            rows = SqlTransaction(connection, self._clock)
+            project = await rows.projects.find(project_id)
+            permissions = await rows.model_permissions.find(project_id)
+        return None if project is None else ProjectGrant(project, permissions)
 
     @override
     async def touch_keys(self, used_at: Mapping[str, int]) -> None:

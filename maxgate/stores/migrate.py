@@ -45,7 +45,7 @@ from maxgate.stores.identity import StoreUnavailable
 from maxgate.stores.settings import DatabaseSettings
 from maxgate.stores.tables import METADATA
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0005", "0006")
 """All revisions, oldest first; the code of this version needs the last one."""
 LOCK_SECONDS: Final = 600
 """Time to wait for another process that upgrades the database."""
@@ -108,8 +108,8 @@ def check_database(
     path = Path(find_url(settings, state_dir).database or "")
     if not settings.is_postgres and not path.exists():
         return _describe_state("missing", None, revisions[-1])
-    with _connect(settings, state_dir) as connection:
-        return _read_state(connection, _find_schema(settings), revisions)
+    with connect(settings, state_dir) as connection:
+        return _read_state(connection, find_schema(settings), revisions)
 
 
 def upgrade_database(
@@ -122,12 +122,12 @@ def upgrade_database(
     """
     if not settings.is_postgres:
         create_file(find_url(settings, state_dir))
-        with _connect(settings, state_dir) as connection:
+        with connect(settings, state_dir) as connection:
             state = _read_state(connection, None, revisions)
         if state.is_usable:  # without the lock, so that a gateway starts while others write
             return state
-    with _connect(settings, state_dir, is_writer=True) as connection:
-        schema = _find_schema(settings)
+    with connect(settings, state_dir, is_writer=True) as connection:
+        schema = find_schema(settings)
         if schema is not None:
             _lock_postgres(connection, schema)
         state = _read_state(connection, schema, revisions)
@@ -138,12 +138,13 @@ def upgrade_database(
     return state
 
 
-def _find_schema(settings: DatabaseSettings) -> str | None:
+def find_schema(settings: DatabaseSettings) -> str | None:
+    """Return the schema that has the tables, None for SQLite."""
     return settings.schema_name if settings.is_postgres else None
 
 
 @contextmanager
-def _connect(
+def connect(
     settings: DatabaseSettings, state_dir: Path, *, is_writer: bool = False
 ) -> Iterator[Connection]:
     """Begin a transaction that is committed at the end; raises StoreUnavailable."""
@@ -203,7 +204,7 @@ def _read_state(
     if _REVISION.name not in found:
         taken = sorted(found & set(METADATA.tables))
         return _describe_state("occupied" if taken else "missing", None, expected, taken)
-    connection = _select_schema(connection, schema)
+    connection = select_schema(connection, schema)
     revision = connection.execute(select(_REVISION.c.version_num)).scalar()
     if revision == expected:
         return _describe_state("current", revision, expected)
@@ -214,7 +215,8 @@ def _read_state(
     return _describe_state(status, revision, expected)
 
 
-def _select_schema(connection: Connection, schema: str | None) -> Connection:
+def select_schema(connection: Connection, schema: str | None) -> Connection:
+    """Return the connection with statements that use the tables of this schema."""
     return connection.execution_options(schema_translate_map={None: schema})
 
 
@@ -249,7 +251,7 @@ def _migrate(connection: Connection, schema: str | None, revision: str) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes.update(connection=connection, schema=schema, version_table=_REVISION.name)
     command.upgrade(config, revision)
-    connection = _select_schema(connection, schema)
+    connection = select_schema(connection, schema)
     connection.execute(CreateTable(_COMPATIBLE, if_not_exists=True))
     connection.execute(delete(_COMPATIBLE))
     for script in ScriptDirectory.from_config(config).walk_revisions(head=revision):

@@ -216,3 +216,26 @@ IDEMPOTENT_REQUESTS: Final = Table(
     PrimaryKeyConstraint("actor_id", "key_digest"),
     Index(None, "created_at"),
 )
+
+PEPPERS: Final = Table(
+    "peppers",
+    METADATA,
+    # HMACs of a constant, by which a gateway notices that it has another pepper than the keys.
+    Column("fingerprint", LargeBinary, nullable=False),
+    _time("created_at"),
+    PrimaryKeyConstraint("fingerprint"),
+)
+
+DELETED_ROWS: Final = Table(
+    "deleted_rows",
+    METADATA,
+    # Positions of rows that were deleted a short time ago, so that a list goes on after them.
+    _text("table_name"),
+    _text("project_id"),  # empty for the organization
+    _text("id"),
+    _position(),
+    _time("deleted_at"),
+    PrimaryKeyConstraint("table_name", "project_id", "id"),
+    Index(None, "table_name", "position"),
+    Index(None, "deleted_at"),
+)

@@ -24,6 +24,7 @@ from maxgate.stores.identity import (
     ModelPermissions,
     Page,
     Project,
+    ProjectGrant,
     ProjectUser,
     ServiceAccount,
     StoreUnavailable,
@@ -31,6 +32,7 @@ from maxgate.stores.identity import (
     User,
     VersionConflict,
 )
+from maxgate.stores.identity_rows import DELETED_SECONDS
 from maxgate.stores.identity_store import REPLAY_SECONDS, SqlIdentityStore, open_identity_store
 from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
@@ -145,6 +147,16 @@ async def test_find(filled: SqlIdentityStore) -> None:
     assert found == [PROJECT, ANN, MEMBER, ACCOUNT, KEY, PLAIN_KEY, ADMIN, PERMISSIONS]
 
 
+async def test_find_project(filled: SqlIdentityStore) -> None:
+    """A project is found with its permissions, also when it is archived."""
+    archived = replace(OTHER, archived_at=300)
+    async with filled.transaction() as rows:
+        await rows.projects.update(archived)
+    found = [await filled.find_project(name) for name in ("proj_a", "proj_b", "proj_c", "a\0")]
+    expected = ProjectGrant(PROJECT, PERMISSIONS), ProjectGrant(replace(archived, version=2))
+    assert found == [*expected, None, None]
+
+
 async def test_unknown_rows(filled: SqlIdentityStore) -> None:
     """An unknown key names no row, not even with a character that PostgreSQL refuses."""
     async with filled.transaction() as rows:
@@ -246,6 +258,69 @@ async def test_cursor_outside_of_filter(store: SqlIdentityStore) -> None:
         await rows.projects.update(replace(project, archived_at=200))
         items, _ = await rows.projects.list(Page(after="b"), archived_at=None)
     assert [item.id for item in items] == ["c"]
+
+
+@pytest.mark.parametrize("deleted", ["b", "ab", "bc", "abc"])
+async def test_deleted_cursor(store: SqlIdentityStore, deleted: str) -> None:
+    """A list goes on after and before a deleted item, also to items that were added later."""
+    await add_projects(store, "abc")
+    async with store.transaction() as rows:
+        for name in deleted:
+            assert await rows.projects.delete(name)
+        await rows.projects.add(Project("Z", "", 100))  # before all others by its name
+        after, _ = await rows.projects.list(Page(after="b"))
+        before, _ = await rows.projects.list(Page(before="b"))
+    left = [name for name in "abc" if name not in deleted]
+    assert [item.id for item in after] == [*(name for name in left if name == "c"), "Z"]
+    assert [item.id for item in before] == [name for name in left if name == "a"]
+
+
+async def test_deleted_cursors_of_project(filled: SqlIdentityStore) -> None:
+    """Rows that were deleted with others are known, too, but in their own project only."""
+    async with filled.transaction() as rows:
+        await rows.users.delete("user-ann")
+        await rows.service_accounts.delete("proj_a", "svcacct_1")
+        await rows.keys.delete("proj_a", "key_1")
+        for kind, cursor in (
+            (rows.project_users, "user-ann"),
+            (rows.service_accounts, "svcacct_1"),
+            (rows.keys, "key_1"),
+        ):
+            page = Page(after=cursor)
+            found = await kind.list(page, project_id="proj_a")  # type: ignore[attr-defined]
+            assert found == Listing([PLAIN_KEY] if kind is rows.keys else [], False)
+            with pytest.raises(UnknownCursor):
+                await kind.list(page, project_id="proj_b")  # type: ignore[attr-defined]
+        with pytest.raises(UnknownCursor):
+            await rows.projects.list(Page(after="key_1"))
+
+
+async def test_member_again(filled: SqlIdentityStore) -> None:
+    """The cursor of a member that has left and joined again is its present row."""
+    async with filled.transaction() as rows:
+        for _ in range(2):
+            assert await rows.project_users.delete("proj_a", "user-ann")
+            await rows.project_users.add(MEMBER)
+        bob = User("user-bob", "bob@example.com", "Bob", "reader", 100)
+        await rows.users.add(bob)
+        await rows.project_users.add(replace(MEMBER, user_id="user-bob"))
+        found, _ = await rows.project_users.list(Page(after="user-ann"), project_id="proj_a")
+    assert [member.user_id for member in found] == ["user-bob"]
+
+
+async def test_old_cursor(store: SqlIdentityStore, clock: FakeClock) -> None:
+    """A week after its deletion, an item is forgotten with the next deletion."""
+    await add_projects(store, "abc")
+    async with store.transaction() as rows:
+        await rows.projects.delete("a")
+        clock.advance(DELETED_SECONDS - 1)
+        await rows.projects.delete("b")
+        assert [item.id for item in (await rows.projects.list(Page(after="a"))).items] == ["c"]
+        clock.advance(1)
+        await rows.projects.delete("c")
+        with pytest.raises(UnknownCursor):
+            await rows.projects.list(Page(after="a"))
+        assert await rows.projects.list(Page(after="b")) == Listing([], False)
 
 
 @pytest.mark.parametrize("page", [Page(after="x"), Page(before="x"), Page(after="\0")])

@@ -35,9 +35,9 @@ class AdminGateway:
         return self.client.admin.organization
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request of the admin; a `path` without a version is below /v1/organization."""
+        """Send a request of the admin; other paths than /v1 and /key are below /v1/organization."""
         headers = {**bearer(self.key), **options.pop("headers", {})}
-        full = path if path.startswith("/v1/") else f"/v1/organization{path}"
+        full = path if path.startswith(("/v1/", "/key/")) else f"/v1/organization{path}"
         return await self.gateway.client.request(method, full, headers=headers, **options)
 
     async def list_routes(self) -> list[tuple[str, str]]:

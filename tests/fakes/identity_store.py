@@ -14,15 +14,18 @@ from maxgate.stores.identity import (
     IdentityTransaction,
     KeyGrant,
     Project,
+    ProjectGrant,
     StoreUnavailable,
 )
 
 
 class FakeIdentityStore(IdentityStore):
-    """Holds `grants` by digest; `reads` are the digests of all look-ups."""
+    """Holds `grants` by digest and `projects` by id; `reads` are the digests of all look-ups."""
 
     def __init__(self) -> None:
         self.grants: dict[bytes, KeyGrant] = {}
+        self.projects: dict[str, ProjectGrant] = {}
+        self.project_reads: list[str] = []
         self.reads: list[bytes] = []
         self.running = 0
         self.most_running = 0
@@ -65,6 +68,17 @@ class FakeIdentityStore(IdentityStore):
         [digest] = digests
         self.reads.append(digest)
         found = self.grants.get(digest)  # as of now, however late the reply
+        await self._respond()
+        return found
+
+    @override
+    async def find_project(self, project_id: str) -> ProjectGrant | None:
+        self.project_reads.append(project_id)
+        found = self.projects.get(project_id)
+        await self._respond()
+        return found
+
+    async def _respond(self) -> None:
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:
@@ -75,7 +89,6 @@ class FakeIdentityStore(IdentityStore):
             raise self.bug
         if self.is_away:
             raise StoreUnavailable("connection refused")
-        return found
 
     @override
     async def touch_keys(self, used_at: Mapping[str, int]) -> None:

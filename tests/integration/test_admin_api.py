@@ -12,6 +12,7 @@ from maxgate.auth.api_key import is_well_formed
 from maxgate.settings import Settings
 from tests.conftest import ROOT
 from tests.fakes.admin_gateway import MODEL, AdminGateway
+from tests.fakes.gateway import EMBEDDING_MODEL
 
 PAGE = ROOT / "docs" / "admin-api.md"
 
@@ -144,6 +145,36 @@ async def test_service_accounts(admin_gateway: AdminGateway) -> None:
     assert found == [(401, "invalid_api_key")] * 2
 
 
+async def test_limits_of_keys(admin_gateway: AdminGateway) -> None:
+    """A new key may be limited to models, networks and a class; a rotation keeps its limits."""
+    projects = admin_gateway.admin.projects
+    project, keys = await projects.create(name="Research"), projects.api_keys
+    limits = {"models": [MODEL], "networks": ["127.0.0.0/8"], "service_class": "flex"}
+    account = await projects.service_accounts.create(project.id, name="bot", extra_body=limits)
+    path = f"/projects/{project.id}/service_accounts/{account.id}/api_keys"
+    second = (await admin_gateway.send("POST", path, json=limits)).json()
+    plain = (await admin_gateway.send("POST", path, json={"models": None})).json()
+    afar = (await admin_gateway.send("POST", path, json={"networks": ["10.0.0.0/8"]})).json()
+    other = (await admin_gateway.send("POST", path, json={"models": [EMBEDDING_MODEL]})).json()
+    api_key = f"/projects/{project.id}/api_keys/{second['id']}"
+    rotated = (await admin_gateway.send("POST", f"{api_key}/rotate")).json()
+    read = await keys.retrieve(second["id"], project_id=project.id)
+
+    def list_limits(described: Any) -> dict[str, Any]:
+        return {name: described[name] for name in limits}
+
+    for described in (account.api_key.model_dump(), second, rotated, read.model_dump()):
+        assert list_limits(described) == limits
+    assert list_limits(plain) == dict.fromkeys(limits)
+    tried = (account.api_key.value, rotated["value"], plain["value"], afar["value"], other["value"])
+    assert [await admin_gateway.chat(key) for key in tried] == [
+        *[(200, None)] * 3,
+        (401, "invalid_api_key"),
+        (404, "model_not_found"),
+    ]
+    assert await admin_gateway.chat(tried[0], EMBEDDING_MODEL) == (404, "model_not_found")
+
+
 async def test_blocked_key(admin_gateway: AdminGateway) -> None:
     """A blocked key is refused at once, and works again when it is unblocked."""
     project = await admin_gateway.admin.projects.create(name="Research")
@@ -191,7 +222,7 @@ async def test_model_permissions(admin_gateway: AdminGateway) -> None:
 
 
 async def test_audit_log(admin_gateway: AdminGateway) -> None:
-    """The log is filtered by type, actor, project and time, and read page by page both ways."""
+    """The log is filtered by its fields, and read page by page both ways."""
     admin = admin_gateway.admin
     projects = [await admin.projects.create(name=name) for name in ("A", "B")]
     await admin.projects.update(projects[0].id, name="C")
@@ -222,11 +253,63 @@ async def test_audit_log(admin_gateway: AdminGateway) -> None:
     assert await find(event_types=["project.updated", "api_key.created"]) == [1, 2]
     assert await find(actor_ids=[key.id]) == [0]
     assert await find(project_ids=[projects[0].id]) == [2, 4]
+    assert await find(resource_ids=[projects[0].id, key.id, "none", "\0"]) == [1, 2, 4]
     assert await find(effective_at={"gt": now}) == []
     assert await find(effective_at={"gte": now - 60, "lte": now}) == [0, 1, 2, 3, 4]
     assert await find(effective_at={"lt": now - 60}) == []
     before = await admin.audit_logs.list(limit=2, before=everything[3].id)
     assert [event.id for event in before.data] == [event.id for event in everything[1:3]]
+
+
+async def test_deletion_while_listing(admin_gateway: AdminGateway) -> None:
+    """A loop over a list may delete what it gets, whatever is listed."""
+    admin, project = admin_gateway.admin, await admin_gateway.admin.projects.create(name="A")
+    accounts, members = admin.projects.service_accounts, admin.projects.users
+    created = [await accounts.create(project.id, name=f"bot {n}") for n in range(3)]
+    people = [
+        await members.create(project.id, role="member", email=f"{n}@example.com") for n in range(6)
+    ]
+    admin_keys = [await admin.admin_api_keys.create(name=f"key {n}") for n in range(3)]
+
+    async def delete_all(page: Any, delete: Any) -> list[str]:
+        deleted = []
+        async for item in page:
+            await delete(item.id)
+            deleted.append(item.id)
+        return deleted
+
+    async def delete_admin_key(key_id: str) -> None:
+        if key_id != "key_admin":
+            await admin.admin_api_keys.delete(key_id)
+
+    parts = {"project_id": project.id}
+    keys = admin.projects.api_keys
+    assert await delete_all(
+        keys.list(project.id, limit=1), lambda key_id: keys.delete(key_id, **parts)
+    ) == [account.api_key.id for account in created]
+    assert await delete_all(
+        accounts.list(project.id, limit=1), lambda found: accounts.delete(found, **parts)
+    ) == [account.id for account in created]
+    assert await delete_all(
+        members.list(project.id, limit=2),
+        # Some leave with the whole user, which takes the membership with it.
+        lambda found: (
+            members.delete(found, **parts) if found == people[1].id else admin.users.delete(found)
+        ),
+    ) == [user.id for user in people]
+    assert [user.id async for user in admin.users.list(limit=1)] == [people[1].id]
+    more = [await members.create(project.id, role="member", email=f"x{n}@a.b") for n in range(3)]
+    assert await delete_all(admin.users.list(limit=1), admin.users.delete) == [
+        people[1].id,
+        *(user.id for user in more),
+    ]
+    assert await delete_all(admin.admin_api_keys.list(limit=1, order="desc"), delete_admin_key) == [
+        *(key.id for key in reversed(admin_keys)),
+        "key_admin",
+    ]
+    assert await delete_all(admin.projects.list(limit=1), admin.projects.archive) == [project.id]
+    for kind in (keys, accounts, members):
+        assert [item async for item in kind.list(project.id)] == []
 
 
 def test_documented_routes() -> None:

@@ -233,12 +233,36 @@ REFUSALS: Any = [
     ("GET", "/projects?limit=0", None, 400, "integer_below_min_value", "limit"),
     ("GET", "/projects?limit=101", None, 400, "integer_above_max_value", "limit"),
     ("GET", "/projects?limit=a", None, 400, "invalid_value", "limit"),
+    ("GET", "/projects?limit=99999999999999999999", None, 400, "integer_above_max_value", "limit"),
+    ("GET", "/projects?include_archived=maybe", None, 400, "invalid_value", "include_archived"),
+    ("GET", "/projects?limit=1&limit=1", None, 400, "duplicate_parameter", "limit"),
+    ("GET", "/audit_logs?effective_at[gt]=1&effective_at[gt]=2", None, 400, "duplicate_parameter",
+     "effective_at[gt]"),
     ("GET", "/projects?after=proj_x", None, 400, None, "after"),
     ("GET", "/projects?after=%00", None, 400, None, "after"),
     ("GET", "/projects?before=a", None, 400, "unknown_parameter", "before"),
     ("GET", "/audit_logs?before=a", None, 400, None, "after"),
-    ("GET", "/audit_logs?tenant_only=true", None, 400, "unknown_parameter", "tenant_only"),
-    ("GET", "/audit_logs?actor_emails[]=a", None, 400, "unknown_parameter", "actor_emails[]"),
+    ("GET", "/audit_logs?tenant_only=true", None, 400, "unsupported_parameter", "tenant_only"),
+    ("GET", "/audit_logs?actor_emails[]=a", None, 400, "unsupported_parameter", "actor_emails[]"),
+    *(
+        ("POST", f"{PROJECT}/service_accounts",
+         {"name": "a", "create_service_account_only": True, field: value}, 400, None, field)
+        for field, value in (("models", ["a"]), ("networks", ["::1"]), ("service_class", "flex"))
+    ),
+    *(
+        ("POST", f"{ACCOUNT}/api_keys", {field: value}, 400, code, param)
+        for field, value, code, param in (
+            ("models", [], "empty_array", "models"),
+            ("models", "a", "invalid_type", "models"),
+            ("models", ["a" * 201], "string_above_max_length", "models[0]"),
+            ("models", ["a\0"], None, "models[0]"),
+            ("models", ["a"] * 1001, "array_above_max_length", "models"),
+            ("networks", [], "empty_array", "networks"),
+            ("networks", ["10.0.0.0/8", "10.0.0.1/8"], None, "networks[1]"),
+            ("networks", ["localhost"], None, "networks[0]"),
+            ("service_class", "fast", "invalid_value", "service_class"),
+        )
+    ),
     ("GET", "/audit_logs?effective_at[gt]=-1", None, 400, "integer_below_min_value",
      "effective_at[gt]"),
     ("GET", f"{PROJECT}/api_keys?owner_project_access=some", None, 400, "invalid_value",
@@ -266,6 +290,79 @@ async def test_refusals(admin_gateway: AdminGateway) -> None:
         found = (response.status_code, error["code"], error["param"])
         assert found == (status, code, param), (method, path)
     assert (await admin_gateway.send("GET", "/audit_logs?limit=100")).json() == events
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "param", "message"),
+    [
+        ("GET", "/projects?limit=a", None, "limit",
+         "Invalid value for 'limit': expected an integer."),
+        ("GET", "/projects?limit=1.5", None, "limit",
+         "Invalid value for 'limit': expected an integer."),
+        ("GET", "/projects?include_archived=x", None, "include_archived",
+         "Invalid value for 'include_archived': expected a boolean."),
+        ("GET", "/users?limit=1&limit=2", None, "limit",
+         "Duplicate parameter: 'limit' is sent more than once."),
+        ("POST", "/projects", '{"name": "a", "name": "b"}', "name",
+         "Duplicate parameter: 'name' is sent more than once."),
+        ("POST", f"{KEY}/rotate", '{"grace_seconds": 0, "grace_seconds": 0}', "grace_seconds",
+         "Duplicate parameter: 'grace_seconds' is sent more than once."),
+        ("POST", "/key/generate", '{"metadata": {"a": {"b": 1, "b": 2}}}', "b",
+         "Duplicate parameter: 'b' is sent more than once."),
+    ],
+)  # fmt: skip
+async def test_ambiguous_requests(
+    admin_gateway: AdminGateway,
+    method: str,
+    path: str,
+    content: str | None,
+    param: str,
+    message: str,
+) -> None:
+    """A field that is there twice, or no number, is refused by name, and nothing is changed."""
+    full = path.format(**await fill(admin_gateway, "ours"))
+    events = (await admin_gateway.send("GET", "/audit_logs?limit=100")).json()
+    response = await admin_gateway.send(method, full, content=content)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["message"]) == (400, param, message)
+    assert (await admin_gateway.send("GET", "/audit_logs?limit=100")).json() == events
+
+
+async def test_lists_in_query(admin_gateway: AdminGateway) -> None:
+    """Fields that are lists may be there several times."""
+    await fill(admin_gateway, "ours")
+    types = "event_types[]=project.created&event_types[]=user.added"
+    response = await admin_gateway.send("GET", f"/audit_logs?{types}")
+    assert {event["type"] for event in response.json()["data"]} == {"project.created", "user.added"}
+
+
+async def test_expiry_of_keys(admin_gateway: AdminGateway) -> None:
+    """Null means never, for new keys and for those that had an expiry."""
+    ids = await fill(admin_gateway, "ours")
+    path = KEY.format(**ids)
+    for body in ({"expires_in_seconds": 60}, {"expires_in_seconds": None}, {}):
+        changed = (await admin_gateway.send("POST", path, json=body)).json()
+        assert (changed["expires_at"] is None) == (body.get("expires_in_seconds") is None)
+    never = {"name": "new", "expires_in_seconds": None}
+    created = [
+        (await admin_gateway.send("POST", to.format(**ids), json=never)).json()
+        for to in ("/admin_api_keys", f"{ACCOUNT}/api_keys")
+    ]
+    assert [key["expires_at"] for key in created] == [None, None]
+    assert await admin_gateway.chat(ids["key"]) == (200, None)
+
+
+async def test_rotation_without_body(admin_gateway: AdminGateway) -> None:
+    """A rotation without a body has no grace period."""
+    ids = await fill(admin_gateway, "ours")
+    rotated = await admin_gateway.send("POST", f"{KEY}/rotate".format(**ids))
+    assert await admin_gateway.chat(rotated.json()["value"]) == (200, None)
+    assert await admin_gateway.chat(ids["key"]) == (401, "invalid_api_key")
+    refused = await admin_gateway.send("POST", KEY.format(**ids))
+    assert (refused.status_code, refused.json()["error"]["message"]) == (
+        400,
+        "The request has no body. Send a JSON object.",
+    )
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "a\tb", "ä".encode()])

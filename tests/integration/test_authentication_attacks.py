@@ -4,9 +4,12 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 from joserfc.util import urlsafe_b64encode
@@ -14,13 +17,18 @@ from joserfc.util import urlsafe_b64encode
 from maxgate.app import create_app
 from maxgate.auth.api_key import generate_key
 from maxgate.settings import Settings
-from tests.fakes.api_keys import KeyFolder
+from maxgate.stores.identity_store import open_identity_store
+from maxgate.stores.migrate import upgrade_database
+from maxgate.stores.settings import DatabaseSettings
+from tests.fakes.api_keys import PEPPER, KeyFolder
 from tests.fakes.asgi import SentMessages, http_scope
 from tests.fakes.oidc_provider import OidcProvider, encode_json, generate, sign
 from tests.fakes.server import serving
+from tests.fakes.stored_keys import StoredKeys
 
 AUDIENCE: Final = "gateway"
 Header = tuple[bytes, bytes]
+Send = Callable[..., Awaitable[tuple[int, Any]]]
 
 
 def forge_hmac(header: dict[str, Any], claims: dict[str, Any], secret: bytes) -> str:
@@ -98,6 +106,11 @@ def list_headers(provider: OidcProvider, key: str) -> Iterator[list[Header]]:
     """List headers that must be refused."""
     for token in list_tokens(provider):
         yield [(b"authorization", f"Bearer {token}".encode())]
+    yield from list_key_headers(key)
+
+
+def list_key_headers(key: str) -> Iterator[list[Header]]:
+    """List headers with other keys than the valid one, or none, that must be refused."""
     valid = key.encode()
     for text in (
         b"' OR '1'='1",
@@ -165,6 +178,116 @@ async def test_attacks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert all("authentication failed" in line for line in output.splitlines() if "forged" in line)
     assert not any(line.startswith("2026 forged") for line in output.splitlines())
     assert len(attempts) == 209
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseSettings:
+    """A database of each kind with tables."""
+    settings = DatabaseSettings()
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").url
+        settings = DatabaseSettings(url=url, schema_name=f"test_{uuid4().hex}")
+    upgrade_database(settings, tmp_path)
+    return settings
+
+
+@asynccontextmanager
+async def run_with_database(
+    database: DatabaseSettings, state_dir: Path, **auth: Any
+) -> AsyncIterator[tuple[Send, StoredKeys]]:
+    """Yield a function that sends a request with headers, and the keys in the database."""
+    store = open_identity_store(database, state_dir)
+    settings = {
+        "auth": {"mode": "keys", "pepper": [PEPPER], **auth},
+        "database": database,
+        "state_dir": state_dir,
+    }
+    app = create_app(Settings.model_validate(settings))
+
+    async def send(path: str, headers: list[Header], method: str = "GET") -> tuple[int, Any]:
+        sent = SentMessages()
+        path, _, query = path.partition("?")
+        scope = http_scope(method, path, headers=headers)
+        peer = {"client": ("127.0.0.1", 1), "query_string": query.encode()}
+        await app({**scope, **peer}, refuse_to_read, sent)
+        return sent.status, json.loads(sent.body)
+
+    yield send, StoredKeys(store)
+    await app.state.organization._store.aclose()
+    await store.aclose()
+
+
+async def test_attacks_on_database(
+    database: DatabaseSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Keys that are looked up in a database are refused in the same way, and rows stay."""
+    async with run_with_database(database, tmp_path, max_failures=1_000_000) as (send, keys):
+        key = await keys.add()
+        attempts = list(list_key_headers(key))
+        for headers in attempts:
+            status, body = await send("/v1/chat/completions", headers, "POST")
+            assert (status, body["error"]["code"]) in {
+                (401, "invalid_api_key"),
+                (431, "headers_too_large"),
+            }, headers
+        assert (await send("/v1/models", [(b"authorization", b"Bearer " + key.encode())]))[0] == 200
+        stored = await keys.find()
+    assert (len(attempts), stored.id) == (147, "key_1")
+    assert key not in "".join(capfd.readouterr())
+
+
+async def test_brute_force_on_database(database: DatabaseSettings, tmp_path: Path) -> None:
+    """Guesses of an address are refused without a look-up that delays others; good keys work."""
+    async with run_with_database(database, tmp_path, max_failures=5) as (send, keys):
+        key = await keys.add()
+        statuses = []
+        for _ in range(300):
+            guess = generate_key().encode()
+            statuses.append((await send("/v1/models", [(b"api-key", guess)]))[0])
+        found = await send("/v1/models", [(b"api-key", key.encode())])
+    assert (statuses[:5], set(statuses[5:]), found[0]) == ([401] * 5, {429}, 200)
+
+
+INJECTIONS: Final = (
+    "' OR '1'='1",
+    "'; DROP TABLE api_keys;--",
+    "x' UNION SELECT digest FROM key_digests--",
+    '" OR ""="',
+    "%",
+    "_",
+    "\\' OR 1=1--",
+    "$1",
+    ":digests",
+    "%(id)s",
+    "null",
+)
+
+
+async def test_injections(database: DatabaseSettings, tmp_path: Path) -> None:
+    """SQL in ids, filters and cursors matches nothing, and changes nothing."""
+    async with run_with_database(database, tmp_path) as (send, keys):
+        await keys.add()
+        admin = [(b"authorization", b"Bearer " + (await keys.add_admin()).encode())]
+        organization, found = "/v1/organization", set[tuple[int, Any]]()
+        for text in INJECTIONS:
+            value = quote(text, safe="")
+            for path in (
+                f"/projects/{text}",
+                f"/projects/proj_key_1/api_keys/{text}",
+                f"/users/{text}",
+                f"/projects?after={value}",
+                f"/users?emails[]={value}",
+                f"/audit_logs?actor_ids[]={value}&event_types[]={value}",
+                f"/audit_logs?resource_ids[]={value}&project_ids[]={value}",
+            ):
+                status, body = await send(organization + path, admin)
+                found.add((status, body["error"]["code"] if "error" in body else len(body["data"])))
+            status, body = await send(f"/key/info?key={value}", admin)
+            found.add((status, body["error"]["code"]))
+        stored = await keys.find()
+        status, projects = await send(f"{organization}/projects", admin)
+    assert found == {(404, "not_found"), (400, None), (200, 0)}
+    assert (stored.id, status, len(projects["data"])) == ("key_1", 200, 1)
 
 
 async def refuse_to_read() -> dict[str, Any]:

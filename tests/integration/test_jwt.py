@@ -14,9 +14,19 @@ import pytest
 from typing_extensions import override
 
 from maxgate.app import create_app
+from maxgate.auth.database_key_store import MAX_AGE
+from maxgate.auth.organization.changes import COMMAND_LINE, Organization
+from maxgate.auth.organization.projects import (
+    archive_project,
+    create_project,
+    delete_model_permissions,
+    set_model_permissions,
+)
 from maxgate.settings import Settings
+from maxgate.stores.identity_store import open_identity_store
+from maxgate.stores.settings import DatabaseSettings
 from tests.clients.openai_client import create_client
-from tests.fakes.api_keys import KeyFolder, bearer
+from tests.fakes.api_keys import PEPPER, KeyFolder, bearer
 from tests.fakes.clock import FakeClock
 from tests.fakes.gateway import SMALL_CARD, StartGateway
 from tests.fakes.max_server import FakeMax
@@ -149,6 +159,48 @@ async def test_claims() -> None:
                 for token in (admin, user)
             ]
         assert statuses == [200, 403]
+
+
+async def test_projects_of_database(tmp_path: Path) -> None:
+    """A token has the models of its project in the database, and none once it is archived."""
+    provider, clock = OidcProvider(algorithm="RS256"), _Clock()
+    async with serving(FakeMax()) as engine, serving(provider) as issuer:
+        provider.issuer = issuer
+        settings = {
+            "engines": [engine],
+            "cards": [SMALL_CARD],
+            "state_dir": tmp_path,
+            "auth": {"mode": "keys+jwt", "pepper": [PEPPER]},
+            "jwt": build_jwt(issuer, project_claim="team", require_known_project=True),
+        }
+        store = open_identity_store(DatabaseSettings(), tmp_path)
+        organization = Organization(store, lambda: [PEPPER.encode()], clock)
+        async with organization.change(COMMAND_LINE) as change:
+            await create_project(change, "Red", "red")
+        token, other = (
+            provider.sign(build_claims(issuer, 5000, team=team)) for team in ("red", "blue")
+        )
+
+        async def try_chat(credential: str) -> int:
+            clock.advance(MAX_AGE)
+            try:
+                return 200 if await chat(url, credential) else 0
+            except openai.APIStatusError as error:
+                return error.status_code
+
+        async with serving(create_app(Settings.model_validate(settings), clock=clock)) as url:
+            statuses = [await try_chat(credential) for credential in (token, other)]
+            async with organization.change(COMMAND_LINE) as change:
+                await set_model_permissions(change, "red", "deny_list", [MODEL])
+            statuses.append(await try_chat(token))
+            async with organization.change(COMMAND_LINE) as change:
+                await delete_model_permissions(change, "red")
+            statuses.append(await try_chat(token))
+            async with organization.change(COMMAND_LINE) as change:
+                await archive_project(change, "red")
+            statuses.append(await try_chat(token))
+        await store.aclose()
+    assert statuses == [200, 401, 404, 200, 401]
 
 
 async def test_process() -> None:

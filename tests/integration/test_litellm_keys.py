@@ -124,6 +124,17 @@ async def test_block(client: LiteLlmClient) -> None:
     assert (await client.generate(blocked=True))["blocked"] is True
 
 
+async def test_regenerate_without_body(client: LiteLlmClient) -> None:
+    """A regeneration needs no body if the key is in the path."""
+    old = await client.generate()
+    response = await client.gateway.client.post(
+        f"/key/{old['token']}/regenerate", headers=bearer(client.key)
+    )
+    assert [await client.chat(key) for key in (response.json()["key"], old["key"])] == [200, 401]
+    refused = await client.gateway.client.post("/key/regenerate", headers=bearer(client.key))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "key")
+
+
 @pytest.mark.parametrize("in_path", [False, True])
 async def test_regenerate(client: LiteLlmClient, in_path: bool) -> None:
     """A key gets a new text; with a grace period, the old one is accepted, too."""

@@ -22,7 +22,7 @@ from maxgate.api.litellm.schemas import (
     describe_key,
     describe_new_key,
 )
-from maxgate.api.organization.dependencies import Admin, AdminRequest, check_path_ids
+from maxgate.api.organization.dependencies import Admin, AdminRequest, check_target
 from maxgate.api.request_body import BodyRoute
 from maxgate.auth.api_key import PREFIX
 from maxgate.auth.organization import keys, people
@@ -36,11 +36,12 @@ from maxgate.errors import InvalidRequest, NotFound
 from maxgate.stores.identity import ApiKey, IdentityTransaction, OwnerType, Page
 
 router = APIRouter(
-    prefix="/key", tags=["litellm"], route_class=BodyRoute, dependencies=[Depends(check_path_ids)]
+    prefix="/key", tags=["litellm"], route_class=BodyRoute, dependencies=[Depends(check_target)]
 )
 
 _ALL_MODELS = {"all-team-models", "all-proxy-models"}
 _NEW_NAME = "API key"
+_NO_CHANGE = RegenerateKey()
 
 
 @router.post("/generate", operation_id="litellm_generate_key")
@@ -110,7 +111,7 @@ async def unblock_key(body: OneKey, admin: Admin) -> Key:
 
 
 @router.post("/regenerate", operation_id="litellm_regenerate_key")
-async def regenerate_key(body: RegenerateKey, admin: Admin) -> GeneratedKey:
+async def regenerate_key(admin: Admin, body: RegenerateKey = _NO_CHANGE) -> GeneratedKey:
     """Replace the text of a key; id, owner and limits stay."""
     if body.key is None:
         raise InvalidRequest("Send 'key', the text or the id of the key.", param="key")
@@ -118,7 +119,9 @@ async def regenerate_key(body: RegenerateKey, admin: Admin) -> GeneratedKey:
 
 
 @router.post("/{key}/regenerate", operation_id="litellm_regenerate_key_in_path")
-async def regenerate_key_in_path(key: str, body: RegenerateKey, admin: Admin) -> GeneratedKey:
+async def regenerate_key_in_path(
+    key: str, admin: Admin, body: RegenerateKey = _NO_CHANGE
+) -> GeneratedKey:
     """Replace the text of the key in the path; id, owner and limits stay."""
     if body.key not in (None, key):
         raise InvalidRequest("'key' must be the same as in the path.", param="key")

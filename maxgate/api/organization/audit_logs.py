@@ -21,6 +21,7 @@ from maxgate.api.organization.schemas import (
     AuditProject,
     ObjectList,
 )
+from maxgate.api.schemas import Unsupported
 from maxgate.auth.organization.changes import COMMAND_LINE
 from maxgate.stores.identity import AuditEvent, AuditFilter, Page
 
@@ -33,12 +34,18 @@ _Values: TypeAlias = Annotated[
 
 
 class AuditQuery(PageQuery):
-    """A page of the events with these types, actors, projects and times."""
+    """A page of the events with these types, actors, resources, projects and times.
+
+    Actors are keys, which have no e-mail address, and there are no tenants.
+    """
 
     before: Cursor = None
     event_types: _Values = Field(default=None, alias="event_types[]")
     actor_ids: _Values = Field(default=None, alias="actor_ids[]")
     project_ids: _Values = Field(default=None, alias="project_ids[]")
+    resource_ids: _Values = Field(default=None, alias="resource_ids[]")
+    actor_emails: Unsupported = Field(default=None, alias="actor_emails[]")
+    tenant_only: Unsupported = None
     gt: _Time = Field(default=None, alias="effective_at[gt]")
     gte: _Time = Field(default=None, alias="effective_at[gte]")
     lt: _Time = Field(default=None, alias="effective_at[lt]")
@@ -55,6 +62,7 @@ async def list_audit_logs(
         types=query.event_types,
         actor_ids=query.actor_ids,
         project_ids=query.project_ids,
+        resource_ids=query.resource_ids,
         gt=query.gt,
         gte=query.gte,
         lt=query.lt,

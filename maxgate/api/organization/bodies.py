@@ -1,13 +1,29 @@
 """Bodies of requests to OpenAI's admin API; unknown and unsupported fields are refused by name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from maxgate.api.schemas import RequestBody, Unsupported
+from maxgate.generation.context import ServiceClass
 from maxgate.stores.identity import OrganizationRole, PermissionMode
 
 Seconds = Annotated[int, Field(ge=1, le=2**53)]
+_Texts: TypeAlias = Annotated[
+    list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1000)
+]
+
+
+class KeyLimitFields(RequestBody):
+    """The limits of a new key, additions to OpenAI's fields; null sets no limit.
+
+    `models` are the names that it may use, and `networks` those that it may be used from.
+    """
+
+    expires_in_seconds: Seconds | None = None
+    models: _Texts | None = None
+    networks: _Texts | None = None
+    service_class: ServiceClass | None = None
 
 
 class NewProject(RequestBody):
@@ -57,16 +73,14 @@ class ProjectUserChange(RequestBody):
     role: Literal["owner", "member"] | None = None
 
 
-class NewServiceAccountBody(RequestBody):
-    """A service account to create, by default with a key.
+class NewServiceAccountBody(KeyLimitFields):
+    """A service account to create, by default with a key, which has the limits.
 
-    `expires_in_seconds` is for that key. With `create_service_account_only` the account has neither
-    a key nor a role.
+    With `create_service_account_only` the account has neither a key nor a role.
     """
 
     name: str
     create_service_account_only: bool | None = None
-    expires_in_seconds: Seconds | None = None
 
 
 class ServiceAccountChange(RequestBody):
@@ -76,18 +90,18 @@ class ServiceAccountChange(RequestBody):
     role: Literal["owner", "member"] | None = None
 
 
-class NewKey(RequestBody):
+class NewKey(KeyLimitFields):
     """A key of a service account to create."""
 
     name: str = "API key"
-    expires_in_seconds: Seconds | None = None
     scopes: Unsupported = None
 
 
 class KeyChange(RequestBody):
     """A change to a key; fields that are left out stay as they are.
 
-    `expires_in_seconds` counts from now. A `blocked` key is refused until it is unblocked.
+    `expires_in_seconds` counts from now, and null means never. A `blocked` key is refused until it
+    is unblocked.
     """
 
     expires_in_seconds: Seconds | None = None

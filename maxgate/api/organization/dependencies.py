@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from maxgate.api.errors import duplicate_parameter
 from maxgate.api.organization.schemas import Item, ObjectList
 from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyRoute
@@ -97,11 +98,19 @@ class AdminRequest:
 Admin = Annotated[AdminRequest, Depends()]
 
 
-def check_path_ids(request: Request) -> None:
-    """Raise NotFound for ids in the path that no object can have."""
+def check_target(request: Request) -> None:
+    """Raise NotFound for ids in the path that no object can have.
+
+    Raises InvalidRequest for a field of the query that is there twice and is no list.
+    """
     for name, value in request.path_params.items():
         if not _ID.fullmatch(str(value)):
             raise NotFound(f"No object has the {name} {str(value)[:100]!r}.", code="not_found")
+    names = set[str]()
+    for name, _ in request.query_params.multi_items():
+        if name in names and not name.endswith("[]"):
+            raise duplicate_parameter(name)
+        names.add(name)
 
 
 def create_router() -> APIRouter:
@@ -110,7 +119,7 @@ def create_router() -> APIRouter:
         prefix="/v1/organization",
         tags=["organization"],
         route_class=BodyRoute,
-        dependencies=[Depends(check_path_ids)],
+        dependencies=[Depends(check_target)],
     )
 
 

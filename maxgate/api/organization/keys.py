@@ -1,7 +1,7 @@
 """API keys of projects, and keys for the admin API."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 
@@ -26,6 +26,8 @@ from maxgate.stores import identity
 from maxgate.stores.identity import IdentityTransaction, Page
 
 router = create_router()
+
+_NO_GRACE = KeyRotation()
 
 
 class KeyQuery(PageQuery):
@@ -75,7 +77,7 @@ async def update_api_key(project_id: str, api_key_id: str, body: KeyChange, admi
     async with admin.change() as change:
         key = await keys.get_key(change.rows, project_id, api_key_id)
         check_version(key.version, admin.version)
-        if body.expires_in_seconds is not None:
+        if "expires_in_seconds" in body.model_fields_set:
             key = await keys.set_expiry(change, project_id, key.id, body.expires_in_seconds)
         if body.blocked is not None and body.blocked != key.blocked:
             key = await keys.set_blocked(change, project_id, key.id, blocked=body.blocked)
@@ -94,7 +96,7 @@ async def delete_api_key(project_id: str, api_key_id: str, admin: Admin) -> Dele
 
 @router.post("/projects/{project_id}/api_keys/{api_key_id}/rotate", operation_id="rotate_api_key")
 async def rotate_api_key(
-    project_id: str, api_key_id: str, body: KeyRotation, admin: Admin
+    project_id: str, api_key_id: str, admin: Admin, body: KeyRotation = _NO_GRACE
 ) -> RotatedApiKey:
     """Replace a key; id, owner and limits stay. Only this response has the new key."""
 
@@ -195,9 +197,19 @@ def _describe_key(key: identity.ApiKey, owner: KeyOwner) -> ApiKey:
         expires_at=key.expires_at,
         previous_expires_at=key.previous_expires_at,
         blocked=key.blocked,
+        **describe_limits(key),
         owner=owner,
         owner_project_access="inactive" if named is None or named.role == "none" else "active",
     )
+
+
+def describe_limits(key: identity.ApiKey) -> dict[str, Any]:
+    """Return the fields with the limits of a key; null for those that it does not have."""
+    return {
+        "models": None if key.models is None else list(key.models),
+        "networks": list(key.networks) or None,
+        "service_class": key.service_class,
+    }
 
 
 def describe_admin_key(key: identity.AdminKey) -> AdminApiKey:

@@ -91,6 +91,9 @@ class NewServiceAccountKey(HasId):
     value: str
     created_at: int
     expires_at: int | None
+    models: list[str] | None = None
+    networks: list[str] | None = None
+    service_class: str | None = None
 
 
 class NewServiceAccount(ServiceAccount):
@@ -130,7 +133,7 @@ class ApiKey(HasId):
     """A key of a project, without the key itself.
 
     A `blocked` key is refused until it is unblocked. After a rotation, the previous key is accepted
-    until `previous_expires_at`.
+    until `previous_expires_at`. `models`, `networks` and `service_class` are null without a limit.
     """
 
     object: Literal["organization.project.api_key"] = "organization.project.api_key"
@@ -141,6 +144,9 @@ class ApiKey(HasId):
     expires_at: int | None
     previous_expires_at: int | None
     blocked: bool
+    models: list[str] | None = None
+    networks: list[str] | None = None
+    service_class: str | None = None
     owner: KeyOwner
     owner_project_access: Literal["active", "inactive"]
 

@@ -1,11 +1,13 @@
 """Service accounts of projects, and their new keys."""
 
 from maxgate.api.organization.bodies import (
+    KeyLimitFields,
     NewKey,
     NewServiceAccountBody,
     ServiceAccountChange,
 )
 from maxgate.api.organization.dependencies import Admin, Paging, build_list, create_router
+from maxgate.api.organization.keys import describe_limits
 from maxgate.api.organization.schemas import (
     Deleted,
     NewServiceAccount,
@@ -28,18 +30,18 @@ async def create_service_account(
     project_id: str, body: NewServiceAccountBody, admin: Admin
 ) -> NewServiceAccount:
     """Create a service account, by default with a key; only this response has the key."""
-    if body.create_service_account_only and body.expires_in_seconds is not None:
-        raise InvalidRequest(
-            "'expires_in_seconds' is for a key; remove it or 'create_service_account_only'.",
-            param="expires_in_seconds",
-        )
+    for name in KeyLimitFields.model_fields if body.create_service_account_only else ():
+        if getattr(body, name) is not None:
+            raise InvalidRequest(
+                f"'{name}' is for a key; remove it or 'create_service_account_only'.", param=name
+            )
 
     async def create(change: Change) -> NewServiceAccount:
         role: identity.ProjectRole = "none" if body.create_service_account_only else "member"
         account = await people.create_service_account(change, project_id, body.name, role)
         key = None
         if not body.create_service_account_only:
-            key = await add_key(change, account, body.name, body.expires_in_seconds)
+            key = await add_key(change, account, body.name, body)
         admin.tag(account.version)
         return NewServiceAccount(**describe_account(account).model_dump(), api_key=key)
 
@@ -116,20 +118,31 @@ async def create_service_account_key(
 
     async def create(change: Change) -> NewServiceAccountKey:
         account = await people.get_service_account(change.rows, project_id, service_account_id)
-        return await add_key(change, account, body.name, body.expires_in_seconds)
+        return await add_key(change, account, body.name, body)
 
     return await admin.create(NewServiceAccountKey, create)
 
 
 async def add_key(
-    change: Change, account: identity.ServiceAccount, name: str, expires_in: int | None
+    change: Change, account: identity.ServiceAccount, name: str, fields: KeyLimitFields
 ) -> NewServiceAccountKey:
     """Create a key, and return it as clients see it this once."""
+    limits = KeyLimits(
+        expires_in=fields.expires_in_seconds,
+        service_class=fields.service_class,
+        models=fields.models,
+        networks=fields.networks or (),
+    )
     key, text = await create_key(
-        change, account.project_id, "service_account", account.id, name, KeyLimits(expires_in)
+        change, account.project_id, "service_account", account.id, name, limits
     )
     return NewServiceAccountKey(
-        id=key.id, name=key.name, value=text, created_at=key.created_at, expires_at=key.expires_at
+        id=key.id,
+        name=key.name,
+        value=text,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        **describe_limits(key),
     )
 
 

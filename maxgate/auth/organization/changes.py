@@ -17,6 +17,7 @@ from maxgate.auth.organization.errors import (
     PreconditionFailed,
     RequestInProgress,
 )
+from maxgate.auth.pepper import fingerprint_pepper
 from maxgate.clock import Clock
 from maxgate.errors import Conflict, InvalidRequest, NotFound
 from maxgate.stores.identity import (
@@ -158,6 +159,8 @@ class Organization:
                 if idempotency is not None:
                     change.replay = await self._find_replay(rows, actor, idempotency)
                 yield change
+                if change.new_key is not None:
+                    await rows.add_pepper(fingerprint_pepper(pepper))
                 if idempotency is not None and change.replay is None and change.response:
                     request = IdempotentRequest(
                         actor.id,
@@ -269,7 +272,7 @@ def translate_errors() -> Any:
         raise Conflict("An object with these values exists already.") from error
     except UnknownCursor as error:
         raise InvalidRequest(
-            "'after' and 'before' must be ids of objects in the list. If the object was deleted "
-            "meanwhile, begin the list anew.",
+            "'after' and 'before' must be ids of objects of the list, or of ones that were deleted "
+            "in the last 7 days. Begin the list anew.",
             param="after",
         ) from error

@@ -121,9 +121,14 @@ async def _find_keys(rows: IdentityTransaction, **where: str) -> list[ApiKey]:
 
 
 async def set_expiry(
-    change: Change, project_id: str, key_id: str, expires_in: int, *, version: int | None = None
+    change: Change,
+    project_id: str,
+    key_id: str,
+    expires_in: int | None,
+    *,
+    version: int | None = None,
 ) -> ApiKey:
-    """Let a key expire this many seconds from now; raises Conflict if it has expired."""
+    """Let a key expire this many seconds from now, or never; raises Conflict if it has expired."""
     key = await _get_unexpired(change, project_id, key_id)
     wanted = replace(key, expires_at=find_expiry(change.now, expires_in))
     return await _update(change, key, wanted, version, expires_at=wanted.expires_at)

@@ -74,6 +74,21 @@ def test_refused_algorithms(name: str) -> None:
             {**_VARIABLES, "MAXGATE_AUTH__MODE": "keys"},
             "setting jwt.issuer has no effect without auth.mode jwt or keys+jwt",
         ),
+        *(
+            (
+                {
+                    **_VARIABLES,
+                    "MAXGATE_JWT__PROJECT_CLAIM": "team",
+                    "MAXGATE_JWT__REQUIRE_KNOWN_PROJECT": "true",
+                    **mode,
+                },
+                "setting jwt.require_known_project has no effect without a database of projects",
+            )
+            for mode in (
+                {"MAXGATE_AUTH__MODE": "jwt"},
+                {"MAXGATE_AUTH__MODE": "keys+jwt", "MAXGATE_DATABASE__URL": "none"},
+            )
+        ),
     ],
 )
 def test_modes(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], error: str) -> None:
@@ -136,6 +151,10 @@ def test_invalid_url(name: str, url: str, error: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
+        (
+            {"require_known_project": True},
+            "require_known_project has no effect without jwt.project_claim; set it too",
+        ),
         ({"groups_claim": "roles"}, "groups_claim has no effect without jwt.allowed_groups"),
         ({"max_stale": 299}, "max_stale is less than refresh_interval"),
         ({"ca_file": "/none.pem"}, "ca_file '/none.pem': No such file or directory"),

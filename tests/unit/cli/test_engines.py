@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,6 +190,61 @@ def test_no_gateway(run: Any) -> None:
     for command in (("engines", "list"), ("reload",)):
         code, _, stderr = run(*command, "--url", "http://127.0.0.1:9")
         assert (code, stderr) == (1, f"maxgate: {message} URL with --url\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("engines", "list"),
+        ("engines", "canary", "--url", "http://new"),
+        ("reload",),
+        ("models", "swap", "a", "b"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("config", "url"),
+    [
+        ("server: {port: 9}", "http://127.0.0.1:9"),
+        ("server: {host: 0.0.0.0, port: 9}", "http://127.0.0.1:9"),
+        ("server: {host: '::', port: 9}", "http://[::1]:9"),
+        ("server: {port: 9000}\nadmin: {port: 9}", "http://127.0.0.1:9"),
+        ("server: {port: 9000}\nadmin: {host: '::1', port: 9}", "http://[::1]:9"),
+    ],
+)
+def test_url_of_settings(
+    run: Any, folder: Path, command: tuple[str, ...], config: str, url: str
+) -> None:
+    """Without a URL, a command uses the one of its settings."""
+    (folder / "maxgate.yaml").write_text(config)
+    _, stdout, stderr = run(*command)
+    assert (stdout, stderr) == (
+        "",
+        f"maxgate: no gateway runs at {url}; start it with `maxgate serve`, or name its URL with "
+        "--url\n",
+    )
+
+
+def test_url_of_variable(admin: Admin, run: Any, folder: Path) -> None:
+    """Variables count as for `maxgate serve`; --url overrides all settings, which are not read."""
+    (folder / "maxgate.yaml").write_text("server: {port: 9}")
+    port = admin.url.rpartition(":")[2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAXGATE_SERVER__PORT", port)
+        assert run("reload")[0] == 0
+    (folder / "maxgate.yaml").write_text("unknown: 1")
+    assert run("reload", "--url", admin.url)[0] == 0
+    assert [name for name, _ in admin.requests] == ["POST /admin/reload"] * 2
+
+
+def test_random_port(run: Any, folder: Path) -> None:
+    """A port that is chosen at the start is not known to commands."""
+    (folder / "maxgate.yaml").write_text("server: {port: 0}")
+    assert run("reload") == (
+        2,
+        "",
+        "maxgate: setting server.port is 0, so the port is chosen when the gateway starts; name "
+        "its URL with --url (`engines canary`: --gateway)\n",
+    )
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://a", "http://"])

@@ -1,6 +1,7 @@
 """`maxgate projects`, `users` and `keys` change the database, and print what scripts need."""
 
 import asyncio
+import io
 import json
 import sqlite3
 import sys
@@ -65,6 +66,32 @@ def test_projects(run: Run) -> None:
     assert (listed["id"], listed["name"], listed["status"]) == (project, "Labs", "archived")
     code, out, err = run("keys", "create", "--project", project)
     assert (code, out, err) == (1, "", f"maxgate: The project '{project}' is archived.\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "shown"),
+    [
+        ("y\n", 0, f" keys are refused. {SOON}"),
+        ("n\n", 1, ""),
+        (
+            "",
+            2,
+            "\nmaxgate: there is no terminal to ask for confirmation; confirm with --yes\n",
+        ),
+    ],
+)
+def test_confirmation(
+    run: Run, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, shown: str
+) -> None:
+    """A question takes the answer of standard input; without any, the error names --yes."""
+    run("projects", "create", "Research")
+    run("users", "add", "ann@example.org")
+    for command in (("projects", "archive", "Research"), ("users", "delete", "ann@example.org")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        exit_code, out, err = run(*command)
+        question, _, rest = err.partition(" [y/N]:")
+        assert (exit_code, out.strip(), question.count("?")) == (code, "", 1)
+        assert rest.endswith(shown)
 
 
 def test_models(run: Run) -> None:
