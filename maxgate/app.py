@@ -18,7 +18,6 @@ from starlette.types import Lifespan
 
 from maxgate.admission.controller import AdmissionController
 from maxgate.admission.held import HeldRequests
-from maxgate.api.admin.canary import router as canary_router
 from maxgate.api.admin.routes import router as admin_router
 from maxgate.api.admin.running_models import router as running_models_router
 from maxgate.api.app import Gateway
@@ -82,7 +81,6 @@ _RETRY_ROWS: Final = 64
 _ROUTERS: Final = (
     models_router,
     admin_router,
-    canary_router,
     running_models_router,
     organization_router,
     litellm_router,

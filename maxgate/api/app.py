@@ -147,7 +147,9 @@ class Gateway(FastAPI):
 
     def _add_docs(self, proxies: TrustedProxies) -> None:
         self.mount(ASSETS_URL, Assets(proxies), name="docs-assets")
+        # A cache of FastAPI keeps every route function forever, so this one must not keep the app.
+        title, openapi_url = f"{self.title} API", self.openapi_url
 
         @self.get(DOCS_URL, include_in_schema=False)
         async def docs(request: Request) -> HTMLResponse:
-            return render_docs(request, f"{self.title} API", self.openapi_url, proxies)
+            return render_docs(request, title, openapi_url, proxies)

@@ -15,7 +15,7 @@ import psutil
 from maxgate.clock import SystemClock
 from maxgate.settings_names import LOCATIONS
 from tests.conftest import ROOT
-from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD
+from tests.fakes.gateway import EMBEDDING_CARD, SMALL_CARD, TLS
 from tests.fakes.processes import free_port, free_port_before_another
 
 _START_TIMEOUT = 600
@@ -63,7 +63,7 @@ class RealGateway:
         """Return once both engines are healthy."""
         clock = SystemClock()
         deadline = clock.monotonic() + _START_TIMEOUT
-        with httpx.Client(base_url=self.url, timeout=5) as client:
+        with httpx.Client(base_url=self.url, timeout=5, verify=TLS) as client:
             while clock.monotonic() < deadline:
                 assert self.process.poll() is None, "the gateway exited"
                 try:
@@ -96,7 +96,7 @@ class RealGateway:
         return before == await self._read_batch_counts()
 
     async def _read_batch_counts(self) -> list[str]:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=TLS) as client:
             text = (await client.get(self.metrics_url)).text
         found = re.findall(rf"^{_BATCH_COUNTER}\S* (\S+)", text, re.MULTILINE)
         assert found, text

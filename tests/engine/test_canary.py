@@ -10,6 +10,7 @@ from maxgate.canary.gap import measure_gap
 from maxgate.generation.request import TokenIds
 from maxgate.upstream.client import HttpxEngineClient
 from tests.engine.real_gateway import RealGateway
+from tests.fakes.gateway import TLS
 from tests.fakes.requests import generation_request, served_model
 from tests.fakes.waiting import until
 
@@ -22,7 +23,7 @@ QUESTIONS = ("What is the capital of France?", "Write about the sea.")
 async def test_same_engine(real_gateway: RealGateway) -> None:
     """Greedy responses are equal token by token, and have all times."""
     new = {"url": real_gateway.engine_url, "share": 100, "mirror": True}
-    async with httpx.AsyncClient(base_url=real_gateway.url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=real_gateway.url, timeout=120, verify=TLS) as client:
         assert (await client.post("/admin/canary", json=new)).status_code == 201
 
         async def is_running() -> bool:

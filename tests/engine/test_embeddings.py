@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from tests.engine.real_gateway import RealGateway
+from tests.fakes.gateway import TLS
 from tests.oracles.minilm import MiniLM
 
 pytestmark = pytest.mark.engine
@@ -92,7 +93,7 @@ async def test_order(real_gateway: RealGateway) -> None:
 @pytest.mark.parametrize("given", [[30522], [-1], [2**62], [0], "word " * 255, "", []])
 async def test_invalid_input(real_gateway: RealGateway, given: object) -> None:
     """Invalid input does not reach MAX, which an unknown token id would crash."""
-    async with httpx.AsyncClient(base_url=real_gateway.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=real_gateway.url, timeout=60, verify=TLS) as client:
         rejected = await client.post("/v1/embeddings", json={"input": given})
         accepted = await client.post("/v1/embeddings", json={"input": "hello"})
     assert (rejected.status_code, accepted.status_code) == (400, 200)
@@ -100,7 +101,7 @@ async def test_invalid_input(real_gateway: RealGateway, given: object) -> None:
 
 async def test_default_models(real_gateway: RealGateway) -> None:
     """Without `model`, each task goes to the engine that serves it."""
-    async with httpx.AsyncClient(base_url=real_gateway.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=real_gateway.url, timeout=60, verify=TLS) as client:
         health = (await client.get("/health")).json()
         embedded = (await client.post("/v1/embeddings", json={"input": "hello"})).json()
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}

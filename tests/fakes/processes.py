@@ -15,6 +15,7 @@ from typing import Final
 import httpx
 import psutil
 
+from tests.fakes.gateway import TLS
 from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ class ServerProcess:
         """Whether it responds; fails if the process has exited."""
         assert self.process.returncode is None, "".join(self.lines)
         with suppress(httpx.HTTPError):
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(verify=TLS) as client:
                 return (await client.get(self.url + "/health/live")).status_code == 200
         return False
 

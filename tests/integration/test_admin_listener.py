@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 
+from tests.fakes.gateway import TLS
 from tests.fakes.max_server import FakeMax
 from tests.fakes.processes import api_server, free_port, run_to_end
 from tests.fakes.server import serving
@@ -13,7 +14,7 @@ PATHS = ("/v1/models", "/admin/engines", "/v1/organization/projects", "/health/l
 
 async def read_statuses(port: int, paths: tuple[str, ...] = PATHS) -> list[int]:
     """Return the status of each path at a port."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=TLS) as client:
         responses = await asyncio.gather(*map(client.get, paths))
     return [response.status_code for response in responses]
 
@@ -31,7 +32,7 @@ async def test_two_listeners() -> None:
         assert main is not None
         assert await read_statuses(main) == [200, 404, 404, 200]
         first, *others = await read_statuses(admin)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin}", verify=TLS) as client:
             chat = await client.post("/v1/chat/completions", json={})
     assert (first, chat.status_code) == (404, 404)
     assert others[0] == others[-1] == 200

@@ -22,7 +22,7 @@ from maxgate.upstream.settings import derive_id
 from tests.conftest import ROOT
 from tests.fakes import attacks
 from tests.fakes.attacks import KEY, PROMPT, AttackRequest, Attempt
-from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, StartGateway
+from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, TLS, StartGateway
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.processes import ServerProcess, api_server
 from tests.fakes.raw_client import connect
@@ -107,7 +107,7 @@ class AttackedGateway:
 
     async def list_engines(self) -> list[dict[str, Any]]:
         """Return the list of engines, without what depends on the time."""
-        async with httpx.AsyncClient(base_url=self.server.url) as client:
+        async with httpx.AsyncClient(base_url=self.server.url, verify=TLS) as client:
             engines = (await client.get("/admin/engines")).json()["data"]
         return [{**engine, "in_flight": 0, "breakers": {}} for engine in engines]
 
@@ -144,7 +144,7 @@ async def gateway_process(
     async with (
         serving(engine) as engine_url,
         api_server("--engine-url", engine_url, *flags, **environment) as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
     ):
         document = (await client.get("/openapi.json")).json()
         fields = {
@@ -183,7 +183,7 @@ def test_all_cases() -> None:
 
 async def test_all_routes(gateway_process: AttackedGateway) -> None:
     """Every route with a request body is attacked."""
-    async with httpx.AsyncClient(base_url=gateway_process.server.url) as client:
+    async with httpx.AsyncClient(base_url=gateway_process.server.url, verify=TLS) as client:
         document = (await client.get("/openapi.json")).json()
     with_body = {
         (method.upper(), path.replace("{", "%").replace("}", "%"))
@@ -260,7 +260,7 @@ def check_error(spec: dict[str, Any], body: bytes, response: str) -> None:
 async def test_no_secrets_logged(gateway_process: AttackedGateway) -> None:
     """After all attacks, which contain a prompt and a key, no log line or metric has either."""
     server = gateway_process.server
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
         metrics = (await client.get("/metrics")).text
         series = (await client.get("/metrics", headers={"accept": "text/plain"})).text
     assert len(server.lines) > sum(gateway_process.statuses.values()) / 2

@@ -279,7 +279,9 @@ async def served(*engines: FakeMax, workers: int = 2) -> AsyncIterator[tuple[Ser
         old, new = [await stack.enter_async_context(serving(engine)) for engine in engines]
         flags = ("--workers", str(workers), "--card", str(SMALL_CARD), "--engine-url", old)
         server = await stack.enter_async_context(api_server(*flags, "--log-format", "json"))
-        async with httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, timeout=START_TIMEOUT, verify=TLS
+        ) as client:
 
             async def are_connected() -> bool:
                 return bool((await client.get("/admin/engines")).json()["workers"] == workers)
@@ -335,7 +337,7 @@ async def test_command(small_model: Path) -> None:
         code, stdout, _ = await run_command(server, "--url", url, *MIRROR)
         assert (code, "verdict: fail" in stdout) == (1, True)
         refused = await run_command(server, "--url", "http://127.0.0.1:9", *MIRROR)
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
             assert (await client.get("/admin/canary")).status_code == 404
     assert refused[:2] == (4, "")
     assert "the new engine at http://127.0.0.1:9: connection refused" in refused[2]
@@ -353,7 +355,7 @@ async def test_interrupted_command(small_model: Path) -> None:
     """Ctrl-C ends the canary and prints the result so far."""
     async with (
         served(FakeMax(), FakeMax(), workers=1) as (server, url),
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
     ):
         command = await start_command(server, "--url", url, "--mirror")
         assert command.stderr is not None
@@ -370,7 +372,7 @@ async def test_plain_uvicorn(small_model: Path) -> None:
         settings = {"MAXGATE_ENGINES": url, "MAXGATE_CARDS": str(SMALL_CARD)}
         async with (
             plain_uvicorn("--workers", "2", **settings) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT, verify=TLS) as client,
         ):
             responses = [
                 await client.post("/admin/canary", json={"url": url}),

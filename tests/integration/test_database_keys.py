@@ -14,7 +14,7 @@ from maxgate.stores.identity import ModelPermissions
 from maxgate.stores.identity_store import open_identity_store
 from maxgate.stores.settings import DatabaseSettings
 from tests.fakes.api_keys import PEPPER, bearer
-from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, Gateway, start
+from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, TLS, Gateway, start
 from tests.fakes.max_server import FakeMax
 from tests.fakes.processes import plain_uvicorn
 from tests.fakes.stored_keys import StoredKeys
@@ -128,7 +128,7 @@ async def test_no_configuration(tmp_path: Path) -> None:
     """With `auth.mode: keys` alone, the gateway creates its database and its pepper."""
     async with (
         plain_uvicorn(MAXGATE_AUTH__MODE="keys") as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
     ):
         response = await client.get("/v1/models", headers=bearer(generate_key()))
         modes = {

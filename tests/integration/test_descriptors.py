@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.fakes.gateway import TLS
 from tests.fakes.max_server import FakeMax
 from tests.fakes.processes import ServerProcess, api_server, plain_uvicorn
 from tests.fakes.server import serving
@@ -28,7 +29,7 @@ async def start(soft: int, hard: int) -> AsyncIterator[tuple[ServerProcess, http
         api_server(
             *("--engine-url", engine, "--log-format", "json"), max_open_files=(soft, hard)
         ) as server,
-        httpx.AsyncClient(base_url=server.url, timeout=30, limits=limits) as client,
+        httpx.AsyncClient(base_url=server.url, timeout=30, limits=limits, verify=TLS) as client,
     ):
         yield server, client
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fakes.gateway import Gateway, StartGateway, start
+from tests.fakes.gateway import TLS, Gateway, StartGateway, start
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.raw_client import connect
 from tests.fakes.server import serving
@@ -127,7 +127,7 @@ async def test_many_disconnects(start_gateway: StartGateway) -> None:
         async def all_tasks_ended() -> bool:
             return not asyncio.all_tasks() - before
 
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, verify=TLS) as client:
             tasks = [
                 asyncio.create_task(
                     client.post("/v1/chat/completions", json={**BODY, "stream": n % 2 == 0})

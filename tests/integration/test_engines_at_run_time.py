@@ -16,7 +16,7 @@ import yaml
 
 from maxgate.upstream.settings import ReplicaSettings
 from tests.conftest import ROOT
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.processes import ServerProcess, api_server, free_port, plain_uvicorn, run_to_end
 from tests.fakes.server import serving
@@ -40,7 +40,9 @@ class Load:
         """Stream and fetch responses in turn, over new and kept connections."""
         number = 0
         while not self._ended:
-            async with httpx.AsyncClient(base_url=self.url, timeout=START_TIMEOUT) as client:
+            async with httpx.AsyncClient(
+                base_url=self.url, timeout=START_TIMEOUT, verify=TLS
+            ) as client:
                 for _ in range(5):
                     number += 1
                     body = {**BODY, "stream": number % 2 == 0}
@@ -110,7 +112,7 @@ async def admin(
     server: ServerProcess, method: str, path: str, body: dict[str, Any] | None = None
 ) -> httpx.Response:
     """Send a request to the admin API over a new connection, to any worker."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT, verify=TLS) as client:
         return await client.request(method, f"/admin/{path}", json=body)
 
 
@@ -221,7 +223,7 @@ async def test_running_stream(tmp_path: Path) -> None:
         config = write_config(tmp_path / "maxgate.yaml", urls[:1])
         async with (
             gateway(config) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT, verify=TLS) as client,
         ):
             body = {**BODY, "stream": True}
             stream = asyncio.create_task(client.post("/v1/chat/completions", json=body))

@@ -20,7 +20,7 @@ from maxgate.generation.catalog import ServedModel
 from maxgate.generation.errors import ModelNotFound
 from maxgate.model_cards.card import SamplingDefaults
 from maxgate.settings import Settings
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax
 from tests.fakes.raw_client import connect
 from tests.fakes.server import serving
@@ -240,7 +240,7 @@ async def test_root_path(app: Gateway, *, own_server: bool) -> None:
     """`--root-path` keeps routes reachable, as it does for any FastAPI application."""
     async with (
         serving(app, own_protocol=own_server, root_path="/api") as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, verify=TLS) as client,
     ):
         assert (await client.get("/health/live")).status_code == 200
         for path in ("/v1/chat/completions", "/chat/completions"):
@@ -254,7 +254,7 @@ async def test_limit_concurrency(app: Gateway, *, own_server: bool) -> None:
     """`--limit-concurrency` refuses requests above the limit with 503."""
     async with (
         serving(app, own_protocol=own_server, limit_concurrency=1) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, verify=TLS) as client,
     ):
         assert (await client.get("/health/live")).status_code == 503
 

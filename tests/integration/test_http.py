@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from maxgate.app import create_app
 from maxgate.settings import Settings
-from tests.fakes.gateway import SMALL_CARD, Gateway, StartGateway
+from tests.fakes.gateway import SMALL_CARD, TLS, Gateway, StartGateway
 from tests.fakes.max_server import FakeMax
 from tests.fakes.raw_client import send_bytes
 from tests.fakes.server import serving
@@ -308,7 +308,7 @@ async def test_idle_connection() -> None:
     app = create_app(Settings(engines=["http://127.0.0.1:9"]))
     async with (
         serving(app, request_read_timeout=0.05) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, verify=TLS) as client,
     ):
         before = await get_client_address(client)
         assert (await send_bytes(url, b""))[0].startswith(b"HTTP/1.1 408")  # the timeout is over
@@ -462,7 +462,7 @@ async def test_bug(*, stream: bool) -> None:
     settings = Settings(engines=["http://engine"], cards=[SMALL_CARD])
     async with (
         serving(create_app(settings, transport=transport)) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, verify=TLS) as client,
     ):
         transport.error = RuntimeError("secret /root/path")
         body = {"messages": [{"role": "user", "content": "Hello"}], "stream": stream}

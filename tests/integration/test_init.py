@@ -17,6 +17,7 @@ import yaml
 from maxgate.auth.api_key import is_well_formed
 from maxgate.settings_names import LOCATIONS
 from tests.conftest import ROOT
+from tests.fakes.gateway import TLS
 from tests.fakes.max_server import FakeMax
 from tests.fakes.postgres_server import PostgresServer
 from tests.fakes.processes import free_port
@@ -65,7 +66,7 @@ async def test_printed_commands(tmp_path: Path) -> None:
     """The gateway starts, the first key gets a chat, and the projects are listed."""
     port = free_port()
     shell = Shell(tmp_path, MAXGATE_SERVER__PORT=str(port))
-    async with serving(FakeMax()) as engine, httpx.AsyncClient() as client:
+    async with serving(FakeMax()) as engine, httpx.AsyncClient(verify=TLS) as client:
         code, out, err = await shell.run(f"maxgate init --engine-url {engine}")
         assert (code, err) == (0, "The keys are shown only now.\n")
         serve, curl, projects = [line[2:] for line in out.splitlines() if line.startswith("  ")]

@@ -28,7 +28,7 @@ from maxgate.stores.settings import DatabaseSettings
 from tests.clients.openai_client import create_client
 from tests.fakes.api_keys import PEPPER, KeyFolder, bearer
 from tests.fakes.clock import FakeClock
-from tests.fakes.gateway import SMALL_CARD, StartGateway
+from tests.fakes.gateway import SMALL_CARD, TLS, StartGateway
 from tests.fakes.max_server import FakeMax
 from tests.fakes.oidc_provider import DISCOVERY, OidcProvider, Reply
 from tests.fakes.processes import api_server
@@ -153,7 +153,7 @@ async def test_claims() -> None:
         assert await chat(url, admin)
         with pytest.raises(openai.NotFoundError):
             await chat(url, user)
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, verify=TLS) as client:
             statuses = [
                 (await client.get("/admin/engines", headers=bearer(token))).status_code
                 for token in (admin, user)
@@ -222,7 +222,9 @@ async def test_process() -> None:
             assert await chat(server.url, tokens[0])
             with pytest.raises(openai.AuthenticationError) as refusal:
                 await chat(server.url, tokens[1])
-            async with httpx.AsyncClient(base_url=server.url, headers=bearer(tokens[0])) as client:
+            async with httpx.AsyncClient(
+                base_url=server.url, headers=bearer(tokens[0]), verify=TLS
+            ) as client:
                 pages = [(await client.get(path)).text for path in ("/health", "/metrics")]
             server.process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(server.process.wait(), 30)

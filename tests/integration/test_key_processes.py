@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.fakes.api_keys import PEPPER, KeyFolder, bearer
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.processes import ServerProcess, api_server, free_port, plain_uvicorn, run_to_end
 from tests.fakes.server import serving
@@ -54,7 +54,7 @@ async def two_workers(keys: KeyFolder) -> AsyncIterator[ServerProcess]:
     async with api_server("--workers", "2", **environment) as server:
 
         async def has_both() -> bool:
-            async with httpx.AsyncClient(base_url=server.url) as client:
+            async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
                 return bool((await client.get("/metrics")).json()["workers"] == 2)
 
         await until(has_both, within=30)
@@ -65,7 +65,7 @@ async def collect(server: ServerProcess, key: str) -> set[int]:
     """Return the statuses of requests on connections that all workers accept."""
     found = set()
     for _ in range(CONNECTIONS):
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
             found.add((await client.get("/v1/models", headers=bearer(key))).status_code)
     return found
 
@@ -76,7 +76,9 @@ async def test_reload(keys: KeyFolder) -> None:
     async with two_workers(keys) as server:
         keys.disable("old")
         new = keys.add("new")
-        async with httpx.AsyncClient(base_url=server.url, headers=bearer(admin)) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers=bearer(admin), verify=TLS
+        ) as client:
             response = await client.post("/admin/reload", timeout=30)
             assert response.status_code == 200, response.text
             assert await collect(server, old) <= {401, 429}
@@ -105,7 +107,9 @@ async def test_one_process(keys: KeyFolder) -> None:
     admin, old = keys.add("admin", admin=True), keys.add("old")
     async with plain_uvicorn(**variables(keys)) as server:
         keys.disable("old")
-        async with httpx.AsyncClient(base_url=server.url, headers=bearer(admin)) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers=bearer(admin), verify=TLS
+        ) as client:
             assert (await client.post("/admin/reload", timeout=30)).status_code == 200
             assert (await client.get("/v1/models", headers=bearer(old))).status_code == 401
 
@@ -143,7 +147,7 @@ async def send_everything(server: ServerProcess, key: str, engine: FakeMax) -> s
     texts = []
     chat = "/v1/chat/completions"
     engine.scripts = [Script(status=500), Script(status=400), Script(cut_after=2), Script()]
-    async with httpx.AsyncClient(base_url=server.url, headers=bearer(key)) as client:
+    async with httpx.AsyncClient(base_url=server.url, headers=bearer(key), verify=TLS) as client:
         for method, path, options in (
             *[("POST", chat, {"json": BODY})] * 2,
             ("POST", chat, {"json": {**BODY, "stream": True}}),
@@ -176,7 +180,9 @@ async def test_canary(keys: KeyFolder) -> None:
         environment = {**variables(keys, engine_url), "MAXGATE_TELEMETRY__LOG_LEVEL": "debug"}
         async with api_server(**environment) as server:
             texts = await send_everything(server, key, engine)
-            async with httpx.AsyncClient(base_url=server.url, headers=bearer(admin)) as client:
+            async with httpx.AsyncClient(
+                base_url=server.url, headers=bearer(admin), verify=TLS
+            ) as client:
                 texts += (await client.post("/admin/reload", timeout=30)).text
             process = psutil.Process(server.process.pid)
             processes = [process, *process.children(recursive=True)]
@@ -240,7 +246,7 @@ async def test_other_starts(host: str) -> None:
     environment = {"MAXGATE_AUTH__MODE": "none"} if host == "0.0.0.0" else {}
     async with (
         api_server("--host", host, **environment) as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
     ):
         assert (await client.get("/v1/models")).status_code == 200
 
@@ -262,7 +268,7 @@ async def test_plain_uvicorn(mode: str) -> None:
         pytest.skip("this machine has loopback addresses only")
     async with plain_uvicorn("--host", "0.0.0.0", MAXGATE_AUTH__MODE=mode) as server:
         outside = f"http://{own}:{server.port}"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=TLS) as client:
             response = await client.get(f"{outside}/v1/models")
             assert (await client.get(f"{outside}/health/live")).status_code == 200
             assert (await client.get(f"{server.url}/v1/models")).status_code == 200
@@ -291,6 +297,6 @@ async def test_concurrent_creates(tmp_path: Path) -> None:
     environment = {"MAXGATE_AUTH__MODE": "keys", "MAXGATE_STATE_DIR": str(tmp_path)}
     async with api_server(**environment) as server:
         for key in outputs:
-            async with httpx.AsyncClient(base_url=server.url) as client:
+            async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
                 response = await client.get("/v1/models", headers=bearer(key))
                 assert response.status_code == 200

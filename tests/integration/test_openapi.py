@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from maxgate.stores.identity_store import open_identity_store
 from maxgate.stores.settings import DatabaseSettings
 from tests.fakes.api_keys import PEPPER, bearer
-from tests.fakes.gateway import EMBEDDING_MODEL, start, start_with_embeddings
+from tests.fakes.gateway import EMBEDDING_MODEL, TLS, start, start_with_embeddings
 from tests.fakes.max_server import FakeMax
 from tests.fakes.stored_keys import StoredKeys
 
@@ -143,7 +143,7 @@ async def test_operation(small_model: Path, embedding_model: Path, name: str) ->
     engine = FakeMax(models=["smollm2-135m-instruct", EMBEDDING_MODEL])
     async with (
         start_with_embeddings(engine) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, verify=TLS) as client,
     ):
         document = (await client.get("/openapi.json")).json()
         operations = list_operations(document)
@@ -163,7 +163,7 @@ async def test_organization(tmp_path: Path) -> None:
     auth = {"mode": "keys", "pepper": [PEPPER]}
     async with (
         start(auth=auth, state_dir=tmp_path) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, verify=TLS) as client,
     ):
         document = (await client.get("/openapi.json", headers=bearer(key))).json()
         for name in list_operations(document):

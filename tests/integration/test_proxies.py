@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.api_keys import PEPPER, KeyFolder, bearer
-from tests.fakes.gateway import SMALL_CARD, StartGateway
+from tests.fakes.gateway import SMALL_CARD, TLS, StartGateway
 from tests.fakes.max_server import FakeMax
 from tests.fakes.processes import api_server, plain_uvicorn
 from tests.fakes.server import serving
@@ -34,7 +34,7 @@ def build_environment(keys: KeyFolder, engine: str, **variables: str) -> dict[st
 
 async def list_models(url: str, *requests: dict[str, str]) -> list[int]:
     """Return the statuses of requests with these headers."""
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, verify=TLS) as client:
         return [
             (await client.get("/v1/models", headers=headers)).status_code for headers in requests
         ]
@@ -108,7 +108,7 @@ async def test_limits_under_uvicorn(tmp_path: Path) -> None:
         environment = build_environment(keys, engine, MAXGATE_SERVER__MAX_BODY_BYTES="2000")
         async with (
             plain_uvicorn(**environment) as server,
-            httpx.AsyncClient(base_url=server.url) as client,
+            httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
         ):
 
             async def post(headers: dict[str, str], content: Any) -> tuple[int, str | None]:

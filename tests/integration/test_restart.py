@@ -14,7 +14,7 @@ import pytest
 
 from maxgate.server.instances import Instance, find_instances
 from tests.conftest import ROOT
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.processes import ServerProcess, api_server
 from tests.fakes.server import serving
@@ -35,7 +35,7 @@ async def gateway_with_stream(
         flags = ("--engine-url", engine_url, "--card", str(SMALL_CARD), "--log-format", "json")
         async with (
             api_server(*flags, "--workers", str(workers), **settings) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=START_TIMEOUT, verify=TLS) as client,
         ):
             stream = asyncio.create_task(read_stream(client))
             await engine.arrived.wait()
@@ -144,7 +144,7 @@ async def test_worker_gets_sigterm() -> None:
 async def test_kept_connection() -> None:
     """A worker that is replaced serves the next request of an open connection, and closes it."""
     async with gateway_with_stream(1) as (server, begins, _, stream):
-        async with httpx.AsyncClient(base_url=server.url) as idle:
+        async with httpx.AsyncClient(base_url=server.url, verify=TLS) as idle:
             statuses = set()
             server.process.send_signal(signal.SIGUSR2)
 

@@ -14,7 +14,7 @@ import pytest
 from maxgate.auth.api_key import generate_key
 from maxgate.settings import Settings
 from tests.fakes.api_keys import KeyFolder, bearer
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax
 from tests.fakes.processes import ServerProcess, api_server, free_port, run_to_end
 from tests.fakes.server import serving
@@ -72,7 +72,7 @@ async def test_running(source: str, tmp_path: Path, capfd: pytest.CaptureFixture
         ) as server,
     ):
         arguments = list_arguments(server)
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
             unknown = await client.get("/v1/models", headers=bearer(generate_key()))
             paths = ("/health", "/metrics", "/openapi.json", "/v1/models", "/admin/engines")
             pages = [await client.get(path, headers=bearer(known)) for path in paths]

@@ -16,7 +16,7 @@ import pytest
 
 from maxgate.settings_names import LOCATIONS
 from tests.conftest import ROOT
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.processes import ServerProcess, api_server, free_port, run_to_end
 from tests.fakes.server import serving
@@ -77,7 +77,7 @@ async def test_graceful_shutdown() -> None:
     async with (
         serving(engine) as engine_url,
         api_server("--engine-url", engine_url, "--card", str(SMALL_CARD)) as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
         client.stream("POST", "/v1/chat/completions", json={**BODY, "stream": True}) as response,
     ):
         lines = response.aiter_lines()
@@ -97,7 +97,7 @@ async def stalled_requests(
         timeout = {"MAXGATE_SERVER__SHUTDOWN_TIMEOUT": str(shutdown_timeout)}
         async with (
             api_server(*flags, "--log-format", "json", **timeout) as server,
-            httpx.AsyncClient(base_url=server.url, timeout=30) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=30, verify=TLS) as client,
             client.stream("POST", "/v1/chat/completions", json={**BODY, "stream": True}) as stream,
         ):
             lines = stream.aiter_lines()
@@ -190,7 +190,7 @@ async def test_request_log(workers: str) -> None:
         flags = ("--engine-url", engine, "--card", str(SMALL_CARD), "--workers", workers)
         async with (
             api_server(*flags, "--log-format", "json") as server,
-            httpx.AsyncClient(base_url=server.url) as client,
+            httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
         ):
             posts = [client.post("/v1/chat/completions", json=BODY) for _ in range(20)]
             ids = {response.headers["x-request-id"] for response in await asyncio.gather(*posts)}
@@ -207,17 +207,17 @@ async def test_metrics() -> None:
         async with api_server(*flags) as server:
 
             async def post() -> None:
-                async with httpx.AsyncClient(base_url=server.url) as client:
+                async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
                     response = await client.post("/v1/chat/completions", json=BODY)
                     assert response.status_code == 200
 
             async def both_are_up() -> bool:
-                async with httpx.AsyncClient(base_url=server.url) as client:
+                async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
                     return bool((await client.get("/metrics")).json()["workers"] == 2)
 
             await until(both_are_up, within=10)
             await asyncio.gather(*(post() for _ in range(30)))
-            async with httpx.AsyncClient(base_url=server.url) as client:
+            async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
                 metrics = (await client.get("/metrics")).json()
     assert metrics["requests"]["by_outcome"] == {"ok": 30}
 
@@ -237,7 +237,9 @@ async def test_uvicorn() -> None:
 
         async def answers() -> bool:
             try:
-                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                async with httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{port}", verify=TLS
+                ) as client:
                     return (await client.post("/v1/chat/completions", json=BODY)).is_success
             except httpx.ConnectError:
                 return False
@@ -307,7 +309,7 @@ async def test_old_setting(workers: str) -> None:
     async with (
         serving(FakeMax()) as engine,
         api_server(*flags, MAXGATE_ENGINE_URLS=engine) as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
     ):
 
         async def is_healthy() -> bool:
@@ -344,7 +346,7 @@ async def test_log_level() -> None:
         api_server(
             *("--card", str(SMALL_CARD), "--engine-url", engine, "--log-level", "warning")
         ) as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
     ):
         assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
         server.process.send_signal(signal.SIGTERM)

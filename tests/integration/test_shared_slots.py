@@ -14,7 +14,7 @@ import yaml
 from typing_extensions import override
 
 from maxgate.admission.ledger import LEASE_SECONDS
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax
 from tests.fakes.processes import ServerProcess, api_server
 from tests.fakes.redis_server import start_redis
@@ -59,7 +59,7 @@ class Clients:
 
     async def _send(self, url: str) -> int | None:
         try:
-            async with httpx.AsyncClient(base_url=url, timeout=START_TIMEOUT) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=START_TIMEOUT, verify=TLS) as client:
                 return (await client.post("/v1/chat/completions", json=BODY)).status_code
         except httpx.TransportError:
             return None
@@ -98,7 +98,7 @@ async def run_gateways(
 
 async def is_complete(server: ServerProcess, workers: int) -> bool:
     """Whether all workers serve the model."""
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
         if (await client.get("/health/ready")).status_code != 200:
             return False
         metrics = (await client.get("/metrics")).json()
@@ -107,7 +107,7 @@ async def is_complete(server: ServerProcess, workers: int) -> bool:
 
 async def read_slots(server: ServerProcess) -> float:
     """Return the gauge of the gateway's slots."""
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
         response = await client.get("/metrics", headers={"accept": "text/plain"})
     [line] = [line for line in response.text.splitlines() if line.startswith("maxgate_slots{")]
     return float(line.split()[1])

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.fakes.gateway import SMALL_CARD
+from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax
 from tests.fakes.processes import ServerProcess, plain_uvicorn
 from tests.fakes.server import serving
@@ -21,14 +21,14 @@ REQUESTS = 20
 
 async def read_metrics(server: ServerProcess) -> Any:
     """Read the metrics over a connection of its own, which any worker may accept."""
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
         return (await client.get("/metrics")).json()
 
 
 async def send_requests(server: ServerProcess) -> None:
     """Send each request over a connection of its own."""
     for _ in range(REQUESTS):
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
             assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
 
 

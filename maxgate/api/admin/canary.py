@@ -1,11 +1,9 @@
-"""/admin/canary: compare a new engine with the running ones; AdminGuard decides who may use it."""
+"""Bodies of /admin/canary, and the interface of its implementation."""
 
 from typing import Annotated, Literal, Protocol
 
-from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from maxgate.api.request_body import BodyRoute
 from maxgate.api.schemas import RequestBody
 from maxgate.errors import Conflict, NotFound
 
@@ -152,32 +150,3 @@ def canary_runs(url: str) -> Conflict:
         f"A canary with {url} runs already. End its command, or send DELETE /admin/canary.",
         code="canary_exists",
     )
-
-
-def get_canary_control(request: Request) -> CanaryControl:
-    """Return the control of the canary."""
-    control: CanaryControl = request.app.state.canary_control
-    return control
-
-
-Control = Annotated[CanaryControl, Depends(get_canary_control)]
-
-router = APIRouter(prefix="/admin", tags=["admin"], route_class=BodyRoute)
-
-
-@router.post("/canary", operation_id="start_canary", status_code=201)
-async def start_canary(canary: NewCanary, control: Control) -> Canary:
-    """Compare a new engine with the running ones, on a share of the requests."""
-    return await control.start_canary(canary)
-
-
-@router.get("/canary", operation_id="read_canary")
-async def read_canary(control: Control) -> Canary:
-    """Return the result so far; a canary that nobody reads for 30 s ends."""
-    return await control.read_canary()
-
-
-@router.delete("/canary", operation_id="stop_canary")
-async def stop_canary(control: Control) -> Canary:
-    """End the canary and return its result."""
-    return await control.stop_canary()

@@ -1,9 +1,10 @@
-"""/admin/engines, /admin/models/swap and /admin/reload; AdminGuard decides who may use them."""
+"""/admin/engines, models/swap, canary and reload; AdminGuard decides who may use them."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
+from maxgate.api.admin.canary import Canary, CanaryControl, NewCanary
 from maxgate.api.admin.schemas import (
     DeletedEngine,
     Engine,
@@ -32,8 +33,15 @@ def get_model_control(request: Request) -> ModelControl:
     return control
 
 
+def get_canary_control(request: Request) -> CanaryControl:
+    """Return the control of the canary."""
+    control: CanaryControl = request.app.state.canary_control
+    return control
+
+
 Control = Annotated[EngineControl, Depends(get_engine_control)]
 Models = Annotated[ModelControl, Depends(get_model_control)]
+Canaries = Annotated[CanaryControl, Depends(get_canary_control)]
 
 
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=BodyRoute)
@@ -91,3 +99,21 @@ async def get_model_swap(models: Models) -> ModelSwapStatus:
 async def reload(control: Control) -> ReloadResult:
     """Read the configuration again, and apply it as a whole or not at all."""
     return await control.reload()
+
+
+@router.post("/canary", operation_id="start_canary", status_code=201)
+async def start_canary(canary: NewCanary, canaries: Canaries) -> Canary:
+    """Compare a new engine with the running ones, on a share of the requests."""
+    return await canaries.start_canary(canary)
+
+
+@router.get("/canary", operation_id="read_canary")
+async def read_canary(canaries: Canaries) -> Canary:
+    """Return the result so far; a canary that nobody reads for 30 s ends."""
+    return await canaries.read_canary()
+
+
+@router.delete("/canary", operation_id="stop_canary")
+async def stop_canary(canaries: Canaries) -> Canary:
+    """End the canary and return its result."""
+    return await canaries.stop_canary()

@@ -1,5 +1,7 @@
 """The FastAPI application dispatches hot routes and records every request."""
 
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
@@ -168,3 +170,13 @@ def test_docs_assets(app: Gateway, method: str) -> None:
         405,
         "Method Not Allowed",
     )
+
+
+def test_unused_app() -> None:
+    """Nothing keeps an application that is no longer used."""
+    app = Gateway(sinks=[], clock=FakeClock(), lifespan=lambda _: nullcontext())
+    TestClient(app).get("/docs")
+    unused = weakref.ref(app)
+    del app
+    gc.collect()
+    assert unused() is None

@@ -11,6 +11,7 @@ import respx
 from maxgate.engine.supervisor import Supervisor
 from maxgate.errors import EngineError
 from tests.fakes.clock import FakeClock
+from tests.fakes.gateway import TLS
 
 URL = "http://127.0.0.1:8080"
 
@@ -80,7 +81,7 @@ class Setup:
 
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TLS) as client:
         yield Setup(tmp_path, client)
 
 

@@ -8,7 +8,7 @@ from maxgate.monitor.gateway_metrics import parse_gateway_metrics
 from maxgate.monitor.http_sources import EngineSource, GatewaySource, metrics_url
 from maxgate.monitor.max_metrics import parse_max_metrics
 from maxgate.monitor.snapshot import EngineReading
-from tests.fakes.gateway import StartGateway
+from tests.fakes.gateway import TLS, StartGateway
 from tests.unit.monitor.examples import ENGINE_METRICS_URL, gateway
 from tests.unit.monitor.test_gateway_metrics import METRICS
 from tests.unit.monitor.test_max_metrics import MAX_TEXT
@@ -20,7 +20,7 @@ async def test_gateway(respx_mock: respx.Router) -> None:
     """The gateway's metrics are requested with buckets."""
     route = respx_mock.get(URL + "/metrics", params={"buckets": "true"})
     route.respond(json=METRICS)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TLS) as client:
         result = await GatewaySource(client, URL + "/").read(0)
     assert result == (parse_gateway_metrics(METRICS), None)
 
@@ -42,7 +42,7 @@ async def test_gateway_errors(
 ) -> None:
     """A failed read returns a short error."""
     respx_mock.get(URL + "/metrics").side_effect = [response]
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TLS) as client:
         assert await GatewaySource(client, URL).read(0) == (None, message)
 
 
@@ -51,7 +51,7 @@ async def test_backoff(respx_mock: respx.Router) -> None:
     route = respx_mock.get(URL + "/metrics")
     route.side_effect = httpx.ConnectError("refused")
     attempts = []
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TLS) as client:
         source = GatewaySource(client, URL)
         for second in range(40):
             before = route.call_count
@@ -66,7 +66,7 @@ async def test_backoff(respx_mock: respx.Router) -> None:
 
 async def test_gateway_that_stopped(start_gateway: StartGateway) -> None:
     """A gateway that stopped is unreachable."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TLS) as client:
         async with start_gateway() as running:
             source = GatewaySource(client, running.url)
             assert (await source.read(0))[1] is None
@@ -77,7 +77,7 @@ async def test_engines_of_the_gateway(respx_mock: respx.Router) -> None:
     """Engines are discovered through the gateway, and remembered while it is unreachable."""
     respx_mock.get(ENGINE_METRICS_URL).respond(text=MAX_TEXT)
     expected = (parse_max_metrics(ENGINE_METRICS_URL, MAX_TEXT),)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TLS) as client:
         source = EngineSource(client)
         assert await source.read(0, gateway(1)) == expected
         assert await source.read(1, None) == expected
@@ -103,7 +103,7 @@ async def test_queue_of_an_engine(respx_mock: respx.Router) -> None:
 async def test_engine_errors(respx_mock: respx.Router, text: str) -> None:
     """An engine without metrics of MAX has an error, repeated until the next attempt."""
     respx_mock.get("http://max:1/metrics").respond(text=text)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TLS) as client:
         source = EngineSource(client, ["http://max:1/metrics"])
         (reading,) = await source.read(0, None)
         (repeated,) = await source.read(0.5, None)

@@ -10,7 +10,7 @@ from maxgate.monitor.histogram import merge
 from maxgate.monitor.http_sources import GatewaySource
 from maxgate.monitor.metrics import compute_metrics, count_outcomes
 from maxgate.monitor.snapshot import ContainerReading, Snapshot
-from tests.fakes.gateway import StartGateway
+from tests.fakes.gateway import TLS, StartGateway
 from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.unit.monitor.examples import engine, gateway, gpu, histogram, host, snapshot
 
@@ -174,7 +174,7 @@ def test_container_metrics() -> None:
 async def test_real_gateway(start_gateway: StartGateway) -> None:
     """Two readings of a real gateway give the requests that it served in between."""
     engine = FakeMax(scripts=[Script(), *[Script()] * 25, Script(status=500)])
-    async with start_gateway(engine) as running, httpx.AsyncClient() as client:
+    async with start_gateway(engine) as running, httpx.AsyncClient(verify=TLS) as client:
         source = GatewaySource(client, running.url)
         await running.chat()
         before, _ = await source.read(0)
