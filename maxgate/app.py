@@ -11,7 +11,7 @@ from contextlib import (
 )
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from starlette.types import Lifespan
@@ -48,6 +48,7 @@ from maxgate.composition import (
     build_control,
     build_embedder,
     build_formats,
+    build_guardrails,
     build_keys,
     build_models,
     build_organization,
@@ -74,6 +75,9 @@ from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.retry_budget import WORDS
+
+if TYPE_CHECKING:
+    from maxgate.guardrails.assembly import Guardrails
 
 # Models beyond this number may share the retry budget of another one.
 _RETRY_ROWS: Final = 64
@@ -125,6 +129,7 @@ def create_app(
     running = set[RequestContext]()
     models = build_models(cards, formats, upstream, starts, running)
     keys = build_keys(settings, clock, metrics)
+    guardrails = build_guardrails(settings, cards, metrics)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
     server = settings.server
@@ -140,6 +145,7 @@ def create_app(
             on_startup,
             worker_folder,
             keys,
+            guardrails=guardrails,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -156,8 +162,8 @@ def create_app(
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 
-    backend = build_backend(clock, formats, upstream_backend)
-    embedder = build_embedder(settings, formats, upstream, admission)
+    backend = build_backend(clock, formats, upstream_backend, guardrails)
+    embedder = build_embedder(settings, formats, upstream, admission, guardrails)
     add_routes(app, settings, clock, upstream.catalog, backend, embedder, starts)
     return app
 
@@ -222,6 +228,8 @@ def build_lifespan(
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
     keys: Keys,
+    *,
+    guardrails: "Guardrails | None",
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -237,6 +245,8 @@ def build_lifespan(
             resources.callback(retry_counts.close)
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(aclosing(canary))
+            if guardrails is not None:
+                await resources.enter_async_context(aclosing(guardrails))
             await resources.enter_async_context(connect())
             await resources.enter_async_context(_serving_keys(keys))
             await resources.enter_async_context(_running(upstream.pool.run()))

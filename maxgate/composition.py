@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +21,7 @@ from maxgate.api.authentication import Authentication
 from maxgate.api.organization.dependencies import NoOrganization
 from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit
+from maxgate.auth.api_key import is_well_formed
 from maxgate.auth.identity import TokenKeys, Verifier
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
 from maxgate.auth.key_sources import KeySources
@@ -48,7 +50,11 @@ from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings, load_settings
 from maxgate.stores.identity import IdentityStore
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.registry import AUTHENTICATION_RESULT, AUTHENTICATIONS
+from maxgate.telemetry.registry import (
+    AUTHENTICATION_RESULT,
+    AUTHENTICATIONS,
+    GUARDRAIL_DECISIONS,
+)
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
@@ -62,6 +68,9 @@ from maxgate.upstream.replica import Replica
 from maxgate.upstream.replica_set import ReplicaSet
 from maxgate.upstream.routing.selection import build_policy
 from maxgate.upstream.settings import ReplicaSettings
+
+if TYPE_CHECKING:
+    from maxgate.guardrails.assembly import Guardrails
 
 
 @dataclass(frozen=True)
@@ -375,13 +384,37 @@ def connect_canary(
     return EngineTransport(settings.upstream, [engine])
 
 
+def build_guardrails(
+    settings: Settings, cards: Sequence[ModelCard], metrics: MetricsStore
+) -> "Guardrails | None":
+    """Build the rules for content, None without any.
+
+    Raises ConfigurationError if a package is missing, and for invalid expressions.
+    """
+    if not settings.guardrails:
+        return None
+    with requires_extra("setting guardrails", "guardrails"):
+        from maxgate.guardrails.assembly import assemble_guardrails  # noqa: PLC0415  # an extra
+
+    def count(rule: str, direction: str, decision: str, number: int) -> None:
+        metrics.add(GUARDRAIL_DECISIONS, (rule, direction, decision), number)
+
+    names = {name: card.name for card in cards for name in card.names}
+    return assemble_guardrails(settings.guardrails, is_well_formed, names, count)
+
+
 def build_backend(
     clock: Clock,
     formats: Formats,
     upstream: UpstreamBackend,
+    guardrails: "Guardrails | None",
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
-    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
+    around = layers(
+        clock=clock,
+        formats=formats.prompts.by_engine_name,
+        guardrails=None if guardrails is None else guardrails.wrap_backend,
+    )
     return build_pipeline(around, upstream)
 
 
@@ -390,11 +423,13 @@ def build_embedder(
     formats: Formats,
     upstream: Upstream,
     admission: AdmissionController | None,
+    guardrails: "Guardrails | None",
 ) -> Embedder:
     """Build the pipeline of embeddings."""
     around = embedding_layers(
         find_format=formats.embeddings.find,
         upstream=settings.upstream,
         guards=[] if admission is None else [admission],
+        guardrails=None if guardrails is None else guardrails.wrap_embedder,
     )
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))
