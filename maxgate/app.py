@@ -33,6 +33,8 @@ from maxgate.api.health import router as health_router
 from maxgate.api.litellm.routes import router as litellm_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
+from maxgate.api.moderations.routes import moderation_route
+from maxgate.api.moderations.service import ModerationService
 from maxgate.api.organization.routes import router as organization_router
 from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
@@ -51,12 +53,14 @@ from maxgate.composition import (
     build_guardrails,
     build_keys,
     build_models,
+    build_moderator,
     build_organization,
     build_upstream,
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
+from maxgate.generation.moderation import Moderator
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
@@ -129,7 +133,8 @@ def create_app(
     running = set[RequestContext]()
     models = build_models(cards, formats, upstream, starts, running)
     keys = build_keys(settings, clock, metrics)
-    guardrails = build_guardrails(settings, cards, metrics)
+    moderator = build_moderator(clock, formats, upstream_backend)
+    guardrails = build_guardrails(settings, cards, upstream.catalog, metrics, moderator)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
     server = settings.server
@@ -164,7 +169,7 @@ def create_app(
 
     backend = build_backend(clock, formats, upstream_backend, guardrails)
     embedder = build_embedder(settings, formats, upstream, admission, guardrails)
-    add_routes(app, settings, clock, upstream.catalog, backend, embedder, starts)
+    add_routes(app, settings, clock, upstream.catalog, backend, embedder, moderator, starts)
     return app
 
 
@@ -175,6 +180,7 @@ def add_routes(
     catalog: LiveCatalog,
     backend: Backend,
     embedder: Embedder,
+    moderator: Moderator,
     starts: StartQueue,
 ) -> None:
     """Add all routes; `starts` holds the requests for models that are not running."""
@@ -187,6 +193,7 @@ def add_routes(
     app.add_hot_route(chat_route(chat, bodies, streams, starts))
     app.add_hot_route(completion_route(completions, bodies, streams, starts))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies, starts))
+    app.add_hot_route(moderation_route(ModerationService(moderator, catalog), bodies, starts))
     for router in _ROUTERS:
         app.include_router(router)
 

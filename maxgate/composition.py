@@ -41,6 +41,8 @@ from maxgate.control_plane.single_process import (
 from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
+from maxgate.generation.moderation import Moderator
+from maxgate.guardrails.llama_guard import LlamaGuard
 from maxgate.installation import requires_extra
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
@@ -384,8 +386,18 @@ def connect_canary(
     return EngineTransport(settings.upstream, [engine])
 
 
+def build_moderator(clock: Clock, formats: Formats, upstream: UpstreamBackend) -> Moderator:
+    """Build what judges texts by a model; guardrails do not apply to its own prompts."""
+    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
+    return LlamaGuard(build_pipeline(around, upstream))
+
+
 def build_guardrails(
-    settings: Settings, cards: Sequence[ModelCard], metrics: MetricsStore
+    settings: Settings,
+    cards: Sequence[ModelCard],
+    catalog: LiveCatalog,
+    metrics: MetricsStore,
+    moderator: Moderator,
 ) -> "Guardrails | None":
     """Build the rules for content, None without any.
 
@@ -399,8 +411,14 @@ def build_guardrails(
     def count(rule: str, direction: str, decision: str, number: int) -> None:
         metrics.add(GUARDRAIL_DECISIONS, (rule, direction, decision), number)
 
-    names = {name: card.name for card in cards for name in card.names}
-    return assemble_guardrails(settings.guardrails, is_well_formed, names, count)
+    return assemble_guardrails(
+        settings.guardrails,
+        cards,
+        is_own_key=is_well_formed,
+        count=count,
+        moderator=moderator,
+        find_model=lambda name: catalog.find(name, "moderation"),
+    )
 
 
 def build_backend(

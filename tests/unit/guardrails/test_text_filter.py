@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -57,7 +58,7 @@ TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join)
 def run(
     parts: Sequence[str], *, blocked: frozenset[str] = frozenset(), limit: int | None = None
 ) -> tuple[str, bool]:
-    """Filter the parts of a text; labels in `blocked` end it. Return the text and whether it ended."""
+    """Filter the parts of a text, which labels in `blocked` end; return it and whether it ended."""
 
     def replace(label: str, match: str) -> str | None:
         return None if label in blocked else f"[{label} {len(match)}]"
@@ -74,7 +75,7 @@ def test_splits(data: st.DataObject, text: str, limit: int | None) -> None:
     """Every split of a text gives the same result as the whole text."""
     places = data.draw(st.lists(st.integers(0, len(text)), max_size=12).map(sorted))
     cuts = [0, *places, len(text)]
-    parts = [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    parts = [text[start:end] for start, end in pairwise(cuts)]
     blocked = frozenset(data.draw(st.sets(st.sampled_from(["EMAIL", "WORDS", "CARD", "API_KEY"]))))
     filter_text = partial(run, blocked=blocked, limit=limit)
     assert filter_text(parts) == filter_text([text]) == filter_text(list(text))
