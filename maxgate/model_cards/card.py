@@ -87,7 +87,7 @@ class ModelCard(_Section):
     description: str = ""
     """Text in `maxgate models list`."""
     task: Task = "chat"
-    """`chat`, `embeddings`, or [`moderation`](guardrails.md), as Llama Guard does."""
+    """`chat`, `embeddings`, or [`moderation`](guardrails.md#models), as Llama Guard does."""
     prompt: PromptFormat
     """Prompt format: `llama3` or `chatml`; `engine` lets the engine format prompts."""
     tokenizer: str = ""
