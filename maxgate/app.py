@@ -11,7 +11,7 @@ from contextlib import (
 )
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from starlette.types import Lifespan
@@ -32,6 +32,8 @@ from maxgate.api.health import router as health_router
 from maxgate.api.litellm.routes import router as litellm_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
+from maxgate.api.moderations.routes import moderation_route
+from maxgate.api.moderations.service import ModerationService
 from maxgate.api.organization.routes import router as organization_router
 from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
@@ -47,14 +49,17 @@ from maxgate.composition import (
     build_control,
     build_embedder,
     build_formats,
+    build_guardrails,
     build_keys,
     build_models,
+    build_moderator,
     build_organization,
     build_upstream,
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
+from maxgate.generation.moderation import Moderator
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
@@ -73,6 +78,9 @@ from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.retry_budget import WORDS
+
+if TYPE_CHECKING:
+    from maxgate.guardrails.assembly import Guardrails
 
 # Models beyond this number may share the retry budget of another one.
 _RETRY_ROWS: Final = 64
@@ -123,6 +131,8 @@ def create_app(
     running = set[RequestContext]()
     models = build_models(cards, formats, upstream, starts, running)
     keys = build_keys(settings, clock, metrics)
+    moderator = build_moderator(clock, formats, upstream_backend)
+    guardrails = build_guardrails(settings, cards, upstream.catalog, metrics, moderator)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
     server = settings.server
@@ -138,6 +148,7 @@ def create_app(
             on_startup,
             worker_folder,
             keys,
+            guardrails=guardrails,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -154,9 +165,9 @@ def create_app(
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 
-    backend = build_backend(clock, formats, upstream_backend)
-    embedder = build_embedder(settings, formats, upstream, admission)
-    add_routes(app, settings, clock, upstream.catalog, backend, embedder, starts)
+    backend = build_backend(clock, formats, upstream_backend, guardrails)
+    embedder = build_embedder(settings, formats, upstream, admission, guardrails)
+    add_routes(app, settings, clock, upstream.catalog, backend, embedder, moderator, starts)
     return app
 
 
@@ -167,6 +178,7 @@ def add_routes(
     catalog: LiveCatalog,
     backend: Backend,
     embedder: Embedder,
+    moderator: Moderator,
     starts: StartQueue,
 ) -> None:
     """Add all routes; `starts` holds the requests for models that are not running."""
@@ -179,6 +191,7 @@ def add_routes(
     app.add_hot_route(chat_route(chat, bodies, streams, starts))
     app.add_hot_route(completion_route(completions, bodies, streams, starts))
     app.add_hot_route(embedding_route(EmbeddingService(embedder, catalog), bodies, starts))
+    app.add_hot_route(moderation_route(ModerationService(moderator, catalog), bodies, starts))
     for router in _ROUTERS:
         app.include_router(router)
 
@@ -220,6 +233,8 @@ def build_lifespan(
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
     keys: Keys,
+    *,
+    guardrails: "Guardrails | None",
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -235,6 +250,8 @@ def build_lifespan(
             resources.callback(retry_counts.close)
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(aclosing(canary))
+            if guardrails is not None:
+                await resources.enter_async_context(aclosing(guardrails))
             await resources.enter_async_context(connect())
             await resources.enter_async_context(_serving_keys(keys))
             await resources.enter_async_context(_running(upstream.pool.run()))

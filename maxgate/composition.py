@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +21,7 @@ from maxgate.api.authentication import Authentication
 from maxgate.api.organization.dependencies import NoOrganization
 from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit
+from maxgate.auth.api_key import is_well_formed
 from maxgate.auth.identity import TokenKeys, Verifier
 from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
 from maxgate.auth.key_sources import KeySources
@@ -40,6 +42,8 @@ from maxgate.control_plane.single_process import (
 from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
+from maxgate.generation.moderation import Moderator
+from maxgate.guardrails.llama_guard import LlamaGuard
 from maxgate.installation import requires_extra
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
@@ -49,7 +53,11 @@ from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings, load_settings
 from maxgate.stores.identity import IdentityStore
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.registry import AUTHENTICATION_RESULT, AUTHENTICATIONS
+from maxgate.telemetry.registry import (
+    AUTHENTICATION_RESULT,
+    AUTHENTICATIONS,
+    GUARDRAIL_DECISIONS,
+)
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
@@ -63,6 +71,9 @@ from maxgate.upstream.replica import Replica
 from maxgate.upstream.replica_set import ReplicaSet
 from maxgate.upstream.routing.selection import build_policy
 from maxgate.upstream.settings import ReplicaSettings
+
+if TYPE_CHECKING:
+    from maxgate.guardrails.assembly import Guardrails
 
 
 @dataclass(frozen=True)
@@ -382,13 +393,53 @@ def connect_canary(
     return EngineTransport(settings.upstream, [engine])
 
 
+def build_moderator(clock: Clock, formats: Formats, upstream: UpstreamBackend) -> Moderator:
+    """Build what judges texts by a model; guardrails do not apply to its own prompts."""
+    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
+    return LlamaGuard(build_pipeline(around, upstream))
+
+
+def build_guardrails(
+    settings: Settings,
+    cards: Sequence[ModelCard],
+    catalog: LiveCatalog,
+    metrics: MetricsStore,
+    moderator: Moderator,
+) -> "Guardrails | None":
+    """Build the rules for content, None without any.
+
+    Raises ConfigurationError if a package is missing, and for invalid expressions.
+    """
+    if not settings.guardrails:
+        return None
+    with requires_extra("setting guardrails", "guardrails"):
+        from maxgate.guardrails.assembly import assemble_guardrails  # noqa: PLC0415  # an extra
+
+    def count(rule: str, direction: str, decision: str, number: int) -> None:
+        metrics.add(GUARDRAIL_DECISIONS, (rule, direction, decision), number)
+
+    return assemble_guardrails(
+        settings.guardrails,
+        cards,
+        is_own_key=is_well_formed,
+        count=count,
+        moderator=moderator,
+        find_model=lambda name: catalog.find(name, "moderation"),
+    )
+
+
 def build_backend(
     clock: Clock,
     formats: Formats,
     upstream: UpstreamBackend,
+    guardrails: "Guardrails | None",
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
-    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
+    around = layers(
+        clock=clock,
+        formats=formats.prompts.by_engine_name,
+        guardrails=None if guardrails is None else guardrails.wrap_backend,
+    )
     return build_pipeline(around, upstream)
 
 
@@ -397,11 +448,13 @@ def build_embedder(
     formats: Formats,
     upstream: Upstream,
     admission: AdmissionController | None,
+    guardrails: "Guardrails | None",
 ) -> Embedder:
     """Build the pipeline of embeddings."""
     around = embedding_layers(
         find_format=formats.embeddings.find,
         upstream=settings.upstream,
         guards=[] if admission is None else [admission],
+        guardrails=None if guardrails is None else guardrails.wrap_embedder,
     )
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))

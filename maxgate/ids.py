@@ -17,6 +17,11 @@ def completion_id() -> str:
     return f"cmpl-{getrandbits(96):024x}"
 
 
+def moderation_id() -> str:
+    """Return `modr-` and 24 random hexadecimal digits."""
+    return f"modr-{getrandbits(96):024x}"
+
+
 def tool_call_id() -> str:
     """Return `call_` and 24 random hexadecimal digits."""
     return f"call_{getrandbits(96):024x}"

@@ -27,7 +27,11 @@ EmbeddingLayer = Callable[[Embedder], Embedder]
 
 
 def layers(
-    *, clock: Clock, formats: Mapping[str, ChatFormat], guards: Sequence[Guard] = ()
+    *,
+    clock: Clock,
+    formats: Mapping[str, ChatFormat],
+    guards: Sequence[Guard] = (),
+    guardrails: Layer | None = None,
 ) -> Sequence[Layer]:
     """Return the layers around the upstream backend, outermost first.
 
@@ -35,6 +39,7 @@ def layers(
     """
     return [
         partial(TelemetryLayer, clock=clock),  # start the clock / count tokens and times
+        *([] if guardrails is None else [guardrails]),  # check the input / filter the output
         FanOutLayer,  # one request per choice / merge their chunks
         partial(ToolCallingLayer, formats=formats),  # force a call / validate strict calls, retry
         StructuredOutputLayer,  # schema to grammar / or validate the JSON, retry
@@ -50,11 +55,16 @@ def build_pipeline(layers: Sequence[Layer], upstream: Backend) -> Backend:
 
 
 def embedding_layers(
-    *, find_format: FindEmbeddingFormat, upstream: UpstreamSettings, guards: Sequence[Guard] = ()
+    *,
+    find_format: FindEmbeddingFormat,
+    upstream: UpstreamSettings,
+    guards: Sequence[Guard] = (),
+    guardrails: EmbeddingLayer | None = None,
 ) -> Sequence[EmbeddingLayer]:
     """Return the layers around the upstream embedder, outermost first."""
     return [
         EmbeddingTelemetryLayer,  # - / count tokens
+        *([] if guardrails is None else [guardrails]),  # check the inputs / -
         partial(EmbeddingPromptLayer, find_format=find_format),  # inputs to token ids / -
         *[partial(EmbeddingGuardLayer, guard=guard) for guard in guards],  # admit / settle
         partial(BatchingLayer, settings=upstream),  # split into small calls / join the vectors

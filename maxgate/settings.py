@@ -22,6 +22,7 @@ from maxgate.auth.jwt_settings import JwtSettings
 from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
+from maxgate.guardrails.settings import GuardrailRule, check_rules
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import AdminSettings, ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
@@ -93,6 +94,10 @@ class Settings(Section):
     """The database of projects, users and API keys."""
     redis: RedisSettings = RedisSettings()
     """Redis, which gateways on several hosts share."""
+    guardrails: Annotated[list[GuardrailRule], NoDecode, BeforeValidator(split_list)] = Field(
+        default=[]
+    )
+    """[Rules for content](guardrails.md): a list of `{name: ..., kind: ..., action: ...}` items."""
     swap: SwapSettings = SwapSettings()
     """Models that are started, stopped and swapped at run time."""
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -119,6 +124,11 @@ class Settings(Section):
         if not engines:
             raise ValueError("the list is empty; write http://host:port")
         return engines
+
+    @field_validator("guardrails")
+    @classmethod
+    def _check_guardrails(cls, rules: list[GuardrailRule]) -> list[GuardrailRule]:
+        return check_rules(rules)
 
     @model_validator(mode="after")
     def _check_jwt(self) -> Self:

@@ -4,7 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from openai.types import completion_create_params, embedding_create_params
+from openai.types import (
+    completion_create_params,
+    embedding_create_params,
+    moderation_create_params,
+)
 from openai.types.chat import completion_create_params as chat_create_params
 from pydantic import BaseModel
 
@@ -14,6 +18,7 @@ from maxgate.api.chat.schemas import ChatCompletionRequest
 from maxgate.api.client_headers import ClientHeaders
 from maxgate.api.completions.schemas import CompletionRequest
 from maxgate.api.embeddings.schemas import EmbeddingRequestBody
+from maxgate.api.moderations.schemas import ModerationRequestBody
 
 PAGE = Path(__file__).parents[1] / "docs" / "openai-compatibility.md"
 TYPES = {
@@ -22,6 +27,7 @@ TYPES = {
         ChatCompletionRequest,
     ),
     "completions": (completion_create_params.CompletionCreateParamsStreaming, CompletionRequest),
+    "moderations": (moderation_create_params.ModerationCreateParams, ModerationRequestBody),
     "embeddings": (embedding_create_params.EmbeddingCreateParams, EmbeddingRequestBody),
 }
 STATES = {"honoured", "emulated", "accepted", "neutral", "refused"}

@@ -28,7 +28,7 @@ PROBES: Final = frozenset({"/health/live", "/health/ready"})
 METRICS: Final = frozenset({"/health", "/metrics"})
 DOCS: Final = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS: Final = "/docs/assets/"
-MODEL_SEGMENTS: Final = frozenset({"chat", "completions", "embeddings", "models"})
+MODEL_SEGMENTS: Final = frozenset({"chat", "completions", "embeddings", "models", "moderations"})
 """First segments of the paths that serve models, with and without `/v1`."""
 
 _SCHEME: Final = b"bearer "

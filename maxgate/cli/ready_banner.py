@@ -25,6 +25,7 @@ EXAMPLES: Final[dict[Task, tuple[str, str]]] = {
         '"temperature": 0, "max_tokens": 100}',
     ),
     "embeddings": ("/v1/embeddings", '{"input": "The capital of France is Paris."}'),
+    "moderation": ("/v1/moderations", '{"input": "The capital of France is Paris."}'),
 }
 
 

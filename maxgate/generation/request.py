@@ -133,6 +133,8 @@ class GenerationRequest(NamedTuple):
     With `prompt_logprobs`, the one chunk of the response also carries the logprobs of the prompt;
     such a request is never streamed, and its `max_tokens` may be 0.
 
+    With `echo`, the response starts with the raw prompt.
+
     With `with_token_ids`, chunks carry the ids of the generated tokens, if the engine reports them.
 
     The prompts layer fills in `prompt_token_ids` and `stop_token_ids`. Below that layer, a request
@@ -158,3 +160,4 @@ class GenerationRequest(NamedTuple):
     running_usage: bool = False
     prompt_logprobs: bool = False
     with_token_ids: bool = False
+    echo: bool = False

@@ -12,7 +12,7 @@ from maxgate.errors import ConfigurationError
 PromptFormat = Literal["llama3", "chatml", "engine"]
 StructuredOutput = Literal["refuse", "retry"]
 ToolStyle = Literal["json", "python_list", "function_tag"]
-Task = Literal["chat", "embeddings"]
+Task = Literal["chat", "embeddings", "moderation"]
 Load = Literal["always", "on_demand"]
 _PENALTIES_FLAG: Final = "--enable-penalties"
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./:@+-]+$")]
@@ -87,7 +87,7 @@ class ModelCard(_Section):
     description: str = ""
     """Text in `maxgate models list`."""
     task: Task = "chat"
-    """`chat` or `embeddings`."""
+    """`chat`, `embeddings`, or [`moderation`](guardrails.md#models), as Llama Guard does."""
     prompt: PromptFormat
     """Prompt format: `llama3` or `chatml`; `engine` lets the engine format prompts."""
     tokenizer: str = ""
@@ -144,6 +144,8 @@ class ModelCard(_Section):
 
     @model_validator(mode="after")
     def _check_tokenizer(self) -> Self:
+        if self.task == "moderation" and self.prompt == "engine":
+            raise ValueError("`task: moderation` needs `prompt: llama3` or `chatml`")
         if not self.tokenizer and (self.prompt != "engine" or self.task == "embeddings"):
             raise ValueError(
                 "`tokenizer` is required without `max.model_path`, unless `prompt` is `engine`"

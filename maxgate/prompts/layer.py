@@ -22,9 +22,9 @@ from maxgate.prompts.token_bytes import add_token_bytes, complete_prompt_logprob
 class PromptLayer:
     """Encodes prompts, makes responses start with the request's prefix, and applies stop strings.
 
-    Logprobs of tokens that are parts of a character get the tokens' bytes. `formats` maps the
-    engine's names of models to their chat formats. Prompts of other models are formatted by the
-    engine, without the prefix.
+    With `echo`, they start with the raw prompt instead. Logprobs of tokens that are parts of a
+    character get the tokens' bytes. `formats` maps the engine's names of models to their chat
+    formats. Prompts of other models are formatted by the engine, without the prefix.
 
     Raises ContextLengthExceeded before the engine is called if prompt and `max_tokens` do not fit,
     and InvalidRequest for token ids outside the vocabulary.
@@ -38,7 +38,7 @@ class PromptLayer:
         """Stream the response up to the first stop string."""
         model = request.model
         chat_format = None if model.prompt == "engine" else self._formats.get(model.engine_name)
-        if request.sampling.stop or request.sampling.logprobs is not None:
+        if request.sampling.stop or request.sampling.logprobs is not None or request.echo:
             return self._stream(request, chat_format)
         if chat_format is None:
             check_engine_can_format(request)
@@ -70,6 +70,8 @@ class PromptLayer:
             chunks = trim_at_stop(chunks, stops)
         if prefix and chat_format is not None:
             chunks = _prepend(prefix, chunks)
+        if request.echo:
+            chunks = _prepend_prompt(request.raw_prompt, chunks)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -98,3 +100,19 @@ async def _prepend(prefix: str, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator
         async for chunk in chunks:
             yield replace(chunk, text=prefix + chunk.text) if prefix else chunk
             prefix = ""
+
+
+async def _prepend_prompt(
+    prompt: str | tuple[int, ...] | None, chunks: AsyncGenerator[Chunk]
+) -> AsyncGenerator[Chunk]:
+    is_first = True
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            text = ""
+            if is_first and isinstance(prompt, str):
+                text = prompt
+            elif is_first:  # token ids are only echoed with their logprobs
+                encoded = b"".join([token.encoded for token in chunk.prompt_logprobs])
+                text = encoded.decode(errors="replace")
+            yield replace(chunk, text=text + chunk.text) if text else chunk
+            is_first = False

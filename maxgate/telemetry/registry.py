@@ -13,6 +13,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal[
     "bytes",
     "calls",
+    "decisions",
     "failures",
     "lines",
     "processes",
@@ -138,6 +139,22 @@ AUTHENTICATION_RESULT: Final = Label(
         "invalid_token": "the token is invalid for another reason",
         "limited": "invalid, and its address had too many failures before",
         "unavailable": "the credential could not be verified",
+    },
+)
+
+RULE: Final = Label("rule", "Name of the guardrail in the settings.")
+DIRECTION: Final = Label(
+    "direction", "Text that was checked.", {"input": "the request", "output": "the response"}
+)
+DECISION: Final = Label(
+    "decision",
+    "Effect of a guardrail.",
+    {
+        "block": "the text was refused, or the response ended before it",
+        "mask": "a passage was replaced by a placeholder",
+        "log": "a passage or text was only counted",
+        "failed_open": "the check failed, and the text was accepted",
+        "failed_closed": "the check failed, and the request was refused",
     },
 )
 
@@ -335,6 +352,16 @@ ENGINE_WATCH_FAILURES: Final = _declare(
         "failures",
         "Unexpected errors in the gateway while it probed the engine; the probes continue.",
         (ENGINE,),
+    )
+)
+GUARDRAIL_DECISIONS: Final = _declare(
+    Metric(
+        "maxgate_guardrail_decisions_total",
+        "counter",
+        "decisions",
+        "Decisions of guardrails, one for each passage found or text refused.",
+        (RULE, DIRECTION, DECISION),
+        sparse=True,
     )
 )
 AUTHENTICATIONS: Final = _declare(

@@ -60,11 +60,13 @@ async def test_base_url_without_version(gateway: Gateway) -> None:
     ]
     assert [response.status_code for response in responses] == [200] * 5
     assert (await client.post("/embeddings", json={})).json()["error"]["param"] == "input"
+    assert (await client.post("/moderations", json={})).json()["error"]["param"] == "input"
     metrics = (await client.get("/metrics", headers={"accept": "text/plain"})).text
     assert set(re.findall('route="(.*?)"', metrics)) == {
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
+        "/v1/moderations",
         "/v1/models",
         "/v1/models/{model}",
     }
@@ -357,6 +359,7 @@ async def test_openapi(gateway: Gateway) -> None:
         ("/v1/chat/completions", "post"),
         ("/v1/completions", "post"),
         ("/v1/embeddings", "post"),
+        ("/v1/moderations", "post"),
         ("/v1/models", "get"),
         ("/v1/models", "post"),
         ("/v1/models/{model}", "get"),

@@ -34,6 +34,7 @@ OPERATIONS = [
     "POST /v1/chat/completions",
     "POST /v1/completions",
     "POST /v1/embeddings",
+    "POST /v1/moderations",
     "GET /v1/models",
     "POST /v1/models",
     "GET /v1/models/{model}",

@@ -49,6 +49,7 @@ def convert_requests(
             running_usage=body.wants_running_usage,
             parse_special=model.parse_special if body.parse_special is None else body.parse_special,
             prompt_logprobs=prompt_logprobs,
+            echo=bool(body.echo),
         )
         for prompt in prompts
     ]

@@ -50,7 +50,7 @@ class CompletionService:
         completion = await collect_stream(self._stream_all(requests), first.n * len(requests))
         choices = [
             TextChoice(
-                text=_find_echo(body, first, index, choice.prompt_logprobs) + choice.text,
+                text=choice.text,
                 index=index,
                 logprobs=None
                 if body.logprobs is None
@@ -73,22 +73,17 @@ class CompletionService:
         first = requests[0]
         envelope, offsets = self._envelope(first), [0] * (first.n * len(requests))
         unfinished, usage = len(offsets), None
-        started: set[int] = set()
         async with aclosing(self._stream_all(requests)) as chunks:
             async for chunk in chunks:
                 usage = chunk.usage or usage
                 unfinished -= chunk.finish_reason is not None
-                text = chunk.text
-                if chunk.choice not in started:
-                    started.add(chunk.choice)
-                    text = _find_echo(body, first, chunk.choice, chunk.prompt_logprobs) + text
-                if text or chunk.finish_reason is not None:
+                if chunk.text or chunk.finish_reason is not None:
                     offset = offsets[chunk.choice]
-                    offsets[chunk.choice] += len(text)
+                    offsets[chunk.choice] += len(chunk.text)
                     tokens = chunk.prompt_logprobs + chunk.logprobs
                     logprobs = tokens if body.logprobs is not None else None
                     choice = TextChoice(
-                        text=text,
+                        text=chunk.text,
                         index=chunk.choice,
                         logprobs=None
                         if logprobs is None
@@ -147,21 +142,6 @@ class CompletionService:
             choices=[],
             usage=None,
         )
-
-
-def _find_echo(
-    body: CompletionRequest,
-    first: GenerationRequest,
-    choice: int,
-    prompt_logprobs: Sequence[TokenLogprob],
-) -> str:
-    if not body.echo:
-        return ""
-    prompts = body.prompt
-    prompt = prompts[choice // first.n] if isinstance(prompts, list) else prompts
-    if isinstance(prompt, str):
-        return prompt
-    return b"".join([token.encoded for token in prompt_logprobs]).decode(errors="replace")
 
 
 def convert_text_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:

@@ -1,0 +1,64 @@
+"""Apply the rules for the input to the texts of a request."""
+
+from functools import partial
+
+from maxgate.guardrails.decisions import Decisions
+from maxgate.guardrails.errors import ContentBlocked
+from maxgate.guardrails.placeholders import Placeholders
+from maxgate.guardrails.rules import DirectionRules, Rule
+from maxgate.guardrails.text_filter import Search, TextFilter, join_texts
+
+
+class TextChecker:
+    """Applies rules to whole texts; an instance is a function for `change_texts`.
+
+    Raises ContentBlocked if a text is refused.
+    """
+
+    def __init__(
+        self, rules: DirectionRules, placeholders: Placeholders, decisions: Decisions
+    ) -> None:
+        self._rules = rules
+        self._placeholders = placeholders
+        self._decisions = decisions
+        self._refused: tuple[Rule, str] | None = None
+
+    def __call__(self, text: str, param: str) -> str:
+        """Return the text with matches masked."""
+        for rule, length in self._rules.lengths:
+            if len(text) > length.max_characters:
+                self._decisions.note(rule)
+                if rule.settings.action == "block":
+                    found = f"has more than {length.max_characters} characters"
+                    raise ContentBlocked(rule.name, found, param=param)
+        if self._rules.observing:
+            observe(self._rules, self._decisions).feed(text, is_end=True)
+        if not self._rules.acting:
+            return text
+        searches = [
+            Search(rule.detectors, partial(self._replace, rule)) for rule in self._rules.acting
+        ]
+        text_filter = TextFilter(searches, self._rules.acting_screen)
+        changed = join_texts(text_filter.feed(text, is_end=True))
+        if text_filter.is_blocked:
+            rule, found = self._refused or (self._rules.acting[0], "has too many matches")
+            raise ContentBlocked(rule.name, found, param=param)
+        return changed
+
+    def _replace(self, rule: Rule, label: str, match: str) -> str | None:
+        self._decisions.note(rule)
+        if rule.settings.action == "mask":
+            return self._placeholders.mask(label, match)
+        self._refused = rule, f"contains text that is not allowed ({label})"
+        return None
+
+
+def observe(rules: DirectionRules, decisions: Decisions) -> TextFilter:
+    """Return a filter that only notes the matches of rules whose action is `log`."""
+
+    def note(rule: Rule, _: str, match: str) -> str:
+        decisions.note(rule)
+        return match
+
+    searches = [Search(rule.detectors, partial(note, rule)) for rule in rules.observing]
+    return TextFilter(searches, rules.observing_screen)
