@@ -7,6 +7,7 @@ from contextlib import (
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
+    nullcontext,
     suppress,
 )
 from functools import partial
@@ -52,6 +53,7 @@ from maxgate.composition import (
     build_models,
     build_organization,
     build_upstream,
+    build_usage_ledger,
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
@@ -127,6 +129,8 @@ def create_app(
     keys = build_keys(settings, clock, metrics)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
+    ledger = build_usage_ledger(settings, cards, clock, metrics)
+
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
@@ -140,6 +144,7 @@ def create_app(
             on_startup,
             worker_folder,
             keys,
+            running_ledger=nullcontext if ledger is None else ledger.running,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -149,6 +154,7 @@ def create_app(
         proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
         admin_port=settings.admin.port,
+        ledger=ledger,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)
@@ -222,6 +228,8 @@ def build_lifespan(
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
     keys: Keys,
+    *,
+    running_ledger: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -235,6 +243,7 @@ def build_lifespan(
             if worker_folder is not None:
                 resources.callback(leave, worker_folder)
             resources.callback(retry_counts.close)
+            await resources.enter_async_context(running_ledger())
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(aclosing(canary))
             await resources.enter_async_context(connect())

@@ -81,8 +81,8 @@ class SqlUsageStore(UsageStore):
         self._clock = clock or SystemClock()
         self._partitions = UsagePartitions(database, self._clock)
 
+    @override
     async def aclose(self) -> None:
-        """Close all connections; never raises."""
         await self._database.aclose()
 
     @override
