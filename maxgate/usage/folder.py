@@ -12,6 +12,7 @@ import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
@@ -160,10 +161,11 @@ def read_piece(spool: Path, position: int, *, is_ended: bool) -> Piece | None:
 def delete_moved(spool: Path, position: int, *, is_ended: bool) -> None:
     """Delete the segments whose lines are before the position, and a spool without a segment."""
     segments = list_segments(spool)
-    for segment, successor in zip(segments, [*segments[1:], None], strict=True):
-        end = segment.end if successor is None else successor.start
-        if end <= position and (successor is not None or is_ended):
+    for segment, successor in pairwise(segments):
+        if successor.start <= position:
             segment.path.unlink(missing_ok=True)
+    if is_ended and segments and segments[-1].end <= position:
+        segments[-1].path.unlink(missing_ok=True)
     if is_ended and not list_segments(spool):
         with suppress(OSError):
             (spool / _LOCK).unlink(missing_ok=True)

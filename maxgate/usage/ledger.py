@@ -90,9 +90,8 @@ class SpooledLedger(UsageLedger):
             yield
         finally:
             await self._spool.aclose()
-            moving.cancel()
-            await asyncio.wait([moving])
-            await self._mover.drain()
+            self._mover.stop()
+            await moving
             await self._store.aclose()
 
     def append(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,31 +71,48 @@ class Mover:
         self._lock: int | None = None
         self._positions: dict[str, int] = {}
         self._retention_at = 0.0
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Move lines until cancelled; failures are logged and repeated."""
-        interval = pause = self._settings.move_interval
-        while True:
-            try:
-                if await self.move():
-                    await self._delete_old()
-                pause = interval
-            except StoreUnavailable:  # the database has logged it
-                pause = min(pause * 2, max(MAX_PAUSE_SECONDS, interval))
-            except Exception:  # noqa: BLE001  # a bug must not end it: the spools would fill up
-                pause = min(pause * 2, max(MAX_PAUSE_SECONDS, interval))
-                _log.error("usage was not moved to the database", exception=traceback.format_exc())
-            await asyncio.sleep(pause)
+        """Move lines until `stop` is called, then what is left; failures are logged and repeated.
 
-    async def drain(self) -> None:
-        """Move what is left for a bounded time, and release the lock; never raises."""
+        Never raises.
+        """
+        pause = self._settings.move_interval
+        while not self._stopping.is_set():
+            if await self._try_to_move():
+                pause = self._settings.move_interval
+            else:
+                pause = min(pause * 2, max(MAX_PAUSE_SECONDS, pause))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+        await self._drain()
+
+    def stop(self) -> None:
+        """Let `run` end soon: not within a transaction, which might go on for a while."""
+        self._stopping.set()
+
+    async def _try_to_move(self) -> bool:
+        try:
+            if await self.move():
+                await self._delete_old()
+        except StoreUnavailable:  # the database has logged it
+            return False
+        except Exception:  # noqa: BLE001  # a bug must not end it: the spools would fill up
+            _log.error("usage was not moved to the database", exception=traceback.format_exc())
+            return False
+        return True
+
+    async def _drain(self) -> None:
+        """Move what is left, for a bounded time, and release the lock."""
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await self.move()
-        except (TimeoutError, StoreUnavailable):
+                is_done = await self._try_to_move()
+        except TimeoutError:
+            is_done = False
+        if not is_done:
             _log.info("usage is left in the spool for the next start")
-        except Exception:  # noqa: BLE001
-            _log.error("usage was not moved to the database", exception=traceback.format_exc())
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -109,7 +127,10 @@ class Mover:
             if self._lock is None:
                 return False
         for spool in await asyncio.to_thread(list_spools, self._folder):
-            await self._move_spool(spool)
+            try:
+                await self._move_spool(spool)
+            except OSError as error:  # the others go on
+                _log.error("usage of a spool was not moved", spool=spool.name, error=str(error))
         self._events.on_measured(await asyncio.to_thread(measure_folder, self._folder))
         return True
 

@@ -25,9 +25,10 @@ RETRY_SECONDS: Final = 0.25
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
 """Bytes of lines that wait in memory; further ones are lost."""
 MAX_SEGMENT_BYTES: Final = 4 * 1024 * 1024
+CLOSE_SECONDS: Final = 5.0
+"""Time to wait for room when the gateway stops."""
 
 _MEASURE_SECONDS: Final = 1.0
-_CLOSE_SECONDS: Final = 5.0
 _log = structlog.get_logger()
 
 
@@ -54,6 +55,7 @@ class Spool:
         *,
         on_written: Callable[[int], None],
         on_lost: Callable[[int], None],
+        close_timeout: float = CLOSE_SECONDS,
     ) -> None:
         self.path, self._lock = create_spool(folder)
         self.is_full = False
@@ -61,6 +63,7 @@ class Spool:
         self._loop = asyncio.get_running_loop()
         self._on_written = on_written
         self._on_lost = on_lost
+        self._close_timeout = close_timeout
         self._lines: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._pending_bytes = 0
@@ -108,7 +111,7 @@ class Spool:
         self._hand_over()
         self._is_closing.set()
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join, 2 * _CLOSE_SECONDS)
+        await asyncio.to_thread(self._thread.join, 2 * self._close_timeout + 1)
         if self._lost:
             _log.error("lines of usage are lost", lines=self._lost, spool=self.name)
         os.close(self._lock)
@@ -163,7 +166,7 @@ class Spool:
                 return True
             self._call(self._release, list(groups))
             if self._is_closing.wait(RETRY_SECONDS):
-                give_up_at = give_up_at or time.monotonic() + _CLOSE_SECONDS
+                give_up_at = give_up_at or time.monotonic() + self._close_timeout
                 if time.monotonic() >= give_up_at:
                     return False
                 self._never.wait(RETRY_SECONDS)
