@@ -7,6 +7,7 @@ from contextlib import (
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
+    nullcontext,
     suppress,
 )
 from functools import partial
@@ -55,6 +56,7 @@ from maxgate.composition import (
     build_moderator,
     build_organization,
     build_upstream,
+    build_usage_ledger,
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
@@ -135,6 +137,8 @@ def create_app(
     guardrails = build_guardrails(settings, cards, upstream.catalog, metrics, moderator)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
+    ledger = build_usage_ledger(settings, cards, clock, metrics)
+
     server = settings.server
     app = Gateway(
         sinks=[metrics, RequestLog()],
@@ -149,6 +153,7 @@ def create_app(
             worker_folder,
             keys,
             guardrails=guardrails,
+            running_ledger=nullcontext if ledger is None else ledger.running,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -158,6 +163,7 @@ def create_app(
         proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
         admin_port=settings.admin.port,
+        ledger=ledger,
     )
     provide(app, upstream, control, admission)
     app.state.canary_control = build_canary_control(control.engines, canary)
@@ -235,6 +241,7 @@ def build_lifespan(
     keys: Keys,
     *,
     guardrails: "Guardrails | None",
+    running_ledger: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -248,6 +255,7 @@ def build_lifespan(
             if worker_folder is not None:
                 resources.callback(leave, worker_folder)
             resources.callback(retry_counts.close)
+            await resources.enter_async_context(running_ledger())
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(aclosing(canary))
             if guardrails is not None:

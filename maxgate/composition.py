@@ -52,11 +52,16 @@ from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding
 from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings, load_settings
 from maxgate.stores.identity import IdentityStore
+from maxgate.stores.usage import UsageStore
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
     AUTHENTICATION_RESULT,
     AUTHENTICATIONS,
     GUARDRAIL_DECISIONS,
+    USAGE_LINES,
+    USAGE_LINES_LOST,
+    USAGE_LINES_MOVED,
+    USAGE_SPOOL_SIZE,
 )
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.upstream.backend import UpstreamBackend
@@ -74,6 +79,7 @@ from maxgate.upstream.settings import ReplicaSettings
 
 if TYPE_CHECKING:
     from maxgate.guardrails.assembly import Guardrails
+    from maxgate.usage.ledger import SpooledLedger
 
 
 @dataclass(frozen=True)
@@ -270,6 +276,51 @@ def open_identities(settings: Settings, clock: Clock) -> IdentityStore | None:
     from maxgate.auth.pepper_check import open_checked_store  # noqa: PLC0415  # slow to import
 
     return open_checked_store(settings.auth, settings.database, settings.state_dir, clock=clock)
+
+
+def open_usage(settings: Settings, clock: Clock) -> UsageStore | None:
+    """Open the database of usage; None if usage is not recorded.
+
+    Raises ConfigurationError if it cannot be used.
+    """
+    if not settings.usage.enabled:
+        return None
+    from maxgate.stores.usage_store import open_usage_store  # noqa: PLC0415  # slow to import
+
+    return open_usage_store(settings.database, settings.state_dir, clock=clock)
+
+
+def build_usage_ledger(
+    settings: Settings,
+    cards: Sequence[ModelCard],
+    clock: Clock,
+    metrics: MetricsStore,
+) -> "SpooledLedger | None":
+    """Build the ledger of requests, None if usage is not recorded.
+
+    Raises ConfigurationError if its folder or database cannot be used.
+    """
+    if (store := open_usage(settings, clock)) is None:
+        return None
+    from maxgate.usage.ledger import SpooledLedger  # noqa: PLC0415  # only if it is used
+    from maxgate.usage.mover import MoverEvents  # noqa: PLC0415
+
+    slots = settings.admission.slots
+    sizes = {card.name: slots or (card.max and card.max.max_batch_size) or 1 for card in cards}
+    return SpooledLedger(
+        settings.usage,
+        settings.state_dir,
+        store,
+        clock,
+        find_batch_size=lambda model: sizes.get(model, 1),
+        on_written=partial(metrics.add, USAGE_LINES, ()),
+        on_lost=partial(metrics.add, USAGE_LINES_LOST, ()),
+        events=MoverEvents(
+            partial(metrics.add, USAGE_LINES_MOVED, ()),
+            partial(metrics.add, USAGE_LINES_LOST, ()),
+            partial(metrics.set_gauge, USAGE_SPOOL_SIZE, ()),
+        ),
+    )
 
 
 def build_key_changes(settings: Settings) -> KeyChanges:

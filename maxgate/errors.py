@@ -55,10 +55,11 @@
     │   │       └── ToolCallFailed 502  tool_calling.strict
     │   ├── UpstreamOverloaded 503
     │   ├── UpstreamTimeout 504
-    │   └── UpstreamUnavailable 503
-    │       ├── EngineUnreachable 503  upstream.errors
-    │       ├── ModelNotRunning 503  generation.errors
-    │       └── ModelStartFailed 503  generation.errors
+    │   ├── UpstreamUnavailable 503
+    │   │   ├── EngineUnreachable 503  upstream.errors
+    │   │   ├── ModelNotRunning 503  generation.errors
+    │   │   └── ModelStartFailed 503  generation.errors
+    │   └── UsageUnavailable 503  generation.errors
     ├── Interrupted  cli.run
     ├── LedgerUnavailable  admission.ledger
     ├── ModelFileError  gguf.errors

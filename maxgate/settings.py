@@ -41,6 +41,7 @@ from maxgate.upstream.settings import (
     SlownessSettings,
     UpstreamSettings,
 )
+from maxgate.usage.settings import UsageSettings
 
 # In place of messages that name Python classes.
 _MESSAGES: Final = {
@@ -100,6 +101,8 @@ class Settings(Section):
     """[Rules for content](guardrails.md): a list of `{name: ..., kind: ..., action: ...}` items."""
     swap: SwapSettings = SwapSettings()
     """Models that are started, stopped and swapped at run time."""
+    usage: UsageSettings = UsageSettings()
+    """The ledger of requests."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
 
@@ -146,6 +149,14 @@ class Settings(Section):
             raise ValueError(
                 "jwt.require_known_project has no effect without a database of projects; set "
                 "auth.mode: keys+jwt, and no database.url: none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_usage(self) -> Self:
+        if self.usage.enabled and not self.database.is_enabled:
+            raise ValueError(
+                "usage.enabled needs a database, and database.url is none; remove one of the two"
             )
         return self
 
@@ -225,10 +236,10 @@ def check_use(settings: Settings) -> None:
             "changes of keys in a database are shared through Redis; remove one of the two"
         )
     has_url = settings.database.is_enabled and _is_set("database.url", settings.database.url)
-    if has_url and not has_keys:
+    if has_url and not (has_keys or settings.usage.enabled):
         raise ConfigurationError(
-            "setting database.url has no effect without auth.mode keys, because only API keys and "
-            "their owners are kept there; set it, or remove the URL"
+            "setting database.url has no effect without auth.mode keys or usage.enabled, because "
+            "only API keys, their owners and usage are kept there; set one, or remove the URL"
         )
 
 

@@ -16,7 +16,7 @@ from maxgate.api.authentication import Authentication
 from maxgate.api.browsers import BrowserGuard
 from maxgate.api.client_headers import SESSION, ClientHeaders
 from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
-from maxgate.api.hot_route import HotRoute
+from maxgate.api.hot_route import HotRoute, LedgerHandler
 from maxgate.api.loopback import AdminGuard, PublicCors
 from maxgate.api.middleware import (
     HeadMiddleware,
@@ -27,7 +27,7 @@ from maxgate.api.middleware import (
 from maxgate.api.pages import ASSETS_URL, DOCS_URL, Assets, render_docs
 from maxgate.api.proxies import TrustedProxies
 from maxgate.clock import Clock
-from maxgate.generation.context import RequestContext
+from maxgate.generation.context import RequestContext, UsageLedger
 from maxgate.generation.request_record import RequestSink
 
 EXPOSED_HEADERS: Final = (
@@ -48,7 +48,7 @@ class Gateway(FastAPI):
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
     names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
     `serves_everyone`, they must arrive at a loopback address. The admin API is at `admin_port`
-    only, if that is set.
+    only, if that is set. The requests of hot routes are in the `ledger`, if there is one.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Gateway(FastAPI):
         proxies: TrustedProxies | None = None,
         serves_everyone: bool = True,
         admin_port: int | None = None,
+        ledger: UsageLedger | None = None,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -85,6 +86,7 @@ class Gateway(FastAPI):
         self._authentication = authentication
         self._serves_everyone = serves_everyone
         self._admin_port = admin_port
+        self._ledger = ledger
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self.state.proxies = proxies or TrustedProxies()
@@ -101,6 +103,8 @@ class Gateway(FastAPI):
 
     def add_hot_route(self, route: HotRoute) -> None:
         """Add a route that is dispatched ahead of FastAPI's middleware stack."""
+        if self._ledger is not None:
+            route.app = LedgerHandler(route.app, route.path, self._ledger)
         self.router.routes.append(route)
 
     def _find_hot_handlers(self) -> dict[str, ASGIApp]:

@@ -11,9 +11,10 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
+from maxgate.api.authentication import drain_body
 from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.error_handlers import ERROR_RESPONSES
 from maxgate.api.event_stream import EventStreams
@@ -21,8 +22,8 @@ from maxgate.api.middleware import get_route_path
 from maxgate.api.request_body import BodyReader
 from maxgate.api.sampling import SampledRequest
 from maxgate.generation.catalog import ModelStarts
-from maxgate.generation.context import RequestContext
-from maxgate.generation.errors import ModelNotRunning
+from maxgate.generation.context import RequestContext, UsageLedger, UsageLine
+from maxgate.generation.errors import ModelNotRunning, UsageUnavailable
 
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Body = TypeVar("Body", bound=SampledRequest)
@@ -129,6 +130,39 @@ class GenerationHandler(Generic[Body]):
                     await self._starts.wait(stopped.model, context, size=measure_body(scope, body))
             else:
                 return
+
+
+class LedgerHandler:
+    """Handles requests that are in the ledger: their lines are durable before the last byte.
+
+    New requests are refused while the ledger has no room.
+    """
+
+    def __init__(self, handler: Handler, path: str, ledger: UsageLedger) -> None:
+        self._handler = handler
+        self._path = path
+        self._ledger = ledger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if self._ledger.is_refusing:
+            await drain_body(scope, receive)
+            raise UsageUnavailable
+        context: RequestContext = scope["state"]["context"]
+        context.record.route = self._path
+        line = context.line = self._ledger.open_line(context)
+
+        def send_recorded(message: Message) -> Awaitable[None]:
+            if message.get("more_body") or message["type"] != "http.response.body":
+                return send(message)
+            return _send_last(line, send, message)
+
+        await self._handler(scope, receive, send_recorded)
+
+
+async def _send_last(line: UsageLine, send: Send, message: Message) -> None:
+    await line.commit()
+    await send(message)
 
 
 def measure_body(scope: Scope, body: BaseModel) -> int:

@@ -97,7 +97,7 @@ class RequestContextMiddleware:
         record = RequestRecord(request_id, scope["method"], "other", self._clock.monotonic())
         context = RequestContext(record)
         scope.setdefault("state", {})["context"] = context
-        response = _RecordedResponse(send, record)
+        response = _RecordedResponse(send, context)
         path = get_route_path(scope)
         if path in _UNRECORDED or path.startswith("/docs/"):
             await self._respond(scope, receive, response, headers, always=True)
@@ -173,8 +173,7 @@ class RequestContextMiddleware:
         except Exception as error:  # noqa: BLE001  # the last boundary: a bug must not end a worker
             await response.end_with(error, partial(drain_body, scope, receive))
         finally:
-            if response.timer is not None:
-                response.timer.cancel()
+            response.close()
 
 
 def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
@@ -191,10 +190,11 @@ class _RecordedResponse:
     Responses of requests that did not reach a model have no time in the queue.
     """
 
-    def __init__(self, send: Send, record: RequestRecord) -> None:
+    def __init__(self, send: Send, context: RequestContext) -> None:
         self._send = send
         self._headers: Sequence[tuple[bytes, bytes]] = ()
-        self.record = record
+        self._context = context
+        self.record = context.record
         self.timer: RequestTimer | None = None
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
@@ -211,10 +211,27 @@ class _RecordedResponse:
             message["headers"] = self._headers = headers
         return self._send(message)
 
+    def close(self) -> None:
+        """Stop the timer, and write the line of a request that has not ended as planned."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self._context.line is not None:
+            self._context.line.append()
+
+    async def _commit_line(self) -> None:
+        if self._context.line is not None:
+            await self._context.line.commit()
+
     async def fail(
-        self, error: GatewayError, before_end: Callable[[], Awaitable[None]] | None = None
+        self,
+        error: GatewayError,
+        before_end: Callable[[], Awaitable[None]] | None = None,
+        *,
+        is_truncated: bool = False,
     ) -> None:
         record_error(self.record, error)
+        if is_truncated:
+            self.record.outcome = "truncated"
         if not self.record.status:
             start, body = error_response(error)
             await self.send(start)
@@ -222,9 +239,11 @@ class _RecordedResponse:
                 await self.send({**body, "more_body": True})
                 await before_end()
                 body = {"type": "http.response.body", "body": b"", "more_body": False}
+            await self._commit_line()
             await self.send(body)
         elif any(value.startswith(b"text/event-stream") for _, value in self._headers):
             event = b"data: %b\n\n" % encode_error(error)
+            await self._commit_line()
             with suppress(RuntimeError):  # the response had ended
                 await self._send({"type": "http.response.body", "body": event, "more_body": False})
         # Other responses end unfinished, which closes the connection.
@@ -254,9 +273,7 @@ class _RecordedResponse:
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()
-        await self.fail(error)
-        if self.record.first_token_at is not None:
-            self.record.outcome = "truncated"
+        await self.fail(error, is_truncated=self.record.first_token_at is not None)
 
 
 class HeadMiddleware:

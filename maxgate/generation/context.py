@@ -68,6 +68,31 @@ class Reservation(Protocol):
         ...
 
 
+class UsageLine(Protocol):
+    """The line of a request in the ledger; it is written once, whatever is called."""
+
+    async def commit(self) -> None:
+        """Write the line from the record as it is, and wait until it is durable."""
+        ...
+
+    def append(self) -> None:
+        """Write the line soon."""
+        ...
+
+
+class UsageLedger(Protocol):
+    """The ledger of requests. While it `is_refusing`, it has no room for new ones."""
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether new requests must be refused."""
+        ...
+
+    def open_line(self, context: "RequestContext") -> UsageLine:
+        """Return the line of a request that begins."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class RequestContext:
     """Shared by every layer that works on one client request.
@@ -81,7 +106,8 @@ class RequestContext:
     found. `models` are the names that the caller may use, None for all, and `project_models` limit
     them further. A request that `was_held` has waited for its model to start. `is_admin` allows the
     admin API. `reservation` is set by the first engine call, if limits apply. `tags` are those of
-    the request's `metadata`, and `decisions` name what guardrails did, without text.
+    the request's `metadata`, and `decisions` name what guardrails did, without text. `line` is set
+    if the request is in the ledger; it is committed before the last byte.
     """
 
     record: RequestRecord
@@ -102,3 +128,4 @@ class RequestContext:
     reservation: Reservation | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     decisions: list[str] = field(default_factory=list)
+    line: UsageLine | None = None

@@ -2,7 +2,13 @@
 
 import math
 
-from maxgate.errors import InvalidRequest, NotFound, UpstreamError, UpstreamUnavailable
+from maxgate.errors import (
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 
 
 class ModelNotFound(NotFound):
@@ -107,3 +113,18 @@ class OutputValidationFailed(UpstreamError):
 
     # OpenAI's SDKs would otherwise send the request twice more, with as many attempts each.
     should_retry = False
+
+
+class UsageUnavailable(GatewayError):
+    """The usage of a request could not be recorded: there is no room for it."""
+
+    status = 503
+    default_code = "usage_unavailable"
+    should_retry = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway cannot record the usage of requests at the moment. Retry the request "
+            "in a moment.",
+            retry_after=2,
+        )

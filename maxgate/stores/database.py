@@ -5,7 +5,7 @@ Needs SQLAlchemy, which takes long to import: import it only where a database is
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -115,6 +115,10 @@ class Connection:
         """
         return await self._database.wait(self._raw, self._raw.execute(statement, rows))
 
+    async def execute_many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run a statement in the driver's own SQL, once per row; raises as `execute` does."""
+        await self._database.wait(self._raw, self._raw.exec_driver_sql(statement, list(rows)))
+
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Undo what is done in the block if it raises IntegrityError."""
@@ -145,6 +149,7 @@ class Database:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._abandoned: set[AsyncConnection] = set()
         self.is_postgres = settings.is_postgres
+        self.schema_name = settings.schema_name
         if self.is_postgres:
             self._address = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
         else:

@@ -17,7 +17,7 @@ _URL_FORMS: Final = "write postgresql://user@host:5432/name, sqlite:////path/to/
 
 
 class DatabaseSettings(Section):
-    """The database of projects, users and API keys; used with `auth.mode` keys only."""
+    """The database of identities (`auth.mode` keys) and of usage (`usage.enabled`)."""
 
     url: str | None = Field(default=None, repr=False)
     """URL such as `postgresql://user@host/name`; default: SQLite in `state_dir`; or `none`."""

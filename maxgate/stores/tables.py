@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     ForeignKeyConstraint,
     Index,
     LargeBinary,
@@ -238,4 +239,83 @@ DELETED_ROWS: Final = Table(
     PrimaryKeyConstraint("table_name", "project_id", "id"),
     Index(None, "table_name", "position"),
     Index(None, "deleted_at"),
+)
+
+
+def _count(name: str) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _seconds(name: str, *, is_optional: bool = False) -> Column[Any]:
+    return Column(name, Double, nullable=is_optional)
+
+
+USAGE_ENTRIES: Final = Table(
+    "usage_entries",
+    METADATA,
+    _text("project_id"),  # rows of usage outlive projects, users and keys
+    _text("spool"),
+    _count("sequence"),
+    _seconds("finished_at"),
+    _text("request_id"),
+    _text("kind"),
+    _text("route"),
+    _text("user_id"),
+    _text("api_key_id"),
+    _text("model"),
+    _text("engine", is_optional=True),
+    _text("outcome"),
+    _count("status"),
+    Column("is_stream", Boolean, nullable=False),
+    Column("is_cached", Boolean, nullable=False),
+    _count("attempts"),
+    _count("input_tokens"),
+    _count("cached_tokens"),
+    _count("output_tokens"),
+    _seconds("queue_seconds"),
+    _seconds("first_token_seconds", is_optional=True),
+    _seconds("total_seconds"),
+    _seconds("engine_seconds"),
+    _seconds("gpu_seconds"),
+    _text("service_tier"),
+    _json("tags"),
+    _json("decisions"),
+    PrimaryKeyConstraint("project_id", "finished_at", "spool", "sequence"),
+    Index(None, "finished_at", "spool", "sequence"),
+    postgresql_partition_by="RANGE (finished_at)",
+)
+
+
+def _buckets(name: str, **options: Any) -> Table:
+    return Table(
+        name,
+        METADATA,
+        _text("project_id"),
+        _time("start"),
+        _text("kind"),
+        _text("user_id"),
+        _text("api_key_id"),
+        _text("model"),
+        _count("requests"),
+        _count("input_tokens"),
+        _count("cached_tokens"),
+        _count("output_tokens"),
+        _seconds("gpu_seconds"),
+        PrimaryKeyConstraint("project_id", "start", "kind", "user_id", "api_key_id", "model"),
+        Index(None, "start"),
+        **options,
+    )
+
+
+USAGE_MINUTES: Final = _buckets("usage_minutes", postgresql_partition_by='RANGE ("start")')
+USAGE_HOURS: Final = _buckets("usage_hours")
+USAGE_DAYS: Final = _buckets("usage_days")
+
+USAGE_SPOOLS: Final = Table(
+    "usage_spools",
+    METADATA,
+    _text("spool"),
+    _position(),
+    _time("updated_at"),
+    PrimaryKeyConstraint("spool"),
 )

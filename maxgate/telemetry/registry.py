@@ -390,3 +390,36 @@ LOG_LINES_DROPPED: Final = _declare(
         "Log lines that could not be written: a stalled or closed reader, or a full disk.",
     )
 )
+USAGE_LINES: Final = _declare(
+    Metric(
+        "maxgate_usage_lines_total",
+        "counter",
+        "lines",
+        "Lines of the ledger that were written to the spool, one per request.",
+    )
+)
+USAGE_LINES_LOST: Final = _declare(
+    Metric(
+        "maxgate_usage_lines_lost_total",
+        "counter",
+        "lines",
+        "Lines of the ledger that are lost: no room on disk and in memory, or damaged.",
+    )
+)
+USAGE_LINES_MOVED: Final = _declare(
+    Metric(
+        "maxgate_usage_lines_moved_total",
+        "counter",
+        "lines",
+        "Lines of the ledger that were moved from the spools to the database.",
+    )
+)
+USAGE_SPOOL_SIZE: Final = _declare(
+    Metric(
+        "maxgate_usage_spool_bytes",
+        "gauge",
+        "bytes",
+        "Size of the spools of this host. Lines that were moved count until their segment of at "
+        "most 4 MiB is full.",
+    )
+)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
+from time import monotonic
 
 from maxgate.errors import GatewayError
 from maxgate.generation.backend import Backend
@@ -55,7 +56,11 @@ class UpstreamBackend:
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         call, parse = _build_call(request), partial(parse_response, request=request)
         async with self.guard.admit(request) as lease:
-            chunk = await Attempts(self._pool, call).fetch(parse)
+            started_at = monotonic()
+            try:
+                chunk = await Attempts(self._pool, call).fetch(parse)
+            finally:
+                request.context.record.engine_seconds += monotonic() - started_at
             if chunk.usage is not None:
                 lease.settle(chunk.usage)
         yield chunk
@@ -67,24 +72,28 @@ class UpstreamBackend:
             attempts = Attempts(self._pool, call)
             if continuation is not None:
                 attempts.resume = _Resume(attempts, continuation)
-            async for attempt in attempts:
-                with attempt:
-                    timeout = TokenTimeout(self._pool.settings)
-                    reader = ChunkReader(request, continuation, lease)
-                    async with await attempt.open() as response:
-                        timeout.start(response)
-                        # Read past [DONE] to the end, or the connection cannot be reused.
-                        with reader:
-                            async for data in response:
-                                for chunk in reader.feed(data):
-                                    if not attempt.has_first_token and reader.progress:
-                                        attempt.note_first_token(reader)
-                                    yield chunk
-                                timeout.after_read(response, reader)
-                    reader.check_finished()
-                    if not reader.usage_reported:
-                        yield Chunk(usage=reader.usage_so_far)
-                    return
+            started_at = monotonic()
+            try:
+                async for attempt in attempts:
+                    with attempt:
+                        timeout = TokenTimeout(self._pool.settings)
+                        reader = ChunkReader(request, continuation, lease)
+                        async with await attempt.open() as response:
+                            timeout.start(response)
+                            # Read past [DONE] to the end, or the connection cannot be reused.
+                            with reader:
+                                async for data in response:
+                                    for chunk in reader.feed(data):
+                                        if not attempt.has_first_token and reader.progress:
+                                            attempt.note_first_token(reader)
+                                        yield chunk
+                                    timeout.after_read(response, reader)
+                        reader.check_finished()
+                        if not reader.usage_reported:
+                            yield Chunk(usage=reader.usage_so_far)
+                        return
+            finally:
+                request.context.record.engine_seconds += monotonic() - started_at
             if continuation is not None:  # all tokens had arrived
                 yield Chunk("", "length", continuation.usage)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from time import monotonic
 
 from maxgate.generation.backend import Embedder, EmbeddingRequest, Embeddings, Vector
 from maxgate.upstream.attempts import Attempts
@@ -33,7 +34,11 @@ class UpstreamEmbedder:
             count=len(prompts),
             dimensions=request.model.dimensions,
         )
-        vectors = await Attempts(self._pool, call).fetch(parse)
+        started_at = monotonic()
+        try:
+            vectors = await Attempts(self._pool, call).fetch(parse)
+        finally:
+            request.context.record.engine_seconds += monotonic() - started_at
         return Embeddings(vectors, prompt_tokens=0)
 
 

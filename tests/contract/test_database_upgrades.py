@@ -38,6 +38,9 @@ Row: TypeAlias = dict[str, Any]
 VALUES: dict[str, Callable[[int], Any]] = {
     "TEXT": lambda number: f"text {number}",
     "BIGINT": lambda number: number,
+    "DOUBLE": float,
+    "DOUBLE PRECISION": float,
+    "DOUBLE_PRECISION": float,
     "BOOLEAN": lambda number: bool(number % 2),
     "BLOB": lambda number: b"\x00\xff%d" % number,
     "BYTEA": lambda number: b"\x00\xff%d" % number,
@@ -82,7 +85,7 @@ class Place:
         metadata = MetaData()
         with self.connect() as connection:
             metadata.reflect(connection, schema=self.schema)
-        return {table.name: table for table in metadata.sorted_tables}
+        return {t.name: t for t in metadata.sorted_tables if not is_partition(t.name)}
 
     def read_rows(self) -> dict[str, list[Row]]:
         """Return the rows of all tables except those for bookkeeping."""
@@ -109,6 +112,7 @@ class Place:
             return {
                 name: [sort_names(get(name, schema=self.schema)) for get in read]
                 for name in found.get_table_names(schema=self.schema)
+                if not is_partition(name)
             }
 
     def fill(self) -> None:
@@ -122,6 +126,11 @@ class Place:
         """Close all connections."""
         for engine in self.opened:
             engine.dispose()
+
+
+def is_partition(name: str) -> bool:
+    """Return whether a table is a part of another one, which has its rows, too."""
+    return name in {"usage_entries_default", "usage_minutes_default"}
 
 
 def sort_names(found: Any) -> str:

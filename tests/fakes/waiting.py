@@ -15,3 +15,12 @@ async def until(condition: Callable[[], Awaitable[bool]], *, within: float = 5) 
         while not await condition():
             await asyncio.sleep(max(0.001, min(4 * (thread_time() - began), 0.1)))
             began = thread_time()
+
+
+async def until_holds(condition: Callable[[], bool], *, within: float = 5) -> None:
+    """As `until`, for a condition without `await`."""
+
+    async def check() -> bool:
+        return condition()
+
+    await until(check, within=within)

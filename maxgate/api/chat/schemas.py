@@ -126,8 +126,9 @@ class ChatCompletionRequest(SampledRequest):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
 
-    # Accepted without effect: their effect at OpenAI is not visible to clients.
     metadata: Metadata | None = None
+
+    # Accepted without effect: their effect at OpenAI is not visible to clients.
     prediction: PredictedContent | None = None
     prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
     prompt_cache_options: dict[str, Any] | None = None

@@ -58,12 +58,15 @@ class ChatService:
             with_usage=body.wants_usage,
             running_usage=body.wants_running_usage,
             n=request.n,
+            line=context.line,
         )
         return encoder.encode_events(self._backend.stream(request))
 
     def _convert(self, body: ChatCompletionRequest, context: RequestContext) -> GenerationRequest:
         context.record.stream = bool(body.stream)
         context.session = context.session or body.user
+        if body.metadata:
+            context.tags = body.metadata
         if body.user or body.service_tier or body.priority:
             apply_fields(context, body.user, body.service_tier, body.priority)
         catalog = self._catalog

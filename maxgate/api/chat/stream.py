@@ -11,7 +11,7 @@ from maxgate.api.event_stream import DONE
 from maxgate.api.sampling import completion_usage
 from maxgate.errors import GatewayError, UpstreamError
 from maxgate.generation.chunk import Chunk, FinishReason, ToolCallDelta, Usage
-from maxgate.generation.context import ServiceClass
+from maxgate.generation.context import ServiceClass, UsageLine
 
 _OPENING = b'{"role":"assistant","content":"","refusal":null}'
 _AFTER_TEXT = b'},"logprobs":null,"finish_reason":null}]'
@@ -23,7 +23,8 @@ class ChatEventEncoder:
 
     The parts common to all events are serialized once. Shapes follow
     `CreateChatCompletionStreamResponse` in OpenAI's API description: if usage is requested, it is
-    null in every event but the last. With `running_usage`, every event has the usage so far.
+    null in every event but the last. With `running_usage`, every event has the usage so far. `line`
+    is committed before the last event.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class ChatEventEncoder:
         with_usage: bool,
         running_usage: bool = False,
         n: int = 1,
+        line: UsageLine | None = None,
     ) -> None:
+        self._line = line
         self._with_usage = with_usage
         self._running_usage = running_usage
         head = orjson.dumps(
@@ -84,7 +87,12 @@ class ChatEventEncoder:
             if pending:  # chunks that arrived with the failure are not lost
                 yield pending
             raise
-        yield pending + (self._encode_usage(usage) if self._with_usage else b"") + DONE
+        yield pending + await self._encode_end(usage)
+
+    async def _encode_end(self, usage: Usage) -> bytes:
+        if self._line is not None:  # clients stop reading at [DONE]
+            await self._line.commit()
+        return (self._encode_usage(usage) if self._with_usage else b"") + DONE
 
     def _set_usage(self, usage: Usage) -> None:
         self._tail = b',"usage":%b}\n\n' % orjson.dumps(completion_usage(usage))

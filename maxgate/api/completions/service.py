@@ -99,6 +99,8 @@ class CompletionService:
                     yield encode_event(orjson.dumps(event))
         if unfinished or usage is None:
             raise UpstreamError("The engine's response ended before it was complete.")
+        if context.line is not None:  # clients stop reading at [DONE]
+            await context.line.commit()
         if body.wants_usage:
             final = replace(envelope, usage=completion_usage(usage))
             yield encode_event(orjson.dumps(final))

@@ -1,0 +1,168 @@
+"""The ledger at the edge: one line for each client request that reached a model."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from typing_extensions import override
+
+from maxgate.clock import Clock
+from maxgate.errors import ConfigurationError
+from maxgate.generation.context import RequestContext, UsageLedger, UsageLine
+from maxgate.generation.request_record import Outcome
+from maxgate.stores.usage import Kind, UsageStore
+from maxgate.usage.folder import make_folder
+from maxgate.usage.lines import encode_line
+from maxgate.usage.mover import Mover, MoverEvents
+from maxgate.usage.settings import UsageSettings
+from maxgate.usage.spool import Spool
+
+_KINDS: Final[Mapping[str, Kind]] = {
+    "/v1/embeddings": "embeddings",
+    "/v1/moderations": "moderations",
+}
+"""Kinds of the routes that do not generate text."""
+
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""Status of requests whose client disconnected before the response; nginx's convention."""
+
+
+class SpooledLedger(UsageLedger):
+    """Writes lines to the spool of this worker, and moves those of this host to the database.
+
+    `find_batch_size` returns how many requests the engine of a model works on at a time.
+    """
+
+    def __init__(
+        self,
+        settings: UsageSettings,
+        state_dir: Path,
+        store: UsageStore,
+        clock: Clock,
+        find_batch_size: Callable[[str], int],
+        on_written: Callable[[int], None],
+        on_lost: Callable[[int], None],
+        events: MoverEvents,
+    ) -> None:
+        """Raise ConfigurationError if there can be no spool."""
+        self._folder = make_folder(state_dir)
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._find_batch_size = find_batch_size
+        self._on_written = on_written
+        self._on_lost = on_lost
+        self._mover = Mover(self._folder, store, settings, clock, events)
+        self._refuses_if_full = settings.on_full == "refuse"
+        self._spool: Spool | None = None
+
+    @property
+    @override
+    def is_refusing(self) -> bool:
+        return self._refuses_if_full and self._spool is not None and self._spool.is_full
+
+    @override
+    def open_line(self, context: RequestContext) -> UsageLine:
+        return _Line(self, context)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the spool and move lines during the block; afterwards, write and move the rest.
+
+        Raises ConfigurationError if the spool cannot be created.
+        """
+        try:
+            self._spool = Spool(
+                self._folder,
+                self._settings.max_spool_bytes,
+                on_written=self._on_written,
+                on_lost=self._on_lost,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"setting usage.enabled: {self._folder}: {error.strerror}"
+            ) from error
+        moving = asyncio.create_task(self._mover.run())
+        try:
+            yield
+        finally:
+            await self._spool.aclose()
+            self._mover.stop()
+            await moving
+            await self._store.aclose()
+
+    def append(
+        self, context: RequestContext, outcome: Outcome, status: int
+    ) -> "asyncio.Future[None] | None":
+        """Append the line of a request; wait for the future, if there is one.
+
+        `outcome` and `status` are those of a response that has none yet.
+        """
+        spool, record, principal = self._spool, context.record, context.principal
+        if spool is None or record.model is None:
+            return None
+        spool.sequence += 1
+        model, started_at = record.model, record.started_at
+        first_token_at = record.first_token_at
+        seconds = record.engine_seconds
+        line = encode_line(
+            (
+                spool.sequence,
+                self._clock.wall(),
+                record.request_id,
+                _KINDS.get(record.route, "completions"),
+                record.route,
+                principal.project_id,
+                principal.owner_id,
+                principal.key_id,
+                model,
+                record.engine,
+                record.outcome or outcome,
+                record.status or status,
+                record.stream,
+                False,  # the gateway has no cache of responses
+                record.engine_calls,
+                record.prompt_tokens,
+                record.cached_tokens,
+                record.completion_tokens,
+                record.queue_seconds,
+                None if first_token_at is None else first_token_at - started_at,
+                self._clock.monotonic() - started_at,
+                seconds,
+                seconds / self._find_batch_size(model),
+                principal.service_class,
+                context.tags,
+                context.decisions,
+            )
+        )
+        return spool.append(line)
+
+
+class _Line(UsageLine):
+    """The line of one request; it is written once."""
+
+    __slots__ = ("_context", "_is_written", "_ledger")
+
+    def __init__(self, ledger: SpooledLedger, context: RequestContext) -> None:
+        self._ledger = ledger
+        self._context = context
+        self._is_written = False
+
+    @override
+    async def commit(self) -> None:
+        if self._is_written:
+            return
+        self._is_written = True
+        durable = self._ledger.append(self._context, "ok", 200)
+        # Nobody pays for a request that no engine worked on.
+        if durable is not None and self._context.record.engine_calls:
+            await durable
+
+    @override
+    def append(self) -> None:
+        if not self._is_written:
+            self._is_written = True
+            self._ledger.append(self._context, "client_gone", CLIENT_CLOSED_REQUEST)

@@ -1,0 +1,262 @@
+"""The spool of one worker: lines are on disk before their requests end.
+
+Lines are handed to a thread in groups, which writes and syncs each group at once.
+"""
+
+import asyncio
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final, NamedTuple
+
+import structlog
+
+from maxgate.usage.folder import create_segment, create_spool, measure_folder
+
+GROUP_SECONDS: Final = 0.004
+"""Minimum interval of groups: a group costs about as much as three lines."""
+RETRY_SECONDS: Final = 0.25
+"""Interval of attempts to write while there is no room."""
+MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of lines that wait in memory; further ones are lost."""
+MAX_SEGMENT_BYTES: Final = 4 * 1024 * 1024
+CLOSE_SECONDS: Final = 5.0
+"""Time to wait for room when the gateway stops."""
+
+_MEASURE_SECONDS: Final = 1.0
+_log = structlog.get_logger()
+
+
+class _Group(NamedTuple):
+    """Lines, and what waits until they are on disk."""
+
+    data: bytes
+    lines: int
+    waiting: Sequence[asyncio.Future[None]]
+
+
+class Spool:
+    """Appends lines to the segments of a new spool.
+
+    While there is no room, or the disk fails, `is_full` is set: lines then wait in memory, and
+    nothing waits for them. `on_written` and `on_lost` are called with numbers of lines, on the
+    event loop. Raises OSError if the spool cannot be created.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        *,
+        on_written: Callable[[int], None],
+        on_lost: Callable[[int], None],
+        close_timeout: float = CLOSE_SECONDS,
+    ) -> None:
+        self.path, self._lock = create_spool(folder)
+        self.is_full = False
+        self.sequence = 0
+        self._loop = asyncio.get_running_loop()
+        self._on_written = on_written
+        self._on_lost = on_lost
+        self._close_timeout = close_timeout
+        self._lines: list[bytes] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._pending_bytes = 0
+        self._next_group_at = 0.0
+        self._is_scheduled = False
+        self._lost = 0
+        self._has_ended = False
+        self._is_closing = threading.Event()
+        self._never = threading.Event()
+        self._queue: SimpleQueue[_Group | None] = SimpleQueue()
+        self._file = _SegmentFile(folder, self.path, max_bytes)
+        self._thread = threading.Thread(target=self._work, name="usage spool", daemon=True)
+        self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """The identity of the spool."""
+        return self.path.name
+
+    def append(self, line: bytes) -> asyncio.Future[None] | None:
+        """Append a line; wait for the future, if there is one, until it is durable.
+
+        Call it on the event loop.
+        """
+        if self._pending_bytes > MAX_PENDING_BYTES or self._is_closing.is_set():
+            self._lose(1)
+            return None
+        self._pending_bytes += len(line)
+        self._lines.append(line)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            delay = self._next_group_at - self._loop.time()
+            if delay > 0:
+                self._loop.call_later(delay, self._hand_over)
+            else:  # after the other requests of this iteration
+                self._loop.call_soon(self._hand_over)
+        if self.is_full:
+            return None
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        return future
+
+    async def aclose(self) -> None:
+        """Write what is pending, for a bounded time, and release the spool; never raises."""
+        self._hand_over()
+        self._is_closing.set()
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join, 2 * self._close_timeout + 1)
+        if self._lost:
+            _log.error("lines of usage are lost", lines=self._lost, spool=self.name)
+        os.close(self._lock)
+
+    def _hand_over(self) -> None:
+        self._is_scheduled = False
+        self._next_group_at = self._loop.time() + GROUP_SECONDS
+        if self._lines:
+            group = _Group(b"".join(self._lines), len(self._lines), self._waiting)
+            self._lines, self._waiting = [], []
+            self._queue.put(group)
+
+    def _work(self) -> None:
+        """Write groups until the spool is closed; runs in the thread."""
+        while not self._has_ended:
+            groups = self._take(wait=True)
+            if groups:
+                is_written = self._write(groups)
+                self._call(self._finish, groups, is_written)
+        self._file.close()
+
+    def _take(self, *, wait: bool) -> list[_Group]:
+        """Return all groups that were handed over, and note the end."""
+        groups: list[_Group] = []
+        with suppress(Empty):
+            while True:
+                group = self._queue.get(block=wait and not groups)
+                if group is None:
+                    self._has_ended = True
+                    break
+                groups.append(group)
+        return groups
+
+    def _write(self, groups: list[_Group]) -> bool:
+        """Write groups as soon as there is room; False if there was none until the end.
+
+        Groups that are handed over meanwhile are added to the list.
+        """
+        data = b"".join([group.data for group in groups])
+        give_up_at: float | None = None
+        while True:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                if not self.is_full:
+                    self.is_full = True
+                    _log.error("the spool of usage has no room", error=error.strerror)
+            else:
+                if self.is_full:
+                    self.is_full = False
+                    _log.info("the spool of usage has room again")
+                return True
+            self._call(self._release, list(groups))
+            if self._is_closing.wait(RETRY_SECONDS):
+                give_up_at = give_up_at or time.monotonic() + self._close_timeout
+                if time.monotonic() >= give_up_at:
+                    return False
+                self._never.wait(RETRY_SECONDS)
+            added = self._take(wait=False)
+            groups += added
+            data += b"".join([group.data for group in added])
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop was closed without waiting for the thread
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _finish(self, groups: list[_Group], is_written: bool) -> None:
+        self._release(groups)
+        lines = sum(group.lines for group in groups)
+        self._pending_bytes -= sum(len(group.data) for group in groups)
+        if is_written:
+            self._on_written(lines)
+        else:
+            self._lose(lines)
+
+    def _release(self, groups: list[_Group]) -> None:
+        """Let requests end: their lines are on disk, or wait in memory for room."""
+        for group in groups:
+            for future in group.waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    def _lose(self, lines: int) -> None:
+        if not self._lost:
+            _log.error("lines of usage are lost: no room on disk and in memory", spool=self.name)
+        self._lost += lines
+        self._on_lost(lines)
+
+
+class _SegmentFile:
+    """The current segment; used by one thread."""
+
+    def __init__(self, folder: Path, spool: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._spool = spool
+        self._max_bytes = max_bytes
+        self._max_segment_bytes = min(MAX_SEGMENT_BYTES, max_bytes // 16)
+        self._descriptor = create_segment(spool, 0)
+        self._start = self._size = 0
+        self._is_torn = False
+        self._total = 0
+        self._measured_at = 0.0
+
+    def write(self, data: bytes) -> None:
+        """Append lines durably, or not at all; raises OSError."""
+        if self._is_torn:
+            self._cut()
+        if self._size >= self._max_segment_bytes:
+            self._begin_segment()
+        self._check_bound(len(data))
+        self._is_torn = True
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self._cut()
+            raise
+        self._is_torn = False
+        self._size += len(data)
+        self._total += len(data)
+
+    def _cut(self) -> None:
+        """Remove what was written in part: all of it is written again."""
+        os.ftruncate(self._descriptor, self._size)
+        self._is_torn = False
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _begin_segment(self) -> None:
+        descriptor = create_segment(self._spool, self._start + self._size)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._start += self._size
+        self._size = 0
+
+    def _check_bound(self, length: int) -> None:
+        """Raise OSError if the lines of all spools of this host would take too much space."""
+        now = time.monotonic()
+        if now - self._measured_at >= _MEASURE_SECONDS or self._total + length > self._max_bytes:
+            self._total, self._measured_at = measure_folder(self._folder), now
+        if self._total + length > self._max_bytes:
+            if self._size:  # only whole segments are deleted
+                self._begin_segment()
+            raise OSError(errno.EDQUOT, "usage.max_spool_bytes is reached")

@@ -1,0 +1,156 @@
+"""A spool writes lines durably in groups, and keeps them while there is no room."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from maxgate.usage import spool as spools
+from maxgate.usage.folder import delete_moved, list_segments, list_spools, lock_ended, make_folder
+from maxgate.usage.spool import Spool
+from tests.fakes.waiting import until_holds
+
+MANY = 1024 * 1024 * 1024
+LINE = b"x" * 1023 + b"\n"
+
+
+class Counts:
+    """Numbers of lines."""
+
+    written = 0
+    lost = 0
+
+    def add_written(self, lines: int) -> None:
+        self.written += lines
+
+    def add_lost(self, lines: int) -> None:
+        self.lost += lines
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+@asynccontextmanager
+async def open_spool(
+    state_dir: Path, counts: Counts, max_bytes: int = MANY
+) -> AsyncIterator[Spool]:
+    """Open a spool, and close it."""
+    folder = make_folder(state_dir)
+    spool = Spool(
+        folder,
+        max_bytes,
+        on_written=counts.add_written,
+        on_lost=counts.add_lost,
+        close_timeout=0.01,
+    )
+    try:
+        yield spool
+    finally:
+        await spool.aclose()
+
+
+def read(spool: Path) -> bytes:
+    """Return all lines."""
+    return b"".join(segment.path.read_bytes() for segment in list_segments(spool))
+
+
+async def test_durable(tmp_path: Path, counts: Counts) -> None:
+    """A line is in the file when its future is done; the file is for this user only."""
+    async with open_spool(tmp_path, counts) as spool:
+        future = spool.append(b"1\n")
+        assert future is not None
+        assert read(spool.path) == b""
+        await future
+        assert read(spool.path) == b"1\n"
+        [segment] = list_segments(spool.path)
+        assert segment.path.stat().st_mode & 0o777 == 0o600
+        assert spool.path.stat().st_mode & 0o777 == 0o700
+
+
+async def test_groups(tmp_path: Path, counts: Counts) -> None:
+    """Lines that are appended together are written together, in their order."""
+    async with open_spool(tmp_path, counts) as spool:
+        futures = [spool.append(b"%d\n" % number) for number in range(1000)]
+        await asyncio.gather(*[future for future in futures if future is not None])
+        assert read(spool.path).split() == [b"%d" % number for number in range(1000)]
+        await until_holds(lambda: counts.written == 1000)
+
+
+async def test_cancelled_request(tmp_path: Path, counts: Counts) -> None:
+    """A request that is cancelled while it waits has its line, and disturbs no other."""
+    async with open_spool(tmp_path, counts) as spool:
+        first, second = spool.append(b"1\n"), spool.append(b"2\n")
+        assert first is not None
+        assert second is not None
+        first.cancel()
+        await second
+        assert read(spool.path) == b"1\n2\n"
+
+
+async def test_close(tmp_path: Path, counts: Counts) -> None:
+    """The end of a worker writes what is pending, and frees the spool."""
+    async with open_spool(tmp_path, counts) as spool:
+        spool.append(b"1\n")
+        assert lock_ended(spool.path) is None
+    assert read(spool.path) == b"1\n"
+    assert lock_ended(spool.path) is not None
+    assert spool.append(b"2\n") is None
+    assert counts.lost == 1
+
+
+async def test_two_workers(tmp_path: Path, counts: Counts) -> None:
+    """Each worker has a spool of its own."""
+    async with open_spool(tmp_path, counts) as one, open_spool(tmp_path, counts) as other:
+        assert list_spools(tmp_path / "usage") == sorted([one.path, other.path])
+
+
+async def test_no_room(tmp_path: Path, counts: Counts) -> None:
+    """Without room, lines wait in memory and requests end; they are written when there is room."""
+    async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
+        lines = 0
+        while not spool.is_full:
+            lines += 1
+            if (future := spool.append(LINE)) is not None:
+                await future
+        assert lines == 65
+        assert spool.append(LINE) is None
+        assert len(read(spool.path)) == 64 * 1024
+
+        delete_moved(spool.path, 64 * 1024, is_ended=False)
+        await until_holds(lambda: not spool.is_full)
+        future = spool.append(LINE)
+        assert future is not None
+        await future
+        assert read(spool.path) == 3 * LINE
+        assert list_segments(spool.path)[-1].end == 67 * 1024
+    assert (counts.written, counts.lost) == (67, 0)
+
+
+async def test_bound_of_all_workers(tmp_path: Path, counts: Counts) -> None:
+    """The lines of all workers of a host count, also those of workers that have ended."""
+    async with open_spool(tmp_path, counts) as other:
+        await asyncio.gather(*filter(None, [other.append(LINE) for _ in range(64)]))
+    async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
+        await asyncio.gather(*filter(None, [spool.append(LINE)]))
+        assert spool.is_full
+        delete_moved(other.path, 64 * 1024, is_ended=True)
+        await until_holds(lambda: not spool.is_full)
+    assert (counts.written, counts.lost) == (65, 0)
+
+
+async def test_bound_of_memory(tmp_path: Path, counts: Counts) -> None:
+    """Lines that neither disk nor memory has room for are counted."""
+    async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
+        line = b"x" * (1024 * 1024)
+        for _ in range(20):
+            spool.append(line)
+        assert counts.lost == 3
+
+
+def test_bounds() -> None:
+    """The bounds of memory and of a segment are those of the documentation."""
+    assert (spools.MAX_PENDING_BYTES, spools.MAX_SEGMENT_BYTES) == (16 * 2**20, 4 * 2**20)
