@@ -40,6 +40,7 @@ from maxgate.upstream.settings import (
     SlownessSettings,
     UpstreamSettings,
 )
+from maxgate.usage.pricing_settings import PricingSettings
 
 # In place of messages that name Python classes.
 _MESSAGES: Final = {
@@ -95,6 +96,8 @@ class Settings(Section):
     """Redis, which gateways on several hosts share."""
     swap: SwapSettings = SwapSettings()
     """Models that are started, stopped and swapped at run time."""
+    pricing: PricingSettings = PricingSettings()
+    """Prices of usage."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
 

@@ -144,3 +144,7 @@ class UsageStore(Protocol):
     async def drop_before(self, width: Width | Literal["entries"], end: int) -> int:
         """Delete entries or buckets of whole days that ended before; return the days deleted."""
         ...
+
+    async def aclose(self) -> None:
+        """Close all connections; never raises."""
+        ...
