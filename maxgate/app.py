@@ -31,6 +31,7 @@ from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import router as health_router
 from maxgate.api.litellm.routes import router as litellm_router
+from maxgate.api.litellm.spend import router as spend_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.organization.routes import router as organization_router
@@ -39,11 +40,13 @@ from maxgate.api.request_body import BodyReader
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
 from maxgate.composition import (
+    Billing,
     Control,
     Keys,
     Upstream,
     build_admission,
     build_backend,
+    build_billing,
     build_canary_control,
     build_control,
     build_embedder,
@@ -52,6 +55,7 @@ from maxgate.composition import (
     build_models,
     build_organization,
     build_upstream,
+    choose_usage,
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
@@ -59,6 +63,7 @@ from maxgate.generation.context import RequestContext
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
+from maxgate.stores.usage import UsageStore
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
@@ -86,6 +91,7 @@ _ROUTERS: Final = (
     running_models_router,
     organization_router,
     litellm_router,
+    spend_router,
     health_router,
     metrics_router,
 )
@@ -99,12 +105,14 @@ def create_app(
     worker_folder: Path | None = None,
     on_startup: Callable[[], None] | None = None,
     control_path: Path | None = None,
+    usage_store: UsageStore | None = None,
 ) -> Gateway:
     """Build the gateway as a FastAPI application.
 
     `transport` replaces the engines and `clock` the time, in tests. `worker_folder` is for counters
     that are shared with other workers until the shutdown. `on_startup` runs on the event loop
     before anything else does. `control_path` is the socket of the parent process, if there is one.
+    `usage_store` replaces the database of usage, in tests.
 
     Raises ConfigurationError for model cards and keys that cannot be read.
     """
@@ -127,9 +135,11 @@ def create_app(
     keys = build_keys(settings, clock, metrics)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
+    billing = build_billing(settings, clock, metrics, usage_store)
+
     server = settings.server
     app = Gateway(
-        sinks=[metrics, RequestLog()],
+        sinks=[metrics, RequestLog(), *billing.sinks],
         clock=clock,
         lifespan=build_lifespan(
             upstream,
@@ -140,6 +150,7 @@ def create_app(
             on_startup,
             worker_folder,
             keys,
+            billing=billing,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -149,10 +160,11 @@ def create_app(
         proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
         admin_port=settings.admin.port,
+        format_price=billing.format_price,
     )
-    provide(app, upstream, control, admission)
-    app.state.canary_control = build_canary_control(control.engines, canary)
+    provide(app, upstream, control, admission, canary)
     app.state.organization = build_organization(settings, keys, clock)
+    provide_usage(app, settings, billing)
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 
@@ -190,8 +202,10 @@ def provide(
     upstream: Upstream,
     control: Control,
     admission: AdmissionController | None,
+    canary: WorkerCanary,
 ) -> None:
     """Give the ordinary routes and the server what they depend on."""
+    app.state.canary_control = build_canary_control(control.engines, canary)
     app.state.admission = admission
     if admission is not None:
         app.state.on_drain = admission.close
@@ -200,6 +214,12 @@ def provide(
     app.state.replica_set = upstream.replicas
     app.state.engine_control = control.engines
     app.state.model_control = control.models
+
+
+def provide_usage(app: Gateway, settings: Settings, billing: Billing) -> None:
+    """Give the routes of usage and metrics what they depend on."""
+    app.state.usage = choose_usage(settings, billing)
+    app.state.activity = billing.activity
 
 
 def _count_events(metrics: MetricsStore, upstream: Upstream) -> None:
@@ -222,6 +242,8 @@ def build_lifespan(
     on_startup: Callable[[], None] | None,
     worker_folder: Path | None,
     keys: Keys,
+    *,
+    billing: Billing,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -239,6 +261,7 @@ def build_lifespan(
             await resources.enter_async_context(aclosing(canary))
             await resources.enter_async_context(connect())
             await resources.enter_async_context(_serving_keys(keys))
+            await resources.enter_async_context(aclosing(billing))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
             if admission is not None:

@@ -1,6 +1,6 @@
 """The FastAPI application: ordinary routes, hot routes, documentation and error handlers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -28,11 +28,12 @@ from maxgate.api.pages import ASSETS_URL, DOCS_URL, Assets, render_docs
 from maxgate.api.proxies import TrustedProxies
 from maxgate.clock import Clock
 from maxgate.generation.context import RequestContext
-from maxgate.generation.request_record import RequestSink
+from maxgate.generation.request_record import RequestRecord, RequestSink
 
 EXPOSED_HEADERS: Final = (
     "x-request-id",
     "x-maxgate-queue-ms",
+    "x-maxgate-cost",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
@@ -48,7 +49,7 @@ class Gateway(FastAPI):
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
     names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
     `serves_everyone`, they must arrive at a loopback address. The admin API is at `admin_port`
-    only, if that is set.
+    only, if that is set. `format_price` is the price of a request, for responses not streamed.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Gateway(FastAPI):
         proxies: TrustedProxies | None = None,
         serves_everyone: bool = True,
         admin_port: int | None = None,
+        format_price: Callable[[RequestRecord], str] | None = None,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -85,6 +87,7 @@ class Gateway(FastAPI):
         self._authentication = authentication
         self._serves_everyone = serves_everyone
         self._admin_port = admin_port
+        self._format_price = format_price
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self.state.proxies = proxies or TrustedProxies()
@@ -134,6 +137,7 @@ class Gateway(FastAPI):
             self._running,
             self._authentication,
             serves_everyone=self._serves_everyone,
+            format_price=self._format_price,
         )
         if self._cors_origins:  # outermost, so that pages can read error responses too
             stack = PublicCors(

@@ -56,7 +56,8 @@ class RequestContextMiddleware:
     A client's `X-Request-ID` is kept if it is short and plain, otherwise a new one is made; the
     response carries it. Exceptions that nothing else handled become error responses here, and so
     does the end of the time that the client allows. Without `serves_everyone`, requests must arrive
-    at a loopback address.
+    at a loopback address. With `format_price`, responses of models that are not streamed have their
+    price.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RequestContextMiddleware:
         authentication: Authentication | None = None,
         *,
         serves_everyone: bool = True,
+        format_price: Callable[[RequestRecord], str] | None = None,
     ) -> None:
         """`running` is kept equal to the requests that have not ended, probes aside."""
         self._app = app
@@ -82,6 +84,7 @@ class RequestContextMiddleware:
         if authentication is not None:
             self._names |= CREDENTIAL_HEADERS
         self._serves_everyone = serves_everyone
+        self._format_price = format_price
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +100,7 @@ class RequestContextMiddleware:
         record = RequestRecord(request_id, scope["method"], "other", self._clock.monotonic())
         context = RequestContext(record)
         scope.setdefault("state", {})["context"] = context
-        response = _RecordedResponse(send, record)
+        response = _RecordedResponse(send, record, self._format_price)
         path = get_route_path(scope)
         if path in _UNRECORDED or path.startswith("/docs/"):
             await self._respond(scope, receive, response, headers, always=True)
@@ -111,6 +114,7 @@ class RequestContextMiddleware:
             self._running.discard(context)
             if (route := scope.get("route")) is not None:
                 record.route = route.path_format
+            record.project_id = context.principal.project_id
             record.retries = context.retries.taken
             record.finish(self._clock.monotonic())
             record.outcome = record.outcome or _classify_status(record.status)
@@ -191,8 +195,14 @@ class _RecordedResponse:
     Responses of requests that did not reach a model have no time in the queue.
     """
 
-    def __init__(self, send: Send, record: RequestRecord) -> None:
+    def __init__(
+        self,
+        send: Send,
+        record: RequestRecord,
+        format_price: Callable[[RequestRecord], str] | None = None,
+    ) -> None:
         self._send = send
+        self._format_price = format_price
         self._headers: Sequence[tuple[bytes, bytes]] = ()
         self.record = record
         self.timer: RequestTimer | None = None
@@ -208,6 +218,8 @@ class _RecordedResponse:
                 record.engine_calls or not record.stream or status >= 400
             ):
                 headers.append((b"x-maxgate-queue-ms", b"%d" % round(record.queue_seconds * 1000)))
+            if self._format_price is not None and record.model is not None and not record.stream:
+                headers.append((b"x-maxgate-cost", self._format_price(record).encode()))
             message["headers"] = self._headers = headers
         return self._send(message)
 

@@ -13,6 +13,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal[
     "bytes",
     "calls",
+    "currency",  # counters are stored in millionths
     "failures",
     "lines",
     "processes",
@@ -20,6 +21,7 @@ Unit = Literal[
     "seconds",
     "slots",
     "tokens",
+    "users",
     "boolean",
 ]
 LabelValues = tuple[str, ...]
@@ -92,6 +94,7 @@ GENERATION_ROUTES: Final = frozenset({"/v1/chat/completions", "/v1/completions"}
 ROUTE: Final = Label("route", "Path of the route, or `other` for unknown paths.")
 MODEL: Final = Label("model", "Served model name; empty if the request did not reach a model.")
 ENGINE: Final = Label("engine", "Base URL of the engine.")
+PROJECT: Final = Label("project", "Id of the project; `anonymous` without authentication.")
 OUTCOME: Final = Label("outcome", "Result of the request.", _OUTCOMES)
 TOKEN_TYPE: Final = Label(
     "type",
@@ -140,6 +143,8 @@ AUTHENTICATION_RESULT: Final = Label(
         "unavailable": "the credential could not be verified",
     },
 )
+
+WINDOW: Final = Label("window", "Time before the scrape.", {"5m": "five minutes", "1d": "24 hours"})
 
 REQUESTS_IN_FLIGHT: Final = _declare(
     Metric("maxgate_requests_in_flight", "gauge", "requests", "Requests in progress.")
@@ -361,5 +366,74 @@ LOG_LINES_DROPPED: Final = _declare(
         "counter",
         "lines",
         "Log lines that could not be written: a stalled or closed reader, or a full disk.",
+    )
+)
+BILLED_REQUESTS: Final = _declare(
+    Metric(
+        "maxgate_billed_requests_total",
+        "counter",
+        "requests",
+        "Finished requests that reached a model, if there are rate cards.",
+        (PROJECT, MODEL),
+    )
+)
+REVENUE: Final = _declare(
+    Metric(
+        "maxgate_revenue_total",
+        "counter",
+        "currency",
+        "Price of the tokens of these requests, by the rate cards of that time, in "
+        "`pricing.currency`.",
+        (PROJECT, MODEL),
+    )
+)
+COSTS: Final = _declare(
+    Metric(
+        "maxgate_costs_total",
+        "counter",
+        "currency",
+        "Cost of the tokens of these requests, in the same way.",
+        (PROJECT, MODEL),
+    )
+)
+ACTIVE_USERS: Final = _declare(
+    Metric(
+        "maxgate_active_users",
+        "gauge",
+        "users",
+        "Users with requests that ended in the last minutes or hours, of all gateways, if usage "
+        "is recorded and the database is available.",
+        (WINDOW,),
+        stored=False,
+    )
+)
+REQUESTS_PER_USER: Final = _declare(
+    Metric(
+        "maxgate_requests_per_active_user",
+        "gauge",
+        "requests",
+        "Mean number of their requests.",
+        (WINDOW,),
+        stored=False,
+    )
+)
+COST_PER_REQUEST: Final = _declare(
+    Metric(
+        "maxgate_cost_per_request",
+        "gauge",
+        "currency",
+        "Mean cost of these requests by the present rate cards, GPU time included.",
+        (WINDOW,),
+        stored=False,
+    )
+)
+REVENUE_PER_REQUEST: Final = _declare(
+    Metric(
+        "maxgate_revenue_per_request",
+        "gauge",
+        "currency",
+        "Mean price of these requests in the same way.",
+        (WINDOW,),
+        stored=False,
     )
 )
