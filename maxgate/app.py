@@ -135,7 +135,7 @@ def create_app(
     keys = build_keys(settings, clock, metrics)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
 
-    billing = build_billing(settings, clock, metrics, usage_store)
+    billing = build_billing(settings, cards, clock, metrics, usage_store)
 
     server = settings.server
     app = Gateway(

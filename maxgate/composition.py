@@ -260,12 +260,12 @@ def open_identities(settings: Settings, clock: Clock) -> IdentityStore | None:
     return open_identity_store(settings.database, settings.state_dir, clock=clock)
 
 
-def open_usage(settings: Settings) -> UsageStore | None:
+def open_usage(settings: Settings, clock: Clock) -> UsageStore | None:
     """Open the database of usage; None if usage is not recorded.
 
     Raises ConfigurationError if it cannot be used.
     """
-    del settings  # SEAM: return open_usage_store(settings.database, settings.state_dir)
+    del settings, clock  # SEAM: w-ledger's open_usage takes the place of this function
     return None
 
 
@@ -285,18 +285,32 @@ class Billing:
             await self.store.aclose()
 
 
+def find_batch_sizes(settings: Settings, cards: Sequence[ModelCard]) -> Callable[[str], int]:
+    """Return a function from a model to the number of requests that its engine works on at once.
+
+    A request has this part of the engine while it runs.
+    """
+    slots = settings.admission.slots
+    sizes = {card.name: slots or (card.max and card.max.max_batch_size) or 1 for card in cards}
+    return lambda model: sizes.get(model, 1)
+
+
 def build_billing(
-    settings: Settings, clock: Clock, metrics: MetricsStore, store: UsageStore | None
+    settings: Settings,
+    model_cards: Sequence[ModelCard],
+    clock: Clock,
+    metrics: MetricsStore,
+    store: UsageStore | None,
 ) -> Billing:
     """Build the prices of requests, and what reads usage; `store` replaces the database."""
     cards = RateCards(settings.pricing)
     sinks: list[RequestSink] = []
     format_price = None
     if not cards.is_empty:
-        prices = RequestPrices(cards, clock)
+        prices = RequestPrices(cards, clock, find_batch_sizes(settings, model_cards))
         sinks.append(RevenueCounter(prices, metrics))
         format_price = prices.format_price
-    store = store or open_usage(settings)
+    store = store or open_usage(settings, clock)
     if store is None:
         return Billing(sinks, format_price)
     reports = UsageReports(store, cards, clock)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from maxgate.cli.organization import list_all, read
 from maxgate.cli.usage_tables import GroupName
+from maxgate.clock import SystemClock
 from maxgate.errors import ConfigurationError
 from maxgate.settings import Settings
 from maxgate.stores.identity import IdentityTransaction
@@ -19,13 +20,14 @@ async def open_reports(settings: Settings) -> AsyncIterator[UsageReports]:
     """Open the database of usage; raises ConfigurationError if there is none."""
     from maxgate.composition import open_usage  # noqa: PLC0415  # slow to import
 
-    store = await asyncio.to_thread(open_usage, settings)
+    clock = SystemClock()
+    store = await asyncio.to_thread(open_usage, settings, clock)
     if store is None:
         raise ConfigurationError(
             "usage is not recorded; set usage.enabled (MAXGATE_USAGE__ENABLED) to true"
         )
     try:
-        yield UsageReports(store, RateCards(settings.pricing))
+        yield UsageReports(store, RateCards(settings.pricing), clock)
     finally:
         await store.aclose()
 

@@ -382,8 +382,7 @@ REVENUE: Final = _declare(
         "maxgate_revenue_total",
         "counter",
         "currency",
-        "Price of the tokens of these requests, by the rate cards of that time, in "
-        "`pricing.currency`.",
+        "Price of these requests, by the rate cards of that time, in `pricing.currency`.",
         (PROJECT, MODEL),
     )
 )
@@ -392,7 +391,7 @@ COSTS: Final = _declare(
         "maxgate_costs_total",
         "counter",
         "currency",
-        "Cost of the tokens of these requests, in the same way.",
+        "Cost of these requests, in the same way.",
         (PROJECT, MODEL),
     )
 )

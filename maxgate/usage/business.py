@@ -4,6 +4,7 @@ Revenue and costs are counted when requests finish, so that they never fall. Act
 from the ledger, because each worker knows only its own.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from typing_extensions import override
@@ -32,16 +33,25 @@ class Activity(NamedTuple):
 
 
 class RequestPrices:
-    """Prices requests that have just ended, by the tokens in their records."""
+    """Prices requests that have just ended, by their records.
 
-    def __init__(self, cards: RateCards, clock: Clock) -> None:
+    `find_batch_size` returns how many requests the engine of a model works on at once; a request
+    has this part of the engine's time.
+    """
+
+    def __init__(
+        self, cards: RateCards, clock: Clock, find_batch_size: Callable[[str], int]
+    ) -> None:
         self._cards = cards
         self._clock = clock
+        self._find_batch_size = find_batch_size
 
     def charge(self, record: RequestRecord) -> Charge:
-        """Return cost and price of a request; GPU time is known to the ledger only."""
+        """Return cost and price of a request."""
+        model = record.model or ""
         usage = Usage(record.prompt_tokens, record.completion_tokens, record.cached_tokens)
-        return self._cards.charge_request(record.model or "", usage, self._clock.wall())
+        gpu_seconds = record.engine_seconds / self._find_batch_size(model)
+        return self._cards.charge_request(model, usage, self._clock.wall(), gpu_seconds)
 
     def format_price(self, record: RequestRecord) -> str:
         """Return the price in the currency as decimal text."""

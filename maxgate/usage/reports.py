@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Final, NamedTuple
 
-from maxgate.clock import Clock, SystemClock
+from maxgate.clock import Clock
 from maxgate.stores.usage import (
     WIDTH_SECONDS,
     Bucket,
@@ -90,9 +90,9 @@ class _Slice(NamedTuple):
 class UsageReports:
     """Reads usage with its cost and price; all methods raise StoreUnavailable."""
 
-    def __init__(self, store: UsageStore, cards: RateCards, clock: Clock | None = None) -> None:
+    def __init__(self, store: UsageStore, cards: RateCards, clock: Clock) -> None:
         self.cards = cards
-        self.now = (clock or SystemClock()).wall
+        self.now = clock.wall
         self._store = store
 
     async def list_buckets(self, query: ReportQuery) -> Sequence[ReportBucket]:

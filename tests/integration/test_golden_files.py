@@ -72,6 +72,8 @@ COMMANDS = [
     "maxgate keys unblock",
     "maxgate keys revoke",
     "maxgate keys hash",
+    "maxgate usage",
+    "maxgate usage entries",
     "maxgate reload",
     "maxgate load-test",
     "maxgate load-test merge",

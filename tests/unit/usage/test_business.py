@@ -18,7 +18,7 @@ CARDS = build_cards(
     {
         "model": "small",
         "price": {"input": 4000, "cached_input": 1000, "output": 10_000},
-        "cost": {"input": 1000},
+        "cost": {"input": 1000, "gpu_hour": 7200},
     }
 )
 
@@ -41,14 +41,14 @@ def test_revenue() -> None:
     """Requests that reached a model are counted with price and cost, in the currency."""
     clock = FakeClock()
     metrics = MetricsStore(clock)
-    counter = RevenueCounter(RequestPrices(CARDS, clock), metrics)
-    record = replace(finished_record(), project_id="red")  # 35 + 2 cached + 5 tokens
+    counter = RevenueCounter(RequestPrices(CARDS, clock, lambda _: 4), metrics)
+    record = replace(finished_record(), project_id="red", engine_seconds=0.5)
     send_records(counter, record, record, replace(record, model=None))
     send_records(counter, replace(record, model="large", outcome="upstream_error"))
     assert expose(metrics) == {
         "billed_requests_total small red": 2,
-        "revenue_total small red": 2 * 0.192,
-        "costs_total small red": 0.074,
+        "revenue_total small red": 2 * (35 * 4 + 2 * 1 + 5 * 10) / 1000,
+        "costs_total small red": 2 * (37 * 1 / 1000 + 0.5 / 4 * 2),
         "billed_requests_total large red": 1,
         "revenue_total large red": 0,
         "costs_total large red": 0,
@@ -59,7 +59,7 @@ def test_bound() -> None:
     """Further projects share one series."""
     clock = FakeClock()
     metrics = MetricsStore(clock)
-    counter = RevenueCounter(RequestPrices(CARDS, clock), metrics)
+    counter = RevenueCounter(RequestPrices(CARDS, clock, lambda _: 4), metrics)
     send_records(
         counter, *(replace(finished_record(), project_id=f"p{n}") for n in range(MAX_ROWS + 9))
     )

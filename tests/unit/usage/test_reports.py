@@ -6,6 +6,7 @@ import pytest
 
 from maxgate.stores.usage import BucketQuery, EntryQuery, Width
 from maxgate.usage.reports import MAX_PAGE, ReportQuery, UsageReports, list_edges
+from tests.fakes.clock import FakeClock
 from tests.fakes.rate_cards import DAY, HOUR, build_cards
 from tests.fakes.usage_store import FakeUsageStore
 
@@ -13,7 +14,7 @@ from tests.fakes.usage_store import FakeUsageStore
 def build_reports(store: FakeUsageStore, *rates: tuple[int, int]) -> UsageReports:
     """Build reports with a rate of input tokens from each time on."""
     cards = [{"model": "small", "valid_from": at, "price": {"input": rate}} for at, rate in rates]
-    return UsageReports(store, build_cards(*cards))
+    return UsageReports(store, build_cards(*cards), FakeClock())
 
 
 @pytest.mark.parametrize(
