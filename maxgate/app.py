@@ -37,16 +37,15 @@ from maxgate.api.models.routes import router as models_router
 from maxgate.api.organization.routes import router as organization_router
 from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
+from maxgate.billing import Billing, build_billing
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
 from maxgate.composition import (
-    Billing,
     Control,
     Keys,
     Upstream,
     build_admission,
     build_backend,
-    build_billing,
     build_canary_control,
     build_control,
     build_embedder,
@@ -55,7 +54,6 @@ from maxgate.composition import (
     build_models,
     build_organization,
     build_upstream,
-    choose_usage,
     connect_canary,
 )
 from maxgate.generation.backend import Backend, Embedder
@@ -121,6 +119,7 @@ def create_app(
     formats = build_formats(settings, cards)
     shared_folder = settings.telemetry.metrics_dir or worker_folder
     metrics = MetricsStore(clock, shared_folder)
+    billing = build_billing(settings, cards, clock, metrics, usage_store)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
     held = HeldRequests(settings.admission, {card.name: card.served_model_name for card in cards})
@@ -134,8 +133,6 @@ def create_app(
     models = build_models(cards, formats, upstream, starts, running)
     keys = build_keys(settings, clock, metrics)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
-
-    billing = build_billing(settings, cards, clock, metrics, usage_store)
 
     server = settings.server
     app = Gateway(
@@ -154,17 +151,17 @@ def create_app(
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
+        format_price=billing.format_price,
         session_header=settings.routing.session_header,
         running=running,
         authentication=keys.authentication,
         proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
         admin_port=settings.admin.port,
-        format_price=billing.format_price,
     )
-    provide(app, upstream, control, admission, canary)
+    provide(app, upstream, control, admission, billing)
+    app.state.canary_control = build_canary_control(control.engines, canary)
     app.state.organization = build_organization(settings, keys, clock)
-    provide_usage(app, settings, billing)
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 
@@ -202,10 +199,11 @@ def provide(
     upstream: Upstream,
     control: Control,
     admission: AdmissionController | None,
-    canary: WorkerCanary,
+    billing: Billing,
 ) -> None:
     """Give the ordinary routes and the server what they depend on."""
-    app.state.canary_control = build_canary_control(control.engines, canary)
+    app.state.usage = billing.reports
+    app.state.activity = billing.activity
     app.state.admission = admission
     if admission is not None:
         app.state.on_drain = admission.close
@@ -214,12 +212,6 @@ def provide(
     app.state.replica_set = upstream.replicas
     app.state.engine_control = control.engines
     app.state.model_control = control.models
-
-
-def provide_usage(app: Gateway, settings: Settings, billing: Billing) -> None:
-    """Give the routes of usage and metrics what they depend on."""
-    app.state.usage = choose_usage(settings, billing)
-    app.state.activity = billing.activity
 
 
 def _count_events(metrics: MetricsStore, upstream: Upstream) -> None:
@@ -260,8 +252,8 @@ def build_lifespan(
             await resources.enter_async_context(aclosing(upstream.client))
             await resources.enter_async_context(aclosing(canary))
             await resources.enter_async_context(connect())
-            await resources.enter_async_context(_serving_keys(keys))
             await resources.enter_async_context(aclosing(billing))
+            await resources.enter_async_context(_serving_keys(keys))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
             if admission is not None:

@@ -18,7 +18,6 @@ from maxgate.api.admin.canary import CanaryControl
 from maxgate.api.admin.schemas import EngineControl, ModelControl
 from maxgate.api.authentication import Authentication
 from maxgate.api.organization.dependencies import NoOrganization
-from maxgate.api.organization.usage import NoUsage
 from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit
 from maxgate.auth.identity import TokenKeys, Verifier
@@ -40,7 +39,6 @@ from maxgate.control_plane.single_process import (
 from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
-from maxgate.generation.request_record import RequestRecord, RequestSink
 from maxgate.installation import requires_extra
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
@@ -65,9 +63,6 @@ from maxgate.upstream.replica import Replica
 from maxgate.upstream.replica_set import ReplicaSet
 from maxgate.upstream.routing.selection import build_policy
 from maxgate.upstream.settings import ReplicaSettings
-from maxgate.usage.business import ActivityReader, RequestPrices, RevenueCounter
-from maxgate.usage.rate_cards import RateCards
-from maxgate.usage.reports import UsageReports
 
 
 @dataclass(frozen=True)
@@ -267,65 +262,6 @@ def open_usage(settings: Settings, clock: Clock) -> UsageStore | None:
     """
     del settings, clock  # SEAM: w-ledger's open_usage takes the place of this function
     return None
-
-
-@dataclass(frozen=True)
-class Billing:
-    """The prices of requests, and the database of usage; None where there is none."""
-
-    sinks: Sequence[RequestSink] = ()
-    format_price: Callable[[RequestRecord], str] | None = None
-    store: UsageStore | None = None
-    reports: UsageReports | None = None
-    activity: ActivityReader | None = None
-
-    async def aclose(self) -> None:
-        """Close the database."""
-        if self.store is not None:
-            await self.store.aclose()
-
-
-def find_batch_sizes(settings: Settings, cards: Sequence[ModelCard]) -> Callable[[str], int]:
-    """Return a function from a model to the number of requests that its engine works on at once.
-
-    A request has this part of the engine while it runs.
-    """
-    slots = settings.admission.slots
-    sizes = {card.name: slots or (card.max and card.max.max_batch_size) or 1 for card in cards}
-    return lambda model: sizes.get(model, 1)
-
-
-def build_billing(
-    settings: Settings,
-    model_cards: Sequence[ModelCard],
-    clock: Clock,
-    metrics: MetricsStore,
-    store: UsageStore | None,
-) -> Billing:
-    """Build the prices of requests, and what reads usage; `store` replaces the database."""
-    cards = RateCards(settings.pricing)
-    sinks: list[RequestSink] = []
-    format_price = None
-    if not cards.is_empty:
-        prices = RequestPrices(cards, clock, find_batch_sizes(settings, model_cards))
-        sinks.append(RevenueCounter(prices, metrics))
-        format_price = prices.format_price
-    store = store or open_usage(settings, clock)
-    if store is None:
-        return Billing(sinks, format_price)
-    reports = UsageReports(store, cards, clock)
-    return Billing(sinks, format_price, store, reports, ActivityReader(reports, clock))
-
-
-def choose_usage(settings: Settings, billing: Billing) -> UsageReports | NoUsage:
-    """Return what the usage API reads, or the reason why there is nothing."""
-    if not (settings.auth.has_keys or settings.auth.has_jwt):
-        return NoUsage(
-            "Usage is for admins: set auth.mode (MAXGATE_AUTH__MODE) to `keys` or `jwt`."
-        )
-    return billing.reports or NoUsage(
-        "Usage is not recorded: set usage.enabled (MAXGATE_USAGE__ENABLED) to true."
-    )
 
 
 def build_key_changes(settings: Settings) -> KeyChanges:

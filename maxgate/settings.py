@@ -94,10 +94,10 @@ class Settings(Section):
     """The database of projects, users and API keys."""
     redis: RedisSettings = RedisSettings()
     """Redis, which gateways on several hosts share."""
-    swap: SwapSettings = SwapSettings()
-    """Models that are started, stopped and swapped at run time."""
     pricing: PricingSettings = PricingSettings()
     """Prices of usage."""
+    swap: SwapSettings = SwapSettings()
+    """Models that are started, stopped and swapped at run time."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
 

@@ -1,6 +1,6 @@
 """The FastAPI application: ordinary routes, hot routes, documentation and error handlers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -19,6 +19,7 @@ from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
 from maxgate.api.hot_route import HotRoute
 from maxgate.api.loopback import AdminGuard, PublicCors
 from maxgate.api.middleware import (
+    FormatPrice,
     HeadMiddleware,
     HotDispatchMiddleware,
     RequestContextMiddleware,
@@ -28,7 +29,7 @@ from maxgate.api.pages import ASSETS_URL, DOCS_URL, Assets, render_docs
 from maxgate.api.proxies import TrustedProxies
 from maxgate.clock import Clock
 from maxgate.generation.context import RequestContext
-from maxgate.generation.request_record import RequestRecord, RequestSink
+from maxgate.generation.request_record import RequestSink
 
 EXPOSED_HEADERS: Final = (
     "x-request-id",
@@ -44,12 +45,13 @@ EXPOSED_HEADERS: Final = (
 class Gateway(FastAPI):
     """A FastAPI application that records every request and dispatches hot routes first.
 
+    `format_price` is the price of a request, for responses that are not streamed.
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
     names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
     `serves_everyone`, they must arrive at a loopback address. The admin API is at `admin_port`
-    only, if that is set. `format_price` is the price of a request, for responses not streamed.
+    only, if that is set.
     """
 
     def __init__(
@@ -60,13 +62,13 @@ class Gateway(FastAPI):
         lifespan: Lifespan[Any],
         allowed_hosts: Sequence[str] = ("*",),
         cors_origins: Sequence[str] = (),
+        format_price: FormatPrice | None = None,
         session_header: str = SESSION,
         running: set[RequestContext] | None = None,
         authentication: Authentication | None = None,
         proxies: TrustedProxies | None = None,
         serves_everyone: bool = True,
         admin_port: int | None = None,
-        format_price: Callable[[RequestRecord], str] | None = None,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -82,12 +84,12 @@ class Gateway(FastAPI):
         self._clock = clock
         self._browsers = BrowserGuard(allowed_hosts, cors_origins)
         self._cors_origins = cors_origins
+        self._format_price = format_price
         self._client_headers = ClientHeaders(session_header, identifies=authentication is None)
         self._running = running
         self._authentication = authentication
         self._serves_everyone = serves_everyone
         self._admin_port = admin_port
-        self._format_price = format_price
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self.state.proxies = proxies or TrustedProxies()
@@ -136,8 +138,8 @@ class Gateway(FastAPI):
             self._client_headers,
             self._running,
             self._authentication,
-            serves_everyone=self._serves_everyone,
             format_price=self._format_price,
+            serves_everyone=self._serves_everyone,
         )
         if self._cors_origins:  # outermost, so that pages can read error responses too
             stack = PublicCors(

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from starlette.routing import Match, Router
@@ -44,6 +44,8 @@ _UNRECORDED: Final = frozenset(
 )
 # A gateway that stops still serves these; /health/ready is not one of them.
 _SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
+FormatPrice: TypeAlias = Callable[[RequestRecord], str]
+"""Returns the price of a request as decimal text."""
 _REQUEST_ID: Final = b"x-request-id"
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
 
@@ -56,8 +58,7 @@ class RequestContextMiddleware:
     A client's `X-Request-ID` is kept if it is short and plain, otherwise a new one is made; the
     response carries it. Exceptions that nothing else handled become error responses here, and so
     does the end of the time that the client allows. Without `serves_everyone`, requests must arrive
-    at a loopback address. With `format_price`, responses of models that are not streamed have their
-    price.
+    at a loopback address.
     """
 
     def __init__(
@@ -71,9 +72,13 @@ class RequestContextMiddleware:
         authentication: Authentication | None = None,
         *,
         serves_everyone: bool = True,
-        format_price: Callable[[RequestRecord], str] | None = None,
+        format_price: FormatPrice | None = None,
     ) -> None:
-        """`running` is kept equal to the requests that have not ended, probes aside."""
+        """`running` is kept equal to the requests that have not ended, probes aside.
+
+        With `format_price`, responses of models that are not streamed have their price.
+        """
+        self._format_price = format_price
         self._app = app
         self._sinks = sinks
         self._running = set[RequestContext]() if running is None else running
@@ -84,7 +89,6 @@ class RequestContextMiddleware:
         if authentication is not None:
             self._names |= CREDENTIAL_HEADERS
         self._serves_everyone = serves_everyone
-        self._format_price = format_price
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,8 +104,9 @@ class RequestContextMiddleware:
         record = RequestRecord(request_id, scope["method"], "other", self._clock.monotonic())
         context = RequestContext(record)
         scope.setdefault("state", {})["context"] = context
-        response = _RecordedResponse(send, record, self._format_price)
+        response = _RecordedResponse(send, record)
         path = get_route_path(scope)
+        response.format_price = self._format_price
         if path in _UNRECORDED or path.startswith("/docs/"):
             await self._respond(scope, receive, response, headers, always=True)
             return
@@ -195,14 +200,10 @@ class _RecordedResponse:
     Responses of requests that did not reach a model have no time in the queue.
     """
 
-    def __init__(
-        self,
-        send: Send,
-        record: RequestRecord,
-        format_price: Callable[[RequestRecord], str] | None = None,
-    ) -> None:
+    format_price: FormatPrice | None = None
+
+    def __init__(self, send: Send, record: RequestRecord) -> None:
         self._send = send
-        self._format_price = format_price
         self._headers: Sequence[tuple[bytes, bytes]] = ()
         self.record = record
         self.timer: RequestTimer | None = None
@@ -213,13 +214,13 @@ class _RecordedResponse:
             status = record.status = message["status"]
             request_id = (b"x-request-id", record.request_id.encode())
             headers = [*message.get("headers", ()), request_id]
+            if self.format_price is not None and record.model is not None and not record.stream:
+                headers.append((b"x-maxgate-cost", self.format_price(record).encode()))
             # A stream that begins with a keep-alive before its engine call is still in the queue.
             if record.model is not None and (
                 record.engine_calls or not record.stream or status >= 400
             ):
                 headers.append((b"x-maxgate-queue-ms", b"%d" % round(record.queue_seconds * 1000)))
-            if self._format_price is not None and record.model is not None and not record.stream:
-                headers.append((b"x-maxgate-cost", self._format_price(record).encode()))
             message["headers"] = self._headers = headers
         return self._send(message)
 

@@ -352,22 +352,6 @@ AUTHENTICATIONS: Final = _declare(
         sparse=True,
     )
 )
-OUT_OF_RESOURCES: Final = _declare(
-    Metric(
-        "maxgate_out_of_resources_total",
-        "counter",
-        "requests",
-        "Requests refused because the gateway had no file descriptors, ports or memory left.",
-    )
-)
-LOG_LINES_DROPPED: Final = _declare(
-    Metric(
-        "maxgate_log_lines_dropped_total",
-        "counter",
-        "lines",
-        "Log lines that could not be written: a stalled or closed reader, or a full disk.",
-    )
-)
 BILLED_REQUESTS: Final = _declare(
     Metric(
         "maxgate_billed_requests_total",
@@ -434,5 +418,21 @@ REVENUE_PER_REQUEST: Final = _declare(
         "Mean price of these requests in the same way.",
         (WINDOW,),
         stored=False,
+    )
+)
+OUT_OF_RESOURCES: Final = _declare(
+    Metric(
+        "maxgate_out_of_resources_total",
+        "counter",
+        "requests",
+        "Requests refused because the gateway had no file descriptors, ports or memory left.",
+    )
+)
+LOG_LINES_DROPPED: Final = _declare(
+    Metric(
+        "maxgate_log_lines_dropped_total",
+        "counter",
+        "lines",
+        "Log lines that could not be written: a stalled or closed reader, or a full disk.",
     )
 )
