@@ -74,6 +74,7 @@ COMMANDS = [
     "maxgate keys hash",
     "maxgate usage",
     "maxgate usage entries",
+    "maxgate usage try-limit",
     "maxgate reload",
     "maxgate load-test",
     "maxgate load-test merge",

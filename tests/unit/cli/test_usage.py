@@ -164,6 +164,25 @@ def test_entries(run: Run, store: FakeUsageStore) -> None:
     assert [line.split()[1] for line in out.splitlines()] == ["request", "req_now"]
 
 
+def test_try_limit(run: Run, store: FakeUsageStore) -> None:
+    """A dry run lists who would have been refused, in calendar windows of a time zone."""
+    for minute in (29, 31, 59):
+        store.add(START + 60 * minute, total_seconds=0.0)
+    limit = ("try-limit", "--unit", "requests", "--amount", "1", *DAYS)
+    code, out, errors = run(*limit, "--window", "hour", "--per", "user")
+    assert (code, errors) == (0, "2 of 6 requests of 2 would have been refused.\n")
+    assert [line.split() for line in out.splitlines()] == [
+        ["id", "name", "requests", "refused", "refused_percent", "peak"],
+        ["ann", "-", "5", "2", "40.0", "1"],
+    ]
+    _, out, _ = run(*limit, "--window", "hour", "--time-zone", "Asia/Kolkata", "--json")
+    [key] = json.loads(out)
+    assert (key["id"], key["requests"], key["refused"]) == ("key_1", 6, 3)
+    assert key["first_refused"] == "2024-10-04T00:00:00.000Z"
+    _, out, _ = run(*limit, "--window", "total", "--per", "organization", "--model", "large")
+    assert len(out.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -172,6 +191,14 @@ def test_entries(run: Run, store: FakeUsageStore) -> None:
         (("--last", "1d", "--from", "2024-10-04"), "write --from or --last, not both"),
         (("--from", "2024-10-04T05:00"), "has no time zone"),
         (("--from", "2024-10-04", "--to", "2024-10-04"), "the beginning is not before the end"),
+        (
+            ("try-limit", "--unit", "requests", "--amount", "1", "--window", "none"),
+            "only concurrent_requests and tokens_per_request have the window none",
+        ),
+        (
+            ("try-limit", "--unit", "requests", "--amount", "1", "--time-zone", "Mars"),
+            "'Mars' is not a time zone such as Europe/Berlin",
+        ),
         (("entries", "--request", "req_9"), "the ledger has no request with the id 'req_9'"),
     ],
 )
