@@ -178,7 +178,7 @@ class MetricsStore(RequestSink):
             self.set_gauge(QUEUE_LENGTH, (model, service_class), waiting.get(service_class, 0))
 
     def add_revenue(self, project: str, model: str, *, price: int, cost: int) -> None:
-        """Count a request that reached a model; both amounts are in millionths."""
+        """Count a request that reached a model; both amounts are in billionths."""
         counts, row = self._counts, self._file.rows[_BY_PROJECT][project, model]
         counts[row + _BILLED] += 1
         counts[row + _REVENUE] += price

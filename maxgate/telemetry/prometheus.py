@@ -35,7 +35,7 @@ from maxgate.telemetry.snapshot import Snapshot
 
 _BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
 
-_MILLION: Final = 1_000_000
+_BILLION: Final = 1_000_000_000
 
 _Samples = Mapping[LabelValues, float]
 
@@ -147,7 +147,7 @@ def _compute_activity(activity: Sequence[ActivitySample]) -> Mapping[Metric, _Sa
 
 def _build_family(metric: Metric, samples: _Samples) -> prometheus.Metric:
     names = [label.name for label in metric.labels]
-    scale = _MILLION if metric.stored and metric.unit == "currency" else 1
+    scale = _BILLION if metric.stored and metric.unit == "currency" else 1
     family: prometheus.CounterMetricFamily | prometheus.GaugeMetricFamily
     if metric.kind == "counter":
         family = prometheus.CounterMetricFamily(metric.name, metric.help, labels=names)

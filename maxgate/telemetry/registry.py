@@ -13,7 +13,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal[
     "bytes",
     "calls",
-    "currency",  # counters are stored in millionths
+    "currency",  # counters are stored in billionths
     "failures",
     "lines",
     "processes",

@@ -14,7 +14,7 @@ from maxgate.generation.chunk import Usage
 from maxgate.generation.request_record import RequestRecord, RequestSink
 from maxgate.stores.identity import StoreUnavailable
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.usage.rate_cards import MILLION, Charge, RateCards, format_amount, round_amount
+from maxgate.usage.rate_cards import BILLIONTH, CURRENCY, RateCards, format_amount, round_amount
 from maxgate.usage.reports import ReportQuery, UsageReports
 
 WINDOWS: Final = {"5m": 300, "1d": 86_400}
@@ -46,16 +46,16 @@ class RequestPrices:
         self._clock = clock
         self._find_batch_size = find_batch_size
 
-    def charge(self, record: RequestRecord) -> Charge:
+    def sum(self, record: RequestRecord) -> tuple[int, int]:
         """Return cost and price of a request."""
         model = record.model or ""
         usage = Usage(record.prompt_tokens, record.completion_tokens, record.cached_tokens)
         gpu_seconds = record.engine_seconds / self._find_batch_size(model)
-        return self._cards.charge_request(model, usage, self._clock.wall(), gpu_seconds)
+        return self._cards.sum_request(model, usage, self._clock.wall(), gpu_seconds)
 
     def format_price(self, record: RequestRecord) -> str:
         """Return the price in the currency as decimal text."""
-        return format_amount(self.charge(record).price.total)
+        return format_amount(self.sum(record)[1])
 
 
 class RevenueCounter(RequestSink):
@@ -73,12 +73,12 @@ class RevenueCounter(RequestSink):
     def request_finished(self, record: RequestRecord) -> None:
         if record.model is None:
             return
-        cost, price = self._prices.charge(record)
+        cost, price = self._prices.sum(record)
         self._metrics.add_revenue(
             record.project_id,
             record.model,
-            price=round_amount(price.total),
-            cost=round_amount(cost.total),
+            price=round_amount(price, BILLIONTH),
+            cost=round_amount(cost, BILLIONTH),
         )
 
 
@@ -114,7 +114,7 @@ class ActivityReader:
         )
         requests = sum(row.requests for row in rows)
         amounts = [
-            float(sum(getattr(row.charge, kind).total for row in rows) / MILLION)
+            sum(getattr(row.charge, kind).total for row in rows) / CURRENCY
             for kind in ("cost", "price")
         ]
         cost, price = (amount / max(requests, 1) for amount in amounts)

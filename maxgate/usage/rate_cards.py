@@ -1,24 +1,25 @@
 """Cost and price of usage, by rate cards.
 
-Amounts are in millionths of the currency. A rate is per million tokens, so that it is also the
-amount of one token. They are decimal numbers: binary fractions would add up to other sums.
+Amounts are whole numbers of 10^-15 of the currency. A rate has up to 9 decimals and is per million
+tokens, so that tokens have exact amounts; those of GPU time are rounded down. Decimal numbers would
+be as exact and take ten times as long, and binary fractions would add up to other sums.
 """
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Final, NamedTuple, Self
 
 from maxgate.generation.chunk import Usage
 from maxgate.stores.usage import Bucket
 from maxgate.usage.pricing_settings import PricingSettings, RateCard, Rates
 
-MILLION: Final = 1_000_000
-_ZERO: Final = Decimal(0)
+DECIMALS: Final = 15
+CURRENCY: Final = 10**DECIMALS
+"""The amount of one unit of the currency."""
+MILLIONTH: Final = CURRENCY // 10**6
+BILLIONTH: Final = CURRENCY // 10**9
 _SECONDS_PER_HOUR: Final = 3600
-_DECIMALS: Final = Decimal(10) ** -12
-"""Of formatted amounts: a token of the lowest rate, and much less than any GPU time costs."""
 
 
 class Quantities(NamedTuple):
@@ -33,13 +34,13 @@ class Quantities(NamedTuple):
 class Amounts(NamedTuple):
     """Amounts of each line item."""
 
-    input: Decimal = _ZERO
-    cached_input: Decimal = _ZERO
-    output: Decimal = _ZERO
-    gpu_time: Decimal = _ZERO
+    input: int = 0
+    cached_input: int = 0
+    output: int = 0
+    gpu_time: int = 0
 
     @property
-    def total(self) -> Decimal:
+    def total(self) -> int:
         """The sum of the items."""
         return self.input + self.cached_input + self.output + self.gpu_time
 
@@ -64,27 +65,41 @@ NOTHING: Final = Charge()
 
 @dataclass(frozen=True, slots=True)
 class _ItemRates:
-    """Rates per token, and per hour of GPU time; both give millionths for their millionths."""
+    """Amounts per token, and per 3,600 microseconds of GPU time."""
 
-    input: Decimal
-    cached_input: Decimal
-    output: Decimal
-    gpu_hour: Decimal
+    input: int
+    cached_input: int
+    output: int
+    gpu_hour: int
 
     @classmethod
     def build(cls, rates: Rates) -> Self:
         cached = rates.input if rates.cached_input is None else rates.cached_input
-        return cls(rates.input, cached, rates.output, rates.gpu_hour)
+        return cls(
+            *(int(r * MILLIONTH) for r in (rates.input, cached, rates.output, rates.gpu_hour))
+        )
 
     def multiply(self, used: Quantities) -> Amounts:
         cached = min(used.cached_tokens, used.input_tokens)
-        microseconds = round(used.gpu_seconds * MILLION)
         return Amounts(
             self.input * (used.input_tokens - cached),
             self.cached_input * cached,
             self.output * used.output_tokens,
-            self.gpu_hour * microseconds / _SECONDS_PER_HOUR if microseconds else _ZERO,
+            self._charge_gpu(used.gpu_seconds),
         )
+
+    def sum(self, usage: Usage, gpu_seconds: float) -> int:
+        """Return the total of `multiply`."""
+        cached = min(usage.cached, usage.prompt)
+        return (
+            self.input * (usage.prompt - cached)
+            + self.cached_input * cached
+            + self.output * usage.completion
+            + self._charge_gpu(gpu_seconds)
+        )
+
+    def _charge_gpu(self, seconds: float) -> int:
+        return self.gpu_hour * round(seconds * 1_000_000) // _SECONDS_PER_HOUR
 
 
 class _Card(NamedTuple):
@@ -124,14 +139,17 @@ class RateCards:
 
     def price(self, model: str, usage: Usage, at: float, gpu_seconds: float = 0.0) -> int:
         """Return the price of a request at a time in Unix seconds, in whole millionths."""
-        return round_amount(self.charge_request(model, usage, at, gpu_seconds).price.total)
+        return round_amount(self.sum_request(model, usage, at, gpu_seconds)[1], MILLIONTH)
 
-    def charge_request(
-        self, model: str, usage: Usage, at: float, gpu_seconds: float = 0.0
-    ) -> Charge:
+    def sum_request(
+        self, model: str, usage: Usage, at: float, gpu_seconds: float
+    ) -> tuple[int, int]:
         """Return cost and price of a request that ended at a time in Unix seconds."""
-        used = Quantities(usage.prompt, usage.cached, usage.completion, gpu_seconds)
-        return self.charge(model, used, at)
+        card = self._find(model, at)
+        if card is None:
+            return 0, 0
+        cost = 0 if card.cost is None else card.cost.sum(usage, gpu_seconds)
+        return cost, card.price.sum(usage, gpu_seconds)
 
     def charge_bucket(self, bucket: Bucket) -> Charge:
         """Return cost and price of a bucket of one model, in which no card begins."""
@@ -160,12 +178,13 @@ class RateCards:
         return self._cards[model][number - 1] if number else None
 
 
-def round_amount(amount: Decimal) -> int:
-    """Round an amount to whole millionths, halves up."""
-    return int(amount.to_integral_value(ROUND_HALF_UP))
+def round_amount(amount: int, unit: int) -> int:
+    """Return an amount in a unit such as MILLIONTH, halves rounded up."""
+    return (amount + unit // 2) // unit
 
 
-def format_amount(amount: Decimal) -> str:
+def format_amount(amount: int) -> str:
     """Format an amount in the currency, not rounded to cents, such as `0.0000015`."""
-    text = f"{(amount / MILLION).quantize(_DECIMALS):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, part = divmod(abs(amount), CURRENCY)
+    sign = "-" if amount < 0 else ""
+    return f"{sign}{whole}.{part:0{DECIMALS}d}".rstrip("0").rstrip(".")

@@ -6,7 +6,6 @@ Spend is the price of usage. Lists are bounded, unlike LiteLLM's.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
@@ -19,7 +18,7 @@ from maxgate.auth.api_key import PREFIX
 from maxgate.auth.organization.changes import translate_errors
 from maxgate.errors import InvalidRequest
 from maxgate.stores.usage import Dimension, EntryQuery, UsageEntry
-from maxgate.usage.rate_cards import MILLION, Charge
+from maxgate.usage.rate_cards import CURRENCY, Charge
 from maxgate.usage.reports import ReportBucket, ReportQuery, UsageReports
 
 router = APIRouter(prefix="/spend", tags=["litellm"])
@@ -133,7 +132,7 @@ async def _sum_days(
 
 
 def _sum_day(bucket: ReportBucket) -> dict[str, Any]:
-    users, keys, models = (defaultdict[str, Decimal](Decimal) for _ in range(3))
+    users, keys, models = (defaultdict[str, int](int) for _ in range(3))
     for row in bucket.rows:
         _, *names = row.group
         for sums, name in zip((users, keys, models), names, strict=True):
@@ -142,14 +141,14 @@ def _sum_day(bucket: ReportBucket) -> dict[str, Any]:
     return {
         **_convert(keys),
         "startTime": day.isoformat(),
-        "spend": float(sum(users.values()) / MILLION),
+        "spend": sum(users.values()) / CURRENCY,
         "users": _convert(users),
         "models": _convert(models),
     }
 
 
-def _convert(sums: Mapping[str, Decimal]) -> dict[str, float]:
-    return {name: float(amount / MILLION) for name, amount in sums.items()}
+def _convert(sums: Mapping[str, int]) -> dict[str, float]:
+    return {name: amount / CURRENCY for name, amount in sums.items()}
 
 
 def _describe(entry: UsageEntry, charge: Charge) -> SpendLog:
@@ -159,7 +158,7 @@ def _describe(entry: UsageEntry, charge: Charge) -> SpendLog:
         request_id=entry.request_id,
         call_type=_CALL_TYPES[entry.kind],
         api_key=entry.api_key_id,
-        spend=float(charge.price.total / MILLION),
+        spend=charge.price.total / CURRENCY,
         total_tokens=entry.input_tokens + entry.output_tokens,
         prompt_tokens=entry.input_tokens,
         completion_tokens=entry.output_tokens,

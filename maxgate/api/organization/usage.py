@@ -4,7 +4,6 @@ Costs are prices: the amounts that users are charged.
 """
 
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from typing import Annotated, Final, Literal, NamedTuple, TypeVar, cast, get_args
 
 from fastapi import Depends, Query, Request, Response
@@ -29,7 +28,7 @@ from maxgate.api.organization.usage_schemas import (
 from maxgate.auth.organization.changes import translate_errors
 from maxgate.errors import NotSupported
 from maxgate.stores.usage import Dimension, Kind
-from maxgate.usage.rate_cards import MILLION
+from maxgate.usage.rate_cards import CURRENCY
 from maxgate.usage.reports import ReportBucket, ReportQuery, ReportRow, UsageReports
 
 router = create_router()
@@ -168,7 +167,7 @@ class _LineItem(NamedTuple):
     name: str
     unit: Literal["tokens", "duration_seconds"]
     quantity: float
-    amount: Decimal
+    amount: int
 
 
 def _list_items(row: ReportRow) -> Iterator[_LineItem]:
@@ -185,7 +184,7 @@ def _build_costs(
     bucket: ReportBucket, groups: frozenset[str], items: frozenset[str], currency: str
 ) -> UsageBucket[CostsResult]:
     """Sum rows by group; each row has a model if `items` or line items are asked for."""
-    sums: dict[tuple[str | None, ...], tuple[Decimal, _LineItem | None]] = {}
+    sums: dict[tuple[str | None, ...], tuple[int, _LineItem | None]] = {}
     is_itemized = "line_item" in groups
     for row in bucket.rows:
         names = row.group[:-1]
@@ -195,14 +194,14 @@ def _build_costs(
         for item in _list_items(row):
             if item.quantity and (not items or item.name in items):
                 key = (*names, item.name if is_itemized else None)
-                before = sums.get(key, (Decimal(0), None))[0]
+                before = sums.get(key, (0, None))[0]
                 sums[key] = (before + item.amount, item if is_itemized else None)
     return UsageBucket(
         start_time=bucket.start,
         end_time=bucket.end,
         results=[
             CostsResult(
-                amount=Amount(value=float(amount / MILLION), currency=currency),
+                amount=Amount(value=amount / CURRENCY, currency=currency),
                 line_item=name,
                 quantity=None if item is None else item.quantity,
                 quantity_unit=None if item is None else item.unit,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from maxgate.generation.chunk import Usage
 from maxgate.usage.pricing_settings import PricingSettings
-from maxgate.usage.rate_cards import Quantities, RateCards, format_amount
+from maxgate.usage.rate_cards import CURRENCY, MILLIONTH, Quantities, RateCards, format_amount
 from tests.fakes.rate_cards import CARD, HOUR, build_cards
 
 
@@ -20,9 +20,10 @@ def test_amounts() -> None:
     """
     cards = build_cards(CARD)
     charge = cards.charge("small", Quantities(30, 10, 3, 1.8), 0)
-    assert charge.price == (Decimal("2.0"), Decimal("0.1"), Decimal("0.9"), Decimal(3000))
-    assert charge.price.total == Decimal("3003.0")
-    assert charge.cost.total == Decimal("0.2") * 20 + Decimal("0.2") * 10
+    tenth = MILLIONTH // 10
+    assert charge.price == (20 * tenth, tenth, 9 * tenth, 30_000 * tenth)
+    assert (charge.price.total, charge.cost.total) == (30_030 * tenth, 60 * tenth)
+    assert cards.sum_request("small", Usage(30, 3, 10), 0, 1.8) == (60 * tenth, 30_030 * tenth)
     assert cards.price("small", Usage(30, 3, 10), 0, 1.8) == 3003
     assert cards.price("small", Usage(15, 0), 0) == 2  # of 1.5
 
@@ -52,11 +53,17 @@ def test_no_card() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [("0", "0"), ("1.5", "0.0000015"), ("12000000", "12"), ("10000000000", "10000")],
+    [
+        (0, "0"),
+        (MILLIONTH * 3 // 2, "0.0000015"),
+        (12 * CURRENCY, "12"),
+        (10_000 * CURRENCY + 1, "10000.000000000000001"),
+        (-CURRENCY // 2, "-0.5"),
+    ],
 )
-def test_format(amount: str, text: str) -> None:
+def test_format(amount: int, text: str) -> None:
     """Amounts are formatted exactly, without zeros at the end."""
-    assert format_amount(Decimal(amount)) == text
+    assert format_amount(amount) == text
 
 
 @pytest.mark.parametrize(

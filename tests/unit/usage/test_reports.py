@@ -1,10 +1,9 @@
 """Usage of an interval, with cost and price computed when it is read."""
 
-from decimal import Decimal
-
 import pytest
 
 from maxgate.stores.usage import BucketQuery, EntryQuery, Width
+from maxgate.usage.rate_cards import MILLIONTH
 from maxgate.usage.reports import MAX_PAGE, ReportQuery, UsageReports, list_edges
 from tests.fakes.clock import FakeClock
 from tests.fakes.rate_cards import DAY, HOUR, build_cards
@@ -44,7 +43,7 @@ async def test_change_within_a_day() -> None:
     widths: tuple[Width, ...] = ("1m", "1h", "1d")
     for width in widths:
         buckets = await reports.list_buckets(ReportQuery(width, 9 * DAY, 12 * DAY))
-        prices = [sum((r.charge.price.total for r in b.rows), Decimal(0)) for b in buckets]
+        prices = [sum(r.charge.price.total for r in b.rows) // MILLIONTH for b in buckets]
         assert sum(prices) == 100 * (1 + 1 + 3 + 3 + 3)
     assert prices == [100, 700, 300]
     assert [(q.width, q.start, q.end) for q in store.queries[-3:]] == [
@@ -61,7 +60,7 @@ async def test_corrected_price() -> None:
     query, before = ReportQuery("1d", 0, 2 * DAY), list(store.entries)
     [wrong] = await build_reports(store, (0, 9)).sum(query)
     [right] = await build_reports(store, (0, 2)).sum(query)
-    assert (wrong.charge.price.total, right.charge.price.total) == (90, 20)
+    assert (wrong.charge.price.total, right.charge.price.total) == (90 * MILLIONTH, 20 * MILLIONTH)
     assert (wrong.input_tokens, right.input_tokens, store.entries) == (10, 10, before)
 
 
@@ -77,7 +76,7 @@ async def test_groups() -> None:
     assert [
         (r.group[0], r.requests, r.input_tokens, r.charge.price.total, r.unpriced_models)
         for r in first.rows
-    ] == [("blue", 2, 14, 0, {"other"}), ("red", 1, 4, 4, set())]
+    ] == [("blue", 2, 14, 0, {"other"}), ("red", 1, 4, 4 * MILLIONTH, set())]
     assert (first.rows[1].cached_tokens, first.rows[1].gpu_seconds) == (1, 0.5)
     assert second == (DAY, 2 * DAY, [])
 
@@ -113,4 +112,4 @@ async def test_entries() -> None:
         found = [entry async for entry in reports.iterate_entries(query)]
         newest = list(reversed(store.entries))[:limit]
         assert [entry for entry, _ in found] == newest
-    assert found[0][1].price.total == 2 * (MAX_PAGE + 4)
+    assert found[0][1].price.total == 2 * (MAX_PAGE + 4) * MILLIONTH
