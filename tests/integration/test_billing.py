@@ -1,5 +1,6 @@
 """Prices of requests through the whole gateway, and LiteLLM's spend logs."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,9 @@ async def test_spend_by_day(spend: tuple[Gateway, FakeUsageStore, str]) -> None:
         },
         empty,
     ]
+    store.add(time.time(), input_tokens=9, api_key_id=token, project_id="default")
+    info = await gateway.client.get(f"/key/info?key={token}", headers=bearer(key))
+    assert info.json()["info"]["spend"] == 0.009
     [day, _] = (await get(gateway, key, **query, api_key=text)).json()
     assert (day["spend"], day[token]) == (0.003, 0.003)
 

@@ -27,6 +27,7 @@ from maxgate.api.organization.usage_schemas import (
 )
 from maxgate.auth.organization.changes import translate_errors
 from maxgate.errors import NotSupported
+from maxgate.stores.identity import ApiKey
 from maxgate.stores.usage import Dimension, Kind
 from maxgate.usage.rate_cards import CURRENCY
 from maxgate.usage.reports import ReportBucket, ReportQuery, ReportRow, UsageReports
@@ -53,6 +54,33 @@ def get_reports(request: Request, response: Response) -> UsageReports:
 
 
 Reports = Annotated[UsageReports, Depends(get_reports)]
+
+
+class KeySpending:
+    """Sums what the usage of keys costs their users, if usage is recorded."""
+
+    def __init__(self, request: Request) -> None:
+        self._reports: UsageReports | NoUsage = request.app.state.usage
+
+    async def sum(self, key: ApiKey) -> float | None:
+        """Return the price of all usage of a key, in the currency; None if it is unknown.
+
+        Raises DatabaseUnavailable.
+        """
+        reports = self._reports
+        if isinstance(reports, NoUsage):
+            return None
+        filters: dict[Dimension, frozenset[str]] = {
+            "project_id": frozenset({key.project_id}),
+            "api_key_id": frozenset({key.id}),
+        }
+        query = ReportQuery("1d", key.created_at, int(reports.now()) + 1, filters=filters)
+        with translate_errors():
+            rows = await reports.sum(query)
+        return sum(row.charge.price.total for row in rows) / CURRENCY
+
+
+Spending = Annotated[KeySpending, Depends()]
 
 
 @router.get("/usage/completions", operation_id="usage_completions")
