@@ -31,6 +31,7 @@ from maxgate.api.embeddings.service import EmbeddingService
 from maxgate.api.event_stream import EventStreams
 from maxgate.api.health import router as health_router
 from maxgate.api.litellm.routes import router as litellm_router
+from maxgate.api.litellm.spend import router as spend_router
 from maxgate.api.metrics import router as metrics_router
 from maxgate.api.models.routes import router as models_router
 from maxgate.api.moderations.routes import moderation_route
@@ -38,6 +39,7 @@ from maxgate.api.moderations.service import ModerationService
 from maxgate.api.organization.routes import router as organization_router
 from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
+from maxgate.billing import Billing, build_billing
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
 from maxgate.composition import (
@@ -65,6 +67,7 @@ from maxgate.generation.moderation import Moderator
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
+from maxgate.stores.usage import UsageStore
 from maxgate.telemetry.logging import RequestLog, find_log_writer
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.prometheus import MetricsReader
@@ -94,6 +97,7 @@ _ROUTERS: Final = (
     running_models_router,
     organization_router,
     litellm_router,
+    spend_router,
     health_router,
     metrics_router,
 )
@@ -107,12 +111,14 @@ def create_app(
     worker_folder: Path | None = None,
     on_startup: Callable[[], None] | None = None,
     control_path: Path | None = None,
+    usage_store: UsageStore | None = None,
 ) -> Gateway:
     """Build the gateway as a FastAPI application.
 
     `transport` replaces the engines and `clock` the time, in tests. `worker_folder` is for counters
     that are shared with other workers until the shutdown. `on_startup` runs on the event loop
     before anything else does. `control_path` is the socket of the parent process, if there is one.
+    `usage_store` replaces the database of usage, in tests.
 
     Raises ConfigurationError for model cards and keys that cannot be read.
     """
@@ -121,6 +127,7 @@ def create_app(
     formats = build_formats(settings, cards)
     shared_folder = settings.telemetry.metrics_dir or worker_folder
     metrics = MetricsStore(clock, shared_folder)
+    billing = build_billing(settings, cards, clock, metrics, usage_store)
     retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
     held = HeldRequests(settings.admission, {card.name: card.served_model_name for card in cards})
@@ -141,7 +148,7 @@ def create_app(
 
     server = settings.server
     app = Gateway(
-        sinks=[metrics, RequestLog()],
+        sinks=[metrics, RequestLog(), *billing.sinks],
         clock=clock,
         lifespan=build_lifespan(
             upstream,
@@ -154,9 +161,11 @@ def create_app(
             keys,
             guardrails=guardrails,
             running_ledger=nullcontext if ledger is None else ledger.running,
+            billing=billing,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
+        format_price=billing.format_price,
         session_header=settings.routing.session_header,
         running=running,
         authentication=keys.authentication,
@@ -165,7 +174,7 @@ def create_app(
         admin_port=settings.admin.port,
         ledger=ledger,
     )
-    provide(app, upstream, control, admission)
+    provide(app, upstream, control, admission, billing)
     app.state.canary_control = build_canary_control(control.engines, canary)
     app.state.organization = build_organization(settings, keys, clock)
     app.state.metrics = MetricsReader(metrics)
@@ -207,8 +216,11 @@ def provide(
     upstream: Upstream,
     control: Control,
     admission: AdmissionController | None,
+    billing: Billing,
 ) -> None:
     """Give the ordinary routes and the server what they depend on."""
+    app.state.usage = billing.reports
+    app.state.activity = billing.activity
     app.state.admission = admission
     if admission is not None:
         app.state.on_drain = admission.close
@@ -242,6 +254,7 @@ def build_lifespan(
     *,
     guardrails: "Guardrails | None",
     running_ledger: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    billing: Billing,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -261,6 +274,7 @@ def build_lifespan(
             if guardrails is not None:
                 await resources.enter_async_context(aclosing(guardrails))
             await resources.enter_async_context(connect())
+            await resources.enter_async_context(aclosing(billing))
             await resources.enter_async_context(_serving_keys(keys))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))

@@ -42,6 +42,7 @@ from maxgate.upstream.settings import (
     UpstreamSettings,
 )
 from maxgate.usage.settings import UsageSettings
+from maxgate.usage.pricing_settings import PricingSettings
 
 # In place of messages that name Python classes.
 _MESSAGES: Final = {
@@ -99,6 +100,8 @@ class Settings(Section):
         default=[]
     )
     """[Rules for content](guardrails.md): a list of `{name: ..., kind: ..., action: ...}` items."""
+    pricing: PricingSettings = PricingSettings()
+    """Prices of usage."""
     swap: SwapSettings = SwapSettings()
     """Models that are started, stopped and swapped at run time."""
     usage: UsageSettings = UsageSettings()

@@ -198,7 +198,10 @@ class SettingNames:
 
     def describe_section(self, name: str) -> str:
         """Return the error message for a section with a value in place of settings."""
-        return f"setting {name} must hold settings, such as {_format_nested(self._sections[name])}"
+        message = f"setting {name} must hold settings"
+        if name not in self._sections:  # an item of a list
+            return message
+        return f"{message}, such as {_format_nested(self._sections[name])}"
 
     def _describe_unknown_variable(self, variable: str, *, in_file: bool = False) -> str:
         if variable in LOCATIONS:

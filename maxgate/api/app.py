@@ -19,6 +19,7 @@ from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
 from maxgate.api.hot_route import HotRoute, LedgerHandler
 from maxgate.api.loopback import AdminGuard, PublicCors
 from maxgate.api.middleware import (
+    FormatPrice,
     HeadMiddleware,
     HotDispatchMiddleware,
     RequestContextMiddleware,
@@ -33,6 +34,7 @@ from maxgate.generation.request_record import RequestSink
 EXPOSED_HEADERS: Final = (
     "x-request-id",
     "x-maxgate-queue-ms",
+    "x-maxgate-cost",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
@@ -43,6 +45,7 @@ EXPOSED_HEADERS: Final = (
 class Gateway(FastAPI):
     """A FastAPI application that records every request and dispatches hot routes first.
 
+    `format_price` is the price of a request, for responses that are not streamed.
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
@@ -59,6 +62,7 @@ class Gateway(FastAPI):
         lifespan: Lifespan[Any],
         allowed_hosts: Sequence[str] = ("*",),
         cors_origins: Sequence[str] = (),
+        format_price: FormatPrice | None = None,
         session_header: str = SESSION,
         running: set[RequestContext] | None = None,
         authentication: Authentication | None = None,
@@ -81,6 +85,7 @@ class Gateway(FastAPI):
         self._clock = clock
         self._browsers = BrowserGuard(allowed_hosts, cors_origins)
         self._cors_origins = cors_origins
+        self._format_price = format_price
         self._client_headers = ClientHeaders(session_header, identifies=authentication is None)
         self._running = running
         self._authentication = authentication
@@ -137,6 +142,7 @@ class Gateway(FastAPI):
             self._client_headers,
             self._running,
             self._authentication,
+            format_price=self._format_price,
             serves_everyone=self._serves_everyone,
         )
         if self._cors_origins:  # outermost, so that pages can read error responses too

@@ -21,12 +21,24 @@ class MetricsReader(Protocol):
         ...
 
     def expose(
-        self, engines: Sequence[tuple[str, bool, int, int | None]], accept: str
+        self,
+        engines: Sequence[tuple[str, bool, int, int | None]],
+        accept: str,
+        activity: Sequence[tuple[str, int, int, float, float]] = (),
     ) -> tuple[bytes, str]:
         """Return the Prometheus text and its content type.
 
         `engines` lists each engine's URL, whether it is healthy, and its requests in flight.
+        `activity` lists windows with their users, requests, and cost and price per request.
         """
+        ...
+
+
+class ActivityReader(Protocol):
+    """Users of the last minutes and day."""
+
+    async def read(self) -> Sequence[tuple[str, int, int, float, float]]:
+        """Return windows with their users, requests, and cost and price per request."""
         ...
 
 
@@ -46,6 +58,12 @@ def get_metrics(request: Request) -> MetricsReader:
     """Return the metrics of all workers."""
     metrics: MetricsReader = request.app.state.metrics
     return metrics
+
+
+async def read_activity(request: Request) -> Sequence[tuple[str, int, int, float, float]]:
+    """Return users of the last minutes and day; empty if usage is not recorded."""
+    reader: ActivityReader | None = request.app.state.activity
+    return () if reader is None else await reader.read()
 
 
 Catalog = Annotated[ModelCatalog, Depends(get_catalog)]

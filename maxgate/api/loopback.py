@@ -23,7 +23,7 @@ from maxgate.errors import Forbidden
 # Those beside /admin are llama-swap's.
 _ADMIN_PATHS: Final = ("/admin/", "/running/", "/api/models/unload/")
 # Those beside OpenAI's are LiteLLM's.
-_ORGANIZATION_PATHS: Final = ("/v1/organization/", "/key/")
+_ORGANIZATION_PATHS: Final = ("/v1/organization/", "/key/", "/spend/")
 # Headers by which proxies name the client; all that start with `x-forwarded` as well.
 _FORWARDING: Final = frozenset(
     {

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from starlette.routing import Match, Router
@@ -44,6 +44,8 @@ _UNRECORDED: Final = frozenset(
 )
 # A gateway that stops still serves these; /health/ready is not one of them.
 _SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
+FormatPrice: TypeAlias = Callable[[RequestRecord], str]
+"""Returns the price of a request as decimal text."""
 _REQUEST_ID: Final = b"x-request-id"
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
 
@@ -70,8 +72,13 @@ class RequestContextMiddleware:
         authentication: Authentication | None = None,
         *,
         serves_everyone: bool = True,
+        format_price: FormatPrice | None = None,
     ) -> None:
-        """`running` is kept equal to the requests that have not ended, probes aside."""
+        """`running` is kept equal to the requests that have not ended, probes aside.
+
+        With `format_price`, responses of models that are not streamed have their price.
+        """
+        self._format_price = format_price
         self._app = app
         self._sinks = sinks
         self._running = set[RequestContext]() if running is None else running
@@ -99,6 +106,7 @@ class RequestContextMiddleware:
         scope.setdefault("state", {})["context"] = context
         response = _RecordedResponse(send, context)
         path = get_route_path(scope)
+        response.format_price = self._format_price
         if path in _UNRECORDED or path.startswith("/docs/"):
             await self._respond(scope, receive, response, headers, always=True)
             return
@@ -111,6 +119,7 @@ class RequestContextMiddleware:
             self._running.discard(context)
             if (route := scope.get("route")) is not None:
                 record.route = route.path_format
+            record.project_id = context.principal.project_id
             record.retries = context.retries.taken
             record.finish(self._clock.monotonic())
             record.outcome = record.outcome or _classify_status(record.status)
@@ -190,6 +199,8 @@ class _RecordedResponse:
     Responses of requests that did not reach a model have no time in the queue.
     """
 
+    format_price: FormatPrice | None = None
+
     def __init__(self, send: Send, context: RequestContext) -> None:
         self._send = send
         self._headers: Sequence[tuple[bytes, bytes]] = ()
@@ -203,6 +214,8 @@ class _RecordedResponse:
             status = record.status = message["status"]
             request_id = (b"x-request-id", record.request_id.encode())
             headers = [*message.get("headers", ()), request_id]
+            if self.format_price is not None and record.model is not None and not record.stream:
+                headers.append((b"x-maxgate-cost", self.format_price(record).encode()))
             # A stream that begins with a keep-alive before its engine call is still in the queue.
             if record.model is not None and (
                 record.engine_calls or not record.stream or status >= 400

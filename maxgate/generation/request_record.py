@@ -35,7 +35,8 @@ class RequestRecord:
     request's retry allowance. `continuations` counts how often a response whose engine failed after
     the first token went on at another one. `queue_seconds` is the time in the queue for a slot, set
     when the wait ends, and `refusal` the reason if no slot was given. `key_id` is the id of the
-    credential that authenticated the caller, None without authentication. `engine_seconds` is the
+    credential that authenticated the caller, None without authentication. `project_id` is that of
+    the caller, set at the end. `engine_seconds` is the
     time for which the engine calls held slots, summed.
     """
 
@@ -62,6 +63,7 @@ class RequestRecord:
     engine_seconds: float = 0.0
     refusal: Refusal | None = None
     key_id: str | None = None
+    project_id: str = ""
 
     duration: float = 0.0
     time_to_first_token: float | None = None

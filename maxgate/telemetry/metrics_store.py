@@ -24,7 +24,9 @@ from maxgate.telemetry.counter_file import DISK_FULL, CounterFile, CounterReader
 from maxgate.telemetry.histogram import BUCKETS, find_bucket
 from maxgate.telemetry.layout import STARTED_AT, Layout
 from maxgate.telemetry.registry import (
+    BILLED_REQUESTS,
     CONTINUATIONS,
+    COSTS,
     ENGINE_CALLS,
     METRICS,
     OUT_OF_RESOURCES,
@@ -35,6 +37,7 @@ from maxgate.telemetry.registry import (
     REQUESTS_IN_FLIGHT,
     REQUESTS_REFUSED,
     RETRIES,
+    REVENUE,
     SLOTS,
     SLOTS_IN_USE,
     TIME_PER_OUTPUT_TOKEN,
@@ -62,6 +65,10 @@ _BY_ENGINE: Final = _LAYOUT.table_of[ENGINE_CALLS]
 _ENGINE_CALLS: Final = _BY_ENGINE.offsets[ENGINE_CALLS][()]
 _BY_MODEL: Final = _LAYOUT.table_of[QUEUE_DURATION]
 _QUEUE: Final = _BY_MODEL.offsets[QUEUE_DURATION][()]
+_BY_PROJECT: Final = _LAYOUT.table_of[REVENUE]
+_BILLED: Final = _BY_PROJECT.offsets[BILLED_REQUESTS][()]
+_REVENUE: Final = _BY_PROJECT.offsets[REVENUE][()]
+_COSTS: Final = _BY_PROJECT.offsets[COSTS][()]
 
 SUFFIX: Final = ".metrics"
 """Of the files in the shared folder, whose names are process ids."""
@@ -169,6 +176,13 @@ class MetricsStore(RequestSink):
         self.set_gauge(SLOTS_IN_USE, (model,), in_use)
         for (service_class,) in _BY_MODEL.offsets[QUEUE_LENGTH]:
             self.set_gauge(QUEUE_LENGTH, (model, service_class), waiting.get(service_class, 0))
+
+    def add_revenue(self, project: str, model: str, *, price: int, cost: int) -> None:
+        """Count a request that reached a model; both amounts are in billionths."""
+        counts, row = self._counts, self._file.rows[_BY_PROJECT][project, model]
+        counts[row + _BILLED] += 1
+        counts[row + _REVENUE] += price
+        counts[row + _COSTS] += cost
 
     def observe(self, metric: Metric, labels: LabelValues, seconds: float) -> None:
         """Add a duration to a histogram."""

@@ -16,6 +16,8 @@ from typing_extensions import override
 from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, Histogram, upper_bound
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
+    ACTIVE_USERS,
+    COST_PER_REQUEST,
     ENGINE_REQUESTS_IN_FLIGHT,
     ENGINE_REQUESTS_ORPHANED,
     ENGINE_REQUESTS_OWN,
@@ -23,6 +25,8 @@ from maxgate.telemetry.registry import (
     METRICS,
     PROCESS_CPU_SECONDS,
     PROCESS_RESIDENT_MEMORY,
+    REQUESTS_PER_USER,
+    REVENUE_PER_REQUEST,
     WORKERS,
     LabelValues,
     Metric,
@@ -30,6 +34,8 @@ from maxgate.telemetry.registry import (
 from maxgate.telemetry.snapshot import Snapshot
 
 _BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
+
+_BILLION: Final = 1_000_000_000
 
 _Samples = Mapping[LabelValues, float]
 
@@ -43,6 +49,16 @@ class EngineSample(NamedTuple):
     reported: int | None = None
 
 
+class ActivitySample(NamedTuple):
+    """Users of the last minutes or hours; amounts are in the currency, per request."""
+
+    window: str
+    users: int
+    requests: int
+    cost: float
+    price: float
+
+
 class MetricsReader:
     """Renders the metrics of all workers as JSON or as Prometheus text."""
 
@@ -54,27 +70,39 @@ class MetricsReader:
         return self._store.snapshot().describe(buckets=buckets)
 
     def expose(
-        self, engines: Sequence[tuple[str, bool, int, int | None]], accept: str
+        self,
+        engines: Sequence[tuple[str, bool, int, int | None]],
+        accept: str,
+        activity: Sequence[tuple[str, int, int, float, float]] = (),
     ) -> tuple[bytes, str]:
         """Return the Prometheus text and its content type, as `exposition` does."""
         samples = [EngineSample(*engine) for engine in engines]
-        return exposition(self._store.snapshot(), samples, accept)
+        users = [ActivitySample(*window) for window in activity]
+        return exposition(self._store.snapshot(), samples, accept, users)
 
 
 def exposition(
-    snapshot: Snapshot, engines: Sequence[EngineSample], accept: str
+    snapshot: Snapshot,
+    engines: Sequence[EngineSample],
+    accept: str,
+    activity: Sequence[ActivitySample] = (),
 ) -> tuple[bytes, str]:
     """Text and content type, in the format that the `Accept` header prefers."""
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry()
-    registry.register(_SnapshotCollector(snapshot, engines))
+    registry.register(_SnapshotCollector(snapshot, engines, activity))
     return encode(registry), content_type
 
 
 class _SnapshotCollector(Collector):
-    def __init__(self, snapshot: Snapshot, engines: Sequence[EngineSample]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        engines: Sequence[EngineSample],
+        activity: Sequence[ActivitySample],
+    ) -> None:
         self._snapshot = snapshot
-        self._computed = _compute_samples(snapshot, engines)
+        self._computed = {**_compute_samples(snapshot, engines), **_compute_activity(activity)}
 
     @override
     def collect(self) -> Iterable[prometheus.Metric]:
@@ -108,8 +136,18 @@ def _compute_samples(
     return samples
 
 
+def _compute_activity(activity: Sequence[ActivitySample]) -> Mapping[Metric, _Samples]:
+    return {
+        ACTIVE_USERS: {(one.window,): one.users for one in activity},
+        REQUESTS_PER_USER: {(one.window,): one.requests / max(one.users, 1) for one in activity},
+        COST_PER_REQUEST: {(one.window,): one.cost for one in activity},
+        REVENUE_PER_REQUEST: {(one.window,): one.price for one in activity},
+    }
+
+
 def _build_family(metric: Metric, samples: _Samples) -> prometheus.Metric:
     names = [label.name for label in metric.labels]
+    scale = _BILLION if metric.stored and metric.unit == "currency" else 1
     family: prometheus.CounterMetricFamily | prometheus.GaugeMetricFamily
     if metric.kind == "counter":
         family = prometheus.CounterMetricFamily(metric.name, metric.help, labels=names)
@@ -117,7 +155,7 @@ def _build_family(metric: Metric, samples: _Samples) -> prometheus.Metric:
         family = prometheus.GaugeMetricFamily(metric.name, metric.help, labels=names)
     for values, value in sorted(samples.items()):
         if value or not metric.sparse:
-            family.add_metric(values, value)
+            family.add_metric(values, value / scale)
     return family
 
 

@@ -89,7 +89,8 @@ nothing about generation. For example, the 95th percentile of chat requests is
 {_describe_labels(METRICS)}
 
 Clients cannot create label values. Each worker keeps the first {MAX_ROWS - 1} combinations of
-`route` and `model`, the first {MAX_ROWS - 1} models, and the first {MAX_ROWS - 1} engines.
+`route` and `model`, and of `project` and `model`, the first {MAX_ROWS - 1} models, and the first
+{MAX_ROWS - 1} engines.
 Further ones are counted with `other` as their labels.
 
 ## JSON

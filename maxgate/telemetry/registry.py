@@ -14,6 +14,7 @@ Unit = Literal[
     "bytes",
     "calls",
     "decisions",
+    "currency",  # counters are stored in billionths
     "failures",
     "lines",
     "processes",
@@ -21,6 +22,7 @@ Unit = Literal[
     "seconds",
     "slots",
     "tokens",
+    "users",
     "boolean",
 ]
 LabelValues = tuple[str, ...]
@@ -93,6 +95,7 @@ GENERATION_ROUTES: Final = frozenset({"/v1/chat/completions", "/v1/completions"}
 ROUTE: Final = Label("route", "Path of the route, or `other` for unknown paths.")
 MODEL: Final = Label("model", "Served model name; empty if the request did not reach a model.")
 ENGINE: Final = Label("engine", "Base URL of the engine.")
+PROJECT: Final = Label("project", "Id of the project; `anonymous` without authentication.")
 OUTCOME: Final = Label("outcome", "Result of the request.", _OUTCOMES)
 TOKEN_TYPE: Final = Label(
     "type",
@@ -157,6 +160,7 @@ DECISION: Final = Label(
         "failed_closed": "the check failed, and the request was refused",
     },
 )
+WINDOW: Final = Label("window", "Time before the scrape.", {"5m": "five minutes", "1d": "24 hours"})
 
 REQUESTS_IN_FLIGHT: Final = _declare(
     Metric("maxgate_requests_in_flight", "gauge", "requests", "Requests in progress.")
@@ -372,6 +376,74 @@ AUTHENTICATIONS: Final = _declare(
         "Requests whose credential was verified, if authentication is on.",
         (AUTHENTICATION_RESULT,),
         sparse=True,
+    )
+)
+BILLED_REQUESTS: Final = _declare(
+    Metric(
+        "maxgate_billed_requests_total",
+        "counter",
+        "requests",
+        "Finished requests that reached a model, if there are rate cards.",
+        (PROJECT, MODEL),
+    )
+)
+REVENUE: Final = _declare(
+    Metric(
+        "maxgate_revenue_total",
+        "counter",
+        "currency",
+        "Price of these requests, by the rate cards of that time, in `pricing.currency`.",
+        (PROJECT, MODEL),
+    )
+)
+COSTS: Final = _declare(
+    Metric(
+        "maxgate_costs_total",
+        "counter",
+        "currency",
+        "Cost of these requests, in the same way.",
+        (PROJECT, MODEL),
+    )
+)
+ACTIVE_USERS: Final = _declare(
+    Metric(
+        "maxgate_active_users",
+        "gauge",
+        "users",
+        "Users with requests that ended in the last minutes or hours, of all gateways, if usage "
+        "is recorded and the database is available.",
+        (WINDOW,),
+        stored=False,
+    )
+)
+REQUESTS_PER_USER: Final = _declare(
+    Metric(
+        "maxgate_requests_per_active_user",
+        "gauge",
+        "requests",
+        "Mean number of their requests.",
+        (WINDOW,),
+        stored=False,
+    )
+)
+COST_PER_REQUEST: Final = _declare(
+    Metric(
+        "maxgate_cost_per_request",
+        "gauge",
+        "currency",
+        "Mean cost of these requests by the present rate cards, GPU time included.",
+        (WINDOW,),
+        stored=False,
+    )
+)
+REVENUE_PER_REQUEST: Final = _declare(
+    Metric(
+        "maxgate_revenue_per_request",
+        "gauge",
+        "currency",
+        "Mean price of these requests in the same way.",
+        (WINDOW,),
+        stored=False,
     )
 )
 OUT_OF_RESOURCES: Final = _declare(

@@ -11,6 +11,7 @@ import httpx
 
 from maxgate.app import create_app
 from maxgate.settings import Settings
+from maxgate.stores.usage import UsageStore
 from tests.fakes.max_server import FakeMax
 from tests.fakes.server import serving
 
@@ -42,13 +43,15 @@ StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 
 @asynccontextmanager
-async def start(engine: FakeMax | None = None, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway with these settings in front of this engine."""
+async def start(
+    engine: FakeMax | None = None, usage_store: UsageStore | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway with these settings and this database of usage in front of this engine."""
     engine = engine or FakeMax()
     async with serving(engine) as engine_url:
         chosen = Settings(**{"engines": [engine_url], "cards": [SMALL_CARD], **settings})
         async with (
-            serving(create_app(chosen)) as url,
+            serving(create_app(chosen, usage_store=usage_store)) as url,
             httpx.AsyncClient(base_url=url, verify=TLS) as client,
         ):
             yield Gateway(url, engine, client)

@@ -23,6 +23,7 @@ from tests.fakes.api_keys import PEPPER, bearer
 from tests.fakes.gateway import EMBEDDING_MODEL, TLS, start, start_with_embeddings
 from tests.fakes.max_server import FakeMax
 from tests.fakes.stored_keys import StoredKeys
+from tests.fakes.usage_store import FakeUsageStore
 
 CHECKS = [
     not_a_server_error,
@@ -73,7 +74,7 @@ NEVER_OK = {
     "DELETE /admin/canary",
 }
 EXAMPLES = 60
-ORGANIZATION = re.compile(r"\w+ (/v1/organization|/key)/")
+ORGANIZATION = re.compile(r"\w+ (/v1/organization|/key|/spend)/")
 # No generated key exists.
 NO_SUCH_KEY = {
     "POST /key/block",
@@ -163,7 +164,7 @@ async def test_organization(tmp_path: Path) -> None:
     await store.aclose()
     auth = {"mode": "keys", "pepper": [PEPPER]}
     async with (
-        start(auth=auth, state_dir=tmp_path) as gateway,
+        start(usage_store=FakeUsageStore(), auth=auth, state_dir=tmp_path) as gateway,
         httpx.AsyncClient(base_url=gateway.url, verify=TLS) as client,
     ):
         document = (await client.get("/openapi.json", headers=bearer(key))).json()

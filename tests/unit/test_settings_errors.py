@@ -193,6 +193,14 @@ def test_invalid_variables(
         ),
         ("engines: [5]", "maxgate.yaml: setting engines[0]: Input should be a URL or {url: ...}"),
         ("cards: [5]", "maxgate.yaml: setting cards[0]: Input should be a path"),
+        (
+            "pricing: {rate_cards: [{model: m, price: 5}]}",
+            "maxgate.yaml: setting pricing.rate_cards[0].price must hold settings",
+        ),
+        (
+            "pricing: {rate_cards: [{model: m, price: {inputs: 5}}]}",
+            "maxgate.yaml: unknown setting pricing.rate_cards[0].price.inputs",
+        ),
         ("engines: []", "maxgate.yaml: setting engines: the list is empty; write http://host:port"),
     ],
 )

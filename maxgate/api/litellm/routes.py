@@ -19,10 +19,12 @@ from maxgate.api.litellm.schemas import (
     GeneratedKey,
     Key,
     KeyInfo,
+    KeyWithSpend,
     describe_key,
     describe_new_key,
 )
 from maxgate.api.organization.dependencies import Admin, AdminRequest, check_target
+from maxgate.api.organization.usage import Spending
 from maxgate.api.request_body import BodyRoute
 from maxgate.auth.api_key import PREFIX
 from maxgate.auth.organization import keys, people
@@ -76,12 +78,14 @@ async def generate_key(body: GenerateKey, admin: Admin) -> GeneratedKey:
 
 @router.get("/info", operation_id="litellm_key_info")
 async def get_key_info(
-    key: Annotated[str, Query(min_length=1, max_length=200)], admin: Admin
+    key: Annotated[str, Query(min_length=1, max_length=200)], admin: Admin, spending: Spending
 ) -> KeyInfo:
     """Describe a key, given by its text or its id."""
     async with admin.read() as rows:
         found = await find_key(rows, admin, key)
-    return KeyInfo(key=found.id, info=describe_key(found))
+    spend = await spending.sum(found)
+    described = KeyWithSpend(**describe_key(found).model_dump(), spend=spend)
+    return KeyInfo(key=found.id, info=described)
 
 
 @router.post("/delete", operation_id="litellm_delete_keys")

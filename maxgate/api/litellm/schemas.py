@@ -31,11 +31,17 @@ class GeneratedKey(Key):
     token_id: str
 
 
+class KeyWithSpend(Key):
+    """A key with the price of its usage, in the currency; null if usage is not recorded."""
+
+    spend: float | None
+
+
 class KeyInfo(BaseModel):
     """A key, with its id."""
 
     key: str
-    info: Key
+    info: KeyWithSpend
 
 
 class DeletedKeys(BaseModel):

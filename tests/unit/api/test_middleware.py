@@ -50,10 +50,11 @@ async def receive() -> dict[str, Any]:
     return {}
 
 
-async def run(app: ASGIApp, scope: Scope) -> tuple[RecordingSink, SentMessages]:
+async def run(app: ASGIApp, scope: Scope, **options: Any) -> tuple[RecordingSink, SentMessages]:
     """Run one request of the application inside RequestContextMiddleware."""
     sink, sent = RecordingSink(), SentMessages()
-    await RequestContextMiddleware(app, [sink], FakeClock(), GUARD)(scope, receive, sent)
+    middleware = RequestContextMiddleware(app, [sink], FakeClock(), GUARD, **options)
+    await middleware(scope, receive, sent)
     return sink, sent
 
 
@@ -95,6 +96,24 @@ async def test_queue_header(
 
     _, sent = await run(app, http_scope("POST", "/v1/chat/completions"))
     assert (sent.status, sent.headers.get("x-maxgate-queue-ms")) == (status, value)
+
+
+@pytest.mark.parametrize(
+    ("model", "stream", "price"),
+    [("small", False, "0.30"), ("small", True, None), (None, False, None)],
+)
+async def test_cost_header(model: str | None, *, stream: bool, price: str | None) -> None:
+    """The price of the tokens is sent unless the response is streamed or no model was reached."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        record = scope["state"]["context"].record
+        record.model, record.stream, record.completion_tokens = model, stream, 30
+        await PlainTextResponse("")(scope, receive, send)
+
+    _, sent = await run(
+        app, http_scope("POST"), format_price=lambda record: f"0.{record.completion_tokens}"
+    )
+    assert sent.headers.get("x-maxgate-cost") == price
 
 
 async def test_context() -> None:
