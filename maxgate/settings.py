@@ -22,6 +22,7 @@ from maxgate.auth.jwt_settings import JwtSettings
 from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
+from maxgate.limits.alert_settings import AlertSettings
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import AdminSettings, ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
@@ -93,6 +94,8 @@ class Settings(Section):
     """The database of projects, users and API keys."""
     redis: RedisSettings = RedisSettings()
     """Redis, which gateways on several hosts share."""
+    alerts: AlertSettings = AlertSettings()
+    """Alerts of budgets."""
     swap: SwapSettings = SwapSettings()
     """Models that are started, stopped and swapped at run time."""
     telemetry: TelemetrySettings = TelemetrySettings()
