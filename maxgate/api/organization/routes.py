@@ -1,12 +1,20 @@
-"""The routes of OpenAI's admin API for projects, people, keys and the audit log.
+"""The routes of OpenAI's admin API for projects, people, keys, limits and the audit log.
 
 AdminGuard keeps them to admins. Other parts of OpenAI's admin API do not exist.
 """
 
 from fastapi import APIRouter
 
-from maxgate.api.organization import audit_logs, keys, projects, service_accounts, users
+from maxgate.api.organization import (
+    audit_logs,
+    keys,
+    projects,
+    rate_limits,
+    service_accounts,
+    spend,
+    users,
+)
 
 router = APIRouter()
-for part in (projects, users, service_accounts, keys, audit_logs):
+for part in (projects, users, service_accounts, keys, rate_limits, spend, audit_logs):
     router.include_router(part.router)
