@@ -41,6 +41,7 @@ def _add_groups(app: typer.Typer) -> None:
         engines,
         init,
         keys,
+        limits,
         models,
         projects,
         users,
@@ -52,6 +53,7 @@ def _add_groups(app: typer.Typer) -> None:
     app.add_typer(keys.commands(), name="keys")
     app.add_typer(projects.commands(), name="projects")
     app.add_typer(users.commands(), name="users")
+    app.add_typer(limits.commands(), name="limits")
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
     app.add_typer(engines.commands(), name="engines")
