@@ -23,6 +23,7 @@ from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.guardrails.settings import GuardrailRule, check_rules
+from maxgate.limits.alert_settings import AlertSettings
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import AdminSettings, ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
@@ -102,6 +103,8 @@ class Settings(Section):
     """[Rules for content](guardrails.md): a list of `{name: ..., kind: ..., action: ...}` items."""
     pricing: PricingSettings = PricingSettings()
     """Prices of usage."""
+    alerts: AlertSettings = AlertSettings()
+    """Alerts of budgets."""
     swap: SwapSettings = SwapSettings()
     """Models that are started, stopped and swapped at run time."""
     usage: UsageSettings = UsageSettings()

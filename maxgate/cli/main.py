@@ -41,6 +41,7 @@ def _add_groups(app: typer.Typer) -> None:
         engines,
         init,
         keys,
+        limits,
         models,
         projects,
         usage,
@@ -54,6 +55,7 @@ def _add_groups(app: typer.Typer) -> None:
     app.add_typer(projects.commands(), name="projects")
     app.add_typer(users.commands(), name="users")
     app.add_typer(usage.commands(), name="usage")
+    app.add_typer(limits.commands(), name="limits")
     app.add_typer(models.commands(), name="models")
     app.add_typer(engine.commands(), name="engine")
     app.add_typer(engines.commands(), name="engines")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from maxgate.generation.context import Principal
 
@@ -20,6 +20,9 @@ Unit: TypeAlias = Literal[
 Window: TypeAlias = Literal["minute", "hour", "day", "week", "month", "total", "none"]
 """Calendar windows; `none` for concurrent requests and tokens per request."""
 
+UNLIMITED: Final = 2**53 - 1
+"""Amount of a limit that only reports use; Lua counts up to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -34,11 +37,27 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """An amount of use that is reported once in each window of a limit.
+
+    `percent` is the share of the limit, None for an amount of its own. `recipients` are e-mail
+    addresses for the receiver of the report.
+    """
+
+    id: str
+    amount: int
+    percent: int | None = None
+    recipients: tuple[str, ...] = ()
+    subject_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """An amount that a scope may use in a window, which begins at midnight in `time_zone`.
 
     A `budget` is answered with `insufficient_quota`, other limits with `rate_limit_exceeded`.
-    `name` is shown to clients, such as `project requests per minute`.
+    `name` is shown to clients, such as `project requests per minute`. The `alerts` have ascending
+    amounts.
     """
 
     scope: Scope
@@ -48,6 +67,7 @@ class Limit:
     name: str
     is_budget: bool = False
     time_zone: str = "UTC"
+    alerts: tuple[Alert, ...] = ()
 
 
 class LimitSource(Protocol):

@@ -107,6 +107,7 @@ class Connection:
     def __init__(self, database: "Database", raw: AsyncConnection) -> None:
         self._database = database
         self._raw = raw
+        self.is_postgres = database.is_postgres
 
     async def execute(self, statement: Executable, rows: Any = None) -> CursorResult[Any]:
         """Run a statement, once per row of parameters.

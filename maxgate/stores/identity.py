@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from maxgate.errors import MaxgateError
+from maxgate.stores.limits import LimitStore, SpendAlert, StoredLimit
 
 OrganizationRole: TypeAlias = Literal["owner", "reader"]
 ProjectRole: TypeAlias = Literal["owner", "member", "none"]
@@ -276,6 +277,8 @@ class IdentityTransaction(Protocol):
     keys: Rows[ApiKey]
     admin_keys: Rows[AdminKey]
     model_permissions: Rows[ModelPermissions]
+    limits: Rows[StoredLimit]
+    spend_alerts: Rows[SpendAlert]
 
     async def find_key_by_digest(self, digests: Sequence[bytes]) -> ApiKey | None:
         """Return the project's key that has one of these digests as its current one."""
@@ -305,7 +308,9 @@ class IdentityTransaction(Protocol):
 
 
 class IdentityStore(Protocol):
-    """The organization's identities in a database."""
+    """The organization's identities in a database, and their limits."""
+
+    limits: LimitStore
 
     def transaction(self) -> AbstractAsyncContextManager[IdentityTransaction]:
         """Begin a transaction: it is committed at the end, and rolled back by an exception.

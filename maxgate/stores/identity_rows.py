@@ -103,6 +103,11 @@ def next_position(table: Table) -> ColumnElement[int]:
     return select(func.coalesce(func.max(last.c.position), 0) + 1).scalar_subquery()
 
 
+def next_revision(table: Table) -> ColumnElement[int]:
+    """Return the revision after the last one of a table."""
+    return select(func.coalesce(func.max(table.c.revision), 0) + 1).scalar_subquery()
+
+
 async def list_rows(
     connection: Connection,
     query: Select[Any],

@@ -42,6 +42,7 @@ from maxgate.stores.identity_rows import (
     list_rows,
     next_position,
 )
+from maxgate.stores.limit_store import LIMITS, SPEND_ALERTS, SqlLimitRows, SqlLimitStore
 from maxgate.stores.migrate import prepare_database
 from maxgate.stores.settings import DatabaseSettings
 
@@ -90,6 +91,8 @@ class SqlTransaction(IdentityTransaction):
         self.keys = SqlKeys(connection, API_KEYS, clock)
         self.admin_keys = SqlKeys(connection, ADMIN_KEYS, clock)
         self.model_permissions = SqlRows(connection, MODEL_PERMISSIONS, clock)
+        self.limits = SqlLimitRows(connection, LIMITS, clock)
+        self.spend_alerts = SqlLimitRows(connection, SPEND_ALERTS, clock)
 
     @override
     async def find_key_by_digest(self, digests: Sequence[bytes]) -> ApiKey | None:
@@ -175,6 +178,7 @@ class SqlIdentityStore(IdentityStore):
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
         self._database = database
         self._clock = clock or SystemClock()
+        self.limits = SqlLimitStore(database)
 
     @override
     @asynccontextmanager

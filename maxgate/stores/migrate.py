@@ -45,7 +45,7 @@ from maxgate.stores.identity import StoreUnavailable
 from maxgate.stores.settings import DatabaseSettings
 from maxgate.stores.tables import METADATA
 
-REVISIONS: Final = ("0001", "0002", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 """All revisions, oldest first; the code of this version needs the last one."""
 LOCK_SECONDS: Final = 600
 """Time to wait for another process that upgrades the database."""

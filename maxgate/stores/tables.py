@@ -318,4 +318,58 @@ USAGE_SPOOLS: Final = Table(
     _position(),
     _time("updated_at"),
     PrimaryKeyConstraint("spool"),
+LIMITS: Final = Table(
+    "limits",
+    METADATA,
+    _text("project_id"),  # empty for the organization and its users
+    _text("id"),
+    _text("scope"),
+    _text("scope_id"),
+    _text("model"),  # empty for all
+    _text("unit"),
+    _text("window"),
+    Column("amount", BigInteger, nullable=True),
+    _time("created_at"),
+    _text("time_zone"),
+    Column("is_budget", Boolean, nullable=False),
+    _json("alert_percents"),
+    Column("alert_amount", BigInteger, nullable=True),
+    *_counters(),
+    PrimaryKeyConstraint("project_id", "id"),
+    UniqueConstraint("scope", "scope_id", "model", "unit", "window"),
+    Index(None, "project_id", "position", "id"),
+)
+
+SPEND_ALERTS: Final = Table(
+    "spend_alerts",
+    METADATA,
+    _text("project_id"),  # empty for the organization
+    _text("id"),
+    Column("amount", BigInteger, nullable=False),
+    _json("recipients"),
+    _text("subject_prefix", is_optional=True),
+    _time("created_at"),
+    *_counters(),
+    PrimaryKeyConstraint("project_id", "id"),
+    Index(None, "project_id", "position", "id"),
+)
+
+LIMIT_CHANGES: Final = Table(
+    "limit_changes",
+    METADATA,
+    Column("revision", BigInteger, nullable=False, autoincrement=False),
+    _text("scope"),
+    _text("scope_id"),
+    PrimaryKeyConstraint("revision"),
+)
+
+SENT_ALERTS: Final = Table(
+    "sent_alerts",
+    METADATA,
+    _text("id"),
+    _time("claimed_at"),
+    _time("sent_at", is_optional=True),
+    Column("is_lasting", Boolean, nullable=False),  # its window never begins anew
+    PrimaryKeyConstraint("id"),
+    Index(None, "claimed_at"),
 )

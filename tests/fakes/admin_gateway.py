@@ -94,10 +94,21 @@ async def fill(gateway: AdminGateway, name: str) -> dict[str, str]:
     await admin.projects.model_permissions.update(
         project.id, mode="deny_list", model_ids=[f"{name}-model"]
     )
+    month: dict[str, Any] = {"currency": "USD", "interval": "month"}
+    await admin.projects.spend_limit.update(project.id, **month, threshold_amount=10_000)
+    channel = {"type": "email", "recipients": [f"{name}@example.com"]}
+    alert = await admin.projects.spend_alerts.create(
+        project.id, **month, threshold_amount=5000, notification_channel=channel
+    )
+    rate_limit = await admin.projects.rate_limits.update_rate_limit(
+        f"rl-{MODEL}", project_id=project.id, max_requests_per_1_minute=1_000_000
+    )
     return {
         "project_id": project.id,
         "user_id": user.id,
         "service_account_id": account.id,
         "api_key_id": account.api_key.id,
         "key": account.api_key.value,
+        "alert_id": alert.id,
+        "rate_limit_id": rate_limit.id,
     }

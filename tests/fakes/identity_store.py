@@ -17,6 +17,7 @@ from maxgate.stores.identity import (
     ProjectGrant,
     StoreUnavailable,
 )
+from tests.fakes.limit_store import FakeLimitStore
 
 
 class FakeIdentityStore(IdentityStore):
@@ -34,6 +35,7 @@ class FakeIdentityStore(IdentityStore):
         self.bug: Exception | None = None
         self.is_open = asyncio.Event()
         self.is_open.set()
+        self.limits = FakeLimitStore()
 
     def add(self, digest: bytes, **fields: Any) -> KeyGrant:
         """Add a key of the project `red`, whose owner is a member of it."""

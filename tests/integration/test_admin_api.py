@@ -331,7 +331,8 @@ async def test_documented_example(
     """The example of docs/admin-api.md works as it is."""
     monkeypatch.setenv("OPENAI_BASE_URL", f"{sqlite_admin_gateway.gateway.url}/v1")
     monkeypatch.setenv("OPENAI_ADMIN_KEY", sqlite_admin_gateway.key)
-    example = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    example = "".join(blocks)
     await asyncio.to_thread(exec, compile(example, PAGE, "exec"), {})
     found = re.findall(r"^[0-9]{10} (\S+) key_admin$", capsys.readouterr().out, re.MULTILINE)
     assert found == [

@@ -25,7 +25,7 @@ async def test_refused_keys(admin_gateway: AdminGateway) -> None:
     key = (await admin.projects.service_accounts.create(project.id, name="bot")).api_key.value
     before = (await admin_gateway.send("GET", "/audit_logs?limit=100")).json()
     routes = await admin_gateway.list_routes()
-    assert len(routes) >= 33
+    assert len(routes) >= 53
     unknown = ["/v1/organization", "/v1/organization/", "/v1/organization/costs"]
     for method, path in [*routes, *(("GET", path) for path in unknown)]:
         filled = re.sub("{[^}]*}", project.id, path)
@@ -66,9 +66,10 @@ async def test_two_tenants(admin_gateway: AdminGateway) -> None:
         body = find_body(method, path)
         options = {} if body is None else {"json": body}
         response = await admin_gateway.send(method, path.format(**ids), **options)
-        if len(names) > 1:
+        if len(names) > 1 and "rate_limit_id" not in names:  # the same for all projects
             assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
-        assert not [theirs[n] for n in theirs if n not in ids and theirs[n] in response.text]
+        others = theirs.keys() - ids.keys() - {"rate_limit_id"}
+        assert not [theirs[n] for n in others if theirs[n] in response.text]
         assert "theirs" not in response.text, (method, path)
     assert await read_theirs() == before
     assert await admin_gateway.chat(theirs["key"]) == (200, None)
@@ -104,6 +105,11 @@ async def test_no_secrets(admin_gateway: AdminGateway) -> None:
     }
 
 
+MONTH: Any = {"currency": "USD", "interval": "month"}
+NEW_LIMIT = {**MONTH, "threshold_amount": 700}
+NEW_ALERT = {**NEW_LIMIT, "notification_channel": {"type": "email", "recipients": []}}
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -113,6 +119,8 @@ async def test_no_secrets(admin_gateway: AdminGateway) -> None:
         ("/projects/{project_id}/service_accounts/{service_account_id}/api_keys", {"name": "new"}),
         ("/projects/{project_id}/api_keys/{api_key_id}/rotate", {"grace_seconds": 60}),
         ("/admin_api_keys", {"name": "new"}),
+        ("/spend_alerts", NEW_ALERT),
+        ("/projects/{project_id}/spend_alerts", NEW_ALERT),
     ],
 )
 async def test_repeated_creation(
@@ -151,6 +159,7 @@ async def test_concurrent_repetitions(admin_gateway: AdminGateway) -> None:
 PROJECT = "/projects/{project_id}"
 KEY = PROJECT + "/api_keys/{api_key_id}"
 ACCOUNT = PROJECT + "/service_accounts/{service_account_id}"
+LIMIT = PROJECT + "/rate_limits/{rate_limit_id}"
 
 
 CHANGES: Any = [
@@ -173,6 +182,13 @@ CHANGES: Any = [
     (KEY, "POST", "/rotate", {}),
     (KEY, "DELETE", "", None),
     ("/admin_api_keys/{key_id}", "DELETE", "", None),
+    (LIMIT, "POST", "", {"max_requests_per_1_minute": 2_000_000}),
+    (LIMIT, "POST", "", {}),
+    (LIMIT, "DELETE", "", None),
+    (f"{PROJECT}/spend_limit", "POST", "", NEW_LIMIT),
+    (f"{PROJECT}/spend_limit", "DELETE", "", None),
+    (f"{PROJECT}/spend_alerts/{{alert_id}}", "POST", "", NEW_ALERT),
+    (f"{PROJECT}/spend_alerts/{{alert_id}}", "DELETE", "", None),
 ]
 
 
@@ -272,7 +288,28 @@ REFUSALS: Any = [
     ("GET", "/projects/a%27%20OR%201=1", None, 404, "not_found", None),
     ("GET", "/projects/%00", None, 404, "not_found", None),
     ("GET", f"/projects/{'a' * 101}", None, 404, "not_found", None),
-    ("GET", f"{PROJECT}/rate_limits", None, 404, "not_found", None),
+    *(
+        ("POST", LIMIT, {field: 1}, 400, "unsupported_parameter", field)
+        for field in ("batch_1_day_max_input_tokens", "max_images_per_1_minute",
+                      "max_audio_megabytes_per_1_minute")
+    ),
+    ("POST", LIMIT, {"max_tokens_per_1_minute": -1}, 400, "integer_below_min_value",
+     "max_tokens_per_1_minute"),
+    ("POST", f"{PROJECT}/rate_limits/rl-x", {"max_tokens_per_1_minute": 1}, 404, "not_found",
+     None),
+    ("GET", f"{PROJECT}/rate_limits?after=rl-x", None, 400, None, "after"),
+    ("GET", "/projects/proj_x/rate_limits", None, 404, "not_found", None),
+    ("GET", "/spend_limit", None, 404, "not_found", None),
+    ("DELETE", "/spend_limit", None, 404, "not_found", None),
+    ("POST", "/spend_limit", {**NEW_LIMIT, "currency": "EUR"}, 400, "invalid_value", "currency"),
+    ("POST", "/spend_limit", {**NEW_LIMIT, "interval": "day"}, 400, "invalid_value", "interval"),
+    ("POST", "/spend_limit", {**NEW_LIMIT, "threshold_amount": -1}, 400,
+     "integer_below_min_value", "threshold_amount"),
+    ("POST", "/spend_alerts", {**NEW_ALERT, "notification_channel":
+     {"type": "email", "recipients": ["a"]}}, 400, None, "notification_channel.recipients[0]"),
+    ("POST", "/spend_alerts", {**NEW_ALERT, "notification_channel":
+     {"type": "webhook", "recipients": []}}, 400, "invalid_value", "notification_channel.type"),
+    ("POST", "/spend_alerts/alert_x", NEW_ALERT, 404, "not_found", None),
     ("GET", "/costs", None, 404, "not_found", None),
     ("GET", "/invites", None, 404, "not_found", None),
     ("PUT", "/projects", {"name": "a"}, 405, "method_not_supported", None),

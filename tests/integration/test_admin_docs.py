@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from maxgate.cli import database, init, keys, projects, users
+from maxgate.cli import database, init, keys, limits, projects, users
 from maxgate.cli.main import main
 from maxgate.settings_names import LOCATIONS
 from tests.conftest import ROOT
@@ -45,7 +45,14 @@ def test_every_command() -> None:
     """The page has an example of each command."""
     app = typer.Typer()
     app.command("init")(init.init)
-    for group, part in (("db", database), ("projects", projects), ("users", users), ("keys", keys)):
+    groups = {
+        "db": database,
+        "projects": projects,
+        "users": users,
+        "keys": keys,
+        "limits": limits,
+    }
+    for group, part in groups.items():
         app.add_typer(part.commands(), name=group)
     known = set(list_commands(typer.main.get_command(app), "maxgate"))
     lines = read_commands()

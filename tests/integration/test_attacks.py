@@ -102,6 +102,7 @@ class AttackedGateway:
             "%engine_id%": derive_id(self.engine_url),
             "%key%": "a",
             **{f"%{kind}_id%": "a" for kind in ("project", "user", "service_account", "api_key")},
+            **{f"%{kind}_id%": "a" for kind in ("rate_limit", "alert")},
         }
         return attempt.requests(self.fields, placeholders)
 

@@ -22,6 +22,26 @@ from tests.fakes.max_server import FakeMax
 from tests.fakes.stored_keys import StoredKeys
 
 MODEL = "smollm2-135m-instruct"
+NO_LIMITS: dict[str, Any] = {
+    "max_budget": None,
+    "soft_budget": None,
+    "budget_duration": None,
+    "tpm_limit": None,
+    "rpm_limit": None,
+    "max_parallel_requests": None,
+    "model_tpm_limit": None,
+    "model_rpm_limit": None,
+}
+LIMITS: dict[str, Any] = {
+    "max_budget": 10.5,
+    "soft_budget": 8.0,
+    "budget_duration": "1mo",
+    "tpm_limit": 1000,
+    "rpm_limit": 0,
+    "max_parallel_requests": 2,
+    "model_tpm_limit": {MODEL: 500},
+    "model_rpm_limit": {MODEL: 5, "qwen": 6},
+}
 
 
 @dataclass
@@ -97,6 +117,7 @@ async def test_generate(client: LiteLlmClient) -> None:
         "expires": key["expires"],
         "created_at": key["created_at"],
         "last_active": None,
+        **NO_LIMITS,
     }
     assert key["expires"].endswith("+00:00")
     assert key["user_id"].startswith("svcacct_")
@@ -111,6 +132,77 @@ async def test_info(client: LiteLlmClient) -> None:
     assert [response.json() for response in responses] == [
         {"key": generated["token"], "info": {**shown, "spend": None}}
     ] * 2
+
+
+async def test_limits(client: LiteLlmClient) -> None:
+    """A key is generated with limits and a budget, which all its descriptions have."""
+    key = await client.generate(**LIMITS)
+    shown = {name: key[name] for name in LIMITS}
+    assert shown == LIMITS
+    info = (await client.info(key["token"])).json()["info"]
+    blocked = (await client.post("block", key=key["token"])).json()
+    rotated = (await client.post("regenerate", key=key["token"])).json()
+    assert [{name: found[name] for name in LIMITS} for found in (info, blocked, rotated)] == [
+        LIMITS
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("duration", "shown"),
+    [
+        ("1h", "1h"),
+        ("24h", "1d"),
+        ("1d", "1d"),
+        ("1w", "7d"),
+        ("7d", "7d"),
+        ("30d", "1mo"),
+        ("1mo", "1mo"),
+        (None, None),
+    ],
+)
+async def test_budget_duration(
+    client: LiteLlmClient, duration: str | None, shown: str | None
+) -> None:
+    """A budget lasts for a calendar window, or is never renewed."""
+    key = await client.generate(max_budget=1, budget_duration=duration)
+    assert (key["max_budget"], key["budget_duration"]) == (1.0, shown)
+
+
+async def test_other_duration(client: LiteLlmClient) -> None:
+    """A duration that is not a calendar window is refused with those that are."""
+    response = await client.post("generate", max_budget=1, budget_duration="45d")
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "budget_duration")
+    assert error["message"] == (
+        "'budget_duration' '45d' is not a calendar window. Send 1h, 1d (or 24h), 7d (or 1w, from "
+        "Monday), 1mo (or 30d, from the first of the month), or leave it out for a budget that is "
+        "never renewed."
+    )
+
+
+async def test_update(client: LiteLlmClient) -> None:
+    """An update changes the limits that it has, and null removes one."""
+    key = await client.generate(**LIMITS)
+    changes: list[dict[str, Any]] = [
+        {"budget_duration": "1d"},
+        {"max_budget": None, "tpm_limit": 7, "model_rpm_limit": {"qwen": 9}},
+        {"model_tpm_limit": None, "rpm_limit": None, "soft_budget": None},
+        {"max_budget": 0.000001, "budget_duration": None},
+        {},
+    ]
+    expected = LIMITS
+    for change in changes:
+        response = await client.post("update", key=key["token"], **change)
+        assert response.status_code == 200, response.text
+        expected = expected | change
+        if expected["max_budget"] is None and expected["soft_budget"] is None:
+            expected = expected | {"budget_duration": None}
+        assert {name: response.json()[name] for name in LIMITS} == expected
+        info = (await client.info(key["key"])).json()["info"]
+        assert {name: info[name] for name in LIMITS} == expected
+    for body in ({"models": [MODEL]}, {"duration": "1d"}, {"max_budget": -1}):
+        assert (await client.post("update", key=key["token"], **body)).status_code == 400
+    assert (await client.post("update", key="key_nix", tpm_limit=1)).status_code == 404
 
 
 async def test_block(client: LiteLlmClient) -> None:
@@ -215,11 +307,17 @@ async def test_team_and_user(client: LiteLlmClient) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"max_budget": 10},
-        {"tpm_limit": 1},
-        {"rpm_limit": 0},
-        {"max_parallel_requests": 2},
+        {"max_budget": -1},
+        {"max_budget": "a"},
+        {"max_budget": 1e12},
+        {"soft_budget": -0.1},
+        {"tpm_limit": -1},
+        {"rpm_limit": 1.5},
+        {"max_parallel_requests": 2**60},
         {"budget_duration": "30d"},
+        {"budget_duration": "5d"},
+        {"model_tpm_limit": {MODEL: -1}},
+        {"model_rpm_limit": {"a\nb": 1}},
         {"model_max_budget": {MODEL: 1}},
         {"aliases": {"a": "b"}},
         {"guardrails": []},
@@ -237,7 +335,7 @@ async def test_team_and_user(client: LiteLlmClient) -> None:
     ids=lambda body: str(body)[:40],
 )
 async def test_refused_fields(client: LiteLlmClient, body: dict[str, Any]) -> None:
-    """Limits that are not kept, and invalid values, are refused by name; nothing is created."""
+    """Unsupported fields and invalid values are refused by name, and nothing is created."""
     response = await client.post("generate", **body)
     error = response.json()["error"]
     [name] = body
@@ -260,7 +358,16 @@ async def test_repetition(client: LiteLlmClient) -> None:
 async def test_refused_keys(client: LiteLlmClient) -> None:
     """The routes are closed to keys of projects and without a key; unknown keys are not echoed."""
     key, unknown = (await client.generate())["key"], generate_key()
-    paths = ("generate", "delete", "block", "unblock", "regenerate", f"{key}/regenerate", "list")
+    paths = (
+        "generate",
+        "update",
+        "delete",
+        "block",
+        "unblock",
+        "regenerate",
+        f"{key}/regenerate",
+        "list",
+    )
     for path in paths:
         statuses = [
             (await client.gateway.client.post(f"/key/{path}", headers=headers, json={})).status_code

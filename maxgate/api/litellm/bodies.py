@@ -1,4 +1,4 @@
-"""Bodies of LiteLLM's requests for keys; limits and budgets are refused by name."""
+"""Bodies of LiteLLM's requests for keys; unsupported fields are refused by name."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
+from maxgate.api.litellm.limits import LimitFields
 from maxgate.api.schemas import EmptyObject, RequestBody, Unsupported
 from maxgate.auth.api_key import PREFIX
 from maxgate.auth.organization.keys import MAX_GRACE, MAX_LIFETIME
@@ -56,24 +57,16 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
 
 
 class UnsupportedFields(RequestBody):
-    """Fields of LiteLLM that limit or route a key; only null, or an empty object, is accepted."""
+    """Fields of LiteLLM that route a key and more; only null, or an empty object, is accepted."""
 
     aliases: EmptyObject | None = None
     config: EmptyObject | None = None
     permissions: EmptyObject | None = None
     model_max_budget: EmptyObject | None = None
-    model_rpm_limit: EmptyObject | None = None
-    model_tpm_limit: EmptyObject | None = None
     object_permission: EmptyObject | None = None
     router_settings: EmptyObject | None = None
     spend: Unsupported = None
-    max_budget: Unsupported = None
-    soft_budget: Unsupported = None
-    budget_duration: Unsupported = None
     budget_id: Unsupported = None
-    max_parallel_requests: Unsupported = None
-    tpm_limit: Unsupported = None
-    rpm_limit: Unsupported = None
     tpm_limit_type: Unsupported = None
     rpm_limit_type: Unsupported = None
     guardrails: Unsupported = None
@@ -93,7 +86,20 @@ class UnsupportedFields(RequestBody):
     rotation_interval: Unsupported = None
 
 
-class GenerateKey(UnsupportedFields):
+class UnsupportedLimits(RequestBody):
+    """Limits, where they cannot be changed; only null, or an empty object, is accepted."""
+
+    model_rpm_limit: EmptyObject | None = None
+    model_tpm_limit: EmptyObject | None = None
+    max_budget: Unsupported = None
+    soft_budget: Unsupported = None
+    budget_duration: Unsupported = None
+    max_parallel_requests: Unsupported = None
+    tpm_limit: Unsupported = None
+    rpm_limit: Unsupported = None
+
+
+class GenerateKey(UnsupportedFields, LimitFields):
     """A key to generate, by default in the project `default`.
 
     `team_id` is a project, and `user_id` the id or e-mail address of one of its members, or the id
@@ -110,7 +116,20 @@ class GenerateKey(UnsupportedFields):
     key: Unsupported = None
 
 
-class RegenerateKey(UnsupportedFields):
+class UpdateKey(UnsupportedFields, LimitFields):
+    """Limits of a key to change; those that are left out stay, and null removes one."""
+
+    key: Identifier
+    key_alias: Unsupported = None
+    team_id: Unsupported = None
+    user_id: Unsupported = None
+    models: Unsupported = None
+    duration: Unsupported = None
+    metadata: Unsupported = None
+    blocked: Unsupported = None
+
+
+class RegenerateKey(UnsupportedFields, UnsupportedLimits):
     """A key whose text to replace; the old text is accepted for `grace_period`."""
 
     key: Identifier | None = None

@@ -12,8 +12,10 @@ from maxgate.api.litellm.bodies import (
     GenerateKey,
     OneKey,
     RegenerateKey,
+    UpdateKey,
     count_seconds,
 )
+from maxgate.api.litellm.limits import read_key_limits, set_key_limits
 from maxgate.api.litellm.schemas import (
     DeletedKeys,
     GeneratedKey,
@@ -63,15 +65,15 @@ async def generate_key(body: GenerateKey, admin: Admin) -> GeneratedKey:
             models = None
         for index, model in enumerate(models or ()):
             check_name(model, f"models[{index}]")
-        limits = keys.KeyLimits(
+        options = keys.KeyLimits(
             expires_in=count_seconds(body.duration),
             models=models,
             metadata=body.metadata or {},
         )
-        key, text = await keys.create_key(change, project, owner_type, owner_id, name, limits)
+        key, text = await keys.create_key(change, project, owner_type, owner_id, name, options)
         if body.blocked:
             key = await keys.set_blocked(change, project, key.id, blocked=True)
-        return describe_new_key(key, text)
+        return describe_new_key(key, text, await set_key_limits(change, key, body))
 
     return await admin.create(GeneratedKey, create)
 
@@ -83,9 +85,19 @@ async def get_key_info(
     """Describe a key, given by its text or its id."""
     async with admin.read() as rows:
         found = await find_key(rows, admin, key)
+        limits = await read_key_limits(rows, found)
     spend = await spending.sum(found)
-    described = KeyWithSpend(**describe_key(found).model_dump(), spend=spend)
+    described = KeyWithSpend(**describe_key(found, limits).model_dump(), spend=spend)
     return KeyInfo(key=found.id, info=described)
+
+
+@router.post("/update", operation_id="litellm_update_key")
+async def update_key(body: UpdateKey, admin: Admin) -> Key:
+    """Change the limits and the budget of a key."""
+    async with admin.change() as change:
+        found = await find_key(change.rows, admin, body.key)
+        limits = await set_key_limits(change, found, body)
+    return describe_key(found, limits)
 
 
 @router.post("/delete", operation_id="litellm_delete_keys")
@@ -136,7 +148,8 @@ async def _set_blocked(key: str, admin: AdminRequest, *, blocked: bool) -> Key:
     async with admin.change() as change:
         found = await find_key(change.rows, admin, key)
         changed = await keys.set_blocked(change, found.project_id, found.id, blocked=blocked)
-    return describe_key(changed)
+        limits = await read_key_limits(change.rows, changed)
+    return describe_key(changed, limits)
 
 
 async def _regenerate(key: str, body: RegenerateKey, admin: AdminRequest) -> GeneratedKey:
@@ -148,7 +161,7 @@ async def _regenerate(key: str, body: RegenerateKey, admin: AdminRequest) -> Gen
         )
         if (seconds := count_seconds(body.duration)) is not None:
             rotated = await keys.set_expiry(change, found.project_id, found.id, seconds)
-        return describe_new_key(rotated, text)
+        return describe_new_key(rotated, text, await read_key_limits(change.rows, rotated))
 
     return await admin.create(GeneratedKey, rotate)
 

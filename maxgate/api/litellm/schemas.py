@@ -5,11 +5,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from maxgate.api.litellm.limits import KeyLimits
 from maxgate.stores.identity import ApiKey
 
 
 class Key(BaseModel):
-    """A key without its text; `token` is its id, and `team_id` its project."""
+    """A key without its text; `token` is its id, and `team_id` its project.
+
+    A budget without `budget_duration` is never renewed.
+    """
 
     token: str
     key_name: str
@@ -22,6 +26,14 @@ class Key(BaseModel):
     expires: str | None
     created_at: str
     last_active: str | None
+    max_budget: float | None
+    soft_budget: float | None
+    budget_duration: str | None
+    tpm_limit: int | None
+    rpm_limit: int | None
+    max_parallel_requests: int | None
+    model_tpm_limit: dict[str, int] | None
+    model_rpm_limit: dict[str, int] | None
 
 
 class GeneratedKey(Key):
@@ -50,7 +62,7 @@ class DeletedKeys(BaseModel):
     deleted_keys: list[str]
 
 
-def describe_key(key: ApiKey) -> Key:
+def describe_key(key: ApiKey, limits: KeyLimits) -> Key:
     """Return LiteLLM's description of a key."""
     return Key(
         token=key.id,
@@ -64,12 +76,13 @@ def describe_key(key: ApiKey) -> Key:
         expires=_format_time(key.expires_at),
         created_at=str(_format_time(key.created_at)),
         last_active=_format_time(key.last_used_at),
+        **limits.model_dump(),
     )
 
 
-def describe_new_key(key: ApiKey, text: str) -> GeneratedKey:
+def describe_new_key(key: ApiKey, text: str, limits: KeyLimits) -> GeneratedKey:
     """Return LiteLLM's description of a key with its new text."""
-    return GeneratedKey(**describe_key(key).model_dump(), key=text, token_id=key.id)
+    return GeneratedKey(**describe_key(key, limits).model_dump(), key=text, token_id=key.id)
 
 
 def _format_time(seconds: int | None) -> str | None:

@@ -1,14 +1,20 @@
 """Bodies of requests to OpenAI's admin API; unknown and unsupported fields are refused by name."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from maxgate.api.schemas import RequestBody, Unsupported
 from maxgate.generation.context import ServiceClass
 from maxgate.stores.identity import OrganizationRole, PermissionMode
+from maxgate.stores.limits import MAX_AMOUNT
+
+MAX_CENTS: Final = MAX_AMOUNT // 10_000
+UNLIMITED: Final = 2**53 - 1
+"""No limit, as a number that every client reads."""
 
 Seconds = Annotated[int, Field(ge=1, le=2**53)]
+Amount = Annotated[int, Field(ge=0, le=UNLIMITED)]
 _Texts: TypeAlias = Annotated[
     list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1000)
 ]
@@ -120,3 +126,42 @@ class NewAdminKey(RequestBody):
 
     name: str
     expires_in_seconds: Seconds | None = None
+
+
+class RateLimitChange(RequestBody):
+    """A change to the limits of a model; fields that are left out stay as they are.
+
+    9007199254740991 removes a limit.
+    """
+
+    max_requests_per_1_minute: Amount | None = None
+    max_tokens_per_1_minute: Amount | None = None
+    max_requests_per_1_day: Amount | None = None
+    max_images_per_1_minute: Unsupported = None
+    max_audio_megabytes_per_1_minute: Unsupported = None
+    batch_1_day_max_input_tokens: Unsupported = None
+
+
+class NewSpendLimit(RequestBody):
+    """The money that may be used in a month, in cents."""
+
+    currency: Literal["USD"]
+    interval: Literal["month"]
+    threshold_amount: int = Field(ge=0, le=MAX_CENTS)
+
+
+class NewAlertChannel(RequestBody):
+    """E-mail addresses that the alert names for the receiver of the webhook."""
+
+    type: Literal["email"]
+    recipients: list[Annotated[str, Field(max_length=250)]] = Field(max_length=100)
+    subject_prefix: Annotated[str, Field(max_length=200)] | None = None
+
+
+class NewSpendAlert(RequestBody):
+    """An amount of money in a month, in cents, whose use is to be reported."""
+
+    currency: Literal["USD"]
+    interval: Literal["month"]
+    threshold_amount: int = Field(ge=1, le=MAX_CENTS)
+    notification_channel: NewAlertChannel

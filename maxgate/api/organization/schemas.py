@@ -192,6 +192,9 @@ _DeletedObject: TypeAlias = Literal[
     "organization.project.service_account.deleted",
     "organization.project.api_key.deleted",
     "organization.admin_api_key.deleted",
+    "organization.spend_alert.deleted",
+    "project.spend_alert.deleted",
+    "project.rate_limit.deleted",
 ]
 
 
@@ -201,6 +204,60 @@ class Deleted(BaseModel):
     object: _DeletedObject
     id: str
     deleted: Literal[True] = True
+
+
+class RateLimit(HasId):
+    """The limits of a project for requests to a model, or to all if `model` is `*`.
+
+    9007199254740991 is no limit. `max_requests_per_1_day` is null without one.
+    """
+
+    object: Literal["project.rate_limit"] = "project.rate_limit"
+    model: str
+    max_requests_per_1_minute: int
+    max_tokens_per_1_minute: int
+    max_requests_per_1_day: int | None = None
+
+
+class Enforcement(BaseModel):
+    """Whether requests are refused when the limit is reached."""
+
+    status: Literal["inactive", "enforcing"] = "enforcing"
+
+
+class SpendLimit(BaseModel):
+    """The money that a project, or the organization, may use in a month; in cents."""
+
+    object: Literal["organization.spend_limit", "project.spend_limit"]
+    currency: Literal["USD"] = "USD"
+    interval: Literal["month"] = "month"
+    threshold_amount: int
+    enforcement: Enforcement = Enforcement()
+
+
+class DeletedSpendLimit(BaseModel):
+    """A deleted spend limit."""
+
+    object: Literal["organization.spend_limit.deleted", "project.spend_limit.deleted"]
+    deleted: Literal[True] = True
+
+
+class AlertChannel(BaseModel):
+    """The e-mail addresses that the alert names for the receiver of the webhook."""
+
+    type: Literal["email"] = "email"
+    recipients: list[str]
+    subject_prefix: str | None
+
+
+class SpendAlert(HasId):
+    """An amount of money in a month, in cents, whose use is reported."""
+
+    object: Literal["organization.spend_alert", "project.spend_alert"]
+    currency: Literal["USD"] = "USD"
+    interval: Literal["month"] = "month"
+    threshold_amount: int
+    notification_channel: AlertChannel
 
 
 class AuditActorKey(BaseModel):

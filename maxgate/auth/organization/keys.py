@@ -15,11 +15,13 @@ from maxgate.auth.organization.changes import (
     remove,
     require,
 )
+from maxgate.auth.organization.limits import Holder, remove_limits
 from maxgate.auth.organization.people import get_project_user, get_service_account
 from maxgate.auth.organization.projects import get_active_project, get_project
 from maxgate.errors import Conflict, InvalidRequest, NotFound
 from maxgate.generation.context import ServiceClass
 from maxgate.stores.identity import AdminKey, ApiKey, IdentityTransaction, OwnerType, Page
+from maxgate.stores.limits import ScopeKey
 
 MAX_LIFETIME: Final = 10 * 366 * 86_400
 """Seconds until a key with an expiry expires, at most."""
@@ -179,6 +181,7 @@ async def delete_key(
     check_version(key.version, version)
     await remove(change.rows.keys, key, project_id, key_id)
     project = await get_project(change.rows, project_id)
+    await remove_limits(change, Holder(ScopeKey("key", key_id), project))
     await change.record("api_key.deleted", key_id, project)
 
 

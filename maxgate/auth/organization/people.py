@@ -12,6 +12,7 @@ from maxgate.auth.organization.changes import (
     remove,
     require,
 )
+from maxgate.auth.organization.limits import Holder, remove_limits
 from maxgate.auth.organization.projects import get_active_project, get_project
 from maxgate.errors import InvalidRequest
 from maxgate.stores.identity import (
@@ -23,6 +24,7 @@ from maxgate.stores.identity import (
     ServiceAccount,
     User,
 )
+from maxgate.stores.limits import ScopeKey
 
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,185}")
 _BATCH: Final = 100
@@ -62,6 +64,7 @@ async def delete_user(change: Change, user_id: str, *, version: int | None = Non
     user = await get_user(change.rows, user_id)
     check_version(user.version, version)
     await remove(change.rows.users, user, user_id)
+    await remove_limits(change, Holder(ScopeKey("user", user_id)))
     await change.record("user.deleted", user_id)
 
 
@@ -183,6 +186,8 @@ async def delete_service_account(
     ).items:
         for key in keys:
             await remove(change.rows.keys, key, project_id, key.id)
+            await remove_limits(change, Holder(ScopeKey("key", key.id), project))
             await change.record("api_key.deleted", key.id, project)
     await remove(change.rows.service_accounts, account, project_id, account_id)
+    await remove_limits(change, Holder(ScopeKey("user", account_id), project))
     await change.record("service_account.deleted", account_id, project)

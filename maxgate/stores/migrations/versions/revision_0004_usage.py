@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: Final = "0004"
-down_revision: Final = "0002"
+down_revision: Final = "0003"
 is_expansion: Final = True
 """Whether gateways of the previous revision can go on with this one."""
 

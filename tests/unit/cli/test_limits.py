@@ -1,0 +1,144 @@
+"""`maxgate limits` lists, sets and removes limits in the database."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maxgate.cli.main import main
+
+Run = Callable[..., tuple[int, str, str]]
+SOON = "Running gateways take it over within 2 s.\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `maxgate` with an empty database; returns exit code, stdout and stderr."""
+    monkeypatch.setenv("MAXGATE_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("MAXGATE_AUTH__MODE", "keys")
+
+    def run_command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["maxgate", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        output = capsys.readouterr()
+        return int(exit_.value.code or 0), output.out, output.err
+
+    return run_command
+
+
+def read_json(run: Run, *arguments: str) -> Any:
+    """Return the JSON that a command prints."""
+    code, out, err = run(*arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_life_of_a_limit(run: Run) -> None:
+    """A limit is set, replaced, listed and removed; its id stays."""
+    arguments = ("limits", "set", "--unit", "requests", "--per", "minute")
+    code, out, err = run(*arguments, "60")
+    limit = out.strip()
+    assert (code, err) == (0, f"{limit} is set. {SOON}")
+    assert run(*arguments, "90")[1].strip() == limit
+    assert run("limits", "list")[1].splitlines() == [
+        "id                              scope         of  model  amount  unit      per     budget"
+        "  alert_at",
+        f"{limit}  organization  -   -      90      requests  minute  no      -",
+    ]
+    assert run("limits", "remove", limit) == (0, "", f"{limit} is removed. {SOON}")
+    assert read_json(run, "limits", "list") == []
+
+
+def test_scopes(run: Run) -> None:
+    """A limit is of the organization, a project, a user, a service account or a key."""
+    project = run("projects", "create", "Research")[1].strip()
+    user = run("users", "add", "ann@example.org")[1].strip()
+    run("keys", "create", "--project", project)
+    [key] = read_json(run, "keys", "list")
+    rate = ("limits", "set", "10", "--unit", "tokens", "--per", "day")
+    for scope in (
+        (),
+        ("--project", "Research"),
+        ("--user", "ann@example.org"),
+        ("--user", key["owner"]),
+        ("--key", key["id"]),
+    ):
+        assert run(*rate, *scope)[0] == 0
+    listed = read_json(run, "limits", "list")
+    assert [(limit["scope"], limit["of"], limit["project"]) for limit in listed] == [
+        ("organization", "", ""),
+        ("project", project, project),
+        ("user", user, ""),
+        ("user", key["owner"], project),
+        ("key", key["id"], project),
+    ]
+    of_project = read_json(run, "limits", "list", "--project", project)
+    assert of_project == [listed[1], listed[3], listed[4]]
+    run("keys", "revoke", key["id"])
+    run("users", "delete", user, "--yes")
+    assert [limit["scope"] for limit in read_json(run, "limits", "list")] == [
+        "organization",
+        "project",
+        "user",
+    ]
+
+
+def test_budget(run: Run) -> None:
+    """A budget has money, a time zone and shares that are reported."""
+    options = "--per month --time-zone Europe/Berlin --alert-at 80% --alert-at 50 --model llama"
+    found = read_json(run, *["limits", "set", "99.50", "--unit", "money"], *options.split())
+    assert found == {
+        "id": found["id"],
+        "scope": "organization",
+        "of": "",
+        "project": "",
+        "model": "llama",
+        "amount": 99.5,
+        "unit": "money",
+        "per": "month",
+        "budget": True,
+        "time_zone": "Europe/Berlin",
+        "alert_at": ["50%", "80%"],
+        "alert_amount": None,
+        "created_at": found["created_at"],
+    }
+    found = read_json(run, *["limits", "set", "0.001", "--unit", "gpu_seconds", "--per", "total"])
+    assert (found["amount"], found["unit"], found["budget"]) == (0.001, "gpu_seconds", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("set -- -1 --unit requests --per minute", 2, ""),
+        ("set 1.5 --unit requests --per minute", 2, "'1.5' is not a whole number"),
+        ("set 0.0000001 --unit money --per day", 2, "up to 6 decimal places"),
+        ("set nan --unit money --per day", 2, "is not a number"),
+        ("set 1 --unit money --per minute", 2, "hour, day, week, month, total, not minute"),
+        ("set 1 --unit requests", 2, "minute, hour, day, week, month, not none"),
+        ("set 1 --unit requests --per total", 2, "not total"),
+        ("set 1 --unit concurrent_requests --per day", 2, "must be one of none"),
+        ("set 1 --unit concurrent_requests --budget", 2, "a budget must be of money"),
+        ("set 1 --unit tokens --per day --alert-at 50", 2, "need a budget"),
+        ("set 1 --unit money --per day --alert-at 100%", 2, "1% to 99%"),
+        ("set 1 --unit money --per day --time-zone Mars/Base", 2, "'Mars/Base' is unknown"),
+        ("set 1 --unit money --per day --time-zone ../UTC", 2, "'../UTC' is unknown"),
+        ("set 9e30 --unit tokens --per day", 2, "must be 0 to 9007199254740990"),
+        ("set 1 --unit tokens --per day --project a --key b", 2, "one of --project, --user"),
+        ("set 1 --unit tokens --per day --project nix", 2, "no project has the id"),
+        ("set 1 --unit tokens --per day --user nix", 2, "no user has the id"),
+        ("set 1 --unit tokens --per day --user svcacct_nix", 2, "no user has the id"),
+        ("set 1 --unit tokens --per day --key nix", 2, "no key has the id"),
+        ("remove limit_nix", 2, "no limit has the id 'limit_nix'"),
+    ],
+)
+def test_refused(run: Run, arguments: str, code: int, message: str) -> None:
+    """A limit that cannot be meant is refused with the reason, and nothing is set."""
+    found, _, err = run("limits", *arguments.split())
+    plain = " ".join(err.replace("│", " ").split())
+    assert found == code, err
+    assert message in plain
+    assert read_json(run, "limits", "list") == []
