@@ -39,7 +39,14 @@ from maxgate.control_plane.single_process import (
 from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
+from maxgate.generation.guard import Guard
 from maxgate.installation import requires_extra
+from maxgate.limits.counters import CountUsed
+from maxgate.limits.limit import Limit, LimitSource
+from maxgate.limits.limits import Limits
+from maxgate.limits.memory_table import MemoryTable
+from maxgate.limits.planner import Price
+from maxgate.limits.table import CounterTable
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
 from maxgate.model_swap.start_queue import StartQueue
@@ -48,7 +55,12 @@ from maxgate.prompts.registry import EmbeddingFormats, PromptFormats
 from maxgate.settings import Settings, load_settings
 from maxgate.stores.identity import IdentityStore
 from maxgate.telemetry.metrics_store import MetricsStore
-from maxgate.telemetry.registry import AUTHENTICATION_RESULT, AUTHENTICATIONS
+from maxgate.telemetry.registry import (
+    AUTHENTICATION_RESULT,
+    AUTHENTICATIONS,
+    LIMIT_REFUSALS,
+    LIMITS_DEGRADED,
+)
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
@@ -357,6 +369,48 @@ def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:
     return RedisLedger(RedisStore(settings.redis))
 
 
+def build_limits(
+    settings: Settings,
+    clock: Clock,
+    metrics: MetricsStore,
+    folder: Path | None,
+    *,
+    sources: Sequence[LimitSource] = (),
+    price: Price | None = None,
+    count_used: CountUsed | None = None,
+) -> Limits | None:
+    """Build the limits, None if there are none.
+
+    `folder` is that of the counters of all workers. `sources` have further limits, `price` and
+    `count_used` are those of Limits.
+
+    Raises ConfigurationError if a package is missing.
+    """
+    if not (settings.limits.is_enabled or sources):
+        return None
+
+    def count(limit: Limit) -> None:
+        metrics.add(LIMIT_REFUSALS, (limit.scope.kind, limit.unit))
+
+    return Limits(
+        settings.limits,
+        build_counter_table(settings, clock, folder),
+        clock,
+        sources=sources,
+        processes=settings.server.workers,
+        price=price,
+        count_used=count_used,
+        count=count,
+        report=lambda is_degraded: metrics.set_gauge(LIMITS_DEGRADED, (), int(is_degraded)),
+    )
+
+
+def build_counter_table(settings: Settings, clock: Clock, folder: Path | None) -> CounterTable:
+    """Build the counters that workers or gateways share."""
+    del settings, folder
+    return MemoryTable(clock)
+
+
 def build_canary_control(control: EngineControl, canary: WorkerCanary) -> CanaryControl:
     """Build the control of the canary, which reaches the same workers as that of the engines."""
     if isinstance(control, ParentClient):
@@ -379,9 +433,14 @@ def build_backend(
     clock: Clock,
     formats: Formats,
     upstream: UpstreamBackend,
+    limits: Limits | None = None,
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
-    around = layers(clock=clock, formats=formats.prompts.by_engine_name)
+    around = layers(
+        clock=clock,
+        formats=formats.prompts.by_engine_name,
+        limits=[] if limits is None else [limits.layer],
+    )
     return build_pipeline(around, upstream)
 
 
@@ -389,12 +448,12 @@ def build_embedder(
     settings: Settings,
     formats: Formats,
     upstream: Upstream,
-    admission: AdmissionController | None,
+    guard: Guard | None,
 ) -> Embedder:
     """Build the pipeline of embeddings."""
     around = embedding_layers(
         find_format=formats.embeddings.find,
         upstream=settings.upstream,
-        guards=[] if admission is None else [admission],
+        guards=[] if guard is None else [guard],
     )
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))

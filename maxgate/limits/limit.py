@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
-from maxgate.generation.context import Principal
+from maxgate.generation.context import Principal, RequestContext
 
 ScopeKind: TypeAlias = Literal["key", "user", "project", "organization"]
 Unit: TypeAlias = Literal[
@@ -19,6 +19,13 @@ Unit: TypeAlias = Literal[
 ]
 Window: TypeAlias = Literal["minute", "hour", "day", "week", "month", "total", "none"]
 """Calendar windows; `none` for concurrent requests and tokens per request."""
+
+RATE_LIMIT_HEADERS: Final = tuple(
+    f"x-ratelimit-{what}-{kind}"
+    for kind in ("requests", "tokens")
+    for what in ("limit", "remaining", "reset")
+)
+"""OpenAI's names of the response headers that describe limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +62,16 @@ class LimitSource(Protocol):
 
     def find(self, principal: Principal, model: str) -> Sequence[Limit]:
         """Return all limits that apply to a request of this caller to a model, in memory."""
+        ...
+
+
+class EdgeLimits(Protocol):
+    """Limits as the HTTP edge sees them."""
+
+    def check(self, principal: Principal) -> None:
+        """Raise LimitExceeded if a limit of the caller is known to be exhausted."""
+        ...
+
+    def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:
+        """Return the headers that describe the limits of a request."""
         ...

@@ -140,6 +140,29 @@ AUTHENTICATION_RESULT: Final = Label(
         "unavailable": "the credential could not be verified",
     },
 )
+LIMIT_SCOPE: Final = Label(
+    "scope",
+    "What the limit counts together.",
+    {
+        "key": "requests with one API key",
+        "user": "requests of one user or service account",
+        "project": "requests of one project",
+        "organization": "all requests",
+    },
+)
+LIMIT_UNIT: Final = Label(
+    "unit",
+    "What the limit counts.",
+    {
+        "requests": "requests in a window",
+        "tokens": "input and output tokens",
+        "input_tokens": "input tokens",
+        "output_tokens": "output tokens",
+        "concurrent_requests": "requests at a time",
+        "money": "money, by the selling price",
+        "gpu_milliseconds": "GPU time",
+    },
+)
 
 REQUESTS_IN_FLIGHT: Final = _declare(
     Metric("maxgate_requests_in_flight", "gauge", "requests", "Requests in progress.")
@@ -344,6 +367,25 @@ AUTHENTICATIONS: Final = _declare(
         "requests",
         "Requests whose credential was verified, if authentication is on.",
         (AUTHENTICATION_RESULT,),
+        sparse=True,
+    )
+)
+LIMIT_REFUSALS: Final = _declare(
+    Metric(
+        "maxgate_limit_refusals_total",
+        "counter",
+        "requests",
+        "Requests refused by a limit or budget.",
+        (LIMIT_SCOPE, LIMIT_UNIT),
+        sparse=True,
+    )
+)
+LIMITS_DEGRADED: Final = _declare(
+    Metric(
+        "maxgate_limits_degraded",
+        "gauge",
+        "processes",
+        "Workers that count limits by themselves, because they cannot reach the shared counters.",
         sparse=True,
     )
 )
