@@ -42,6 +42,7 @@ from maxgate.generation.context import RequestContext
 from maxgate.generation.guard import Guard
 from maxgate.installation import requires_extra
 from maxgate.limits.counters import CountUsed
+from maxgate.limits.file_table import FileTable
 from maxgate.limits.limit import Limit, LimitSource
 from maxgate.limits.limits import Limits
 from maxgate.limits.memory_table import MemoryTable
@@ -406,9 +407,16 @@ def build_limits(
 
 
 def build_counter_table(settings: Settings, clock: Clock, folder: Path | None) -> CounterTable:
-    """Build the counters that workers or gateways share."""
-    del settings, folder
-    return MemoryTable(clock)
+    """Build the counters that workers or gateways share, or those of one process.
+
+    Raises ConfigurationError if a package is missing.
+    """
+    if settings.redis.url is None:
+        return MemoryTable(clock) if folder is None else FileTable(folder / "limits", clock=clock)
+    with requires_extra("redis.url", "redis"):
+        from maxgate.limits.redis_table import RedisTable  # noqa: PLC0415  # an extra
+        from maxgate.stores.redis import RedisStore  # noqa: PLC0415
+    return RedisTable(RedisStore(settings.redis))
 
 
 def build_canary_control(control: EngineControl, canary: WorkerCanary) -> CanaryControl:

@@ -9,6 +9,7 @@ from maxgate.limits.windows import Span
 
 _BLOCK_PARTS: Final = 100
 """All blocks together are at most this part of the limit, so that 99 % of it can be used."""
+_MIN_BLOCK: Final = 10
 _TIGHT_PARTS: Final = 4
 """With less than this part of the limit free, unused amounts go back at once."""
 
@@ -30,6 +31,7 @@ class Counter:
         "ends_at",
         "epoch",
         "holds_only",
+        "idle_ticks",
         "is_active",
         "is_known",
         "key",
@@ -55,6 +57,7 @@ class Counter:
         self.used = self.reserved = self.room = self.others = self.reported = 0
         self.base: int | None = None
         self.epoch = -1
+        self.idle_ticks = 0
         self.is_known = self.is_active = self.owes_base = False
 
     @property
@@ -65,7 +68,7 @@ class Counter:
     @property
     def is_tight(self) -> bool:
         """Whether little is left that no process holds."""
-        return (self.remaining - self.room) * _TIGHT_PARTS < self.amount
+        return (self.remaining - max(self.room, 0)) * _TIGHT_PARTS < self.amount
 
     def take(self, amount: int) -> None:
         """Take an amount of the room."""
@@ -85,8 +88,9 @@ class Counter:
         self.room += amount - actual
 
     def find_allowance(self, holders: int) -> int:
-        """Return the maximum of a block."""
-        return self.amount // (_BLOCK_PARTS * holders)
+        """Return the maximum of a block; limits that are small have none."""
+        block = self.amount // (_BLOCK_PARTS * holders)
+        return block if block >= _MIN_BLOCK else 0
 
     def set_amount(self, amount: int, *, is_shared: bool) -> None:
         """Change the limit; what is in use stays."""

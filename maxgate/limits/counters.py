@@ -35,6 +35,9 @@ RENEW_SECONDS: Final = 3.0
 """Interval of exchanges that renew the lease, if there is nothing to report."""
 RECOVERY_SECONDS: Final = 3.0
 """Time after an outage in which all processes report, before the table decides again."""
+_WATCHED_TICKS: Final = 10
+"""Reports of a counter after its last use, so that an outage does not find an old view."""
+_MAX_WATCHED: Final = 2000
 _MAX_BATCH: Final = 200
 """Takes and counters of one exchange."""
 _CLEAN_SECONDS: Final = 60.0
@@ -302,16 +305,19 @@ class Counters:
             counter.epoch, counter.room = self._epoch, 0
         if not self._table.is_shared:
             return counter.build_report(held=counter.reserved + counter.room, wish=MAX_AMOUNT)
-        block = 0 if counter.is_tight else counter.find_allowance(self._holders)
+        # Before the first exchange, nobody knows how many processes share the limit.
+        has_block = self._birth and not counter.is_tight
+        block = counter.find_allowance(self._holders) if has_block else 0
         if trims:
-            if counter.used == counter.reported:
-                block = 0
-            else:
-                self._activate(counter)  # once more, to give the block back
-        elif not counter.is_tight:
+            is_idle = counter.used == counter.reported
+            counter.idle_ticks = counter.idle_ticks + 1 if is_idle else 0
+            block = 0 if is_idle else block
+            if counter.idle_ticks < _WATCHED_TICKS and len(self._active) < _MAX_WATCHED:
+                self._activate(counter)
+        elif block:
             block = max(block, counter.room)
-        counter.room = keep = min(max(counter.room, 0), block)
-        return counter.build_report(held=counter.reserved + keep, wish=block - keep)
+        counter.room = 0  # the takes come first; the block is what is left after them
+        return counter.build_report(held=counter.reserved, wish=block)
 
     def _change_holder(self) -> None:
         self._holder = create_holder()
@@ -344,6 +350,9 @@ class Counters:
                 else:
                     counter.reserved += amount
                     counter.room -= amount
+                if self._table.is_shared and (amount or counter.room):
+                    counter.idle_ticks = 0
+                    self._activate(counter)  # to give the room back, and to know of others
         if self.is_degraded:
             self._recover()
         else:

@@ -10,6 +10,7 @@ from typing_extensions import override
 from maxgate.clock import Clock, SystemClock
 from maxgate.limits.table import (
     FORGET_SECONDS,
+    GRACE_SECONDS,
     LEASE_SECONDS,
     CounterTable,
     Reply,
@@ -104,7 +105,7 @@ class MemoryTable(CounterTable):
         self._clean_at = now + _CLEAN_SECONDS
         wall = self._clock.wall()
         for key, row in list(self._rows.items()):
-            if wall >= row.ends_at + FORGET_SECONDS:
+            if wall >= row.ends_at + GRACE_SECONDS:
                 del self._rows[key]
         for holder, expires_at in list(self._leases.items()):
             if now >= expires_at + FORGET_SECONDS:

@@ -15,7 +15,9 @@ from maxgate.errors import MaxgateError
 LEASE_SECONDS: Final = 10.0
 """Time after its last exchange for which a process keeps what it holds."""
 FORGET_SECONDS: Final = 3600.0
-"""Time after the end of a window, or of a lease, after which it is forgotten."""
+"""Time after the end of a lease after which its holder is forgotten."""
+GRACE_SECONDS: Final = 60.0
+"""Time after the end of a window after which its counters are forgotten."""
 MAX_AMOUNT: Final = 10**15
 """Maximum of a limit; sums stay below 2**53, so that Lua counts exactly."""
 
