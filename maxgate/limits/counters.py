@@ -304,7 +304,8 @@ class Counters:
         if counter.epoch != self._epoch:
             counter.epoch, counter.room = self._epoch, 0
         if not self._table.is_shared:
-            return counter.build_report(held=counter.reserved + counter.room, wish=MAX_AMOUNT)
+            counter.room = 0
+            return counter.build_report(held=counter.reserved, wish=MAX_AMOUNT)
         # Before the first exchange, nobody knows how many processes share the limit.
         has_block = self._birth and not counter.is_tight
         block = counter.find_allowance(self._holders) if has_block else 0
