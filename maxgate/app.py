@@ -54,6 +54,7 @@ from maxgate.composition import (
     build_formats,
     build_guardrails,
     build_keys,
+    build_limits,
     build_models,
     build_moderator,
     build_organization,
@@ -64,6 +65,7 @@ from maxgate.composition import (
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
 from maxgate.generation.moderation import Moderator
+from maxgate.limits.limits import Limits
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
@@ -132,9 +134,14 @@ def create_app(
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
     held = HeldRequests(settings.admission, {card.name: card.served_model_name for card in cards})
     admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder, held)
-    upstream_backend = UpstreamBackend(upstream.pool, admission)
+    limits = build_limits(settings, clock, metrics, shared_folder)
+    guard = admission if limits is None else limits.guard(admission)
+    upstream_backend = UpstreamBackend(upstream.pool, guard)
     canary = WorkerCanary(
-        upstream_backend, upstream.pool, partial(connect_canary, settings, transport)
+        upstream_backend,
+        upstream.pool,
+        partial(connect_canary, settings, transport),
+        None if limits is None else limits.guard(None),
     )
     starts = StartQueue(settings.swap, clock, held)
     running = set[RequestContext]()
@@ -162,6 +169,7 @@ def create_app(
             guardrails=guardrails,
             running_ledger=nullcontext if ledger is None else ledger.running,
             billing=billing,
+            limits=limits,
         ),
         allowed_hosts=server.allowed_hosts,
         cors_origins=server.cors_origins,
@@ -169,6 +177,7 @@ def create_app(
         session_header=settings.routing.session_header,
         running=running,
         authentication=keys.authentication,
+        limits=None if limits is None else limits.edge,
         proxies=TrustedProxies(server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
         admin_port=settings.admin.port,
@@ -180,8 +189,8 @@ def create_app(
     app.state.metrics = MetricsReader(metrics)
     _count_events(metrics, upstream)
 
-    backend = build_backend(clock, formats, upstream_backend, guardrails)
-    embedder = build_embedder(settings, formats, upstream, admission, guardrails)
+    backend = build_backend(clock, formats, upstream_backend, guardrails, limits)
+    embedder = build_embedder(settings, formats, upstream, guard, guardrails)
     add_routes(app, settings, clock, upstream.catalog, backend, embedder, moderator, starts)
     return app
 
@@ -255,6 +264,7 @@ def build_lifespan(
     guardrails: "Guardrails | None",
     running_ledger: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     billing: Billing,
+    limits: Limits | None,
 ) -> Lifespan[Gateway]:
     """Build the lifespan: opens every resource in order and closes them in reverse."""
 
@@ -278,6 +288,8 @@ def build_lifespan(
             await resources.enter_async_context(_serving_keys(keys))
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
+            if limits is not None:
+                await resources.enter_async_context(_running(limits.counters.run()))
             if admission is not None:
                 await resources.enter_async_context(_running(admission.run()))
             with suppress(TimeoutError):

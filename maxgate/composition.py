@@ -42,9 +42,17 @@ from maxgate.control_plane.single_process import (
 from maxgate.control_plane.worker import ParentClient, WorkerModels
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
+from maxgate.generation.guard import Guard
 from maxgate.generation.moderation import Moderator
 from maxgate.guardrails.llama_guard import LlamaGuard
 from maxgate.installation import requires_extra
+from maxgate.limits.counters import CountUsed
+from maxgate.limits.file_table import FileTable
+from maxgate.limits.limit import Limit, LimitSource
+from maxgate.limits.limits import Limits
+from maxgate.limits.memory_table import MemoryTable
+from maxgate.limits.planner import Price
+from maxgate.limits.table import CounterTable
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
 from maxgate.model_swap.start_queue import StartQueue
@@ -58,6 +66,8 @@ from maxgate.telemetry.registry import (
     AUTHENTICATION_RESULT,
     AUTHENTICATIONS,
     GUARDRAIL_DECISIONS,
+    LIMIT_REFUSALS,
+    LIMITS_DEGRADED,
     USAGE_LINES,
     USAGE_LINES_LOST,
     USAGE_LINES_MOVED,
@@ -323,15 +333,6 @@ def build_usage_ledger(
     )
 
 
-def open_usage(settings: Settings, clock: Clock) -> UsageStore | None:
-    """Open the database of usage; None if usage is not recorded.
-
-    Raises ConfigurationError if it cannot be used.
-    """
-    del settings, clock  # SEAM: w-ledger's open_usage takes the place of this function
-    return None
-
-
 def build_key_changes(settings: Settings) -> KeyChanges:
     """Build the way in which gateways report changes of keys to each other.
 
@@ -435,6 +436,55 @@ def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:
     return RedisLedger(RedisStore(settings.redis))
 
 
+def build_limits(
+    settings: Settings,
+    clock: Clock,
+    metrics: MetricsStore,
+    folder: Path | None,
+    *,
+    sources: Sequence[LimitSource] = (),
+    price: Price | None = None,
+    count_used: CountUsed | None = None,
+) -> Limits | None:
+    """Build the limits, None if there are none.
+
+    `folder` is that of the counters of all workers. `sources` have further limits, `price` and
+    `count_used` are those of Limits.
+
+    Raises ConfigurationError if a package is missing.
+    """
+    if not (settings.limits.is_enabled or sources):
+        return None
+
+    def count(limit: Limit) -> None:
+        metrics.add(LIMIT_REFUSALS, (limit.scope.kind, limit.unit))
+
+    return Limits(
+        settings.limits,
+        build_counter_table(settings, clock, folder),
+        clock,
+        sources=sources,
+        processes=settings.server.workers,
+        price=price,
+        count_used=count_used,
+        count=count,
+        report=lambda is_degraded: metrics.set_gauge(LIMITS_DEGRADED, (), int(is_degraded)),
+    )
+
+
+def build_counter_table(settings: Settings, clock: Clock, folder: Path | None) -> CounterTable:
+    """Build the counters that workers or gateways share, or those of one process.
+
+    Raises ConfigurationError if a package is missing.
+    """
+    if settings.redis.url is None:
+        return MemoryTable(clock) if folder is None else FileTable(folder / "limits", clock=clock)
+    with requires_extra("redis.url", "redis"):
+        from maxgate.limits.redis_table import RedisTable  # noqa: PLC0415  # an extra
+        from maxgate.stores.redis import RedisStore  # noqa: PLC0415
+    return RedisTable(RedisStore(settings.redis))
+
+
 def build_canary_control(control: EngineControl, canary: WorkerCanary) -> CanaryControl:
     """Build the control of the canary, which reaches the same workers as that of the engines."""
     if isinstance(control, ParentClient):
@@ -493,12 +543,14 @@ def build_backend(
     formats: Formats,
     upstream: UpstreamBackend,
     guardrails: "Guardrails | None",
+    limits: Limits | None,
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
     around = layers(
         clock=clock,
         formats=formats.prompts.by_engine_name,
         guardrails=None if guardrails is None else guardrails.wrap_backend,
+        limits=[] if limits is None else [limits.layer],
     )
     return build_pipeline(around, upstream)
 
@@ -507,14 +559,14 @@ def build_embedder(
     settings: Settings,
     formats: Formats,
     upstream: Upstream,
-    admission: AdmissionController | None,
+    guard: Guard | None,
     guardrails: "Guardrails | None",
 ) -> Embedder:
     """Build the pipeline of embeddings."""
     around = embedding_layers(
         find_format=formats.embeddings.find,
         upstream=settings.upstream,
-        guards=[] if admission is None else [admission],
+        guards=[] if guard is None else [guard],
         guardrails=None if guardrails is None else guardrails.wrap_embedder,
     )
     return build_embedding_pipeline(around, UpstreamEmbedder(upstream.pool))

@@ -7,6 +7,7 @@
     │   ├── ReportError  results.files
     │   ├── SchemaMismatch  stores.migrate
     │   └── WrongPepper  auth.pepper_check
+    ├── CountersUnavailable  limits.table
     ├── EngineError
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models
@@ -27,7 +28,12 @@
     │   ├── InvalidRequest 400
     │   │   ├── ContextLengthExceeded 400  generation.errors
     │   │   ├── InputTooLong 400  generation.errors
+    │   │   ├── TooManyTokens 400  limits.errors
     │   │   └── WrongModelForTask 400  generation.errors
+    │   ├── LimitExceeded 429  limits.errors
+    │   │   ├── QuotaExhausted 429  limits.errors
+    │   │   └── RateLimitExceeded 429  limits.errors
+    │   │       └── TokenLimitExceeded 429  limits.errors
     │   ├── MethodNotAllowed 405
     │   ├── NoReply 504  control_plane.errors
     │   ├── NotConfirmed 504  control_plane.errors

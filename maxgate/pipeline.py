@@ -32,10 +32,12 @@ def layers(
     formats: Mapping[str, ChatFormat],
     guards: Sequence[Guard] = (),
     guardrails: Layer | None = None,
+    limits: Sequence[Layer] = (),
 ) -> Sequence[Layer]:
     """Return the layers around the upstream backend, outermost first.
 
-    `formats` maps the engine's names of models to their chat formats.
+    `formats` maps the engine's names of models to their chat formats. `limits` bound the output of
+    requests.
     """
     return [
         partial(TelemetryLayer, clock=clock),  # start the clock / count tokens and times
@@ -45,6 +47,7 @@ def layers(
         StructuredOutputLayer,  # schema to grammar / or validate the JSON, retry
         partial(ToolParserLayer, formats=formats),  # tools to messages / parse calls
         partial(PromptLayer, formats=formats),  # messages to token ids / stop strings
+        *limits,  # clamp the output / -
         *[partial(GuardLayer, guard=guard) for guard in guards],  # admit / settle or release
     ]
 

@@ -24,6 +24,7 @@ from maxgate.engine.settings import EngineSettings
 from maxgate.errors import ConfigurationError
 from maxgate.guardrails.settings import GuardrailRule, check_rules
 from maxgate.limits.alert_settings import AlertSettings
+from maxgate.limits.settings import LimitSettings
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import AdminSettings, ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
@@ -42,13 +43,14 @@ from maxgate.upstream.settings import (
     SlownessSettings,
     UpstreamSettings,
 )
-from maxgate.usage.settings import UsageSettings
 from maxgate.usage.pricing_settings import PricingSettings
+from maxgate.usage.settings import UsageSettings
 
 # In place of messages that name Python classes.
 _MESSAGES: Final = {
     "path_type": "Input should be a path",
     "dict_type": "Input should be names with values, such as {name: value}",
+    "model_type": "Input should be names with values, such as {name: value}",
 }
 
 
@@ -91,6 +93,8 @@ class Settings(Section):
     continuation: ContinuationSettings = ContinuationSettings()
     """Streams that go on at another engine."""
     admission: AdmissionSettings = AdmissionSettings()
+    limits: LimitSettings = LimitSettings()
+    """Limits of requests and tokens."""
     routing: RoutingSettings = RoutingSettings()
     """The choice between several engines."""
     database: DatabaseSettings = DatabaseSettings()
@@ -209,7 +213,7 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
         name = _format_location(details["loc"])
         if details["type"] == "extra_forbidden":
             raise ConfigurationError(prefix + names.describe_unknown(name)) from error
-        if details["type"] == "model_type":
+        if details["type"] == "model_type" and name in Settings.model_fields:
             raise ConfigurationError(prefix + names.describe_section(name)) from error
         raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
 
@@ -235,11 +239,12 @@ def check_use(settings: Settings) -> None:
     has_keys = settings.auth.has_keys
     uses_database = has_keys and settings.database.is_enabled
     if _is_set("redis.url", settings.redis.url) and not (
-        settings.admission.enabled or uses_database
+        settings.admission.enabled or uses_database or settings.limits.is_enabled
     ):
         raise ConfigurationError(
-            "setting redis.url has no effect with admission.enabled: false, because only slots and "
-            "changes of keys in a database are shared through Redis; remove one of the two"
+            "setting redis.url has no effect with admission.enabled: false, because only slots, "
+            "limits and changes of keys in a database are shared through Redis; remove one of the "
+            "two"
         )
     has_url = settings.database.is_enabled and _is_set("database.url", settings.database.url)
     if has_url and not (has_keys or settings.usage.enabled):

@@ -30,6 +30,7 @@ from maxgate.api.proxies import TrustedProxies
 from maxgate.clock import Clock
 from maxgate.generation.context import RequestContext, UsageLedger
 from maxgate.generation.request_record import RequestSink
+from maxgate.limits.limit import RATE_LIMIT_HEADERS, EdgeLimits
 
 EXPOSED_HEADERS: Final = (
     "x-request-id",
@@ -38,6 +39,7 @@ EXPOSED_HEADERS: Final = (
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
+    *RATE_LIMIT_HEADERS,
 )
 """Response headers that the pages of `cors_origins` may read."""
 
@@ -49,6 +51,7 @@ class Gateway(FastAPI):
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
+    `limits` are checked before a body is read, and describe themselves in the responses.
     names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
     `serves_everyone`, they must arrive at a loopback address. The admin API is at `admin_port`
     only, if that is set. The requests of hot routes are in the `ledger`, if there is one.
@@ -66,6 +69,7 @@ class Gateway(FastAPI):
         session_header: str = SESSION,
         running: set[RequestContext] | None = None,
         authentication: Authentication | None = None,
+        limits: EdgeLimits | None = None,
         proxies: TrustedProxies | None = None,
         serves_everyone: bool = True,
         admin_port: int | None = None,
@@ -89,6 +93,7 @@ class Gateway(FastAPI):
         self._client_headers = ClientHeaders(session_header, identifies=authentication is None)
         self._running = running
         self._authentication = authentication
+        self._limits = limits
         self._serves_everyone = serves_everyone
         self._admin_port = admin_port
         self._ledger = ledger
@@ -142,6 +147,7 @@ class Gateway(FastAPI):
             self._client_headers,
             self._running,
             self._authentication,
+            self._limits,
             format_price=self._format_price,
             serves_everyone=self._serves_everyone,
         )

@@ -36,12 +36,15 @@ from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown
 from maxgate.generation.context import RequestContext
 from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
+from maxgate.limits.limit import EdgeLimits
 from maxgate.net.shortage import find_shortage
 
 # Probes and dashboards poll these every few seconds.
 _UNRECORDED: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
 )
+# Paths whose limits are checked before the body is read.
+_LIMITED: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 # A gateway that stops still serves these; /health/ready is not one of them.
 _SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
 FormatPrice: TypeAlias = Callable[[RequestRecord], str]
@@ -70,6 +73,7 @@ class RequestContextMiddleware:
         client_headers: ClientHeaders | None = None,
         running: set[RequestContext] | None = None,
         authentication: Authentication | None = None,
+        limits: EdgeLimits | None = None,
         *,
         serves_everyone: bool = True,
         format_price: FormatPrice | None = None,
@@ -88,6 +92,7 @@ class RequestContextMiddleware:
         self._authentication = authentication
         if authentication is not None:
             self._names |= CREDENTIAL_HEADERS
+        self._limits = limits
         self._serves_everyone = serves_everyone
         self._clock = clock
 
@@ -121,10 +126,15 @@ class RequestContextMiddleware:
                 record.route = route.path_format
             record.project_id = context.principal.project_id
             record.retries = context.retries.taken
-            record.finish(self._clock.monotonic())
-            record.outcome = record.outcome or _classify_status(record.status)
-            for sink in self._sinks:
-                sink.request_finished(record)
+            self._record(record)
+            if context.reservation is not None:
+                await context.reservation.settle(record)
+
+    def _record(self, record: RequestRecord) -> None:
+        record.finish(self._clock.monotonic())
+        record.outcome = record.outcome or _classify_status(record.status)
+        for sink in self._sinks:
+            sink.request_finished(record)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the lifespan; the gateway has no WebSockets, and authenticates none of others."""
@@ -148,6 +158,26 @@ class RequestContextMiddleware:
         if self._authentication is not None:
             await self._authentication.authenticate(scope, get_route_path(scope), headers)
 
+    def _apply_context(
+        self, scope: Scope, headers: Mapping[bytes, bytes], response: "_RecordedResponse"
+    ) -> None:
+        """Apply the headers of the client, and refuse it if its limits are exhausted."""
+        context: RequestContext = scope["state"]["context"]
+        if not self._client_headers.names.isdisjoint(headers):
+            response.timer = self._client_headers.apply(headers, context)
+        limits = self._limits
+        if limits is None or scope["method"] != "POST":
+            return
+        path = get_route_path(scope)
+        route = path if path.startswith("/v1/") else f"/v1{path}"
+        if route not in _LIMITED:
+            return
+        context.record.route = route
+        response.find_limits = partial(limits.find_headers, context)
+        response.is_refused_early = True
+        limits.check(context.principal)
+        response.is_refused_early = False
+
     @staticmethod
     def _refuse_exposed(scope: Scope) -> None:
         if get_route_path(scope) not in PROBES:
@@ -169,9 +199,8 @@ class RequestContextMiddleware:
             elif connection.refuses_requests or connection.lacks_descriptors:
                 await _check_capacity(connection, scope, receive, always=always)
             await self._check_caller(scope, headers)
-            if not always and not self._client_headers.names.isdisjoint(headers):
-                context = scope["state"]["context"]
-                response.timer = self._client_headers.apply(headers, context)
+            if not always:
+                self._apply_context(scope, headers, response)
             await self._app(scope, receive, response.send)
         except asyncio.CancelledError:
             is_shutting_down = connection is not None and connection.is_shutting_down
@@ -207,6 +236,8 @@ class _RecordedResponse:
         self._context = context
         self.record = context.record
         self.timer: RequestTimer | None = None
+        self.find_limits: Callable[[], Sequence[tuple[bytes, bytes]]] | None = None
+        self.is_refused_early = False  # before the body is read
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
@@ -221,6 +252,8 @@ class _RecordedResponse:
                 record.engine_calls or not record.stream or status >= 400
             ):
                 headers.append((b"x-maxgate-queue-ms", b"%d" % round(record.queue_seconds * 1000)))
+            if self.find_limits is not None:
+                headers += self.find_limits()
             message["headers"] = self._headers = headers
         return self._send(message)
 
@@ -271,7 +304,8 @@ class _RecordedResponse:
             record.outcome = "client_gone"
             record.status = record.status or CLIENT_CLOSED_REQUEST
         elif isinstance(error, GatewayError):
-            await self.fail(error, drain if isinstance(error, AUTHENTICATION_ERRORS) else None)
+            is_early = self.is_refused_early or isinstance(error, AUTHENTICATION_ERRORS)
+            await self.fail(error, drain if is_early else None)
         else:
             await self.fail(find_shortage(error) or _report_bug(record, error))
 

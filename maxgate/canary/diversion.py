@@ -23,6 +23,7 @@ from maxgate.errors import GatewayError
 from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import RequestContext, RetryAllowance
+from maxgate.generation.guard import Guard, NoGuard
 from maxgate.generation.request import GenerationRequest
 from maxgate.generation.request_record import RequestRecord
 from maxgate.upstream.replica import Replica
@@ -56,7 +57,9 @@ class Diversion(Backend):
         normal: Backend,
         new: Backend,
         measure_gap: MeasureGap,
+        limits: Guard | None = None,
     ) -> None:
+        self._limits = limits or NoGuard()
         self._canary = canary
         self._replica = replica
         self._normal = normal
@@ -180,6 +183,8 @@ class Diversion(Backend):
     async def _serve(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Serve a request from the new engine; from the normal ones if that gives no token."""
         response = ResponseRecorder(self._time, stream=request.stream)
+        async with self._limits.admit(request):  # before the context is copied
+            pass
         # A retry at the new engine must not be missing for the normal ones.
         context = replace(request.context, retries=RetryAllowance(remaining=1))
         begun, cause = False, "timeout"

@@ -12,7 +12,7 @@ from maxgate.canary.diversion import Diversion
 from maxgate.canary.gap import measure_gap
 from maxgate.canary.samples import WorkerReport
 from maxgate.errors import GatewayError
-from maxgate.generation.guard import Guard
+from maxgate.generation.guard import Guard, NoGuard
 from maxgate.generation.request import GenerationRequest
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.client import EngineClient
@@ -37,7 +37,8 @@ _log = structlog.get_logger()
 class WorkerCanary:
     """Diverts requests of a backend while a canary runs.
 
-    `pool` has the normal engines; `connect` returns a client for the new one.
+    `pool` has the normal engines; `connect` returns a client for the new one. `limits` hold for its
+    requests, too.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class WorkerCanary:
         backend: UpstreamBackend,
         pool: ReplicaPool,
         connect: Callable[[ReplicaSettings], EngineClient],
+        limits: Guard | None = None,
     ) -> None:
+        self._limits = limits or NoGuard()
         self._backend = backend
         self._pool = pool
         self._connect = connect
@@ -61,7 +64,13 @@ class WorkerCanary:
             self._end()
         if self._run is None and canary is not None:
             self._run = _Run(
-                canary_id, canary, self._backend.guard, self._pool, self._connect, self._end
+                canary_id,
+                canary,
+                self._backend.guard,
+                self._limits,
+                self._pool,
+                self._connect,
+                self._end,
             )
             self._backend.diversion = self._run.diversion
         if self._run is None:
@@ -94,6 +103,7 @@ class _Run:
         canary_id: str,
         canary: NewCanary,
         guard: Guard,
+        limits: Guard,
         pool: ReplicaPool,
         connect: Callable[[ReplicaSettings], EngineClient],
         end: Callable[[], None],
@@ -109,7 +119,7 @@ class _Run:
         new = ReplicaPool([self._replica], self._client, pool.settings, _FAILOVER)
         normal = UpstreamBackend(pool, guard)
         self.diversion = Diversion(
-            canary, self._replica, normal, UpstreamBackend(new), self._measure_gap
+            canary, self._replica, normal, UpstreamBackend(new), self._measure_gap, limits
         )
         self._watch = asyncio.create_task(self._watch_engine())
         _log.info(

@@ -28,7 +28,8 @@ class FanOutLayer:
         return self._stream_all(request)
 
     async def _stream_all(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        request.context.fans_out = True
+        context = request.context
+        context.fans_out, context.choices = True, max(context.choices, request.n)
         singles = [
             request._replace(n=1, sampling=request.sampling.with_seed_offset(choice))
             for choice in range(request.n)

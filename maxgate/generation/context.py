@@ -1,6 +1,6 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -67,6 +67,10 @@ class Reservation(Protocol):
         """Count the real usage and release the rest; called once, when the request ends."""
         ...
 
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Return the response headers that describe the limits."""
+        ...
+
 
 class UsageLine(Protocol):
     """The line of a request in the ledger; it is written once, whatever is called."""
@@ -101,13 +105,14 @@ class RequestContext:
     the time at which it passed or the client disconnected. A lower
     `priority` is served earlier within a tenant, as in vLLM. `session` names the client's dialogue,
     and `is_client_retry` is True if the client announces that it repeats a request. A request that
-    `fans_out` has several prompts or choices; `engine_calls` bounds its concurrent engine calls and
-    is set by the innermost backend. `model` is the name of the model that serves it, once that is
-    found. `models` are the names that the caller may use, None for all, and `project_models` limit
-    them further. A request that `was_held` has waited for its model to start. `is_admin` allows the
-    admin API. `reservation` is set by the first engine call, if limits apply. `tags` are those of
-    the request's `metadata`, and `decisions` name what guardrails did, without text. `line` is set
-    if the request is in the ledger; it is committed before the last byte.
+    `fans_out` has several prompts or choices, `choices` in all; `engine_calls` bounds its
+    concurrent engine calls and is set by the innermost backend. `model` is the name of the model
+    that serves it, once that is found. `models` are the names that the caller may use, None for
+    all, and `project_models` limit them further. A request that `was_held` has waited for its model
+    to start. `is_admin` allows the admin API. `reservation` is set by the first engine call, if
+    limits apply. `tags` are those of the request's `metadata`, and `decisions` name what guardrails
+    did, without text. `line` is set if the request is in the ledger; it is committed before the
+    last byte.
     """
 
     record: RequestRecord
@@ -122,6 +127,7 @@ class RequestContext:
     is_client_retry: bool = False
     retries: RetryAllowance = field(default_factory=RetryAllowance)
     fans_out: bool = False
+    choices: int = 1
     engine_calls: AbstractAsyncContextManager[None] | None = None
     model: str | None = None
     was_held: bool = False

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
-from maxgate.generation.context import Principal
+from maxgate.generation.context import Principal, RequestContext
 
 ScopeKind: TypeAlias = Literal["key", "user", "project", "organization"]
 Unit: TypeAlias = Literal[
@@ -22,6 +22,12 @@ Window: TypeAlias = Literal["minute", "hour", "day", "week", "month", "total", "
 
 UNLIMITED: Final = 2**53 - 1
 """Amount of a limit that only reports use; Lua counts up to it."""
+RATE_LIMIT_HEADERS: Final = tuple(
+    f"x-ratelimit-{what}-{kind}"
+    for kind in ("requests", "tokens")
+    for what in ("limit", "remaining", "reset")
+)
+"""OpenAI's names of the response headers that describe limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +81,16 @@ class LimitSource(Protocol):
 
     def find(self, principal: Principal, model: str) -> Sequence[Limit]:
         """Return all limits that apply to a request of this caller to a model, in memory."""
+        ...
+
+
+class EdgeLimits(Protocol):
+    """Limits as the HTTP edge sees them."""
+
+    def check(self, principal: Principal) -> None:
+        """Raise LimitExceeded if a limit of the caller is known to be exhausted."""
+        ...
+
+    def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:
+        """Return the headers that describe the limits of a request."""
         ...

@@ -318,6 +318,8 @@ USAGE_SPOOLS: Final = Table(
     _position(),
     _time("updated_at"),
     PrimaryKeyConstraint("spool"),
+)
+
 LIMITS: Final = Table(
     "limits",
     METADATA,

@@ -144,6 +144,29 @@ AUTHENTICATION_RESULT: Final = Label(
         "unavailable": "the credential could not be verified",
     },
 )
+LIMIT_SCOPE: Final = Label(
+    "scope",
+    "What the limit counts together.",
+    {
+        "key": "requests with one API key",
+        "user": "requests of one user or service account",
+        "project": "requests of one project",
+        "organization": "all requests",
+    },
+)
+LIMIT_UNIT: Final = Label(
+    "unit",
+    "What the limit counts.",
+    {
+        "requests": "requests in a window",
+        "tokens": "input and output tokens",
+        "input_tokens": "input tokens",
+        "output_tokens": "output tokens",
+        "concurrent_requests": "requests at a time",
+        "money": "money, by the selling price",
+        "gpu_milliseconds": "GPU time",
+    },
+)
 
 RULE: Final = Label("rule", "Name of the guardrail in the settings.")
 DIRECTION: Final = Label(
@@ -444,6 +467,25 @@ REVENUE_PER_REQUEST: Final = _declare(
         "Mean price of these requests in the same way.",
         (WINDOW,),
         stored=False,
+    )
+)
+LIMIT_REFUSALS: Final = _declare(
+    Metric(
+        "maxgate_limit_refusals_total",
+        "counter",
+        "requests",
+        "Requests refused by a limit or budget.",
+        (LIMIT_SCOPE, LIMIT_UNIT),
+        sparse=True,
+    )
+)
+LIMITS_DEGRADED: Final = _declare(
+    Metric(
+        "maxgate_limits_degraded",
+        "gauge",
+        "processes",
+        "Workers that count limits by themselves, because they cannot reach the shared counters.",
+        sparse=True,
     )
 )
 OUT_OF_RESOURCES: Final = _declare(

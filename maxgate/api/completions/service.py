@@ -113,7 +113,8 @@ class CompletionService:
                 async for chunk in chunks:
                     yield chunk
             return
-        requests[0].context.fans_out = True
+        context = requests[0].context
+        context.fans_out, context.choices = True, len(requests) * requests[0].n
         counted: dict[int, Usage] = {}
         streams = [self._backend.stream(request) for request in requests]
         async with aclosing(merge_streams(streams)) as merged:

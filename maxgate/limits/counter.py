@@ -1,0 +1,122 @@
+"""A counter as one process knows it."""
+
+from typing import Final
+from urllib.parse import quote
+
+from maxgate.limits.limit import Limit
+from maxgate.limits.table import MAX_AMOUNT, Report
+from maxgate.limits.windows import Span
+
+_BLOCK_PARTS: Final = 100
+"""All blocks together are at most this part of the limit, so that 99 % of it can be used."""
+_MIN_BLOCK: Final = 10
+_TIGHT_PARTS: Final = 4
+"""With less than this part of the limit free, unused amounts go back at once."""
+
+
+class Counter:
+    """What a limit counts in one window.
+
+    `used` is what this process has used, `reserved` what its requests hold, and `room` what it may
+    take without an exchange, valid in this `epoch` of Counters. `others` is what other processes
+    have used and hold. `reported` is the part of `used` that the table has, and `base` what was
+    used before, if the table does not know the counter. A counter that `owes_base` was created
+    while the ledger could not be read.
+    """
+
+    __slots__ = (
+        "amount",
+        "base",
+        "charges",
+        "ends_at",
+        "epoch",
+        "holds_only",
+        "idle_ticks",
+        "is_active",
+        "is_known",
+        "key",
+        "limit",
+        "others",
+        "owes_base",
+        "rebuilds",
+        "reported",
+        "reserved",
+        "room",
+        "start",
+        "used",
+    )
+
+    def __init__(self, key: str, limit: Limit, span: Span, *, rebuilds: bool = False) -> None:
+        self.key = key
+        self.limit = limit
+        self.amount = min(limit.amount, MAX_AMOUNT)
+        self.start, self.ends_at = span
+        self.charges = limit.unit == "requests"
+        self.holds_only = limit.unit == "concurrent_requests"
+        self.rebuilds = rebuilds and not self.holds_only
+        self.used = self.reserved = self.room = self.others = self.reported = 0
+        self.base: int | None = None
+        self.epoch = -1
+        self.idle_ticks = 0
+        self.is_known = self.is_active = self.owes_base = False
+
+    @property
+    def remaining(self) -> int:
+        """What is left of the limit, as far as this process knows."""
+        return max(self.amount - self.others - self.used - self.reserved, 0)
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether little is left that no process holds."""
+        return (self.remaining - max(self.room, 0)) * _TIGHT_PARTS < self.amount
+
+    def take(self, amount: int) -> None:
+        """Take an amount of the room."""
+        self.room -= amount
+        if self.charges:
+            self.used += amount
+        else:
+            self.reserved += amount
+
+    def settle(self, amount: int, actual: int) -> None:
+        """Use a part of what was taken, or more, and return the rest to the room."""
+        if self.charges:
+            self.used = max(self.used + actual - amount, 0)
+        else:
+            self.reserved -= amount
+            self.used += actual
+        self.room += amount - actual
+
+    def find_allowance(self, holders: int) -> int:
+        """Return the maximum of a block; limits that are small have none."""
+        block = self.amount // (_BLOCK_PARTS * holders)
+        return block if block >= _MIN_BLOCK else 0
+
+    def set_amount(self, amount: int, *, is_shared: bool) -> None:
+        """Change the limit; what is in use stays."""
+        amount = min(amount, MAX_AMOUNT)
+        if amount != self.amount:
+            self.room = 0 if is_shared else self.room + amount - self.amount
+            self.amount = amount
+
+    def build_report(self, *, held: int, wish: int) -> Report:
+        """Return the report of this counter."""
+        return Report(
+            self.key,
+            self.ends_at,
+            self.amount,
+            self.used,
+            held,
+            wish,
+            self.charges,
+            self.rebuilds and not self.is_known,
+            self.base,
+        )
+
+
+def build_key(limit: Limit, span: Span) -> str:
+    """Return the key of a counter; ids and names may have any characters."""
+    scope = limit.scope
+    model = "" if scope.model is None else "=" + quote(scope.model, safe="")
+    parts = [scope.kind, quote(scope.id, safe=""), model, limit.unit, limit.window]
+    return f"{':'.join(parts)}:{span.start:.0f}"

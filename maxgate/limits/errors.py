@@ -1,0 +1,99 @@
+"""Refusals by limits and budgets; each names the limit, its amount and its reset."""
+
+import math
+from datetime import UTC, datetime
+from typing import ClassVar, Final
+
+from typing_extensions import override
+
+from maxgate.errors import GatewayError, InvalidRequest
+from maxgate.limits.limit import Limit
+
+_CONCURRENCY_RETRY: Final = 1.0
+"""Seconds after which a request that runs may have ended."""
+_MICRO: Final = 1_000_000
+
+
+class LimitExceeded(GatewayError):
+    """A limit or budget refuses the request. `limit` is the limit."""
+
+    status = 429
+    limit: Limit
+
+
+class RateLimitExceeded(LimitExceeded):
+    """A limit is reached; a retry may succeed after its reset."""
+
+    type: ClassVar[str] = "requests"
+    default_code = "rate_limit_exceeded"
+
+    def __init__(self, limit: Limit, *, requested: int, resets_at: float, now: float) -> None:
+        """Times are in seconds since 1970; `resets_at` may be infinite."""
+        self.limit = limit
+        self.can_retry = requested <= limit.amount and limit.amount > 0
+        wait = _CONCURRENCY_RETRY if math.isinf(resets_at) else max(resets_at - now, 0.001)
+        advice = (
+            f"Retry after the time in Retry-After ({wait:.3g} s)."
+            if self.can_retry
+            else "The request is larger than the limit; make it smaller."
+        )
+        super().__init__(
+            f"Rate limit reached: {_describe(limit)}, requested {requested}. {advice}",
+            retry_after=wait if self.can_retry else None,
+        )
+
+    @override
+    def headers(self) -> dict[str, str]:
+        headers = super().headers()
+        headers["x-should-retry"] = "true" if self.can_retry else "false"
+        return headers
+
+
+class TokenLimitExceeded(RateLimitExceeded):
+    """A limit of tokens, or of money or GPU time, is reached."""
+
+    type: ClassVar[str] = "tokens"
+
+
+class QuotaExhausted(LimitExceeded):
+    """A budget is used up; retrying cannot help."""
+
+    type: ClassVar[str] = "insufficient_quota"
+    default_code = "insufficient_quota"
+    should_retry = False
+
+    def __init__(self, limit: Limit, *, resets_at: float) -> None:
+        self.limit = limit
+        reset = (
+            "It does not reset."
+            if math.isinf(resets_at)
+            else f"It resets at {datetime.fromtimestamp(resets_at, UTC):%Y-%m-%dT%H:%M:%SZ}."
+        )
+        super().__init__(f"The budget is used up: {_describe(limit)}. {reset}")
+
+
+class TooManyTokens(InvalidRequest):
+    """The request asks for more tokens than one request may use."""
+
+    default_code = "integer_above_max_value"
+
+
+def build_refusal(limit: Limit, *, requested: int, resets_at: float, now: float) -> LimitExceeded:
+    """Return the error of a request that exceeds a limit; times are in seconds since 1970."""
+    if limit.is_budget:
+        return QuotaExhausted(limit, resets_at=resets_at)
+    kind = RateLimitExceeded if "requests" in limit.unit else TokenLimitExceeded
+    return kind(limit, requested=requested, resets_at=resets_at, now=now)
+
+
+def _describe(limit: Limit) -> str:
+    scope = limit.scope
+    place = "this gateway" if scope.kind == "organization" else f"{scope.kind} {scope.id}"
+    if scope.model is not None:
+        place += f", model {scope.model}"
+    amount = f"{limit.amount}"
+    if limit.unit == "money":
+        amount = f"{limit.amount / _MICRO:g}"
+    elif limit.unit == "gpu_milliseconds":
+        amount = f"{limit.amount / 1000:g} GPU seconds"
+    return f"{limit.name} of {place}: limit {amount}"

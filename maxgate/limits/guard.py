@@ -1,0 +1,152 @@
+"""Limits as a guard, and as what the HTTP edge checks before it reads a body."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+from typing_extensions import override
+
+from maxgate.generation.backend import Backend, EmbeddingRequest
+from maxgate.generation.chunk import Chunk
+from maxgate.generation.context import Principal, RequestContext
+from maxgate.generation.guard import Guard, Lease
+from maxgate.generation.request import GenerationRequest
+from maxgate.limits.errors import TooManyTokens, build_refusal
+from maxgate.limits.headers import format_headers
+from maxgate.limits.limit import EdgeLimits
+from maxgate.limits.planner import Planner, Request, count_prompt_tokens
+from maxgate.limits.reservation import Reservation
+
+
+class LimitGuard(Guard):
+    """Reserves what a client request can use at its first engine call, then asks `inner`.
+
+    Raises LimitExceeded, and TooManyTokens for embeddings. The edge settles the reservation.
+    """
+
+    def __init__(self, planner: Planner, inner: Guard) -> None:
+        self._planner = planner
+        self._inner = inner
+
+    @override
+    def admit(self, request: Request) -> AbstractAsyncContextManager[Lease]:
+        context = request.context
+        reservation = context.reservation
+        if reservation is None:
+            planner, model = self._planner, request.model.name
+            now = planner.wall()
+            plan = planner.find(context.principal, model, now)
+            if plan is None:
+                return self._inner.admit(request)
+            if plan.max_tokens is not None and isinstance(request, EmbeddingRequest):
+                _check_inputs(request, plan.max_tokens)
+            amounts = planner.estimate(plan, request, now)
+            reservation = context.reservation = Reservation(planner, plan, amounts, model, now)
+            if (error := reservation.take()) is not None:
+                raise error
+        if isinstance(reservation, Reservation) and reservation.pending is not None:
+            return _Waiting(reservation, request, self._inner)
+        return self._inner.admit(request)
+
+
+class _Waiting(AbstractAsyncContextManager[Lease]):
+    """Waits for the reservation, then for the inner guard."""
+
+    def __init__(self, reservation: Reservation, request: Request, inner: Guard) -> None:
+        self._reservation = reservation
+        self._request = request
+        self._inner = inner
+
+    @override
+    async def __aenter__(self) -> Lease:
+        if (error := await self._reservation.wait()) is not None:
+            raise error
+        self._admission = self._inner.admit(self._request)
+        return await self._admission.__aenter__()
+
+    @override
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._admission.__aexit__(kind, error, traceback)
+
+
+class RequestSizeLayer:
+    """Clamps the output of requests to the limit of tokens per request.
+
+    Raises TooManyTokens if the prompt is too long, or the request asks for more explicitly.
+    """
+
+    def __init__(self, inner: Backend, planner: Planner) -> None:
+        self._inner = inner
+        self._planner = planner
+
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        """Stream from the inner backend."""
+        planner = self._planner
+        plan = planner.find(request.context.principal, request.model.name, planner.wall())
+        if plan is not None and plan.max_tokens is not None:
+            request = clamp(request, plan.max_tokens)
+        return self._inner.stream(request)
+
+
+class LimitEdge(EdgeLimits):
+    """Refuses requests whose limits are known to be exhausted, and describes the limits."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+
+    @override
+    def check(self, principal: Principal) -> None:
+        planner = self._planner
+        now = planner.wall()
+        plan = planner.find(principal, "", now)
+        if plan is None:
+            return
+        for counter, _ in plan.entries:
+            limit = counter.limit
+            if counter.remaining > 0 or (limit.unit != "requests" and not limit.is_budget):
+                continue
+            if planner.counters.knows_exhausted(counter):
+                planner.count(limit)
+                raise build_refusal(limit, requested=1, resets_at=counter.ends_at, now=now)
+
+    @override
+    def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:
+        if context.reservation is not None:
+            return context.reservation.headers()
+        now = self._planner.wall()
+        plan = self._planner.find(context.principal, context.model or "", now)
+        return [] if plan is None else format_headers(plan.entries, now)
+
+
+def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:
+    """Limit the output, so that all choices together use at most `max_tokens`."""
+    prompt, choices = count_prompt_tokens(request), request.context.choices
+    rest = max_tokens // choices - prompt
+    asked = request.sampling.max_tokens
+    if rest < (1 if asked is None else min(asked, 1)):
+        raise _refuse(f"the prompt has {prompt} tokens", max_tokens, choices, "messages")
+    if asked is not None:
+        if asked > rest:
+            text = f"'max_tokens' is {asked}, and the prompt has {prompt} tokens"
+            raise _refuse(text, max_tokens, choices, "max_tokens")
+        return request
+    default = request.model.sampling.max_tokens
+    rest = min(rest, request.model.context_length - prompt, *([] if default is None else [default]))
+    return request._replace(sampling=request.sampling._replace(max_tokens=max(rest, 1)))
+
+
+def _check_inputs(request: EmbeddingRequest, max_tokens: int) -> None:
+    if (tokens := count_prompt_tokens(request)) > max_tokens:
+        raise _refuse(f"the inputs have {tokens} tokens", max_tokens, 1, "input")
+
+
+def _refuse(text: str, max_tokens: int, choices: int, param: str) -> TooManyTokens:
+    each = "" if choices == 1 else f" for all {choices} choices"
+    return TooManyTokens(
+        f"Too many tokens: {text}; a request may use {max_tokens}{each}. Ask for less.", param=param
+    )

@@ -1,0 +1,161 @@
+"""The counters of a caller and a model, kept until the first window ends."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+from maxgate.clock import Clock
+from maxgate.generation.backend import EmbeddingRequest
+from maxgate.generation.chunk import Usage
+from maxgate.generation.context import Principal
+from maxgate.generation.request import GenerationRequest
+from maxgate.limits.counter import Counter
+from maxgate.limits.counters import Counters
+from maxgate.limits.limit import Limit, LimitSource, Unit
+
+Price: TypeAlias = Callable[[str, Usage, float], int]
+"""Returns the price in millionths, given model, usage and time in seconds since 1970."""
+CountRefusal: TypeAlias = Callable[[Limit], None]
+Request: TypeAlias = GenerationRequest | EmbeddingRequest
+
+_UNITS: Final[Sequence[Unit]] = (
+    "requests",
+    "tokens",
+    "input_tokens",
+    "output_tokens",
+    "concurrent_requests",
+    "money",
+    "gpu_milliseconds",
+)
+_TOKENS: Final = frozenset({"tokens", "output_tokens"})
+_ASSUMED_PART: Final = 10
+"""Part of a limit of tokens that a request without `max_tokens` reserves for its output."""
+_MAX_PLANS: Final = 10_000
+# Of text that the engine encodes; English has more.
+_CHARACTERS_PER_TOKEN: Final = 3
+_TOKENS_PER_MESSAGE: Final = 8
+
+
+class Amounts(NamedTuple):
+    """Amounts of all units, in the order of the plan's indexes."""
+
+    requests: int
+    tokens: int
+    input_tokens: int
+    output_tokens: int
+    concurrent_requests: int
+    money: int
+    gpu_milliseconds: int
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What a request of a caller to a model takes: counters, each with the index of its unit.
+
+    `max_tokens` is that of one request, and `max_assumed` the output that a request reserves which
+    does not limit it. The plan is valid from `starts_at` to `ends_at`, in seconds since 1970.
+    """
+
+    limits: Sequence[Limit]
+    entries: Sequence[tuple[Counter, int]]
+    max_tokens: int | None
+    max_assumed: int
+    starts_at: float
+    ends_at: float
+    has_money: bool
+
+
+def ignore_price(model: str, usage: Usage, at: float) -> int:
+    """Return the price without rate cards: nothing."""
+    del model, usage, at
+    return 0
+
+
+class Planner:
+    """Finds the limits of requests, and what they take."""
+
+    def __init__(
+        self,
+        source: LimitSource,
+        counters: Counters,
+        clock: Clock,
+        *,
+        assumed_output: int,
+        price: Price = ignore_price,
+        count: CountRefusal = lambda _: None,
+    ) -> None:
+        """`assumed_output` is the output of a request that does not limit it, in tokens.
+
+        `count` counts refusals.
+        """
+        self.count = count
+        self.counters = counters
+        self.price = price
+        self.wall = clock.wall
+        self._source = source
+        self._assumed_output = assumed_output
+        self._plans: dict[int, Plan] = {}
+
+    def find(self, principal: Principal, model: str, now: float) -> Plan | None:
+        """Return the plan of a caller and a model, None without limits."""
+        limits = self._source.find(principal, model)
+        if not limits:
+            return None
+        plan = self._plans.get(id(limits))
+        if plan is None or plan.limits is not limits or not plan.starts_at <= now < plan.ends_at:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            plan = self._plans[id(limits)] = self._build(limits, now)
+        return plan
+
+    def _build(self, limits: Sequence[Limit], now: float) -> Plan:
+        entries: dict[Counter, int] = {}
+        max_tokens = None
+        for limit in sorted(limits, key=lambda limit: limit.amount, reverse=True):
+            if limit.unit == "tokens_per_request":
+                max_tokens = limit.amount  # at last, the smallest
+            else:
+                entries[self.counters.open(limit, now)] = _UNITS.index(limit.unit)
+        outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
+        assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
+        return Plan(
+            limits,
+            list(entries.items()),
+            max_tokens,
+            assumed,
+            max([counter.start for counter in entries], default=-math.inf),
+            min([counter.ends_at for counter in entries], default=math.inf),
+            any(limit.unit == "money" for limit in limits),
+        )
+
+    def estimate(self, plan: Plan, request: Request, now: float) -> Amounts:
+        """Return the maximum that a client request can use, given its first engine call."""
+        choices = request.context.choices
+        tokens, output = count_prompt_tokens(request), 0
+        if isinstance(request, GenerationRequest):
+            asked = request.sampling.max_tokens
+            if asked is None:
+                asked = request.model.sampling.max_tokens
+            if asked is None:
+                asked = min(plan.max_assumed, max(request.model.context_length - tokens, 0))
+            output = asked
+        tokens, output = tokens * choices, output * choices
+        money = 0
+        if plan.has_money:
+            money = max(self.price(request.model.name, Usage(tokens, output), now), 0)
+        return Amounts(1, tokens + output, tokens, output, 1, money, 0)
+
+
+def count_prompt_tokens(request: Request) -> int:
+    """Return the length of the prompt, estimated if the engine formats it."""
+    if isinstance(request, EmbeddingRequest):
+        return sum([prompt.length for prompt in request.prompts])
+    if request.prompt_token_ids is not None:
+        return request.prompt_token_ids.length
+    if isinstance(request.raw_prompt, tuple):
+        return len(request.raw_prompt)
+    characters = len(request.raw_prompt or "")
+    characters += sum([len(part) for message in request.messages for part in message.parts])
+    messages = len(request.messages) * _TOKENS_PER_MESSAGE
+    return characters // _CHARACTERS_PER_TOKEN + messages

@@ -1,0 +1,113 @@
+"""What a client request holds of limits and budgets until it ends."""
+
+import asyncio
+from typing import Final
+
+from typing_extensions import override
+
+from maxgate.generation import context
+from maxgate.generation.chunk import Usage
+from maxgate.generation.request_record import RequestRecord
+from maxgate.limits.counter import Counter
+from maxgate.limits.counters import Costs, Refusal
+from maxgate.limits.errors import LimitExceeded, build_refusal
+from maxgate.limits.headers import format_headers
+from maxgate.limits.planner import Amounts, Plan, Planner
+from maxgate.limits.table import MAX_AMOUNT
+
+_CUT: Final = frozenset({"client_gone", "timeout", "truncated"})
+
+
+class Reservation(context.Reservation):
+    """What one client request has taken of its counters, once `pending` has come.
+
+    It is settled by the tokens of the record. A request that no engine was called for uses nothing;
+    one that an engine has worked on counts as a request, whatever it led to.
+    """
+
+    __slots__ = ("_amounts", "_at", "_costs", "_error", "_model", "_plan", "_planner", "pending")
+
+    def __init__(
+        self, planner: Planner, plan: Plan, amounts: Amounts, model: str, at: float
+    ) -> None:
+        self._planner = planner
+        self._plan = plan
+        self._amounts = amounts
+        self._model = model
+        self._at = at
+        self._costs: Costs = [(counter, amounts[unit]) for counter, unit in plan.entries]
+        self._error: LimitExceeded | None = None
+        self.pending: asyncio.Future[Refusal] | None = None
+
+    def take(self) -> LimitExceeded | None:
+        """Take all amounts, or return the refusal; `pending` is set if this takes time."""
+        outcome = self._planner.counters.take(self._costs)
+        if outcome is None:
+            return None
+        if isinstance(outcome, Counter):
+            return self._refuse(outcome)
+        self.pending = outcome
+        return None
+
+    async def wait(self) -> LimitExceeded | None:
+        """Wait until all amounts are taken; returns the refusal."""
+        if self.pending is not None:
+            counter = await asyncio.shield(self.pending)  # other engine calls wait, too
+            if counter is not None and self._error is None:
+                self._refuse(counter)
+            self.pending = None
+        return self._error
+
+    @override
+    async def settle(self, record: RequestRecord) -> None:
+        if self.pending is not None:
+            if self.pending.cancel():
+                return
+            if self.pending.result() is not None:
+                return
+        elif self._error is not None:
+            return
+        actual = self._count(record)
+        self._planner.counters.settle(
+            [
+                (counter, amount, actual[unit])
+                for (counter, unit), (_, amount) in zip(
+                    self._plan.entries, self._costs, strict=True
+                )
+            ]
+        )
+
+    @override
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return format_headers(self._plan.entries, self._planner.wall())
+
+    def _refuse(self, counter: Counter) -> LimitExceeded:
+        self._planner.count(counter.limit)
+        requested = next(amount for other, amount in self._costs if other is counter)
+        self._error = build_refusal(
+            counter.limit,
+            requested=requested,
+            resets_at=counter.ends_at,
+            now=self._planner.wall(),
+        )
+        return self._error
+
+    def _count(self, record: RequestRecord) -> Amounts:
+        if not record.engine_calls:
+            return Amounts(0, 0, 0, 0, 0, 0, 0)
+        reserved = self._amounts
+        tokens = _check(record.prompt_tokens, reserved.input_tokens)
+        output = _check(record.completion_tokens, reserved.output_tokens)
+        if not tokens and not output and record.outcome in _CUT:
+            tokens = reserved.input_tokens  # the engine has read the prompt
+        money = 0
+        if self._plan.has_money:
+            usage = Usage(tokens, output, min(_check(record.cached_tokens, 0), tokens))
+            money = max(self._planner.price(self._model, usage, self._at), 0)
+        milliseconds = round(record.engine_seconds * 1000)
+        return Amounts(1, tokens + output, tokens, output, 0, money, milliseconds)
+
+
+def _check(reported: int, reserved: int) -> int:
+    """Return a count of tokens from an engine, or what was reserved if the count is absurd."""
+    return reported if 0 <= reported < MAX_AMOUNT else reserved

@@ -1,0 +1,119 @@
+"""No sequence of takes, settlements and deaths leaks, exceeds a limit, or goes below zero."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from maxgate.limits.counter import Counter
+from maxgate.limits.counters import TICK
+from maxgate.limits.limit import Limit, Scope
+from maxgate.limits.table import LEASE_SECONDS
+from tests.fakes.counter_tables import MemoryTables, start_process
+
+EVERYONE = Scope("organization")
+UNITS = ("requests", "tokens", "concurrent_requests")
+INDEXES = st.integers(0, 2)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run what waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits")
+
+
+class Process:
+    """One process, its requests in progress, and what it has used."""
+
+    def __init__(self, tables: MemoryTables, limits: list[Limit]) -> None:
+        self.counters = start_process(tables)
+        self.opened = [self.counters.open(one, tables.clock.wall()) for one in limits]
+        self.running: list[list[tuple[Counter, int]]] = []
+
+
+class CounterMachine(RuleBasedStateMachine):
+    """Three processes with one table of limits in an endless window; they die and start."""
+
+    @initialize(amounts=st.tuples(*[st.sampled_from([1, 7, 100, 5_000]) for _ in UNITS]))
+    def start(self, amounts: tuple[int, ...]) -> None:
+        self.tables = MemoryTables()
+        self.limits = [
+            Limit(EVERYONE, unit, "none" if unit == "concurrent_requests" else "total", amount, "")
+            for unit, amount in zip(UNITS, amounts, strict=True)
+        ]
+        self.processes = [Process(self.tables, self.limits) for _ in range(3)]
+        self.lost = [0, 0, 0]  # used and reported by processes that died
+        self.dead: list[tuple[float, list[int]]] = []
+
+    @rule(index=INDEXES, tokens=st.integers(0, 120))
+    def take(self, index: int, tokens: int) -> None:
+        process = self.processes[index]
+        costs = list(zip(process.opened, (1, tokens, 1), strict=True))
+        outcome = process.counters.take(costs)
+        assert not isinstance(outcome, asyncio.Future)
+        if outcome is None:
+            process.running.append(costs)
+
+    @precondition(lambda self: any(process.running for process in self.processes))
+    @rule(index=INDEXES, share=st.floats(0, 1), is_released=st.booleans())
+    def settle(self, index: int, share: float, *, is_released: bool) -> None:
+        process = self.processes[index]
+        if process.running:
+            costs = process.running.pop()
+            used = (0, 0, 0) if is_released else (1, int(costs[1][1] * share), 0)
+            process.counters.settle(
+                [(counter, amount, use) for (counter, amount), use in zip(costs, used, strict=True)]
+            )
+
+    @rule(index=INDEXES)
+    def refresh(self, index: int) -> None:
+        run(self.processes[index].counters.refresh())
+
+    @rule(seconds=st.sampled_from([0.1, TICK]))
+    def wait(self, seconds: float) -> None:
+        """Let time pass in which living processes renew their leases."""
+        self.tables.advance(seconds)
+        for process in self.processes:
+            run(process.counters.refresh())
+
+    @rule(index=INDEXES)
+    def kill(self, index: int) -> None:
+        process = self.processes[index]
+        for place, counter in enumerate(process.opened):
+            self.lost[place] += counter.reported
+        self.processes[index] = Process(self.tables, self.limits)
+
+    @invariant()
+    def keeps_limits(self) -> None:
+        for place, limit in enumerate(self.limits):
+            counters = [process.opened[place] for process in self.processes]
+            assert all(counter.used >= 0 and counter.reserved >= 0 for counter in counters)
+            in_use = sum(counter.used + counter.reserved for counter in counters)
+            assert in_use + self.lost[place] <= limit.amount
+
+    def teardown(self) -> None:
+        """All that is not used can be taken once requests have ended and leases of the dead."""
+        for process in getattr(self, "processes", []):
+            while process.running:
+                costs = process.running.pop()
+                process.counters.settle([(counter, amount, 0) for counter, amount in costs])
+        if not hasattr(self, "processes"):
+            return
+        for _ in range(int(LEASE_SECONDS) + 2):
+            self.wait(TICK)
+        fresh = Process(self.tables, self.limits)
+        for place, counter in enumerate(fresh.opened):
+            used = self.lost[place] + sum(p.opened[place].used for p in self.processes)
+            rest = counter.amount - used
+            assert fresh.counters.take([(counter, rest + 1)]) is counter
+            assert rest == 0 or fresh.counters.take([(counter, rest)]) is None
+
+
+TestCounterMachine = CounterMachine.TestCase
+TestCounterMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

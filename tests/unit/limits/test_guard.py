@@ -1,0 +1,310 @@
+"""A client request reserves once, before its first engine call, and is settled at the edge."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from maxgate.generation.chunk import Usage
+from maxgate.generation.context import Principal, RequestContext
+from maxgate.generation.guard import NoGuard
+from maxgate.generation.request import GenerationRequest, TokenIds
+from maxgate.generation.request_record import Outcome
+from maxgate.limits.errors import LimitExceeded, QuotaExhausted, RateLimitExceeded
+from maxgate.limits.headers import format_duration
+from maxgate.limits.limits import Limits
+from maxgate.limits.memory_table import MemoryTable
+from maxgate.limits.settings import LimitSettings
+from tests.fakes.clock import FakeClock
+from tests.fakes.counter_tables import MemoryTables
+from tests.fakes.requests import generation_request, request_context, served_model
+
+PROMPT = TokenIds.of([1] * 10)
+MODEL = served_model("small", context_length=10_000)
+ALICE = Principal("p1", "p1", "alice", "key_1", "default")
+RESET = 20.0  # the fake clock starts 40 s after a full minute
+
+
+class Gate:
+    """Limits of one process, and requests that pass them."""
+
+    def __init__(self, table: MemoryTable | None = None, **settings: Any) -> None:
+        self.clock = FakeClock()
+        self.refused: list[str] = []
+        self.limits = Limits(
+            LimitSettings(**settings),
+            table or MemoryTable(self.clock),
+            self.clock,
+            price=lambda model, usage, at: usage.prompt + 2 * usage.completion,
+            count=lambda limit: self.refused.append(limit.unit),
+        )
+        self.guard = self.limits.guard(None)
+
+    async def admit(
+        self, request: GenerationRequest | None = None, **fields: Any
+    ) -> RequestContext:
+        """Make the first engine call of a request, and return its context."""
+        fields = {"prompt": PROMPT, "max_tokens": 20, "model": MODEL, **fields}
+        request = request or generation_request(**fields)
+        async with self.guard.admit(request) as lease:
+            assert isinstance(lease, NoGuard)
+        return request.context
+
+    async def end(
+        self,
+        context: RequestContext,
+        usage: Usage | None,
+        outcome: Outcome = "ok",
+        *,
+        engine_calls: int = 1,
+    ) -> None:
+        """End a request as the edge does."""
+        record = context.record
+        record.engine_calls, record.outcome = engine_calls, outcome
+        if usage is not None:
+            record.prompt_tokens, record.completion_tokens, record.cached_tokens = usage
+        if context.reservation is not None:
+            await context.reservation.settle(record)
+
+    def read(self, context: RequestContext) -> Mapping[str, str]:
+        """Return the headers of a response, by their ends."""
+        headers = self.limits.edge.find_headers(context)
+        return {str(k, "ascii")[12:]: str(v, "ascii") for k, v in headers}
+
+    async def count(self, **fields: Any) -> int:
+        """Return how many requests are admitted at once."""
+        for number in range(200):
+            try:
+                await self.admit(**fields)
+            except LimitExceeded:
+                return number
+        return -1
+
+
+async def test_reservation() -> None:
+    """A request reserves prompt and output; what it did not use is free when it ends."""
+    gate = Gate(everyone={"tokens_per_minute": 1000, "requests_per_minute": 3})
+    context = await gate.admit()
+    expected = {
+        "limit-requests": "3",
+        "remaining-requests": "2",
+        "reset-requests": "20s",
+        "limit-tokens": "1000",
+        "remaining-tokens": "970",
+        "reset-tokens": "20s",
+    }
+    assert gate.read(context) == expected
+    await gate.end(context, Usage(10, 5))
+    assert gate.read(context) == expected | {"remaining-tokens": "985"}
+
+
+async def test_one_reservation() -> None:
+    """All engine calls of a request share its reservation, which counts all choices."""
+    gate = Gate(everyone={"tokens_per_minute": 1000, "requests_per_minute": 3})
+    request = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    request.context.choices = 4
+    for _ in range(4):
+        await gate.admit(request)
+    headers = gate.read(request.context)
+    assert (headers["remaining-requests"], headers["remaining-tokens"]) == ("2", "880")
+
+
+@pytest.mark.parametrize(
+    ("usage", "outcome", "engine_calls", "requests", "tokens"),
+    [
+        (Usage(10, 5), "ok", 1, 2, 985),
+        (Usage(10, 50), "ok", 1, 2, 940),  # more than it asked for
+        (Usage(10, 3), "client_gone", 1, 2, 987),  # left in the middle of a stream
+        (None, "client_gone", 1, 2, 990),  # left before anything was sent: the prompt counts
+        (None, "upstream_error", 1, 2, 1000),  # the engine failed
+        (None, "unavailable", 0, 3, 1000),  # refused by the queue
+        (Usage(-5, 7), "ok", 1, 2, 983),  # no credit: the prompt that was reserved
+        (Usage(10, -7), "ok", 1, 2, 970),
+    ],
+)
+async def test_settlement(
+    usage: Usage | None, outcome: Outcome, engine_calls: int, requests: int, tokens: int
+) -> None:
+    """A request counts with what it used, however it ends."""
+    gate = Gate(everyone={"tokens_per_minute": 1000, "requests_per_minute": 3})
+    context = await gate.admit()
+    await gate.end(context, usage, outcome, engine_calls=engine_calls)
+    headers = gate.read(context)
+    assert (headers["remaining-requests"], headers["remaining-tokens"]) == (
+        str(requests),
+        str(tokens),
+    )
+
+
+async def test_refusal() -> None:
+    """A refusal names the limit and the time of its reset, and takes nothing."""
+    gate = Gate(each_project={"requests_per_minute": 1, "tokens_per_minute": 1000})
+    context = await gate.admit()
+    request = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    with pytest.raises(RateLimitExceeded) as refusal:
+        await gate.admit(request)
+    error = refusal.value
+    assert (error.status, error.type, error.code) == (429, "requests", "rate_limit_exceeded")
+    assert error.message == (
+        "Rate limit reached: requests per minute of project anonymous: limit 1, requested 1. "
+        "Retry after the time in Retry-After (20 s)."
+    )
+    assert error.headers() == {
+        "retry-after": "20",
+        "retry-after-ms": "20000",
+        "x-should-retry": "true",
+    }
+    assert gate.read(request.context)["remaining-requests"] == "0"
+    await gate.end(request.context, None, engine_calls=0)
+    assert gate.read(context)["remaining-tokens"] == "970"
+    assert gate.refused == ["requests"]
+
+
+async def test_reset() -> None:
+    """The next request succeeds at the reset, and not before."""
+    gate = Gate(everyone={"requests_per_minute": 1})
+    await gate.admit()
+    gate.clock.advance(RESET - 0.01)
+    assert await gate.count() == 0
+    gate.clock.advance(0.01)
+    assert await gate.count() == 1
+
+
+async def test_request_above_limit() -> None:
+    """A request that needs more than the limit is not retried."""
+    gate = Gate(everyone={"tokens_per_minute": 25})
+    with pytest.raises(RateLimitExceeded) as refusal:
+        await gate.admit()
+    assert refusal.value.type == "tokens"
+    assert refusal.value.headers() == {"x-should-retry": "false"}
+
+
+async def test_budget() -> None:
+    """A budget that is used up is no rate limit."""
+    budget = {"unit": "money", "window": "month", "amount": 0.0001}
+    gate = Gate(each_key={"budgets": [budget]})
+    request = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    request.context.principal = ALICE
+    context = await gate.admit(request)
+    await gate.end(context, Usage(10, 45))
+    with pytest.raises(QuotaExhausted) as refusal:
+        await gate.admit(request._replace(context=replace(request_context(), principal=ALICE)))
+    error = refusal.value
+    assert (error.status, error.type, error.code) == (
+        429,
+        "insufficient_quota",
+        "insufficient_quota",
+    )
+    assert error.headers() == {"x-should-retry": "false"}
+    assert error.message == (
+        "The budget is used up: money budget of key key_1: limit 0.0001. "
+        "It resets at 2027-02-01T00:00:00Z."
+    )
+    with pytest.raises(QuotaExhausted):
+        gate.limits.edge.check(ALICE)
+    gate.limits.edge.check(replace(ALICE, key_id="key_2"))
+
+
+async def test_parallel_budget() -> None:
+    """Of many requests at a time, only as many pass as the budget covers."""
+    budget = {"unit": "tokens", "window": "day", "amount": 59}
+    gate = Gate(everyone={"budgets": [budget]})
+    outcomes = await asyncio.gather(*[gate.admit() for _ in range(200)], return_exceptions=True)
+    assert sum(isinstance(outcome, RequestContext) for outcome in outcomes) == 1
+
+
+async def test_concurrency() -> None:
+    """Requests at a time are free again when one ends."""
+    gate = Gate(everyone={"concurrent_requests": 2})
+    first = await gate.admit()
+    assert await gate.count() == 1
+    await gate.end(first, Usage(10, 5))
+    assert await gate.count() == 1
+    assert gate.refused == ["concurrent_requests"] * 2
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "limit", "left"),
+    [(None, 10_000, 10_000 - 10 - 1000), (None, 50, 50 - 10 - 5), (7, 10_000, 10_000 - 17)],
+)
+async def test_assumed_output(max_tokens: int | None, limit: int, left: int) -> None:
+    """A request without `max_tokens` reserves a part of the limit."""
+    gate = Gate(everyone={"tokens_per_minute": limit})
+    context = await gate.admit(max_tokens=max_tokens)
+    assert gate.read(context)["remaining-tokens"] == str(left)
+
+
+async def test_scopes() -> None:
+    """Each scope and model has counters of its own; many keys share those of their project."""
+    gate = Gate(
+        each_key={"requests_per_minute": 2},
+        each_project={"requests_per_minute": 3},
+        keys={"key_3": {"requests_per_minute": 1}},
+        everyone={"models": {"large": {"requests_per_minute": 1}}},
+    )
+
+    async def count(key: str, project: str, model: str = "small") -> int:
+        principal = Principal(project, project, "owner", key, "default")
+        for number in range(9):
+            request = generation_request(prompt=PROMPT, model=served_model(model))
+            request.context.principal = principal
+            try:
+                await gate.admit(request)
+            except RateLimitExceeded:
+                return number
+        return 9
+
+    assert [
+        await count("key_1", "p1"),
+        await count("key_2", "p1"),
+        await count("key_3", "p2"),
+        await count("key_4", "p3", "large"),
+        await count("key_5", "p4", "large"),
+    ] == [2, 1, 1, 1, 0]
+
+
+async def test_waiting() -> None:
+    """Engine calls wait for the reservation of their request; a refusal reaches all of them."""
+    tables = MemoryTables(is_local=False)
+    gate = Gate(tables.table, everyone={"requests_per_minute": 1})  # type: ignore[arg-type]
+    requests = [generation_request(prompt=PROMPT, max_tokens=20, model=MODEL) for _ in range(2)]
+    outcomes = await asyncio.gather(
+        *[gate.admit(request) for request in requests for _ in range(3)], return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [RequestContext] * 3 + [RateLimitExceeded] * 3
+    assert gate.refused == ["requests"]
+    for request in requests:
+        await gate.end(request.context, None, engine_calls=0)
+    assert await gate.count() == 1
+
+
+async def test_cancellation_while_waiting() -> None:
+    """A request that ends while it waits for its reservation leaves nothing behind."""
+    tables = MemoryTables(is_local=False)
+    gate = Gate(tables.table, everyone={"concurrent_requests": 1})  # type: ignore[arg-type]
+    request = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    task = asyncio.create_task(gate.admit(request))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    task.cancel()
+    await gate.end(request.context, None, "client_gone", engine_calls=0)
+    await asyncio.wait([task])
+    assert await gate.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0ms"),
+        (0.0124, "12ms"),
+        (1, "1s"),
+        (8.125, "8.125s"),
+        (60, "1m0s"),
+        (360.5, "6m0.5s"),
+        (86_399.9996, "24h0m0s"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    """Durations are written as Go does."""
+    assert format_duration(seconds) == text
