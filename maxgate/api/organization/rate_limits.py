@@ -23,7 +23,7 @@ from maxgate.auth.organization.limits import Holder, NewLimit
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ModelCatalog
 from maxgate.stores.identity import IdentityTransaction
-from maxgate.stores.limits import StoredLimit, Unit, Window
+from maxgate.stores.limits import MAX_AMOUNT, StoredLimit, Unit, Window
 
 router = create_router()
 
@@ -123,7 +123,7 @@ async def update_rate_limit(
             amount, row = getattr(body, name), by_kind.get((unit, window))
             if amount is None or (row is not None and amount == row.amount):
                 continue
-            if amount < UNLIMITED:
+            if amount <= MAX_AMOUNT:
                 new = NewLimit(unit, window, amount, found.model)
                 await limits.set_limit(change, holder, new)
             elif row is not None:
