@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple, TypeAlias
 from fastapi import Depends, Query, Request
 from pydantic import Field
 
-from maxgate.api.organization.bodies import UNLIMITED, RateLimitChange
+from maxgate.api.organization.bodies import RateLimitChange
 from maxgate.api.organization.dependencies import (
     Admin,
     Cursor,
@@ -22,6 +22,7 @@ from maxgate.auth.organization.changes import check_version, require
 from maxgate.auth.organization.limits import Holder, NewLimit
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ModelCatalog
+from maxgate.limits.limit import UNLIMITED
 from maxgate.stores.identity import IdentityTransaction
 from maxgate.stores.limits import MAX_AMOUNT, StoredLimit, Unit, Window
 
