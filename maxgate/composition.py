@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
+from typing_extensions import override
 
 from maxgate.admission.capacity import EngineLoad
 from maxgate.admission.controller import AdmissionController
@@ -23,7 +24,7 @@ from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit
 from maxgate.auth.api_key import is_well_formed
 from maxgate.auth.identity import TokenKeys, Verifier
-from maxgate.auth.key_changes import KeyChanges, NoKeyChanges
+from maxgate.auth.key_changes import KeyChangePublisher, KeyChanges, NoKeyChanges
 from maxgate.auth.key_sources import KeySources
 from maxgate.auth.key_verifier import KeyVerifier
 from maxgate.auth.organization.changes import Organization
@@ -46,12 +47,14 @@ from maxgate.generation.guard import Guard
 from maxgate.generation.moderation import Moderator
 from maxgate.guardrails.llama_guard import LlamaGuard
 from maxgate.installation import requires_extra
+from maxgate.limits.alerts import WebhookAlerts
 from maxgate.limits.counters import CountUsed
 from maxgate.limits.file_table import FileTable
 from maxgate.limits.limit import Limit, LimitSource
 from maxgate.limits.limits import Limits
 from maxgate.limits.memory_table import MemoryTable
 from maxgate.limits.planner import Price
+from maxgate.limits.stored_limits import StoredLimits
 from maxgate.limits.table import CounterTable
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles
@@ -258,10 +261,47 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
     return Keys(authentication, sources, identities, tokens)
 
 
+class _ChangePublishers(KeyChangePublisher):
+    """Reports changes to several parts of the gateway."""
+
+    def __init__(self, publishers: Sequence[KeyChangePublisher]) -> None:
+        self._publishers = publishers
+
+    @override
+    async def publish(self, ids: Collection[str]) -> None:
+        for publisher in self._publishers:
+            await publisher.publish(ids)
+
+
+def build_stored_limits(keys: Keys, cards: Sequence[ModelCard]) -> StoredLimits | None:
+    """Build the limits of the database, None without one.
+
+    While serving, call `start` once and keep `run` running. It is a LimitSource.
+    """
+    if keys.identities is None:
+        return None
+    aliases = {name: card.name for card in cards for name in card.names}
+    return StoredLimits(keys.identities.limits, aliases=aliases)
+
+
+def build_alerts(settings: Settings, keys: Keys, clock: Clock) -> WebhookAlerts | None:
+    """Build what sends alerts of budgets, None if there is no URL to send them to.
+
+    While serving, keep `run` running; `aclose` it afterwards.
+    """
+    if settings.alerts.webhook_url is None:
+        return None
+    claims = None if keys.identities is None else keys.identities.limits
+    return WebhookAlerts(settings.alerts, clock, claims)
+
+
 def build_organization(
-    settings: Settings, keys: Keys, clock: Clock
+    settings: Settings, keys: Keys, clock: Clock, limits: StoredLimits | None = None
 ) -> Organization | NoOrganization:
-    """Build what the admin API reads and changes; its changes take effect in `keys` at once."""
+    """Build what the admin API reads and changes.
+
+    Its changes take effect in `keys` and `limits` at once.
+    """
     sources = keys.sources
     if sources is None:
         return NoOrganization(
@@ -273,7 +313,8 @@ def build_organization(
             f"Projects, users and keys need a database, and the setting database.url is "
             f"`{settings.database.url}`."
         )
-    return Organization(keys.identities, lambda: sources.peppers, clock, sources)
+    changes = sources if limits is None else _ChangePublishers([sources, limits])
+    return Organization(keys.identities, lambda: sources.peppers, clock, changes)
 
 
 def open_identities(settings: Settings, clock: Clock) -> IdentityStore | None:

@@ -62,8 +62,8 @@ class Limit:
     """An amount that a scope may use in a window, which begins at midnight in `time_zone`.
 
     A `budget` is answered with `insufficient_quota`, other limits with `rate_limit_exceeded`.
-    `name` is shown to clients, such as `project requests per minute`. The `alerts` have ascending
-    amounts.
+    `name` is shown to clients beside the scope, such as `requests per minute`. The `alerts` have
+    ascending amounts.
     """
 
     scope: Scope

@@ -6,7 +6,7 @@ revoked key is refused; while the database is away, the limits stay as they were
 
 import asyncio
 import traceback
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 class StoredLimits(LimitSource):
     """Finds limits in memory, as they are in the database, and those of the settings.
 
-    `list_names` returns the name of a model and its aliases, by any of which limits may name it.
+    `aliases` has the names of models by their aliases, by which limits may name them, too.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class StoredLimits(LimitSource):
         store: LimitStore,
         *,
         configured: Sequence[Limit] = (),
-        list_names: Callable[[str], Collection[str]] = lambda model: (model,),
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._configured = configured
-        self._list_names = list_names
+        self._aliases = aliases or {}
         self._revision: int | None = None
         self._limits: dict[ScopeKey, list[Limit]] = {}
         self._found: dict[tuple[str, str, str, str], tuple[Limit, ...]] = {}
@@ -106,7 +106,6 @@ class StoredLimits(LimitSource):
             _log.error("limits could not be read", exception=trace)
 
     def _collect(self, principal: Principal, model: str) -> Iterable[Limit]:
-        names = {None, model, *self._list_names(model)}
         yield from self._configured
         for scope in (
             ScopeKey("key", principal.key_id),
@@ -115,7 +114,8 @@ class StoredLimits(LimitSource):
             ScopeKey("organization"),
         ):
             for limit in self._limits.get(scope, ()):
-                if limit.scope.model in names:
+                name = limit.scope.model
+                if name is None or self._aliases.get(name, name) == model:
                     yield limit
 
 
@@ -175,8 +175,7 @@ def build_limit(row: StoredLimit, spend_alerts: Sequence[Alert] = ()) -> Limit:
 
 
 def name_limit(row: StoredLimit) -> str:
-    """Return the name that clients see, such as `project requests per minute`."""
+    """Return the name that clients see beside the scope, such as `requests per minute`."""
     unit = _UNIT_NAMES.get(row.unit, row.unit.replace("_", " "))
     window = {"none": "", "total": " in total"}.get(row.window, f" per {row.window}")
-    model = f" of {row.model}" if row.model else ""
-    return f"{row.scope} {unit}{window}{model}"
+    return f"{unit}{window}"

@@ -22,8 +22,8 @@ Unit: TypeAlias = Literal[
 Window: TypeAlias = Literal["minute", "hour", "day", "week", "month", "total", "none"]
 Claim: TypeAlias = Literal["own", "busy", "sent"]
 
-MAX_AMOUNT: Final = 2**53 - 2
-"""Largest amount of a limit: JavaScript and Lua count up to one more."""
+MAX_AMOUNT: Final = 10**15
+"""Largest amount of a limit: a thousand million of a currency, or sums that Lua counts exactly."""
 
 
 class ScopeKey(NamedTuple):

@@ -6,12 +6,11 @@ from pydantic import Field
 
 from maxgate.api.schemas import RequestBody, Unsupported
 from maxgate.generation.context import ServiceClass
+from maxgate.limits.limit import UNLIMITED
 from maxgate.stores.identity import OrganizationRole, PermissionMode
 from maxgate.stores.limits import MAX_AMOUNT
 
 MAX_CENTS: Final = MAX_AMOUNT // 10_000
-UNLIMITED: Final = 2**53 - 1
-"""No limit, as a number that every client reads."""
 
 Seconds = Annotated[int, Field(ge=1, le=2**53)]
 Amount = Annotated[int, Field(ge=0, le=UNLIMITED)]

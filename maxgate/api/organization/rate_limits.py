@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple, TypeAlias
 from fastapi import Depends, Query, Request
 from pydantic import Field
 
-from maxgate.api.organization.bodies import UNLIMITED, RateLimitChange
+from maxgate.api.organization.bodies import RateLimitChange
 from maxgate.api.organization.dependencies import (
     Admin,
     Cursor,
@@ -22,8 +22,9 @@ from maxgate.auth.organization.changes import check_version, require
 from maxgate.auth.organization.limits import Holder, NewLimit
 from maxgate.errors import InvalidRequest
 from maxgate.generation.catalog import ModelCatalog
+from maxgate.limits.limit import UNLIMITED
 from maxgate.stores.identity import IdentityTransaction
-from maxgate.stores.limits import StoredLimit, Unit, Window
+from maxgate.stores.limits import MAX_AMOUNT, StoredLimit, Unit, Window
 
 router = create_router()
 
@@ -123,7 +124,7 @@ async def update_rate_limit(
             amount, row = getattr(body, name), by_kind.get((unit, window))
             if amount is None or (row is not None and amount == row.amount):
                 continue
-            if amount < UNLIMITED:
+            if amount <= MAX_AMOUNT:
                 new = NewLimit(unit, window, amount, found.model)
                 await limits.set_limit(change, holder, new)
             elif row is not None:

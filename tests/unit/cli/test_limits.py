@@ -126,7 +126,7 @@ def test_budget(run: Run) -> None:
         ("set 1 --unit money --per day --alert-at 100%", 2, "1% to 99%"),
         ("set 1 --unit money --per day --time-zone Mars/Base", 2, "'Mars/Base' is unknown"),
         ("set 1 --unit money --per day --time-zone ../UTC", 2, "'../UTC' is unknown"),
-        ("set 9e30 --unit tokens --per day", 2, "must be 0 to 9007199254740990"),
+        ("set 9e30 --unit tokens --per day", 2, "must be 0 to 1000000000000000"),
         ("set 1 --unit tokens --per day --project a --key b", 2, "one of --project, --user"),
         ("set 1 --unit tokens --per day --project nix", 2, "no project has the id"),
         ("set 1 --unit tokens --per day --user nix", 2, "no user has the id"),

@@ -22,7 +22,7 @@ URL = "https://alerts.example.com/budgets"
 SECRET = "whsec_" + "c2VjcmV0" * 4
 LIMIT = Limit(
     Scope("project", "red"),
-    *("money", "month", 1000, "project spend per month"),
+    *("money", "month", 1000, "spend per month"),
     is_budget=True,
     alerts=(Alert("l1-80", 800, 80, ("a@example.com",), "[x]"), Alert("l1-100", 1000, 100)),
 )
@@ -109,7 +109,7 @@ async def test_event(start: Any, clock: FakeClock) -> None:
         "timestamp": "2027-01-15T08:16:40Z",
         "data": {
             "id": "l1-80",
-            "name": "project spend per month",
+            "name": "spend per month",
             "scope": {"type": "project", "id": "red", "model": None},
             "unit": "money",
             "window": "month",

@@ -52,19 +52,17 @@ async def test_find(store: FakeLimitStore) -> None:
     """A caller has the limits of its key, owner, project and organization, for its model."""
     source = await read(store, OF_ALL, OF_PROJECT, OF_USER, OF_KEY)
     expected = [
-        Limit(Scope("key", "key_1"), "requests", "minute", 10, "key requests per minute"),
-        Limit(
-            Scope("user", "ann"), "tokens", "day", 20, "user tokens per day", time_zone="Asia/Tokyo"
-        ),
+        Limit(Scope("key", "key_1"), "requests", "minute", 10, "requests per minute"),
+        Limit(Scope("user", "ann"), "tokens", "day", 20, "tokens per day", time_zone="Asia/Tokyo"),
         Limit(
             Scope("project", "red", "llama"),
             *("tokens", "minute", 30),
-            "project tokens per minute of llama",
+            "tokens per minute",
         ),
         Limit(
             Scope("organization"),
             *("concurrent_requests", "none", 40),
-            "organization concurrent requests",
+            "concurrent requests",
         ),
     ]
     assert list(source.find(ANN, "llama")) == expected
@@ -81,9 +79,10 @@ async def test_warm(store: FakeLimitStore) -> None:
 async def test_aliases(store: FakeLimitStore) -> None:
     """A limit may name its model by an alias."""
     store.limits = [replace(OF_PROJECT, model="fast")]
-    source = StoredLimits(store, list_names=lambda model: (model, "fast"))
+    source = StoredLimits(store, aliases={"fast": "llama"})
     await source.refresh()
-    assert [found.scope.model for found in source.find(ANN, "llama")] == ["fast"]
+    found = [len(source.find(ANN, model)) for model in ("llama", "fast", "qwen")]
+    assert found == [1, 0, 0]
 
 
 async def test_configured(store: FakeLimitStore) -> None:
@@ -98,7 +97,7 @@ async def test_alerts(store: FakeLimitStore) -> None:
     store.alerts = [SpendAlert("red", "a1", 900, ("x@example.com",), "[x]", 0)]
     source = await read(store, BUDGET)
     [found] = source.find(ANN, "llama")
-    assert (found.amount, found.name, found.is_budget) == (1001, "project spend per month", True)
+    assert (found.amount, found.name, found.is_budget) == (1001, "spend per month", True)
     assert found.alerts == (
         Alert("l5-50", 501, 50),
         Alert("l5-soft", 700),
@@ -116,7 +115,7 @@ async def test_alerts_without_budget(store: FakeLimitStore) -> None:
     assert (of_project.amount, of_project.alerts) == (UNLIMITED, (Alert("l5-soft", 700),))
     assert of_all == Limit(
         Scope("organization"),
-        *("money", "month", UNLIMITED, "organization spend per month"),
+        *("money", "month", UNLIMITED, "spend per month"),
         is_budget=True,
         alerts=(Alert("a1", 900),),
     )
