@@ -51,11 +51,9 @@ def check_peppers(
         return
     if stored.isdisjoint(mine):
         source = name_source(auth, state_dir)
-        problem = (
-            "no key in the database was hashed with this pepper"
-            if mine
-            else ("the pepper that the keys in the database were hashed with is missing")
-        )
+        problem = "the pepper that the keys in the database were hashed with is missing"
+        if mine:
+            problem = "no key in the database was hashed with this pepper"
         raise WrongPepper(
             f"{source}: {problem}, so all of them would be refused; restore state_dir/pepper, or "
             "set auth.pepper to the right one. If it is lost, run `maxgate db accept-pepper`, and "

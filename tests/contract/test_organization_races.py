@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from maxgate.auth.organization import keys, projects
+from maxgate.auth.organization import keys, people, projects
 from maxgate.auth.organization.changes import COMMAND_LINE, Idempotency, Organization
 from maxgate.auth.organization.errors import RequestInProgress
 from maxgate.clock import SystemClock
-from maxgate.errors import GatewayError
-from maxgate.stores.identity import Page
+from maxgate.errors import Conflict, GatewayError, NotFound
+from maxgate.stores.identity import Listing, Page
 from maxgate.stores.identity_store import open_identity_store
 from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
@@ -70,3 +70,42 @@ async def test_repeated_at_once(organization: Organization) -> None:
     assert responses == [await create()] * len(responses)
     async with organization.read() as rows:
         assert [p.id for p in (await rows.projects.list(Page())).items] == [responses[0]["id"]]
+
+
+async def test_first_keys(organization: Organization) -> None:
+    """Keys that are the first ones at the same time are all created."""
+
+    async def create(name: str) -> None:
+        async with organization.change(COMMAND_LINE) as change:
+            await keys.create_admin_key(change, name)
+
+    await asyncio.gather(*map(create, "abcd"))
+    async with organization.read() as rows:
+        assert len((await rows.admin_keys.list(Page())).items) == 4
+
+
+async def test_deletions_at_once(organization: Organization) -> None:
+    """A member that is removed while its user is deleted is gone, without a deadlock."""
+    async with organization.change(COMMAND_LINE) as change:
+        await projects.create_project(change, "Red", "red")
+        members = [
+            await people.add_project_user(change, "red", "member", email=f"{number}@example.com")
+            for number in range(5)
+        ]
+
+    async def leave(user_id: str) -> None:
+        async with organization.change(COMMAND_LINE) as change:
+            await people.remove_project_user(change, "red", user_id)
+
+    async def delete(user_id: str) -> None:
+        async with organization.change(COMMAND_LINE) as change:
+            await people.delete_user(change, user_id)
+
+    work = [do(user.id) for _, user in members for do in (leave, delete)]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert all(isinstance(result, NotFound | Conflict | None) for result in results), results
+    async with organization.read() as rows:
+        assert await rows.users.list(Page()) == Listing([], has_more=False)
+        for _, user in members:
+            found = await rows.project_users.list(Page(after=user.id), project_id="red")
+            assert found == Listing([], has_more=False)

@@ -13,6 +13,7 @@ from maxgate.api.request_body import (
     MAX_JSON_VALUES,
     BodyReader,
     ClientDisconnect,
+    check_duplicates,
     check_structure,
     structure,
 )
@@ -154,3 +155,27 @@ def repeat(item: str, count: int) -> bytes:
 def test_punctuation_in_strings() -> None:
     """A string with any number of brackets, colons and commas passes."""
     check_structure(json.dumps({"a": '[{:,"\\' * 200_000}).encode())
+
+
+@given(JSON)
+def test_no_duplicates(value: Any) -> None:
+    """JSON without duplicate fields passes, also with names that are in several objects."""
+    check_duplicates(json.dumps({"a": value, "b": {"a": value}, "c": [value] * 2}).encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"a": 1, "a": 1}', "a"),
+        ('{"a": 1, "\\u0061": 2}', "a"),
+        ('{"b": [{"c": {}}, {"c": {}, "d": 1, "c": {}}]}', "c"),
+        (f'{{"a": {"9" * 5000}, "b": 1e999, "b": NaN}}', "b"),
+        ('{"": 1, "": 2}', ""),
+        (f'{{"{"x" * 300}": 1, "{"x" * 300}": 2}}', "x" * 200),
+    ],
+)
+def test_duplicates(text: str, name: str) -> None:
+    """A field that an object has twice is named, whatever its values are."""
+    with pytest.raises(InvalidRequest) as raised:
+        check_duplicates(text.encode())
+    assert (raised.value.param, raised.value.code) == (name, "duplicate_parameter")
