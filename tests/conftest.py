@@ -36,6 +36,7 @@ def pytest_configure() -> None:
 
     An ignored signal stays ignored in child processes, but a handler is reset.
     """
+    gc.disable()  # until the tests are collected, which leaves no garbage
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -44,6 +45,12 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests by folder."""
     items.sort(key=lambda item: ("", *ORDER).index(_find_folder(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    """Start garbage collection, but not of what was collected."""
+    gc.freeze()
+    gc.enable()
 
 
 def _find_folder(path: Path) -> str:
