@@ -35,7 +35,7 @@ run: $(VENV)/.installed-local ## Start MAX with the small model and the gateway;
 test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the real engine included
 	$(PREPARE_MODELS)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
-	$(BIN)/pytest -m "engine or timing"
+	$(BIN)/pytest -m "engine or timing" tests/engine tests/integration
 
 check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and commit subjects
 	$(BIN)/ruff check .
@@ -50,7 +50,7 @@ check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and
 unit: $(VENV)/.installed-dev $(CLIENTS) ## Run the tests that need no engine
 	$(PREPARE_MODELS)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
-	$(BIN)/pytest -m timing
+	$(BIN)/pytest -m timing tests/integration
 
 bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wrk, takes half an hour
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
