@@ -154,6 +154,11 @@ class Counters:
             and (age < TICK or not self._table.is_shared)
         )
 
+    async def join(self) -> None:
+        """Contact the table, so that other processes are known before the first request."""
+        if self._table.is_shared:
+            await self._report_active()
+
     async def run(self) -> None:
         """Report what is used, and renew the lease, until cancelled; then leave the table."""
         try:
