@@ -129,15 +129,20 @@ class Counters:
         self._start_work()
         return future
 
-    def settle(self, settlements: Sequence[tuple[Counter, int, int]]) -> None:
-        """Settle what one request has taken: counter, amount taken, and amount used."""
-        flushes = False
-        for counter, amount, actual in settlements:
+    def settle(self, costs: Costs, used: Sequence[int]) -> None:
+        """Settle what one request has taken; `used` has the real amount of each cost."""
+        for (counter, amount), actual in zip(costs, used, strict=True):
             counter.settle(amount, actual)
-            if self._table.is_shared:
-                self._activate(counter)
-                allowance = counter.find_allowance(self._holders)
-                flushes |= counter.room > allowance and (not allowance or counter.is_tight)
+        if self._table.is_shared:
+            self._return_rooms(costs)
+
+    def _return_rooms(self, costs: Costs) -> None:
+        """Report settled counters with the next tick, or now if others may need what is left."""
+        flushes = False
+        for counter, _ in costs:
+            self._activate(counter)
+            allowance = counter.find_allowance(self._holders)
+            flushes |= counter.room > allowance and (not allowance or counter.is_tight)
         if flushes and not self.is_degraded:
             if self._table.is_local:
                 self._exchange_now([], self._pop_active())
@@ -255,7 +260,7 @@ class Counters:
                     if not future.done():
                         future.set_result(result)
                     elif result is None:
-                        self.settle([(counter, amount, 0) for counter, amount in costs])
+                        self.settle(costs, [0] * len(costs))
         finally:
             self._work = None
 

@@ -35,11 +35,12 @@ class Limits:
         report: Callable[[bool], None] = lambda _: None,
     ) -> None:
         own = [SettingsSource(settings)] if settings.is_enabled else []
+        all_sources = [*own, *sources]
         self.counters = Counters(
             table, clock, processes=processes, count_used=count_used, report=report
         )
         self._planner = Planner(
-            CombinedSource([*own, *sources]),
+            all_sources[0] if len(all_sources) == 1 else CombinedSource(all_sources),
             self.counters,
             clock,
             assumed_output=settings.assumed_output_tokens,
