@@ -215,10 +215,11 @@ def main() -> int:
     if options.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
     else:
-        print("| case | limit | accepted | refused | seconds | |\n|---|--:|--:|--:|--:|---|")
+        print("| case | limit | accepted | statuses | seconds | |\n|---|--:|--:|---|--:|---|")
         for o in outcomes:
-            refused, verdict = o.statuses.get(429, 0), "right" if o.is_right else "WRONG"
-            print(f"| {o.case} | {o.limit} | {o.accepted} | {refused} | {o.seconds} | {verdict} |")
+            statuses = ", ".join(f"{count} x {status}" for status, count in o.statuses.items())
+            verdict = "right" if o.is_right else "WRONG"
+            print(f"| {o.case} | {o.limit} | {o.accepted} | {statuses} | {o.seconds} | {verdict} |")
     return 0 if all(outcome.is_right for outcome in outcomes) else 1
 
 

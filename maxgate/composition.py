@@ -41,7 +41,7 @@ from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
 from maxgate.generation.guard import Guard
 from maxgate.installation import requires_extra
-from maxgate.limits.counters import CountUsed
+from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.file_table import FileTable
 from maxgate.limits.limit import Limit, LimitSource
 from maxgate.limits.limits import Limits

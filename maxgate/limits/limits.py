@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
 from maxgate.generation.guard import Guard, NoGuard
-from maxgate.limits.counters import Counters, CountUsed
+from maxgate.limits.counters import Counters
+from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.guard import LimitEdge, LimitGuard, RequestSizeLayer
 from maxgate.limits.limit import Limit, LimitSource
 from maxgate.limits.planner import Planner, Price, ignore_price

@@ -9,8 +9,8 @@ from maxgate.generation import context
 from maxgate.generation.chunk import Usage
 from maxgate.generation.request_record import RequestRecord
 from maxgate.limits.counter import Counter
-from maxgate.limits.counters import Costs, Refusal
 from maxgate.limits.errors import LimitExceeded, build_refusal
+from maxgate.limits.exchanges import Costs, Refusal
 from maxgate.limits.headers import format_headers
 from maxgate.limits.planner import Amounts, Plan, Planner
 from maxgate.limits.table import MAX_AMOUNT
