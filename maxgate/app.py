@@ -289,6 +289,7 @@ def build_lifespan(
             await resources.enter_async_context(_running(upstream.pool.run()))
             await resources.enter_async_context(_running(upstream.engine_metrics.run()))
             if limits is not None:
+                await limits.counters.join()
                 await resources.enter_async_context(_running(limits.counters.run()))
             if admission is not None:
                 await resources.enter_async_context(_running(admission.run()))

@@ -48,7 +48,7 @@ from maxgate.generation.moderation import Moderator
 from maxgate.guardrails.llama_guard import LlamaGuard
 from maxgate.installation import requires_extra
 from maxgate.limits.alerts import WebhookAlerts
-from maxgate.limits.counters import CountUsed
+from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.file_table import FileTable
 from maxgate.limits.limit import Limit, LimitSource
 from maxgate.limits.limits import Limits

@@ -126,9 +126,11 @@ class RequestContextMiddleware:
                 record.route = route.path_format
             record.project_id = context.principal.project_id
             record.retries = context.retries.taken
-            self._record(record)
-            if context.reservation is not None:
-                await context.reservation.settle(record)
+            try:
+                self._record(record)
+            finally:
+                if context.reservation is not None:
+                    await context.reservation.settle(record)
 
     def _record(self, record: RequestRecord) -> None:
         record.finish(self._clock.monotonic())

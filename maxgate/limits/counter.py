@@ -1,5 +1,6 @@
 """A counter as one process knows it."""
 
+from math import inf
 from typing import Final
 from urllib.parse import quote
 
@@ -20,8 +21,8 @@ class Counter:
     `used` is what this process has used, `reserved` what its requests hold, and `room` what it may
     take without an exchange, valid in this `epoch` of Counters. `others` is what other processes
     have used and hold. `reported` is the part of `used` that the table has, and `base` what was
-    used before, if the table does not know the counter. A counter that `owes_base` was created
-    while the ledger could not be read.
+    used before, if the table does not know the counter. `seen_at` is the monotonic time of its last
+    exchange, in seconds.
     """
 
     __slots__ = (
@@ -37,11 +38,11 @@ class Counter:
         "key",
         "limit",
         "others",
-        "owes_base",
         "rebuilds",
         "reported",
         "reserved",
         "room",
+        "seen_at",
         "start",
         "used",
     )
@@ -58,7 +59,8 @@ class Counter:
         self.base: int | None = None
         self.epoch = -1
         self.idle_ticks = 0
-        self.is_known = self.is_active = self.owes_base = False
+        self.is_known = self.is_active = False
+        self.seen_at = -inf
 
     @property
     def remaining(self) -> int:

@@ -106,10 +106,10 @@ class LimitEdge(EdgeLimits):
         plan = planner.find(principal, "", now)
         if plan is None:
             return
-        for counter, _ in plan.entries:
-            limit = counter.limit
-            if counter.remaining > 0 or (limit.unit != "requests" and not limit.is_budget):
+        for counter in plan.checked:
+            if counter.others + counter.used + counter.reserved < counter.amount:
                 continue
+            limit = counter.limit
             if planner.counters.knows_exhausted(counter):
                 planner.count(limit)
                 raise build_refusal(limit, requested=1, resets_at=counter.ends_at, now=now)
@@ -120,7 +120,7 @@ class LimitEdge(EdgeLimits):
             return context.reservation.headers()
         now = self._planner.wall()
         plan = self._planner.find(context.principal, context.model or "", now)
-        return [] if plan is None else format_headers(plan.entries, now)
+        return [] if plan is None else format_headers(plan.described, now)
 
 
 def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
 from maxgate.generation.guard import Guard, NoGuard
-from maxgate.limits.counters import Counters, CountUsed
+from maxgate.limits.counters import Counters
+from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.guard import LimitEdge, LimitGuard, RequestSizeLayer
 from maxgate.limits.limit import Limit, LimitSource
 from maxgate.limits.planner import Planner, Price, ignore_price
@@ -35,11 +36,12 @@ class Limits:
         report: Callable[[bool], None] = lambda _: None,
     ) -> None:
         own = [SettingsSource(settings)] if settings.is_enabled else []
+        all_sources = [*own, *sources]
         self.counters = Counters(
             table, clock, processes=processes, count_used=count_used, report=report
         )
         self._planner = Planner(
-            CombinedSource([*own, *sources]),
+            all_sources[0] if len(all_sources) == 1 else CombinedSource(all_sources),
             self.counters,
             clock,
             assumed_output=settings.assumed_output_tokens,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from maxgate.clock import Clock
 from maxgate.generation.backend import EmbeddingRequest
@@ -12,14 +12,17 @@ from maxgate.generation.context import Principal
 from maxgate.generation.request import GenerationRequest
 from maxgate.limits.counter import Counter
 from maxgate.limits.counters import Counters
+from maxgate.limits.headers import HeaderGroup, group_counters
 from maxgate.limits.limit import Limit, LimitSource, Unit
 
 Price: TypeAlias = Callable[[str, Usage, float], int]
 """Returns the price in millionths, given model, usage and time in seconds since 1970."""
 CountRefusal: TypeAlias = Callable[[Limit], None]
+Amounts: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""Amounts of all units, in the order of UNITS; a named tuple would take longer to create."""
 Request: TypeAlias = GenerationRequest | EmbeddingRequest
 
-_UNITS: Final[Sequence[Unit]] = (
+UNITS: Final[Sequence[Unit]] = (
     "requests",
     "tokens",
     "input_tokens",
@@ -28,6 +31,7 @@ _UNITS: Final[Sequence[Unit]] = (
     "money",
     "gpu_milliseconds",
 )
+"""Units whose amounts are counted; a plan has their indexes."""
 _TOKENS: Final = frozenset({"tokens", "output_tokens"})
 _ASSUMED_PART: Final = 10
 """Part of a limit of tokens that a request without `max_tokens` reserves for its output."""
@@ -37,28 +41,20 @@ _CHARACTERS_PER_TOKEN: Final = 3
 _TOKENS_PER_MESSAGE: Final = 8
 
 
-class Amounts(NamedTuple):
-    """Amounts of all units, in the order of the plan's indexes."""
-
-    requests: int
-    tokens: int
-    input_tokens: int
-    output_tokens: int
-    concurrent_requests: int
-    money: int
-    gpu_milliseconds: int
-
-
 @dataclass(slots=True, eq=False)
 class Plan:
     """What a request of a caller to a model takes: counters, each with the index of its unit.
 
+    `checked` are the counters that may refuse a request before its body is read, and `described`
+    are those of the headers.
     `max_tokens` is that of one request, and `max_assumed` the output that a request reserves which
     does not limit it. The plan is valid from `starts_at` to `ends_at`, in seconds since 1970.
     """
 
     limits: Sequence[Limit]
     entries: Sequence[tuple[Counter, int]]
+    checked: Sequence[Counter]
+    described: Sequence[HeaderGroup]
     max_tokens: int | None
     max_assumed: int
     starts_at: float
@@ -116,12 +112,14 @@ class Planner:
             if limit.unit == "tokens_per_request":
                 max_tokens = limit.amount  # at last, the smallest
             else:
-                entries[self.counters.open(limit, now)] = _UNITS.index(limit.unit)
+                entries[self.counters.open(limit, now)] = UNITS.index(limit.unit)
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
         return Plan(
             limits,
             list(entries.items()),
+            [c for c in entries if c.limit.unit == "requests" or c.limit.is_budget],
+            group_counters(entries),
             max_tokens,
             assumed,
             max([counter.start for counter in entries], default=-math.inf),
@@ -144,7 +142,7 @@ class Planner:
         money = 0
         if plan.has_money:
             money = max(self.price(request.model.name, Usage(tokens, output), now), 0)
-        return Amounts(1, tokens + output, tokens, output, 1, money, 0)
+        return 1, tokens + output, tokens, output, 1, money, 0
 
 
 def count_prompt_tokens(request: Request) -> int:

@@ -9,8 +9,8 @@ from maxgate.generation import context
 from maxgate.generation.chunk import Usage
 from maxgate.generation.request_record import RequestRecord
 from maxgate.limits.counter import Counter
-from maxgate.limits.counters import Costs, Refusal
 from maxgate.limits.errors import LimitExceeded, build_refusal
+from maxgate.limits.exchanges import Costs, Refusal
 from maxgate.limits.headers import format_headers
 from maxgate.limits.planner import Amounts, Plan, Planner
 from maxgate.limits.table import MAX_AMOUNT
@@ -68,18 +68,12 @@ class Reservation(context.Reservation):
         elif self._error is not None:
             return
         actual = self._count(record)
-        self._planner.counters.settle(
-            [
-                (counter, amount, actual[unit])
-                for (counter, unit), (_, amount) in zip(
-                    self._plan.entries, self._costs, strict=True
-                )
-            ]
-        )
+        used = [actual[unit] for _, unit in self._plan.entries]
+        self._planner.counters.settle(self._costs, used)
 
     @override
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return format_headers(self._plan.entries, self._planner.wall())
+        return format_headers(self._plan.described, self._planner.wall())
 
     def _refuse(self, counter: Counter) -> LimitExceeded:
         self._planner.count(counter.limit)
@@ -94,18 +88,18 @@ class Reservation(context.Reservation):
 
     def _count(self, record: RequestRecord) -> Amounts:
         if not record.engine_calls:
-            return Amounts(0, 0, 0, 0, 0, 0, 0)
-        reserved = self._amounts
-        tokens = _check(record.prompt_tokens, reserved.input_tokens)
-        output = _check(record.completion_tokens, reserved.output_tokens)
+            return 0, 0, 0, 0, 0, 0, 0
+        _, _, reserved, reserved_output, _, _, _ = self._amounts
+        tokens = _check(record.prompt_tokens, reserved)
+        output = _check(record.completion_tokens, reserved_output)
         if not tokens and not output and record.outcome in _CUT:
-            tokens = reserved.input_tokens  # the engine has read the prompt
+            tokens = reserved  # the engine has read the prompt
         money = 0
         if self._plan.has_money:
             usage = Usage(tokens, output, min(_check(record.cached_tokens, 0), tokens))
             money = max(self._planner.price(self._model, usage, self._at), 0)
         milliseconds = round(record.engine_seconds * 1000)
-        return Amounts(1, tokens + output, tokens, output, 0, money, milliseconds)
+        return 1, tokens + output, tokens, output, 0, money, milliseconds
 
 
 def _check(reported: int, reserved: int) -> int:

@@ -22,6 +22,8 @@ from maxgate.stores.settings import RedisSettings
 
 RETRY_SECONDS: Final = 1.0
 """Interval of trial calls while Redis is down; all others fail at once."""
+_GRACE_TURNS: Final = 8
+"""Turns of the event loop after a timeout in which a reply still counts: the loop may be busy."""
 _MAX_CONNECTIONS: Final = 256
 """Per process; further calls fail."""
 
@@ -61,8 +63,9 @@ class RedisStore:
         self._client: Redis = Redis.from_url(
             url,
             protocol=2,  # proxies and old servers know no other
-            socket_timeout=settings.timeout,
-            socket_connect_timeout=settings.timeout,
+            # The timeout of the call comes first; these have no regard for a busy loop.
+            socket_timeout=2 * settings.timeout + 1,
+            socket_connect_timeout=2 * settings.timeout + 1,
             max_connections=_MAX_CONNECTIONS,
             # An idle connection may have been closed by the server.
             retry=Retry(NoBackoff(), 1),
@@ -82,8 +85,14 @@ class RedisStore:
                 raise RedisUnavailable(f"Redis at {self._address} is unavailable")
             self._retry_at = now + RETRY_SECONDS
         try:
-            async with asyncio.timeout(self._timeout):
-                reply = await self._run(script, keys, args)
+            async with asyncio.timeout(None) as timeout:
+                timer = asyncio.get_running_loop().call_later(
+                    self._timeout, _expire, timeout, _GRACE_TURNS
+                )
+                try:
+                    reply = await self._run(script, keys, args)
+                finally:
+                    timer.cancel()
         except TimeoutError as error:
             raise self._fail(f"no reply within {self._timeout} s") from error
         except (RedisError, OSError) as error:
@@ -114,3 +123,13 @@ class RedisStore:
             self._down_since = now
             _log.warning("Redis is unavailable", address=self._address, error=reason)
         return RedisUnavailable(f"Redis at {self._address} is unavailable: {reason}")
+
+
+def _expire(timeout: asyncio.Timeout, turns: int) -> None:
+    """Let a timeout expire after some turns of the loop, unless its block has been left."""
+    loop = asyncio.get_running_loop()
+    if turns:
+        loop.call_soon(_expire, timeout, turns - 1)
+        return
+    with suppress(RuntimeError):
+        timeout.reschedule(loop.time())

@@ -92,7 +92,7 @@ async def test_settle(tables: Tables, processes: Sequence[Counters]) -> None:
     (mine,), (other,) = [open_counters(one, tables, limit("tokens")) for one in (first, second)]
     assert await take(first, (mine, 90)) is None
     assert await take(second, (other, 50)) is other
-    first.settle([(mine, 90, 30)])
+    first.settle([(mine, 90)], [30])
     await first.refresh()
     assert await take(second, (other, 70)) is None
     assert await take(second, (other, 1)) is other
@@ -103,7 +103,7 @@ async def test_overshoot(tables: Tables, processes: Sequence[Counters]) -> None:
     first, second, _ = processes
     (mine,), (other,) = [open_counters(one, tables, limit("tokens")) for one in (first, second)]
     assert await take(first, (mine, 10)) is None
-    first.settle([(mine, 10, 95)])
+    first.settle([(mine, 10)], [95])
     await first.refresh()
     assert await take(second, (other, 6)) is other
     assert await take(second, (other, 5)) is None
@@ -115,7 +115,7 @@ async def test_refund(tables: Tables, processes: Sequence[Counters]) -> None:
     (mine,), (other,) = [open_counters(one, tables, limit(amount=1)) for one in (first, second)]
     assert await take(first, (mine, 1)) is None
     assert await take(second, (other, 1)) is other
-    first.settle([(mine, 1, 0)])
+    first.settle([(mine, 1)], [0])
     await first.refresh()
     assert await take(second, (other, 1)) is None
 
@@ -124,7 +124,7 @@ async def test_zero(tables: Tables, processes: Sequence[Counters]) -> None:
     """A take of nothing needs a limit that is not exhausted."""
     (money,) = open_counters(processes[0], tables, limit("money"))
     assert await take(processes[0], (money, 0)) is None
-    processes[0].settle([(money, 0, 100)])
+    processes[0].settle([(money, 0)], [100])
     await processes[0].refresh()
     assert await take(processes[0], (money, 0)) is money
 
@@ -180,7 +180,7 @@ async def test_leave(tables: Tables, processes: Sequence[Counters]) -> None:
     first, second, _ = processes
     (mine,), (other,) = [open_counters(one, tables, limit("tokens")) for one in (first, second)]
     assert await take(first, (mine, 60)) is None
-    first.settle([(mine, 30, 30)])
+    first.settle([(mine, 30)], [30])
     await first.leave()
     assert await take(second, (other, 71)) is other
     assert await take(second, (other, 70)) is None
@@ -194,7 +194,7 @@ async def test_next_window(tables: Tables, processes: Sequence[Counters]) -> Non
     tables.advance(60)
     (new,) = open_counters(process, tables, limit("tokens"))
     assert new is not old
-    process.settle([(old, 100, 100)])
+    process.settle([(old, 100)], [100])
     await process.refresh()
     assert await take(process, (new, 100)) is None
 

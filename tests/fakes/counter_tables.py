@@ -7,7 +7,8 @@ from typing import Protocol
 import redis
 from typing_extensions import override
 
-from maxgate.limits.counters import Counters, CountUsed
+from maxgate.limits.counters import Counters
+from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.file_table import FileTable
 from maxgate.limits.memory_table import MemoryTable
 from maxgate.limits.redis_table import EXCHANGE_SCRIPT, RedisTable

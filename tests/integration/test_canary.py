@@ -260,6 +260,21 @@ async def test_share_of_invalid_request(pair: Pair) -> None:
     assert (await pair.stop())["errors"] == 0
 
 
+async def test_limits() -> None:
+    """Limits hold for requests that the new engine serves; copies take nothing."""
+    new, rates = FakeMax(), {"requests_per_day": 4, "concurrent_requests": 1}
+    async with serving(new) as url, start(limits={"everyone": rates}) as gateway:
+        pair = Pair(gateway, new, url)
+        await pair.start()
+        assert (await gateway.chat(temperature=0)).status_code == 200
+        await pair.wait_for_copies(1)
+        await pair.stop()
+        await pair.start(mirror=False, share=50)
+        statuses = [(await gateway.chat()).status_code for _ in range(5)]
+        await pair.stop()
+        assert statuses == [200, 200, 200, 429, 429]
+
+
 async def test_one_at_a_time(pair: Pair) -> None:
     """A second canary is refused; without one, there is nothing to read or to end."""
     for method in ("GET", "DELETE"):

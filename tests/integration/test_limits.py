@@ -14,6 +14,7 @@ from tests.fakes.api_keys import KeyFolder, bearer
 from tests.fakes.gateway import EMBEDDING_MODEL, Gateway, StartGateway, start_with_embeddings
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.raw_client import connect
+from tests.fakes.redis_server import start_redis
 from tests.fakes.waiting import until
 
 PREFIX = "x-ratelimit-"
@@ -191,3 +192,21 @@ async def test_parallel_requests(start_gateway: StartGateway) -> None:
         responses = await asyncio.gather(*[gateway.chat() for _ in range(50)])
         assert sum(response.status_code == 200 for response in responses) == 7
         assert len(gateway.engine.requests) == 7
+
+
+async def test_two_gateways(start_gateway: StartGateway) -> None:
+    """Two gateways with one Redis share a limit, and each goes on with its part without Redis."""
+    rates = {"requests_per_day": 8, "tokens_per_day": 1000}
+    with start_redis() as server:
+        settings = {"limits": {"everyone": rates}, "redis": {"url": server.url}}
+        async with start_gateway(**settings) as first, start_gateway(**settings) as second:
+            gateways = [first, second]
+            statuses = [(await one.chat(max_tokens=9)).status_code for one in gateways * 2]
+            assert statuses == [200] * 4
+            assert 1000 - 4 * 45 <= await read_remaining(first) < 1000 - 2 * 45
+            server.stop()
+            responses = await asyncio.gather(
+                *[one.chat(max_tokens=9) for one in gateways for _ in range(9)]
+            )
+            accepted = sum(response.status_code == 200 for response in responses)
+            assert accepted in {4, 5}  # the first one may not have known of the last request

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from time import monotonic
 
 import pytest
 import redis as redis_client
@@ -11,6 +12,8 @@ from structlog.testing import capture_logs
 
 from maxgate.admission.ledger import Grant, Holding
 from maxgate.admission.redis_ledger import RedisLedger
+from maxgate.limits.redis_table import RedisTable
+from maxgate.limits.table import Report, State
 from maxgate.stores.redis import RETRY_SECONDS, RedisScript, RedisStore, RedisUnavailable
 from maxgate.stores.settings import RedisSettings
 from tests.conftest import ROOT
@@ -94,6 +97,17 @@ async def test_hanging(server: RedisServer, store: RedisStore, clock: FakeClock)
     assert await echo(store, "after") == "after"
 
 
+async def test_busy_loop(store: RedisStore) -> None:
+    """A reply that has come while the loop was busy for longer than the timeout counts."""
+    await echo(store)
+    call = asyncio.create_task(echo(store))
+    await asyncio.sleep(0)
+    began = monotonic()
+    while monotonic() < began + 0.15:
+        pass
+    assert await call == "x"
+
+
 async def test_cancelled_calls(store: RedisStore) -> None:
     """The reply of a cancelled call never goes to another one."""
 
@@ -123,12 +137,15 @@ async def test_permissions(server: RedisServer) -> None:
     url = server.url.replace("unix://", "unix://maxgate:password@")
     store = RedisStore(RedisSettings(url=url, key_prefix="maxgate"))
     ledger = RedisLedger(store)
+    report = Report("counter", 2e9, 10, 1, 0, 1, charges=True)
     with capture_logs() as lines:
         grant = await ledger.renew("m", Holding(4, 0, {"a": 9}, {"a": 1.0}))
         await ledger.release()
+        reply = await RedisTable(store).exchange("holder", [report], [[(0, 1)]])
         await store.close()
 
     assert (grant, lines) == (Grant(4, 4, {}, True), [])
+    assert (reply.states, reply.refused) == ([State(1, 0)], [None])
 
 
 async def test_keys(server: RedisServer, store: RedisStore) -> None:

@@ -67,9 +67,7 @@ class CounterMachine(RuleBasedStateMachine):
         if process.running:
             costs = process.running.pop()
             used = (0, 0, 0) if is_released else (1, int(costs[1][1] * share), 0)
-            process.counters.settle(
-                [(counter, amount, use) for (counter, amount), use in zip(costs, used, strict=True)]
-            )
+            process.counters.settle(costs, used)
 
     @rule(index=INDEXES)
     def refresh(self, index: int) -> None:
@@ -102,7 +100,7 @@ class CounterMachine(RuleBasedStateMachine):
         for process in getattr(self, "processes", []):
             while process.running:
                 costs = process.running.pop()
-                process.counters.settle([(counter, amount, 0) for counter, amount in costs])
+                process.counters.settle(costs, [0] * len(costs))
         if not hasattr(self, "processes"):
             return
         for _ in range(int(LEASE_SECONDS) + 2):

@@ -81,7 +81,7 @@ async def test_concurrency(tables: MemoryTables) -> None:
     assert await fill(second, other, tries=1) == 0
     tables.table.is_down = True
     assert await fill(second, other) == 0
-    first.settle([(mine, 1, 0)])
+    first.settle([(mine, 1)], [0])
     assert await fill(first, mine) == 1
     await tick(tables, second, times=int(LEASE_SECONDS) + 1)
     assert await fill(second, other) == 5
@@ -153,6 +153,6 @@ async def test_failing_ledger(tables: MemoryTables) -> None:
     process = start_process(tables, count_used=count_used)
     counter = process.open(limit("tokens"), tables.clock.wall())
     assert await fill(process, counter, tries=1) == 1
-    process.settle([(counter, 1, 1)])
+    process.settle([(counter, 1)], [1])
     await tick(tables, process, times=2)
     assert await fill(process, counter) == 30

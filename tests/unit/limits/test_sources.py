@@ -1,0 +1,135 @@
+"""Settings become limits, and sources are combined."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from typing_extensions import override
+
+from maxgate.generation.context import ANONYMOUS, Principal
+from maxgate.limits.limit import Limit, LimitSource, Scope
+from maxgate.limits.settings import LimitSettings
+from maxgate.limits.sources import CombinedSource, SettingsSource
+
+ALICE = Principal("p1", "p1", "alice", "key_1", "default")
+
+
+class FixedSource(LimitSource):
+    """Returns the same limits for everyone."""
+
+    def __init__(self, *limits: Limit) -> None:
+        self._limits = limits
+
+    @override
+    def find(self, principal: Principal, model: str) -> Sequence[Limit]:
+        return self._limits
+
+
+def find(principal: Principal = ALICE, model: str = "small", **settings: Any) -> list[Limit]:
+    return list(SettingsSource(LimitSettings(**settings)).find(principal, model))
+
+
+def test_scopes() -> None:
+    """Defaults are for everyone without limits of their own; models come on top."""
+    one, two = {"requests_per_minute": 1}, {"requests_per_minute": 2}
+    limits = find(
+        everyone={"tokens_per_day": 9, "models": {"small": one, "large": two}},
+        each_project=one,
+        projects={"p1": two},
+        each_user=one,
+        users={"bob": two},
+        each_key={},
+        time_zone="Europe/Berlin",
+    )
+    assert limits == [
+        Limit(Scope("organization"), "tokens", "day", 9, "tokens per day", False, "Europe/Berlin"),
+        Limit(
+            Scope("organization", "", "small"),
+            "requests",
+            "minute",
+            1,
+            "requests per minute",
+            False,
+            "Europe/Berlin",
+        ),
+        Limit(
+            Scope("project", "p1"),
+            "requests",
+            "minute",
+            2,
+            "requests per minute",
+            False,
+            "Europe/Berlin",
+        ),
+        Limit(
+            Scope("user", "alice"),
+            "requests",
+            "minute",
+            1,
+            "requests per minute",
+            False,
+            "Europe/Berlin",
+        ),
+    ]
+
+
+def test_anonymous() -> None:
+    """Clients without authentication are one project, whatever their header says."""
+    rates = {"requests_per_minute": 1}
+    by_header = Principal("a1", "a1", ANONYMOUS.owner_id, "", "default")
+    limits = find(by_header, each_project=rates, each_user=rates, each_key=rates)
+    assert [limit.scope for limit in limits] == [Scope("project", "anonymous")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "expected"),
+    [
+        ("tokens", 5, ("tokens", 5)),
+        ("requests", 5, ("requests", 5)),
+        ("money", 12.5, ("money", 12_500_000)),
+        ("gpu_seconds", 1.5, ("gpu_milliseconds", 1500)),
+    ],
+)
+def test_budgets(unit: str, amount: float, expected: tuple[str, int]) -> None:
+    """Budgets have the units of counters."""
+    budget = {"unit": unit, "window": "month", "amount": amount}
+    (limit,) = find(each_key={"budgets": [budget]})
+    assert (limit.unit, limit.amount, limit.is_budget, limit.window) == (*expected, True, "month")
+
+
+def test_same_object() -> None:
+    """A caller has the same object each time, so that its plan is found."""
+    own = SettingsSource(LimitSettings(each_key={"requests_per_minute": 1}))
+    other = FixedSource(Limit(Scope("organization"), "tokens", "day", 1, ""))
+    combined = CombinedSource([own, other, FixedSource()])
+    assert [limit.unit for limit in combined.find(ALICE, "small")] == ["requests", "tokens"]
+    assert combined.find(ALICE, "small") is combined.find(ALICE, "small")
+    assert CombinedSource([FixedSource(), other]).find(ALICE, "") is other.find(ALICE, "")
+    assert not CombinedSource([FixedSource()]).find(ALICE, "")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"time_zone": "Mars"},
+        {"time_zone": "../etc/passwd", "everyone": {"requests_per_minute": 1}},
+        {"time_zone": "UTC"},  # without a limit
+        {"everyone": {"requests_per_minute": -1}},
+        {"everyone": {"requests_per_second": 1}},
+        {"each_key": {"budgets": [{"unit": "tokens", "window": "minute", "amount": 1}]}},
+        {"each_key": {"models": {"small": {"models": {}}}}},
+    ],
+)
+def test_invalid(settings: dict[str, Any]) -> None:
+    """Wrong settings are refused."""
+    with pytest.raises(ValidationError):
+        LimitSettings(**settings)
+
+
+def test_json() -> None:
+    """In variables, scopes are JSON."""
+    settings = LimitSettings.model_validate({"keys": '{"key_1": {"tokens_per_day": 3}}'})
+    assert settings.keys["key_1"].tokens_per_day == 3
+    assert settings.is_enabled
+    assert not LimitSettings.model_validate({"everyone": "{}"}).is_enabled
