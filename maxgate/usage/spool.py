@@ -18,8 +18,8 @@ import structlog
 
 from maxgate.usage.folder import create_segment, create_spool, measure_folder
 
-GROUP_SECONDS: Final = 0.008
-"""Minimum interval of groups: a group costs about as much CPU time as twenty lines."""
+GROUP_SECONDS: Final = 0.02
+"""Minimum interval of groups: a group costs about as much CPU time as 30 lines."""
 RETRY_SECONDS: Final = 0.25
 """Interval of attempts to write while there is no room."""
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
