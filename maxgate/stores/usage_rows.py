@@ -83,8 +83,10 @@ async def insert_rows(
     """
     if is_postgres:
         # A NUL, which PostgreSQL cannot store, would stop all lines behind it.
-        data = _NUL.sub(rb"\1\\ufffd", orjson.dumps(rows)).decode()
-        await connection.execute(_POSTGRES[table], {"data": data})
+        data = orjson.dumps(rows)
+        if b"\\u0000" in data:
+            data = _NUL.sub(rb"\1\\ufffd", data)
+        await connection.execute(_POSTGRES[table], {"data": data.decode()})
         return
     if not rows:
         return

@@ -5,6 +5,7 @@ The array has the fields of UsageEntry in their order, from `sequence`; fields t
 follow at the end, and have a default.
 """
 
+import json
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -16,15 +17,17 @@ from maxgate.stores.usage import UsageEntry
 MAX_COUNT: Final = 2**40
 """Larger numbers from a faulty engine are cut: their sums would not fit into the database."""
 
-_FIELDS: Final = fields(UsageEntry)[1:]
-_COUNTS: Final = tuple(at for at, field in enumerate(_FIELDS) if field.type in {"int", int})
-_TAGS: Final = [field.name for field in _FIELDS].index("tags")
-_DECISIONS: Final = _TAGS + 1
+_NAMES: Final = [field.name for field in fields(UsageEntry)[1:]]
+_TOKENS: Final = slice(_NAMES.index("input_tokens"), _NAMES.index("output_tokens") + 1)
+_DECISIONS: Final = _NAMES.index("decisions")
 
 
 def encode_line(values: tuple[Any, ...]) -> bytes:
     """Encode the values of an entry from `sequence` on."""
-    data = orjson.dumps(values)
+    try:
+        data = orjson.dumps(values)
+    except TypeError:  # half of a surrogate pair, in a name from an identity provider
+        data = json.dumps(values, ensure_ascii=False).encode(errors="replace")
     return b"%08x %b\n" % (crc32(data), data)
 
 
@@ -34,9 +37,9 @@ def decode_line(spool: str, line: bytes) -> UsageEntry | None:
     try:
         if int(line[:8], 16) != crc32(data):
             return None
-        values = orjson.loads(data)[: len(_FIELDS)]
-        for at in _COUNTS:
-            values[at] = min(values[at], MAX_COUNT)
+        values = orjson.loads(data)[: len(_NAMES)]
+        if max(values[_TOKENS]) > MAX_COUNT:
+            values[_TOKENS] = [min(count, MAX_COUNT) for count in values[_TOKENS]]
         if len(values) > _DECISIONS:
             values[_DECISIONS] = tuple(values[_DECISIONS])
         return UsageEntry(spool, *values)

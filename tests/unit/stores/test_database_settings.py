@@ -137,6 +137,6 @@ def test_without_keys(
     with pytest.raises(ConfigurationError) as caught:
         check_use(settings)
     assert str(caught.value) == (
-        "setting database.url has no effect without auth.mode keys, because only API keys and "
-        "their owners are kept there; set it, or remove the URL"
+        "setting database.url has no effect without auth.mode keys or usage.enabled, because "
+        "only API keys, their owners and usage are kept there; set one, or remove the URL"
     )

@@ -37,6 +37,12 @@ def test_large_numbers() -> None:
     assert decode_line("s1", line[:-1]) == replace(ENTRY, output_tokens=MAX_COUNT)
 
 
+def test_half_of_a_surrogate_pair() -> None:
+    """Text that is not valid Unicode does not keep a request from its line."""
+    line = encode_line((*VALUES[:6], "a\ud800", *VALUES[7:]))
+    assert decode_line("s1", line[:-1]) == replace(ENTRY, user_id="a?")
+
+
 def test_lines() -> None:
     """Whole lines are read, damaged ones are skipped, and the rest is left."""
     data = LINE + b"garbage\n\n" + LINE + LINE[:20]

@@ -142,6 +142,16 @@ async def test_bound_of_all_workers(tmp_path: Path, counts: Counts) -> None:
     assert (counts.written, counts.lost) == (65, 0)
 
 
+async def test_deleted_spool(tmp_path: Path, counts: Counts) -> None:
+    """A spool that somebody deletes counts as full: its lines would be lost unnoticed."""
+    async with open_spool(tmp_path, counts) as spool:
+        await asyncio.gather(*filter(None, [spool.append(LINE)]))
+        list_segments(spool.path)[0].path.unlink()
+        await asyncio.gather(*filter(None, [spool.append(LINE)]))
+        assert spool.is_full
+    assert counts.written == 1
+
+
 async def test_bound_of_memory(tmp_path: Path, counts: Counts) -> None:
     """Lines that neither disk nor memory has room for are counted."""
     async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
