@@ -230,6 +230,7 @@ def provide(
     """Give the ordinary routes and the server what they depend on."""
     app.state.usage = billing.reports
     app.state.activity = billing.activity
+    app.state.has_admins = billing.has_admins
     app.state.admission = admission
     if admission is not None:
         app.state.on_drain = admission.close

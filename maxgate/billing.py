@@ -1,7 +1,7 @@
 """Builds what prices requests, and what reports usage with its cost and price."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maxgate.api.middleware import FormatPrice
 from maxgate.api.organization.usage import NoUsage
@@ -19,7 +19,10 @@ from maxgate.usage.reports import UsageReports
 
 @dataclass(frozen=True)
 class Billing:
-    """The prices of requests, and the database of usage; None where there is none."""
+    """The prices of requests, and the database of usage; None where there is none.
+
+    Without `has_admins`, the gateway serves only its own machine, and everyone there is an admin.
+    """
 
     rate_cards: RateCards
     reports: UsageReports | NoUsage
@@ -27,6 +30,7 @@ class Billing:
     format_price: FormatPrice | None = None
     store: UsageStore | None = None
     activity: ActivityReader | None = None
+    has_admins: bool = True
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -52,13 +56,21 @@ def build_billing(
         prices = RequestPrices(cards, clock, find_batch_sizes(settings, model_cards))
         sinks.append(RevenueCounter(prices, metrics))
         format_price = prices.format_price
+    billing = Billing(
+        cards,
+        _explain_no_usage(settings),
+        sinks,
+        format_price,
+        has_admins=settings.auth.mode is not None,
+    )
     store = store or open_usage(settings, clock)
     if store is None:
-        return Billing(cards, _explain_no_usage(settings), sinks, format_price)
+        return billing
     reports = UsageReports(store, cards, clock)
-    has_admins = settings.auth.has_keys or settings.auth.has_jwt
-    shown = reports if has_admins else _explain_no_usage(settings)
-    return Billing(cards, shown, sinks, format_price, store, ActivityReader(reports, clock))
+    billing = replace(billing, store=store, activity=ActivityReader(reports, clock))
+    if settings.auth.has_keys or settings.auth.has_jwt:
+        return replace(billing, reports=reports)
+    return billing
 
 
 def find_batch_sizes(settings: Settings, cards: Sequence[ModelCard]) -> Callable[[str], int]:

@@ -25,11 +25,14 @@ class MetricsReader(Protocol):
         engines: Sequence[tuple[str, bool, int, int | None]],
         accept: str,
         activity: Sequence[tuple[str, int, int, float, float]] = (),
+        *,
+        for_admin: bool = True,
     ) -> tuple[bytes, str]:
         """Return the Prometheus text and its content type.
 
         `engines` lists each engine's URL, whether it is healthy, and its requests in flight.
-        `activity` lists windows with their users, requests, and cost and price per request.
+        `activity` lists windows with their users, requests, and cost and price per request. What is
+        for admins is left out without `for_admin`.
         """
         ...
 
@@ -64,6 +67,16 @@ async def read_activity(request: Request) -> Sequence[tuple[str, int, int, float
     """Return users of the last minutes and day; empty if usage is not recorded."""
     reader: ActivityReader | None = request.app.state.activity
     return () if reader is None else await reader.read()
+
+
+def is_admin(request: Request) -> bool:
+    """Return whether the caller has proved to be an admin, or is on this machine without keys.
+
+    Pages that need no key have no admins.
+    """
+    context: RequestContext = request.state.context
+    has_key = context.record.key_id is not None
+    return context.is_admin and (has_key or not request.app.state.has_admins)
 
 
 Catalog = Annotated[ModelCatalog, Depends(get_catalog)]

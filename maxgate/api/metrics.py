@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from maxgate.api.dependencies import Engines, Metrics, read_activity
+from maxgate.api.dependencies import Engines, Metrics, is_admin, read_activity
 from maxgate.api.health import describe_engines
 
 _PROMETHEUS_TYPES: Final = ("text/plain", "application/openmetrics-text")
@@ -34,7 +34,9 @@ async def metrics(
             (engine.url, engine.state == "healthy", engine.in_flight, engine.reported_requests)
             for engine in engines
         ]
-        body, content_type = store.expose(samples, accept, await read_activity(request))
+        for_admin = is_admin(request)
+        activity = await read_activity(request) if for_admin else ()
+        body, content_type = store.expose(samples, accept, activity, for_admin=for_admin)
         return Response(body, media_type=content_type)
     report = {**store.describe(buckets=buckets), "engines": describe_engines(engines)}
     return Response(orjson.dumps(report, option=orjson.OPT_INDENT_2), media_type="application/json")

@@ -74,11 +74,14 @@ class MetricsReader:
         engines: Sequence[tuple[str, bool, int, int | None]],
         accept: str,
         activity: Sequence[tuple[str, int, int, float, float]] = (),
+        *,
+        for_admin: bool = True,
     ) -> tuple[bytes, str]:
         """Return the Prometheus text and its content type, as `exposition` does."""
         samples = [EngineSample(*engine) for engine in engines]
         users = [ActivitySample(*window) for window in activity]
-        return exposition(self._store.snapshot(), samples, accept, users)
+        snapshot = self._store.snapshot()
+        return exposition(snapshot, samples, accept, users, for_admin=for_admin)
 
 
 def exposition(
@@ -86,11 +89,13 @@ def exposition(
     engines: Sequence[EngineSample],
     accept: str,
     activity: Sequence[ActivitySample] = (),
+    *,
+    for_admin: bool = True,
 ) -> tuple[bytes, str]:
     """Text and content type, in the format that the `Accept` header prefers."""
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry()
-    registry.register(_SnapshotCollector(snapshot, engines, activity))
+    registry.register(_SnapshotCollector(snapshot, engines, activity, for_admin=for_admin))
     return encode(registry), content_type
 
 
@@ -100,13 +105,16 @@ class _SnapshotCollector(Collector):
         snapshot: Snapshot,
         engines: Sequence[EngineSample],
         activity: Sequence[ActivitySample],
+        *,
+        for_admin: bool,
     ) -> None:
         self._snapshot = snapshot
+        self._metrics = [metric for metric in METRICS if for_admin or not metric.for_admins]
         self._computed = {**_compute_samples(snapshot, engines), **_compute_activity(activity)}
 
     @override
     def collect(self) -> Iterable[prometheus.Metric]:
-        for metric in METRICS:
+        for metric in self._metrics:
             if metric.kind == "histogram":
                 yield _build_histogram(metric, self._snapshot.histograms[metric])
             elif metric.stored:

@@ -1,7 +1,7 @@
 """Generates docs/metrics.md from the registry: python -m maxgate.telemetry.reference."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE
@@ -78,6 +78,9 @@ Histogram bounds are 0.00125 s, doubling up to 81.92 s. They include those of Op
 GenAI conventions, which start at 0.01 s.
 `maxgate_requests_total` has samples only for outcomes that occurred.
 
+These are shown to admins only, that is with the key of an admin, or to everyone on this machine
+while `auth.mode` is unset: {_list_names(m for m in METRICS if m.for_admins)}.
+
 Keep `route` in queries of durations, or filter by it: the times of `/v1/models` or embeddings say
 nothing about generation. For example, the 95th percentile of chat requests is
 
@@ -111,6 +114,10 @@ Declare it in [maxgate/telemetry/registry.py](../maxgate/telemetry/registry.py),
 
     {COMMAND}
 """
+
+
+def _list_names(metrics: Iterable[Metric]) -> str:
+    return ", ".join(f"`{metric.name}`" for metric in metrics)
 
 
 def _render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

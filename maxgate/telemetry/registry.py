@@ -46,7 +46,8 @@ class Metric:
     """A metric, compared by identity.
 
     Labels with values known only at run time come first. `stored` metrics are counted by workers;
-    the others are computed for each scrape. `sparse` metrics omit samples that are zero.
+    the others are computed for each scrape. `sparse` metrics omit samples that are zero. Those
+    `for_admins` are shown to admins only.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Metric:
     labels: tuple[Label, ...] = ()
     stored: bool = True
     sparse: bool = False
+    for_admins: bool = False
 
     @property
     def open_labels(self) -> tuple[Label, ...]:
@@ -408,6 +410,7 @@ BILLED_REQUESTS: Final = _declare(
         "requests",
         "Finished requests that reached a model, if there are rate cards.",
         (PROJECT, MODEL),
+        for_admins=True,
     )
 )
 REVENUE: Final = _declare(
@@ -417,6 +420,7 @@ REVENUE: Final = _declare(
         "currency",
         "Price of these requests, by the rate cards of that time, in `pricing.currency`.",
         (PROJECT, MODEL),
+        for_admins=True,
     )
 )
 COSTS: Final = _declare(
@@ -426,6 +430,7 @@ COSTS: Final = _declare(
         "currency",
         "Cost of these requests, in the same way.",
         (PROJECT, MODEL),
+        for_admins=True,
     )
 )
 ACTIVE_USERS: Final = _declare(
@@ -437,6 +442,7 @@ ACTIVE_USERS: Final = _declare(
         "is recorded and the database is available.",
         (WINDOW,),
         stored=False,
+        for_admins=True,
     )
 )
 REQUESTS_PER_USER: Final = _declare(
@@ -447,6 +453,7 @@ REQUESTS_PER_USER: Final = _declare(
         "Mean number of their requests.",
         (WINDOW,),
         stored=False,
+        for_admins=True,
     )
 )
 COST_PER_REQUEST: Final = _declare(
@@ -457,6 +464,7 @@ COST_PER_REQUEST: Final = _declare(
         "Mean cost of these requests by the present rate cards, GPU time included.",
         (WINDOW,),
         stored=False,
+        for_admins=True,
     )
 )
 REVENUE_PER_REQUEST: Final = _declare(
@@ -467,6 +475,7 @@ REVENUE_PER_REQUEST: Final = _declare(
         "Mean price of these requests in the same way.",
         (WINDOW,),
         stored=False,
+        for_admins=True,
     )
 )
 LIMIT_REFUSALS: Final = _declare(

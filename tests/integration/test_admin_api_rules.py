@@ -26,7 +26,7 @@ async def test_refused_keys(admin_gateway: AdminGateway) -> None:
     before = (await admin_gateway.send("GET", "/audit_logs?limit=100")).json()
     routes = await admin_gateway.list_routes()
     assert len(routes) >= 53
-    unknown = ["/v1/organization", "/v1/organization/", "/v1/organization/costs"]
+    unknown = ["/v1/organization", "/v1/organization/", "/v1/organization/images"]
     for method, path in [*routes, *(("GET", path) for path in unknown)]:
         filled = re.sub("{[^}]*}", project.id, path)
         responses = [
@@ -310,7 +310,8 @@ REFUSALS: Any = [
     ("POST", "/spend_alerts", {**NEW_ALERT, "notification_channel":
      {"type": "webhook", "recipients": []}}, 400, "invalid_value", "notification_channel.type"),
     ("POST", "/spend_alerts/alert_x", NEW_ALERT, 404, "not_found", None),
-    ("GET", "/costs", None, 404, "not_found", None),
+    ("GET", "/costs?start_time=0", None, 501, "not_supported", None),  # no ledger
+    ("GET", "/usage/images?start_time=0", None, 404, "not_found", None),
     ("GET", "/invites", None, 404, "not_found", None),
     ("PUT", "/projects", {"name": "a"}, 405, "method_not_supported", None),
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """OpenAI's usage API with its official client, in front of usage in memory."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -281,6 +282,29 @@ async def test_access(usage_gateway: UsageGateway) -> None:
             (403, "insufficient_permissions"),
             (503, "database_unavailable"),
         ]
+
+
+async def test_metrics(usage_gateway: UsageGateway) -> None:
+    """Only admins see revenue and active users in the metrics."""
+    usage_gateway.store.add(time.time())
+    seen = {}
+    for key in ("admin", "other"):
+        headers = {"accept": "text/plain", **bearer(usage_gateway.keys[key])}
+        response = await usage_gateway.gateway.client.get("/metrics", headers=headers)
+        seen[key] = [name in response.text for name in ("revenue", "active_users", "workers")]
+    assert seen == {"admin": [True] * 3, "other": [False, False, True]}
+
+
+async def test_open_metrics(tmp_path: Path) -> None:
+    """Metrics that need no key have no revenue, nor have those of a gateway for everyone."""
+    folder = KeyFolder(tmp_path)
+    settings = folder.settings
+    settings["auth"]["open_metrics"] = True
+    for options in (settings, {"auth": {"mode": "none"}}):
+        async with start(usage_store=FakeUsageStore(), **options) as gateway:
+            response = await gateway.client.get("/metrics", headers={"accept": "text/plain"})
+        assert "workers" in response.text
+        assert "revenue" not in response.text
 
 
 async def test_no_usage(gateway: Gateway, tmp_path: Path) -> None:
