@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Final, NamedTuple, Protocol
 
@@ -14,7 +14,6 @@ from maxgate.guardrails.detector import (
     WORD_END,
     Detector,
     is_word_start,
-    validate_word,
 )
 from maxgate.guardrails.settings import PiiRule
 
@@ -27,6 +26,8 @@ _EMAIL: Final = (
 )
 _FILE_SUFFIXES: Final = frozenset({"css", "gif", "ico", "jpeg", "jpg", "js", "png", "svg", "webp"})
 _PHONE: Final = r"([+(]?\d(?:[ ().\-/]{0,2}\d){6,16})" + WORD_END
+_MAX_GROUPS: Final = 6
+_MIN_GROUP: Final = 2
 _PHONE_WORDS: Final = re.compile(r"(?i)\b(?:call|cell|fax|mobile|phone|sms|tel|text|whatsapp)\b")
 _CARD: Final = r"(\d(?:[ -]?\d){12,18})" + WORD_END
 # The first digits of card numbers by brand, and their lengths.
@@ -123,22 +124,64 @@ def _validate_email(text: str, start: int, end: int) -> int | None:
 def _validate_phone(countries: Sequence[str], text: str, start: int, end: int) -> int | None:
     if not is_word_start(text, start) or text[start - 1 : start] in {"+", "."}:
         return None
-    candidate = text[start:end]
-    is_international = candidate.startswith("+")
-    if not is_international and not _may_be_national(text, start, end):
-        return None
-    for country in [None] if is_international else countries:
-        found = phonenumbers.PhoneNumberMatcher(
-            candidate, country, leniency=phonenumbers.Leniency.STRICT_GROUPING, max_tries=4
-        )
-        match = next(iter(found), None)
-        if match is not None and match.start == (
-            candidate[0] == "(" and match.raw_string[0] != "("
-        ):
-            last = start + match.end
-            # Otherwise it is a time, or a part of a longer number.
-            return None if text[last : last + 1] == ":" or text[last : last + 1].isdigit() else last
+    is_international = text[start] == "+"
+    count = sum(map(str.isdigit, text[start:end]))
+    for last in range(end, start + 6, -1):
+        if not text[last - 1].isdigit() and text[last - 1] != ")":
+            continue
+        # Otherwise it is a time, or a part of a longer number.
+        is_whole = not text[last : last + 1].isdigit() and text[last : last + 1] != ":"
+        if is_whole and (is_international or _may_be_national(text, start, last)):
+            for country in [None] if is_international else countries:
+                if _is_phone(text[start:last], count, country):
+                    return last
+        count -= text[last - 1].isdigit()
     return None
+
+
+def _is_phone(candidate: str, digits: int, country: str | None) -> bool:
+    """Whether a candidate is a number, with the grouping of its country if it has no country code.
+
+    The grouping tells it from a date or an id.
+    """
+    groups = re.findall(r"\d+", candidate)
+    # Parsing takes far longer than this.
+    if (
+        ("(" in candidate) != (")" in candidate)
+        or len(groups) > _MAX_GROUPS
+        or digits < _MIN_GROUP * (len(groups) - 1)
+        or (country is not None and not _may_be_of(country, groups, digits))
+    ):
+        return False
+    try:
+        number = phonenumbers.parse(candidate, country)
+    except phonenumbers.NumberParseException:
+        return False
+    if not phonenumbers.is_valid_number(number):
+        return False
+    if country is None or len(groups) == 1:
+        return True
+    national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+    expected = re.findall(r"\d+", national)
+    return groups in (expected, [str(number.country_code), *expected])
+
+
+def _may_be_of(country: str, groups: Sequence[str], digits: int) -> bool:
+    lengths, prefix = _read_plan(country)
+    return digits in lengths and groups[0].startswith(prefix)
+
+
+@cache
+def _read_plan(country: str) -> tuple[frozenset[int], str]:
+    """Return the possible numbers of digits, and what numbers inside of the country start with."""
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
+    if metadata is None:
+        return frozenset(), ""
+    general = metadata.general_desc
+    lengths = () if general is None else general.possible_length
+    formats = [one.national_prefix_formatting_rule or "" for one in metadata.number_format]
+    prefix = "0" if metadata.national_prefix == "0" and all(formats) else ""
+    return frozenset([length + more for length in lengths for more in (0, 1)]), prefix
 
 
 def _may_be_national(text: str, start: int, end: int) -> bool:
@@ -166,7 +209,7 @@ def _validate_iban(text: str, start: int, end: int) -> int | None:
         return None
     for last in range(end, start + 14, -1):
         is_end = text[last - 1].isalnum() and not text[last : last + 1].isalnum()
-        if is_end and iban.is_valid(text[start:last]):
+        if is_end and iban.is_valid(text[start:last], check_country=False):
             return last
     return None
 
@@ -174,7 +217,9 @@ def _validate_iban(text: str, start: int, end: int) -> int | None:
 def _validate_id(
     verifier: _Verifier, words: re.Pattern[str] | None, text: str, start: int, end: int
 ) -> int | None:
-    if validate_word(text, start, end) is None or not verifier.is_valid(text[start:end]):
+    number = text[start:end]
+    is_one_digit = len(set(filter(str.isalnum, number))) == 1
+    if not is_word_start(text, start) or is_one_digit or not verifier.is_valid(number):
         return None
     if words is not None and words.search(text, max(start - CONTEXT, 0), start) is None:
         return None
