@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import re2
 
-from maxgate.guardrails.tails import derive_tail
+from maxgate.guardrails.tails import derive_tail, remove_groups
 
 MAX_MATCH: Final = 1000
 """Characters after which a passage counts as a match if it still may become one."""
@@ -50,7 +50,7 @@ class Detector:
     ) -> None:
         self.label = label
         self.max_length = max_length
-        self.pattern = pattern
+        self.pattern = remove_groups(pattern)
         self.tail = derive_tail(pattern)
         self._pattern = compile_pattern(pattern)
         self._tail = compile_pattern(self.tail)

@@ -1,5 +1,6 @@
 """Apply the rules for the input to the texts of a request."""
 
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -38,7 +39,8 @@ class TextChecker:
                     found = f"has more than {length.max_characters} characters"
                     raise ContentBlocked(rule.name, found, param=param)
         if self._rules.observing:
-            observe(self._rules, self._decisions).feed(text, is_end=True)
+            observer = observe(self._rules, self._decisions, self._is_expired)
+            observer.feed(text, is_end=True)
         if not self._rules.acting:
             return text
         searches = [
@@ -63,7 +65,9 @@ class TextChecker:
         return None
 
 
-def observe(rules: DirectionRules, decisions: Decisions) -> TextFilter:
+def observe(
+    rules: DirectionRules, decisions: Decisions, is_expired: Callable[[], bool] = lambda: False
+) -> TextFilter:
     """Return a filter that only notes the matches of rules whose action is `log`."""
 
     def note(rule: Rule, _: str, match: str) -> str:
@@ -71,4 +75,4 @@ def observe(rules: DirectionRules, decisions: Decisions) -> TextFilter:
         return match
 
     searches = [Search(rule.detectors, partial(note, rule)) for rule in rules.observing]
-    return TextFilter(searches, rules.observing_screen)
+    return TextFilter(searches, rules.observing_screen, is_expired=is_expired)

@@ -61,6 +61,12 @@ def build_rules(
                 f"setting guardrails[{index}]: rule {rule.name!r}: {error}"
             ) from error
         rules.append(Rule(rule.model_copy(update={"models": names}), detectors))
+    try:
+        Screen([detector for rule in rules for detector in rule.detectors])
+    except ValueError as error:
+        raise ConfigurationError(
+            f"setting guardrails: all words and expressions together: {error}; use fewer"
+        ) from error
     return rules
 
 
