@@ -26,7 +26,7 @@ WORDS = {"name": "a", "kind": "words", "action": "block", "words": ["x"]}
         ([{**RULE, "words": ["a"]}], "Extra inputs"),
         ([{**RULE, "name": "A b"}], "pattern"),
         ([RULE, RULE], "two rules have the name 'a'"),
-        ([{**RULE, "name": f"r{n}"} for n in range(65)], "at most 64 rules"),
+        ([{**RULE, "name": f"r{n}"} for n in range(61)], "at most 60 rules"),
         ([{**WORDS, "words": []}], "at least 1 item"),
         ([{**WORDS, "words": [" "]}], "pattern"),
         ([{**WORDS, "kind": "length", "max_characters": 1}], "Extra inputs"),
