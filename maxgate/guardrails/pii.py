@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from importlib import import_module
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 import phonenumbers
@@ -26,7 +27,9 @@ _EMAIL: Final = (
 )
 _FILE_SUFFIXES: Final = frozenset({"css", "gif", "ico", "jpeg", "jpg", "js", "png", "svg", "webp"})
 _PHONE: Final = r"([+(]?\d(?:[ ().\-/]{0,2}\d){6,16})" + WORD_END
+_DIGITS: Final = re.compile(r"\d+")
 _MAX_GROUPS: Final = 6
+_MIN_DIGITS: Final = 7
 _MIN_GROUP: Final = 2
 _PHONE_WORDS: Final = re.compile(r"(?i)\b(?:call|cell|fax|mobile|phone|sms|tel|text|whatsapp)\b")
 _CARD: Final = r"(\d(?:[ -]?\d){12,18})" + WORD_END
@@ -97,6 +100,8 @@ def build_pii_detectors(rule: PiiRule) -> Iterator[Detector]:
     if "national_id" in types:
         yield from _build_id_detectors(rule.countries)
     if "phone" in types:
+        for country in rule.countries:
+            _read_plan(country)  # which imports it, before there are requests
         yield Detector("PHONE", _PHONE, partial(_validate_phone, rule.countries), group=1)
 
 
@@ -124,64 +129,74 @@ def _validate_email(text: str, start: int, end: int) -> int | None:
 def _validate_phone(countries: Sequence[str], text: str, start: int, end: int) -> int | None:
     if not is_word_start(text, start) or text[start - 1 : start] in {"+", "."}:
         return None
-    is_international = text[start] == "+"
-    count = sum(map(str.isdigit, text[start:end]))
-    for last in range(end, start + 6, -1):
-        if not text[last - 1].isdigit() and text[last - 1] != ")":
-            continue
+    places = [found.span() for found in islice(_DIGITS.finditer(text, start, end), _MAX_GROUPS)]
+    groups = [text[first:last] for first, last in places]
+    while (digits := sum(map(len, groups))) >= _MIN_DIGITS:
+        last = places[len(groups) - 1][1]
         # Otherwise it is a time, or a part of a longer number.
         is_whole = not text[last : last + 1].isdigit() and text[last : last + 1] != ":"
-        if is_whole and (is_international or _may_be_national(text, start, last)):
-            for country in [None] if is_international else countries:
-                if _is_phone(text[start:last], count, country):
-                    return last
-        count -= text[last - 1].isdigit()
+        if is_whole and digits >= _MIN_GROUP * (len(groups) - 1):
+            candidate = text[start:last]
+            balanced = ("(" in candidate) == (")" in candidate)
+            if balanced and _is_phone(
+                candidate, groups, digits, _choose(countries, text, start, last)
+            ):
+                return last
+        groups.pop()
     return None
 
 
-def _is_phone(candidate: str, digits: int, country: str | None) -> bool:
+def _choose(countries: Sequence[str], text: str, start: int, end: int) -> Sequence[str | None]:
+    """Return the countries whose number it may be; None for one with a country code."""
+    if text[start] == "+":
+        return [None]
+    return countries if _may_be_national(text, start, end) else []
+
+
+def _is_phone(
+    candidate: str, groups: Sequence[str], digits: int, countries: Sequence[str | None]
+) -> bool:
     """Whether a candidate is a number, with the grouping of its country if it has no country code.
 
     The grouping tells it from a date or an id.
     """
-    groups = re.findall(r"\d+", candidate)
-    # Parsing takes far longer than this.
-    if (
-        ("(" in candidate) != (")" in candidate)
-        or len(groups) > _MAX_GROUPS
-        or digits < _MIN_GROUP * (len(groups) - 1)
-        or (country is not None and not _may_be_of(country, groups, digits))
-    ):
-        return False
-    try:
-        number = phonenumbers.parse(candidate, country)
-    except phonenumbers.NumberParseException:
-        return False
-    if not phonenumbers.is_valid_number(number):
-        return False
-    if country is None or len(groups) == 1:
-        return True
-    national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
-    expected = re.findall(r"\d+", national)
-    return groups in (expected, [str(number.country_code), *expected])
+    for country in countries:
+        # Parsing takes far longer than this.
+        if country is not None and not _may_be_of(country, groups, digits):
+            continue
+        try:
+            number = phonenumbers.parse(candidate, country)
+        except phonenumbers.NumberParseException:
+            continue
+        if not phonenumbers.is_valid_number(number):
+            continue
+        if country is None or len(groups) == 1:
+            return True
+        national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+        expected = _DIGITS.findall(national)
+        if list(groups) in (expected, [str(number.country_code), *expected]):
+            return True
+    return False
 
 
 def _may_be_of(country: str, groups: Sequence[str], digits: int) -> bool:
-    lengths, prefix = _read_plan(country)
-    return digits in lengths and groups[0].startswith(prefix)
+    lengths, form = _read_plan(country)
+    return digits in lengths and (len(groups) == 1 or form.fullmatch(" ".join(groups)) is not None)
 
 
 @cache
-def _read_plan(country: str) -> tuple[frozenset[int], str]:
-    """Return the possible numbers of digits, and what numbers inside of the country start with."""
+def _read_plan(country: str) -> tuple[frozenset[int], re.Pattern[str]]:
+    """Return the possible numbers of digits in a country, and the form of their groups."""
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
-    if metadata is None:
-        return frozenset(), ""
-    general = metadata.general_desc
-    lengths = () if general is None else general.possible_length
-    formats = [one.national_prefix_formatting_rule or "" for one in metadata.number_format]
-    prefix = "0" if metadata.national_prefix == "0" and all(formats) else ""
-    return frozenset([length + more for length in lengths for more in (0, 1)]), prefix
+    if metadata is None or metadata.general_desc is None:
+        return frozenset(), re.compile("")
+    lengths = metadata.general_desc.possible_length
+    patterns = [str(one.pattern).replace(")(", ") (") for one in metadata.number_format]
+    prefix = re.escape(metadata.national_prefix or "")
+    return (
+        frozenset([length + more for length in lengths for more in (0, 1)]),
+        re.compile(f"(?:{prefix} ?)?(?:{'|'.join(patterns)})"),
+    )
 
 
 def _may_be_national(text: str, start: int, end: int) -> bool:
