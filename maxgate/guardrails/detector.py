@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import re2
 
-from maxgate.guardrails.tails import derive_tail
+from maxgate.guardrails.tails import derive_tail, remove_groups
 
 MAX_MATCH: Final = 1000
 """Characters after which a passage counts as a match if it still may become one."""
@@ -33,8 +33,8 @@ The arguments are a text, and the candidate's start and end in it.
 class Detector:
     """Finds the matches of a regular expression that `validate` confirms.
 
-    A match is group 1 if `group` is 1; what follows it is only context. `label` names it in
-    placeholders. `max_length` bounds the text that is held back.
+    A match that is validated starts a word. It is group 1 if `group` is 1; what follows it is only
+    context. `label` names it in placeholders. `max_length` bounds the text that is held back.
 
     Raises ValueError for an invalid expression.
     """
@@ -50,7 +50,7 @@ class Detector:
     ) -> None:
         self.label = label
         self.max_length = max_length
-        self.pattern = pattern
+        self.pattern = remove_groups(pattern)
         self.tail = derive_tail(pattern)
         self._pattern = compile_pattern(pattern)
         self._tail = compile_pattern(self.tail)
@@ -74,6 +74,8 @@ class Detector:
             if end is not None and end > first:
                 return Match(first, end), undecided
             at = first + 1
+            while self._validate is not None and not is_word_start(text, at):
+                at += 1  # no match that is validated starts inside of a word
         return None, undecided
 
 
@@ -116,7 +118,7 @@ def compile_pattern(pattern: str) -> "re2._Regexp":
 
 def is_word_start(text: str, start: int) -> bool:
     """Whether no letter or digit precedes the position."""
-    return start == 0 or not text[start - 1].isalnum()
+    return start == 0 or start > len(text) or not text[start - 1].isalnum()
 
 
 def validate_word(text: str, start: int, end: int) -> int | None:

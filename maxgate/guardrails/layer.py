@@ -23,7 +23,7 @@ from maxgate.guardrails.request_texts import change_texts
 from maxgate.guardrails.rules import CountDecision, RuleBook, Selection
 
 # Checking this much takes a few milliseconds; more would block other requests.
-_MAX_CHARACTERS_ON_THE_LOOP: Final = 8_000
+_MAX_CHARACTERS_ON_THE_LOOP: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,10 @@ class GuardrailLayer:
                     if one.is_blocked:  # the engine goes on for the sake of other choices
                         yield Chunk(usage=chunk.usage, has_more=chunk.has_more, choice=chunk.choice)
                         continue
-                    filtered = one.filter(chunk)
+                    if len(chunk.text) <= _MAX_CHARACTERS_ON_THE_LOOP:
+                        filtered = one.filter(chunk)
+                    else:
+                        filtered = await asyncio.to_thread(one.filter, chunk)
                     if rules.output.checks:
                         before = held[chunk.choice]
                         filtered = await self._hold(filtered, before, rules, request, decisions)

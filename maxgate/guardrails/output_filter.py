@@ -1,7 +1,6 @@
 """Filter one choice of a response: its text, its tool calls and its logprobs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache, partial
 
 import orjson
@@ -34,7 +33,7 @@ class OutputFilter:
         self._restored = placeholders
         self._masks = placeholders.fork()
         self._decisions = decisions
-        self._observer = observe(rules, decisions)
+        self._observer = observe(rules, decisions) if rules.observing else None
         limits = [
             (one.max_characters, rule) for rule, one in rules.lengths if one.action == "block"
         ]
@@ -48,23 +47,27 @@ class OutputFilter:
     def filter(self, chunk: Chunk) -> Chunk:
         """Return the chunk with what may be sent by now; its finish reason ends the choice."""
         is_end = chunk.finish_reason is not None
-        self._observer.feed(chunk.text, is_end=is_end)
+        if self._observer is not None:
+            self._observer.feed(chunk.text, is_end=is_end)
         self._characters += len(chunk.text)
         pieces = self._text.feed(chunk.text, is_end=is_end)
         for delta in chunk.tool_calls:
             self._calls.setdefault(delta.call, [delta.name or ""]).append(delta.arguments)
         self.is_blocked = self._text.is_blocked
-        calls = self._finish_calls() if is_end and not self.is_blocked else ()
+        calls = self._finish_calls() if self._calls and is_end and not self.is_blocked else ()
         if is_end or self.is_blocked:
             self._note_length()
         is_changed = self.is_blocked or any(piece.raw != piece.text for piece in pieces)
-        return replace(
-            chunk,
-            text=join_texts(pieces),
-            finish_reason="content_filter" if self.is_blocked else chunk.finish_reason,
-            tool_calls=() if self.is_blocked else calls,
-            logprobs=self._logprobs.release(chunk.logprobs, pieces, is_end=is_end),
-            prompt_logprobs=() if is_changed else chunk.prompt_logprobs,
+        return Chunk(
+            join_texts(pieces),
+            "content_filter" if self.is_blocked else chunk.finish_reason,
+            chunk.usage,
+            chunk.has_more,
+            () if self.is_blocked else calls,
+            self._logprobs.release(chunk.logprobs, pieces, is_end=is_end),
+            chunk.choice,
+            chunk.token_ids,
+            () if is_changed else chunk.prompt_logprobs,
         )
 
     def _note_length(self) -> None:

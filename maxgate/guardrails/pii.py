@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 import phonenumbers
@@ -14,7 +15,6 @@ from maxgate.guardrails.detector import (
     WORD_END,
     Detector,
     is_word_start,
-    validate_word,
 )
 from maxgate.guardrails.settings import PiiRule
 
@@ -27,6 +27,10 @@ _EMAIL: Final = (
 )
 _FILE_SUFFIXES: Final = frozenset({"css", "gif", "ico", "jpeg", "jpg", "js", "png", "svg", "webp"})
 _PHONE: Final = r"([+(]?\d(?:[ ().\-/]{0,2}\d){6,16})" + WORD_END
+_DIGITS: Final = re.compile(r"\d+")
+_MAX_GROUPS: Final = 6
+_MIN_DIGITS: Final = 7
+_MIN_GROUP: Final = 2
 _PHONE_WORDS: Final = re.compile(r"(?i)\b(?:call|cell|fax|mobile|phone|sms|tel|text|whatsapp)\b")
 _CARD: Final = r"(\d(?:[ -]?\d){12,18})" + WORD_END
 # The first digits of card numbers by brand, and their lengths.
@@ -96,6 +100,8 @@ def build_pii_detectors(rule: PiiRule) -> Iterator[Detector]:
     if "national_id" in types:
         yield from _build_id_detectors(rule.countries)
     if "phone" in types:
+        for country in rule.countries:
+            _read_plan(country)  # which imports it, before there are requests
         yield Detector("PHONE", _PHONE, partial(_validate_phone, rule.countries), group=1)
 
 
@@ -123,22 +129,74 @@ def _validate_email(text: str, start: int, end: int) -> int | None:
 def _validate_phone(countries: Sequence[str], text: str, start: int, end: int) -> int | None:
     if not is_word_start(text, start) or text[start - 1 : start] in {"+", "."}:
         return None
-    candidate = text[start:end]
-    is_international = candidate.startswith("+")
-    if not is_international and not _may_be_national(text, start, end):
-        return None
-    for country in [None] if is_international else countries:
-        found = phonenumbers.PhoneNumberMatcher(
-            candidate, country, leniency=phonenumbers.Leniency.STRICT_GROUPING, max_tries=4
-        )
-        match = next(iter(found), None)
-        if match is not None and match.start == (
-            candidate[0] == "(" and match.raw_string[0] != "("
-        ):
-            last = start + match.end
-            # Otherwise it is a time, or a part of a longer number.
-            return None if text[last : last + 1] == ":" or text[last : last + 1].isdigit() else last
+    places = [found.span() for found in islice(_DIGITS.finditer(text, start, end), _MAX_GROUPS)]
+    groups = [text[first:last] for first, last in places]
+    while (digits := sum(map(len, groups))) >= _MIN_DIGITS:
+        last = places[len(groups) - 1][1]
+        # Otherwise it is a time, or a part of a longer number.
+        is_whole = not text[last : last + 1].isdigit() and text[last : last + 1] != ":"
+        if is_whole and digits >= _MIN_GROUP * (len(groups) - 1):
+            candidate = text[start:last]
+            balanced = ("(" in candidate) == (")" in candidate)
+            if balanced and _is_phone(
+                candidate, groups, digits, _choose(countries, text, start, last)
+            ):
+                return last
+        groups.pop()
     return None
+
+
+def _choose(countries: Sequence[str], text: str, start: int, end: int) -> Sequence[str | None]:
+    """Return the countries whose number it may be; None for one with a country code."""
+    if text[start] == "+":
+        return [None]
+    return countries if _may_be_national(text, start, end) else []
+
+
+def _is_phone(
+    candidate: str, groups: Sequence[str], digits: int, countries: Sequence[str | None]
+) -> bool:
+    """Whether a candidate is a number, with the grouping of its country if it has no country code.
+
+    The grouping tells it from a date or an id.
+    """
+    for country in countries:
+        # Parsing takes far longer than this.
+        if country is not None and not _may_be_of(country, groups, digits):
+            continue
+        try:
+            number = phonenumbers.parse(candidate, country)
+        except phonenumbers.NumberParseException:
+            continue
+        if not phonenumbers.is_valid_number(number):
+            continue
+        if country is None or len(groups) == 1:
+            return True
+        national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+        expected = _DIGITS.findall(national)
+        if list(groups) in (expected, [str(number.country_code), *expected]):
+            return True
+    return False
+
+
+def _may_be_of(country: str, groups: Sequence[str], digits: int) -> bool:
+    lengths, form = _read_plan(country)
+    return digits in lengths and (len(groups) == 1 or form.fullmatch(" ".join(groups)) is not None)
+
+
+@cache
+def _read_plan(country: str) -> tuple[frozenset[int], re.Pattern[str]]:
+    """Return the possible numbers of digits in a country, and the form of their groups."""
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
+    if metadata is None or metadata.general_desc is None:
+        return frozenset(), re.compile("")
+    lengths = metadata.general_desc.possible_length
+    patterns = [str(one.pattern).replace(")(", ") (") for one in metadata.number_format]
+    prefix = re.escape(metadata.national_prefix or "")
+    return (
+        frozenset([length + more for length in lengths for more in (0, 1)]),
+        re.compile(f"(?:{prefix} ?)?(?:{'|'.join(patterns)})"),
+    )
 
 
 def _may_be_national(text: str, start: int, end: int) -> bool:
@@ -166,7 +224,7 @@ def _validate_iban(text: str, start: int, end: int) -> int | None:
         return None
     for last in range(end, start + 14, -1):
         is_end = text[last - 1].isalnum() and not text[last : last + 1].isalnum()
-        if is_end and iban.is_valid(text[start:last]):
+        if is_end and iban.is_valid(text[start:last], check_country=False):
             return last
     return None
 
@@ -174,7 +232,9 @@ def _validate_iban(text: str, start: int, end: int) -> int | None:
 def _validate_id(
     verifier: _Verifier, words: re.Pattern[str] | None, text: str, start: int, end: int
 ) -> int | None:
-    if validate_word(text, start, end) is None or not verifier.is_valid(text[start:end]):
+    number = text[start:end]
+    is_one_digit = len(set(filter(str.isalnum, number))) == 1
+    if not is_word_start(text, start) or is_one_digit or not verifier.is_valid(number):
         return None
     if words is not None and words.search(text, max(start - CONTEXT, 0), start) is None:
         return None

@@ -61,6 +61,12 @@ def build_rules(
                 f"setting guardrails[{index}]: rule {rule.name!r}: {error}"
             ) from error
         rules.append(Rule(rule.model_copy(update={"models": names}), detectors))
+    try:
+        Screen([detector for rule in rules for detector in rule.detectors])
+    except ValueError as error:
+        raise ConfigurationError(
+            f"setting guardrails: all words and expressions together: {error}; use fewer"
+        ) from error
     return rules
 
 
@@ -140,6 +146,8 @@ class RuleBook:
         self._rules = rules
         self._placeholders = placeholders
         self._selections: dict[tuple[bool, ...], Selection] = {}
+        # Compiling takes about 0.1 s, so that the usual selection is built at the start.
+        self._find(tuple([not (rule.settings.projects or rule.settings.models) for rule in rules]))
 
     def select(self, context: RequestContext, model: Named) -> Selection | None:
         """Return the rules that apply to the caller's project and the model; None if none does."""
@@ -151,6 +159,9 @@ class RuleBook:
                 for rule in self._rules
             ]
         )
+        return self._find(applies)
+
+    def _find(self, applies: tuple[bool, ...]) -> Selection | None:
         if True not in applies:
             return None
         selection = self._selections.get(applies)

@@ -24,11 +24,20 @@ def derive_tail(pattern: str) -> str:
 
     Raises ValueError for an invalid expression, and for quotations between backslashes Q and E.
     """
+    return rf"(?:{_parse(pattern).prefix})\z"
+
+
+def remove_groups(pattern: str) -> str:
+    """Return an expression that matches the same without capturing; raises as derive_tail does."""
+    return _parse(pattern).source
+
+
+def _parse(pattern: str) -> "_Node":
     parser = _Parser(pattern)
     node = parser.parse_alternatives()
     if parser.at != len(pattern):
         raise ValueError(f"unexpected ')' at {parser.at}")
-    return rf"(?:{node.prefix})\z"
+    return node
 
 
 @dataclass(frozen=True, slots=True)

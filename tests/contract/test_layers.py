@@ -22,6 +22,7 @@ from maxgate.telemetry.layer import TelemetryLayer
 from maxgate.tool_calling.layer import ToolCallingLayer, ToolParserLayer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
+from tests.fakes.guardrails import build_guardrails
 from tests.fakes.requests import generation_request, served_model
 
 FIRST, LAST = Chunk('{"a":'), Chunk(" 1}", "stop", Usage(1, 2))
@@ -54,9 +55,13 @@ telemetry = partial(TelemetryLayer, clock=FakeClock())
 prompts = partial(PromptLayer, formats={})
 tool_calling = partial(ToolCallingLayer, formats={})
 tool_parser = partial(ToolParserLayer, formats={})
+guardrails = build_guardrails(
+    {"kind": "words", "words": ["falcon"]}, {"name": "b", "kind": "secrets"}
+).wrap_backend
 whole_pipeline = partial(build_pipeline, layers(clock=FakeClock(), formats={}))
 CASES = {
     "telemetry": Case(telemetry, PLAIN),
+    "guardrails": Case(guardrails, PLAIN),
     "one choice": Case(FanOutLayer, PLAIN),
     "two choices": Case(
         FanOutLayer,
@@ -91,7 +96,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_all_layers() -> None:
     """A layer added to the pipeline must be added to this suite."""
     inner = FakeBackend([])
-    built = {type(layer(inner)) for layer in layers(clock=FakeClock(), formats={})}
+    built = {
+        type(layer(inner)) for layer in layers(clock=FakeClock(), formats={}, guardrails=guardrails)
+    }
     assert built == {type(case.layer(inner)) for case in CASES.values()}
 
 

@@ -94,7 +94,7 @@ def test_gateway_confinement() -> None:
 
 def test_gateway_extras() -> None:
     """Gateways in containers can share their slots through Redis."""
-    assert " '/src[jwt,postgres,redis]'\n" in _DOCKERFILE.partition(" AS build-tools")[0]
+    assert " '/src[guardrails,jwt,postgres,redis]'\n" in _DOCKERFILE.partition(" AS build-tools")[0]
 
 
 def test_gateway_restart() -> None:

@@ -13,6 +13,7 @@ from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.chunk import Chunk, Usage
 from maxgate.generation.errors import OutputValidationFailed
 from maxgate.generation.request import GenerationRequest, JsonOutput, Tool, ToolUse
+from maxgate.guardrails.layer import EmbeddingGuardrailLayer, GuardrailLayer
 from maxgate.pipeline import (
     build_embedding_pipeline,
     build_pipeline,
@@ -31,6 +32,7 @@ from maxgate.upstream.settings import UpstreamSettings
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
 from tests.fakes.embedder import FakeEmbedder
+from tests.fakes.guardrails import build_guardrails
 from tests.fakes.requests import generation_request, served_model
 
 NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -65,6 +67,28 @@ def test_layers() -> None:
         StructuredOutputLayer,
         ToolParserLayer,
         PromptLayer,
+    ]
+
+
+def test_guardrails() -> None:
+    """Guardrails stand directly below telemetry, and are absent without rules."""
+    guardrails = build_guardrails({"kind": "secrets"})
+    inner, embedder = FakeBackend([]), FakeEmbedder()
+    built = layers(clock=FakeClock(), formats={}, guardrails=guardrails.wrap_backend)
+    assert [type(layer(inner)) for layer in built[:3]] == [
+        TelemetryLayer,
+        GuardrailLayer,
+        FanOutLayer,
+    ]
+    around = embedding_layers(
+        find_format=lambda _: None,
+        upstream=UpstreamSettings(),
+        guardrails=guardrails.wrap_embedder,
+    )
+    assert [type(layer(embedder)) for layer in around[:3]] == [
+        EmbeddingTelemetryLayer,
+        EmbeddingGuardrailLayer,
+        EmbeddingPromptLayer,
     ]
 
 

@@ -164,6 +164,17 @@ async def test_log() -> None:
     assert request.context.decisions == ["words:log:1", "words:log:2"]
 
 
+async def test_same_groups() -> None:
+    """Expressions of different rules may have groups of the same name."""
+    rules = [
+        {"name": name, "kind": "regex", "patterns": ["(?P<x>a)1", "(?P<x>b)1"]} for name in "ab"
+    ]
+    assert join(await run_guarded(script("a2 b1"), generation_request(), *rules)) == (
+        "a2 ",
+        "content_filter",
+    )
+
+
 async def test_lengths() -> None:
     """Texts above a length are refused, and a response ends there."""
     rule = {"name": "size", "kind": "length", "max_characters": 5}

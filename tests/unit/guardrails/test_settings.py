@@ -1,5 +1,6 @@
 """Settings of guardrails."""
 
+import re
 import sys
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from maxgate.app import create_app
+from maxgate.control_plane.reload import ActiveSettings
 from maxgate.errors import ConfigurationError
 from maxgate.settings import Settings, load_settings
 from tests.fakes.gateway import SMALL_CARD
@@ -24,7 +26,7 @@ WORDS = {"name": "a", "kind": "words", "action": "block", "words": ["x"]}
         ([{**RULE, "words": ["a"]}], "Extra inputs"),
         ([{**RULE, "name": "A b"}], "pattern"),
         ([RULE, RULE], "two rules have the name 'a'"),
-        ([{**RULE, "name": f"r{n}"} for n in range(65)], "at most 64 rules"),
+        ([{**RULE, "name": f"r{n}"} for n in range(61)], "at most 60 rules"),
         ([{**WORDS, "words": []}], "at least 1 item"),
         ([{**WORDS, "words": [" "]}], "pattern"),
         ([{**WORDS, "kind": "length", "max_characters": 1}], "Extra inputs"),
@@ -47,6 +49,17 @@ def test_invalid(rules: list[dict[str, Any]], message: str) -> None:
     """A rule that cannot work as written is an error."""
     with pytest.raises(ValidationError, match=message):
         Settings(guardrails=rules)  # type: ignore[arg-type]
+
+
+def test_reload() -> None:
+    """A change of rules is shown without their words and tokens."""
+    hook = {"name": "b", "kind": "webhook", "action": "log", "url": "http://h", "token": "canary"}
+    active = ActiveSettings(Settings(guardrails=[hook, WORDS]))  # type: ignore[list-item]
+    changed = [hook, {**WORDS, "words": ["canary"]}]
+    [change] = active.compare(Settings(guardrails=changed))  # type: ignore[arg-type]
+    assert change.setting == "guardrails"
+    assert change.before != change.after
+    assert re.sub(r"[0-9a-f]{8}", "#", change.after) == "b (log, #), a (block, #)"
 
 
 def test_variable(monkeypatch: pytest.MonkeyPatch) -> None:

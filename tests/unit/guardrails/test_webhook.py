@@ -17,7 +17,7 @@ from maxgate.guardrails.webhook import Webhook
 from tests.fakes.guardrails import Counts, parse_rules
 from tests.fakes.requests import request_context
 
-SUBJECT = Subject((Message("user", ("Hel", "lo")),), "small", request_context(), "Hi")
+SUBJECT = Subject((Message("user", ("Good", "bye")),), "small", request_context(), "Hi")
 
 
 def make_rule(**fields: object) -> WebhookRule:
@@ -51,7 +51,7 @@ async def test_request() -> None:
         "direction": "output",
         "model": "small",
         "project": "anonymous",
-        "messages": [{"role": "user", "content": "Hello"}],
+        "messages": [{"role": "user", "content": "Goodbye"}],
         "output": "Hi",
     }
 

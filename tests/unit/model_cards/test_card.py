@@ -81,6 +81,10 @@ def test_bundled_cards() -> None:
             "sampling.topp: unknown field; did you mean sampling.top",
         ),
         (
+            CARD.replace("chatml", "engine") + "    task: moderation\n",
+            "`task: moderation` needs `prompt: llama3` or `chatml`",
+        ),
+        (
             CARD.replace("chatml", "engine") + "    require_tokenizer: true\n",
             "`require_tokenizer` contradicts `prompt: engine`",
         ),
