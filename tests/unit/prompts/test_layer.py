@@ -205,3 +205,21 @@ async def test_incomplete_stop_string() -> None:
         Chunk("#", "stop"),
         Chunk("", None, Usage(1, 3)),
     ]
+
+
+async def test_echo(chatml: ChatMLFormat) -> None:
+    """The first chunk starts with the raw prompt, with and without a chat format."""
+    request = generation_request()._replace(raw_prompt="Hello", echo=True)
+    for formats in (chatml, None):
+        inner = FakeBackend([Chunk(" you"), Chunk(" all", "stop", Usage(9, 2))])
+        chunks = await run(make_layer(inner, formats), request)
+        assert [chunk.text for chunk in chunks] == ["Hello you", " all"]
+
+
+async def test_echo_of_token_ids(chatml: ChatMLFormat) -> None:
+    """The text of token ids comes from their logprobs."""
+    tokens = (TokenLogprob("Hel", -1.0), TokenLogprob("lo", -1.0))  # codespell:ignore
+    inner = FakeBackend([Chunk("!", "stop", Usage(2, 1), prompt_logprobs=tokens)])
+    request = generation_request()._replace(raw_prompt=(1, 2), echo=True)
+    [chunk] = await run(make_layer(inner, chatml), request)
+    assert chunk.text == "Hello!"
