@@ -2,16 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpx
-from langchain_openai import ChatOpenAI
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
 
 
 @asynccontextmanager
 async def chat_model(
     url: str, model: str = "smollm2", **fields: object
-) -> AsyncIterator[ChatOpenAI]:
+) -> "AsyncIterator[ChatOpenAI]":
     """Yield a chat model of the gateway at this URL."""
+    from langchain_openai import ChatOpenAI  # slow to import
+
     with httpx.Client() as http:
         async with httpx.AsyncClient() as http_async:
             yield ChatOpenAI(

@@ -5,7 +5,6 @@ from contextlib import aclosing
 
 import openai
 import pytest
-from langchain_core.messages import AIMessageChunk
 
 from tests.clients.langchain_model import chat_model
 from tests.fakes.gateway import Gateway, StartGateway
@@ -37,6 +36,8 @@ async def test_invoke(gateway: Gateway) -> None:
 
 async def test_astream(gateway: Gateway) -> None:
     """Streamed pieces add up to the message, with usage."""
+    from langchain_core.messages import AIMessageChunk
+
     async with chat_model(gateway.url, stream_usage=True) as model:
         pieces = [piece async for piece in model.astream("Hello")]
     whole = sum(pieces[1:], pieces[0])

@@ -139,11 +139,16 @@ def test_scripts(script: str) -> None:
     assert (result.returncode, result.stderr) == (2, f"{script} {format_missing('tools')}\n")
 
 
+@pytest.fixture(scope="module")
+def listed() -> subprocess.CompletedProcess[str]:
+    """The result of `maxgate --help`."""
+    return run_python("sys.argv[1:] = ['--help']; import maxgate.__main__")
+
+
 @pytest.mark.parametrize("command", ["load-test", "monitor", "report"])
-def test_tools(command: str) -> None:
+def test_tools(command: str, listed: subprocess.CompletedProcess[str]) -> None:
     """The tools report the missing extra in one line, and `maxgate --help` lists them."""
     result = run_python(f"sys.argv[1:] = [{command!r}]; import maxgate.__main__")
-    listed = run_python("sys.argv[1:] = ['--help']; import maxgate.__main__")
 
     message = f"maxgate: {command} {format_missing('tools')}\n"
     assert (result.returncode, result.stderr) == (2, message)
