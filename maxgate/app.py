@@ -1,21 +1,19 @@
 """The application: what it is made of, its routes and its lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import (
-    AbstractAsyncContextManager,
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
-    nullcontext,
     suppress,
 )
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
-from starlette.types import Lifespan
 
 from maxgate.admission.controller import AdmissionController
 from maxgate.admission.held import HeldRequests
@@ -39,33 +37,32 @@ from maxgate.api.moderations.service import ModerationService
 from maxgate.api.organization.routes import router as organization_router
 from maxgate.api.proxies import TrustedProxies
 from maxgate.api.request_body import BodyReader
-from maxgate.billing import Billing, build_billing
 from maxgate.canary.worker import WorkerCanary
 from maxgate.clock import Clock, SystemClock
-from maxgate.composition import (
+from maxgate.composition.engines import (
     Control,
-    Keys,
     Upstream,
     build_admission,
-    build_backend,
+    build_canary,
     build_canary_control,
     build_control,
-    build_embedder,
     build_formats,
-    build_guardrails,
-    build_keys,
-    build_limits,
     build_models,
-    build_moderator,
-    build_organization,
     build_upstream,
-    build_usage_ledger,
-    connect_canary,
 )
+from maxgate.composition.identity import Keys, build_keys, build_organization
+from maxgate.composition.limits import LimitParts, build_limits
+from maxgate.composition.pipelines import (
+    build_backend,
+    build_embedder,
+    build_guardrails,
+    build_moderator,
+)
+from maxgate.composition.tasks import running
+from maxgate.composition.usage import Billing, build_billing
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
 from maxgate.generation.moderation import Moderator
-from maxgate.limits.limits import Limits
 from maxgate.model_cards.loader import load_cards
 from maxgate.model_swap.start_queue import StartQueue
 from maxgate.settings import Settings
@@ -127,70 +124,60 @@ def create_app(
     clock = clock or SystemClock()
     cards = load_cards(settings.cards, settings.cache_dir)
     formats = build_formats(settings, cards)
-    shared_folder = settings.telemetry.metrics_dir or worker_folder
-    metrics = MetricsStore(clock, shared_folder)
+    folder = settings.telemetry.metrics_dir or worker_folder
+    metrics = MetricsStore(clock, folder)
+    keys = build_keys(settings, clock, metrics)
     billing = build_billing(settings, cards, clock, metrics, usage_store)
-    retry_counts = SharedCounts(shared_folder, rows=_RETRY_ROWS, words=WORDS)
+    limits = build_limits(settings, cards, clock, metrics, keys, billing, folder)
+
+    retry_counts = SharedCounts(folder, rows=_RETRY_ROWS, words=WORDS)
     upstream = build_upstream(settings, cards, formats, transport, retry_counts)
     held = HeldRequests(settings.admission, {card.name: card.served_model_name for card in cards})
-    admission = build_admission(settings, cards, upstream.pool, metrics, shared_folder, held)
-    limits = build_limits(settings, clock, metrics, shared_folder)
-    guard = admission if limits is None else limits.guard(admission)
+    admission = build_admission(settings, cards, upstream.pool, metrics, folder, held)
+    guard = limits.guard(admission)
     upstream_backend = UpstreamBackend(upstream.pool, guard)
-    canary = WorkerCanary(
-        upstream_backend,
-        upstream.pool,
-        partial(connect_canary, settings, transport),
-        None if limits is None else limits.guard(None),
-    )
+    canary = build_canary(settings, upstream, upstream_backend, transport, limits.guard(None))
+    moderator = build_moderator(clock, formats, upstream_backend)
+    guardrails = build_guardrails(settings, cards, upstream.catalog, metrics, moderator)
+    backend = build_backend(clock, formats, upstream_backend, guardrails, limits)
+    embedder = build_embedder(settings, formats, upstream, guard, guardrails)
+
     starts = StartQueue(settings.swap, clock, held)
     running = set[RequestContext]()
     models = build_models(cards, formats, upstream, starts, running)
-    keys = build_keys(settings, clock, metrics)
-    moderator = build_moderator(clock, formats, upstream_backend)
-    guardrails = build_guardrails(settings, cards, upstream.catalog, metrics, moderator)
     control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
-
-    ledger = build_usage_ledger(settings, cards, clock, metrics)
-
-    server = settings.server
+    resources = Resources(
+        upstream,
+        keys,
+        billing,
+        limits,
+        guardrails,
+        admission,
+        control,
+        canary,
+        retry_counts,
+        on_startup,
+        worker_folder,
+    )
     app = Gateway(
         sinks=[metrics, RequestLog(), *billing.sinks],
         clock=clock,
-        lifespan=build_lifespan(
-            upstream,
-            admission,
-            control.connect,
-            canary,
-            retry_counts,
-            on_startup,
-            worker_folder,
-            keys,
-            guardrails=guardrails,
-            running_ledger=nullcontext if ledger is None else ledger.running,
-            billing=billing,
-            limits=limits,
-        ),
-        allowed_hosts=server.allowed_hosts,
-        cors_origins=server.cors_origins,
+        lifespan=resources.running,
+        allowed_hosts=settings.server.allowed_hosts,
+        cors_origins=settings.server.cors_origins,
         format_price=billing.format_price,
         session_header=settings.routing.session_header,
         running=running,
         authentication=keys.authentication,
-        limits=None if limits is None else limits.edge,
-        proxies=TrustedProxies(server.trusted_proxies),
+        limits=limits.edge,
+        proxies=TrustedProxies(settings.server.trusted_proxies),
         serves_everyone=settings.auth.mode is not None,
         admin_port=settings.admin.port,
-        ledger=ledger,
+        ledger=billing.ledger,
     )
-    provide(app, upstream, control, admission, billing)
-    app.state.canary_control = build_canary_control(control.engines, canary)
-    app.state.organization = build_organization(settings, keys, clock)
-    app.state.metrics = MetricsReader(metrics)
+    app.state.organization = build_organization(settings, keys, clock, limits.stored)
+    provide(app, resources, metrics)
     _count_events(metrics, upstream)
-
-    backend = build_backend(clock, formats, upstream_backend, guardrails, limits)
-    embedder = build_embedder(settings, formats, upstream, guard, guardrails)
     add_routes(app, settings, clock, upstream.catalog, backend, embedder, moderator, starts)
     return app
 
@@ -220,14 +207,12 @@ def add_routes(
         app.include_router(router)
 
 
-def provide(
-    app: Gateway,
-    upstream: Upstream,
-    control: Control,
-    admission: AdmissionController | None,
-    billing: Billing,
-) -> None:
+def provide(app: Gateway, resources: "Resources", metrics: MetricsStore) -> None:
     """Give the ordinary routes and the server what they depend on."""
+    upstream, control = resources.upstream, resources.control
+    admission, billing = resources.admission, resources.billing
+    app.state.metrics = MetricsReader(metrics)
+    app.state.canary_control = build_canary_control(control.engines, resources.canary)
     app.state.usage = billing.reports
     app.state.activity = billing.activity
     app.state.has_admins = billing.has_admins
@@ -252,84 +237,64 @@ def _count_events(metrics: MetricsStore, upstream: Upstream) -> None:
         writer.on_drop(lambda lines: metrics.add(LOG_LINES_DROPPED, (), lines))
 
 
-def build_lifespan(
-    upstream: Upstream,
-    admission: AdmissionController | None,
-    connect: Callable[[], AbstractAsyncContextManager[None]],
-    canary: WorkerCanary,
-    retry_counts: SharedCounts,
-    on_startup: Callable[[], None] | None,
-    worker_folder: Path | None,
-    keys: Keys,
-    *,
-    guardrails: "Guardrails | None",
-    running_ledger: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-    billing: Billing,
-    limits: Limits | None,
-) -> Lifespan[Gateway]:
-    """Build the lifespan: opens every resource in order and closes them in reverse."""
+@dataclass(frozen=True)
+class Resources:
+    """Everything that is opened at the start and closed at the end."""
+
+    upstream: Upstream
+    keys: Keys
+    billing: Billing
+    limits: LimitParts
+    guardrails: "Guardrails | None"
+    admission: AdmissionController | None
+    control: Control
+    canary: WorkerCanary
+    retry_counts: SharedCounts
+    on_startup: Callable[[], None] | None
+    worker_folder: Path | None
 
     @asynccontextmanager
-    async def lifespan(_: Gateway) -> AsyncIterator[None]:
-        if on_startup is not None:
-            on_startup()
+    async def running(self, _: Gateway) -> AsyncIterator[None]:
+        """Open every resource in order, and close them in reverse."""
+        if self.on_startup is not None:
+            self.on_startup()
         async with AsyncExitStack() as resources:
             # Plain uvicorn ends its process by a signal, so that no exit handler runs.
             resources.push_async_callback(_flush_log)
-            if worker_folder is not None:
-                resources.callback(leave, worker_folder)
-            resources.callback(retry_counts.close)
-            await resources.enter_async_context(running_ledger())
-            await resources.enter_async_context(aclosing(upstream.client))
-            await resources.enter_async_context(aclosing(canary))
-            if guardrails is not None:
-                await resources.enter_async_context(aclosing(guardrails))
-            await resources.enter_async_context(connect())
-            await resources.enter_async_context(aclosing(billing))
-            await resources.enter_async_context(_serving_keys(keys))
-            await resources.enter_async_context(_running(upstream.pool.run()))
-            await resources.enter_async_context(_running(upstream.engine_metrics.run()))
-            if limits is not None:
-                await limits.counters.join()
-                await resources.enter_async_context(_running(limits.counters.run()))
+            if self.worker_folder is not None:
+                resources.callback(leave, self.worker_folder)
+            resources.callback(self.retry_counts.close)
+            await resources.enter_async_context(self.billing.running())
+            await resources.enter_async_context(aclosing(self.upstream.client))
+            await resources.enter_async_context(aclosing(self.canary))
+            if self.guardrails is not None:
+                await resources.enter_async_context(aclosing(self.guardrails))
+            await resources.enter_async_context(self.control.connect())
+            await resources.enter_async_context(self.keys.running())
+            await resources.enter_async_context(self.limits.running())
+            await resources.enter_async_context(self._serving_engines())
+            yield
+
+    @asynccontextmanager
+    async def _serving_engines(self) -> AsyncIterator[None]:
+        upstream, admission = self.upstream, self.admission
+        async with AsyncExitStack() as resources:
+            await resources.enter_async_context(running(upstream.pool.run()))
+            await resources.enter_async_context(running(upstream.engine_metrics.run()))
             if admission is not None:
-                await resources.enter_async_context(_running(admission.run()))
+                await resources.enter_async_context(running(admission.run()))
             with suppress(TimeoutError):
                 async with asyncio.timeout(upstream.dns_interval):
                     await upstream.replicas.look_up()
             names = upstream.replicas.run(upstream.dns_interval)
-            await resources.enter_async_context(_running(names))
-            await resources.enter_async_context(_running(upstream.monitor.run()))
+            await resources.enter_async_context(running(names))
+            await resources.enter_async_context(running(upstream.monitor.run()))
             await upstream.monitor.wait_for_start()
             if admission is not None:
                 await admission.update()  # of the models that are known now
             yield
 
-    return lifespan
-
-
-@asynccontextmanager
-async def _serving_keys(keys: Keys) -> AsyncIterator[None]:
-    async with AsyncExitStack() as resources:
-        if keys.sources is not None:
-            await resources.enter_async_context(aclosing(keys.sources))
-            await resources.enter_async_context(_running(keys.sources.run()))
-        if keys.tokens is not None:
-            await resources.enter_async_context(aclosing(keys.tokens))
-            keys.tokens.start()
-        yield
-
 
 async def _flush_log() -> None:
     if (writer := find_log_writer()) is not None:
         await asyncio.to_thread(writer.flush)
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

@@ -124,15 +124,16 @@ class RequestContextMiddleware:
             self._running.discard(context)
             if (route := scope.get("route")) is not None:
                 record.route = route.path_format
-            record.project_id = context.principal.project_id
-            record.retries = context.retries.taken
             try:
-                self._record(record)
+                self._record(context)
             finally:
                 if context.reservation is not None:
                     await context.reservation.settle(record)
 
-    def _record(self, record: RequestRecord) -> None:
+    def _record(self, context: RequestContext) -> None:
+        record = context.record
+        record.project_id = context.principal.project_id
+        record.retries = context.retries.taken
         record.finish(self._clock.monotonic())
         record.outcome = record.outcome or _classify_status(record.status)
         for sink in self._sinks:

@@ -88,7 +88,7 @@ async def open_organization(settings: Settings) -> AsyncIterator[Organization]:
     store = SqlIdentityStore(Database(settings.database, settings.state_dir))
     changes: KeyChanges = NoKeyChanges()
     if settings.redis.url is not None:
-        from maxgate.composition import build_key_changes  # noqa: PLC0415  # slow to import
+        from maxgate.composition.identity import build_key_changes  # noqa: PLC0415  # slow to import
 
         changes = build_key_changes(settings)
     load = partial(load_peppers, settings.auth, settings.state_dir, create=True)

@@ -18,7 +18,7 @@ from maxgate.usage.reports import ReportBucket, ReportQuery, UsageReports
 @asynccontextmanager
 async def open_reports(settings: Settings) -> AsyncIterator[UsageReports]:
     """Open the database of usage; raises ConfigurationError if there is none."""
-    from maxgate.composition import open_usage  # noqa: PLC0415  # slow to import
+    from maxgate.composition.usage import open_usage  # noqa: PLC0415  # slow to import
 
     clock = SystemClock()
     store = await asyncio.to_thread(open_usage, settings, clock)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from maxgate.clock import Clock
 from maxgate.generation.backend import Backend
 from maxgate.generation.guard import Guard, NoGuard
+from maxgate.limits.alerts import AlertSink, NoAlerts
 from maxgate.limits.counters import Counters
 from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.guard import LimitEdge, LimitGuard, RequestSizeLayer
@@ -19,7 +20,8 @@ class Limits:
     """Enforces the limits of the settings and of further sources.
 
     `price` returns what usage costs in millionths, and `count_used` what the ledger has of a limit.
-    `count` counts refusals, and `report` gets whether this process counts alone.
+    `count` counts refusals, and `report` gets whether this process counts alone. `find_batch_size`
+    returns how many requests the engine of a model works on at once.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class Limits:
         count_used: CountUsed | None = None,
         count: Callable[[Limit], None] = lambda _: None,
         report: Callable[[bool], None] = lambda _: None,
+        alerts: AlertSink | None = None,
+        find_batch_size: Callable[[str], int] = lambda _: 1,
     ) -> None:
         own = [SettingsSource(settings)] if settings.is_enabled else []
         all_sources = [*own, *sources]
@@ -47,6 +51,8 @@ class Limits:
             assumed_output=settings.assumed_output_tokens,
             price=price or ignore_price,
             count=count,
+            alerts=alerts or NoAlerts(),
+            find_batch_size=find_batch_size,
         )
         self.edge = LimitEdge(self._planner)
 

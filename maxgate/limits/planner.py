@@ -10,13 +10,14 @@ from maxgate.generation.backend import EmbeddingRequest
 from maxgate.generation.chunk import Usage
 from maxgate.generation.context import Principal
 from maxgate.generation.request import GenerationRequest
+from maxgate.limits.alerts import AlertSink, NoAlerts
 from maxgate.limits.counter import Counter
 from maxgate.limits.counters import Counters
 from maxgate.limits.headers import HeaderGroup, group_counters
 from maxgate.limits.limit import Limit, LimitSource, Unit
 
-Price: TypeAlias = Callable[[str, Usage, float], int]
-"""Returns the price in millionths, given model, usage and time in seconds since 1970."""
+Price: TypeAlias = Callable[[str, Usage, float, float], int]
+"""Returns the price in millionths, given model, usage, seconds since 1970, and seconds of GPU."""
 CountRefusal: TypeAlias = Callable[[Limit], None]
 Amounts: TypeAlias = tuple[int, int, int, int, int, int, int]
 """Amounts of all units, in the order of UNITS; a named tuple would take longer to create."""
@@ -47,6 +48,7 @@ class Plan:
 
     `checked` are the counters that may refuse a request before its body is read, and `described`
     are those of the headers.
+    `with_alerts` are those whose use is reported after each request.
     `max_tokens` is that of one request, and `max_assumed` the output that a request reserves which
     does not limit it. The plan is valid from `starts_at` to `ends_at`, in seconds since 1970.
     """
@@ -60,11 +62,12 @@ class Plan:
     starts_at: float
     ends_at: float
     has_money: bool
+    with_alerts: Sequence[Counter]
 
 
-def ignore_price(model: str, usage: Usage, at: float) -> int:
+def ignore_price(model: str, usage: Usage, at: float, gpu_seconds: float) -> int:
     """Return the price without rate cards: nothing."""
-    del model, usage, at
+    del model, usage, at, gpu_seconds
     return 0
 
 
@@ -80,12 +83,17 @@ class Planner:
         assumed_output: int,
         price: Price = ignore_price,
         count: CountRefusal = lambda _: None,
+        alerts: AlertSink | None = None,
+        find_batch_size: Callable[[str], int] = lambda _: 1,
     ) -> None:
         """`assumed_output` is the output of a request that does not limit it, in tokens.
 
-        `count` counts refusals.
+        `count` counts refusals. `find_batch_size` returns how many requests the engine of a model
+        works on at once; a request uses this part of its GPUs.
         """
+        self.find_batch_size = find_batch_size
         self.count = count
+        self.alerts = alerts or NoAlerts()
         self.counters = counters
         self.price = price
         self.wall = clock.wall
@@ -125,6 +133,7 @@ class Planner:
             max([counter.start for counter in entries], default=-math.inf),
             min([counter.ends_at for counter in entries], default=math.inf),
             any(limit.unit == "money" for limit in limits),
+            [counter for counter in entries if counter.limit.alerts],
         )
 
     def estimate(self, plan: Plan, request: Request, now: float) -> Amounts:
@@ -141,7 +150,7 @@ class Planner:
         tokens, output = tokens * choices, output * choices
         money = 0
         if plan.has_money:
-            money = max(self.price(request.model.name, Usage(tokens, output), now), 0)
+            money = max(self.price(request.model.name, Usage(tokens, output), now, 0.0), 0)
         return 1, tokens + output, tokens, output, 1, money, 0
 
 

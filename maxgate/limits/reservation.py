@@ -1,6 +1,7 @@
 """What a client request holds of limits and budgets until it ends."""
 
 import asyncio
+import math
 from typing import Final
 
 from typing_extensions import override
@@ -68,8 +69,11 @@ class Reservation(context.Reservation):
         elif self._error is not None:
             return
         actual = self._count(record)
-        used = [actual[unit] for _, unit in self._plan.entries]
-        self._planner.counters.settle(self._costs, used)
+        planner = self._planner
+        planner.counters.settle(self._costs, [actual[unit] for _, unit in self._plan.entries])
+        for counter in self._plan.with_alerts:
+            used = counter.amount - counter.remaining - counter.reserved
+            planner.alerts.report(counter.limit, _find_start(counter), used)
 
     @override
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -77,6 +81,9 @@ class Reservation(context.Reservation):
 
     def _refuse(self, counter: Counter) -> LimitExceeded:
         self._planner.count(counter.limit)
+        if counter.limit.is_budget:
+            limit = counter.limit
+            self._planner.alerts.report(limit, _find_start(counter), limit.amount)
         requested = next(amount for other, amount in self._costs if other is counter)
         self._error = build_refusal(
             counter.limit,
@@ -94,14 +101,19 @@ class Reservation(context.Reservation):
         output = _check(record.completion_tokens, reserved_output)
         if not tokens and not output and record.outcome in _CUT:
             tokens = reserved  # the engine has read the prompt
-        money = 0
+        planner, money = self._planner, 0
+        gpu_seconds = record.engine_seconds / planner.find_batch_size(self._model)
         if self._plan.has_money:
             usage = Usage(tokens, output, min(_check(record.cached_tokens, 0), tokens))
-            money = max(self._planner.price(self._model, usage, self._at), 0)
-        milliseconds = round(record.engine_seconds * 1000)
-        return 1, tokens + output, tokens, output, 0, money, milliseconds
+            money = max(planner.price(self._model, usage, self._at, gpu_seconds), 0)
+        return 1, tokens + output, tokens, output, 0, money, round(gpu_seconds * 1000)
 
 
 def _check(reported: int, reserved: int) -> int:
     """Return a count of tokens from an engine, or what was reserved if the count is absurd."""
     return reported if 0 <= reported < MAX_AMOUNT else reserved
+
+
+def _find_start(counter: Counter) -> int:
+    """Return the beginning of the window in seconds since 1970, 0 for a budget in total."""
+    return 0 if math.isinf(counter.start) else int(counter.start)

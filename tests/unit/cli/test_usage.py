@@ -44,7 +44,7 @@ def run(
     """Run `maxgate usage`; return exit code, stdout and stderr."""
     monkeypatch.setenv("MAXGATE_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("MAXGATE_PRICING__RATE_CARDS", CARDS)
-    monkeypatch.setattr("maxgate.composition.open_usage", lambda *_: store)
+    monkeypatch.setattr("maxgate.composition.usage.open_usage", lambda *_: store)
 
     def run_command(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["maxgate", "usage", *arguments])
@@ -211,6 +211,6 @@ def test_invalid(run: Run, arguments: tuple[str, ...], message: str) -> None:
 
 def test_not_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a ledger, the setting is named."""
-    monkeypatch.setattr("maxgate.composition.open_usage", lambda *_: None)
+    monkeypatch.setattr("maxgate.composition.usage.open_usage", lambda *_: None)
     code, _, errors = run()
     assert (code, "set usage.enabled (MAXGATE_USAGE__ENABLED)" in errors) == (2, True)

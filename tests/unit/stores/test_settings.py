@@ -129,8 +129,8 @@ def test_without_admission(variables: dict[str, str], *, is_refused: bool) -> No
     )
     error = (
         "maxgate.errors.ConfigurationError: setting redis.url has no effect with "
-        "admission.enabled: false, because only slots, limits and changes of keys in a database are "
-        "shared through Redis; remove one of the two"
+        "admission.enabled: false, because only slots, limits and changes of keys in a database "
+        "are shared through Redis; remove one of the two"
     )
     assert result.returncode == is_refused
     assert result.stderr.splitlines()[-1:] == [error] * is_refused

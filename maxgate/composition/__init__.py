@@ -1,0 +1,1 @@
+"""Builds what the application is made of, each object once."""
