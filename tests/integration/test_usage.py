@@ -73,6 +73,14 @@ async def test_plain_response(tmp_path: Path) -> None:
     assert list_spools(tmp_path / "usage") == []
 
 
+async def test_gpu_seconds(tmp_path: Path) -> None:
+    """A request has its share of the engine: one of the slots."""
+    usage, admission = {"enabled": True}, {"slots": 4}
+    async with start(state_dir=tmp_path, usage=usage, admission=admission) as gateway:
+        await gateway.chat()
+    assert read_rows(tmp_path, "gpu_seconds = engine_seconds / 4, gpu_seconds > 0") == [(1, 1)]
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
 async def test_stream(tmp_path: Path, path: str) -> None:
     """The line of a stream is durable before the client gets the last event."""

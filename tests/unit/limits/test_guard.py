@@ -37,7 +37,7 @@ class Gate:
             LimitSettings(**settings),
             table or MemoryTable(self.clock),
             self.clock,
-            price=lambda model, usage, at: usage.prompt + 2 * usage.completion,
+            price=lambda model, usage, at, gpu_seconds: usage.prompt + 2 * usage.completion,
             count=lambda limit: self.refused.append(limit.unit),
         )
         self.guard = self.limits.guard(None)
