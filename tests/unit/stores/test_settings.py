@@ -114,6 +114,7 @@ def test_ca_file() -> None:
         ({"REDIS_URL": "redis://cache"}, False),
         ({URL: "redis://cache", "MAXGATE_ADMISSION__ENABLED": "true"}, False),
         ({URL: "redis://cache", "MAXGATE_AUTH__MODE": "keys"}, False),
+        ({URL: "redis://cache", "MAXGATE_LIMITS__EVERYONE": '{"tokens_per_day": 1}'}, False),
         ({URL: "redis://cache", "MAXGATE_AUTH__MODE": "keys", DATABASE: "none"}, True),
     ],
 )
@@ -129,8 +130,8 @@ def test_without_admission(variables: dict[str, str], *, is_refused: bool) -> No
     )
     error = (
         "maxgate.errors.ConfigurationError: setting redis.url has no effect with "
-        "admission.enabled: false, because only slots and changes of keys in a database are "
-        "shared through Redis; remove one of the two"
+        "admission.enabled: false, because only slots, limits and changes of keys in a database "
+        "are shared through Redis; remove one of the two"
     )
     assert result.returncode == is_refused
     assert result.stderr.splitlines()[-1:] == [error] * is_refused
