@@ -42,6 +42,8 @@ async def test_cors(start_gateway: StartGateway) -> None:
     allowed = [r.headers.get("access-control-allow-origin") for r in (*responses, stranger)]
     assert allowed == [PAGE["origin"]] * 4 + [None]
     assert responses[1].headers["access-control-expose-headers"] == (
-        "x-request-id, x-maxgate-queue-ms, retry-after, retry-after-ms, x-should-retry"
+        "x-request-id, x-maxgate-queue-ms, retry-after, retry-after-ms, x-should-retry, "
+        "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+        "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
     )
     assert [r.status_code for r in (*responses, stranger)] == [200, 200, 400, 404, 400]
