@@ -43,6 +43,8 @@ async def test_cors(start_gateway: StartGateway) -> None:
     assert allowed == [PAGE["origin"]] * 4 + [None]
     assert responses[1].headers["access-control-expose-headers"] == (
         "x-request-id, x-maxgate-queue-ms, x-maxgate-cost, retry-after, retry-after-ms, "
-        "x-should-retry"
+        "x-should-retry, "
+        "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+        "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
     )
     assert [r.status_code for r in (*responses, stranger)] == [200, 200, 400, 404, 400]

@@ -114,6 +114,7 @@ def test_ca_file() -> None:
         ({"REDIS_URL": "redis://cache"}, False),
         ({URL: "redis://cache", "MAXGATE_ADMISSION__ENABLED": "true"}, False),
         ({URL: "redis://cache", "MAXGATE_AUTH__MODE": "keys"}, False),
+        ({URL: "redis://cache", "MAXGATE_LIMITS__EVERYONE": '{"tokens_per_day": 1}'}, False),
         ({URL: "redis://cache", "MAXGATE_AUTH__MODE": "keys", DATABASE: "none"}, True),
     ],
 )
