@@ -23,8 +23,10 @@ def count_uses() -> WindowUse:
                 at, api_key_id=key, model="small", input_tokens=10, output_tokens=5, gpu_seconds=0.5
             )
     store.add(START, api_key_id="key_a", model="large", input_tokens=1)
+    clock = FakeClock()
+    clock.advance(START + 2 * HOUR - clock.wall())
     rates = [{"model": "small", "valid_from": 0, "price": {"input": 2}}]
-    return WindowUse(UsageReports(store, build_cards(*rates), FakeClock(wall=START + 2 * HOUR)))
+    return WindowUse(UsageReports(store, build_cards(*rates), clock))
 
 
 def build_limit(scope: Scope, unit: Unit, window: Window = "day") -> Limit:
