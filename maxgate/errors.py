@@ -26,9 +26,11 @@
     │   ├── InternalError 500
     │   ├── InvalidCredential 401  auth.identity
     │   ├── InvalidRequest 400
+    │   │   ├── ContentBlocked 400  guardrails.errors
     │   │   ├── ContextLengthExceeded 400  generation.errors
     │   │   ├── InputTooLong 400  generation.errors
     │   │   ├── TooManyTokens 400  limits.errors
+    │   │   ├── UncheckedPrompt 400  guardrails.errors
     │   │   └── WrongModelForTask 400  generation.errors
     │   ├── LimitExceeded 429  limits.errors
     │   │   ├── QuotaExhausted 429  limits.errors
@@ -63,6 +65,7 @@
     │   ├── UpstreamTimeout 504
     │   ├── UpstreamUnavailable 503
     │   │   ├── EngineUnreachable 503  upstream.errors
+    │   │   ├── GuardrailUnavailable 503  guardrails.errors
     │   │   ├── ModelNotRunning 503  generation.errors
     │   │   └── ModelStartFailed 503  generation.errors
     │   └── UsageUnavailable 503  generation.errors

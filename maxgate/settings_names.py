@@ -198,10 +198,8 @@ class SettingNames:
 
     def describe_section(self, name: str) -> str:
         """Return the error message for a section with a value in place of settings."""
-        message = f"setting {name} must hold settings"
-        if name not in self._sections:  # an item of a list
-            return message
-        return f"{message}, such as {_format_nested(self._sections[name])}"
+        example = _format_nested(self._sections[name])
+        return f"setting {name} must hold settings, such as {example}"
 
     def _describe_unknown_variable(self, variable: str, *, in_file: bool = False) -> str:
         if variable in LOCATIONS:

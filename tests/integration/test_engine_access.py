@@ -16,7 +16,7 @@ TLS = Path(__file__).parents[1] / "data" / "tls"
 
 
 class ProtectedEngine:
-    """A FakeMax that requires the credentials `user:secret`."""
+    """A FakeMax that requires the credentials `user:pa55w0rd`."""
 
     def __init__(self) -> None:
         self._engine = FakeMax()
@@ -24,7 +24,7 @@ class ProtectedEngine:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             authorization = dict(scope["headers"]).get(b"authorization")
-            if authorization != b"Basic dXNlcjpzZWNyZXQ=":
+            if authorization != b"Basic dXNlcjpwYTU1dzByZA==":
                 await send({"type": "http.response.start", "status": 401})
                 await send({"type": "http.response.body"})
                 return
@@ -34,7 +34,7 @@ class ProtectedEngine:
 async def test_credentials(start_gateway: StartGateway, capsys: pytest.CaptureFixture[str]) -> None:
     """Credentials in an engine URL are used, and appear nowhere else."""
     async with serving(ProtectedEngine()) as url:
-        target = url.replace("//", "//user:secret@") + "/v1"
+        target = url.replace("//", "//user:pa55w0rd@") + "/v1"
         async with start_gateway(engines=[target]) as gateway:
             response = await gateway.chat()
             pages = [
@@ -45,7 +45,7 @@ async def test_credentials(start_gateway: StartGateway, capsys: pytest.CaptureFi
         [report] = await inspect_engines(Settings(engines=[target]), [])
     assert (response.status_code, report.url, report.state) == (200, url, "healthy")
     shown = "".join([*pages, repr(Settings(engines=[target])), *capsys.readouterr()])
-    assert (url in shown, "secret" in shown, "user:" in shown) == (True, False, False)
+    assert (url in shown, "pa55w0rd" in shown, "user:" in shown) == (True, False, False)
 
 
 async def test_private_ca(start_gateway: StartGateway) -> None:

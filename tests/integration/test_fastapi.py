@@ -292,7 +292,12 @@ def test_state_and_routes(app: Gateway) -> None:
     with TestClient(app) as client:
         assert client.get("/answer").json() == 42
     hot = {route.path for route in app.routes if getattr(route, "methods", None) == {"POST"}}
-    assert hot == {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
+    assert hot == {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/moderations",
+    }
 
 
 @pytest.fixture

@@ -72,9 +72,9 @@ async def test_generation_routes(gateway: Gateway) -> None:
 
 
 def test_known_routes() -> None:
-    """Every hot route generates text or computes embeddings."""
+    """Every hot route generates text, computes embeddings or judges texts."""
     hot = {route.path for route in create_app(Settings()).routes if isinstance(route, HotRoute)}
-    assert hot == GENERATION_ROUTES | {"/v1/embeddings"}
+    assert hot == GENERATION_ROUTES | {"/v1/embeddings", "/v1/moderations"}
 
 
 def list_keys(document: dict[str, Any]) -> set[str]:

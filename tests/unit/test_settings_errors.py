@@ -195,7 +195,7 @@ def test_invalid_variables(
         ("cards: [5]", "maxgate.yaml: setting cards[0]: Input should be a path"),
         (
             "pricing: {rate_cards: [{model: m, price: 5}]}",
-            "maxgate.yaml: setting pricing.rate_cards[0].price must hold settings",
+            "maxgate.yaml: setting pricing.rate_cards[0].price: Input should be names with values",
         ),
         (
             "pricing: {rate_cards: [{model: m, price: {inputs: 5}}]}",

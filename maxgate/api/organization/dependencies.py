@@ -98,6 +98,12 @@ class AdminRequest:
 Admin = Annotated[AdminRequest, Depends()]
 
 
+_PLAIN_LISTS: Final = frozenset(
+    {"api_key_ids", "group_by", "line_items", "models", "project_ids", "user_ids"}
+)
+"""Lists in the query of usage, whose names may lack the brackets."""
+
+
 def check_target(request: Request) -> None:
     """Raise NotFound for ids in the path that no object can have.
 
@@ -108,7 +114,7 @@ def check_target(request: Request) -> None:
             raise NotFound(f"No object has the {name} {str(value)[:100]!r}.", code="not_found")
     names = set[str]()
     for name, _ in request.query_params.multi_items():
-        if name in names and not name.endswith("[]"):
+        if name in names and not (name.endswith("[]") or name in _PLAIN_LISTS):
             raise duplicate_parameter(name)
         names.add(name)
 

@@ -77,6 +77,10 @@ def test_counters_and_gauges() -> None:
             sample("requests_refused_total", model="small", reason=reason): 0
             for reason in get_args(Refusal)
         },
+        **{
+            sample(f"usage_{name}"): 0
+            for name in ("lines_total", "lines_lost_total", "lines_moved_total", "spool_bytes")
+        },
         sample("slots", model="small"): 8,
         sample("slots_in_use", model="small"): 7,
         sample("requests_total", outcome="ok", **labels): 2,
