@@ -153,26 +153,27 @@ async def test_attacks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
         jwt = {"issuer": issuer, "audiences": [AUDIENCE], "algorithms": ["RS256"]}
         settings = {"auth": auth, "jwt": jwt, "database": {"url": "none"}}
         app = create_app(Settings.model_validate(settings))
-        attempts = list(list_headers(provider, key))
-        for headers in attempts:
-            sent = SentMessages()
-            scope = http_scope("POST", "/v1/chat/completions", headers=headers)
-            await app({**scope, "client": ("127.0.0.1", 1)}, refuse_to_read, sent)
-            assert (sent.status, json.loads(sent.body)["error"]["code"]) in {
-                (401, "invalid_api_key"),
-                (431, "headers_too_large"),
-            }, headers
-        # Valid ones are accepted, so the attempts were not refused for another reason.
-        now = int(time.time())
-        token = provider.sign({"iss": issuer, "aud": AUDIENCE, "sub": "a", "exp": now + 600})
-        for credential in (key, token):
-            sent = SentMessages()
-            headers = [(b"authorization", f"Bearer {credential}".encode())]
-            scope = http_scope("GET", "/v1/models", headers=headers)
-            await app(
-                {**scope, "client": ("127.0.0.1", 1), "query_string": b""}, refuse_to_read, sent
-            )
-            assert sent.status == 200
+        async with app.router.lifespan_context(app):
+            attempts = list(list_headers(provider, key))
+            for headers in attempts:
+                sent = SentMessages()
+                scope = http_scope("POST", "/v1/chat/completions", headers=headers)
+                await app({**scope, "client": ("127.0.0.1", 1)}, refuse_to_read, sent)
+                assert (sent.status, json.loads(sent.body)["error"]["code"]) in {
+                    (401, "invalid_api_key"),
+                    (431, "headers_too_large"),
+                }, headers
+            # Valid ones are accepted, so the attempts were not refused for another reason.
+            now = int(time.time())
+            token = provider.sign({"iss": issuer, "aud": AUDIENCE, "sub": "a", "exp": now + 600})
+            for credential in (key, token):
+                sent = SentMessages()
+                headers = [(b"authorization", f"Bearer {credential}".encode())]
+                scope = http_scope("GET", "/v1/models", headers=headers)
+                await app(
+                    {**scope, "client": ("127.0.0.1", 1), "query_string": b""}, refuse_to_read, sent
+                )
+                assert sent.status == 200
     output = "".join(capfd.readouterr())
     assert key not in output
     assert all("authentication failed" in line for line in output.splitlines() if "forged" in line)
