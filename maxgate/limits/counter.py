@@ -22,15 +22,17 @@ class Counter:
     take without an exchange, valid in this `epoch` of Counters. `others` is what other processes
     have used and hold. `reported` is the part of `used` that the table has, and `base` what was
     used before, if the table does not know the counter. `seen_at` is the monotonic time of its last
-    exchange, in seconds.
+    exchange, in seconds. `allowance` is that of so many `holders`.
     """
 
     __slots__ = (
+        "allowance",
         "amount",
         "base",
         "charges",
         "ends_at",
         "epoch",
+        "holders",
         "holds_only",
         "idle_ticks",
         "is_active",
@@ -58,7 +60,7 @@ class Counter:
         self.used = self.reserved = self.room = self.others = self.reported = 0
         self.base: int | None = None
         self.epoch = -1
-        self.idle_ticks = 0
+        self.idle_ticks = self.allowance = self.holders = 0
         self.is_known = self.is_active = False
         self.seen_at = -inf
 
@@ -80,19 +82,11 @@ class Counter:
         else:
             self.reserved += amount
 
-    def settle(self, amount: int, actual: int) -> None:
-        """Use a part of what was taken, or more, and return the rest to the room."""
-        if self.charges:
-            self.used = max(self.used + actual - amount, 0)
-        else:
-            self.reserved -= amount
-            self.used += actual
-        self.room += amount - actual
-
     def find_allowance(self, holders: int) -> int:
         """Return the maximum of a block; limits that are small have none."""
         block = self.amount // (_BLOCK_PARTS * holders)
-        return block if block >= _MIN_BLOCK else 0
+        self.allowance, self.holders = block if block >= _MIN_BLOCK else 0, holders
+        return self.allowance
 
     def set_amount(self, amount: int, *, is_shared: bool) -> None:
         """Change the limit; what is in use stays."""
@@ -100,6 +94,7 @@ class Counter:
         if amount != self.amount:
             self.room = 0 if is_shared else self.room + amount - self.amount
             self.amount = amount
+            self.holders = 0
 
     def build_report(self, *, held: int, wish: int) -> Report:
         """Return the report of this counter."""

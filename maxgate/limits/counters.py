@@ -15,7 +15,7 @@ import structlog
 
 from maxgate.clock import Clock
 from maxgate.limits.counter import Counter, build_key
-from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Exchanges, Refusal
+from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Entries, Exchanges, Refusal
 from maxgate.limits.limit import Limit
 from maxgate.limits.table import CounterTable
 from maxgate.limits.windows import find_span
@@ -89,16 +89,9 @@ class Counters:
         taken.
         """
         exchanges = self._exchanges
-        epoch = exchanges.epoch
-        for counter, amount in costs:
-            # A take of zero needs a limit that is not exhausted.
-            if counter.epoch != epoch or counter.room < (amount or 1):
-                break
-        else:
-            if self._clock.monotonic() < exchanges.lease_until:
-                for counter, amount in costs:
-                    counter.take(amount)
-                return None
+        entries = [(counter, index) for index, (counter, _) in enumerate(costs)]
+        if self.take_room(entries, [amount for _, amount in costs]):
+            return None
         if exchanges.is_degraded:
             return exchanges.take_degraded(costs)
         if self._is_local and not any(c.rebuilds and not c.is_known for c, _ in costs):
@@ -108,23 +101,64 @@ class Counters:
         self._start_work()
         return future
 
+    def take_room(self, entries: Entries, amounts: Sequence[int]) -> bool:
+        """Take the amounts if this process has room for all of them.
+
+        Each entry has the index of its amount. This is the usual case of `take`, and the fast one:
+        its loops call nothing.
+        """
+        exchanges = self._exchanges
+        epoch = exchanges.epoch
+        for counter, index in entries:
+            # A take of zero needs a limit that is not exhausted.
+            if counter.epoch != epoch or counter.room < (amounts[index] or 1):
+                return False
+        lease_until = exchanges.lease_until
+        if lease_until != inf and self._clock.monotonic() >= lease_until:
+            return False
+        for counter, index in entries:
+            amount = amounts[index]
+            counter.room -= amount
+            if counter.charges:
+                counter.used += amount
+            else:
+                counter.reserved += amount
+        return True
+
     def settle(self, costs: Costs, used: Sequence[int]) -> None:
         """Settle what one request has taken; `used` has the real amount of each cost."""
-        for (counter, amount), actual in zip(costs, used, strict=True):
-            counter.settle(amount, actual)
-        if self._is_shared:
-            self._return_rooms(costs)
+        entries = [(counter, index) for index, (counter, _) in enumerate(costs)]
+        self.settle_amounts(entries, [amount for _, amount in costs], used)
 
-    def _return_rooms(self, costs: Costs) -> None:
+    def settle_amounts(self, entries: Entries, amounts: Sequence[int], used: Sequence[int]) -> None:
+        """Use parts of the amounts that were taken, or more, and return the rest to the rooms."""
+        for counter, index in entries:
+            amount, actual = amounts[index], used[index]
+            if not counter.charges:
+                counter.reserved -= amount
+                counter.used += actual
+                counter.room += amount - actual
+            elif amount != actual:
+                counter.used = max(counter.used + actual - amount, 0)
+                counter.room += amount - actual
+        if self._is_shared:
+            self._return_rooms(entries)
+
+    def _return_rooms(self, entries: Entries) -> None:
         """Report settled counters with the next tick, or now if others may need what is left."""
         flushes = False
-        for counter, _ in costs:
-            self._exchanges.activate(counter)
-            allowance = counter.find_allowance(self._exchanges.holders)
-            flushes |= counter.room > allowance and (not allowance or counter.is_tight)
+        exchanges = self._exchanges
+        holders = exchanges.holders
+        for counter, _ in entries:
+            if not counter.is_active:
+                exchanges.activate(counter)
+            is_current = counter.holders == holders
+            allowance = counter.allowance if is_current else counter.find_allowance(holders)
+            if counter.room > allowance and (not allowance or counter.is_tight):
+                flushes = True
         if flushes and not self.is_degraded:
             if self._is_local:
-                self._exchanges.exchange_now([], [counter for counter, _ in costs])
+                exchanges.exchange_now([], [counter for counter, _ in entries])
             else:
                 self._flushes = True
                 self._start_work()

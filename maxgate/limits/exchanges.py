@@ -37,6 +37,8 @@ _NEW_HOLDER_SECONDS: Final = 1800.0
 
 Costs: TypeAlias = Sequence[tuple[Counter, int]]
 """What one request takes, all or nothing."""
+Entries: TypeAlias = Sequence[tuple[Counter, int]]
+"""Counters, each with the index of its amount in another sequence."""
 Refusal: TypeAlias = Counter | None
 CountUsed: TypeAlias = Callable[[Limit, float], Awaitable[int]]
 """Returns what the ledger has of a limit since the start of a window, in seconds since 1970."""

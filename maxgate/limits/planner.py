@@ -34,6 +34,7 @@ UNITS: Final[Sequence[Unit]] = (
 )
 """Units whose amounts are counted; a plan has their indexes."""
 _TOKENS: Final = frozenset({"tokens", "output_tokens"})
+_COSTS: Final = frozenset({"money", "gpu_milliseconds"})
 _ASSUMED_PART: Final = 10
 """Part of a limit of tokens that a request without `max_tokens` reserves for its output."""
 _MAX_PLANS: Final = 10_000
@@ -62,6 +63,7 @@ class Plan:
     starts_at: float
     ends_at: float
     has_money: bool
+    has_costs: bool
     with_alerts: Sequence[Counter]
 
 
@@ -133,6 +135,7 @@ class Planner:
             max([counter.start for counter in entries], default=-math.inf),
             min([counter.ends_at for counter in entries], default=math.inf),
             any(limit.unit == "money" for limit in limits),
+            any(limit.unit in _COSTS for limit in limits),
             [counter for counter in entries if counter.limit.alerts],
         )
 

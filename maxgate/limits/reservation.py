@@ -11,7 +11,7 @@ from maxgate.generation.chunk import Usage
 from maxgate.generation.request_record import RequestRecord
 from maxgate.limits.counter import Counter
 from maxgate.limits.errors import LimitExceeded, build_refusal
-from maxgate.limits.exchanges import Costs, Refusal
+from maxgate.limits.exchanges import Refusal
 from maxgate.limits.headers import format_headers
 from maxgate.limits.planner import Amounts, Plan, Planner
 from maxgate.limits.table import MAX_AMOUNT
@@ -26,7 +26,7 @@ class Reservation(context.Reservation):
     one that an engine has worked on counts as a request, whatever it led to.
     """
 
-    __slots__ = ("_amounts", "_at", "_costs", "_error", "_model", "_plan", "_planner", "pending")
+    __slots__ = ("_amounts", "_at", "_error", "_model", "_plan", "_planner", "pending")
 
     def __init__(
         self, planner: Planner, plan: Plan, amounts: Amounts, model: str, at: float
@@ -36,13 +36,15 @@ class Reservation(context.Reservation):
         self._amounts = amounts
         self._model = model
         self._at = at
-        self._costs: Costs = [(counter, amounts[unit]) for counter, unit in plan.entries]
         self._error: LimitExceeded | None = None
         self.pending: asyncio.Future[Refusal] | None = None
 
     def take(self) -> LimitExceeded | None:
         """Take all amounts, or return the refusal; `pending` is set if this takes time."""
-        outcome = self._planner.counters.take(self._costs)
+        counters, entries, amounts = self._planner.counters, self._plan.entries, self._amounts
+        if counters.take_room(entries, amounts):
+            return None
+        outcome = counters.take([(counter, amounts[unit]) for counter, unit in entries])
         if outcome is None:
             return None
         if isinstance(outcome, Counter):
@@ -68,10 +70,9 @@ class Reservation(context.Reservation):
                 return
         elif self._error is not None:
             return
-        actual = self._count(record)
-        planner = self._planner
-        planner.counters.settle(self._costs, [actual[unit] for _, unit in self._plan.entries])
-        for counter in self._plan.with_alerts:
+        planner, plan = self._planner, self._plan
+        planner.counters.settle_amounts(plan.entries, self._amounts, self._count(record))
+        for counter in plan.with_alerts:
             used = counter.amount - counter.remaining - counter.reserved
             planner.alerts.report(counter.limit, _find_start(counter), used)
 
@@ -84,10 +85,10 @@ class Reservation(context.Reservation):
         if counter.limit.is_budget:
             limit = counter.limit
             self._planner.alerts.report(limit, _find_start(counter), limit.amount)
-        requested = next(amount for other, amount in self._costs if other is counter)
+        unit = next(unit for other, unit in self._plan.entries if other is counter)
         self._error = build_refusal(
             counter.limit,
-            requested=requested,
+            requested=self._amounts[unit],
             resets_at=counter.ends_at,
             now=self._planner.wall(),
         )
@@ -97,21 +98,22 @@ class Reservation(context.Reservation):
         if not record.engine_calls:
             return 0, 0, 0, 0, 0, 0, 0
         _, _, reserved, reserved_output, _, _, _ = self._amounts
-        tokens = _check(record.prompt_tokens, reserved)
-        output = _check(record.completion_tokens, reserved_output)
+        tokens, output = record.prompt_tokens, record.completion_tokens
+        if not 0 <= tokens < MAX_AMOUNT:
+            tokens = reserved  # the engine's count is absurd
+        if not 0 <= output < MAX_AMOUNT:
+            output = reserved_output
         if not tokens and not output and record.outcome in _CUT:
             tokens = reserved  # the engine has read the prompt
+        if not self._plan.has_costs:
+            return 1, tokens + output, tokens, output, 0, 0, 0
         planner, money = self._planner, 0
         gpu_seconds = record.engine_seconds / planner.find_batch_size(self._model)
         if self._plan.has_money:
-            usage = Usage(tokens, output, min(_check(record.cached_tokens, 0), tokens))
+            cached = record.cached_tokens if 0 <= record.cached_tokens < MAX_AMOUNT else 0
+            usage = Usage(tokens, output, min(cached, tokens))
             money = max(planner.price(self._model, usage, self._at, gpu_seconds), 0)
         return 1, tokens + output, tokens, output, 0, money, round(gpu_seconds * 1000)
-
-
-def _check(reported: int, reserved: int) -> int:
-    """Return a count of tokens from an engine, or what was reserved if the count is absurd."""
-    return reported if 0 <= reported < MAX_AMOUNT else reserved
 
 
 def _find_start(counter: Counter) -> int:
