@@ -43,8 +43,12 @@ from maxgate.net.shortage import find_shortage
 _UNRECORDED: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
 )
-# Paths whose limits are checked before the body is read.
-_LIMITED: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+# Routes by their paths whose limits are checked before the body is read.
+_LIMITED: Final = {
+    path: route
+    for route in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+    for path in (route, route.removeprefix("/v1"))
+}
 # A gateway that stops still serves these; /health/ready is not one of them.
 _SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
 FormatPrice: TypeAlias = Callable[[RequestRecord], str]
@@ -171,12 +175,11 @@ class RequestContextMiddleware:
         limits = self._limits
         if limits is None or scope["method"] != "POST":
             return
-        path = get_route_path(scope)
-        route = path if path.startswith("/v1/") else f"/v1{path}"
-        if route not in _LIMITED:
+        route = _LIMITED.get(get_route_path(scope))
+        if route is None:
             return
         context.record.route = route
-        response.find_limits = partial(limits.find_headers, context)
+        response.limits = limits
         response.is_refused_early = True
         limits.check(context.principal)
         response.is_refused_early = False
@@ -239,7 +242,7 @@ class _RecordedResponse:
         self._context = context
         self.record = context.record
         self.timer: RequestTimer | None = None
-        self.find_limits: Callable[[], Sequence[tuple[bytes, bytes]]] | None = None
+        self.limits: EdgeLimits | None = None
         self.is_refused_early = False  # before the body is read
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
@@ -255,8 +258,8 @@ class _RecordedResponse:
                 record.engine_calls or not record.stream or status >= 400
             ):
                 headers.append((b"x-maxgate-queue-ms", b"%d" % round(record.queue_seconds * 1000)))
-            if self.find_limits is not None:
-                headers += self.find_limits()
+            if self.limits is not None:
+                headers += self.limits.find_headers(self._context)
             message["headers"] = self._headers = headers
         return self._send(message)
 

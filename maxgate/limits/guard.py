@@ -87,9 +87,10 @@ class RequestSizeLayer:
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Stream from the inner backend."""
         planner = self._planner
-        plan = planner.find(request.context.principal, request.model.name, planner.wall())
-        if plan is not None and plan.max_tokens is not None:
-            request = clamp(request, plan.max_tokens)
+        if planner.bounds_requests:
+            plan = planner.find(request.context.principal, request.model.name, planner.wall())
+            if plan is not None and plan.max_tokens is not None:
+                request = clamp(request, plan.max_tokens)
         return self._inner.stream(request)
 
 

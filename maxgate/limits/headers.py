@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from math import ceil, isfinite
-from typing import Final, NamedTuple
+from math import ceil, inf, isfinite
+from typing import Final
 
 from maxgate.limits.counter import Counter
 from maxgate.limits.limit import Unit
@@ -17,13 +17,43 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
 }
 
 
-class HeaderGroup(NamedTuple):
-    """The counters of one kind, and the beginnings of their headers."""
+class HeaderGroup:
+    """The counters of one kind, and the headers of the tightest one.
 
-    counters: Sequence[Counter]
-    limit: bytes
-    remaining: bytes
-    reset: bytes
+    Those of its limit and reset are kept for the second in which they are right: `since` is the
+    beginning and `until` the end, in seconds since 1970.
+    """
+
+    __slots__ = (
+        "amount",
+        "counters",
+        "kind",
+        "limit",
+        "remaining",
+        "reset",
+        "since",
+        "tightest",
+        "until",
+    )
+
+    def __init__(self, kind: bytes, counters: Sequence[Counter]) -> None:
+        self.kind = kind
+        self.counters = counters
+        self.remaining = b"x-ratelimit-remaining-" + kind
+        self.since, self.until = inf, -inf
+
+    def describe(self, tightest: Counter, now: float) -> None:
+        """Build the headers of a limit, and of the time until its window ends."""
+        self.tightest, self.amount = tightest, tightest.amount
+        seconds = tightest.ends_at - now
+        whole = ceil(seconds)
+        if seconds > 1:
+            self.since, self.until = tightest.ends_at - whole, tightest.ends_at - whole + 1
+        else:
+            self.since, self.until = inf, -inf
+        text = format_duration(whole if seconds > 1 else round(seconds, 3))
+        self.limit = b"x-ratelimit-limit-" + self.kind, b"%d" % tightest.amount
+        self.reset = b"x-ratelimit-reset-" + self.kind, text
 
 
 def group_counters(counters: Iterable[Counter]) -> list[HeaderGroup]:
@@ -33,25 +63,26 @@ def group_counters(counters: Iterable[Counter]) -> list[HeaderGroup]:
         kind = _KINDS.get(counter.limit.unit)
         if kind is not None and not counter.limit.is_budget and isfinite(counter.ends_at):
             kinds.setdefault(kind, []).append(counter)
-    names = b"x-ratelimit-limit-", b"x-ratelimit-remaining-", b"x-ratelimit-reset-"
-    return [HeaderGroup(group, *[name + kind for name in names]) for kind, group in kinds.items()]
+    return [HeaderGroup(kind, group) for kind, group in kinds.items()]
 
 
 def format_headers(groups: Sequence[HeaderGroup], now: float) -> list[tuple[bytes, bytes]]:
     """Return the headers of the tightest limit of each kind; `now` is in seconds since 1970."""
     headers: list[tuple[bytes, bytes]] = []
-    for counters, limit, remaining, reset in groups:
-        least, tightest = MAX_AMOUNT, counters[0]
-        for counter in counters:
+    for group in groups:
+        least, tightest = MAX_AMOUNT, group.counters[0]
+        for counter in group.counters:
             rest = counter.amount - counter.others - counter.used - counter.reserved
             if rest < least:
                 least, tightest = rest, counter
-        seconds = tightest.ends_at - now
-        headers += (
-            (limit, b"%d" % tightest.amount),
-            (remaining, b"%d" % max(least, 0)),
-            (reset, format_duration(ceil(seconds) if seconds > 1 else round(seconds, 3))),
-        )
+        if (
+            not group.since <= now < group.until
+            or tightest is not group.tightest
+            or tightest.amount != group.amount
+        ):
+            group.describe(tightest, now)
+        remaining = group.remaining, b"%d" % max(least, 0)
+        headers += (group.limit, remaining, group.reset)
     return headers
 
 

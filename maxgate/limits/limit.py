@@ -1,6 +1,6 @@
 """Limits and budgets: amounts of a unit that a scope may use in a window."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -78,6 +78,15 @@ class Limit:
 
 class LimitSource(Protocol):
     """Finds the limits of a caller."""
+
+    @property
+    def bounds_requests(self) -> bool:
+        """Whether any limit is one of tokens per request."""
+        ...
+
+    def on_change(self, forget: Callable[[], None]) -> None:
+        """Call `forget` after each change of the limits; by default, they never change."""
+        del forget
 
     def find(self, principal: Principal, model: str) -> Sequence[Limit]:
         """Return all limits that apply to a request of this caller to a model, in memory."""

@@ -54,7 +54,6 @@ class Plan:
     does not limit it. The plan is valid from `starts_at` to `ends_at`, in seconds since 1970.
     """
 
-    limits: Sequence[Limit]
     entries: Sequence[tuple[Counter, int]]
     checked: Sequence[Counter]
     described: Sequence[HeaderGroup]
@@ -101,19 +100,27 @@ class Planner:
         self.wall = clock.wall
         self._source = source
         self._assumed_output = assumed_output
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[tuple[str, str, str, str], Plan] = {}
+        self.bounds_requests = source.bounds_requests
+        source.on_change(self._forget)
 
     def find(self, principal: Principal, model: str, now: float) -> Plan | None:
         """Return the plan of a caller and a model, None without limits."""
+        caller = principal.key_id, principal.owner_id, principal.project_id, model
+        plan = self._plans.get(caller)
+        if plan is not None and plan.starts_at <= now < plan.ends_at:
+            return plan
         limits = self._source.find(principal, model)
         if not limits:
             return None
-        plan = self._plans.get(id(limits))
-        if plan is None or plan.limits is not limits or not plan.starts_at <= now < plan.ends_at:
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            plan = self._plans[id(limits)] = self._build(limits, now)
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        plan = self._plans[caller] = self._build(limits, now)
         return plan
+
+    def _forget(self) -> None:
+        self._plans.clear()
+        self.bounds_requests = self._source.bounds_requests
 
     def _build(self, limits: Sequence[Limit], now: float) -> Plan:
         entries: dict[Counter, int] = {}
@@ -126,7 +133,6 @@ class Planner:
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
         return Plan(
-            limits,
             list(entries.items()),
             [c for c in entries if c.limit.unit == "requests" or c.limit.is_budget],
             group_counters(entries),

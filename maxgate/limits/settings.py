@@ -105,9 +105,13 @@ class LimitSettings(Section):
     @property
     def is_enabled(self) -> bool:
         """Whether anything is limited."""
+        return not all(scope.is_empty for scope in self.list_scopes())
+
+    def list_scopes(self) -> list[ScopeSettings]:
+        """Return the limits of all scopes that are set."""
         scopes = [self.everyone, self.each_project, self.each_user, self.each_key]
         scopes += [*self.projects.values(), *self.users.values(), *self.keys.values()]
-        return not all(scope is None or scope.is_empty for scope in scopes)
+        return [scope for scope in scopes if scope is not None]
 
     @field_validator("time_zone")
     @classmethod

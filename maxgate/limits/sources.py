@@ -1,6 +1,6 @@
 """Where limits come from: the settings, and several sources together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from typing_extensions import override
@@ -34,6 +34,13 @@ class SettingsSource(LimitSource):
     def __init__(self, settings: LimitSettings) -> None:
         self._settings = settings
         self._found: dict[tuple[str, str, str, str], Sequence[Limit]] = {}
+
+    @property
+    @override
+    def bounds_requests(self) -> bool:
+        scopes = self._settings.list_scopes()
+        rates = [rates for scope in scopes for rates in (scope, *scope.models.values())]
+        return any(one.tokens_per_request is not None for one in rates)
 
     @override
     def find(self, principal: Principal, model: str) -> Sequence[Limit]:
@@ -91,6 +98,16 @@ class CombinedSource(LimitSource):
     def __init__(self, sources: Sequence[LimitSource]) -> None:
         self._sources = sources
         self._joined: dict[tuple[int, ...], tuple[list[Sequence[Limit]], Sequence[Limit]]] = {}
+
+    @property
+    @override
+    def bounds_requests(self) -> bool:
+        return any(source.bounds_requests for source in self._sources)
+
+    @override
+    def on_change(self, forget: Callable[[], None]) -> None:
+        for source in self._sources:
+            source.on_change(forget)
 
     @override
     def find(self, principal: Principal, model: str) -> Sequence[Limit]:

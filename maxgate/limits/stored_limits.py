@@ -6,7 +6,7 @@ revoked key is refused; while the database is away, the limits stay as they were
 
 import asyncio
 import traceback
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -51,6 +51,17 @@ class StoredLimits(LimitSource):
         self._limits: dict[ScopeKey, list[Limit]] = {}
         self._found: dict[tuple[str, str, str, str], tuple[Limit, ...]] = {}
         self._lock = asyncio.Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    @override
+    def bounds_requests(self) -> bool:
+        limits = [*self._configured, *[one for own in self._limits.values() for one in own]]
+        return any(limit.unit == "tokens_per_request" for limit in limits)
+
+    @override
+    def on_change(self, forget: Callable[[], None]) -> None:
+        self._listeners.append(forget)
 
     @override
     def find(self, principal: Principal, model: str) -> Sequence[Limit]:
@@ -75,6 +86,8 @@ class StoredLimits(LimitSource):
                 self._limits.pop(scope, None)
             self._limits |= build_limits(changes.limits, changes.alerts)
             self._found.clear()
+            for forget in self._listeners:
+                forget()
 
     async def publish(self, ids: Collection[str]) -> None:  # noqa: ARG002  # of auth/key_changes.py
         """Take over changes that this process has made; never raises."""

@@ -21,6 +21,11 @@ class FixedSource(LimitSource):
     def __init__(self, *limits: Limit) -> None:
         self._limits = limits
 
+    @property
+    @override
+    def bounds_requests(self) -> bool:
+        return any(limit.unit == "tokens_per_request" for limit in self._limits)
+
     @override
     def find(self, principal: Principal, model: str) -> Sequence[Limit]:
         return self._limits
