@@ -57,7 +57,7 @@ class ResponseCycle(RequestResponseCycle):
         self.response_started = True
         self._headers = headers
         self.waiting_for_100_continue = False
-        lines = [STATUS_LINE[status]]
+        lines: list[bytes] = []
         unknown_length = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY
         for name, value in (*self.default_headers, *headers):
             if name == b"content-length":
@@ -66,15 +66,15 @@ class ResponseCycle(RequestResponseCycle):
             elif name == b"connection" and value == b"close":
                 self.keep_alive = False
                 continue
-            lines.append(b"%b: %b\r\n" % (name, value))
+            lines.append(name + b": " + value)
         chunked = unknown_length and self.scope["http_version"] != "1.0"
         if chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+            lines.append(b"transfer-encoding: chunked")
+        lines += (b"", b"") if self.keep_alive else (b"connection: close", b"", b"")
         self.chunked_encoding = chunked
         self._ends_with_connection = unknown_length and not chunked
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) + (not self.keep_alive):
+        head = STATUS_LINE[status] + b"\r\n".join(lines)
+        if head.count(b"\n") != len(lines):
             raise RuntimeError("a response header contains a line break")
         if self.expected_content_length:
             self._held_head = head  # goes out with the body, which follows at once
