@@ -42,6 +42,8 @@ class LimitGuard(Guard):
                 _check_inputs(request, plan.max_tokens)
             amounts = planner.estimate(plan, request, now)
             reservation = context.reservation = Reservation(planner, plan, amounts, model, now)
+            if planner.counters.take_room(plan.entries, amounts):
+                return self._inner.admit(request)
             if (error := reservation.take()) is not None:
                 raise error
         if isinstance(reservation, Reservation) and reservation.pending is not None:

@@ -147,17 +147,21 @@ class Planner:
 
     def estimate(self, plan: Plan, request: Request, now: float) -> Amounts:
         """Return the maximum that a client request can use, given its first engine call."""
-        choices = request.context.choices
-        tokens, output = count_prompt_tokens(request), 0
+        output = money = 0
         if isinstance(request, GenerationRequest):
+            prompt = request.prompt_token_ids
+            tokens = count_prompt_tokens(request) if prompt is None else prompt.length
             asked = request.sampling.max_tokens
             if asked is None:
                 asked = request.model.sampling.max_tokens
             if asked is None:
                 asked = min(plan.max_assumed, max(request.model.context_length - tokens, 0))
             output = asked
-        tokens, output = tokens * choices, output * choices
-        money = 0
+        else:
+            tokens = count_prompt_tokens(request)
+        choices = request.context.choices
+        if choices > 1:
+            tokens, output = tokens * choices, output * choices
         if plan.has_money:
             money = max(self.price(request.model.name, Usage(tokens, output), now, 0.0), 0)
         return 1, tokens + output, tokens, output, 1, money, 0

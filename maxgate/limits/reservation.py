@@ -41,10 +41,8 @@ class Reservation(context.Reservation):
 
     def take(self) -> LimitExceeded | None:
         """Take all amounts, or return the refusal; `pending` is set if this takes time."""
-        counters, entries, amounts = self._planner.counters, self._plan.entries, self._amounts
-        if counters.take_room(entries, amounts):
-            return None
-        outcome = counters.take([(counter, amounts[unit]) for counter, unit in entries])
+        costs = [(counter, self._amounts[unit]) for counter, unit in self._plan.entries]
+        outcome = self._planner.counters.take(costs)
         if outcome is None:
             return None
         if isinstance(outcome, Counter):
