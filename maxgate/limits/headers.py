@@ -81,7 +81,7 @@ def format_headers(groups: Sequence[HeaderGroup], now: float) -> list[tuple[byte
             or tightest.amount != group.amount
         ):
             group.describe(tightest, now)
-        remaining = group.remaining, b"%d" % max(least, 0)
+        remaining = group.remaining, b"%d" % least if least > 0 else b"0"
         headers += (group.limit, remaining, group.reset)
     return headers
 
