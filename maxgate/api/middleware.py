@@ -132,7 +132,7 @@ class RequestContextMiddleware:
                 self._record(context)
             finally:
                 if context.reservation is not None:
-                    await context.reservation.settle(record)
+                    context.reservation.settle(record)
 
     def _record(self, context: RequestContext) -> None:
         record = context.record

@@ -43,8 +43,10 @@ class LimitParts:
 
     @property
     def layers(self) -> Sequence[Layer]:
-        """The layers that bound the output of requests."""
-        return [] if self.limits is None else [self.limits.layer]
+        """The layers that bound the output of requests; limits of the database may change."""
+        if self.limits is None or not (self.stored or self.limits.bounds_requests):
+            return []
+        return [self.limits.layer]
 
     def guard(self, inner: Guard | None) -> Guard | None:
         """Return a guard that reserves before `inner` admits."""

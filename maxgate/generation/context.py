@@ -63,7 +63,7 @@ class RetryAllowance:
 class Reservation(Protocol):
     """What a client request holds of limits and budgets, for all of its engine calls."""
 
-    async def settle(self, record: RequestRecord) -> None:
+    def settle(self, record: RequestRecord) -> None:
         """Count the real usage and release the rest; called once, when the request ends."""
         ...
 

@@ -131,4 +131,4 @@ async def judge_apart(
         return await moderator.judge(messages, model, own)
     finally:
         if own.reservation is not None:
-            await own.reservation.settle(own.record)
+            own.reservation.settle(own.record)

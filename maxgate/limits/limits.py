@@ -60,6 +60,11 @@ class Limits:
         """Return a guard that reserves before `inner` admits."""
         return LimitGuard(self._planner, inner or NoGuard())
 
+    @property
+    def bounds_requests(self) -> bool:
+        """Whether there is a limit of tokens per request now."""
+        return self._planner.bounds_requests
+
     def layer(self, inner: Backend) -> RequestSizeLayer:
         """Return a layer that bounds the output of requests."""
         return RequestSizeLayer(inner, self._planner)

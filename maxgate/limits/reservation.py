@@ -60,7 +60,7 @@ class Reservation(context.Reservation):
         return self._error
 
     @override
-    async def settle(self, record: RequestRecord) -> None:
+    def settle(self, record: RequestRecord) -> None:
         if self.pending is not None:
             if self.pending.cancel():
                 return

@@ -103,7 +103,7 @@ async def test_context_apart() -> None:
     settled: list[RequestRecord] = []
 
     class Reserved(Reservation):
-        async def settle(self, record: RequestRecord) -> None:
+        def settle(self, record: RequestRecord) -> None:
             settled.append(record)
 
     class ReservingBackend(FakeBackend):

@@ -66,7 +66,7 @@ class Gate:
         if usage is not None:
             record.prompt_tokens, record.completion_tokens, record.cached_tokens = usage
         if context.reservation is not None:
-            await context.reservation.settle(record)
+            context.reservation.settle(record)
 
     def read(self, context: RequestContext) -> Mapping[str, str]:
         """Return the headers of a response, by their ends."""
