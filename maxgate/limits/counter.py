@@ -22,7 +22,7 @@ class Counter:
     take without an exchange, valid in this `epoch` of Counters. `others` is what other processes
     have used and hold. `reported` is the part of `used` that the table has, and `base` what was
     used before, if the table does not know the counter. `seen_at` is the monotonic time of its last
-    exchange, in seconds. `allowance` is that of so many `holders`.
+    exchange, in seconds. `allowance` is the maximum of a block, as of the last exchange.
     """
 
     __slots__ = (
@@ -32,7 +32,6 @@ class Counter:
         "charges",
         "ends_at",
         "epoch",
-        "holders",
         "holds_only",
         "idle_ticks",
         "is_active",
@@ -60,7 +59,7 @@ class Counter:
         self.used = self.reserved = self.room = self.others = self.reported = 0
         self.base: int | None = None
         self.epoch = -1
-        self.idle_ticks = self.allowance = self.holders = 0
+        self.idle_ticks = self.allowance = 0
         self.is_known = self.is_active = False
         self.seen_at = -inf
 
@@ -82,11 +81,15 @@ class Counter:
         else:
             self.reserved += amount
 
-    def find_allowance(self, holders: int) -> int:
-        """Return the maximum of a block; limits that are small have none."""
+    @property
+    def may_keep_room(self) -> bool:
+        """Whether room above the allowance may wait for the next report."""
+        return self.allowance > 0 and not self.is_tight
+
+    def set_allowance(self, holders: int) -> None:
+        """Share blocks with so many processes; limits that are small have no blocks."""
         block = self.amount // (_BLOCK_PARTS * holders)
-        self.allowance, self.holders = block if block >= _MIN_BLOCK else 0, holders
-        return self.allowance
+        self.allowance = block if block >= _MIN_BLOCK else 0
 
     def set_amount(self, amount: int, *, is_shared: bool) -> None:
         """Change the limit; what is in use stays."""
@@ -94,7 +97,7 @@ class Counter:
         if amount != self.amount:
             self.room = 0 if is_shared else self.room + amount - self.amount
             self.amount = amount
-            self.holders = 0
+            self.allowance = 0
 
     def build_report(self, *, held: int, wish: int) -> Report:
         """Return the report of this counter."""

@@ -132,6 +132,7 @@ class Counters:
 
     def settle_amounts(self, entries: Entries, amounts: Sequence[int], used: Sequence[int]) -> None:
         """Use parts of the amounts that were taken, or more, and return the rest to the rooms."""
+        is_shared, flushes = self._is_shared, False
         for counter, index in entries:
             amount, actual = amounts[index], used[index]
             if not counter.charges:
@@ -141,27 +142,21 @@ class Counters:
             elif amount != actual:
                 counter.used = max(counter.used + actual - amount, 0)
                 counter.room += amount - actual
-        if self._is_shared:
+            if is_shared:
+                if not counter.is_active:
+                    self._exchanges.activate(counter)
+                if counter.room > counter.allowance and not counter.may_keep_room:
+                    flushes = True
+        if flushes and not self.is_degraded:
             self._return_rooms(entries)
 
     def _return_rooms(self, entries: Entries) -> None:
-        """Report settled counters with the next tick, or now if others may need what is left."""
-        flushes = False
-        exchanges = self._exchanges
-        holders = exchanges.holders
-        for counter, _ in entries:
-            if not counter.is_active:
-                exchanges.activate(counter)
-            is_current = counter.holders == holders
-            allowance = counter.allowance if is_current else counter.find_allowance(holders)
-            if counter.room > allowance and (not allowance or counter.is_tight):
-                flushes = True
-        if flushes and not self.is_degraded:
-            if self._is_local:
-                exchanges.exchange_now([], [counter for counter, _ in entries])
-            else:
-                self._flushes = True
-                self._start_work()
+        """Report counters now, because others may need what is left of them."""
+        if self._is_local:
+            self._exchanges.exchange_now([], [counter for counter, _ in entries])
+        else:
+            self._flushes = True
+            self._start_work()
 
     def knows_exhausted(self, counter: Counter) -> bool:
         """Whether nothing of a limit is left, by what this process has learnt within a second."""

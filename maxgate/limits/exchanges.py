@@ -185,8 +185,8 @@ class Exchanges:
             counter.room = 0
             return counter.build_report(held=counter.reserved, wish=MAX_AMOUNT)
         # Before the first exchange, nobody knows how many processes share the limit.
-        has_block = self.birth and not counter.is_tight
-        block = counter.find_allowance(self.holders) if has_block else 0
+        counter.set_allowance(self.holders)
+        block = counter.allowance if self.birth and not counter.is_tight else 0
         if trims:
             is_idle = counter.used == counter.reported
             counter.idle_ticks = counter.idle_ticks + 1 if is_idle else 0
@@ -209,7 +209,7 @@ class Exchanges:
         self, bundle: _Bundle, reports: Sequence[Report], reply: Reply, sent_at: float
     ) -> list[Refusal]:
         self.exchanged_at = self._clock.monotonic()
-        self.holders = max(reply.holders, self._processes)
+        self._share(max(reply.holders, self._processes))
         if self.birth not in {"", reply.birth}:
             self.birth = reply.birth
             return self._lose_table(bundle.costs)
@@ -239,6 +239,12 @@ class Exchanges:
             self.lease_until = sent_at + LEASE_SECONDS if self.table.is_shared else inf
         counters = bundle.counters
         return [None if index is None else counters[index] for index in reply.refused]
+
+    def _share(self, holders: int) -> None:
+        if holders != self.holders:
+            self.holders = holders
+            for counter in self._counters.values():
+                counter.set_allowance(holders)
 
     def _recover(self) -> None:
         """Let the table decide again, once all processes have had time to report."""
