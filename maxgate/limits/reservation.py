@@ -13,9 +13,11 @@ from maxgate.limits.counter import Counter
 from maxgate.limits.errors import LimitExceeded, build_refusal
 from maxgate.limits.exchanges import Refusal
 from maxgate.limits.headers import format_headers
-from maxgate.limits.planner import Amounts, Plan, Planner
+from maxgate.limits.planner import UNITS, Amounts, Plan, Planner
 from maxgate.limits.table import MAX_AMOUNT
 
+_INPUT: Final = UNITS.index("input_tokens")
+_OUTPUT: Final = UNITS.index("output_tokens")
 _CUT: Final = frozenset({"client_gone", "timeout", "truncated"})
 
 
@@ -95,14 +97,14 @@ class Reservation(context.Reservation):
     def _count(self, record: RequestRecord) -> Amounts:
         if not record.engine_calls:
             return 0, 0, 0, 0, 0, 0, 0
-        _, _, reserved, reserved_output, _, _, _ = self._amounts
+        amounts = self._amounts
         tokens, output = record.prompt_tokens, record.completion_tokens
         if not 0 <= tokens < MAX_AMOUNT:
-            tokens = reserved  # the engine's count is absurd
+            tokens = amounts[_INPUT]  # the engine's count is absurd
         if not 0 <= output < MAX_AMOUNT:
-            output = reserved_output
+            output = amounts[_OUTPUT]
         if not tokens and not output and record.outcome in _CUT:
-            tokens = reserved  # the engine has read the prompt
+            tokens = amounts[_INPUT]  # the engine has read the prompt
         if not self._plan.has_costs:
             return 1, tokens + output, tokens, output, 0, 0, 0
         planner, money = self._planner, 0
