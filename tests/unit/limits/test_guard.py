@@ -293,6 +293,27 @@ async def test_cancellation_while_waiting() -> None:
     assert await gate.count() == 1
 
 
+async def test_countdown() -> None:
+    """The time until the reset is rounded up to seconds, and exact in the last one."""
+    gate = Gate(everyone={"requests_per_minute": 5})
+    context = await gate.admit()
+    found = []
+    for step in (0.0, 0.25, 0.75, 0.25, 17.75, 0.5, 0.25):
+        gate.clock.advance(step)
+        found.append(gate.read(context)["reset-requests"])
+    assert found == ["20s", "20s", "19s", "19s", "1s", "500ms", "250ms"]
+
+
+async def test_tightest() -> None:
+    """Headers change to another limit as soon as less is left of it."""
+    gate = Gate(everyone={"tokens_per_minute": 1000, "output_tokens_per_minute": 980})
+    first = await gate.admit(prompt=TokenIds.of([1]), max_tokens=1)
+    found = [(gate.read(first)["limit-tokens"], gate.read(first)["remaining-tokens"])]
+    second = await gate.admit(prompt=TokenIds.of([1] * 100), max_tokens=1)
+    found.append((gate.read(second)["limit-tokens"], gate.read(second)["remaining-tokens"]))
+    assert found == [("980", "979"), ("1000", "897")]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

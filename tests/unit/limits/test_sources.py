@@ -115,6 +115,20 @@ def test_same_object() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"each_key": {"tokens_per_day": 1}}, False),
+        ({"users": {"bob": {"tokens_per_request": 1}}}, True),
+        ({"everyone": {"models": {"small": {"tokens_per_request": 1}}}}, True),
+    ],
+)
+def test_bounds_requests(settings: dict[str, Any], expected: bool) -> None:
+    """A limit of tokens per request is known before a caller has it."""
+    own = SettingsSource(LimitSettings(**settings))
+    assert CombinedSource([FixedSource(), own]).bounds_requests is expected
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"time_zone": "Mars"},

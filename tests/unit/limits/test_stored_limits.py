@@ -76,6 +76,19 @@ async def test_warm(store: FakeLimitStore) -> None:
     assert source.find(ANN, "llama") is source.find(ANN, "llama")
 
 
+async def test_on_change(store: FakeLimitStore) -> None:
+    """Changes are announced once they apply, such as the first limit of tokens per request."""
+    source = StoredLimits(store)
+    found: list[bool] = []
+    source.on_change(lambda: found.append(source.bounds_requests))
+    await source.refresh()
+    store.limits.append(replace(OF_ALL, unit="tokens_per_request"))
+    source = StoredLimits(store)
+    source.on_change(lambda: found.append(source.bounds_requests))
+    await source.refresh()
+    assert found == [False, True]
+
+
 async def test_aliases(store: FakeLimitStore) -> None:
     """A limit may name its model by an alias."""
     store.limits = [replace(OF_PROJECT, model="fast")]
