@@ -6,7 +6,7 @@ project takes it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 Width: TypeAlias = Literal["1m", "1h", "1d"]
 """Widths of buckets, named as in OpenAI's usage API; days are UTC days."""
@@ -59,12 +59,15 @@ class UsageEntry:
 
 @dataclass(frozen=True, slots=True)
 class UsageBatch:
-    """Lines of one spool, from byte `start` of its stream to byte `end`."""
+    """Lines of one spool, from byte `start` of its stream to byte `end`.
+
+    A row has the values of a UsageEntry in the order of its fields, without `spool`.
+    """
 
     spool: str
     start: int
     end: int
-    entries: Sequence[UsageEntry]
+    rows: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The ledger of requests and its roll-ups in SQLite or PostgreSQL."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -30,7 +31,6 @@ from maxgate.stores.identity import StoreUnavailable
 from maxgate.stores.migrate import prepare_database
 from maxgate.stores.settings import DatabaseSettings
 from maxgate.stores.usage import (
-    WIDTH_SECONDS,
     Bucket,
     BucketQuery,
     Dimension,
@@ -41,17 +41,13 @@ from maxgate.stores.usage import (
     Width,
 )
 from maxgate.stores.usage_partitions import DAY_SECONDS, UsagePartitions
-from maxgate.stores.usage_rows import SUMS, insert_rows, sum_buckets, widen_buckets
+from maxgate.stores.usage_rows import BUCKETS, SUMS, insert_batch
 
 POSITION_DAYS: Final = 400
 """Time for which the position of a spool is kept that nothing was added to."""
 
-_BUCKETS: Final[Mapping[Width, Table]] = {
-    "1m": tables.USAGE_MINUTES,
-    "1h": tables.USAGE_HOURS,
-    "1d": tables.USAGE_DAYS,
-}
 _DIMENSIONS: Final[tuple[Dimension, ...]] = ("project_id", "user_id", "api_key_id", "model")
+_FINISHED_AT: Final = [field.name for field in fields(UsageEntry)[1:]].index("finished_at")
 _DELETED_AT_ONCE: Final = 10_000
 _log = structlog.get_logger()
 
@@ -97,19 +93,13 @@ class SqlUsageStore(UsageStore):
     async def append(self, batch: UsageBatch) -> bool:
         if self._database.is_postgres:
             today = int(self._clock.wall())
-            times = {int(entry.finished_at) for entry in batch.entries}
+            times = {int(row[_FINISHED_AT]) for row in batch.rows}
             await self._partitions.make({*times, today, today + DAY_SECONDS})
         async with self._database.begin() as connection:
             if not await self._move_position(connection, batch):
                 return False
-            if not batch.entries:
-                return True
-            kind = self._database.is_postgres
-            await insert_rows(connection, tables.USAGE_ENTRIES, batch.entries, is_postgres=kind)
-            minutes = sum_buckets(batch.entries)
-            for width, table in _BUCKETS.items():
-                buckets = widen_buckets(minutes, WIDTH_SECONDS[width])
-                await insert_rows(connection, table, buckets, is_postgres=kind)
+            if batch.rows:
+                await insert_batch(connection, batch)
         return True
 
     async def _move_position(self, connection: Connection, batch: UsageBatch) -> bool:
@@ -132,7 +122,7 @@ class SqlUsageStore(UsageStore):
 
     @override
     async def list_buckets(self, query: BucketQuery) -> Sequence[Bucket]:
-        table = _BUCKETS[query.width]
+        table = BUCKETS[query.width]
         group = [table.c[name] for name in _DIMENSIONS if name in query.group_by]
         names = ("start", "kind", *(column.name for column in group))
         sums = [func.sum(table.c[name]).label(name) for name in SUMS]
@@ -170,7 +160,7 @@ class SqlUsageStore(UsageStore):
     @override
     async def drop_before(self, width: Width | Literal["entries"], end: int) -> int:
         end -= end % DAY_SECONDS
-        table = tables.USAGE_ENTRIES if width == "entries" else _BUCKETS[width]
+        table = tables.USAGE_ENTRIES if width == "entries" else BUCKETS[width]
         column: ColumnElement[Any] = table.c["finished_at" if width == "entries" else "start"]
         days: set[int] = set()
         if self._database.is_postgres:

@@ -158,10 +158,10 @@ class Mover:
         """Store a batch, and return the position afterwards."""
         self._positions.pop(name, None)  # unknown, if the reply is lost
         lines = batch.lines
-        if not await self._store.append(UsageBatch(name, position, batch.end, lines.entries)):
+        if not await self._store.append(UsageBatch(name, position, batch.end, lines.rows)):
             # The reply to an earlier call was lost.
             return await self._store.find_position(name)
-        self._events.on_moved(len(lines.entries))
+        self._events.on_moved(len(lines.rows))
         if lines.damaged:
             self._events.on_damaged(lines.damaged)
             _log.error("damaged lines of usage were skipped", spool=name, lines=lines.damaged)
@@ -184,5 +184,5 @@ def _read_batch(spool: Path, position: int, *, is_ended: bool) -> _Batch | None:
     piece = read_piece(spool, position, is_ended=is_ended)
     if piece is None:
         return None
-    lines = decode_lines(spool.name, piece.data)
+    lines = decode_lines(piece.data)
     return _Batch(lines._replace(damaged=lines.damaged + piece.is_cut), piece.end)

@@ -15,6 +15,7 @@ from maxgate.stores.usage import (
     UsageStore,
     Width,
 )
+from tests.fakes.usage_lines import read_row
 
 
 class FakeLedgerStore(UsageStore):
@@ -39,7 +40,7 @@ class FakeLedgerStore(UsageStore):
         if self.positions.get(batch.spool, 0) != batch.start:
             return False
         self.positions[batch.spool] = batch.end
-        self.entries += batch.entries
+        self.entries += [read_row(batch.spool, row) for row in batch.rows]
         if self.loses_reply:
             self.loses_reply = False
             raise StoreUnavailable("connection reset")

@@ -1,8 +1,10 @@
 """An entry of the ledger, and the values of its line."""
 
+from collections.abc import Sequence
 from dataclasses import astuple
+from typing import Any
 
-from maxgate.stores.usage import UsageEntry
+from maxgate.stores.usage import UsageBatch, UsageEntry
 
 ENTRY = UsageEntry(
     spool="s1",
@@ -34,3 +36,13 @@ ENTRY = UsageEntry(
     decisions=("pii",),
 )
 VALUES = astuple(ENTRY)[1:]
+
+
+def make_batch(spool: str, start: int, end: int, entries: Sequence[UsageEntry]) -> UsageBatch:
+    """Return a batch of entries, whose own `spool` is left out."""
+    return UsageBatch(spool, start, end, [astuple(entry)[1:] for entry in entries])
+
+
+def read_row(spool: str, row: Sequence[Any]) -> UsageEntry:
+    """Return the entry of a row of a batch."""
+    return UsageEntry(spool, *row[:-1], tuple(row[-1]))
