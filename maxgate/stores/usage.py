@@ -6,7 +6,7 @@ project takes it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 Width: TypeAlias = Literal["1m", "1h", "1d"]
 """Widths of buckets, named as in OpenAI's usage API; days are UTC days."""
@@ -61,13 +61,14 @@ class UsageEntry:
 class UsageBatch:
     """Lines of one spool, from byte `start` of its stream to byte `end`.
 
-    A row has the values of a UsageEntry in the order of its fields, without `spool`.
+    A line is a JSON array with the values of a UsageEntry in the order of its fields, without
+    `spool`. Fields with a default can be missing, and unknown ones can follow.
     """
 
     spool: str
     start: int
     end: int
-    rows: Sequence[Sequence[Any]]
+    lines: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ SQLAlchemy would process each value of each row, which takes more time than the 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
+from functools import cache
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -36,10 +38,20 @@ BUCKETS: Final[Mapping[Width, Table]] = {
     "1d": tables.USAGE_DAYS,
 }
 
-_ENTRY: Final = [field.name for field in fields(UsageEntry)]
-_ROW: Final = _ENTRY[1:]
-_BUCKET: Final = [field.name for field in fields(Bucket)]
+MAX_COUNT: Final = 2**40
+"""Larger numbers from a faulty engine are cut: their sums would not fit into the database."""
+
+_FIELDS: Final = fields(UsageEntry)[1:]
+_ENTRY: Final = ("spool", *(field.name for field in _FIELDS))
+_ROW: Final = [field.name for field in _FIELDS]
+_DEFAULTS: Final[tuple[Any, ...]] = ("default", {}, [])
+"""Values of the last fields, which lines of earlier versions lack."""
+_REQUIRED: Final = len(_ROW) - len(_DEFAULTS)
+_TOKENS: Final = slice(_ROW.index("input_tokens"), _ROW.index("output_tokens") + 1)
+_BUCKET: Final = tuple(field.name for field in fields(Bucket))
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+_AT_ONCE: Final = 100
+"""Rows of one statement of SQLite."""
 _BucketKey: TypeAlias = tuple[str, int, str, str, str, str]
 _find_values: Final = itemgetter(
     *map(
@@ -52,27 +64,83 @@ _find_values: Final = itemgetter(
 )
 
 
-def sum_rows(rows: Sequence[Sequence[Any]]) -> list[Bucket]:
-    """Sum rows of entries per minute and all dimensions, in the order of the tables' keys.
+class UsageRows:
+    """The rows of a batch: their sums per minute, days, and values for either database.
 
-    Two gateways that add to the same rows lock them in this order. Requests that no engine worked
-    on are left out, unless their response came from a cache.
+    Rows are read one by one, because thousands of lists would cost the time of the garbage
+    collector. Raises ValueError, TypeError or LookupError for a line that is none of an entry.
     """
-    sums: dict[_BucketKey, list[Any]] = {}
-    for values in map(_find_values, rows):
-        project, time, kind, user, key, model, attempts, is_cached, *tokens, gpu_seconds = values
+
+    def __init__(self, batch: UsageBatch, *, is_postgres: bool) -> None:
+        self.spool = batch.spool
+        self.minutes: list[Bucket] = []
+        self.days: set[int] = set()
+        self.statements: list[tuple[Any, ...]] = []
+        self.json = b""
+        self._sums: dict[_BucketKey, list[Any]] = {}
+        if is_postgres:
+            self._read_for_postgres(batch)
+        else:
+            self._read_for_sqlite(batch)
+        self.minutes = _sort(self._sums, WIDTH_SECONDS["1m"])
+
+    def _read_for_postgres(self, batch: UsageBatch) -> None:
+        lines = []
+        for line in batch.lines:
+            row = orjson.loads(line)
+            lines.append(orjson.dumps(row) if _complete(row) else line)
+            self._add(row)
+        self.json = b"[%b]" % b",".join(lines)
+
+    def _read_for_sqlite(self, batch: UsageBatch) -> None:
+        for start in range(0, len(batch.lines), _AT_ONCE):
+            values: list[Any] = []
+            for line in batch.lines[start : start + _AT_ONCE]:
+                row = orjson.loads(line)
+                _complete(row)
+                self._add(row)
+                row[-2], row[-1] = _encode(row[-2]), _encode(row[-1])
+                values.append(batch.spool)
+                values += row
+            self.statements.append(tuple(values))
+
+    def _add(self, row: Sequence[Any]) -> None:
+        """Add a row to the sums of its minute.
+
+        Requests that no engine worked on are left out, unless their response came from a cache.
+        """
+        project, time, kind, user, key, model, attempts, is_cached, *sums = _find_values(row)
+        minute = int(time // 60)
+        self.days.add(minute // 1440)
         if not (attempts or is_cached):
-            continue
-        place = (project, int(time // 60), kind, user, key, model)
-        found = sums.get(place)
+            return
+        place = (project, minute, kind, user, key, model)
+        found = self._sums.get(place)
         if found is None:
-            found = sums[place] = [0, 0, 0, 0, 0.0]
+            found = self._sums[place] = [0, 0, 0, 0, 0.0]
+        prompt, cached, completion, gpu_seconds = sums
         found[0] += 1
-        found[1] += tokens[0]
-        found[2] += tokens[1]
-        found[3] += tokens[2]
+        found[1] += prompt
+        found[2] += cached
+        found[3] += completion
         found[4] += gpu_seconds
-    return _sort(sums, WIDTH_SECONDS["1m"])
+
+
+def _complete(row: list[Any]) -> bool:
+    """Give a row all fields, and cut numbers that are too large; returns whether it changed.
+
+    Raises ValueError if it lacks required fields.
+    """
+    length = len(row)
+    if length != len(_ROW):
+        if length < _REQUIRED:
+            raise ValueError(f"a line of usage has {length} values, less than {_REQUIRED}")
+        row[:] = [*row, *_DEFAULTS[length - _REQUIRED :]][: len(_ROW)]
+    tokens = row[_TOKENS]
+    if max(tokens) > MAX_COUNT:
+        row[_TOKENS] = [min(count, MAX_COUNT) for count in tokens]
+        return True
+    return length != len(_ROW)
 
 
 def widen_buckets(buckets: Sequence[Bucket], seconds: int) -> list[Bucket]:
@@ -94,20 +162,23 @@ def _sort(sums: Mapping[_BucketKey, Sequence[Any]], seconds: int) -> list[Bucket
     ]
 
 
-async def insert_batch(connection: Connection, batch: UsageBatch) -> None:
-    """Insert entries, and add them to the buckets."""
-    minutes = sum_rows(batch.rows)
+async def insert_rows(connection: Connection, rows: UsageRows) -> None:
+    """Insert entries, and add them to the buckets in the order of the tables' keys.
+
+    Two gateways that add to the same buckets lock them in this order.
+    """
     if connection.is_postgres:
-        await _insert_json(connection, tables.USAGE_ENTRIES, batch.rows, spool=batch.spool)
+        await _insert_json(connection, tables.USAGE_ENTRIES, rows.json, spool=rows.spool)
     else:
-        rows = [(batch.spool, *row[:-2], _encode(row[-2]), _encode(row[-1])) for row in batch.rows]
-        await connection.execute_many(_SQLITE[tables.USAGE_ENTRIES], rows)
+        for length, statements in groupby(rows.statements, len):
+            statement = _build_sqlite(tables.USAGE_ENTRIES, _ENTRY, length // len(_ENTRY))
+            await connection.execute_many(statement, list(statements))
     for width, table in BUCKETS.items():
-        buckets = map(astuple, widen_buckets(minutes, WIDTH_SECONDS[width]))
+        buckets = [astuple(b) for b in widen_buckets(rows.minutes, WIDTH_SECONDS[width])]
         if connection.is_postgres:
-            await _insert_json(connection, table, list(buckets))
-        elif minutes:
-            await connection.execute_many(_SQLITE[table], list(buckets))
+            await _insert_json(connection, table, orjson.dumps(buckets))
+        elif buckets:
+            await connection.execute_many(_SQLITE[table], buckets)
 
 
 def _encode(value: Any) -> str:
@@ -117,10 +188,7 @@ def _encode(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-async def _insert_json(
-    connection: Connection, table: Table, rows: Sequence[Sequence[Any]], **constants: str
-) -> None:
-    data = orjson.dumps(rows)
+async def _insert_json(connection: Connection, table: Table, data: bytes, **constants: str) -> None:
     if b"\\u0000" in data:
         # A NUL, which PostgreSQL cannot store, would stop all lines behind it.
         data = _NUL.sub(rb"\1\\ufffd", data)
@@ -145,10 +213,12 @@ def _add_postgres(table: Table) -> postgresql.Insert:
     return statement.on_conflict_do_update(index_elements=table.primary_key.columns, set_=added)
 
 
-def _build_sqlite(table: Table, names: Iterable[str]) -> str:
-    columns = [f'"{name}"' for name in names]
-    marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # our names
+@cache
+def _build_sqlite(table: Table, names: tuple[str, ...], rows: int = 1) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    marks = f"({', '.join('?' * len(names))})"
+    values = ", ".join([marks] * rows)
+    return f"INSERT INTO {table.name} ({columns}) VALUES {values}"  # noqa: S608  # our names
 
 
 def _add_sqlite(table: Table) -> str:
@@ -161,7 +231,4 @@ _POSTGRES: Final[Mapping[Table, postgresql.Insert]] = {
     tables.USAGE_ENTRIES: _build_postgres(tables.USAGE_ENTRIES, _ROW, "spool"),
     **{table: _add_postgres(table) for table in BUCKETS.values()},
 }
-_SQLITE: Final[Mapping[Table, str]] = {
-    tables.USAGE_ENTRIES: _build_sqlite(tables.USAGE_ENTRIES, _ENTRY),
-    **{table: _add_sqlite(table) for table in BUCKETS.values()},
-}
+_SQLITE: Final[Mapping[Table, str]] = {table: _add_sqlite(table) for table in BUCKETS.values()}

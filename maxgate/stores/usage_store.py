@@ -1,7 +1,7 @@
 """The ledger of requests and its roll-ups in SQLite or PostgreSQL."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -41,13 +41,12 @@ from maxgate.stores.usage import (
     Width,
 )
 from maxgate.stores.usage_partitions import DAY_SECONDS, UsagePartitions
-from maxgate.stores.usage_rows import BUCKETS, SUMS, insert_batch
+from maxgate.stores.usage_rows import BUCKETS, SUMS, UsageRows, insert_rows
 
 POSITION_DAYS: Final = 400
 """Time for which the position of a spool is kept that nothing was added to."""
 
 _DIMENSIONS: Final[tuple[Dimension, ...]] = ("project_id", "user_id", "api_key_id", "model")
-_FINISHED_AT: Final = [field.name for field in fields(UsageEntry)[1:]].index("finished_at")
 _DELETED_AT_ONCE: Final = 10_000
 _log = structlog.get_logger()
 
@@ -91,15 +90,17 @@ class SqlUsageStore(UsageStore):
 
     @override
     async def append(self, batch: UsageBatch) -> bool:
-        if self._database.is_postgres:
+        is_postgres = self._database.is_postgres
+        rows = await asyncio.to_thread(UsageRows, batch, is_postgres=is_postgres)
+        if is_postgres:
             today = int(self._clock.wall())
-            times = {int(row[_FINISHED_AT]) for row in batch.rows}
+            times = {day * DAY_SECONDS for day in rows.days}
             await self._partitions.make({*times, today, today + DAY_SECONDS})
         async with self._database.begin() as connection:
             if not await self._move_position(connection, batch):
                 return False
-            if batch.rows:
-                await insert_batch(connection, batch)
+            if batch.lines:
+                await insert_rows(connection, rows)
         return True
 
     async def _move_position(self, connection: Connection, batch: UsageBatch) -> bool:

@@ -23,7 +23,7 @@ from maxgate.usage.folder import (
     measure_folder,
     read_piece,
 )
-from maxgate.usage.lines import Lines, decode_lines
+from maxgate.usage.lines import Lines, check_lines
 from maxgate.usage.settings import UsageSettings
 
 MAX_PAUSE_SECONDS: Final = 5.0
@@ -158,10 +158,10 @@ class Mover:
         """Store a batch, and return the position afterwards."""
         self._positions.pop(name, None)  # unknown, if the reply is lost
         lines = batch.lines
-        if not await self._store.append(UsageBatch(name, position, batch.end, lines.rows)):
+        if not await self._store.append(UsageBatch(name, position, batch.end, lines.found)):
             # The reply to an earlier call was lost.
             return await self._store.find_position(name)
-        self._events.on_moved(len(lines.rows))
+        self._events.on_moved(len(lines.found))
         if lines.damaged:
             self._events.on_damaged(lines.damaged)
             _log.error("damaged lines of usage were skipped", spool=name, lines=lines.damaged)
@@ -184,5 +184,5 @@ def _read_batch(spool: Path, position: int, *, is_ended: bool) -> _Batch | None:
     piece = read_piece(spool, position, is_ended=is_ended)
     if piece is None:
         return None
-    lines = decode_lines(piece.data)
+    lines = check_lines(piece.data)
     return _Batch(lines._replace(damaged=lines.damaged + piece.is_cut), piece.end)

@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from maxgate.stores.identity import StoreUnavailable
@@ -17,8 +18,10 @@ from maxgate.stores.usage import (
     BucketQuery,
     EntryPosition,
     EntryQuery,
+    UsageBatch,
     UsageEntry,
 )
+from maxgate.stores.usage_rows import MAX_COUNT
 from maxgate.stores.usage_store import POSITION_DAYS, SqlUsageStore, open_usage_store
 from tests.fakes.clock import FakeClock
 from tests.fakes.postgres_server import PostgresServer
@@ -164,6 +167,22 @@ async def test_append_again(store: SqlUsageStore) -> None:
     assert await store.find_position("s1") == 100
     assert await store.append(make_batch("s1", 100, 150, []))
     assert await store.find_position("s1") == 150
+
+
+async def test_lines_of_other_versions(store: SqlUsageStore) -> None:
+    """Lines of an earlier version lack the last fields, and those of a later one have more."""
+    values = list(astuple(ENTRY)[1:])
+    lines = [orjson.dumps(values[:-3]), orjson.dumps([2, *values[1:], "new"])]
+    assert await store.append(UsageBatch("s1", 0, 9, lines))
+    older = replace(ENTRY, service_tier="default", tags={}, decisions=())
+    assert await list_all(store) == [replace(ENTRY, sequence=2), older]
+
+
+async def test_large_numbers(store: SqlUsageStore) -> None:
+    """A number that the sums of the database could not hold is cut."""
+    entry = replace(ENTRY, output_tokens=2**63)
+    assert await store.append(make_batch("s1", 0, 9, [entry]))
+    assert await list_all(store) == [replace(ENTRY, output_tokens=MAX_COUNT)]
 
 
 async def test_sums(store: SqlUsageStore) -> None:

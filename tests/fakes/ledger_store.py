@@ -15,7 +15,7 @@ from maxgate.stores.usage import (
     UsageStore,
     Width,
 )
-from tests.fakes.usage_lines import read_row
+from tests.fakes.usage_lines import read_entry
 
 
 class FakeLedgerStore(UsageStore):
@@ -40,7 +40,7 @@ class FakeLedgerStore(UsageStore):
         if self.positions.get(batch.spool, 0) != batch.start:
             return False
         self.positions[batch.spool] = batch.end
-        self.entries += [read_row(batch.spool, row) for row in batch.rows]
+        self.entries += [read_entry(batch.spool, line) for line in batch.lines]
         if self.loses_reply:
             self.loses_reply = False
             raise StoreUnavailable("connection reset")

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple
-from typing import Any
+
+import orjson
 
 from maxgate.stores.usage import UsageBatch, UsageEntry
 
@@ -40,9 +41,11 @@ VALUES = astuple(ENTRY)[1:]
 
 def make_batch(spool: str, start: int, end: int, entries: Sequence[UsageEntry]) -> UsageBatch:
     """Return a batch of entries, whose own `spool` is left out."""
-    return UsageBatch(spool, start, end, [astuple(entry)[1:] for entry in entries])
+    lines = [orjson.dumps(astuple(entry)[1:]) for entry in entries]
+    return UsageBatch(spool, start, end, lines)
 
 
-def read_row(spool: str, row: Sequence[Any]) -> UsageEntry:
-    """Return the entry of a row of a batch."""
+def read_entry(spool: str, line: bytes) -> UsageEntry:
+    """Return the entry of a line of a batch."""
+    row = orjson.loads(line)
     return UsageEntry(spool, *row[:-1], tuple(row[-1]))
