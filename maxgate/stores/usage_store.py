@@ -21,12 +21,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing_extensions import override
 
 from maxgate.clock import Clock, SystemClock
 from maxgate.errors import ConfigurationError
 from maxgate.stores import tables
-from maxgate.stores.database import Connection, Database
+from maxgate.stores.database import Connection, Database, describe_error
 from maxgate.stores.identity import StoreUnavailable
 from maxgate.stores.migrate import prepare_database
 from maxgate.stores.settings import DatabaseSettings
@@ -37,6 +38,7 @@ from maxgate.stores.usage import (
     EntryQuery,
     UsageBatch,
     UsageEntry,
+    UsageRejected,
     UsageStore,
     Width,
 )
@@ -91,11 +93,24 @@ class SqlUsageStore(UsageStore):
     @override
     async def append(self, batch: UsageBatch) -> bool:
         is_postgres = self._database.is_postgres
-        rows = await asyncio.to_thread(UsageRows, batch, is_postgres=is_postgres)
+        try:
+            rows = await asyncio.to_thread(UsageRows, batch, is_postgres=is_postgres)
+        except (ValueError, TypeError, LookupError) as error:
+            raise UsageRejected(f"a line is not that of an entry: {error}") from error
         if is_postgres:
             today = int(self._clock.wall())
             times = {day * DAY_SECONDS for day in rows.days}
             await self._partitions.make({*times, today, today + DAY_SECONDS})
+        try:
+            return await self._insert(batch, rows)
+        except (IntegrityError, OverflowError) as error:
+            raise UsageRejected(describe_error(error)) from error
+        except StoreUnavailable as error:
+            if _is_about_values(error.__cause__):
+                raise UsageRejected(str(error)) from error
+            raise
+
+    async def _insert(self, batch: UsageBatch, rows: UsageRows) -> bool:
         async with self._database.begin() as connection:
             if not await self._move_position(connection, batch):
                 return False
@@ -192,6 +207,13 @@ class SqlUsageStore(UsageStore):
                 deleted = await connection.execute(statement)
             if deleted.rowcount < _DELETED_AT_ONCE:
                 return
+
+
+def _is_about_values(cause: BaseException | None) -> bool:
+    """Return whether the values of a statement are wrong, not the state of the database."""
+    if isinstance(cause, InterfaceError | ProgrammingError):  # sqlite3, for a type it lacks
+        return "binding parameter" in str(cause.orig)
+    return isinstance(cause, DataError)
 
 
 def _filter(

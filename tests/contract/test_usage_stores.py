@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from maxgate.stores.usage import (
     EntryQuery,
     UsageBatch,
     UsageEntry,
+    UsageRejected,
 )
 from maxgate.stores.usage_rows import MAX_COUNT
 from maxgate.stores.usage_store import POSITION_DAYS, SqlUsageStore, open_usage_store
@@ -185,6 +186,22 @@ async def test_large_numbers(store: SqlUsageStore) -> None:
     assert await list_all(store) == [replace(ENTRY, output_tokens=MAX_COUNT)]
 
 
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [("sequence", 2**63), ("model", None), ("gpu_seconds", "x"), ("finished_at", [])],
+)
+async def test_rejected_values(store: SqlUsageStore, at: str, value: object) -> None:
+    """A batch with values that the database cannot store is rejected as a whole."""
+    row = [{**asdict(ENTRY), at: value}[field.name] for field in fields(ENTRY)[1:]]
+    lines = [orjson.dumps(list(astuple(EMBEDDING)[1:])), orjson.dumps(row)]
+    with pytest.raises(UsageRejected):
+        await store.append(UsageBatch("s1", 0, 9, lines))
+    assert await list_all(store) == []
+    with pytest.raises(UsageRejected):
+        await store.append(UsageBatch("s1", 0, 9, [b"[1]"]))
+    assert await store.append(UsageBatch("s1", 0, 9, lines[:1]))
+
+
 async def test_sums(store: SqlUsageStore) -> None:
     """Buckets are added to by every batch of every spool."""
     for number in range(3):
@@ -324,6 +341,11 @@ async def test_role_without_rights(
     assert await list_all(store) == [EMBEDDING, ENTRY]
     assert await store.drop_before("entries", NOON + DAY) == 1
     assert await list_all(store) == []
+    await store.append(make_batch("s1", 20, 30, [ENTRY]))
+    owner = open_usage_store(settings, tmp_path, clock=clock)
+    assert await owner.append(make_batch("s2", 0, 9, [ENTRY]))
+    assert len(await list_all(owner)) == 2
+    await owner.aclose()
     await store.aclose()
 
 
