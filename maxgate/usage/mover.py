@@ -41,7 +41,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class MoverEvents:
-    """Called with the numbers of lines moved, and damaged or rejected, and the size of all spools."""
+    """Called with the numbers of lines moved, and damaged or rejected, and the bytes of spools."""
 
     on_moved: Callable[[int], None]
     on_damaged: Callable[[int], None]
