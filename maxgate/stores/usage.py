@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from maxgate.errors import MaxgateError
+
 Width: TypeAlias = Literal["1m", "1h", "1d"]
 """Widths of buckets, named as in OpenAI's usage API; days are UTC days."""
 WIDTH_SECONDS: Final[Mapping[Width, int]] = {"1m": 60, "1h": 3600, "1d": 86_400}
@@ -59,12 +61,16 @@ class UsageEntry:
 
 @dataclass(frozen=True, slots=True)
 class UsageBatch:
-    """Lines of one spool, from byte `start` of its stream to byte `end`."""
+    """Lines of one spool, from byte `start` of its stream to byte `end`.
+
+    A line is a JSON array with the values of a UsageEntry in the order of its fields, without
+    `spool`. Fields with a default can be missing, and unknown ones can follow.
+    """
 
     spool: str
     start: int
     end: int
-    entries: Sequence[UsageEntry]
+    lines: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,10 @@ class EntryQuery:
     limit: int = 100
 
 
+class UsageRejected(MaxgateError):
+    """The database cannot store the values of a batch; nothing was changed."""
+
+
 class UsageStore(Protocol):
     """The database of usage. All methods raise StoreUnavailable while it cannot be reached."""
 
@@ -130,6 +140,7 @@ class UsageStore(Protocol):
         """Store entries, roll-ups and the new position in one transaction.
 
         Returns False and stores nothing if the position of the spool is not the start of the batch.
+        Raises UsageRejected, which a part of the batch may not do.
         """
         ...
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 from sqlalchemy import Table, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from maxgate.clock import Clock
 from maxgate.stores import tables
@@ -51,7 +51,7 @@ class UsagePartitions:
                 async with self._locked() as connection:
                     for table in _PARTITIONED:
                         await self._make_partition(connection, table, day)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, IntegrityError) as error:
                 state = _read_state(error)
                 if state not in {_NO_RIGHT, _ROWS_IN_DEFAULT, _LOCKED}:
                     raise
@@ -121,9 +121,9 @@ class UsagePartitions:
         return f'"{self._database.schema_name}"."{name}"'
 
 
-def _read_state(error: StoreUnavailable) -> str | None:
+def _read_state(error: StoreUnavailable | IntegrityError) -> str | None:
     """Return PostgreSQL's code of an error, None if the server did not report one."""
-    cause = error.__cause__
+    cause = error if isinstance(error, IntegrityError) else error.__cause__
     return getattr(cause.orig, "sqlstate", None) if isinstance(cause, DBAPIError) else None
 
 

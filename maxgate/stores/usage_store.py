@@ -1,5 +1,6 @@
 """The ledger of requests and its roll-ups in SQLite or PostgreSQL."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,37 +21,33 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing_extensions import override
 
 from maxgate.clock import Clock, SystemClock
 from maxgate.errors import ConfigurationError
 from maxgate.stores import tables
-from maxgate.stores.database import Connection, Database
+from maxgate.stores.database import Connection, Database, describe_error
 from maxgate.stores.identity import StoreUnavailable
 from maxgate.stores.migrate import prepare_database
 from maxgate.stores.settings import DatabaseSettings
 from maxgate.stores.usage import (
-    WIDTH_SECONDS,
     Bucket,
     BucketQuery,
     Dimension,
     EntryQuery,
     UsageBatch,
     UsageEntry,
+    UsageRejected,
     UsageStore,
     Width,
 )
 from maxgate.stores.usage_partitions import DAY_SECONDS, UsagePartitions
-from maxgate.stores.usage_rows import SUMS, insert_rows, sum_buckets, widen_buckets
+from maxgate.stores.usage_rows import BUCKETS, SUMS, UsageRows, insert_rows
 
 POSITION_DAYS: Final = 400
 """Time for which the position of a spool is kept that nothing was added to."""
 
-_BUCKETS: Final[Mapping[Width, Table]] = {
-    "1m": tables.USAGE_MINUTES,
-    "1h": tables.USAGE_HOURS,
-    "1d": tables.USAGE_DAYS,
-}
 _DIMENSIONS: Final[tuple[Dimension, ...]] = ("project_id", "user_id", "api_key_id", "model")
 _DELETED_AT_ONCE: Final = 10_000
 _log = structlog.get_logger()
@@ -95,21 +92,30 @@ class SqlUsageStore(UsageStore):
 
     @override
     async def append(self, batch: UsageBatch) -> bool:
-        if self._database.is_postgres:
+        is_postgres = self._database.is_postgres
+        try:
+            rows = await asyncio.to_thread(UsageRows, batch, is_postgres=is_postgres)
+        except (ValueError, TypeError, LookupError) as error:
+            raise UsageRejected(f"a line is not that of an entry: {error}") from error
+        if is_postgres:
             today = int(self._clock.wall())
-            times = {int(entry.finished_at) for entry in batch.entries}
+            times = {day * DAY_SECONDS for day in rows.days}
             await self._partitions.make({*times, today, today + DAY_SECONDS})
+        try:
+            return await self._insert(batch, rows)
+        except (IntegrityError, OverflowError) as error:
+            raise UsageRejected(describe_error(error)) from error
+        except StoreUnavailable as error:
+            if _is_about_values(error.__cause__):
+                raise UsageRejected(str(error)) from error
+            raise
+
+    async def _insert(self, batch: UsageBatch, rows: UsageRows) -> bool:
         async with self._database.begin() as connection:
             if not await self._move_position(connection, batch):
                 return False
-            if not batch.entries:
-                return True
-            kind = self._database.is_postgres
-            await insert_rows(connection, tables.USAGE_ENTRIES, batch.entries, is_postgres=kind)
-            minutes = sum_buckets(batch.entries)
-            for width, table in _BUCKETS.items():
-                buckets = widen_buckets(minutes, WIDTH_SECONDS[width])
-                await insert_rows(connection, table, buckets, is_postgres=kind)
+            if batch.lines:
+                await insert_rows(connection, rows)
         return True
 
     async def _move_position(self, connection: Connection, batch: UsageBatch) -> bool:
@@ -132,7 +138,7 @@ class SqlUsageStore(UsageStore):
 
     @override
     async def list_buckets(self, query: BucketQuery) -> Sequence[Bucket]:
-        table = _BUCKETS[query.width]
+        table = BUCKETS[query.width]
         group = [table.c[name] for name in _DIMENSIONS if name in query.group_by]
         names = ("start", "kind", *(column.name for column in group))
         sums = [func.sum(table.c[name]).label(name) for name in SUMS]
@@ -170,7 +176,7 @@ class SqlUsageStore(UsageStore):
     @override
     async def drop_before(self, width: Width | Literal["entries"], end: int) -> int:
         end -= end % DAY_SECONDS
-        table = tables.USAGE_ENTRIES if width == "entries" else _BUCKETS[width]
+        table = tables.USAGE_ENTRIES if width == "entries" else BUCKETS[width]
         column: ColumnElement[Any] = table.c["finished_at" if width == "entries" else "start"]
         days: set[int] = set()
         if self._database.is_postgres:
@@ -201,6 +207,13 @@ class SqlUsageStore(UsageStore):
                 deleted = await connection.execute(statement)
             if deleted.rowcount < _DELETED_AT_ONCE:
                 return
+
+
+def _is_about_values(cause: BaseException | None) -> bool:
+    """Return whether the values of a statement are wrong, not the state of the database."""
+    if isinstance(cause, InterfaceError | ProgrammingError):  # sqlite3, for a type it lacks
+        return "binding parameter" in str(cause.orig)
+    return isinstance(cause, DataError)
 
 
 def _filter(

@@ -1,6 +1,7 @@
 """The folder of the spools of this host, in `state_dir`.
 
     usage/mover.lock             locked by the process that moves lines to the database
+    usage/rejected.log           lines that the database could not store, after their spool's name
     usage/<spool>/lock           locked by the worker that appends to the spool
     usage/<spool>/<offset>.log   a segment: the lines of the spool from this byte on
 
@@ -21,7 +22,8 @@ from maxgate.errors import ConfigurationError
 
 FOLDER: Final = "usage"
 MOVER_LOCK: Final = "mover.lock"
-MAX_READ_BYTES: Final = 128 * 1024
+REJECTED: Final = "rejected.log"
+MAX_READ_BYTES: Final = 1024 * 1024
 """Bytes of one batch; no line is longer."""
 
 _LOCK: Final = "lock"
@@ -170,6 +172,18 @@ def delete_moved(spool: Path, position: int, *, is_ended: bool) -> None:
         with suppress(OSError):
             (spool / _LOCK).unlink(missing_ok=True)
             spool.rmdir()
+
+
+def keep_rejected(folder: Path, spool: str, line: bytes) -> None:
+    """Append a line to the file of rejected ones durably; raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    descriptor = os.open(folder / REJECTED, flags, 0o600)
+    try:
+        os.write(descriptor, b"%b %b" % (spool.encode(), line))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(folder)
 
 
 def lock_ended(spool: Path) -> int | None:

@@ -6,20 +6,13 @@ follow at the end, and have a default.
 """
 
 import json
-from dataclasses import fields
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import orjson
 
-from maxgate.stores.usage import UsageEntry
-
-MAX_COUNT: Final = 2**40
-"""Larger numbers from a faulty engine are cut: their sums would not fit into the database."""
-
-_NAMES: Final = [field.name for field in fields(UsageEntry)[1:]]
-_TOKENS: Final = slice(_NAMES.index("input_tokens"), _NAMES.index("output_tokens") + 1)
-_DECISIONS: Final = _NAMES.index("decisions")
+_START: Final = 9
+"""Length of the checksum and the space."""
 
 
 def encode_line(values: tuple[Any, ...]) -> bytes:
@@ -31,33 +24,24 @@ def encode_line(values: tuple[Any, ...]) -> bytes:
     return b"%08x %b\n" % (crc32(data), data)
 
 
-def decode_line(spool: str, line: bytes) -> UsageEntry | None:
-    """Decode a line without its newline; None if it is damaged."""
-    data = line[9:]
+def check_line(line: bytes) -> bytes | None:
+    """Return the JSON of a line without its newline; None if it is damaged."""
+    data = line[_START:]
     try:
-        if int(line[:8], 16) != crc32(data):
-            return None
-        values = orjson.loads(data)[: len(_NAMES)]
-        if max(values[_TOKENS]) > MAX_COUNT:
-            values[_TOKENS] = [min(count, MAX_COUNT) for count in values[_TOKENS]]
-        if len(values) > _DECISIONS:
-            values[_DECISIONS] = tuple(values[_DECISIONS])
-        return UsageEntry(spool, *values)
-    except (ValueError, TypeError, IndexError):
+        return data if int(line[:8], 16) == crc32(data) else None
+    except ValueError:
         return None
 
 
 class Lines(NamedTuple):
-    """Entries of a part of a spool, its length in bytes, and its damaged lines."""
+    """The JSON of lines of a part of a spool, and the number of damaged ones."""
 
-    entries: list[UsageEntry]
-    length: int
+    found: list[bytes]
     damaged: int
 
 
-def decode_lines(spool: str, data: bytes) -> Lines:
-    """Decode all whole lines; a damaged one is skipped."""
-    length = data.rfind(b"\n") + 1
-    found = [decode_line(spool, line) for line in data[:length].split(b"\n")[:-1]]
-    entries = [entry for entry in found if entry is not None]
-    return Lines(entries, length, len(found) - len(entries))
+def check_lines(data: bytes) -> Lines:
+    """Check whole lines; a damaged one is skipped."""
+    checked = [check_line(line) for line in data.split(b"\n")[:-1]]
+    found = [line for line in checked if line is not None]
+    return Lines(found, len(checked) - len(found))

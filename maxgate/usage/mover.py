@@ -13,17 +13,19 @@ import structlog
 
 from maxgate.clock import Clock
 from maxgate.stores.identity import StoreUnavailable
-from maxgate.stores.usage import UsageBatch, UsageStore
+from maxgate.stores.usage import UsageBatch, UsageRejected, UsageStore
 from maxgate.usage.folder import (
     MOVER_LOCK,
+    REJECTED,
     delete_moved,
+    keep_rejected,
     list_spools,
     lock_ended,
     lock_file,
     measure_folder,
     read_piece,
 )
-from maxgate.usage.lines import Lines, decode_lines
+from maxgate.usage.lines import Lines, check_lines
 from maxgate.usage.settings import UsageSettings
 
 MAX_PAUSE_SECONDS: Final = 5.0
@@ -39,17 +41,31 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class MoverEvents:
-    """Called with the numbers of lines moved and damaged, and the bytes of all spools."""
+    """Called with the numbers of lines moved, and damaged or rejected, and the bytes of spools."""
 
     on_moved: Callable[[int], None]
     on_damaged: Callable[[int], None]
     on_measured: Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
 class _Batch:
-    lines: Lines
-    end: int
+    """Lines of a spool up to byte `end`."""
+
+    def __init__(self, data: bytes, end: int, *, is_cut: bool = False) -> None:
+        self.data = data
+        self.end = end
+        found, damaged = check_lines(data)
+        self.lines = Lines(found, damaged + is_cut)
+
+    def halve(self) -> "tuple[_Batch, _Batch] | None":
+        """Return both halves; None if there is only one line."""
+        data = self.data
+        at = data.rfind(b"\n", 0, len(data) // 2)
+        length = (data.find(b"\n") if at < 0 else at) + 1
+        if length == len(data):
+            return None
+        rest = data[length:]
+        return _Batch(data[:length], self.end - len(rest)), _Batch(rest, self.end)
 
 
 class Mover:
@@ -158,14 +174,33 @@ class Mover:
         """Store a batch, and return the position afterwards."""
         self._positions.pop(name, None)  # unknown, if the reply is lost
         lines = batch.lines
-        if not await self._store.append(UsageBatch(name, position, batch.end, lines.entries)):
+        try:
+            is_stored = await self._store.append(UsageBatch(name, position, batch.end, lines.found))
+        except UsageRejected as error:
+            return await self._isolate(name, position, batch, error)
+        if not is_stored:
             # The reply to an earlier call was lost.
             return await self._store.find_position(name)
-        self._events.on_moved(len(lines.entries))
+        self._events.on_moved(len(lines.found))
         if lines.damaged:
             self._events.on_damaged(lines.damaged)
             _log.error("damaged lines of usage were skipped", spool=name, lines=lines.damaged)
         return batch.end
+
+    async def _isolate(self, name: str, position: int, batch: _Batch, error: UsageRejected) -> int:
+        """Store the lines of a rejected batch without those that are to blame."""
+        halves = await asyncio.to_thread(batch.halve)
+        if halves is not None:
+            for half in halves:
+                position = await self._store_batch(name, position, half)
+                if position != half.end:  # as the database has it: go on from there
+                    break
+            return position
+        await asyncio.to_thread(keep_rejected, self._folder, name, batch.data)
+        self._events.on_damaged(1)
+        file, reason = str(self._folder / REJECTED), str(error)
+        _log.error("the database rejects a line of usage", spool=name, file=file, error=reason)
+        return await self._store_batch(name, position, _Batch(b"", batch.end))
 
     async def _delete_old(self) -> None:
         now = self._clock.monotonic()
@@ -184,5 +219,4 @@ def _read_batch(spool: Path, position: int, *, is_ended: bool) -> _Batch | None:
     piece = read_piece(spool, position, is_ended=is_ended)
     if piece is None:
         return None
-    lines = decode_lines(spool.name, piece.data)
-    return _Batch(lines._replace(damaged=lines.damaged + piece.is_cut), piece.end)
+    return _Batch(piece.data, piece.end, is_cut=piece.is_cut)

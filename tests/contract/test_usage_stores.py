@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from maxgate.stores.identity import StoreUnavailable
@@ -19,10 +20,13 @@ from maxgate.stores.usage import (
     EntryQuery,
     UsageBatch,
     UsageEntry,
+    UsageRejected,
 )
+from maxgate.stores.usage_rows import MAX_COUNT
 from maxgate.stores.usage_store import POSITION_DAYS, SqlUsageStore, open_usage_store
 from tests.fakes.clock import FakeClock
 from tests.fakes.postgres_server import PostgresServer
+from tests.fakes.usage_lines import make_batch
 
 DAY = 86_400
 NOON = 20_833 * DAY + DAY // 2
@@ -138,7 +142,7 @@ async def sum_all(store: SqlUsageStore, width: str, *group_by: str, **fields: ob
 async def test_append(store: SqlUsageStore) -> None:
     """Entries, roll-ups and the position are stored together."""
     assert await store.find_position("s1") == 0
-    assert await store.append(UsageBatch("s1", 0, 100, [ENTRY, EMBEDDING]))
+    assert await store.append(make_batch("s1", 0, 100, [ENTRY, EMBEDDING]))
     assert await store.find_position("s1") == 100
     assert await list_all(store) == [EMBEDDING, ENTRY]
     keys = ("project_id", "user_id", "api_key_id", "model")
@@ -155,23 +159,55 @@ async def test_append(store: SqlUsageStore) -> None:
 
 async def test_append_again(store: SqlUsageStore) -> None:
     """A batch that is stored already, or that does not follow the last one, changes nothing."""
-    batch = UsageBatch("s1", 0, 100, [ENTRY])
+    batch = make_batch("s1", 0, 100, [ENTRY])
     assert await store.append(batch)
     assert not await store.append(batch)
-    assert not await store.append(UsageBatch("s1", 50, 150, [EMBEDDING]))
-    assert not await store.append(UsageBatch("new", 50, 150, [EMBEDDING]))
+    assert not await store.append(make_batch("s1", 50, 150, [EMBEDDING]))
+    assert not await store.append(make_batch("new", 50, 150, [EMBEDDING]))
     assert await list_all(store) == [ENTRY]
     assert await store.find_position("s1") == 100
-    assert await store.append(UsageBatch("s1", 100, 150, []))
+    assert await store.append(make_batch("s1", 100, 150, []))
     assert await store.find_position("s1") == 150
+
+
+async def test_lines_of_other_versions(store: SqlUsageStore) -> None:
+    """Lines of an earlier version lack the last fields, and those of a later one have more."""
+    values = list(astuple(ENTRY)[1:])
+    lines = [orjson.dumps(values[:-3]), orjson.dumps([2, *values[1:], "new"])]
+    assert await store.append(UsageBatch("s1", 0, 9, lines))
+    older = replace(ENTRY, service_tier="default", tags={}, decisions=())
+    assert await list_all(store) == [replace(ENTRY, sequence=2), older]
+
+
+async def test_large_numbers(store: SqlUsageStore) -> None:
+    """A number that the sums of the database could not hold is cut."""
+    entry = replace(ENTRY, output_tokens=2**63)
+    assert await store.append(make_batch("s1", 0, 9, [entry]))
+    assert await list_all(store) == [replace(ENTRY, output_tokens=MAX_COUNT)]
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [("sequence", 2**63), ("model", None), ("gpu_seconds", "x"), ("finished_at", [])],
+)
+async def test_rejected_values(store: SqlUsageStore, at: str, value: object) -> None:
+    """A batch with values that the database cannot store is rejected as a whole."""
+    row = [{**asdict(ENTRY), at: value}[field.name] for field in fields(ENTRY)[1:]]
+    lines = [orjson.dumps(list(astuple(EMBEDDING)[1:])), orjson.dumps(row)]
+    with pytest.raises(UsageRejected):
+        await store.append(UsageBatch("s1", 0, 9, lines))
+    assert await list_all(store) == []
+    with pytest.raises(UsageRejected):
+        await store.append(UsageBatch("s1", 0, 9, [b"[1]"]))
+    assert await store.append(UsageBatch("s1", 0, 9, lines[:1]))
 
 
 async def test_sums(store: SqlUsageStore) -> None:
     """Buckets are added to by every batch of every spool."""
     for number in range(3):
         again = [replace(ENTRY, spool=f"s{number}", sequence=n) for n in range(4)]
-        assert await store.append(UsageBatch(f"s{number}", 0, 9, again[:1]))
-        assert await store.append(UsageBatch(f"s{number}", 9, 20, again[1:]))
+        assert await store.append(make_batch(f"s{number}", 0, 9, again[:1]))
+        assert await store.append(make_batch(f"s{number}", 9, 20, again[1:]))
     [bucket] = await sum_all(store, "1d")
     assert bucket == Bucket(
         NOON - DAY // 2, "completions", None, None, None, None, 12, 120, 48, 60, 3.0
@@ -182,7 +218,7 @@ async def test_unserved_requests(store: SqlUsageStore) -> None:
     """Requests that no engine worked on have an entry and are in no bucket."""
     refused = replace(ENTRY, attempts=0, status=429, outcome="client_error")
     cached = replace(ENTRY, attempts=0, is_cached=True, sequence=2)
-    assert await store.append(UsageBatch("s1", 0, 9, [refused, cached]))
+    assert await store.append(make_batch("s1", 0, 9, [refused, cached]))
     assert len(await list_all(store)) == 2
     assert [bucket.requests for bucket in await sum_all(store, "1m")] == [1]
 
@@ -190,7 +226,7 @@ async def test_unserved_requests(store: SqlUsageStore) -> None:
 async def test_groups_and_filters(store: SqlUsageStore) -> None:
     """Buckets are grouped and filtered by any dimension, kind and time."""
     carl = replace(ENTRY, sequence=3, user_id="carl", finished_at=NOON + 3600.0)
-    await store.append(UsageBatch("s1", 0, 9, [ENTRY, EMBEDDING, carl]))
+    await store.append(make_batch("s1", 0, 9, [ENTRY, EMBEDDING, carl]))
     by_user = await sum_all(store, "1d", "user_id", kinds=frozenset({"completions"}))
     assert [(b.user_id, b.project_id, b.requests) for b in by_user] == [
         ("ann", None, 1),
@@ -206,7 +242,7 @@ async def test_groups_and_filters(store: SqlUsageStore) -> None:
 async def test_entry_pages(store: SqlUsageStore) -> None:
     """Entries are listed in pages, newest first, also those of the same moment."""
     entries = [replace(ENTRY, sequence=n, request_id=f"req_{n // 2}") for n in range(5)]
-    await store.append(UsageBatch("s1", 0, 9, entries))
+    await store.append(make_batch("s1", 0, 9, entries))
     first = await list_all(store, limit=2)
     place = EntryPosition(first[-1].finished_at, first[-1].spool, first[-1].sequence)
     rest = await list_all(store, after=place)
@@ -220,7 +256,7 @@ async def test_entry_pages(store: SqlUsageStore) -> None:
 async def test_retention(store: SqlUsageStore) -> None:
     """Whole days are deleted, entries and each width by itself."""
     days = [replace(ENTRY, sequence=n, finished_at=ENTRY.finished_at - n * DAY) for n in range(4)]
-    await store.append(UsageBatch("s1", 0, 9, days))
+    await store.append(make_batch("s1", 0, 9, days))
     assert await store.drop_before("entries", NOON - DAY) == 2
     assert await list_all(store) == days[:2]
     assert len(await sum_all(store, "1m")) == 4
@@ -228,7 +264,7 @@ async def test_retention(store: SqlUsageStore) -> None:
     assert await store.drop_before("1m", NOON) == 0
     assert [len(await sum_all(store, width)) for width in ("1m", "1h", "1d")] == [1, 4, 4]
     # The day of an entry that arrives late exists again.
-    assert await store.append(UsageBatch("s2", 0, 9, [replace(days[3], spool="s2")]))
+    assert await store.append(make_batch("s2", 0, 9, [replace(days[3], spool="s2")]))
     assert await store.drop_before("1h", NOON - 2 * DAY) == 1
     assert await store.drop_before("1d", NOON + DAY) == 4
     assert [len(await sum_all(store, width)) for width in ("1m", "1h", "1d")] == [2, 3, 0]
@@ -236,9 +272,9 @@ async def test_retention(store: SqlUsageStore) -> None:
 
 async def test_old_positions(store: SqlUsageStore, clock: FakeClock) -> None:
     """Positions of spools that have not changed for very long are forgotten."""
-    await store.append(UsageBatch("s1", 0, 9, [ENTRY]))
+    await store.append(make_batch("s1", 0, 9, [ENTRY]))
     clock.advance((POSITION_DAYS - 1) * DAY)
-    await store.append(UsageBatch("s2", 0, 9, []))
+    await store.append(make_batch("s2", 0, 9, []))
     await store.drop_before("entries", 0)
     assert await store.find_position("s1") == 9
     clock.advance(2 * DAY)
@@ -250,7 +286,7 @@ async def test_hostile_text(store: SqlUsageStore, settings: DatabaseSettings) ->
     """Any text can be stored; PostgreSQL has no NUL."""
     text = "a\0b \\u0000 '\"; DROP TABLE usage_entries; -- \U0001f600 %s :x"
     entry = replace(ENTRY, model=text, request_id=text, tags={text: text})
-    assert await store.append(UsageBatch("s1", 0, 9, [entry]))
+    assert await store.append(make_batch("s1", 0, 9, [entry]))
     if settings.is_postgres:
         text = text.replace("\0", "\ufffd")
     assert await list_all(store) == [replace(ENTRY, model=text, request_id=text, tags={text: text})]
@@ -262,7 +298,7 @@ async def test_partitions(postgres: PostgresServer, tmp_path: Path, clock: FakeC
     upgrade_database(settings, tmp_path)
     store = open_usage_store(settings, tmp_path, clock=clock)
     old = replace(ENTRY, finished_at=ENTRY.finished_at - 3 * DAY)
-    await store.append(UsageBatch("s1", 0, 9, [ENTRY, old]))
+    await store.append(make_batch("s1", 0, 9, [ENTRY, old]))
 
     def count_rows() -> dict[str, int]:
         query = "SELECT relname FROM pg_class JOIN pg_namespace s ON s.oid = relnamespace "
@@ -300,11 +336,16 @@ async def test_role_without_rights(
     )
     limited = settings.model_copy(update={"url": postgres.url.replace("postgres@", f"{role}@")})
     store = open_usage_store(limited, tmp_path, clock=clock)
-    assert await store.append(UsageBatch("s1", 0, 9, [ENTRY]))
-    assert await store.append(UsageBatch("s1", 9, 20, [EMBEDDING]))
+    assert await store.append(make_batch("s1", 0, 9, [ENTRY]))
+    assert await store.append(make_batch("s1", 9, 20, [EMBEDDING]))
     assert await list_all(store) == [EMBEDDING, ENTRY]
     assert await store.drop_before("entries", NOON + DAY) == 1
     assert await list_all(store) == []
+    await store.append(make_batch("s1", 20, 30, [ENTRY]))
+    owner = open_usage_store(settings, tmp_path, clock=clock)
+    assert await owner.append(make_batch("s2", 0, 9, [ENTRY]))
+    assert len(await list_all(owner)) == 2
+    await owner.aclose()
     await store.aclose()
 
 
@@ -317,5 +358,5 @@ async def test_outage(store: SqlUsageStore, settings: DatabaseSettings, tmp_path
         (tmp_path / "maxgate.db").unlink()
     other = store if not settings.is_postgres else open_usage_store(away, tmp_path)
     with pytest.raises(StoreUnavailable):
-        await other.append(UsageBatch("s1", 0, 9, [ENTRY]))
+        await other.append(make_batch("s1", 0, 9, [ENTRY]))
     await other.aclose()

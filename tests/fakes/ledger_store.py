@@ -12,18 +12,24 @@ from maxgate.stores.usage import (
     EntryQuery,
     UsageBatch,
     UsageEntry,
+    UsageRejected,
     UsageStore,
     Width,
 )
+from tests.fakes.usage_lines import read_entry
 
 
 class FakeLedgerStore(UsageStore):
-    """Has `entries` in the order of their arrival; `dropped` are the calls of `drop_before`."""
+    """Has `entries` in the order of their arrival; `dropped` are the calls of `drop_before`.
+
+    It rejects the lines of `rejected`.
+    """
 
     def __init__(self) -> None:
         self.entries: list[UsageEntry] = []
         self.positions: dict[str, int] = {}
         self.dropped: list[tuple[str, int]] = []
+        self.rejected: set[bytes] = set()
         self.is_away = False
         self.loses_reply = False
         self.calls = 0
@@ -38,8 +44,10 @@ class FakeLedgerStore(UsageStore):
         self._check()
         if self.positions.get(batch.spool, 0) != batch.start:
             return False
+        if any(line in self.rejected for line in batch.lines):
+            raise UsageRejected("out of range")
         self.positions[batch.spool] = batch.end
-        self.entries += batch.entries
+        self.entries += [read_entry(batch.spool, line) for line in batch.lines]
         if self.loses_reply:
             self.loses_reply = False
             raise StoreUnavailable("connection reset")

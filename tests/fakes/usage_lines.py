@@ -1,8 +1,11 @@
 """An entry of the ledger, and the values of its line."""
 
+from collections.abc import Sequence
 from dataclasses import astuple
 
-from maxgate.stores.usage import UsageEntry
+import orjson
+
+from maxgate.stores.usage import UsageBatch, UsageEntry
 
 ENTRY = UsageEntry(
     spool="s1",
@@ -34,3 +37,15 @@ ENTRY = UsageEntry(
     decisions=("pii",),
 )
 VALUES = astuple(ENTRY)[1:]
+
+
+def make_batch(spool: str, start: int, end: int, entries: Sequence[UsageEntry]) -> UsageBatch:
+    """Return a batch of entries, whose own `spool` is left out."""
+    lines = [orjson.dumps(astuple(entry)[1:]) for entry in entries]
+    return UsageBatch(spool, start, end, lines)
+
+
+def read_entry(spool: str, line: bytes) -> UsageEntry:
+    """Return the entry of a line of a batch."""
+    row = orjson.loads(line)
+    return UsageEntry(spool, *row[:-1], tuple(row[-1]))

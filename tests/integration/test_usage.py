@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from maxgate.usage.folder import list_segments, list_spools
-from maxgate.usage.lines import decode_lines
+from maxgate.usage.lines import check_lines
 from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, Gateway, start
 from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.fakes.raw_client import connect
+from tests.fakes.usage_lines import read_entry
 from tests.fakes.waiting import until, until_holds
 
 CHAT = "/v1/chat/completions"
@@ -42,10 +43,10 @@ def read_rows(state_dir: Path, columns: str) -> list[Any]:
 def read_spools(state_dir: Path) -> list[Any]:
     """Return the entries on disk."""
     return [
-        entry
+        read_entry(spool.name, line)
         for spool in list_spools(state_dir / "usage")
         for segment in list_segments(spool)
-        for entry in decode_lines(spool.name, segment.path.read_bytes()).entries
+        for line in check_lines(segment.path.read_bytes()).found
     ]
 
 

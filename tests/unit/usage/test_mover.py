@@ -165,6 +165,24 @@ async def test_large_spool(host: Host) -> None:
     assert list_spools(host.folder) == []
 
 
+@pytest.mark.parametrize("rejected", [{1}, {4}, {7}, {2, 3, 6}, set(range(1, 8))])
+async def test_rejected_lines(host: Host, rejected: set[int]) -> None:
+    """Lines that the database cannot store are kept in a file, and do not stop others."""
+    worker = Worker(host.folder)
+    lines = {number: encode_line((number, *VALUES[1:])) for number in range(1, 8)}
+    worker.write(*lines)
+    host.store.rejected = {lines[number][9:-1] for number in rejected}
+    assert await host.mover.move()
+    assert host.sequences == [number for number in lines if number not in rejected]
+    assert host.damaged == len(rejected)
+    spool = worker.path.name.encode()
+    kept = b"".join(b"%b %b" % (spool, lines[number]) for number in sorted(rejected))
+    assert (host.folder / "rejected.log").read_bytes() == kept
+    worker.write(8)
+    assert await host.mover.move()
+    assert host.sequences[-1] == 8
+
+
 async def test_lost_reply(host: Host) -> None:
     """A transaction whose reply was lost is not repeated."""
     worker = Worker(host.folder)
