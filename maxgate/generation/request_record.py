@@ -36,8 +36,8 @@ class RequestRecord:
     the first token went on at another one. `queue_seconds` is the time in the queue for a slot, set
     when the wait ends, and `refusal` the reason if no slot was given. `key_id` is the id of the
     credential that authenticated the caller, None without authentication. `project_id` is that of
-    the caller, set at the end. `engine_seconds` is the
-    time for which the engine calls held slots, summed.
+    the caller, set at the end. `sent_tokens` is the length of the prompt that engines got, 0 if
+    they format it. `engine_seconds` is the time for which the engine calls held slots, summed.
     """
 
     request_id: str
@@ -61,6 +61,7 @@ class RequestRecord:
     continuations: int = 0
     queue_seconds: float = 0.0
     engine_seconds: float = 0.0
+    sent_tokens: int = 0
     refusal: Refusal | None = None
     key_id: str | None = None
     project_id: str = ""

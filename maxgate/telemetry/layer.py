@@ -1,5 +1,6 @@
 """Telemetry layers fill in the request record; sinks receive it when the request has finished."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -32,6 +33,10 @@ class TelemetryLayer:
                             record.first_token_at = record.first_token_at or record.last_token_at
                     usage = chunk.usage or usage
                     yield chunk
+        except (asyncio.CancelledError, GeneratorExit):
+            if usage is None and record.engine_calls:  # the engine has read the prompt
+                record.prompt_tokens += record.sent_tokens
+            raise
         finally:
             if usage is not None:
                 record.prompt_tokens += usage.prompt
@@ -50,6 +55,10 @@ class EmbeddingTelemetryLayer:
         """Call the inner embedder."""
         record = request.context.record
         record.model = request.model.name
-        embeddings = await self._inner.embed(request)
+        try:
+            embeddings = await self._inner.embed(request)
+        except asyncio.CancelledError:
+            record.prompt_tokens += record.sent_tokens
+            raise
         record.prompt_tokens += embeddings.prompt_tokens
         return embeddings

@@ -56,6 +56,7 @@ class UpstreamBackend:
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         call, parse = _build_call(request), partial(parse_response, request=request)
         async with self.guard.admit(request) as lease:
+            note_prompt(request)
             started_at = monotonic()
             try:
                 chunk = await Attempts(self._pool, call).fetch(parse)
@@ -72,6 +73,7 @@ class UpstreamBackend:
             attempts = Attempts(self._pool, call)
             if continuation is not None:
                 attempts.resume = _Resume(attempts, continuation)
+            note_prompt(request)
             started_at = monotonic()
             try:
                 async for attempt in attempts:
@@ -135,6 +137,13 @@ class _Resume:
         request.context.record.continuations += 1
         attempts.call = _build_call(request, with_ids=True)
         return True
+
+
+def note_prompt(request: GenerationRequest) -> None:
+    """Record the length of the prompt, for clients that leave before the engine reports it."""
+    if (prompt := request.prompt_token_ids) is not None:
+        record = request.context.record
+        record.sent_tokens = max(record.sent_tokens, prompt.length)
 
 
 def _build_call(request: GenerationRequest, *, with_ids: bool = False) -> EngineCall:

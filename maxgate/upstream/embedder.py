@@ -34,6 +34,7 @@ class UpstreamEmbedder:
             count=len(prompts),
             dimensions=request.model.dimensions,
         )
+        request.context.record.sent_tokens += sum([prompt.length for prompt in prompts])
         started_at = monotonic()
         try:
             vectors = await Attempts(self._pool, call).fetch(parse)

@@ -153,7 +153,7 @@ async def test_failure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_disconnect(tmp_path: Path, *, stream: bool) -> None:
-    """A request whose client disconnects has a line with the tokens it got."""
+    """A request whose client disconnects has a line with its prompt and the tokens it got."""
     engine = FakeMax(default=Script(silent_after=3, stalls_plain=True))
     async with serve(tmp_path, engine) as gateway:
         reader, writer = await connect(gateway.url)
@@ -165,8 +165,11 @@ async def test_disconnect(tmp_path: Path, *, stream: bool) -> None:
             await reader.readuntil(b"capital")
         writer.close()
         await until_holds(lambda: read_rows(tmp_path, "1") == [1])
-    rows = read_rows(tmp_path, "outcome, status, output_tokens")
-    assert rows == [("client_gone", 200, 3) if stream else ("client_gone", 499, 0)]
+    [(outcome, status, *tokens)] = read_rows(
+        tmp_path, "outcome, status, input_tokens, output_tokens"
+    )
+    assert (outcome, status) == ("client_gone", 200 if stream else 499)
+    assert tokens == [31, 3 if stream else 0]
 
 
 async def test_refusal(tmp_path: Path) -> None:

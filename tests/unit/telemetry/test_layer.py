@@ -91,3 +91,17 @@ async def test_cancellation() -> None:
     task.cancel()
     await asyncio.wait([task])
     assert (task.cancelled(), backend.ended, request.context.record.prompt_tokens) == (True, 1, 9)
+
+
+@pytest.mark.parametrize(("engine_calls", "prompt_tokens"), [(1, 7), (0, 0)])
+async def test_client_that_does_not_wait(engine_calls: int, prompt_tokens: int) -> None:
+    """A request that is cancelled before its usage is known counts the prompt an engine got."""
+    backend, request = FakeBackend([FakeBackend.SILENCE]), generation_request()
+    record = request.context.record
+    record.sent_tokens, record.engine_calls = 7, engine_calls
+    clock = FakeClock()
+    task = asyncio.create_task(read_stream(TelemetryLayer(backend, clock), request, clock))
+    await backend.waiting.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert (record.prompt_tokens, record.completion_tokens) == (prompt_tokens, 0)
