@@ -42,8 +42,7 @@ class AlertSink(Protocol):
     def report(self, limit: Limit, window_start: int, used: int) -> None:
         """Report the use of a limit in the window that begins at this Unix time (0 for `total`).
 
-        Call it after each settlement; also with the limit's whole amount when a budget refuses a
-        request, because what is left may be too little for any.
+        Call it after each settlement, and when a budget refuses a request.
         """
         ...
 

@@ -18,6 +18,8 @@ from maxgate.limits.table import MAX_AMOUNT
 
 _INPUT: Final = UNITS.index("input_tokens")
 _OUTPUT: Final = UNITS.index("output_tokens")
+_ALL_BUT_A_REST: Final = 0.99
+"""Part of a budget from which on a refusal means that it is used up: no request fits into less."""
 _CUT: Final = frozenset({"client_gone", "timeout", "truncated"})
 
 
@@ -73,8 +75,7 @@ class Reservation(context.Reservation):
         planner, plan = self._planner, self._plan
         planner.counters.settle_amounts(plan.entries, self._amounts, self._count(record))
         for counter in plan.with_alerts:
-            used = counter.amount - counter.remaining - counter.reserved
-            planner.alerts.report(counter.limit, _find_start(counter), used)
+            planner.alerts.report(counter.limit, _find_start(counter), _find_used(counter))
 
     @override
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -82,9 +83,12 @@ class Reservation(context.Reservation):
 
     def _refuse(self, counter: Counter) -> LimitExceeded:
         self._planner.count(counter.limit)
-        if counter.limit.is_budget:
-            limit = counter.limit
-            self._planner.alerts.report(limit, _find_start(counter), limit.amount)
+        limit = counter.limit
+        if limit.is_budget:
+            used = _find_used(counter)
+            if used >= limit.amount * _ALL_BUT_A_REST:
+                used = limit.amount
+            self._planner.alerts.report(limit, _find_start(counter), used)
         unit = next(unit for other, unit in self._plan.entries if other is counter)
         self._error = build_refusal(
             counter.limit,
@@ -114,6 +118,11 @@ class Reservation(context.Reservation):
             usage = Usage(tokens, output, min(cached, tokens))
             money = max(planner.price(self._model, usage, self._at, gpu_seconds), 0)
         return 1, tokens + output, tokens, output, 0, money, round(gpu_seconds * 1000)
+
+
+def _find_used(counter: Counter) -> int:
+    """Return what has been used, without what requests in progress hold."""
+    return counter.amount - counter.remaining - counter.reserved
 
 
 def _find_start(counter: Counter) -> int:

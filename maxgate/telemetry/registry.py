@@ -408,7 +408,7 @@ BILLED_REQUESTS: Final = _declare(
         "maxgate_billed_requests_total",
         "counter",
         "requests",
-        "Finished requests that reached a model, if there are rate cards.",
+        "Finished requests that reached an engine, if there are rate cards.",
         (PROJECT, MODEL),
         for_admins=True,
     )

@@ -59,7 +59,7 @@ class RequestPrices:
 
 
 class RevenueCounter(RequestSink):
-    """Counts price and cost of each request that reached a model."""
+    """Counts price and cost of each request that reached an engine."""
 
     def __init__(self, prices: RequestPrices, metrics: MetricsStore) -> None:
         self._prices = prices
@@ -71,7 +71,7 @@ class RevenueCounter(RequestSink):
 
     @override
     def request_finished(self, record: RequestRecord) -> None:
-        if record.model is None:
+        if record.model is None or not record.engine_calls:
             return
         cost, price = self._prices.sum(record)
         self._metrics.add_revenue(

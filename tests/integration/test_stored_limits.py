@@ -58,7 +58,7 @@ async def test_alert(tmp_path: Path) -> None:
     store = open_identity_store(DatabaseSettings(), tmp_path)
     key = await StoredKeys(store).add()
     budget = StoredLimit(
-        *("", "limit_1", "organization", "", "", "tokens", "day", 1, 0), is_budget=True
+        *("", "limit_1", "organization", "", "", "requests", "day", 1, 0), is_budget=True
     )
     async with store.transaction() as rows:
         await rows.limits.add(budget)
@@ -88,6 +88,7 @@ async def test_alert(tmp_path: Path) -> None:
                 return bool(bodies)
 
             await until(is_sent)
-    assert found == [429] * 3, found
+    assert found == [200, 429, 429]
     [body] = bodies
-    assert json.loads(body)["type"] == "budget.exhausted"
+    event = json.loads(body)
+    assert (event["type"], event["data"]["used"]) == ("budget.exhausted", 1)

@@ -14,6 +14,7 @@ from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.generation.request_record import Outcome
 from maxgate.limits.errors import LimitExceeded, QuotaExhausted, RateLimitExceeded
 from maxgate.limits.headers import format_duration
+from maxgate.limits.limit import Limit
 from maxgate.limits.limits import Limits
 from maxgate.limits.memory_table import MemoryTable
 from maxgate.limits.settings import LimitSettings
@@ -33,14 +34,21 @@ class Gate:
     def __init__(self, table: MemoryTable | None = None, **settings: Any) -> None:
         self.clock = FakeClock()
         self.refused: list[str] = []
+        self.alerts: list[tuple[str, int]] = []
         self.limits = Limits(
             LimitSettings(**settings),
             table or MemoryTable(self.clock),
             self.clock,
             price=lambda model, usage, at, gpu_seconds: usage.prompt + 2 * usage.completion,
             count=lambda limit: self.refused.append(limit.unit),
+            alerts=self,
         )
         self.guard = self.limits.guard(None)
+
+    def report(self, limit: Limit, window_start: int, used: int) -> None:
+        """Note what is reported for alerts."""
+        del window_start
+        self.alerts.append((limit.unit, used))
 
     async def admit(
         self, request: GenerationRequest | None = None, **fields: Any
@@ -205,6 +213,22 @@ async def test_budget() -> None:
     with pytest.raises(QuotaExhausted):
         gate.limits.edge.check(ALICE)
     gate.limits.edge.check(replace(ALICE, key_id="key_2"))
+
+
+async def test_refusals_by_a_budget() -> None:
+    """A refusal reports the real use, unless so little is left that no request fits into it."""
+    budgets = [{"unit": "tokens", "window": "day", "amount": 1000}]
+    gate = Gate(each_key={"budgets": budgets})
+    request = generation_request(prompt=PROMPT, max_tokens=2000, model=MODEL)
+    request.context.principal = ALICE
+    with pytest.raises(QuotaExhausted):
+        await gate.admit(request)
+    small = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    small.context.principal = ALICE
+    await gate.end(await gate.admit(small), Usage(10, 980))
+    with pytest.raises(QuotaExhausted):
+        await gate.admit(request._replace(context=replace(request_context(), principal=ALICE)))
+    assert gate.alerts == [("tokens", 0), ("tokens", 1000)]
 
 
 async def test_parallel_budget() -> None:

@@ -43,7 +43,8 @@ def test_revenue() -> None:
     metrics = MetricsStore(clock)
     counter = RevenueCounter(RequestPrices(CARDS, clock, lambda _: 4), metrics)
     record = replace(finished_record(), project_id="red", engine_seconds=0.5)
-    send_records(counter, record, record, replace(record, model=None))
+    refused = replace(record, engine_calls=0)
+    send_records(counter, record, record, refused, replace(record, model=None))
     send_records(counter, replace(record, model="large", outcome="upstream_error"))
     assert expose(metrics) == {
         "billed_requests_total small red": 2,
