@@ -56,7 +56,6 @@ class UpstreamBackend:
     async def _fetch(self, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         call, parse = _build_call(request), partial(parse_response, request=request)
         async with self.guard.admit(request) as lease:
-            note_prompt(request)
             started_at = monotonic()
             try:
                 chunk = await Attempts(self._pool, call).fetch(parse)
@@ -73,7 +72,6 @@ class UpstreamBackend:
             attempts = Attempts(self._pool, call)
             if continuation is not None:
                 attempts.resume = _Resume(attempts, continuation)
-            note_prompt(request)
             started_at = monotonic()
             try:
                 async for attempt in attempts:
@@ -139,16 +137,14 @@ class _Resume:
         return True
 
 
-def note_prompt(request: GenerationRequest) -> None:
-    """Record the length of the prompt, for clients that leave before the engine reports it."""
-    if (prompt := request.prompt_token_ids) is not None:
-        record = request.context.record
-        record.sent_tokens = max(record.sent_tokens, prompt.length)
-
-
 def _build_call(request: GenerationRequest, *, with_ids: bool = False) -> EngineCall:
     model, prompt, max_tokens = request.model, request.prompt_token_ids, limit_tokens(request)
-    length = 0 if prompt is None else prompt.length + (request.sampling.max_tokens or 1)
+    length = 0
+    if prompt is not None:
+        length = prompt.length
+        record = request.context.record
+        record.sent_tokens = record.sent_tokens or length  # of the first call
+        length += request.sampling.max_tokens or 1
     return EngineCall(
         RoutingKey(model.engine_name, prompt, request.context.session),
         select_path(request),
