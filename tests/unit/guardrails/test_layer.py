@@ -50,6 +50,18 @@ BLOCKED_REQUESTS = {
     "tools[0].function.parameters": generation_request()._replace(
         tool_use=ToolUse((Tool("find", "", {"properties": {"falcon": {}}}),))
     ),
+    "tools[0].function.name": generation_request()._replace(
+        tool_use=ToolUse((Tool("falcon", "", {}),))
+    ),
+    "tool_choice.function.name": generation_request()._replace(
+        tool_use=ToolUse((Tool("find", "", {}),), forced=("falcon",))
+    ),
+    "messages[0].tool_calls[0].function.name": generation_request()._replace(
+        messages=(Message("assistant", (), (ToolCall("1", "falcon", "{}"),)),)
+    ),
+    "response_format.json_schema.name": generation_request()._replace(
+        output=JsonOutput({}, name="falcon")
+    ),
     "response_format.json_schema.schema": generation_request()._replace(
         output=JsonOutput({"enum": ["falcon"]})
     ),
@@ -73,6 +85,17 @@ async def test_blocked_input(param: str) -> None:
     assert inner.requests == []
     assert request.context.decisions == ["words:block:1"]
     assert counts.numbers == {("words", "input", "block"): 1}
+
+
+async def test_names_are_not_masked() -> None:
+    """A rule that masks refuses a function whose name has a match."""
+    inner = script()
+    request = generation_request()._replace(tool_use=ToolUse((Tool(MAIL, "", {}),)))
+    with pytest.raises(ContentBlocked) as raised:
+        await run_guarded(inner, request, MASK)
+    assert (raised.value.rule, raised.value.param) == ("mail", "tools[0].function.name")
+    assert MAIL not in raised.value.message
+    assert inner.requests == []
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
