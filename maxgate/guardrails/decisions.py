@@ -24,8 +24,8 @@ class Decisions:
         self._numbers[rule.name, decision or rule.settings.action] += 1
 
     def report(self, context: RequestContext) -> None:
-        """Add what was noted since the last report, as `rule:decision:number`."""
+        """Add what was noted since the last report, as `rule:direction:decision:number`."""
         for (rule, decision), number in self._numbers.items():
-            context.decisions.append(f"{rule}:{decision}:{number}")
+            context.decisions.append(f"{rule}:{self.direction}:{decision}:{number}")
             self._count(rule, self.direction, decision, number)
         self._numbers.clear()

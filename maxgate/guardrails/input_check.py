@@ -28,6 +28,7 @@ class TextChecker:
         self._placeholders = placeholders
         self._decisions = decisions
         self._refused: tuple[Rule, str] | None = None
+        self._masked: Rule | None = None
         self._deadline = monotonic() + MAX_SECONDS
 
     def __call__(self, text: str, param: str) -> str:
@@ -54,12 +55,19 @@ class TextChecker:
             raise ContentBlocked(rule.name, found, param=param)
         return changed
 
+    def check_name(self, name: str, param: str) -> None:
+        """Refuse a name with a match, also of a rule that masks."""
+        if self(name, param) != name:
+            rule = self._masked or self._rules.acting[0]
+            raise ContentBlocked(rule.name, "is a name and cannot be masked", param=param)
+
     def _is_expired(self) -> bool:
         return monotonic() > self._deadline
 
     def _replace(self, rule: Rule, label: str, match: str) -> str | None:
         self._decisions.note(rule)
         if rule.settings.action == "mask":
+            self._masked = rule
             return self._placeholders.mask(label, match)
         self._refused = rule, f"contains text that is not allowed ({label})"
         return None

@@ -19,7 +19,7 @@ from maxgate.guardrails.errors import UncheckedPrompt
 from maxgate.guardrails.input_check import TextChecker
 from maxgate.guardrails.output_filter import OutputFilter
 from maxgate.guardrails.placeholders import Placeholders
-from maxgate.guardrails.request_texts import change_texts
+from maxgate.guardrails.request_texts import change_texts, check_names
 from maxgate.guardrails.rules import CountDecision, RuleBook, Selection
 
 # Checking this much takes a few milliseconds; more would block other requests.
@@ -209,7 +209,9 @@ def _change_request(
         return text
 
     change_texts(request, collect)
+    check_names(request, collect)
     placeholders.reserve(texts)
+    check_names(request, checker.check_name)
     return change_texts(request, checker)
 
 

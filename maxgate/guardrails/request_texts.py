@@ -11,6 +11,26 @@ Change = Callable[[str, str], str]
 """Return what a text becomes; the second argument is the path of its field."""
 
 
+CheckName = Callable[[str, str], object]
+"""Raise if a name is refused; names are never changed, since calls refer to them."""
+
+
+def check_names(request: GenerationRequest, check: CheckName) -> None:
+    """Check the names of functions, of calls and of the response format."""
+    for i, message in enumerate(request.messages):
+        for j, call in enumerate(message.calls):
+            check(call.name, f"messages[{i}].tool_calls[{j}].function.name")
+    if request.tool_use is not None:
+        names = {tool.name for tool in request.tool_use.tools}
+        for i, tool in enumerate(request.tool_use.tools):
+            check(tool.name, f"tools[{i}].function.name")
+        for name in request.tool_use.forced:
+            if name not in names:
+                check(name, "tool_choice.function.name")
+    if request.output is not None and request.output.name:
+        check(request.output.name, "response_format.json_schema.name")
+
+
 def change_texts(request: GenerationRequest, change: Change) -> GenerationRequest:
     """Return the request with all texts changed: messages, tools, schemas and prompts.
 

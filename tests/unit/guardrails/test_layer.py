@@ -50,6 +50,18 @@ BLOCKED_REQUESTS = {
     "tools[0].function.parameters": generation_request()._replace(
         tool_use=ToolUse((Tool("find", "", {"properties": {"falcon": {}}}),))
     ),
+    "tools[0].function.name": generation_request()._replace(
+        tool_use=ToolUse((Tool("falcon", "", {}),))
+    ),
+    "tool_choice.function.name": generation_request()._replace(
+        tool_use=ToolUse((Tool("find", "", {}),), forced=("falcon",))
+    ),
+    "messages[0].tool_calls[0].function.name": generation_request()._replace(
+        messages=(Message("assistant", (), (ToolCall("1", "falcon", "{}"),)),)
+    ),
+    "response_format.json_schema.name": generation_request()._replace(
+        output=JsonOutput({}, name="falcon")
+    ),
     "response_format.json_schema.schema": generation_request()._replace(
         output=JsonOutput({"enum": ["falcon"]})
     ),
@@ -71,8 +83,19 @@ async def test_blocked_input(param: str) -> None:
     )
     assert "falcon" not in raised.value.message.lower()
     assert inner.requests == []
-    assert request.context.decisions == ["words:block:1"]
+    assert request.context.decisions == ["words:input:block:1"]
     assert counts.numbers == {("words", "input", "block"): 1}
+
+
+async def test_names_are_not_masked() -> None:
+    """A rule that masks refuses a function whose name has a match."""
+    inner = script()
+    request = generation_request()._replace(tool_use=ToolUse((Tool(MAIL, "", {}),)))
+    with pytest.raises(ContentBlocked) as raised:
+        await run_guarded(inner, request, MASK)
+    assert (raised.value.rule, raised.value.param) == ("mail", "tools[0].function.name")
+    assert MAIL not in raised.value.message
+    assert inner.requests == []
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
@@ -101,7 +124,7 @@ async def test_masked_input() -> None:
         Message("user", ("<EMAIL_1> or <EMAIL_2>",)),
     )
     assert join(chunks) == (f"Dear {MAIL}, bob@example.org and <EMAIL_3>", "stop")
-    assert request.context.decisions == ["mail:mask:3"]
+    assert request.context.decisions == ["mail:input:mask:3"]
 
 
 async def test_placeholders_of_clients() -> None:
@@ -136,7 +159,7 @@ async def test_blocked_output() -> None:
     assert chunks[-1] == Chunk("", "content_filter", Usage(9, 1))
     assert inner.ended == 1
     assert inner.requests[0].running_usage
-    assert request.context.decisions == ["words:block:1"]
+    assert request.context.decisions == ["words:output:block:1"]
 
 
 async def test_blocked_choice() -> None:
@@ -161,7 +184,7 @@ async def test_log() -> None:
     request = generation_request("falcon", stream=True)
     chunks = await run_guarded(script("a fal", "con", " falcon"), request, LOG)
     assert [chunk.text for chunk in chunks] == ["a fal", "con", " falcon", ""]
-    assert request.context.decisions == ["words:log:1", "words:log:2"]
+    assert request.context.decisions == ["words:input:log:1", "words:output:log:2"]
 
 
 async def test_same_groups() -> None:
@@ -187,7 +210,7 @@ async def test_lengths() -> None:
     assert join(await run_guarded(script("123", "45"), generation_request("1"), rule))[1] == "stop"
     request = generation_request("1")
     await run_guarded(script("123", "456"), request, {**rule, "action": "log"})
-    assert request.context.decisions == ["size:log:1"]
+    assert request.context.decisions == ["size:output:log:1"]
 
 
 def call(*pieces: str, name: str = "find") -> tuple[ToolCallDelta, ...]:
@@ -319,7 +342,7 @@ async def test_model_input() -> None:
     [(messages, context)] = moderator.judged
     assert messages == (Message("user", ("Ask <EMAIL_1>",)),)
     assert context is not request.context
-    assert request.context.decisions == ["mail:mask:1", "guard:block:1"]
+    assert request.context.decisions == ["mail:input:mask:1", "guard:input:block:1"]
 
 
 @pytest.mark.parametrize(
@@ -358,4 +381,7 @@ async def test_model_failure(applies_to: str) -> None:
         script("Hi"), request, {**rule, "on_failure": "open"}, moderator=moderator
     )
     assert join(chunks) == ("Hi", "stop")
-    assert request.context.decisions == ["guard:failed_closed:1", "guard:failed_open:1"]
+    assert request.context.decisions == [
+        f"guard:{applies_to}:failed_closed:1",
+        f"guard:{applies_to}:failed_open:1",
+    ]
