@@ -56,20 +56,23 @@ class TokenLimitExceeded(RateLimitExceeded):
 
 
 class QuotaExhausted(LimitExceeded):
-    """A budget is used up; retrying cannot help."""
+    """A budget is used up, or smaller than the request; retrying cannot help."""
 
     type: ClassVar[str] = "insufficient_quota"
     default_code = "insufficient_quota"
     should_retry = False
 
-    def __init__(self, limit: Limit, *, resets_at: float) -> None:
+    def __init__(self, limit: Limit, *, requested: int, resets_at: float) -> None:
         self.limit = limit
+        reason = "The budget is used up"
+        if requested > max(limit.amount, 1):
+            reason = "The request may use more than the whole budget; lower max_tokens or n"
         reset = (
             "It does not reset."
             if math.isinf(resets_at)
             else f"It resets at {datetime.fromtimestamp(resets_at, UTC):%Y-%m-%dT%H:%M:%SZ}."
         )
-        super().__init__(f"The budget is used up: {_describe(limit)}. {reset}")
+        super().__init__(f"{reason}: {_describe(limit)}. {reset}")
 
 
 class TooManyTokens(InvalidRequest):
@@ -81,7 +84,7 @@ class TooManyTokens(InvalidRequest):
 def build_refusal(limit: Limit, *, requested: int, resets_at: float, now: float) -> LimitExceeded:
     """Return the error of a request that exceeds a limit; times are in seconds since 1970."""
     if limit.is_budget:
-        return QuotaExhausted(limit, resets_at=resets_at)
+        return QuotaExhausted(limit, requested=requested, resets_at=resets_at)
     kind = RateLimitExceeded if "requests" in limit.unit else TokenLimitExceeded
     return kind(limit, requested=requested, resets_at=resets_at, now=now)
 

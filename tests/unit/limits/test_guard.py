@@ -221,8 +221,9 @@ async def test_refusals_by_a_budget() -> None:
     gate = Gate(each_key={"budgets": budgets})
     request = generation_request(prompt=PROMPT, max_tokens=2000, model=MODEL)
     request.context.principal = ALICE
-    with pytest.raises(QuotaExhausted):
+    with pytest.raises(QuotaExhausted) as refusal:
         await gate.admit(request)
+    assert refusal.value.message.startswith("The request may use more than the whole budget")
     small = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
     small.context.principal = ALICE
     await gate.end(await gate.admit(small), Usage(10, 980))
