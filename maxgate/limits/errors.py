@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import ClassVar, Final
 
 from typing_extensions import override
@@ -32,11 +33,13 @@ class RateLimitExceeded(LimitExceeded):
         self.limit = limit
         self.can_retry = requested <= limit.amount and limit.amount > 0
         wait = _CONCURRENCY_RETRY if math.isinf(resets_at) else max(resets_at - now, 0.001)
-        advice = (
-            f"Retry after the time in Retry-After ({wait:.3g} s)."
-            if self.can_retry
-            else "The request is larger than the limit; make it smaller."
-        )
+        if self.can_retry:
+            seconds = f"{wait:.0f}" if wait >= 10 else f"{wait:.3g}"
+            advice = f"Retry after the time in Retry-After ({seconds} s)."
+        elif limit.amount:
+            advice = "The request is larger than the limit; make it smaller."
+        else:
+            advice = "Nothing is allowed until an administrator raises the limit."
         super().__init__(
             f"Rate limit reached: {_describe(limit)}, requested {requested}. {advice}",
             retry_after=wait if self.can_retry else None,
@@ -96,7 +99,12 @@ def _describe(limit: Limit) -> str:
         place += f", model {scope.model}"
     amount = f"{limit.amount}"
     if limit.unit == "money":
-        amount = f"{limit.amount / _MICRO:g}"
+        amount = _format_parts(limit.amount, _MICRO)
     elif limit.unit == "gpu_milliseconds":
-        amount = f"{limit.amount / 1000:g} GPU seconds"
+        amount = f"{_format_parts(limit.amount, 1000)} GPU seconds"
     return f"{limit.name} of {place}: limit {amount}"
+
+
+def _format_parts(amount: int, parts: int) -> str:
+    """Format an amount that is counted in parts of a unit, without an exponent."""
+    return f"{(Decimal(amount) / parts).normalize():f}"
