@@ -215,6 +215,15 @@ async def test_budget() -> None:
     gate.limits.edge.check(replace(ALICE, key_id="key_2"))
 
 
+async def test_limit_of_nothing() -> None:
+    """A limit of 0 names who can change it."""
+    gate = Gate(each_key={"requests_per_minute": 0})
+    request = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    request.context.principal = ALICE
+    with pytest.raises(RateLimitExceeded, match="until an administrator raises the limit"):
+        await gate.admit(request)
+
+
 async def test_refusals_by_a_budget() -> None:
     """A refusal reports the real use, unless so little is left that no request fits into it."""
     budgets = [{"unit": "tokens", "window": "day", "amount": 1000}]
