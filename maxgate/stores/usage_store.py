@@ -164,6 +164,8 @@ class SqlUsageStore(UsageStore):
             table.c.finished_at >= query.start, table.c.finished_at < query.end
         )
         if query.request_id is not None:
+            if "\0" in query.request_id:  # no text in PostgreSQL has one
+                return []
             found = found.where(table.c.request_id == query.request_id)
         if query.after is not None:
             found = found.where(tuple_(*place) < tuple_(*map(literal, query.after)))

@@ -248,6 +248,7 @@ async def test_entry_pages(store: SqlUsageStore) -> None:
     rest = await list_all(store, after=place)
     assert [entry.sequence for entry in [*first, *rest]] == [4, 3, 2, 1, 0]
     assert [e.sequence for e in await list_all(store, request_id="req_1")] == [3, 2]
+    assert await list_all(store, request_id="req_1\0") == []
     assert await store.list_entries(EntryQuery(NOON + 1, NOON + 2)) == []
     filters = {"project_id": frozenset({"other"})}
     assert await list_all(store, filters=filters) == []
