@@ -1,6 +1,7 @@
 """Rows of usage for tables, JSON and CSV."""
 
 import csv
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -165,12 +166,15 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
 def format_csv_cell(value: Any, column: str = "") -> Any:
     """Return a cell; text that a spreadsheet would run as a formula gets an apostrophe in front.
 
-    Amounts are decimal text of this program, and times in Unix seconds become text.
+    Amounts are decimal text of this program, times in Unix seconds become text, and lists, objects
+    and truth values JSON.
     """
     if column in {"start_at", "end_at"}:
         return format_time(value)
     if value is None:
         return ""
+    if isinstance(value, bool | dict | list):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and column not in {"cost", "price", "margin"}:
         return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
     return value

@@ -142,6 +142,14 @@ def test_csv(run: Run, tmp_path: Path) -> None:
 def test_formulas(start: str) -> None:
     """Text that begins like a formula gets an apostrophe; numbers stay numbers."""
     assert format_csv_cell(f"{start}1") == f"'{start}1"
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [({"a": "é\n"}, '{"a": "é\\n"}'), ([], "[]"), (True, "true"), (None, "")]
+)
+def test_structured_cells(value: object, cell: str) -> None:
+    """Tags, decisions and truth values are JSON."""
+    assert format_csv_cell(value) == cell
     assert [format_csv_cell(value) for value in ("a=", -5, None)] == ["a=", -5, ""]
     assert format_csv_cell("-0.5", "margin") == "-0.5"
 
