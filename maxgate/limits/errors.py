@@ -68,7 +68,9 @@ class QuotaExhausted(LimitExceeded):
     def __init__(self, limit: Limit, *, requested: int, resets_at: float) -> None:
         self.limit = limit
         reason = "The budget is used up"
-        if requested > max(limit.amount, 1):
+        if not limit.amount:
+            reason = "The budget is 0, and allows nothing until an administrator raises it"
+        elif requested > limit.amount:
             reason = "The request may use more than the whole budget; lower max_tokens or n"
         reset = (
             "It does not reset."

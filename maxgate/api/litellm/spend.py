@@ -104,7 +104,7 @@ def _choose_interval(query: SpendQuery, now: float) -> tuple[int, int]:
     first, last = query.start_date or date(1970, 1, 1), query.end_date or today
     if last < first or first.year < 1970 or last.year > 9000:
         raise InvalidRequest(
-            "'start_date' must not be after 'end_date', and neither before 1970.",
+            "'start_date' must not be after 'end_date', and both must be from 1970 to 9000.",
             param="start_date",
         )
     if query.start_date is not None and query.summarize and (last - first).days >= MAX_DAYS:
