@@ -78,6 +78,7 @@
     ├── ServerUnreachable  loadtest.client.client
     ├── StoreUnavailable  stores.identity
     ├── UnknownCursor  stores.identity
+    ├── UsageRejected  stores.usage
     ├── VersionConflict  stores.identity
     └── WorkerDied  loadtest.worker_pool
 
