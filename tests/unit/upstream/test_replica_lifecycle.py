@@ -280,7 +280,7 @@ class Machine(RuleBasedStateMachine):
             if breaker.allows(now) and not replica.is_saturated
         }
         least = [replica for replica, load in loads.items() if load == min(loads.values())]
-        chosen = {self.pool.choose(call, now) for _ in range(8 * len(loads))}
+        chosen = {self.pool.choose(call, now) for _ in range(32 * len(loads))}
         assert chosen >= set(least)
         heaviest = max(replica.weight for replica in healthy) if healthy else 0
         count = sum(int(heaviest * max(loads.values())) + 1 for _ in loads)
