@@ -179,7 +179,7 @@ async def test_queue_metrics(real_gateway: RealGateway) -> None:
             return (metrics.queued or 0) >= BATCH and metrics.requests > clients - BATCH
 
         model = (await client.get("/v1/models")).json()["data"][0]["id"]
-        body = {"model": model, "prompt": FRANCE, "max_tokens": 32, "temperature": 0}
+        body = {"model": model, "prompt": "Once upon a time", "max_tokens": 64, "temperature": 0}
         async with asyncio.TaskGroup() as tasks:
             for _ in range(clients):
                 tasks.create_task(client.post("/v1/completions", json=body))
