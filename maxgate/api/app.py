@@ -47,14 +47,13 @@ EXPOSED_HEADERS: Final = (
 class Gateway(FastAPI):
     """A FastAPI application that records every request and dispatches hot routes first.
 
-    `format_price` is the price of a request, for responses that are not streamed.
     Each request has a RequestContext at `request.state.context`. Errors have OpenAI's shape.
     `allowed_hosts` and `cors_origins` are for web browsers, see BrowserGuard. `session_header`
     names sessions, see ClientHeaders. `running` is kept equal to the requests that have not ended.
-    `limits` are checked before a body is read, and describe themselves in the responses.
-    names sessions, see ClientHeaders. With `authentication`, requests need a credential; without
-    `serves_everyone`, they must arrive at a loopback address. The admin API is at `admin_port`
-    only, if that is set. The requests of hot routes are in the `ledger`, if there is one.
+    With `authentication`, requests need a credential; without `serves_everyone`, they must arrive
+    at a loopback address. `limits` are checked before a body is read, and describe themselves in
+    the responses. `format_price` prices responses that are not streamed. The requests of hot routes
+    are in the `ledger`, if there is one. The admin API is at `admin_port` only, if that is set.
     """
 
     def __init__(
