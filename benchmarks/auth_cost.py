@@ -14,15 +14,12 @@ request, tokens more than 6 %, or either more of a chunk than noise: the interva
 above 1 %. Needs wrk.
 """
 
-import argparse
 import asyncio
-import json
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, aclosing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,12 +27,12 @@ from typing import Final
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks.admission.cost import CASES, find_interval, measure_rounds
+from benchmarks.added_cost import BASELINE, Comparison, run_comparison
+from benchmarks.admission.cost import measure_rounds
 from benchmarks.admission.stack import BODY, start_maxgate
-from benchmarks.gateway.cases import CaseFailed
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
-from benchmarks.gateway.processes import choose_cores, exit_on_sigterm
+from benchmarks.gateway.processes import choose_cores
 from benchmarks.gateway.prompts import Bodies, load_token_counter
 from benchmarks.gateway.results import Results
 from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in
@@ -50,29 +47,9 @@ KEYS: Final = 1000
 PEPPER: Final = "0123456789abcdef" * 4
 AUDIENCE: Final = "maxgate"
 TOKEN_SECONDS: Final = 86_400
-MAX_CHUNK_SHARE: Final = 0.01
-BASELINE: Final = "none"
-MAX_REQUEST_SHARES: Final = {BASELINE: 0.0, "keys": 0.04, "database": 0.04, "jwt": 0.06}
-VARIANTS: Final = tuple(MAX_REQUEST_SHARES)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The CPU time of a request or chunk in µs, and the share that a variant adds."""
-
-    variant: str
-    case: str
-    cpu_us: float
-    share: float
-    low: float
-    high: float
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the bound is kept."""
-        if self.case == "request":
-            return self.share <= MAX_REQUEST_SHARES[self.variant]
-        return self.low <= MAX_CHUNK_SHARE
+COMPARISON: Final = Comparison(
+    "authentication", {BASELINE: 0.0, "keys": 0.04, "database": 0.04, "jwt": 0.06}
+)
 
 
 def write_keys(file: Path) -> str:
@@ -171,53 +148,9 @@ def measure(rounds: int, seconds: float) -> Results:
         return measure_rounds(gateways, bodies, rounds, seconds)
 
 
-def summarize(results: Results) -> list[Cost]:
-    """Return the cost of each variant."""
-    costs = []
-    for variant in VARIANTS:
-        for case in CASES:
-            own = [value or 0.0 for value in results.values(variant, case, "cpu_us")]
-            base = [value or 0.0 for value in results.values(BASELINE, case, "cpu_us")]
-            shares = [a / b - 1 for a, b in zip(own, base, strict=True)]
-            share, cpu_us = statistics.median(shares), statistics.median(own)
-            costs.append(Cost(variant, case, cpu_us, share, *find_interval(shares)))
-    return costs
-
-
-def format_table(costs: Sequence[Cost]) -> str:
-    """Format the costs as a Markdown table."""
-    lines = ["| authentication | of a | CPU | more | 95 % interval |", "|---|---|--:|--:|--:|"]
-    for c in costs:
-        more = [f"{c.share:+.1%}", f"{c.low:+.1%} to {c.high:+.1%}"]
-        cells = [
-            c.variant,
-            c.case,
-            f"{c.cpu_us:.1f} µs",
-            *(more if c.variant != BASELINE else "--"),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15, help="number of rounds (default: 15)")
-    parser.add_argument(
-        "--seconds", type=float, default=1, help="seconds per measurement (default: 1)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the values as JSON")
-    options = parser.parse_args()
-    exit_on_sigterm()
-    try:
-        costs = summarize(measure(options.rounds, options.seconds))
-    except CaseFailed as reason:
-        raise SystemExit(f"a gateway failed: {reason}") from None
-    if options.json:
-        print(json.dumps([asdict(cost) for cost in costs], indent=2))
-    else:
-        print(format_table(costs))
-    return 0 if all(cost.is_right for cost in costs) else 1
+    return run_comparison(COMPARISON, __doc__.partition("\n")[0], measure)
 
 
 if __name__ == "__main__":

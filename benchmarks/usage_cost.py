@@ -14,24 +14,21 @@ chat request, which is the bound of limits, budgets and ledger together, or more
 noise: the interval of the share is above 1 %. Needs wrk.
 """
 
-import argparse
-import json
-import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks.admission.cost import CASES, find_interval, measure_rounds
+from benchmarks.added_cost import BASELINE, Comparison, run_comparison
+from benchmarks.admission.cost import measure_rounds
 from benchmarks.admission.stack import BODY, start_maxgate
-from benchmarks.gateway.cases import CaseFailed
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
-from benchmarks.gateway.processes import choose_cores, exit_on_sigterm
+from benchmarks.gateway.processes import choose_cores
 from benchmarks.gateway.prompts import Bodies, load_token_counter
 from benchmarks.gateway.results import Results
 from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in
@@ -39,29 +36,7 @@ from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
 from tests.fakes.postgres_server import start_postgres
 
-BASELINE: Final = "none"
-VARIANTS: Final = (BASELINE, "sqlite", "postgres")
-MAX_REQUEST_SHARE: Final = 0.08
-MAX_CHUNK_SHARE: Final = 0.01
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The CPU time of a request or chunk in µs, and the share that a variant adds."""
-
-    variant: str
-    case: str
-    cpu_us: float
-    share: float
-    low: float
-    high: float
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the bound is kept."""
-        if self.case == "request":
-            return self.share <= MAX_REQUEST_SHARE
-        return self.low <= MAX_CHUNK_SHARE
+COMPARISON: Final = Comparison("ledger", {BASELINE: 0.0, "sqlite": 0.08, "postgres": 0.08})
 
 
 def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, object]]:
@@ -108,48 +83,9 @@ def measure(rounds: int, seconds: float) -> Results:
         return measure_rounds(gateways, bodies, rounds, seconds)
 
 
-def summarize(results: Results) -> list[Cost]:
-    """Return the cost of each variant."""
-    costs = []
-    for variant in VARIANTS:
-        for case in CASES:
-            own = [value or 0.0 for value in results.values(variant, case, "cpu_us")]
-            base = [value or 0.0 for value in results.values(BASELINE, case, "cpu_us")]
-            shares = [a / b - 1 for a, b in zip(own, base, strict=True)]
-            share, cpu_us = statistics.median(shares), statistics.median(own)
-            costs.append(Cost(variant, case, cpu_us, share, *find_interval(shares)))
-    return costs
-
-
-def format_table(costs: Sequence[Cost]) -> str:
-    """Format the costs as a Markdown table."""
-    lines = ["| ledger | of a | CPU | more | 95 % interval |", "|---|---|--:|--:|--:|"]
-    for c in costs:
-        more = [f"{c.share:+.1%}", f"{c.low:+.1%} to {c.high:+.1%}"]
-        more = more if c.variant != BASELINE else ["-", "-"]
-        lines.append(f"| {' | '.join([c.variant, c.case, f'{c.cpu_us:.1f} µs', *more])} |")
-    return "\n".join(lines)
-
-
 def main() -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15, help="number of rounds (default: 15)")
-    parser.add_argument(
-        "--seconds", type=float, default=1, help="seconds per measurement (default: 1)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the values as JSON")
-    options = parser.parse_args()
-    exit_on_sigterm()
-    try:
-        costs = summarize(measure(options.rounds, options.seconds))
-    except CaseFailed as reason:
-        raise SystemExit(f"a gateway failed: {reason}") from None
-    if options.json:
-        print(json.dumps([asdict(cost) for cost in costs], indent=2))
-    else:
-        print(format_table(costs))
-    return 0 if all(cost.is_right for cost in costs) else 1
+    return run_comparison(COMPARISON, __doc__.partition("\n")[0], measure)
 
 
 if __name__ == "__main__":

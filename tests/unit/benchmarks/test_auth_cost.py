@@ -4,16 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.added_cost import BASELINE, Cost
 from benchmarks.admission.cost import find_interval
-from benchmarks.auth_cost import (
-    BASELINE,
-    KEYS,
-    VARIANTS,
-    Cost,
-    format_table,
-    summarize,
-    write_keys,
-)
+from benchmarks.auth_cost import COMPARISON, KEYS, write_keys
 from benchmarks.gateway.results import Results
 from maxgate.auth.key_file import read_key_file
 
@@ -22,7 +15,7 @@ def build_results(*ratios: float) -> Results:
     """Return rounds in which gateways with keys use these multiples of the CPU time."""
     results = Results()
     for number, ratio in enumerate(ratios):
-        for variant in VARIANTS:
+        for variant in COMPARISON.max_request_shares:
             cpu_us = (100.0 + number) * (1.0 if variant == BASELINE else ratio)
             for case in ("request", "chunk"):
                 results.add(variant, case, {"cpu_us": cpu_us})
@@ -37,7 +30,9 @@ def test_interval() -> None:
 
 def test_table() -> None:
     """A share is the median of each round's ratio, whatever the rounds themselves cost."""
-    lines = format_table(summarize(build_results(1.01, 1.02, 1.2))).splitlines()
+    lines = COMPARISON.format_table(
+        COMPARISON.summarize(build_results(1.01, 1.02, 1.2))
+    ).splitlines()
     assert lines[2::2] == [
         "| none | request | 101.0 µs | - | - |",
         "| keys | request | 103.0 µs | +2.0% | +1.0% to +20.0% |",
@@ -59,7 +54,7 @@ def test_table() -> None:
 )
 def test_bounds(variant: str, case: str, share: float, low: float, *, is_right: bool) -> None:
     """A request may cost 4 % more with keys and 6 % with tokens; a chunk no more than noise."""
-    assert Cost(variant, case, 100.0, share, low, 0.05).is_right == is_right
+    assert COMPARISON.is_right(Cost(variant, case, 100.0, share, low, 0.05)) == is_right
 
 
 def test_keys(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.added_cost import BASELINE
 from benchmarks.gateway.results import Results
-from benchmarks.usage_cost import BASELINE, VARIANTS, build_configs, format_table, summarize
+from benchmarks.usage_cost import COMPARISON, build_configs
 from maxgate.settings import Settings
 
 
@@ -13,7 +14,7 @@ def build_results(ratio: float) -> Results:
     """Return rounds in which gateways with a ledger use this multiple of the CPU time."""
     results = Results()
     for number in range(15):
-        for variant in VARIANTS:
+        for variant in COMPARISON.max_request_shares:
             cpu_us = (100.0 + number) * (1.0 if variant == BASELINE else ratio)
             for case in ("request", "chunk"):
                 results.add(variant, case, {"cpu_us": cpu_us})
@@ -26,15 +27,17 @@ def build_results(ratio: float) -> Results:
 )
 def test_bounds(ratio: float, *, request_is_right: bool, chunk_is_right: bool) -> None:
     """The bounds are 8 % of a request and noise of a chunk."""
-    costs = summarize(build_results(ratio))
-    right = {(cost.variant, cost.case): cost.is_right for cost in costs}
+    costs = COMPARISON.summarize(build_results(ratio))
+    right = {(cost.variant, cost.case): COMPARISON.is_right(cost) for cost in costs}
     assert right["sqlite", "request"] is request_is_right
     assert right["postgres", "chunk"] is chunk_is_right
 
 
 def test_table() -> None:
     """The table has a row per variant and case."""
-    assert len(format_table(summarize(build_results(1.05))).splitlines()) == 2 + 2 * len(VARIANTS)
+    assert len(
+        COMPARISON.format_table(COMPARISON.summarize(build_results(1.05))).splitlines()
+    ) == 2 + 2 * len(COMPARISON.max_request_shares)
 
 
 def test_configs(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The CPU time that variants of a gateway add to one without their capability."""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from benchmarks.admission.cost import CASES, find_interval
+from benchmarks.gateway.cases import CaseFailed
+from benchmarks.gateway.processes import exit_on_sigterm
+from benchmarks.gateway.results import Results
+
+MAX_CHUNK_SHARE: Final = 0.01
+BASELINE: Final = "none"
+"""The variant without the capability."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The CPU time of a request or chunk in µs, and the share that a variant adds."""
+
+    variant: str
+    case: str
+    cpu_us: float
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Variants of a capability, and the share of a chat request that each may add."""
+
+    capability: str
+    max_request_shares: Mapping[str, float]
+
+    def is_right(self, cost: Cost) -> bool:
+        """Whether the bound is kept; a chunk may cost no more than noise."""
+        if cost.case == "request":
+            return cost.share <= self.max_request_shares[cost.variant]
+        return cost.low <= MAX_CHUNK_SHARE
+
+    def summarize(self, results: Results) -> list[Cost]:
+        """Return the cost of each variant: the median of each round's ratio to the baseline."""
+        costs = []
+        for variant in self.max_request_shares:
+            for case in CASES:
+                own = [value or 0.0 for value in results.values(variant, case, "cpu_us")]
+                base = [value or 0.0 for value in results.values(BASELINE, case, "cpu_us")]
+                shares = [a / b - 1 for a, b in zip(own, base, strict=True)]
+                share, cpu_us = statistics.median(shares), statistics.median(own)
+                costs.append(Cost(variant, case, cpu_us, share, *find_interval(shares)))
+        return costs
+
+    def format_table(self, costs: Sequence[Cost]) -> str:
+        """Format the costs as a Markdown table."""
+        head = f"| {self.capability} | of a | CPU | more | 95 % interval |"
+        lines = [head, "|---|---|--:|--:|--:|"]
+        for c in costs:
+            more = [f"{c.share:+.1%}", f"{c.low:+.1%} to {c.high:+.1%}"]
+            more = more if c.variant != BASELINE else ["-", "-"]
+            lines.append(f"| {' | '.join([c.variant, c.case, f'{c.cpu_us:.1f} µs', *more])} |")
+        return "\n".join(lines)
+
+
+def run_comparison(
+    comparison: Comparison,
+    description: str,
+    measure: Callable[[int, float], Results],
+    count_calls: Callable[[], int] | None = None,
+) -> int:
+    """Measure and print a table or JSON; returns the exit status.
+
+    `measure` gets the rounds and the seconds per measurement. `count_calls` returns how many
+    scripts Redis has run, which is printed too.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=15, help="number of rounds (default: 15)")
+    parser.add_argument(
+        "--seconds", type=float, default=1, help="seconds per measurement (default: 1)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the values as JSON")
+    options = parser.parse_args()
+    exit_on_sigterm()
+    try:
+        costs = comparison.summarize(measure(options.rounds, options.seconds))
+    except CaseFailed as reason:
+        raise SystemExit(f"a gateway failed: {reason}") from None
+    values: object = [asdict(cost) for cost in costs]
+    text = comparison.format_table(costs)
+    if count_calls is not None:
+        calls = count_calls()
+        values = {"costs": values, "calls": calls}
+        text += f"\n\nRedis has run {calls} scripts."
+    print(json.dumps(values, indent=2) if options.json else text)
+    return 0 if all(map(comparison.is_right, costs)) else 1
