@@ -1,40 +1,10 @@
 """`maxgate limits` lists, sets and removes limits in the database."""
 
-import json
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from maxgate.cli.main import main
+from tests.fakes.command_line import Run, read_json
 
-Run = Callable[..., tuple[int, str, str]]
 SOON = "Running gateways take it over within 2 s.\n"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `maxgate` with an empty database; returns exit code, stdout and stderr."""
-    monkeypatch.setenv("MAXGATE_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("MAXGATE_AUTH__MODE", "keys")
-
-    def run_command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maxgate", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        output = capsys.readouterr()
-        return int(exit_.value.code or 0), output.out, output.err
-
-    return run_command
-
-
-def read_json(run: Run, *arguments: str) -> Any:
-    """Return the JSON that a command prints."""
-    code, out, err = run(*arguments, "--json")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def test_life_of_a_limit(run: Run) -> None:

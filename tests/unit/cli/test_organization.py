@@ -2,50 +2,23 @@
 
 import asyncio
 import io
-import json
 import sqlite3
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from maxgate.auth.api_key import is_well_formed
 from maxgate.auth.redis_key_changes import RedisKeyChanges
-from maxgate.cli.main import main
 from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.redis import RedisStore
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
+from tests.fakes.command_line import Run, read_json
 from tests.fakes.postgres_server import PostgresServer
 from tests.fakes.redis_server import start_redis
 
-Run = Callable[..., tuple[int, str, str]]
 SOON = "Running gateways take it over within 60 s (5 s with redis.url).\n"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `maxgate` with an empty database; returns exit code, stdout and stderr."""
-    monkeypatch.setenv("MAXGATE_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("MAXGATE_AUTH__MODE", "keys")
-
-    def run_command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maxgate", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        output = capsys.readouterr()
-        return int(exit_.value.code or 0), output.out, output.err
-
-    return run_command
-
-
-def read_json(run: Run, *arguments: str) -> Any:
-    """Return the JSON that a command prints."""
-    code, out, err = run(*arguments, "--json")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def test_projects(run: Run) -> None:
