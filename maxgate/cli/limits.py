@@ -19,7 +19,7 @@ from maxgate.cli.organization import (
     read,
 )
 from maxgate.cli.tables import print_object, print_rows, say
-from maxgate.errors import ConfigurationError
+from maxgate.errors import ConfigurationError, InvalidRequest
 from maxgate.stores.identity import AdminKey, IdentityTransaction, Page
 from maxgate.stores.limits import ScopeKey, StoredLimit, Unit, Window
 
@@ -42,6 +42,15 @@ _COLUMNS: Final = ("id", "scope", "of", "model", "amount", "unit", "per", "budge
 _FACTORS: Final[Mapping[str, int]] = {"money": 10**6, "gpu_seconds": 1000}
 _ONLY_BUDGETS: Final = frozenset(_FACTORS)
 _MAX_PROJECTS: Final = 500
+# Flags and units in place of the names that the rules of limits have in the API.
+_TERMS: Final[Mapping[str, str]] = {
+    "'window'": "--per",
+    "'unit'": "--unit",
+    "'model'": "--model",
+    "'time_zone'": "--time-zone",
+    "'alert_percents'": "--alert-at",
+    "gpu_milliseconds": "gpu_seconds",
+}
 
 
 def commands() -> typer.Typer:
@@ -112,9 +121,9 @@ def set_limit(
     if sum(option is not None for option in (project, user, key)) > 1:
         raise typer.BadParameter("a limit has one of --project, --user and --key")
     new = NewLimit(
-        unit=_to_unit(unit),
+        unit=to_unit(unit),
         window=per,
-        amount=_parse_amount(amount, unit),
+        amount=parse_amount(amount, unit),
         model=model,
         is_budget=budget or unit in _ONLY_BUDGETS,
         time_zone=time_zone,
@@ -124,7 +133,10 @@ def set_limit(
 
     async def work(transaction: Change) -> StoredLimit:
         holder = await _find_holder(transaction.rows, project, user, key)
-        return await limits.set_limit(transaction, holder, new)
+        try:
+            return await limits.set_limit(transaction, holder, new)
+        except InvalidRequest as error:
+            raise ConfigurationError(_rename(str(error))) from error
 
     limit = change(work)
     if as_json:
@@ -160,13 +172,13 @@ def describe_limit(limit: StoredLimit) -> dict[str, Any]:
         "of": limit.scope_id,
         "project": limit.project_id,
         "model": limit.model or None,
-        "amount": _to_number(limit.amount, unit),
+        "amount": to_number(limit.amount, unit),
         "unit": unit,
         "per": None if limit.window == "none" else limit.window,
         "budget": limit.is_budget,
         "time_zone": limit.time_zone,
         "alert_at": [f"{percent}%" for percent in limit.alert_percents],
-        "alert_amount": _to_number(limit.alert_amount, unit),
+        "alert_amount": to_number(limit.alert_amount, unit),
         "created_at": limit.created_at,
     }
 
@@ -203,12 +215,19 @@ async def _find_limit(rows: IdentityTransaction, limit_id: str) -> StoredLimit:
     )
 
 
-def _to_unit(unit: LimitUnit) -> Unit:
+def _rename(message: str) -> str:
+    for term, flag in _TERMS.items():
+        message = message.replace(term, flag)
+    return message
+
+
+def to_unit(unit: LimitUnit) -> Unit:
+    """Return the unit of the database."""
     return "gpu_milliseconds" if unit == "gpu_seconds" else unit
 
 
-def _parse_amount(text: str, unit: LimitUnit) -> int:
-    """Return the amount in the unit of the database."""
+def parse_amount(text: str, unit: LimitUnit) -> int:
+    """Return the amount in the unit of the database; raises BadParameter."""
     factor = _FACTORS.get(unit, 1)
     try:
         amount = Decimal(text) * factor
@@ -231,7 +250,7 @@ def _parse_percent(text: str) -> int:
     return int(number)
 
 
-def _to_number(amount: int | None, unit: str) -> int | float | None:
+def to_number(amount: int | None, unit: str) -> int | float | None:
     """Return an amount in the unit that is shown."""
     if amount is None or unit not in _FACTORS:
         return amount

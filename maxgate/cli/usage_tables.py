@@ -118,7 +118,7 @@ def describe_entry(entry: UsageEntry, charge: Charge) -> Row:
     }
 
 
-def describe_trial(result: TrialResult, names: Names) -> Row:
+def describe_trial(result: TrialResult, names: Names, *, peak: float | None) -> Row:
     """Return the result of a dry run for one scope."""
     times = (result.first_refused_at, result.last_refused_at)
     first, last = (None if at is None else format_time(at) for at in times)
@@ -128,7 +128,7 @@ def describe_trial(result: TrialResult, names: Names) -> Row:
         "requests": result.requests,
         "refused": result.refused,
         "refused_percent": round(100 * result.refused / max(result.requests, 1), 1),
-        "peak": result.peak,
+        "peak": peak,
         "first_refused": first,
         "last_refused": last,
     }

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from maxgate.cli.limits import LimitUnit, parse_amount, to_number, to_unit
 from maxgate.cli.tables import print_rows, say
 from maxgate.cli.usage_database import load_names, read_entries
 from maxgate.cli.usage_options import (
@@ -16,7 +17,7 @@ from maxgate.cli.usage_options import (
 )
 from maxgate.cli.usage_tables import describe_trial
 from maxgate.errors import ConfigurationError
-from maxgate.limits.limit import ScopeKind, Unit, Window
+from maxgate.limits.limit import ScopeKind, Window
 from maxgate.limits.windows import find_span
 from maxgate.settings import load_settings
 from maxgate.stores.usage import EntryQuery
@@ -29,13 +30,16 @@ _COLUMNS: Final = ("id", "name", "requests", "refused", "refused_percent", "peak
 
 
 def try_limit(
-    unit: Annotated[Unit, typer.Option(help="Unit of the limit.")],
-    amount: Annotated[int, typer.Option(help="Amount per window; money in millionths.", min=0)],
-    window: Annotated[
+    amount: Annotated[
+        str,
+        typer.Argument(help="Whole number; of money or GPU seconds, also such as 99.50."),
+    ],
+    unit: Annotated[LimitUnit, typer.Option(help="Unit of the amount.")],
+    per: Annotated[
         Window | None,
         typer.Option(help="Calendar window.", show_default="minute, or none if the unit has none"),
     ] = None,
-    per: Annotated[ScopeKind, typer.Option(help="Scope that has the limit.")] = "key",
+    scope: Annotated[ScopeKind, typer.Option(help="Scope that has the limit.")] = "key",
     model: Annotated[str | None, typer.Option(help="Count this model only.")] = None,
     *,
     time_zone: Annotated[str, typer.Option(help="Time zone of the windows.")] = "UTC",
@@ -46,12 +50,13 @@ def try_limit(
 ) -> None:
     """Replay recorded requests against a limit, and list who would have been refused."""
     has_window = unit not in {"concurrent_requests", "tokens_per_request"}
-    if window is not None and has_window != (window != "none"):
+    if per is not None and has_window != (per != "none"):
         raise typer.BadParameter(
             "only concurrent_requests and tokens_per_request have the window none, and no other",
-            param_hint="--window",
+            param_hint="--per",
         )
-    window = window or ("minute" if has_window else "none")
+    window = per or ("minute" if has_window else "none")
+    number = parse_amount(amount, unit)
     _check_time_zone(time_zone)
     start_at, end_at = choose_interval(last or ("1d" if begin is None else None), begin, end)
     settings = load_settings()
@@ -61,10 +66,14 @@ def try_limit(
         raise ConfigurationError(
             f"the ledger has more than {MAX_ENTRIES:,} requests in this time; choose a shorter one"
         )
-    trial = Trial(per, unit, window, amount, model, time_zone)
+    trial = Trial(scope, to_unit(unit), window, number, model, time_zone)
     results = replay(entries, trial, find_span, RateCards(settings.pricing))
-    names = {} if per == "organization" else load_names(settings, [per])
-    rows = [describe_trial(result, names) for result in results if result.refused or as_json]
+    names = {} if scope == "organization" else load_names(settings, [scope])
+    rows = [
+        describe_trial(result, names, peak=to_number(result.peak, unit))
+        for result in results
+        if result.refused or as_json
+    ]
     print_rows(_COLUMNS, rows, as_json=as_json)
     refused, requests = (sum(getattr(r, n) for r in results) for n in ("refused", "requests"))
     say(f"{refused} of {requests} requests of {len(results)} would have been refused.")

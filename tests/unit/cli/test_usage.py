@@ -176,19 +176,21 @@ def test_try_limit(run: Run, store: FakeUsageStore) -> None:
     """A dry run lists who would have been refused, in calendar windows of a time zone."""
     for minute in (29, 31, 59):
         store.add(START + 60 * minute, total_seconds=0.0)
-    limit = ("try-limit", "--unit", "requests", "--amount", "1", *DAYS)
-    code, out, errors = run(*limit, "--window", "hour", "--per", "user")
+    limit = ("try-limit", "1", "--unit", "requests", *DAYS)
+    code, out, errors = run(*limit, "--per", "hour", "--scope", "user")
     assert (code, errors) == (0, "2 of 6 requests of 2 would have been refused.\n")
     assert [line.split() for line in out.splitlines()] == [
         ["id", "name", "requests", "refused", "refused_percent", "peak"],
         ["ann", "-", "5", "2", "40.0", "1"],
     ]
-    _, out, _ = run(*limit, "--window", "hour", "--time-zone", "Asia/Kolkata", "--json")
+    _, out, _ = run(*limit, "--per", "hour", "--time-zone", "Asia/Kolkata", "--json")
     [key] = json.loads(out)
     assert (key["id"], key["requests"], key["refused"]) == ("key_1", 6, 3)
     assert key["first_refused"] == "2024-10-04T00:00:00.000Z"
-    _, out, _ = run(*limit, "--window", "total", "--per", "organization", "--model", "large")
+    _, out, _ = run(*limit, "--per", "total", "--scope", "organization", "--model", "large")
     assert len(out.splitlines()) == 1
+    _, out, _ = run("try-limit", "0.5", "--unit", "gpu_seconds", "--per", "day", *DAYS, "--json")
+    assert [row["peak"] for row in json.loads(out)] == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -200,13 +202,14 @@ def test_try_limit(run: Run, store: FakeUsageStore) -> None:
         (("--from", "2024-10-04T05:00"), "has no time zone"),
         (("--from", "2024-10-04", "--to", "2024-10-04"), "the beginning is not before the end"),
         (
-            ("try-limit", "--unit", "requests", "--amount", "1", "--window", "none"),
+            ("try-limit", "1", "--unit", "requests", "--per", "none"),
             "only concurrent_requests and tokens_per_request have the window none",
         ),
         (
-            ("try-limit", "--unit", "requests", "--amount", "1", "--time-zone", "Mars"),
+            ("try-limit", "1", "--unit", "requests", "--time-zone", "Mars"),
             "'Mars' is not a time zone such as Europe/Berlin",
         ),
+        (("try-limit", "1.5", "--unit", "requests"), "'1.5' is not a whole number, 0 or more"),
         (("entries", "--request", "req_9"), "the ledger has no request with the id 'req_9'"),
     ],
 )
