@@ -168,6 +168,12 @@ async def test_budget_duration(
     assert (key["max_budget"], key["budget_duration"]) == (1.0, shown)
 
 
+async def test_small_budget(client: LiteLlmClient) -> None:
+    """A budget below the smallest amount is that amount; only 0 refuses everything."""
+    key = await client.generate(max_budget=1e-9, soft_budget=0)
+    assert (key["max_budget"], key["soft_budget"]) == (1e-6, 0.0)
+
+
 async def test_other_duration(client: LiteLlmClient) -> None:
     """A duration that is not a calendar window is refused with those that are."""
     response = await client.post("generate", max_budget=1, budget_duration="45d")

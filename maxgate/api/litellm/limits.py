@@ -195,7 +195,9 @@ def _find_budget(stored: Sequence[StoredLimit]) -> StoredLimit | None:
 
 
 def _to_millionths(amount: float | None) -> int | None:
-    return None if amount is None else round(Decimal(str(amount)) * MILLION)
+    if not amount:
+        return None if amount is None else 0
+    return max(round(Decimal(str(amount)) * MILLION), 1)  # a budget of 0 refuses everything
 
 
 def _to_money(amount: int | None) -> float | None:
