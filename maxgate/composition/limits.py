@@ -1,6 +1,6 @@
 """Builds limits and budgets, their counters, and their alerts."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +80,11 @@ def build_limits(
     """Build the limits of the settings and of the database of keys.
 
     `folder` is that of the counters of all workers. Raises ConfigurationError if a package is
-    missing.
+    missing, and for limits of models without a card.
     """
-    stored = build_stored_limits(keys, cards)
+    names = {name: card.name for card in cards for name in card.names}
+    rules = settings.limits.name_models(names)
+    stored = build_stored_limits(keys, names)
     alerts = build_alerts(settings, keys, clock)
     if stored is None and not settings.limits.is_enabled:
         return LimitParts(alerts=alerts)
@@ -91,7 +93,7 @@ def build_limits(
         metrics.add(LIMIT_REFUSALS, (limit.scope.kind, limit.unit))
 
     limits = Limits(
-        settings.limits,
+        rules,
         build_counter_table(settings, clock, folder),
         clock,
         sources=[] if stored is None else [stored],
@@ -106,12 +108,11 @@ def build_limits(
     return LimitParts(limits, stored, alerts)
 
 
-def build_stored_limits(keys: Keys, cards: Sequence[ModelCard]) -> StoredLimits | None:
-    """Build the limits of the database, None without one."""
+def build_stored_limits(keys: Keys, names: Mapping[str, str]) -> StoredLimits | None:
+    """Build the limits of the database, None without one; `names` has each name and alias."""
     if keys.identities is None:
         return None
-    aliases = {name: card.name for card in cards for name in card.names}
-    return StoredLimits(keys.identities.limits, aliases=aliases)
+    return StoredLimits(keys.identities.limits, aliases=names)
 
 
 def build_alerts(settings: Settings, keys: Keys, clock: Clock) -> WebhookAlerts | None:

@@ -70,8 +70,10 @@ def build_billing(
 ) -> Billing:
     """Build the ledger, prices and reports; `store` replaces the database, without a ledger.
 
-    Raises ConfigurationError if the database or the folder of the ledger cannot be used.
+    Raises ConfigurationError if the database or the folder of the ledger cannot be used, and for
+    prices of aliases.
     """
+    settings.pricing.check_names({name: card.name for card in model_cards for name in card.names})
     cards = RateCards(settings.pricing)
     find_batch_size = find_batch_sizes(settings, model_cards)
     ledger = None

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from maxgate.errors import ConfigurationError
 from maxgate.limits.limit import Unit, Window
 from maxgate.limits.table import MAX_AMOUNT
 from maxgate.settings_section import Section, parse_mapping
@@ -75,6 +76,24 @@ class ScopeSettings(RateSettings):
         """Whether nothing is limited."""
         return super().is_empty and all(rates.is_empty for rates in self.models.values())
 
+    def name_models(self, names: Mapping[str, str]) -> Self:
+        """Return the limits with models by their names; see LimitSettings.name_models."""
+        models: dict[str, RateSettings] = {}
+        for alias, rates in self.models.items():
+            name = names.get(alias)
+            if name is None:
+                raise ConfigurationError(
+                    f"setting limits: models has {alias[:100]!r}, which is no name or alias of a "
+                    f"model card; write one of {', '.join(sorted(names)[:10])}"
+                )
+            if name in models:
+                raise ConfigurationError(
+                    f"setting limits: models has {name!r} twice, once by its alias {alias!r}; "
+                    "keep one"
+                )
+            models[name] = rates
+        return self.model_copy(update={"models": models})
+
 
 _Scope = Annotated[ScopeSettings | None, NoDecode, BeforeValidator(parse_mapping)]
 _Scopes = Annotated[dict[str, ScopeSettings], NoDecode, BeforeValidator(parse_mapping)]
@@ -112,6 +131,20 @@ class LimitSettings(Section):
         scopes = [self.everyone, self.each_project, self.each_user, self.each_key]
         scopes += [*self.projects.values(), *self.users.values(), *self.keys.values()]
         return [scope for scope in scopes if scope is not None]
+
+    def name_models(self, names: Mapping[str, str]) -> Self:
+        """Return the limits with models by their names; `names` has each name and alias.
+
+        Raises ConfigurationError for unknown models, and for a model by two names.
+        """
+        changes: dict[str, object] = {}
+        for field in ("everyone", "each_project", "each_user", "each_key"):
+            if (scope := getattr(self, field)) is not None:
+                changes[field] = scope.name_models(names)
+        for field in ("projects", "users", "keys"):
+            scopes = getattr(self, field)
+            changes[field] = {one: rules.name_models(names) for one, rules in scopes.items()}
+        return self.model_copy(update=changes)
 
     @field_validator("time_zone")
     @classmethod

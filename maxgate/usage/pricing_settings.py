@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from maxgate.errors import ConfigurationError
 from maxgate.settings_section import Section, split_list
 
 MAX_RATE: Final = 1_000_000
@@ -127,6 +128,19 @@ class PricingSettings(Section):
         if "currency" in self.model_fields_set and not self.rate_cards:
             raise ValueError("currency has no effect without rate_cards; set them too")
         return self
+
+    def check_names(self, names: Mapping[str, str]) -> None:
+        """Raise ConfigurationError for an alias of a model; `names` has each name and alias.
+
+        The ledger has the served names only. A card may be of a model that is served no more.
+        """
+        for number, card in enumerate(self.rate_cards):
+            name = names.get(card.model, card.model)
+            if name != card.model:
+                raise ConfigurationError(
+                    f"setting pricing.rate_cards[{number}]: {card.model!r} is an alias; write the "
+                    f"served name {name!r}"
+                )
 
     def group_by_model(self) -> Mapping[str, list[RateCard]]:
         """Return the cards of each model, the earliest first."""

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from typing_extensions import override
 
+from maxgate.errors import ConfigurationError
 from maxgate.generation.context import ANONYMOUS, Principal
 from maxgate.limits.limit import Limit, LimitSource, Scope
 from maxgate.limits.settings import LimitSettings
@@ -144,6 +145,32 @@ def test_invalid(settings: dict[str, Any]) -> None:
     """Wrong settings are refused."""
     with pytest.raises(ValidationError):
         LimitSettings(**settings)
+
+
+def test_aliases() -> None:
+    """Limits of a model may name it by an alias."""
+    rates = {"requests_per_minute": 1}
+    rules = {"requests_per_day": 2, "models": {"little": rates}}
+    settings = LimitSettings(everyone=rules, keys={"key_1": rules})
+    named = {"requests_per_day": 2, "models": {"small": rates}}
+    assert settings.name_models({"small": "small", "little": "small"}) == LimitSettings(
+        everyone=named, keys={"key_1": named}
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (["large"], "models has 'large', which is no name or alias of a model card; write one of "),
+        (["small", "little"], "models has 'small' twice, once by its alias 'little'; keep one"),
+    ],
+)
+def test_wrong_models(models: list[str], message: str) -> None:
+    """A limit of an unknown model and a second one of the same model are refused."""
+    rules = {"models": {model: {"requests_per_minute": 1} for model in models}}
+    settings = LimitSettings(each_user=rules)
+    with pytest.raises(ConfigurationError, match=message):
+        settings.name_models({"small": "small", "little": "small"})
 
 
 def test_json() -> None:

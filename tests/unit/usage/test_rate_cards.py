@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from maxgate.errors import ConfigurationError
 from maxgate.generation.chunk import Usage
 from maxgate.usage.pricing_settings import PricingSettings
 from maxgate.usage.rate_cards import CURRENCY, MILLIONTH, Quantities, RateCards, format_amount
@@ -43,6 +44,15 @@ def test_change() -> None:
         [HOUR, 2 * HOUR],
         [],
     )
+
+
+def test_alias() -> None:
+    """A card names its model as the ledger does, so an alias is refused; old models are not."""
+    settings = PricingSettings.model_validate({"rate_cards": [CARD, CARD | {"model": "tiny"}]})
+    settings.check_names({"small": "small"})
+    message = r"rate_cards\[1\]: 'tiny' is an alias; write the served name 'small'"
+    with pytest.raises(ConfigurationError, match=message):
+        settings.check_names({"small": "small", "tiny": "small"})
 
 
 def test_no_card() -> None:
