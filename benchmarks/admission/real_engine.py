@@ -6,23 +6,25 @@ Starts MAX with the small model. As many clients as the model's batch has places
 sends its next request after a response, show the capacity and the time of a response; a response is
 good within ten times that time, as in `overload`. Then clients send at a fixed rate, as there, to
 
-1. `maxgate`, which has started MAX, and takes the number of slots from the model card;
+1. `maxgate, slots`, whose number of slots is that of the model card, as if it had started MAX;
 2. `maxgate, metrics`, which reads the metrics of MAX, and has no limit set by hand;
 3. `MAX` itself.
 
-Engine, gateway and clients share the cores, so that the refused requests of ten times the load take
-some of the engine's time. Exits with 1 if maxgate misses a goal of `overload`; the time of refusals
-is not one of them here.
+MAX runs on one core; gateway and clients share another one. Exits with 1 if maxgate misses a goal
+of `overload`; the time of refusals is not one of them here, since clients delay them.
 """
 
 import argparse
 import asyncio
 import json
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -35,8 +37,8 @@ from benchmarks.admission.clients import Clients, find_quantile
 from benchmarks.admission.overload import MIN_SHARE, Load, Overload, format_table, measure
 from benchmarks.admission.results import write_part
 from benchmarks.gateway.http_client import Target
-from benchmarks.gateway.processes import exit_on_sigterm, print_progress
-from benchmarks.stack import CARD, Stack, run_gateway, run_stack, wait_for
+from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
+from benchmarks.stack import CARD, find_free_port, run_gateway, wait_for
 
 BATCH: Final = 8
 """Requests that MAX works on at a time, from the model card."""
@@ -54,27 +56,54 @@ def connect(url: str, patience: float) -> Clients:
     return Clients(Target(port=port, headers={}), fields=fields, patience=patience)
 
 
-async def measure_peak(clients: Clients, seconds: float) -> tuple[float, float]:
-    """Return responses per second, and the median seconds of one, with a full batch."""
+async def measure_peak(
+    clients: Clients, seconds: float, *, stagger: float = 0.0
+) -> tuple[float, float]:
+    """Return responses per second, and the median seconds of one, with a full batch.
+
+    The clients start over `stagger` seconds, so that the engine gets new prompts one by one, as
+    under a load that has a fixed rate. Clients in step would share the steps of their prompts.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
 
-    async def send() -> None:
+    async def send(delay: float) -> None:
+        await asyncio.sleep(delay)
         while loop.time() < end:
             await clients.send()
 
     began = loop.time()
-    await asyncio.gather(*(send() for _ in range(BATCH)))
+    await asyncio.gather(*(send(stagger * number / BATCH) for number in range(BATCH)))
     elapsed = loop.time() - began
     clients.close()
     times = [response.seconds for response in clients.responses if response.status == 200]
     return len(times) / elapsed, find_quantile(times, 0.5)
 
 
-def find_load(stack: Stack, scale: float) -> tuple[Load, float]:
+@contextmanager
+def run_engine(cpu: int) -> Iterator[dict[str, str]]:
+    """Run MAX on one core; yields its URLs as settings once it is ready."""
+    port = find_free_port()
+    arguments = ("engine", "start", "--card", str(CARD), "--port", str(port))
+    process = subprocess.Popen(
+        [str(shutil.which("taskset")), "-c", str(cpu), sys.executable, "-m", "maxgate", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/v1/models", timeout=600, process=process)
+        yield {"url": url, "metrics_url": f"http://127.0.0.1:{port + 1}/metrics"}
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def find_load(url: str, scale: float) -> tuple[Load, float]:
     """Measure the capacity; returns the load and the seconds of a response."""
-    uvloop.run(measure_peak(connect(stack.engine_url, 60.0), 5.0))
-    capacity, response = uvloop.run(measure_peak(connect(stack.engine_url, 60.0), PEAK_SECONDS))
+    _, response = uvloop.run(measure_peak(connect(url, 60.0), 5.0))
+    peak = measure_peak(connect(url, 60.0), PEAK_SECONDS, stagger=response)
+    capacity, response = uvloop.run(peak)
     load = Load(
         capacity=capacity,
         slo=SLO_RESPONSES * response,
@@ -84,27 +113,26 @@ def find_load(stack: Stack, scale: float) -> tuple[Load, float]:
     return load, response
 
 
-def measure_all(stack: Stack, load: Load, response: float) -> list[Overload]:
+def measure_all(
+    engine: Mapping[str, str], load: Load, response: float, cpu: int
+) -> Iterator[Overload]:
     """Measure all subjects in turn."""
     patience = PATIENCE_RESPONSES * response
-    results = list[Overload]()
-    with ExitStack() as exits:
-        folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
-        config = folder / "maxgate.yaml"
-        engine = {"url": stack.engine_url, "metrics_url": stack.metrics_url}
-        config.write_text(yaml.safe_dump({"engines": [engine]}))
-        flags = ("--engine", "none", "--config", str(config), "--card", str(CARD))
-        url, process = exits.enter_context(run_gateway(*flags))
-        wait_for(url + "/health/ready", timeout=60, process=process)
-        subjects = {
-            "maxgate": stack.gateway_url,
-            "maxgate, metrics": url,
-            "MAX": stack.engine_url,
-        }
-        for name, subject_url in subjects.items():
-            print_progress(f"{name}: {time.strftime('%H:%M:%S')}")
-            results += uvloop.run(measure(name, connect(subject_url, patience), load))
-    return results
+    of_gateways = {
+        "maxgate, slots": {"engines": [engine["url"]], "admission": {"slots": BATCH}},
+        "maxgate, metrics": {"engines": [dict(engine)]},
+    }
+    for name, settings in of_gateways.items():
+        print_progress(f"{name}: {time.strftime('%H:%M:%S')}")
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder, "maxgate.yaml")
+            config.write_text(yaml.safe_dump(settings))
+            flags = ("--engine", "none", "--config", str(config), "--card", str(CARD))
+            with run_gateway(*flags, cpu=cpu) as (url, process):
+                wait_for(url + "/health/ready", timeout=60, process=process)
+                yield from uvloop.run(measure(name, connect(url, patience), load))
+    print_progress(f"MAX: {time.strftime('%H:%M:%S')}")
+    yield from uvloop.run(measure("MAX", connect(engine["url"], patience), load))
 
 
 def is_right(results: Sequence[Overload]) -> bool:
@@ -121,9 +149,16 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="write the result to RESULTS.md")
     options = parser.parse_args()
     exit_on_sigterm()
-    with run_stack() as stack:
-        load, response = find_load(stack, options.scale)
-        results = measure_all(stack, load, response)
+    engine_core, other_core = choose_cores()
+    os.sched_setaffinity(0, {other_core})
+    print_progress("starting MAX")
+    with run_engine(engine_core) as engine:
+        load, response = find_load(engine["url"], options.scale)
+        results = []
+        for result in measure_all(engine, load, response, other_core):
+            results.append(result)
+            share, after = f"{result.share:.0%}", f"{result.after:.0%}"
+            print_progress(f"{result.subject}, {result.factor}x: {share} good, {after} afterwards")
     text = (
         f"{format_table(results)}\n\nCapacity {load.capacity:.1f} responses/s of {TOKENS} tokens, "
         f"{response:.2f} s each; good within {load.slo:.1f} s."
