@@ -1,16 +1,19 @@
 """Guardrails and moderations over HTTP, in front of a scripted engine."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 import yaml
+from fastapi import FastAPI
 
 from maxgate.prompts.tokenizer import PromptTokenizer
 from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, Gateway, start
 from tests.fakes.max_server import FakeMax, Script
+from tests.fakes.server import serving
 from tests.fakes.sse import DONE, join_content, read_events
 
 CANARY = "ada.canary@example.org"
@@ -153,6 +156,39 @@ async def test_canary(guarded: Gateway, capfd: pytest.CaptureFixture[str]) -> No
         assert key not in text
         assert CANARY not in text
     assert 'decision="block",direction="output",rule="keys"} 2.0' in metrics
+
+
+async def test_webhook() -> None:
+    """A service judges the input and the output; one that is gone refuses, as the rule says."""
+    judged: list[tuple[str, str | None]] = []
+    service = FastAPI()
+
+    @service.post("/judge")
+    async def judge(subject: dict[str, Any]) -> dict[str, str]:
+        judged.append((subject["direction"], subject["output"]))
+        return {"action": "block" if "falcon" in (subject["output"] or "") else "allow"}
+
+    engine = FakeMax(models=[SMALL])
+    engine.scripts = [Script(tokens=["An owl"]), Script(tokens=["A falcon"])]
+    async with AsyncExitStack() as resources:
+        url = await resources.enter_async_context(serving(service))
+        rule = {"name": "judge", "kind": "webhook", "url": f"{url}/judge", "action": "block"}
+        async with start(engine, guardrails=[rule]) as gateway:
+            safe = await gateway.chat()
+            unsafe = await gateway.chat()
+            await resources.aclose()
+            unjudged = await gateway.chat()
+    [choice] = safe.json()["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("An owl", "stop")
+    assert unsafe.json()["choices"][0]["finish_reason"] == "content_filter"
+    assert judged == [
+        ("input", None),
+        ("output", "An owl"),
+        ("input", None),
+        ("output", "A falcon"),
+    ]
+    assert unjudged.status_code == 503
+    assert len(engine.requests) == 2
 
 
 async def test_moderations(guarded: Gateway) -> None:
