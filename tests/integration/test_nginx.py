@@ -17,6 +17,7 @@ import pytest
 from maxgate.app import create_app
 from maxgate.settings import Settings
 from tests.fakes.api_keys import KeyFolder, bearer
+from tests.fakes.dns_server import serve_dns
 from tests.fakes.gateway import SMALL_CARD
 from tests.fakes.max_server import FakeMax, Script
 from tests.fakes.nginx_attacks import HIDDEN, is_refused, list_attacks, send_attack
@@ -30,7 +31,7 @@ from tests.fakes.nginx_server import (
     start_nginx,
 )
 from tests.fakes.server import serving
-from tests.fakes.waiting import until_holds
+from tests.fakes.waiting import until, until_holds
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 CHAT = "/v1/chat/completions"
@@ -298,6 +299,43 @@ async def test_replicas() -> None:
             "2",
             "true",
         )
+
+
+async def test_resolved_replicas() -> None:
+    """With options/resolve.conf, replicas that appear and vanish in DNS are found while it runs."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        address = writer.get_extra_info("sockname")[0].encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(address))
+        writer.write(b"Connection: close\r\n\r\n" + address)
+        writer.close()
+
+    async with serve_dns("127.0.0.2") as dns, AsyncExitStack() as stack:
+        hosts = ["127.0.0.2", "127.0.0.3"]
+        server = await asyncio.start_server(respond, hosts, free_ports()[0])
+        await stack.enter_async_context(server)
+        port = server.sockets[0].getsockname()[1]
+        changes = {"resolver 127.0.0.11": f"resolver 127.0.0.1:{dns.port}", "valid=5s": "valid=1s"}
+        nginx = stack.enter_context(
+            start_nginx(
+                [f"http://gateway:{port}"],
+                options={"resolve": "upstream.conf"},
+                changes={**UNLIMITED, **changes},
+            )
+        )
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=nginx.url, verify=nginx.tls)
+        )
+
+        async def finds(*expected: str) -> bool:
+            return {(await client.get("/v1/models")).text for _ in range(4)} == set(expected)
+
+        await until(lambda: finds("127.0.0.2"))
+        dns.addresses = hosts
+        await until(lambda: finds(*hosts))
+        dns.addresses = hosts[1:]
+        await until(lambda: finds("127.0.0.3"))
 
 
 async def test_reload() -> None:
