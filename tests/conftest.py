@@ -14,6 +14,7 @@ import structlog
 from maxgate.model_cards.loader import ModelFiles
 from maxgate.prompts.tokenizer import PromptTokenizer, load_tokenizer
 from maxgate.settings_names import LOCATIONS, STANDARD_VARIABLES
+from tests.fakes.garbage import collect_garbage
 from tests.fakes.gateway import (
     EMBEDDING_MODEL,
     Gateway,
@@ -61,14 +62,17 @@ def _find_folder(path: Path) -> str:
     return path.relative_to(ROOT / "tests").parts[0] if path.parent != ROOT / "tests" else ""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _skip_older_objects() -> None:
-    """Keep garbage collection from visiting the objects of earlier tests again and again.
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
+    """Collect the garbage of a file after its last test, which fails if something was left open.
 
-    Those of thousands of tests would take most of the time.
+    Objects that stay are not visited again: those of thousands of tests would take most of the
+    time.
     """
-    gc.collect()
-    gc.freeze()
+    if nextitem is None or nextitem.path != item.path:
+        item.funcargs.clear()  # pytest keeps them a little longer
+        collect_garbage(str(item.path.relative_to(ROOT)))
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

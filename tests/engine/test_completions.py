@@ -1,6 +1,7 @@
 """Completions, several choices, logprobs and JSON on the real engine."""
 
 import json
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -15,9 +16,11 @@ PARIS = "The capital of France is"
 
 
 @pytest.fixture
-def client(real_gateway: RealGateway) -> openai.OpenAI:
+def client(real_gateway: RealGateway) -> Iterator[openai.OpenAI]:
     """OpenAI's client, without retries."""
-    return openai.OpenAI(base_url=real_gateway.url + "/v1", api_key="none", max_retries=0)
+    url = f"{real_gateway.url}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_text_and_token_ids(client: openai.OpenAI, small_tokenizer: PromptTokenizer) -> None:

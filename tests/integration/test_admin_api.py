@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+from functools import partial
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -12,7 +14,7 @@ from maxgate.auth.api_key import is_well_formed
 from maxgate.settings import Settings
 from tests.conftest import ROOT
 from tests.fakes.admin_gateway import MODEL, AdminGateway
-from tests.fakes.gateway import EMBEDDING_MODEL
+from tests.fakes.gateway import EMBEDDING_MODEL, TLS
 
 PAGE = ROOT / "docs" / "admin-api.md"
 
@@ -333,7 +335,10 @@ async def test_documented_example(
     monkeypatch.setenv("OPENAI_ADMIN_KEY", sqlite_admin_gateway.key)
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     example = "".join(blocks)
-    await asyncio.to_thread(exec, compile(example, PAGE, "exec"), {})
+    # The clients of the example are open until the end of the process.
+    with httpx.Client(verify=TLS) as connections:
+        monkeypatch.setattr(openai, "OpenAI", partial(openai.OpenAI, http_client=connections))
+        await asyncio.to_thread(exec, compile(example, PAGE, "exec"), {})
     found = re.findall(r"^[0-9]{10} (\S+) key_admin$", capsys.readouterr().out, re.MULTILINE)
     assert found == [
         "project.updated",
