@@ -230,7 +230,6 @@ class _SegmentFile:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-            os.fdatasync(self._descriptor)
             if not os.fstat(self._descriptor).st_nlink:
                 raise FileNotFoundError(errno.ENOENT, "the spool was deleted; restart the gateway")
         except OSError:
