@@ -161,7 +161,8 @@ class LedgerHandler:
 
 
 async def _send_last(line: UsageLine, send: Send, message: Message) -> None:
-    await line.commit()
+    if (durable := line.commit()) is not None:
+        await durable
     await send(message)
 
 

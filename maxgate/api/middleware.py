@@ -271,8 +271,9 @@ class _RecordedResponse:
             self._context.line.append()
 
     async def _commit_line(self) -> None:
-        if self._context.line is not None:
-            await self._context.line.commit()
+        line = self._context.line
+        if line is not None and (durable := line.commit()) is not None:
+            await durable
 
     async def fail(
         self,
