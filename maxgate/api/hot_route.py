@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.routing import Match
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from maxgate.api.authentication import drain_body
@@ -22,7 +22,7 @@ from maxgate.api.middleware import get_route_path
 from maxgate.api.request_body import BodyReader
 from maxgate.api.sampling import SampledRequest
 from maxgate.generation.catalog import ModelStarts
-from maxgate.generation.context import RequestContext, UsageLedger, UsageLine
+from maxgate.generation.context import RequestContext, UsageLedger
 from maxgate.generation.errors import ModelNotRunning, UsageUnavailable
 
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -133,9 +133,9 @@ class GenerationHandler(Generic[Body]):
 
 
 class LedgerHandler:
-    """Handles requests that are in the ledger: their lines are durable before the last byte.
+    """Opens the line of each request in the ledger; refuses requests while that has no room.
 
-    New requests are refused while the ledger has no room.
+    RequestContextMiddleware commits the lines.
     """
 
     def __init__(self, handler: Handler, path: str, ledger: UsageLedger) -> None:
@@ -143,26 +143,19 @@ class LedgerHandler:
         self._path = path
         self._ledger = ledger
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Handle one request."""
         if self._ledger.is_refusing:
-            await drain_body(scope, receive)
-            raise UsageUnavailable
+            return _refuse_usage(scope, receive)
         context: RequestContext = scope["state"]["context"]
         context.record.route = self._path
-        line = context.line = self._ledger.open_line(context)
-
-        def send_recorded(message: Message) -> Awaitable[None]:
-            if message.get("more_body") or message["type"] != "http.response.body":
-                return send(message)
-            return _send_last(line, send, message)
-
-        await self._handler(scope, receive, send_recorded)
+        context.line = self._ledger.open_line(context)
+        return self._handler(scope, receive, send)
 
 
-async def _send_last(line: UsageLine, send: Send, message: Message) -> None:
-    await line.commit()
-    await send(message)
+async def _refuse_usage(scope: Scope, receive: Receive) -> None:
+    await drain_body(scope, receive)
+    raise UsageUnavailable
 
 
 def measure_body(scope: Scope, body: BaseModel) -> int:

@@ -35,7 +35,7 @@ from maxgate.api.header_limits import check_headers
 from maxgate.auth.identity import AUTHENTICATION_ERRORS, AuthenticationRequired
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown
-from maxgate.generation.context import RequestContext
+from maxgate.generation.context import RequestContext, UsageLine
 from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
 from maxgate.limits.limit import EdgeLimits
 from maxgate.net.shortage import find_shortage
@@ -232,7 +232,8 @@ def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
 class _RecordedResponse:
     """The response of one request; notes its status, adds the request id and the time in the queue.
 
-    Responses of requests that did not reach a model have no time in the queue.
+    Responses of requests that did not reach a model have no time in the queue. The line of a
+    request in the ledger is durable before the last byte.
     """
 
     format_price: FormatPrice | None = None
@@ -262,7 +263,14 @@ class _RecordedResponse:
             if self.limits is not None:
                 headers += self.limits.find_headers(self._context)
             message["headers"] = self._headers = headers
+        elif (line := self._context.line) is not None and not message.get("more_body"):
+            return self._send_last(line, message)
         return self._send(message)
+
+    async def _send_last(self, line: UsageLine, message: MutableMapping[str, Any]) -> None:
+        if (durable := line.commit()) is not None:
+            await durable
+        await self._send(message)
 
     def close(self) -> None:
         """Stop the timer, and write the line of a request that has not ended as planned."""
@@ -270,10 +278,6 @@ class _RecordedResponse:
             self.timer.cancel()
         if self._context.line is not None:
             self._context.line.append()
-
-    async def _commit_line(self) -> None:
-        if self._context.line is not None:
-            await self._context.line.commit()
 
     async def fail(
         self,
@@ -292,13 +296,11 @@ class _RecordedResponse:
                 await self.send({**body, "more_body": True})
                 await before_end()
                 body = {"type": "http.response.body", "body": b"", "more_body": False}
-            await self._commit_line()
             await self.send(body)
         elif any(value.startswith(b"text/event-stream") for _, value in self._headers):
             event = b"data: %b\n\n" % encode_error(error)
-            await self._commit_line()
             with suppress(RuntimeError):  # the response had ended
-                await self._send({"type": "http.response.body", "body": event, "more_body": False})
+                await self.send({"type": "http.response.body", "body": event, "more_body": False})
         # Other responses end unfinished, which closes the connection.
 
     async def end_with(self, error: Exception, drain: Callable[[], Awaitable[None]]) -> None:

@@ -1,6 +1,6 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -75,8 +75,11 @@ class Reservation(Protocol):
 class UsageLine(Protocol):
     """The line of a request in the ledger; it is written once, whatever is called."""
 
-    async def commit(self) -> None:
-        """Write the line from the record as it is, and wait until it is durable."""
+    def commit(self) -> Awaitable[None] | None:
+        """Write the line from the record as it is.
+
+        The result, if there is one, is to be awaited: the line is durable then.
+        """
         ...
 
     def append(self) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from maxgate.clock import Clock
 from maxgate.limits.counter import Counter, build_key
-from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Entries, Exchanges, Refusal
+from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Exchanges, Refusal
 from maxgate.limits.limit import Limit
 from maxgate.limits.table import CounterTable
 from maxgate.limits.windows import find_span
@@ -27,6 +27,22 @@ RENEW_SECONDS: Final = 3.0
 _CLEAN_SECONDS: Final = 60.0
 
 _log = structlog.get_logger()
+
+
+class Entries:
+    """Counters that requests take, each with the index of its amount.
+
+    Those that are `charging` use what is taken at once, and the others hold it until the request
+    ends. Room was valid, and all counters are reported with the next tick, in this `version`.
+    """
+
+    __slots__ = ("all", "charging", "holding", "version")
+
+    def __init__(self, entries: Sequence[tuple[Counter, int]]) -> None:
+        self.all = entries
+        self.charging = [entry for entry in entries if entry[0].charges]
+        self.holding = [entry for entry in entries if not entry[0].charges]
+        self.version = -1
 
 
 class Counters:
@@ -69,6 +85,11 @@ class Counters:
         """Whether this process counts alone."""
         return self._exchanges.is_degraded
 
+    @property
+    def version(self) -> int:
+        """Grows with every change of counters that is neither a take of room nor a settlement."""
+        return self._exchanges.version
+
     def open(self, limit: Limit, at: float) -> Counter:
         """Return the counter of a limit at a time in seconds since 1970."""
         span = find_span(limit.window, limit.time_zone, at)
@@ -80,6 +101,7 @@ class Counters:
         else:
             counter.limit = limit
             counter.set_amount(limit.amount, is_shared=self._is_shared)
+            self._exchanges.version += 1
         return counter
 
     def take(self, costs: Costs) -> Refusal | asyncio.Future[Refusal]:
@@ -89,8 +111,7 @@ class Counters:
         taken.
         """
         exchanges = self._exchanges
-        entries = [(counter, index) for index, (counter, _) in enumerate(costs)]
-        if self.take_room(entries, [amount for _, amount in costs]):
+        if self.take_room(_list_entries(costs), [amount for _, amount in costs]):
             return None
         if exchanges.is_degraded:
             return exchanges.take_degraded(costs)
@@ -104,56 +125,68 @@ class Counters:
     def take_room(self, entries: Entries, amounts: Sequence[int]) -> bool:
         """Take the amounts if this process has room for all of them.
 
-        Each entry has the index of its amount. This is the usual case of `take`, and the fast one:
-        its loops call nothing.
+        This is the usual case of `take`, and the fast one: its loops call nothing.
         """
         exchanges = self._exchanges
-        epoch = exchanges.epoch
-        for counter, index in entries:
+        if entries.version != exchanges.version and not self._check(entries):
+            return False
+        for counter, index in entries.all:
             # A take of zero needs a limit that is not exhausted.
-            if counter.epoch != epoch or counter.room < (amounts[index] or 1):
+            if counter.room < (amounts[index] or 1):
                 return False
         lease_until = exchanges.lease_until
         if lease_until != inf and self._clock.monotonic() >= lease_until:
             return False
-        for counter, index in entries:
+        for counter, index in entries.charging:
             amount = amounts[index]
             counter.room -= amount
-            if counter.charges:
-                counter.used += amount
-            else:
-                counter.reserved += amount
+            counter.used += amount
+        for counter, index in entries.holding:
+            amount = amounts[index]
+            counter.room -= amount
+            counter.reserved += amount
         return True
+
+    def _check(self, entries: Entries) -> bool:
+        """Return whether the room of all counters is valid, and let the next tick report them."""
+        exchanges = self._exchanges
+        epoch, is_valid = exchanges.epoch, True
+        for counter, _ in entries.all:
+            is_valid = is_valid and counter.epoch == epoch
+            if self._is_shared:
+                exchanges.activate(counter)
+        entries.version = exchanges.version if is_valid else -1
+        return is_valid
 
     def settle(self, costs: Costs, used: Sequence[int]) -> None:
         """Settle what one request has taken; `used` has the real amount of each cost."""
-        entries = [(counter, index) for index, (counter, _) in enumerate(costs)]
-        self.settle_amounts(entries, [amount for _, amount in costs], used)
+        self.settle_amounts(_list_entries(costs), [amount for _, amount in costs], used)
 
     def settle_amounts(self, entries: Entries, amounts: Sequence[int], used: Sequence[int]) -> None:
         """Use parts of the amounts that were taken, or more, and return the rest to the rooms."""
-        is_shared, flushes = self._is_shared, False
-        for counter, index in entries:
+        if entries.version != self._exchanges.version:
+            self._check(entries)
+        flushes = False
+        for counter, index in entries.charging:
+            if (rest := amounts[index] - used[index]) != 0:
+                counter.used = max(counter.used - rest, 0)
+                counter.room += rest
+            if counter.room > counter.allowance and not counter.may_keep_room:
+                flushes = True
+        for counter, index in entries.holding:
             amount, actual = amounts[index], used[index]
-            if not counter.charges:
-                counter.reserved -= amount
-                counter.used += actual
-                counter.room += amount - actual
-            elif amount != actual:
-                counter.used = max(counter.used + actual - amount, 0)
-                counter.room += amount - actual
-            if is_shared:
-                if not counter.is_active:
-                    self._exchanges.activate(counter)
-                if counter.room > counter.allowance and not counter.may_keep_room:
-                    flushes = True
-        if flushes and not self.is_degraded:
+            counter.reserved -= amount
+            counter.used += actual
+            room = counter.room = counter.room + amount - actual
+            if room > counter.allowance and not counter.may_keep_room:
+                flushes = True
+        if flushes and self._is_shared and not self.is_degraded:
             self._return_rooms(entries)
 
     def _return_rooms(self, entries: Entries) -> None:
         """Report counters now, because others may need what is left of them."""
         if self._is_local:
-            self._exchanges.exchange_now([], [counter for counter, _ in entries])
+            self._exchanges.exchange_now([], [counter for counter, _ in entries.all])
         else:
             self._flushes = True
             self._start_work()
@@ -247,3 +280,7 @@ class Counters:
                         self.settle(costs, [0] * len(costs))
         finally:
             self._work = None
+
+
+def _list_entries(costs: Costs) -> Entries:
+    return Entries([(counter, index) for index, (counter, _) in enumerate(costs)])

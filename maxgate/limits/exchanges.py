@@ -37,8 +37,6 @@ _NEW_HOLDER_SECONDS: Final = 1800.0
 
 Costs: TypeAlias = Sequence[tuple[Counter, int]]
 """What one request takes, all or nothing."""
-Entries: TypeAlias = Sequence[tuple[Counter, int]]
-"""Counters, each with the index of its amount in another sequence."""
 Refusal: TypeAlias = Counter | None
 CountUsed: TypeAlias = Callable[[Limit, float], Awaitable[int]]
 """Returns what the ledger has of a limit since the start of a window, in seconds since 1970."""
@@ -73,8 +71,9 @@ class _Bundle:
 class Exchanges:
     """One holder of the counters of a table.
 
-    Room of counters is valid in one `epoch`, until `lease_until` on the monotonic clock. `birth` is
-    that of the table, empty before the first exchange at `exchanged_at`.
+    Room of counters is valid in one `epoch`, until `lease_until` on the monotonic clock. `version`
+    grows with every change of counters that is neither a take of their room nor a settlement.
+    `birth` is that of the table, empty before the first exchange at `exchanged_at`.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Exchanges:
         report: Callable[[bool], None],
     ) -> None:
         self.table = table
-        self.epoch = 0
+        self.epoch = self.version = 0
         self.lease_until = -inf
         self.exchanged_at = -inf
         self.birth = ""
@@ -113,6 +112,7 @@ class Exchanges:
 
     def pop_active(self) -> list[Counter]:
         """Return counters to report, at most those of one exchange."""
+        self.version += 1
         counters, self.active = self.active[:MAX_BATCH], self.active[MAX_BATCH:]
         for counter in counters:
             counter.is_active = False
@@ -120,6 +120,7 @@ class Exchanges:
 
     async def report_active(self) -> None:
         """Report all active counters, and renew the lease."""
+        self.version += 1
         active, self.active = self.active, []
         for counter in active:
             counter.is_active = False
@@ -128,6 +129,7 @@ class Exchanges:
 
     def activate_all(self, now: float) -> None:
         """Report all counters that were used, while the table is not back."""
+        self.version += 1
         is_long = now - self._degraded_at >= LEASE_SECONDS
         for counter in self._counters.values():
             if counter.used or counter.reserved:
@@ -169,6 +171,7 @@ class Exchanges:
             return self._apply(bundle, reports, reply, sent_at)
 
     def _prepare(self, counters: Sequence[Counter], *, trims: bool) -> tuple[float, list[Report]]:
+        self.version += 1
         now = self._clock.monotonic()
         if not self.is_degraded and now >= self.lease_until > -inf:
             self.epoch += 1  # others may have what this process held
@@ -208,6 +211,7 @@ class Exchanges:
     def _apply(
         self, bundle: _Bundle, reports: Sequence[Report], reply: Reply, sent_at: float
     ) -> list[Refusal]:
+        self.version += 1
         self.exchanged_at = self._clock.monotonic()
         self._share(max(reply.holders, self._processes))
         if self.birth not in {"", reply.birth}:
@@ -277,6 +281,7 @@ class Exchanges:
     def _start_degraded(self, reason: str) -> None:
         if not self.is_degraded:
             self.is_degraded = True
+            self.version += 1
             self._degraded_at = self._clock.monotonic()
             self.epoch += 1
             self.lease_until = inf
@@ -285,6 +290,7 @@ class Exchanges:
 
     def take_degraded(self, costs: Costs) -> Refusal:
         """Take amounts from this process's part."""
+        self.version += 1
         for counter, amount in costs:
             if counter.epoch != self.epoch:
                 counter.epoch, counter.room = self.epoch, self._find_share(counter)
@@ -330,4 +336,5 @@ class Exchanges:
         if base is not None:
             counter.used += max(base - counter.used, 0)
             counter.room = 0
+            self.version += 1
             self.activate(counter)

@@ -110,6 +110,8 @@ class LimitEdge(EdgeLimits):
         if plan is None:
             return
         for counter in plan.checked:
+            if counter.room > 0:  # the usual case
+                continue
             if counter.others + counter.used + counter.reserved < counter.amount:
                 continue
             limit = counter.limit
@@ -123,7 +125,9 @@ class LimitEdge(EdgeLimits):
             return context.reservation.headers()
         now = self._planner.wall()
         plan = self._planner.find(context.principal, context.model or "", now)
-        return [] if plan is None else format_headers(plan.described, now)
+        if plan is None:
+            return []
+        return format_headers(plan.described, now, self._planner.counters.version)
 
 
 def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:

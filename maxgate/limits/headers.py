@@ -21,19 +21,21 @@ class HeaderGroup:
     """The counters of one kind, and the headers of the tightest one.
 
     Those of its limit and reset are kept for the second in which they are right: `since` is the
-    beginning and `until` the end, in seconds since 1970.
+    beginning and `until` the end, in seconds since 1970. `rests` has for each counter what is left
+    without the room of this process, which is right in one `version` of counters.
     """
 
     __slots__ = (
-        "amount",
         "counters",
         "kind",
         "limit",
         "remaining",
         "reset",
+        "rests",
         "since",
         "tightest",
         "until",
+        "version",
     )
 
     def __init__(self, kind: bytes, counters: Sequence[Counter]) -> None:
@@ -41,10 +43,19 @@ class HeaderGroup:
         self.counters = counters
         self.remaining = b"x-ratelimit-remaining-" + kind
         self.since, self.until = inf, -inf
+        self.version = -1
+
+    def weigh(self, version: int) -> None:
+        """Compute what is left of each limit, after a change of counters."""
+        self.version = version
+        self.rests = [
+            (c, c.amount - c.others - c.used - c.reserved - c.room) for c in self.counters
+        ]
+        self.since, self.until = inf, -inf  # the limit may have another amount
 
     def describe(self, tightest: Counter, now: float) -> None:
         """Build the headers of a limit, and of the time until its window ends."""
-        self.tightest, self.amount = tightest, tightest.amount
+        self.tightest = tightest
         seconds = tightest.ends_at - now
         whole = ceil(seconds)
         if seconds > 1:
@@ -66,20 +77,23 @@ def group_counters(counters: Iterable[Counter]) -> list[HeaderGroup]:
     return [HeaderGroup(kind, group) for kind, group in kinds.items()]
 
 
-def format_headers(groups: Sequence[HeaderGroup], now: float) -> list[tuple[bytes, bytes]]:
-    """Return the headers of the tightest limit of each kind; `now` is in seconds since 1970."""
+def format_headers(
+    groups: Sequence[HeaderGroup], now: float, version: int
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers of the tightest limit of each kind.
+
+    `now` is in seconds since 1970, and `version` that of the counters.
+    """
     headers: list[tuple[bytes, bytes]] = []
     for group in groups:
+        if group.version != version:
+            group.weigh(version)
         least, tightest = MAX_AMOUNT, group.counters[0]
-        for counter in group.counters:
-            rest = counter.amount - counter.others - counter.used - counter.reserved
-            if rest < least:
-                least, tightest = rest, counter
-        if (
-            not group.since <= now < group.until
-            or tightest is not group.tightest
-            or tightest.amount != group.amount
-        ):
+        for counter, rest in group.rests:
+            left = rest + counter.room
+            if left < least:
+                least, tightest = left, counter
+        if not group.since <= now < group.until or tightest is not group.tightest:
             group.describe(tightest, now)
         remaining = group.remaining, b"%d" % least if least > 0 else b"0"
         headers += (group.limit, remaining, group.reset)

@@ -12,7 +12,7 @@ from maxgate.generation.context import Principal
 from maxgate.generation.request import GenerationRequest
 from maxgate.limits.alerts import AlertSink, NoAlerts
 from maxgate.limits.counter import Counter
-from maxgate.limits.counters import Counters
+from maxgate.limits.counters import Counters, Entries
 from maxgate.limits.headers import HeaderGroup, group_counters
 from maxgate.limits.limit import Limit, LimitSource, Unit
 
@@ -54,7 +54,7 @@ class Plan:
     does not limit it. The plan is valid from `starts_at` to `ends_at`, in seconds since 1970.
     """
 
-    entries: Sequence[tuple[Counter, int]]
+    entries: Entries
     checked: Sequence[Counter]
     described: Sequence[HeaderGroup]
     max_tokens: int | None
@@ -133,7 +133,7 @@ class Planner:
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
         return Plan(
-            list(entries.items()),
+            Entries(list(entries.items())),
             [c for c in entries if c.limit.unit == "requests" or c.limit.is_budget],
             group_counters(entries),
             max_tokens,

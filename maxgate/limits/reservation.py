@@ -45,7 +45,7 @@ class Reservation(context.Reservation):
 
     def take(self) -> LimitExceeded | None:
         """Take all amounts, or return the refusal; `pending` is set if this takes time."""
-        costs = [(counter, self._amounts[unit]) for counter, unit in self._plan.entries]
+        costs = [(counter, self._amounts[unit]) for counter, unit in self._plan.entries.all]
         outcome = self._planner.counters.take(costs)
         if outcome is None:
             return None
@@ -79,7 +79,8 @@ class Reservation(context.Reservation):
 
     @override
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return format_headers(self._plan.described, self._planner.wall())
+        planner = self._planner
+        return format_headers(self._plan.described, planner.wall(), planner.counters.version)
 
     def _refuse(self, counter: Counter) -> LimitExceeded:
         self._planner.count(counter.limit)
@@ -89,7 +90,7 @@ class Reservation(context.Reservation):
             if used >= limit.amount * _ALL_BUT_A_REST:
                 used = limit.amount
             self._planner.alerts.report(limit, _find_start(counter), used)
-        unit = next(unit for other, unit in self._plan.entries if other is counter)
+        unit = next(unit for other, unit in self._plan.entries.all if other is counter)
         self._error = build_refusal(
             counter.limit,
             requested=self._amounts[unit],

@@ -4,11 +4,11 @@ SQLAlchemy would process each value of each row, which takes more time than the 
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -49,6 +49,7 @@ _DEFAULTS: Final[tuple[Any, ...]] = ("default", {}, [])
 _REQUIRED: Final = len(_ROW) - len(_DEFAULTS)
 _TOKENS: Final = slice(_ROW.index("input_tokens"), _ROW.index("output_tokens") + 1)
 _BUCKET: Final = tuple(field.name for field in fields(Bucket))
+_list_values = attrgetter(*_BUCKET)  # `astuple` copies each value
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _AT_ONCE: Final = 100
 """Rows of one statement of SQLite."""
@@ -67,7 +68,7 @@ _find_values: Final = itemgetter(
 class UsageRows:
     """The rows of a batch: their sums per minute, days, and values for either database.
 
-    Rows are read one by one, because thousands of lists would cost the time of the garbage
+    Rows are read a hundred at a time, because thousands of lists would cost the time of the garbage
     collector. Raises ValueError, TypeError or LookupError for a line that is none of an entry.
     """
 
@@ -85,24 +86,26 @@ class UsageRows:
         self.minutes = _sort(self._sums, WIDTH_SECONDS["1m"])
 
     def _read_for_postgres(self, batch: UsageBatch) -> None:
-        lines = []
-        for line in batch.lines:
-            row = orjson.loads(line)
-            lines.append(orjson.dumps(row) if _complete(row) else line)
+        lines = list(batch.lines)
+        for at, (row, is_changed) in enumerate(_read_rows(batch.lines)):
+            if is_changed:
+                lines[at] = orjson.dumps(row)
             self._add(row)
         self.json = b"[%b]" % b",".join(lines)
 
     def _read_for_sqlite(self, batch: UsageBatch) -> None:
-        for start in range(0, len(batch.lines), _AT_ONCE):
-            values: list[Any] = []
-            for line in batch.lines[start : start + _AT_ONCE]:
-                row = orjson.loads(line)
-                _complete(row)
-                self._add(row)
-                row[-2], row[-1] = _encode(row[-2]), _encode(row[-1])
-                values.append(batch.spool)
-                values += row
-            self.statements.append(tuple(values))
+        spool, values = batch.spool, list[Any]()
+        for row, _ in _read_rows(batch.lines):
+            self._add(row)
+            # Most requests have neither.
+            row[-2] = orjson.dumps(row[-2]).decode() if row[-2] else "{}"
+            row[-1] = orjson.dumps(row[-1]).decode() if row[-1] else "[]"
+            values.append(spool)
+            values += row
+        length = _AT_ONCE * len(_ENTRY)
+        self.statements = [
+            tuple(values[start : start + length]) for start in range(0, len(values), length)
+        ]
 
     def _add(self, row: Sequence[Any]) -> None:
         """Add a row to the sums of its minute.
@@ -126,6 +129,18 @@ class UsageRows:
         found[4] += gpu_seconds
 
 
+def _read_rows(lines: Sequence[bytes]) -> Iterator[tuple[list[Any], bool]]:
+    """Yield the rows of lines, with all fields, and whether they differ from the lines."""
+    prompt, cached, completion = range(_TOKENS.start, _TOKENS.stop)
+    for start in range(0, len(lines), _AT_ONCE):
+        for row in orjson.loads(b"[%b]" % b",".join(lines[start : start + _AT_ONCE])):
+            tokens = max(row[prompt], row[cached], row[completion])
+            if len(row) == len(_ROW) and tokens <= MAX_COUNT:
+                yield row, False
+            else:
+                yield row, _complete(row)
+
+
 def _complete(row: list[Any]) -> bool:
     """Give a row all fields, and cut numbers that are too large; returns whether it changed.
 
@@ -147,7 +162,7 @@ def widen_buckets(buckets: Sequence[Bucket], seconds: int) -> list[Bucket]:
     """Sum buckets of minutes to wider ones."""
     sums: dict[_BucketKey, list[Any]] = {}
     for bucket in buckets:
-        start, kind, project, user, key, model, *values = astuple(bucket)
+        start, kind, project, user, key, model, *values = _list_values(bucket)
         place = (project, start // seconds, kind, user, key, model)
         found = sums.setdefault(place, [0, 0, 0, 0, 0.0])
         for at, value in enumerate(values):
@@ -174,18 +189,11 @@ async def insert_rows(connection: Connection, rows: UsageRows) -> None:
             statement = _build_sqlite(tables.USAGE_ENTRIES, _ENTRY, length // len(_ENTRY))
             await connection.execute_many(statement, list(statements))
     for width, table in BUCKETS.items():
-        buckets = [astuple(b) for b in widen_buckets(rows.minutes, WIDTH_SECONDS[width])]
+        buckets = [_list_values(b) for b in widen_buckets(rows.minutes, WIDTH_SECONDS[width])]
         if connection.is_postgres:
             await _insert_json(connection, table, orjson.dumps(buckets))
         elif buckets:
             await connection.execute_many(_SQLITE[table], buckets)
-
-
-def _encode(value: Any) -> str:
-    """Encode tags or decisions; most requests have none."""
-    if not value:
-        return "{}" if isinstance(value, dict) else "[]"
-    return orjson.dumps(value).decode()
 
 
 async def _insert_json(connection: Connection, table: Table, data: bytes, **constants: str) -> None:

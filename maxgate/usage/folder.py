@@ -23,7 +23,7 @@ from maxgate.errors import ConfigurationError
 FOLDER: Final = "usage"
 MOVER_LOCK: Final = "mover.lock"
 REJECTED: Final = "rejected.log"
-MAX_READ_BYTES: Final = 1024 * 1024
+MAX_READ_BYTES: Final = 2 * 1024 * 1024
 """Bytes of one batch; no line is longer."""
 
 _LOCK: Final = "lock"
@@ -83,8 +83,12 @@ def create_spool(folder: Path) -> tuple[Path, int]:
 
 
 def create_segment(spool: Path, offset: int) -> int:
-    """Create an empty segment durably, and return its descriptor; raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    """Create an empty segment durably, and return its descriptor; raises OSError.
+
+    What is written to it is durable when the call returns: one system call takes less time than two
+    that wait for the interpreter's lock in between.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_DSYNC
     descriptor = os.open(spool / f"{offset:020d}{_SUFFIX}", flags, 0o600)
     sync_folder(spool)
     return descriptor

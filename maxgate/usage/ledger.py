@@ -1,7 +1,7 @@
 """The ledger at the edge: one line for each client request that reached a model."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -142,27 +142,28 @@ class SpooledLedger(UsageLedger):
 
 
 class _Line(UsageLine):
-    """The line of one request; it is written once."""
+    """The line of one request; it is written once, and then forgets the context.
 
-    __slots__ = ("_context", "_is_written", "_ledger")
+    Otherwise each would keep the other one alive until the next garbage collection.
+    """
+
+    __slots__ = ("_context", "_ledger")
 
     def __init__(self, ledger: SpooledLedger, context: RequestContext) -> None:
         self._ledger = ledger
-        self._context = context
-        self._is_written = False
+        self._context: RequestContext | None = context
 
     @override
-    async def commit(self) -> None:
-        if self._is_written:
-            return
-        self._is_written = True
-        durable = self._ledger.append(self._context, "ok", 200)
+    def commit(self) -> Awaitable[None] | None:
+        context, self._context = self._context, None
+        if context is None:
+            return None
+        durable = self._ledger.append(context, "ok", 200)
         # Nobody pays for a request that no engine worked on.
-        if durable is not None and self._context.record.engine_calls:
-            await durable
+        return durable if context.record.engine_calls else None
 
     @override
     def append(self) -> None:
-        if not self._is_written:
-            self._is_written = True
-            self._ledger.append(self._context, "client_gone", CLIENT_CLOSED_REQUEST)
+        context, self._context = self._context, None
+        if context is not None:
+            self._ledger.append(context, "client_gone", CLIENT_CLOSED_REQUEST)

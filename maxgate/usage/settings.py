@@ -18,7 +18,7 @@ class UsageSettings(Section):
     """Without room for lines: `refuse` requests with 503, or serve them and lose their lines."""
     max_spool_bytes: int = Field(default=1024 * 1024 * 1024, ge=64 * 1024)
     """Bytes of all lines on this host that are not in the database yet."""
-    move_interval: float = Field(default=1.0, ge=0.05, le=60)
+    move_interval: float = Field(default=3.0, ge=0.05, le=60)
     """Interval in which lines are moved to the database, in seconds."""
     entry_days: Days = 90
     """Days for which the line of each request is kept in the database."""

@@ -74,6 +74,7 @@ class Spool:
         self._is_scheduled = False
         self._lost = 0
         self._has_ended = False
+        self._is_closed = False
         self._is_closing = threading.Event()
         self._never = threading.Event()
         self._queue: SimpleQueue[_Group | None] = SimpleQueue()
@@ -91,7 +92,7 @@ class Spool:
 
         Call it on the event loop.
         """
-        if self._pending_bytes > MAX_PENDING_BYTES or self._is_closing.is_set():
+        if self._pending_bytes > MAX_PENDING_BYTES or self._is_closed:
             self._lose(1)
             return None
         self._pending_bytes += len(line)
@@ -112,6 +113,7 @@ class Spool:
     async def aclose(self) -> None:
         """Write what is pending, for a bounded time, and release the spool; never raises."""
         self._hand_over()
+        self._is_closed = True
         self._is_closing.set()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join, 2 * self._close_timeout + 1)
@@ -230,7 +232,6 @@ class _SegmentFile:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-            os.fdatasync(self._descriptor)
             if not os.fstat(self._descriptor).st_nlink:
                 raise FileNotFoundError(errno.ENOENT, "the spool was deleted; restart the gateway")
         except OSError:

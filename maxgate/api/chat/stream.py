@@ -90,8 +90,9 @@ class ChatEventEncoder:
         yield pending + await self._encode_end(usage)
 
     async def _encode_end(self, usage: Usage) -> bytes:
-        if self._line is not None:  # clients stop reading at [DONE]
-            await self._line.commit()
+        # Clients stop reading at [DONE].
+        if self._line is not None and (durable := self._line.commit()) is not None:
+            await durable
         return (self._encode_usage(usage) if self._with_usage else b"") + DONE
 
     def _set_usage(self, usage: Usage) -> None:

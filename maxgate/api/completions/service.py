@@ -99,8 +99,9 @@ class CompletionService:
                     yield encode_event(orjson.dumps(event))
         if unfinished or usage is None:
             raise UpstreamError("The engine's response ended before it was complete.")
-        if context.line is not None:  # clients stop reading at [DONE]
-            await context.line.commit()
+        # Clients stop reading at [DONE].
+        if context.line is not None and (durable := context.line.commit()) is not None:
+            await durable
         if body.wants_usage:
             final = replace(envelope, usage=completion_usage(usage))
             yield encode_event(orjson.dumps(final))
