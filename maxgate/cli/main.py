@@ -37,6 +37,7 @@ def _add_groups(app: typer.Typer) -> None:
     # `maxgate serve`, which keeps running, has no use for the 30 MB that these import.
     from maxgate.cli import (  # noqa: PLC0415
         database,
+        doctor,
         engine,
         engines,
         init,
@@ -50,6 +51,7 @@ def _add_groups(app: typer.Typer) -> None:
 
     app.command("init")(init.init)
     app.command("reload")(engines.reload)
+    app.command("doctor")(doctor.doctor)
     app.add_typer(database.commands(), name="db")
     app.add_typer(keys.commands(), name="keys")
     app.add_typer(projects.commands(), name="projects")
