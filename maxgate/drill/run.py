@@ -44,7 +44,7 @@ class Report:
     breaches: tuple[str, ...] = ()
 
 
-class _NoTime(DrillFailed):
+class OutOfTime(DrillFailed):
     """The time limit was reached."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ async def _play_group(
     reports: list[Report] = []
     try:
         if time.monotonic() >= deadline:
-            raise _NoTime
+            raise OutOfTime
         async with _open_stage(scratch, group[0]) as stage:
             await start.wait()
             for failure in group:
@@ -116,7 +116,7 @@ async def _play_group(
                 reports.append(await _play(stage, failure, deadline))
                 observer.on_end(reports[-1])
     except DrillFailed as error:
-        verdict: Verdict = "skipped" if isinstance(error, _NoTime) else "failed"
+        verdict: Verdict = "skipped" if isinstance(error, OutOfTime) else "failed"
         for failure in group[len(reports) :]:
             reports.append(Report(failure.name, failure.text, verdict, breaches=(str(error),)))
             observer.on_end(reports[-1])
@@ -125,7 +125,7 @@ async def _play_group(
 
 async def _play(stage: Stage, failure: Failure, deadline: float) -> Report:
     if time.monotonic() >= deadline:
-        raise _NoTime
+        raise OutOfTime
     for engine in stage.engines:
         engine.behaviour = Behaviour()
     stage.meter.most_running = 0
