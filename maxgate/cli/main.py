@@ -38,6 +38,8 @@ def _add_groups(app: typer.Typer) -> None:
     from maxgate.cli import (  # noqa: PLC0415
         certs,
         database,
+        doctor,
+        drill,
         engine,
         engines,
         init,
@@ -52,6 +54,8 @@ def _add_groups(app: typer.Typer) -> None:
     app.command("init")(init.init)
     app.command("reload")(engines.reload)
     app.add_typer(certs.commands(), name="certs")
+    app.command("doctor")(doctor.doctor)
+    app.command("drill")(drill.drill)
     app.add_typer(database.commands(), name="db")
     app.add_typer(keys.commands(), name="keys")
     app.add_typer(projects.commands(), name="projects")

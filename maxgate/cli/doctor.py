@@ -1,0 +1,152 @@
+"""`maxgate doctor`: find misconfigurations, and the way out of each."""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+import typer
+
+from maxgate.cli.admin_client import KEY_VARIABLE
+from maxgate.cli.options import ConfigOption, export_flags
+from maxgate.doctor.findings import Finding, Subject, error, run_checks, warning
+from maxgate.doctor.host import SystemHost
+from maxgate.errors import ConfigurationError
+from maxgate.settings import check_use, load_settings
+from maxgate.settings_names import CONFIG_VARIABLE, ENV_FILE_VARIABLE
+from maxgate.telemetry.logging import configure_logging
+
+_MIN_WIDTH: Final = 60
+_MAX_WIDTH: Final = 120
+
+
+def doctor(
+    *,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a running gateway, as its clients use it.",
+            show_default="the gateway of this state_dir, if it runs",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    strict: Annotated[bool, typer.Option(help="Exit with 1 for warnings, too.")] = False,
+) -> None:
+    """Check a running installation, or the settings that it would start with.
+
+    Exits with 1 if there are errors. A key in OPENAI_ADMIN_KEY shows the health of the gateway.
+    """
+    if url is not None and not _is_url(url):
+        raise typer.BadParameter(
+            f"{url!r} is not a URL; write https://gateway.example.org", param_hint="--url"
+        )
+    export_flags({"config": config})
+    findings = _check_all(url and url.rstrip("/").removesuffix("/v1"))
+    counts = {level: sum(one.level == level for one in findings) for level in ("error", "warning")}
+    if as_json:
+        report = {
+            "errors": counts["error"],
+            "warnings": counts["warning"],
+            "findings": [asdict(finding) for finding in findings],
+        }
+        print(json.dumps(report, indent=2))
+    else:
+        _print_table(findings)
+        print(f"\n{_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')}.")
+    if counts["error"] or (strict and counts["warning"]):
+        raise typer.Exit(1)
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _check_all(url: str | None) -> list[Finding]:
+    """Read the settings and run all checks; invalid settings are a finding, and the only one."""
+    from maxgate.doctor.checks import CHECKS  # noqa: PLC0415  # SQLAlchemy is slow to import
+    from maxgate.doctor.gateway import find_gateway  # noqa: PLC0415
+
+    configure_logging("text", level="error")
+    old_names: list[str] = []
+    try:
+        settings = load_settings(old_names.append)
+        check_use(settings)
+    except ConfigurationError as reason:
+        return [_describe_settings(str(reason))]
+    findings = [
+        warning("old_name", message, "use the new name").in_check("settings")
+        for message in old_names
+    ]
+    subject = Subject(
+        settings,
+        SystemHost(),
+        url or find_gateway(settings),
+        os.environ.get(KEY_VARIABLE, "").strip(),
+        config_files=_list_config_files(),
+    )
+    progress = _Progress()
+    try:
+        return findings + asyncio.run(run_checks(CHECKS, subject, on_done=progress.update))
+    finally:
+        progress.close()
+
+
+def _describe_settings(reason: str) -> Finding:
+    message, separator, remedy = reason.partition("; ")
+    if not separator:
+        remedy = "correct the setting; docs/settings.md lists all settings"
+    return error("settings_invalid", message, remedy).in_check("settings")
+
+
+def _list_config_files() -> list[Path]:
+    """Return the files that the settings may come from."""
+    names = {CONFIG_VARIABLE: "maxgate.yaml", ENV_FILE_VARIABLE: ".env"}
+    paths = [Path(os.environ.get(variable, default)) for variable, default in names.items()]
+    return [path.expanduser().absolute() for path in paths if str(path) != "." and path.is_file()]
+
+
+class _Progress:
+    """The number of running checks on one line of a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+
+    def update(self, name: str, left: int) -> None:
+        if self._is_shown:
+            sys.stderr.write(f"\r\x1b[K{name} checked, {left} left")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _print_table(findings: Sequence[Finding]) -> None:
+    """Print a row per finding; the remedy is below the text."""
+    width = min(max(shutil.get_terminal_size().columns, _MIN_WIDTH), _MAX_WIDTH)
+    indent = 2 + len("warning") + max(len(finding.check) for finding in findings) + 2
+    for finding in findings:
+        head = f"{finding.level:<7}  {finding.check}".ljust(indent)
+        text = textwrap.wrap(finding.text, width - indent, break_on_hyphens=False)
+        remedy = textwrap.wrap(finding.remedy, width - indent - 2, break_on_hyphens=False)
+        print(f"{head}  {text[0]}")
+        for line in text[1:]:
+            print(" " * indent + f"  {line}")
+        for number, line in enumerate(remedy):
+            print(" " * indent + f"  {'→' if number == 0 else ' '} {line}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

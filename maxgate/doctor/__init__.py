@@ -1,0 +1,1 @@
+"""`maxgate doctor`: check a running installation, or the settings it would start with."""

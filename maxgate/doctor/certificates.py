@@ -1,0 +1,105 @@
+"""Check TLS certificates: those of servers, and the files of `maxgate certs dev`."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from maxgate.doctor.findings import Finding, Subject, error, ok, warning
+
+_DAY: Final = 86_400
+_SOON: Final = 14 * _DAY
+_CONNECT_TIMEOUT: Final = 5.0
+# Codes of X509_verify_cert; see openssl/x509_vfy.h.
+_EXPIRED: Final = 10
+_HOST_MISMATCH: Final = frozenset({62, 64})
+_RENEW: Final = "renew the certificate; for development: maxgate certs dev"
+
+
+async def check_server(url: str, now: float, ca_file: Path | None = None) -> list[Finding]:
+    """Check the certificate of an https:// server; empty if it is valid, or there is no server."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 443
+    context = ssl.create_default_context(cafile=ca_file)
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT):
+            _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+    except ssl.SSLCertVerificationError as reason:
+        return [_describe_fault(f"{host}:{port}", reason)]
+    except (OSError, TimeoutError):
+        return []  # the check of the server itself reports it
+    certificate = writer.get_extra_info("peercert")
+    writer.close()
+    with suppress(OSError, ssl.SSLError):
+        await writer.wait_closed()
+    return list(_check_expiry(f"{host}:{port}", certificate, now))
+
+
+def _describe_fault(name: str, reason: ssl.SSLCertVerificationError) -> Finding:
+    if reason.verify_code == _EXPIRED:
+        return error("certificate_expired", f"the certificate of {name} has expired", _RENEW)
+    if reason.verify_code in _HOST_MISMATCH:
+        return error(
+            "certificate_host",
+            f"the certificate of {name} is for other names: {reason.verify_message}",
+            "issue a certificate with this name, or use its name in the URL",
+        )
+    return error(
+        "certificate_untrusted",
+        f"the certificate of {name} is not trusted: {reason.verify_message}",
+        "send the whole chain from the server; for an own CA, set SSL_CERT_FILE or `ca_file`",
+    )
+
+
+def _check_expiry(name: str, certificate: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    left = ssl.cert_time_to_seconds(certificate["notAfter"]) - now
+    if left <= 0:
+        yield error("certificate_expired", f"the certificate of {name} has expired", _RENEW)
+    elif left < _SOON:
+        yield warning(
+            "certificate_expires",
+            f"the certificate of {name} expires in {left / _DAY:.0f} days",
+            _RENEW,
+        )
+
+
+async def check_certificate_files(subject: Subject) -> list[Finding]:
+    """Check the certificate and key of the proxy, in the folder of `maxgate certs dev`."""
+    certificate, key = subject.tls_folder / "tls.crt", subject.tls_folder / "tls.key"
+    if not certificate.exists() and not key.exists():
+        return [ok(f"no certificates in {subject.tls_folder}")]
+    return list(_check_pair(certificate, key, subject.host.now())) or [
+        ok(f"{certificate} is valid")
+    ]
+
+
+def _check_pair(certificate: Path, key: Path, now: float) -> Iterator[Finding]:
+    for file in (certificate, key):
+        if not file.exists():
+            yield error(
+                "certificate_incomplete", f"{file} does not exist", "run: maxgate certs dev"
+            )
+            return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as reason:
+        mismatch = getattr(reason, "reason", "") == "KEY_VALUES_MISMATCH"
+        fault = f"does not belong to {certificate}" if mismatch else "or its certificate is invalid"
+        yield error("certificate_key", f"the key {key} {fault}", "run: maxgate certs dev")
+        return
+    yield from _check_expiry(str(certificate), _decode(certificate), now)
+
+
+def _decode(certificate: Path) -> Mapping[str, Any]:
+    """Return the fields of a certificate, as `SSLSocket.getpeercert` does."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certificate)
+    found = context.get_ca_certs()
+    if found:
+        return found[0]
+    # Only CA certificates are listed, so a server's own is decoded by its test function.
+    decode: Any = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]  # noqa: SLF001
+    return dict(decode(str(certificate)))

@@ -1,0 +1,1 @@
+"""`maxgate drill`: failures played against a scratch instance of the gateway."""

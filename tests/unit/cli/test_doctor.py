@@ -1,0 +1,118 @@
+"""The command `maxgate doctor`: its report, exit codes and what it never prints."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from maxgate.doctor.findings import Finding, Subject, error, ok, run_checks
+from maxgate.doctor.host import SystemHost
+from maxgate.settings import Settings
+from tests.fakes.command_line import Run
+from tests.fakes.doctor import FakeHost
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without files of settings in the working directory, and without an engine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAXGATE_SERVER__PORT", "0")
+    monkeypatch.setenv("MAXGATE_ENGINES", "http://user:hunter2@127.0.0.1:1")
+
+
+def test_unknown_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalid settings are one error, with what may have been meant."""
+    monkeypatch.setenv("MAXGATE_SERVER__PROT", "9000")
+    code, out, err = run("doctor", "--json")
+    finding = {
+        "level": "error",
+        "text": "unknown setting MAXGATE_SERVER__PROT",
+        "code": "settings_invalid",
+        "remedy": "did you mean MAXGATE_SERVER__PORT?",
+        "check": "settings",
+    }
+    assert (code, json.loads(out), err) == (
+        1,
+        {"errors": 1, "warnings": 0, "findings": [finding]},
+        "",
+    )
+
+
+def test_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has a row per finding with its remedy below, and no password."""
+    monkeypatch.setenv("MAXGATE_AUTH__MODE", "none")
+    monkeypatch.setenv("COLUMNS", "120")
+    code, out, err = run("doctor")
+    assert (code, err) == (1, "")
+    assert (
+        "error    engines         http://127.0.0.1:1 is unreachable: connection refused\n"
+        "                         → start the engine (max serve --port 1 ...), or correct "
+        "`engines`\n"
+    ) in out
+    assert out.splitlines()[-1].startswith("1 error, ")
+    assert "hunter2" not in out
+
+
+def test_strict(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Warnings count with --strict only."""
+    monkeypatch.setenv("MAXGATE_AUTH__MODE", "none")
+    monkeypatch.setenv("MAXGATE_ENGINE__MODE", "local")
+    monkeypatch.setenv("MAXGATE_ENGINE__PYTHON", str(tmp_path))
+    monkeypatch.setenv("MAXGATE_SERVER__SHUTDOWN_TIMEOUT", "1")
+    assert run("doctor")[0] == 0
+    assert run("doctor", "--strict")[0] == 1
+
+
+def test_usage(run: Run) -> None:
+    """A value of --url that is no URL is an error of usage."""
+    code, _, err = run("doctor", "--url", "gateway")
+    assert (code, "'gateway' is not a URL; write https://gateway.example.org" in err) == (2, True)
+
+
+async def test_broken_checks() -> None:
+    """A check that raises or hangs is an error, without secrets; the others go on."""
+
+    async def fails(subject: Subject) -> list[Finding]:
+        raise OSError("no route with hunter2")
+
+    async def hangs(subject: Subject) -> list[Finding]:
+        raise TimeoutError
+
+    async def works(subject: Subject) -> list[Finding]:
+        return [ok("well")]
+
+    done: list[tuple[str, int]] = []
+    findings = await run_checks(
+        [("first", fails), ("second", hangs), ("third", works)],
+        Subject(Settings(engines=["http://user:hunter2@gpu-1"]), FakeHost()),
+        on_done=lambda name, left: done.append((name, left)),
+        timeout=3,
+    )
+    assert findings == [
+        error(
+            "check_failed",
+            "the check failed: OSError: no route with ***",
+            "report it as a bug of maxgate",
+        ).in_check("first"),
+        error(
+            "check_timeout",
+            "no result within 3 s",
+            "look for a server or file system that does not respond",
+        ).in_check("second"),
+        Finding("ok", "well", check="third"),
+    ]
+    assert done == [("first", 2), ("second", 1), ("third", 0)]
+
+
+def test_host(tmp_path: Path) -> None:
+    """The real machine has cores, free space, a file system, and this listener."""
+    host = SystemHost()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert host.list_listeners()[port] == {"127.0.0.1"}
+    assert host.count_cores() >= 1
+    assert host.read_file_limit() >= 256
+    assert host.measure_free_bytes(tmp_path) > 0
+    assert host.find_file_system(tmp_path) != ""
+    assert (host.has_package("httpx"), host.has_package("no_such_package")) == (True, False)
