@@ -25,7 +25,7 @@ CREDENTIAL_HEADERS: Final = frozenset({AUTHORIZATION, *_KEY_HEADERS})
 """Headers that hold credentials: OpenAI's, Azure's and Anthropic's."""
 
 PROBES: Final = frozenset({"/health/live", "/health/ready"})
-METRICS: Final = frozenset({"/health", "/metrics"})
+METRICS: Final = frozenset({"/health", "/metrics", "/metrics/vllm"})
 DOCS: Final = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS: Final = "/docs/assets/"
 MODEL_SEGMENTS: Final = frozenset({"chat", "completions", "embeddings", "models", "moderations"})
