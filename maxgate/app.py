@@ -196,6 +196,7 @@ def add_routes(
     server = settings.server
     bodies = BodyReader(max_bytes=server.max_body_bytes, timeout=server.request_read_timeout)
     app.state.bodies = bodies
+    app.state.waits_for_engines = settings.swap.scale_up_time is not None
     streams = EventStreams(clock, server.keep_alive_interval)
     chat = ChatService(backend, catalog, clock)
     completions = CompletionService(backend, catalog, clock)

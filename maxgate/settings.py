@@ -235,7 +235,7 @@ def load_and_configure_logging() -> Settings:
 
 
 def check_use(settings: Settings) -> None:
-    """Raise ConfigurationError if nothing uses Redis or the database."""
+    """Raise ConfigurationError if a setting has no effect with the others."""
     has_keys = settings.auth.has_keys
     uses_database = has_keys and settings.database.is_enabled
     if _is_set("redis.url", settings.redis.url) and not (
@@ -246,6 +246,22 @@ def check_use(settings: Settings) -> None:
             "limits and changes of keys in a database are shared through Redis; remove one of the "
             "two"
         )
+    if settings.swap.scale_up_time is not None:
+        if settings.engine.mode != "none":
+            raise ConfigurationError(
+                "setting swap.scale_up_time has no effect with engine.mode "
+                f"{settings.engine.mode}, because the gateway itself starts the engines; remove it"
+            )
+        if settings.swap.scale_up_time >= settings.swap.max_wait:
+            raise ConfigurationError(
+                "setting swap.scale_up_time must be less than swap.max_wait, or requests are "
+                "refused before their engine has started"
+            )
+        if not settings.cards:
+            raise ConfigurationError(
+                "setting swap.scale_up_time needs cards: list those of the models that are "
+                "scaled, because requests for every other bundled card would wait in vain"
+            )
     has_url = settings.database.is_enabled and _is_set("database.url", settings.database.url)
     if has_url and not (has_keys or settings.usage.enabled):
         raise ConfigurationError(

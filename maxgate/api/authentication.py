@@ -26,7 +26,7 @@ CREDENTIAL_HEADERS: Final = frozenset({AUTHORIZATION, *_KEY_HEADERS})
 
 PROBES: Final = frozenset({"/health/live", "/health/ready"})
 CREDENTIAL_CHECK: Final = "/auth"
-METRICS: Final = frozenset({"/health", "/metrics"})
+METRICS: Final = frozenset({"/health", "/metrics", "/metrics/vllm"})
 DOCS: Final = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS: Final = "/docs/assets/"
 MODEL_SEGMENTS: Final = frozenset({"chat", "completions", "embeddings", "models", "moderations"})

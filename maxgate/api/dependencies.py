@@ -36,6 +36,16 @@ class MetricsReader(Protocol):
         """
         ...
 
+    def expose_as_vllm(
+        self, models: Sequence[tuple[str, str, Sequence[float]]], accept: str
+    ) -> tuple[bytes, str]:
+        """Return the Prometheus text under vLLM's names, and its content type.
+
+        `models` lists each model's name, its name at the engines, and the used share of the KV
+        cache of each engine that reports it.
+        """
+        ...
+
 
 class ActivityReader(Protocol):
     """Users of the last minutes and day."""

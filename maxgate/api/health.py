@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from maxgate import __version__
 from maxgate.api.dependencies import Catalog, Engines
@@ -87,12 +87,13 @@ async def live() -> ProbeResponse:
 
 
 @router.get("/health/ready", operation_id="ready")
-async def ready(engines: Engines, response: Response) -> ProbeResponse:
+async def ready(request: Request, engines: Engines, response: Response) -> ProbeResponse:
     """Respond with 200 while an engine is healthy and not drained, otherwise with 503.
 
-    Also with 200 if all models are started on demand and none runs.
+    Also with 200 if requests wait until an engine has started: all models are started on demand
+    and none runs, or `swap.scale_up_time` is set.
     """
-    if _summarize(engines) == "unhealthy":
+    if _summarize(engines) == "unhealthy" and not request.app.state.waits_for_engines:
         response.status_code = 503
         return ProbeResponse("not ready")
     return ProbeResponse("ok")

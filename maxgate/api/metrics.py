@@ -1,12 +1,14 @@
-"""GET /metrics: JSON for people, Prometheus text for Prometheus."""
+"""GET /metrics: JSON for people, Prometheus text for Prometheus. GET /metrics/vllm."""
 
 from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from maxgate.api.dependencies import Engines, Metrics, is_admin, read_activity
 from maxgate.api.health import describe_engines
+from maxgate.generation.catalog import ModelCatalog
 
 _PROMETHEUS_TYPES: Final = ("text/plain", "application/openmetrics-text")
 
@@ -40,3 +42,28 @@ async def metrics(
         return Response(body, media_type=content_type)
     report = {**store.describe(buckets=buckets), "engines": describe_engines(engines)}
     return Response(orjson.dumps(report, option=orjson.OPT_INDENT_2), media_type="application/json")
+
+
+@router.get(
+    "/metrics/vllm",
+    operation_id="metrics_vllm",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {kind: {} for kind in _PROMETHEUS_TYPES}}},
+)
+async def metrics_vllm(request: Request, store: Metrics, engines: Engines) -> Response:
+    """Report the load under the names of vLLM's metrics, for its autoscalers and dashboards."""
+    catalog: ModelCatalog = request.app.state.catalog  # of all models, whatever the caller may use
+    models = [
+        (
+            model.name,
+            model.engine_name,
+            [
+                engine.kv_use
+                for engine in engines
+                if engine.kv_use is not None and model.engine_name in engine.models
+            ],
+        )
+        for model in catalog.list()
+    ]
+    body, content_type = store.expose_as_vllm(models, ", ".join(request.headers.getlist("accept")))
+    return Response(body, media_type=content_type)

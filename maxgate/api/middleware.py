@@ -42,7 +42,15 @@ from maxgate.net.shortage import find_shortage
 
 # Probes and dashboards poll these every few seconds, and proxies check each request beforehand.
 _UNRECORDED: Final = frozenset(
-    {"/health", *PROBES, "/metrics", "/docs", "/openapi.json", CREDENTIAL_CHECK}
+    {
+        "/health",
+        *PROBES,
+        "/metrics",
+        "/metrics/vllm",
+        "/docs",
+        "/openapi.json",
+        CREDENTIAL_CHECK,
+    }
 )
 # Routes by their paths whose limits are checked before the body is read.
 _LIMITED: Final = {
@@ -51,7 +59,7 @@ _LIMITED: Final = {
     for path in (route, route.removeprefix("/v1"))
 }
 # A gateway that stops still serves these; /health/ready is not one of them.
-_SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics"})
+_SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics", "/metrics/vllm"})
 FormatPrice: TypeAlias = Callable[[RequestRecord], str]
 """Returns the price of a request as decimal text."""
 _REQUEST_ID: Final = b"x-request-id"

@@ -29,7 +29,7 @@ class AuthSettings(Section):
     pepper_file: Path | None = None
     """File with these secrets, one per line; by default `state_dir/pepper`, which is generated."""
     open_metrics: bool = False
-    """Serve `/metrics` and `/health` without a credential."""
+    """Serve `/metrics`, `/metrics/vllm` and `/health` without a credential."""
     open_docs: bool = False
     """Serve `/docs` and `/openapi.json` without a credential."""
     max_failures: int = Field(default=30, ge=1, le=1_000_000)

@@ -105,8 +105,13 @@ def build_upstream(
     replica_set = ReplicaSet(settings.engines)
     replicas = replica_set.replicas
     catalog = LiveCatalog(
-        cards, replicas, formats.has, require_tokenizer=settings.require_tokenizer
+        cards,
+        replicas,
+        formats.has,
+        require_tokenizer=settings.require_tokenizer,
+        waits_for_engines=settings.swap.scale_up_time is not None,
     )
+    catalog.refresh()  # models that wait for engines are known before the first one is found
     monitor = HealthMonitor(
         replicas,
         client,

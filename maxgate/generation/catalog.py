@@ -124,6 +124,11 @@ class EngineHealth(Protocol):
         ...
 
     @property
+    def kv_use(self) -> float | None:
+        """Used share of its KV cache, from 0 to 1; None if that is not known."""
+        ...
+
+    @property
     def watch_failures(self) -> int:
         """Unexpected errors in the gateway while it probed the engine; the probes continue."""
         ...

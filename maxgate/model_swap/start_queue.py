@@ -54,7 +54,8 @@ class StartQueue(ModelStarts):
     """Requests that wait for their models, by the names of the models' cards.
 
     `requests` keeps them, in order and within bounds. A request waits until its deadline or
-    `max_wait`. `on_demand` is called when the demand for a model begins or ends.
+    `max_wait`. `on_demand` is called when the demand for a model begins or ends. With
+    `scale_up_time`, that is how long a start is expected to take from the first request on.
     """
 
     def __init__(self, settings: SwapSettings, clock: Clock, requests: RequestHold) -> None:
@@ -112,6 +113,8 @@ class StartQueue(ModelStarts):
         ends_at = loop.time() + self._settings.max_wait - (now - context.record.started_at)
         if context.deadline is not None:
             ends_at = min(ends_at, context.deadline)
+        if self._settings.scale_up_time is not None and model not in self.list_demand():
+            self.hold(model, self._settings.scale_up_time)
         seconds = self._expect(model)
         try:
             with self._requests.hold(model, context, size=size, seconds=seconds) as turn:

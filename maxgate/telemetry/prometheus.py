@@ -83,6 +83,15 @@ class MetricsReader:
         snapshot = self._store.snapshot()
         return exposition(snapshot, samples, accept, users, for_admin=for_admin)
 
+    def expose_as_vllm(
+        self, models: Sequence[tuple[str, str, Sequence[float]]], accept: str
+    ) -> tuple[bytes, str]:
+        """Return the Prometheus text under vLLM's names, and its content type."""
+        from maxgate.telemetry import vllm_names  # noqa: PLC0415  # only who asks pays for it
+
+        samples = [vllm_names.ModelSample(*model) for model in models]
+        return vllm_names.exposition(self._store.snapshot(), samples, accept)
+
 
 def exposition(
     snapshot: Snapshot,
@@ -174,8 +183,12 @@ def _build_histogram(
     family = prometheus.HistogramMetricFamily(metric.name, metric.help, labels=names)
     for values, histogram in sorted(samples.items(), key=lambda sample: sample[0]):
         if any(histogram.counts):
-            up_to = list(accumulate(histogram.counts))
-            buckets = [(f"{upper_bound(bucket):.12g}", float(up_to[bucket])) for bucket in _BOUNDS]
-            buckets.append(("+Inf", float(up_to[BUCKETS - 1])))
-            family.add_metric(values, buckets, histogram.total)
+            family.add_metric(values, expand_buckets(histogram), histogram.total)
     return family
+
+
+def expand_buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Return the upper bounds of the exposed buckets, and the observations up to each."""
+    up_to = list(accumulate(histogram.counts))
+    buckets = [(f"{upper_bound(bucket):.12g}", float(up_to[bucket])) for bucket in _BOUNDS]
+    return [*buckets, ("+Inf", float(up_to[BUCKETS - 1]))]

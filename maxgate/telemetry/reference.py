@@ -46,6 +46,23 @@ HISTOGRAM_KEYS: Final = {
 }
 """Meaning of each key of a `..._seconds` object in that JSON."""
 
+VLLM_NAMES: Final = (
+    ("`vllm:num_requests_running`", "gauge", "Requests at the engines: `maxgate_slots_in_use`."),
+    ("`vllm:num_requests_waiting`", "gauge", "Requests in the queue, of all classes."),
+    ("`vllm:kv_cache_usage_perc`", "gauge", "Mean use of the engines' KV caches, from 0 to 1."),
+    ("`vllm:prompt_tokens_total`", "counter", "Input tokens of finished requests for text."),
+    ("`vllm:generation_tokens_total`", "counter", "Generated tokens of these requests."),
+    ("`vllm:time_to_first_token_seconds`", "histogram", "`maxgate_time_to_first_token_seconds`."),
+    (
+        "`vllm:request_time_per_output_token_seconds`",
+        "histogram",
+        "`maxgate_time_per_output_token_seconds`.",
+    ),
+    ("`vllm:e2e_request_latency_seconds`", "histogram", "`maxgate_request_duration_seconds`."),
+    ("`vllm:request_queue_time_seconds`", "histogram", "`maxgate_queue_duration_seconds`."),
+)
+"""Names, types and meanings of the families at `/metrics/vllm`."""
+
 
 def render_page() -> str:
     """Render the whole page as Markdown."""
@@ -95,6 +112,16 @@ Clients cannot create label values. Each worker keeps the first {MAX_ROWS - 1} c
 `route` and `model`, and of `project` and `model`, the first {MAX_ROWS - 1} models, and the first
 {MAX_ROWS - 1} engines.
 Further ones are counted with `other` as their labels.
+
+## vLLM's names
+
+`GET /metrics/vllm` has the names of vLLM, so that its autoscaling recipes and dashboards, and the
+Gateway API Inference Extension, work with MAX. The label is `model_name`. Requests and times are
+those of this gateway: add those of several. [kubernetes.md](kubernetes.md) has examples.
+
+{_render_table(("Name", "Type", "Meaning"), VLLM_NAMES)}
+
+Requests count as running and waiting only with [admission](admission.md), which is on by default.
 
 ## JSON
 

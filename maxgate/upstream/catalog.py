@@ -20,6 +20,9 @@ class LiveCatalog:
     A card's prompt format is used once `has_format` returns True. Until then, for models without a
     card, and for engines other than MAX, the engine formats the prompt. If the card or
     `require_tokenizer` forbids that, the model is listed but not served.
+
+    With `waits_for_engines`, something else starts engines when requests wait for them: models with
+    a card are known before an engine lists them, and requests wait while no engine serves them.
     """
 
     def __init__(
@@ -29,11 +32,13 @@ class LiveCatalog:
         has_format: Callable[[ModelCard], bool],
         *,
         require_tokenizer: bool = False,
+        waits_for_engines: bool = False,
     ) -> None:
         self._cards = cards
         self._replicas = replicas
         self._has_format = has_format
         self._require_tokenizer = require_tokenizer
+        self._waits_for_engines = waits_for_engines
         self._by_name: dict[str, ServedModel] = {}
         self._models: tuple[ServedModel, ...] = ()
         self._waiting: dict[str, ServedModel] = {}
@@ -53,7 +58,11 @@ class LiveCatalog:
 
     def is_ready(self, name: str) -> bool:
         """Whether requests for the model need not wait."""
-        return name in self._by_name
+        model = self._by_name.get(name)
+        return model is not None and (not self._waits_for_engines or self._is_served(model))
+
+    def _is_served(self, model: ServedModel) -> bool:
+        return any(model.engine_name in replica.serving for replica in self._replicas)
 
     def find(self, name: str | None, task: Task | None = None) -> ServedModel:
         """Return the model with this name or alias, or the first for the task; see ModelCatalog."""
@@ -68,12 +77,14 @@ class LiveCatalog:
             raise ModelNotFound(name)
         if task not in {None, model.task}:
             raise WrongModelForTask(model.name, task=model.task, requested=str(task))
+        if self._waits_for_engines and not self._is_served(model):
+            return _require_start(model, task)
         return model if task is None else _check_tokenizer(model)
 
     def _default(self, task: Task | None) -> ServedModel:
         for model in self._models:
             if task in {None, model.task}:
-                if model.name in self._waiting:
+                if not self.is_ready(model.name):
                     return _require_start(model, task)
                 return model if task is None else _check_tokenizer(model)
         if self._models and all(replica.state == "healthy" for replica in self._replicas):
@@ -89,8 +100,9 @@ class LiveCatalog:
         return self._models
 
     def _may_appear(self, name: str) -> bool:
-        # An engine that is not healthy may serve a model that only a card names so far.
-        incomplete = any(replica.state != "healthy" for replica in self._replicas)
+        # An engine that is not healthy may serve a model that only a card names so far, and so may
+        # one whose name has no address yet.
+        incomplete = not self._replicas or any(r.state != "healthy" for r in self._replicas)
         return incomplete and any(name in card.names for card in self._cards)
 
     def refresh(self) -> None:
@@ -102,7 +114,8 @@ class LiveCatalog:
         for card in self._cards:
             engine_model = reported.pop(card.served_model_name, None)
             is_open = self._managed.get(card.name)
-            if card.name in self._replaced or (engine_model is None and is_open is None):
+            is_known = is_open is not None or self._waits_for_engines
+            if card.name in self._replaced or not (engine_model or is_known):
                 continue
             model = engine_model or EngineModel(card.served_model_name, self._created, None)
             served = self._build_model(card, model)

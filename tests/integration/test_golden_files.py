@@ -139,9 +139,12 @@ async def test_openapi(gateway: Gateway) -> None:
     compare("openapi.json", _pretty(document))
 
 
-async def test_prometheus_metrics(used_gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("path", "name"), [("/metrics", "prometheus.json"), ("/metrics/vllm", "vllm.json")]
+)
+async def test_prometheus_metrics(used_gateway: Gateway, path: str, name: str) -> None:
     """Prometheus sees the same metric families, with the same type, help text and labels."""
-    response = await used_gateway.client.get("/metrics", headers={"accept": "text/plain"})
+    response = await used_gateway.client.get(path, headers={"accept": "text/plain"})
     families = [
         {
             "name": family.name,
@@ -151,7 +154,7 @@ async def test_prometheus_metrics(used_gateway: Gateway) -> None:
         }
         for family in text_string_to_metric_families(response.text)
     ]
-    compare("prometheus.json", _pretty(sorted(families, key=lambda family: family["name"])))
+    compare(name, _pretty(sorted(families, key=lambda family: family["name"])))
 
 
 @pytest.mark.parametrize("path", ["/metrics?buckets=true", "/health"])

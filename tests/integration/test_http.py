@@ -368,6 +368,7 @@ async def test_openapi(gateway: Gateway) -> None:
         ("/health/ready", "get"),
         ("/auth", "get"),
         ("/metrics", "get"),
+        ("/metrics/vllm", "get"),
         ("/v1/organization/admin_api_keys", "get"),
         ("/v1/organization/admin_api_keys", "post"),
         ("/v1/organization/admin_api_keys/{key_id}", "delete"),
@@ -463,6 +464,7 @@ async def test_openapi(gateway: Gateway) -> None:
         "/v1/chat/completions": {"text/event-stream"},
         "/v1/completions": {"text/event-stream"},
         "/metrics": {"text/plain", "application/openmetrics-text"},
+        "/metrics/vllm": {"text/plain", "application/openmetrics-text"},
     }
     assert (await gateway.client.get("/docs")).status_code == 200
 

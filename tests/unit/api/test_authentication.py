@@ -120,6 +120,8 @@ async def test_open_paths() -> None:
     """Probes are open, operators' pages by setting; nothing else is, unknown paths included."""
     paths = ["/health/live", "/health/ready", "/health", "/metrics", "/docs", "/openapi.json"]
     paths += [
+        "/metrics/vllm",
+        "/metrics/vllm/",
         "/docs/assets/swagger-ui.css",
         "/docs/",
         "/docs/assets",
@@ -133,7 +135,7 @@ async def test_open_paths() -> None:
         edge = Edge(**options)
         return {path for path in paths if isinstance(await edge.send(path), RequestContext)}
 
-    probes, metrics = {"/health/live", "/health/ready"}, {"/health", "/metrics"}
+    probes, metrics = {"/health/live", "/health/ready"}, {"/health", "/metrics", "/metrics/vllm"}
     docs = {"/docs", "/openapi.json", "/docs/assets/swagger-ui.css"}
     assert await list_open() == probes
     assert await list_open(open_metrics=True) == probes | metrics

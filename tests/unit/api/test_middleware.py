@@ -194,7 +194,7 @@ async def test_cancelled() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/docs"])
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/metrics/vllm", "/docs"])
 async def test_unrecorded_path(path: str) -> None:
     """Paths that probes and dashboards poll are served without a record."""
     sink, sent = await run(PlainTextResponse("a"), http_scope(path=path))
@@ -352,6 +352,7 @@ async def cancel(app: ASGIApp, *, is_shutting_down: bool) -> tuple[RecordingSink
         ("/health/live", 200),
         ("/health", 200),
         ("/metrics", 200),
+        ("/metrics/vllm", 200),
     ],
 )
 async def test_drain(path: str, status: int) -> None:

@@ -191,3 +191,16 @@ async def test_failed_start() -> None:
     assert not later.done()
     setup.queue.resume("a")
     await later
+
+
+async def test_scale_up() -> None:
+    """With an expected time, a refused request learns what is left of it since the first one."""
+    setup = Setup(max_queue=1, max_wait=300, scale_up_time=120)
+    task = await setup.wait()
+    setup.clock.advance(30)
+    with pytest.raises(ModelNotRunning) as refused:
+        await setup.queue.wait("a", setup.context(), size=1)
+    assert refused.value.retry_after == pytest.approx(90, abs=5)
+    setup.queue.resume("a")
+    await task
+    assert setup.queue.list_demand() == {}

@@ -52,9 +52,16 @@ def catalog(
     *engines: Replica,
     formats: bool = True,
     require_tokenizer: bool = False,
+    waits_for_engines: bool = False,
 ) -> LiveCatalog:
     """Return the catalog of these cards and engines."""
-    live = LiveCatalog(cards, engines, lambda _: formats, require_tokenizer=require_tokenizer)
+    live = LiveCatalog(
+        cards,
+        engines,
+        lambda _: formats,
+        require_tokenizer=require_tokenizer,
+        waits_for_engines=waits_for_engines,
+    )
     live.refresh()
     return live
 
@@ -222,3 +229,38 @@ def test_replaced_model() -> None:
     live.manage({"b": False}, {"a": "b"})
     with pytest.raises(ModelNotRunning, match="'b' is not running"):
         live.find("alias", "chat")
+
+
+def test_no_addresses() -> None:
+    """Without any engine, models of cards may appear, and others do not exist."""
+    live = catalog([card("a")])
+    with pytest.raises(UpstreamUnavailable):
+        live.find("a", "chat")
+    with pytest.raises(ModelNotFound):
+        live.find("b", "chat")
+
+
+@pytest.mark.parametrize("name", ["a", "alias", None])
+def test_waits_for_first_engine(name: str | None) -> None:
+    """Models of cards are listed before any engine is known, and requests wait for one."""
+    live = catalog([card("a", "alias")], waits_for_engines=True)
+    with pytest.raises(ModelNotRunning) as raised:
+        live.find(name, "chat")
+    assert raised.value.model == "a"
+    assert ([model.name for model in live.list()], live.is_ready("a")) == (["a"], False)
+
+
+@pytest.mark.parametrize("name", ["a", None])
+def test_waits_for_return(name: str | None) -> None:
+    """Requests wait while all engines of their model are gone or draining."""
+    replica = engine(EngineModel("a", 1, 1000))
+    live = catalog([card("a")], replica, waits_for_engines=True)
+    assert live.find(name, "chat").name == "a"
+
+    replica.mark_unreachable("connection refused")
+    with pytest.raises(ModelNotRunning):
+        live.find(name, "chat")
+    assert live.find("a").name == "a"  # its description
+
+    replica.mark_healthy({"a": EngineModel("a", 1, 1000)})
+    assert (live.find(name, "chat").name, live.is_ready("a")) == ("a", True)
