@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,17 +135,13 @@ class Clients:
         )
         self.tally = Tally()
 
-    async def send_all(
-        self, count: int, at_once: int, on_response: Callable[[int], None] | None = None
-    ) -> None:
-        """Send so many requests, this many at once; `on_response` gets the number of responses."""
+    async def send_all(self, count: int, at_once: int) -> None:
+        """Send so many requests, this many at once."""
         numbers = iter(range(count))
 
         async def send_some() -> None:
             for _ in numbers:
                 await self.send()
-                if on_response is not None:
-                    on_response(self.tally.outcomes.total())
 
         await asyncio.gather(*(send_some() for _ in range(at_once)))
 
