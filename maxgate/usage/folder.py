@@ -134,6 +134,11 @@ def list_segments(spool: Path) -> list[Segment]:
     return sorted(segments, key=lambda segment: segment.start)
 
 
+def find_end(spool: Path) -> int:
+    """Return the byte at which a spool ends now."""
+    return max([segment.end for segment in list_segments(spool)], default=0)
+
+
 def measure_folder(folder: Path) -> int:
     """Return the bytes of all segments of all spools."""
     return sum(s.end - s.start for spool in list_spools(folder) for s in list_segments(spool))
