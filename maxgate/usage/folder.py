@@ -23,7 +23,7 @@ from maxgate.errors import ConfigurationError
 FOLDER: Final = "usage"
 MOVER_LOCK: Final = "mover.lock"
 REJECTED: Final = "rejected.log"
-MAX_READ_BYTES: Final = 2 * 1024 * 1024
+MAX_READ_BYTES: Final = 1024 * 1024
 """Bytes of one batch; no line is longer."""
 
 _LOCK: Final = "lock"
