@@ -105,6 +105,15 @@ class DatabaseKeyStore(KeyStore):
         return self._peppers
 
     @override
+    def recall(self, digest: bytes) -> StoredKey | None:
+        now = self._clock.monotonic()
+        entry = self._entries.get(digest)
+        if entry is None or now >= entry.refresh_at:
+            return None
+        entry.used_at = now
+        return entry.key
+
+    @override
     async def find(self, digest: bytes) -> StoredKey | None:
         now = self._clock.monotonic()
         entry = self._entries.get(digest)

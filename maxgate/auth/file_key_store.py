@@ -70,6 +70,10 @@ class FileKeyStore(KeyStore):
         return self._table.peppers
 
     @override
+    def recall(self, digest: bytes) -> StoredKey | None:
+        return self._table.keys.get(digest)
+
+    @override
     async def find(self, digest: bytes) -> StoredKey | None:
         return self._table.keys.get(digest)
 

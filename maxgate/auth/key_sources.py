@@ -59,6 +59,13 @@ class KeySources(KeyStore, KeyChangePublisher):
         return self._file.peppers
 
     @override
+    def recall(self, digest: bytes) -> StoredKey | None:
+        key = self._file.recall(digest)
+        if key is not None or self._database is None:
+            return key
+        return self._database.recall(digest)
+
+    @override
     async def find(self, digest: bytes) -> StoredKey | None:
         key = await self._file.find(digest)
         if key is not None or self._database is None:

@@ -23,6 +23,7 @@ class Counter:
     have used and hold. `reported` is the part of `used` that the table has, and `base` what was
     used before, if the table does not know the counter. `seen_at` is the monotonic time of its last
     exchange, in seconds. `allowance` is the maximum of a block, as of the last exchange.
+    `was_held` is set for concurrent requests if there were some since the last report.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Counter:
         "seen_at",
         "start",
         "used",
+        "was_held",
     )
 
     def __init__(self, key: str, limit: Limit, span: Span, *, rebuilds: bool = False) -> None:
@@ -60,7 +62,7 @@ class Counter:
         self.base: int | None = None
         self.epoch = -1
         self.idle_ticks = self.allowance = 0
-        self.is_known = self.is_active = False
+        self.is_known = self.is_active = self.was_held = False
         self.seen_at = -inf
 
     @property

@@ -155,6 +155,7 @@ class Counters:
             is_valid = is_valid and counter.epoch == epoch
             if self._is_shared:
                 exchanges.activate(counter)
+                counter.was_held = counter.holds_only
         entries.version = exchanges.version if is_valid else -1
         return is_valid
 

@@ -140,7 +140,7 @@ class Exchanges:
     def exchange_now(self, takes: Sequence[Costs], others: Sequence[Counter]) -> list[Refusal]:
         """Exchange with a local table; returns the refusal of each take."""
         bundle = _Bundle(takes, others)
-        sent_at, reports = self._prepare(bundle.counters, trims=False)
+        sent_at, reports = self._prepare(bundle, trims=False)
         try:
             reply = self.table.exchange_now(self._holder, reports, bundle.takes, self.birth)
         except CountersUnavailable as error:
@@ -155,14 +155,14 @@ class Exchanges:
         async with self._lock:  # a report must not overtake another one
             if self.is_degraded and takes:
                 return [self.take_degraded(costs) for costs in takes]
-            sent_at, reports = self._prepare(bundle.counters, trims=trims)
+            sent_at, reports = self._prepare(bundle, trims=trims)
             try:
                 reply = await self.table.exchange(self._holder, reports, bundle.takes, self.birth)
                 if reply.missing:
                     for index in reply.missing:
                         counter = bundle.counters[index]
                         counter.base = await self._find_base(counter) or 0
-                    sent_at, reports = self._prepare(bundle.counters, trims=trims)
+                    sent_at, reports = self._prepare(bundle, trims=trims)
                     reply = await self.table.exchange(
                         self._holder, reports, bundle.takes, self.birth
                     )
@@ -170,16 +170,19 @@ class Exchanges:
                 return self._degrade(error, takes)
             return self._apply(bundle, reports, reply, sent_at)
 
-    def _prepare(self, counters: Sequence[Counter], *, trims: bool) -> tuple[float, list[Report]]:
+    def _prepare(self, bundle: _Bundle, *, trims: bool) -> tuple[float, list[Report]]:
         self.version += 1
         now = self._clock.monotonic()
         if not self.is_degraded and now >= self.lease_until > -inf:
             self.epoch += 1  # others may have what this process held
         if now - self.exchanged_at > _NEW_HOLDER_SECONDS and self.birth:
             self._change_holder()
-        return now, [self._report(counter, trims=trims) for counter in counters]
+        has_takes = bool(bundle.takes)
+        return now, [
+            self._report(counter, trims=trims, has_takes=has_takes) for counter in bundle.counters
+        ]
 
-    def _report(self, counter: Counter, *, trims: bool) -> Report:
+    def _report(self, counter: Counter, *, trims: bool, has_takes: bool) -> Report:
         if self.is_degraded:
             return counter.build_report(held=counter.reserved, wish=0)
         if counter.epoch != self.epoch:
@@ -191,15 +194,18 @@ class Exchanges:
         counter.set_allowance(self.holders)
         block = counter.allowance if self.birth and not counter.is_tight else 0
         if trims:
-            is_idle = counter.used == counter.reported
+            is_idle = counter.used == counter.reported and not counter.was_held
+            counter.was_held = False
             counter.idle_ticks = counter.idle_ticks + 1 if is_idle else 0
             block = 0 if is_idle else block
             if counter.idle_ticks < _WATCHED_TICKS and len(self.active) < _MAX_WATCHED:
                 self.activate(counter)
         elif block:
             block = max(block, counter.room)
-        counter.room = 0  # the takes come first; the block is what is left after them
-        return counter.build_report(held=counter.reserved, wish=block)
+        # Takes of the exchange come first: the block is what is left after them. Without any, room
+        # is kept for requests that arrive meanwhile.
+        kept = counter.room = 0 if has_takes else max(min(counter.room, block), 0)
+        return counter.build_report(held=counter.reserved + kept, wish=block - kept)
 
     def _change_holder(self) -> None:
         self._holder = create_holder()

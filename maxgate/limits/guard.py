@@ -34,6 +34,8 @@ class LimitGuard(Guard):
         reservation = context.reservation
         if reservation is None:
             planner, model = self._planner, request.model.name
+            if planner.is_empty:
+                return self._inner.admit(request)
             now = planner.wall()
             plan = planner.find(context.principal, model, now)
             if plan is None:
@@ -105,6 +107,8 @@ class LimitEdge(EdgeLimits):
     @override
     def check(self, principal: Principal) -> None:
         planner = self._planner
+        if planner.is_empty:
+            return
         now = planner.wall()
         plan = planner.find(principal, "", now)
         if plan is None:
@@ -123,6 +127,8 @@ class LimitEdge(EdgeLimits):
     def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:
         if context.reservation is not None:
             return context.reservation.headers()
+        if self._planner.is_empty:
+            return []
         now = self._planner.wall()
         plan = self._planner.find(context.principal, context.model or "", now)
         if plan is None:

@@ -80,6 +80,11 @@ class LimitSource(Protocol):
     """Finds the limits of a caller."""
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is no limit of anyone."""
+        return False
+
+    @property
     def bounds_requests(self) -> bool:
         """Whether any limit is one of tokens per request."""
         ...

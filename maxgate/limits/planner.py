@@ -73,7 +73,10 @@ def ignore_price(model: str, usage: Usage, at: float, gpu_seconds: float) -> int
 
 
 class Planner:
-    """Finds the limits of requests, and what they take."""
+    """Finds the limits of requests, and what they take.
+
+    A planner that `is_empty` has no limits for anyone, and needs not be asked.
+    """
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class Planner:
         self._source = source
         self._assumed_output = assumed_output
         self._plans: dict[tuple[str, str, str, str], Plan] = {}
+        self.is_empty = source.is_empty
         self.bounds_requests = source.bounds_requests
         source.on_change(self._forget)
 
@@ -120,6 +124,7 @@ class Planner:
 
     def _forget(self) -> None:
         self._plans.clear()
+        self.is_empty = self._source.is_empty
         self.bounds_requests = self._source.bounds_requests
 
     def _build(self, limits: Sequence[Limit], now: float) -> Plan:

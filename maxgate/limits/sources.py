@@ -101,6 +101,11 @@ class CombinedSource(LimitSource):
 
     @property
     @override
+    def is_empty(self) -> bool:
+        return all(source.is_empty for source in self._sources)
+
+    @property
+    @override
     def bounds_requests(self) -> bool:
         return any(source.bounds_requests for source in self._sources)
 

@@ -55,6 +55,11 @@ class StoredLimits(LimitSource):
 
     @property
     @override
+    def is_empty(self) -> bool:
+        return not (self._configured or self._limits)
+
+    @property
+    @override
     def bounds_requests(self) -> bool:
         limits = [*self._configured, *[one for own in self._limits.values() for one in own]]
         return any(limit.unit == "tokens_per_request" for limit in limits)

@@ -23,7 +23,7 @@ from maxgate.errors import ConfigurationError
 FOLDER: Final = "usage"
 MOVER_LOCK: Final = "mover.lock"
 REJECTED: Final = "rejected.log"
-MAX_READ_BYTES: Final = 2 * 1024 * 1024
+MAX_READ_BYTES: Final = 1024 * 1024
 """Bytes of one batch; no line is longer."""
 
 _LOCK: Final = "lock"
@@ -132,6 +132,11 @@ def list_segments(spool: Path) -> list[Segment]:
                     start = int(item.name.removesuffix(_SUFFIX))
                     segments.append(Segment(Path(item), start, start + item.stat().st_size))
     return sorted(segments, key=lambda segment: segment.start)
+
+
+def find_end(spool: Path) -> int:
+    """Return the byte at which a spool ends now."""
+    return max([segment.end for segment in list_segments(spool)], default=0)
 
 
 def measure_folder(folder: Path) -> int:

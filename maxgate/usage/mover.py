@@ -18,6 +18,7 @@ from maxgate.usage.folder import (
     MOVER_LOCK,
     REJECTED,
     delete_moved,
+    find_end,
     keep_rejected,
     list_spools,
     lock_ended,
@@ -134,7 +135,7 @@ class Mover:
             self._lock = None
 
     async def move(self) -> bool:
-        """Move all lines there are; False if another process of this host does.
+        """Move all lines that there are now; False if another process of this host does.
 
         Raises StoreUnavailable.
         """
@@ -157,7 +158,10 @@ class Mover:
             position = self._positions.get(spool.name)
             if position is None:
                 position = await self._store.find_position(spool.name)
-            while True:
+            end = await asyncio.to_thread(find_end, spool)
+            # What is appended meanwhile waits for the next time: otherwise this would go on for
+            # ever, with a transaction for a handful of lines each.
+            while is_ended or position < end:
                 read = asyncio.to_thread(_read_batch, spool, position, is_ended=is_ended)
                 if (batch := await read) is None:
                     break

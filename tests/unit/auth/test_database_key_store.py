@@ -376,3 +376,14 @@ async def test_unused_keys(bench: Bench) -> None:
     await bench.store.touch()
 
     assert bench.store._entries == {}
+
+
+async def test_recall(bench: Bench) -> None:
+    """A key in memory is found without waiting until it has to be read again."""
+    assert bench.store.recall(b"a") is None
+    assert await bench.find() == "ok"
+    key = bench.store.recall(b"a")
+    assert key is not None
+    assert key.digest == b"a"
+    bench.clock.advance(REFRESH_AGE)
+    assert bench.store.recall(b"a") is None

@@ -89,6 +89,20 @@ async def test_on_change(store: FakeLimitStore) -> None:
     assert found == [False, True]
 
 
+async def test_is_empty(store: FakeLimitStore) -> None:
+    """Without any limit of anyone, nobody has to be looked up."""
+    source = await read(store)
+    assert source.is_empty
+    store.limits.append(OF_KEY)
+    store.note(OF_KEY.scope_key)
+    await source.refresh()
+    assert not source.is_empty
+    store.limits.clear()
+    store.note(OF_KEY.scope_key)
+    await source.refresh()
+    assert source.is_empty
+
+
 async def test_aliases(store: FakeLimitStore) -> None:
     """A limit may name its model by an alias."""
     store.limits = [replace(OF_PROJECT, model="fast")]
