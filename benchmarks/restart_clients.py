@@ -6,6 +6,7 @@ They never send a request again: a connection that ends without a response is a 
 import asyncio
 import json
 import random
+import ssl
 import time
 from collections import Counter
 from contextlib import suppress
@@ -21,10 +22,15 @@ CONNECTION_REFUSED = "connection refused"
 
 @dataclass
 class Results:
-    """Outcomes by name, and the longest request in seconds."""
+    """Outcomes by name, and the seconds of each request."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    longest: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def longest(self) -> float:
+        """The longest request in seconds."""
+        return max(self.seconds, default=0.0)
 
     def count_failures(self, *allowed: str) -> int:
         """Count the requests with another outcome."""
@@ -34,8 +40,11 @@ class Results:
 class Client:
     """One client: half of its requests stream, some open a connection, some follow a pause."""
 
-    def __init__(self, port: int, results: Results, seed: int) -> None:
+    def __init__(
+        self, port: int, results: Results, seed: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._port = port
+        self._tls = tls
         self._results = results
         self._random = random.Random(seed)
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -57,7 +66,7 @@ class Client:
         if outcome != COMPLETE:
             self.close()
         self._results.outcomes[outcome] += 1
-        self._results.longest = max(self._results.longest, time.perf_counter() - began)
+        self._results.seconds.append(time.perf_counter() - began)
         return outcome
 
     async def _send(self) -> str:
@@ -67,7 +76,7 @@ class Client:
         elif chance < 0.2:
             await asyncio.sleep(self._random.random() / 20)
         if self._connection is None:
-            self._connection = await asyncio.open_connection(HOST, self._port)
+            self._connection = await asyncio.open_connection(HOST, self._port, ssl=self._tls)
         reader, writer = self._connection
         streams = self._random.random() < 0.5
         body = json.dumps({"messages": MESSAGES, "stream": streams}).encode()
