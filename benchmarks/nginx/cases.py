@@ -5,22 +5,23 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
 
 import psutil
 
 from benchmarks.nginx.clients import (
     BODY,
     CHAT,
-    SLOW_BODY,
-    SLOW_HEADERS,
     StreamTimes,
+    attack_by_resets,
+    attack_slowly,
     create_tls,
     measure_http2_streams,
     measure_streams,
     read_milliseconds,
-    reset_rapidly,
-    send_slowly,
 )
 from benchmarks.nginx.stack import Replicas, run_nginx
 from benchmarks.restart_clients import COMPLETE, HOST, Client, Results
@@ -29,6 +30,7 @@ from tests.fakes.nginx_server import NginxServer
 from tests.fakes.waiting import until_holds
 
 Rows = list[Sequence[str]]
+Attacked = TypeVar("Attacked")
 _KEEPALIVE = ("keepalive", "http.d")
 _CLIENTS = 16
 _RELOAD_INTERVAL = 1.0
@@ -68,7 +70,7 @@ def measure_latency(replicas: Replicas, requests: int) -> Rows:
     ):
         with run_nginx(replicas, *options) as nginx:
             direct = _ChatClient(int(replicas.urls[0].rpartition(":")[2]))
-            through = _ChatClient(nginx.port, create_tls(nginx))
+            through = _ChatClient(nginx.port, create_tls(nginx.ca))
             for _ in range(50):
                 direct.send(), through.send()
             pairs = [(direct.send(), through.send()) for _ in range(requests)]
@@ -86,7 +88,7 @@ def measure_all_streams(replicas: Replicas, count: int) -> Rows:
     with run_nginx(replicas) as nginx:
         port = int(replicas.urls[0].rpartition(":")[2])
         direct = asyncio.run(measure_streams(HOST, port, count, None))
-        through = asyncio.run(measure_streams("localhost", nginx.port, count, create_tls(nginx)))
+        through = asyncio.run(measure_streams("localhost", nginx.port, count, create_tls(nginx.ca)))
         http2 = asyncio.run(measure_http2_streams(nginx, count))
     return [
         _describe(f"{count} streams at once directly to one replica", direct, count),
@@ -108,27 +110,13 @@ def _describe(title: str, times: StreamTimes, count: int) -> Sequence[str]:
 def measure_slow_clients(replicas: Replicas, headers: int, bodies: int) -> Rows:
     """Attack by slow headers and bodies while other clients are served."""
     replicas.set_script(tokens=8, gap_ms=0)
-
-    async def attack(nginx: NginxServer) -> tuple[list[float], list[float], Results]:
-        results, is_over = Results(), asyncio.Event()
-        clients = [
-            asyncio.create_task(_send_until(is_over, nginx, results, seed)) for seed in range(4)
-        ]
-        slow_headers = [send_slowly(nginx, SLOW_HEADERS, 3) for _ in range(headers)]
-        slow_bodies = [send_slowly(nginx, SLOW_BODY, 3) for _ in range(bodies)]
-        ends = await asyncio.gather(*slow_headers, *slow_bodies)
-        is_over.set()
-        await asyncio.gather(*clients)
-        return ends[:headers], ends[headers:], results
-
     with run_nginx(replicas) as nginx:
-        header_ends, body_ends, results = asyncio.run(attack(nginx))
+        results, (header_end, body_end) = asyncio.run(
+            _serve_during(nginx, attack_slowly, headers, bodies)
+        )
     return [
-        (
-            f"{headers} clients with slow headers",
-            f"all cut off after {max(header_ends):.0f} s at most",
-        ),
-        (f"{bodies} clients with slow bodies", f"all cut off after {max(body_ends):.0f} s at most"),
+        (f"{headers} clients with slow headers", f"all cut off after {header_end:.0f} s"),
+        (f"{bodies} clients with slow bodies", f"all cut off after {body_end:.0f} s"),
         ("other clients meanwhile", _describe_results(results)),
     ]
 
@@ -136,29 +124,25 @@ def measure_slow_clients(replicas: Replicas, headers: int, bodies: int) -> Rows:
 def measure_rapid_reset(replicas: Replicas, connections: int, streams: int) -> Rows:
     """Open and cancel streams of HTTP/2 as fast as possible (CVE-2023-44487)."""
     replicas.set_script(tokens=8, gap_ms=0)
-
-    async def attack(nginx: NginxServer) -> tuple[int, Results, Results]:
-        calm, attacked, sent = Results(), Results(), 0
-        for results in (calm, attacked):
-            is_over = asyncio.Event()
-            clients = [
-                asyncio.create_task(_send_until(is_over, nginx, results, seed)) for seed in range(2)
-            ]
-            if results is attacked:
-                resets = (reset_rapidly(nginx, streams) for _ in range(connections))
-                sent = sum(await asyncio.gather(*resets))
-            else:
-                await asyncio.sleep(2)
-            is_over.set()
-            await asyncio.gather(*clients)
-        return sent, calm, attacked
-
     with run_nginx(replicas) as nginx:
-        sent, calm, attacked = asyncio.run(attack(nginx))
-    return [
-        ("other clients before", _describe_results(calm)),
-        (f"and during {sent:,} streams that are reset at once", _describe_results(attacked)),
-    ]
+        attacked, sent = asyncio.run(_serve_during(nginx, attack_by_resets, connections, streams))
+    title = f"other clients during {sent:,} streams that are reset at once"
+    return [(title, _describe_results(attacked))]
+
+
+async def _serve_during(
+    nginx: NginxServer, attack: Callable[..., Attacked], *arguments: int
+) -> tuple[Results, Attacked]:
+    """Send requests of four clients while a process attacks; returns their results and its own."""
+    results, is_over = Results(), asyncio.Event()
+    clients = [asyncio.create_task(_send_until(is_over, nginx, results, seed)) for seed in range(4)]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        attacked = await asyncio.get_running_loop().run_in_executor(
+            pool, attack, nginx.port, nginx.ca, *arguments
+        )
+    is_over.set()
+    await asyncio.gather(*clients)
+    return results, attacked
 
 
 def measure_connections(replicas: Replicas, count: int) -> Rows:
@@ -166,7 +150,7 @@ def measure_connections(replicas: Replicas, count: int) -> Rows:
     replicas.set_script(tokens=8, gap_ms=0)
 
     async def send_all(nginx: NginxServer) -> tuple[Results, int]:
-        results, tls, opening = Results(), create_tls(nginx), asyncio.Semaphore(100)
+        results, tls, opening = Results(), create_tls(nginx.ca), asyncio.Semaphore(100)
         clients = [Client(nginx.port, results, seed, tls) for seed in range(count)]
 
         async def send(client: Client) -> None:
@@ -263,7 +247,7 @@ def measure_killed_replica(replicas: Replicas, requests: int) -> Rows:
 async def _send_until(
     is_over: asyncio.Event, nginx: NginxServer, results: Results, seed: int
 ) -> None:
-    client = Client(nginx.port, results, seed, create_tls(nginx))
+    client = Client(nginx.port, results, seed, create_tls(nginx.ca))
     while not is_over.is_set():
         await client.send()
     await client.finish()

@@ -1,4 +1,4 @@
-"""Clients over TLS: one that measures streams, and those that are slow on purpose."""
+"""Clients over TLS that measure streams, and attackers for a process of their own."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import httpx
 from h2.config import H2Configuration
@@ -95,10 +96,22 @@ async def measure_http2_streams(nginx: NginxServer, count: int) -> StreamTimes:
     return times
 
 
-async def send_slowly(nginx: NginxServer, begin: bytes, pause: float) -> float:
+def attack_slowly(port: int, ca: Path, headers: int, bodies: int) -> tuple[float, float]:
+    """Send slow headers and bodies; returns the most seconds that one of each was connected."""
+
+    async def attack() -> list[float]:
+        tls = create_tls(ca)
+        begins = [SLOW_HEADERS] * headers + [SLOW_BODY] * bodies
+        return await asyncio.gather(*(_send_slowly(port, tls, begin, 3) for begin in begins))
+
+    seconds = asyncio.run(attack())
+    return max(seconds[:headers]), max(seconds[headers:])
+
+
+async def _send_slowly(port: int, tls: ssl.SSLContext, begin: bytes, pause: float) -> float:
     """Send a byte after each pause until the connection is closed; returns the seconds."""
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", nginx.port, ssl=create_tls(nginx), local_addr=(ATTACKER, 0)
+        "127.0.0.1", port, ssl=tls, local_addr=(ATTACKER, 0)
     )
     began = time.perf_counter()
     reading = asyncio.create_task(reader.read())
@@ -112,12 +125,23 @@ async def send_slowly(nginx: NginxServer, begin: bytes, pause: float) -> float:
     return time.perf_counter() - began
 
 
-async def reset_rapidly(nginx: NginxServer, count: int) -> int:
-    """Open and cancel streams of HTTP/2 until the connection is closed; returns their number."""
-    tls = create_tls(nginx)
-    tls.set_alpn_protocols(["h2"])
+def attack_by_resets(port: int, ca: Path, connections: int, streams: int) -> int:
+    """Reset streams on several connections of HTTP/2 at once; returns their number."""
+
+    async def attack() -> int:
+        tls = create_tls(ca)
+        tls.set_alpn_protocols(["h2"])
+        return sum(
+            await asyncio.gather(*(_reset_rapidly(port, tls, streams) for _ in range(connections)))
+        )
+
+    return asyncio.run(attack())
+
+
+async def _reset_rapidly(port: int, tls: ssl.SSLContext, count: int) -> int:
+    """Open and cancel streams until the connection is closed; returns their number."""
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", nginx.port, ssl=tls, local_addr=(ATTACKER, 0)
+        "127.0.0.1", port, ssl=tls, local_addr=(ATTACKER, 0)
     )
     connection = H2Connection(H2Configuration(header_encoding=None))
     connection.initiate_connection()
@@ -142,6 +166,6 @@ async def reset_rapidly(nginx: NginxServer, count: int) -> int:
     return sent
 
 
-def create_tls(nginx: NginxServer) -> ssl.SSLContext:
-    """Create a context for HTTP/1.1 that trusts nginx's certificate."""
-    return ssl.create_default_context(cafile=str(nginx.folder / "ca" / "ca.crt"))
+def create_tls(ca: Path) -> ssl.SSLContext:
+    """Create a context for HTTP/1.1 that trusts this CA."""
+    return ssl.create_default_context(cafile=str(ca))

@@ -48,9 +48,14 @@ class NginxServer:
         """Base URL for https."""
         return f"https://localhost:{self.port}"
 
+    @property
+    def ca(self) -> Path:
+        """The certificate of its CA."""
+        return self.folder / "ca" / "ca.crt"
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection for HTTP/1.1 over TLS."""
-        tls = ssl.create_default_context(cafile=str(self.folder / "ca" / "ca.crt"))
+        tls = ssl.create_default_context(cafile=str(self.ca))
         return await asyncio.open_connection(
             "127.0.0.1", self.port, ssl=tls, server_hostname="localhost"
         )
