@@ -25,6 +25,7 @@ CREDENTIAL_HEADERS: Final = frozenset({AUTHORIZATION, *_KEY_HEADERS})
 """Headers that hold credentials: OpenAI's, Azure's and Anthropic's."""
 
 PROBES: Final = frozenset({"/health/live", "/health/ready"})
+CREDENTIAL_CHECK: Final = "/auth"
 METRICS: Final = frozenset({"/health", "/metrics"})
 DOCS: Final = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS: Final = "/docs/assets/"
@@ -97,7 +98,7 @@ class Authentication:
             context.project_models = identity.project_models
             context.is_admin = identity.is_admin
             context.record.key_id = identity.principal.key_id
-            if not identity.can_use_models and serves_models(path):
+            if not identity.can_use_models and (path == CREDENTIAL_CHECK or serves_models(path)):
                 raise NoModelAccess
 
     def _find_verifier(self, credential: str) -> Verifier:

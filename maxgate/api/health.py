@@ -1,4 +1,4 @@
-"""GET /health, /health/live, /health/ready."""
+"""GET /health, /health/live, /health/ready, and GET /auth for proxies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,6 +96,16 @@ async def ready(engines: Engines, response: Response) -> ProbeResponse:
         response.status_code = 503
         return ProbeResponse("not ready")
     return ProbeResponse("ok")
+
+
+@router.get("/auth", operation_id="auth", status_code=204)
+async def check_credential() -> None:
+    """Respond with 204 if the credential may use models, otherwise with 401 or 403.
+
+    For proxies that check a request before they read its body, such as nginx with `auth_request`.
+    Without authentication, the response is always 204.
+    """
+    # RequestContextMiddleware has authenticated the request.
 
 
 def describe_engines(engines: Sequence[EngineHealth]) -> list[EngineStatus]:

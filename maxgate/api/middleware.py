@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate import ids
 from maxgate.api.authentication import (
+    CREDENTIAL_CHECK,
     CREDENTIAL_HEADERS,
     MODEL_SEGMENTS,
     PROBES,
@@ -39,9 +40,9 @@ from maxgate.generation.request_record import Outcome, RequestRecord, RequestSin
 from maxgate.limits.limit import EdgeLimits
 from maxgate.net.shortage import find_shortage
 
-# Probes and dashboards poll these every few seconds.
+# Probes and dashboards poll these every few seconds, and proxies check each request beforehand.
 _UNRECORDED: Final = frozenset(
-    {"/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"}
+    {"/health", *PROBES, "/metrics", "/docs", "/openapi.json", CREDENTIAL_CHECK}
 )
 # Routes by their paths whose limits are checked before the body is read.
 _LIMITED: Final = {

@@ -155,6 +155,22 @@ async def test_chat(start_gateway: StartGateway, keys: KeyFolder, *, stream: boo
     assert "authorization" not in engine.seen
 
 
+async def test_credential_check(start_gateway: StartGateway, keys: KeyFolder) -> None:
+    """Proxies learn from a status whether a credential is valid, and no request is recorded."""
+    valid, elsewhere = keys.add("a"), keys.add("b", networks=["10.0.0.0/8"])
+    async with start_gateway(**with_keys(keys)) as gateway:
+        client = gateway.client
+        assert_refused(await client.get("/auth"))
+        assert_refused(await client.get("/auth", headers=bearer(elsewhere)))
+        for method in ("GET", "HEAD"):
+            response = await client.request(method, "/auth", headers=bearer(valid))
+            assert (response.status_code, response.content) == (204, b"")
+        metrics = (await client.get("/metrics", headers=bearer(valid))).json()
+        assert metrics["requests"]["by_outcome"] == {}
+    async with start_gateway() as gateway:
+        assert (await gateway.client.get("/auth")).status_code == 204
+
+
 async def test_refused(start_gateway: StartGateway, keys: KeyFolder) -> None:
     """Whatever is wrong with a key, the response is the same."""
     valid, revoked = keys.add("a"), keys.add("b", disabled=True)

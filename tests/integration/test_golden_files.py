@@ -41,6 +41,8 @@ COMMANDS = [
     "maxgate engines remove",
     "maxgate engines canary",
     "maxgate init",
+    "maxgate certs",
+    "maxgate certs dev",
     "maxgate db",
     "maxgate db upgrade",
     "maxgate db check",

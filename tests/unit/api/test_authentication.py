@@ -149,6 +149,7 @@ async def test_open_paths() -> None:
         ("/embeddings", True),
         ("/v1/models", True),
         ("/v1/models/m", True),
+        ("/auth", True),
         ("/v1/organization/projects", False),
         ("/organization/models", False),
         ("/admin/engines", False),
