@@ -4,17 +4,17 @@
 #
 #   deploy/create-secrets.sh [--host NAME]...    names in the certificate besides localhost
 #
-# A certificate of your own: put it into deploy/tls as tls.crt and tls.key, readable for all. Later
-# runs renew a certificate that this script has made.
+# A certificate of your own: put it into deploy/tls as tls.crt and tls.key first, readable by user
+# 101. Later runs renew a certificate that this script has made.
 #
-# Containers of several users read the files, so the files are readable, and the folders keep other
+# Containers of several users read the secrets, so the files are readable, and the folder keeps other
 # users of this machine out.
 set -eu
 umask 022
 cd "$(dirname "$0")"
 secrets=secrets tls=tls
 mkdir -p "$secrets" "$tls"
-chmod 700 "$secrets" "$tls"
+chmod 700 "$secrets"
 
 random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
 
@@ -64,13 +64,17 @@ if missing grafana_password; then
     random | create grafana_password
 fi
 
-if [ -e "$tls/tls.crt" ] && [ ! -e "$tls/dev-ca" ]; then
+if [ -e "$tls/tls.crt" ] && [ ! -e "$secrets/dev-ca" ]; then
     echo "kept     tls.crt tls.key"
 else
     image=${MAXGATE_IMAGE:-maxgate/gateway:0.1.0}
     docker image inspect "$image" >/dev/null 2>&1 || docker build --tag "$image" ..
-    # The same path inside, so that the messages are right. It keeps a certificate that is valid.
-    docker run --rm --network none --user "$(id -u):$(id -g)" --read-only --cap-drop ALL \
-        --volume "$PWD/$tls:$PWD/$tls" "$image" \
-        certs dev --out "$PWD/$tls" --ca-dir "$PWD/$tls/dev-ca" --any-user "$@"
+    # A certificate that is still valid is kept. Folders have the same path inside, so that the
+    # messages are right. Only nginx's user may read the key.
+    docker run --rm --network none --user 0 --read-only \
+        --volume "$PWD/$tls:$PWD/$tls" --volume "$PWD/$secrets:$PWD/$secrets" --entrypoint sh \
+        "$image" -ec 'tls=$1 ca=$2; shift 2
+            maxgate certs dev --out "$tls" --ca-dir "$ca" "$@"
+            chown 101:101 "$tls/tls.key"' \
+        sh "$PWD/$tls" "$PWD/$secrets/dev-ca" "$@"
 fi
