@@ -78,8 +78,8 @@ async def _send_once(
         pause = response.headers.get("retry-after")
         return _describe(response), None, None if pause is None else float(pause)
     usage = _read_stream(response.text) if is_stream else response.json()["usage"]
-    if usage is None:
-        return "stream without [DONE]", None, None
+    if isinstance(usage, str):
+        return usage, None, None
     return OK, (usage["prompt_tokens"], usage["completion_tokens"]), None
 
 
@@ -90,36 +90,39 @@ def _describe(response: httpx.Response) -> str:
         return f"{response.status_code}"
 
 
-def _read_stream(text: str) -> dict[str, int] | None:
-    """Return the usage of a complete stream."""
+def _read_stream(text: str) -> dict[str, int] | str:
+    """Return the usage of a complete stream, or what it ended with."""
     events = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
-    if events[-1:] != ["[DONE]"]:
-        return None
-    usage: dict[str, int] | None = json.loads(events[-2]).get("usage")
-    return usage
+    if events[-1:] == ["[DONE]"]:
+        usage: dict[str, int] = json.loads(events[-2])["usage"]
+        return usage
+    error = json.loads(events[-1]).get("error") if events else None
+    return f"stream with {error['code']}" if error else "stream without an end"
 
 
 @dataclass
 class Load:
-    """Requests of all clients, which send them one after the other."""
+    """Requests of all clients, which send them one after the other; `name` is part of the ids."""
 
     key: str
+    name: str
     retries: int = 0
     requests: list[Request] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
-    _ids: count[int] = field(default_factory=count)
+    _ids: "count[int]" = field(default_factory=count)
     _ending: bool = False
 
     async def _send_all(self, *, is_stream: bool, pause: float) -> None:
         async with make_client(self.key) as client:
             while not self._ending:
-                request_id = f"compose-{self.key[-6:]}-{next(self._ids)}"
+                request_id = f"{self.name}-{next(self._ids)}"
                 self.running.add(request_id)
                 self.requests.append(
                     await send(client, request_id, is_stream=is_stream, retries=self.retries)
                 )
                 self.running.discard(request_id)
-                await asyncio.sleep(pause)
+                failed = self.requests[-1].outcome != OK
+                await asyncio.sleep(1 if failed else pause)
 
     @asynccontextmanager
     async def run(self, streams: int, chats: int) -> AsyncIterator[None]:

@@ -41,7 +41,10 @@ LIMIT: Final = 10
 _NONE: Final = frozenset[str]()
 _OF_NGINX: Final = frozenset({"ConnectError", "cut", "ReadError", "ConnectTimeout"})
 _OF_REPLICA: Final = frozenset({"cut", "502 upstream_unavailable", "ReadError"})
-_OF_MAX: Final = frozenset({"503 upstream_unavailable", "503 no_engine", "502 upstream_error"})
+# The stand-in has no tokenizer that the gateway could read, so its streams cannot go on.
+_OF_MAX: Final = frozenset(
+    {"503 upstream_unavailable", "502 upstream_unavailable", "stream with upstream_unavailable"}
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ async def try_unknown_keys(statuses: set[int]) -> None:
 
 async def kill(stack: Stack, key: str, outage: Outage, seconds: float) -> tuple[Row, list[Request]]:
     """Kill a service under load, start it again, and summarize what clients saw."""
-    load, statuses = Load(key), set[int]()
+    load, statuses = Load(key, outage.service), set[int]()
     async with load.run(STREAMS, CHATS):
         await asyncio.sleep(3)
         killed = monotonic()

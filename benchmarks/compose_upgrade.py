@@ -36,7 +36,7 @@ def find_previous() -> str:
 
 async def replace(stack: Stack, key: str, version: str) -> bool:
     """Replace all gateways under load, and print what clients saw."""
-    load = Load(key)
+    load = Load(key, f"to-{version}-{monotonic():.0f}")
     before = await asyncio.to_thread(_read_revision, stack)
     began = monotonic()
     async with load.run(STREAMS, CHATS):

@@ -53,10 +53,10 @@ fi
 if missing redis_acl maxgate_redis__url; then
     password=$(random)
     hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
-    # The permissions that docs/redis.md lists.
+    # The permissions that docs/redis.md lists, without one that Redis 7.0 does not know.
     create redis_acl <<ACL
 user default off
-user maxgate on #$hash resetkeys ~maxgate:* +evalsha +eval +get +set +time +select +client|setinfo +client|setname +zadd +zrange +zrevrange +zrangebyscore +zremrangebyscore +zremrangebyrank +pexpire +pexpireat +exists +hset +hgetall +hdel +hincrby
+user maxgate on #$hash resetkeys ~maxgate:* +evalsha +eval +get +set +time +select +client|setname +zadd +zrange +zrevrange +zrangebyscore +zremrangebyscore +zremrangebyrank +pexpire +pexpireat +exists +hset +hgetall +hdel +hincrby
 ACL
     printf 'redis://maxgate:%s@redis:6379/0' "$password" | create maxgate_redis__url
 fi
