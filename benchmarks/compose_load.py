@@ -17,6 +17,7 @@ import httpx
 from benchmarks.compose_stack import CA, CHAT, URL
 
 OK: Final = "ok"
+CLOSED: Final = "connection closed"
 _PATH: Final = "/v1/chat/completions"
 _TIMEOUT: Final = httpx.Timeout(60, connect=5)
 
@@ -26,7 +27,7 @@ class Request:
     """A request, its times in seconds, and its outcome: OK, a status with its code, or an error.
 
     `tokens` are those of the prompt and of the response. `attempts` is more than 1 if the client
-    sent it again, as OpenAI's SDKs do after a 503 with `Retry-After`.
+    sent it again, as OpenAI's SDKs do after a closed connection and a 503 with `Retry-After`.
     """
 
     id: str
@@ -70,7 +71,10 @@ async def _send_once(
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
         response = await client.post(_PATH, json=body, headers={"x-request-id": request_id})
-    except httpx.RemoteProtocolError:
+    except httpx.RemoteProtocolError as error:
+        # A reload of nginx ends idle connections, and a request may be under way on one.
+        if "without sending a response" in str(error):
+            return CLOSED, None, 0.5
         return "cut", None, None
     except httpx.HTTPError as error:
         return type(error).__name__, None, None

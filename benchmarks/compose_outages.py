@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Final
 
 from benchmarks.compose_load import (
+    CLOSED,
     OK,
     Load,
     Request,
@@ -39,8 +40,8 @@ SETTLE_SECONDS: Final = 8
 LIMIT: Final = 10
 # Outcomes that the policy allows for requests that run or arrive during the outage.
 _NONE: Final = frozenset[str]()
-_OF_NGINX: Final = frozenset({"ConnectError", "cut", "ReadError", "ConnectTimeout"})
-_OF_REPLICA: Final = frozenset({"cut", "502 upstream_unavailable", "ReadError"})
+_OF_NGINX: Final = frozenset({"ConnectError", "ConnectTimeout", "ReadError", CLOSED, "cut"})
+_OF_REPLICA: Final = frozenset({"502 upstream_unavailable", CLOSED, "ReadError", "cut"})
 # The stand-in has no tokenizer that the gateway could read, so its streams cannot go on.
 _OF_MAX: Final = frozenset(
     {"503 upstream_unavailable", "502 upstream_unavailable", "stream with upstream_unavailable"}

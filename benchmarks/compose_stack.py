@@ -6,7 +6,6 @@ Needs the Docker Engine, and images under the names in that file; where there is
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from benchmarks.stack import MODEL, ROOT
+from maxgate.stores.migrate import REVISIONS
 
 Engine = Literal["max", "mock"]
 T = TypeVar("T")
@@ -33,13 +33,27 @@ _STAND_INS: Final = {
     "postgres": "maxgate/stand-in-postgres:16",
     "prometheus": "maxgate/stand-in-prometheus:v2.42.0",
 }
-_PREVIOUS: Final = f"""\
+# The next version: this one, and a migration that adds a column to the table of every usage line.
+_NEXT: Final = f"""\
 FROM {IMAGE}:{VERSION}
 USER root
-RUN rm -rf /opt/venv/lib/python3.*/site-packages/maxgate
-COPY maxgate /opt/src/maxgate
-RUN mv /opt/src/maxgate /opt/venv/lib/python3.*/site-packages/
+COPY migration.py /opt/
+RUN cd /opt/venv/lib/python3.*/site-packages/maxgate/stores \\
+    && mv /opt/migration.py migrations/versions/revision_9999_benchmark.py \\
+    && sed -i 's/^REVISIONS: Final = (\\(.*\\))$/REVISIONS: Final = (\\1, "9999")/' migrate.py
 USER 10001:10001
+"""
+_MIGRATION: Final = """\
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{newest}"
+is_expansion = True
+
+
+def upgrade() -> None:
+    op.add_column("usage_entries", sa.Column("benchmark", sa.Text(), nullable=True))
 """
 
 
@@ -158,14 +172,11 @@ def build_images(engine: Engine) -> None:
     run("deploy/create-secrets.sh")
 
 
-def build_previous(commit: str, tag: str) -> None:
-    """Build an image of the gateway with the code of a commit and the libraries of this one."""
+def build_next(tag: str) -> None:
+    """Build an image of the next version, whose schema has one revision more."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder, "code.tar")
-        run("git", "archive", f"--output={archive}", commit, "maxgate")
-        shutil.unpack_archive(archive, folder)
-        archive.unlink()
-        Path(folder, "Dockerfile").write_text(_PREVIOUS)
+        Path(folder, "Dockerfile").write_text(_NEXT)
+        Path(folder, "migration.py").write_text(_MIGRATION.format(newest=REVISIONS[-1]))
         run("docker", "build", "--tag", f"{IMAGE}:{tag}", folder)
 
 

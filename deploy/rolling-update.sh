@@ -3,10 +3,9 @@
 #
 #   deploy/rolling-update.sh VERSION    a tag of maxgate/gateway, such as 0.1.0
 #
-# It upgrades the database first. To go back, run it with the old version, which can use the
-# database that the new one has upgraded unless docs/upgrades says otherwise: then it changes
-# nothing. Set GATEWAY_VERSION in .env to the version afterwards. COMPOSE is the command, and
-# COMPOSE_FILE the files.
+# It upgrades the database first; with a database that the version can use as it is, such as on the
+# way back, that changes nothing, and with another one, the script ends there. Set GATEWAY_VERSION
+# in .env afterwards. COMPOSE is the command (docker compose), and COMPOSE_FILE the files.
 set -eu
 cd "$(dirname "$0")/.."
 GATEWAY_VERSION=${1:?"usage: $0 VERSION"}
