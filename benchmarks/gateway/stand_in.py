@@ -1,6 +1,6 @@
 """A stand-in for MAX that is fast enough never to limit a measurement.
 
-    python -m benchmarks.gateway.stand_in [--port 8080]
+    python -m benchmarks.gateway.stand_in [--host 127.0.0.1] [--port 8080] [--script JSON]
 
 `POST /script` sets the shape and timing of responses (see Script). `GET /counts` returns what has
 happened since the start (see Counts).
@@ -222,11 +222,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(response)
 
 
-async def serve(port: int) -> None:
+async def serve(host: str, port: int, script: Script) -> None:
     """Serve until the process ends."""
     engine = Engine()
+    engine.set_script(script)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(engine), "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(lambda: Connection(engine), host, port, backlog=4096)
     await server.serve_forever()
 
 
@@ -235,8 +236,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gateway.stand_in", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--port", type=int, default=8080, help="port on loopback (default: 8080)")
-    uvloop.run(serve(parser.parse_args().port))
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="port (default: 8080)")
+    parser.add_argument("--script", default="{}", metavar="JSON", help="shape of responses")
+    options = parser.parse_args()
+    uvloop.run(serve(options.host, options.port, Script(**json.loads(options.script))))
 
 
 if __name__ == "__main__":

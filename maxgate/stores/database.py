@@ -62,6 +62,8 @@ def connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
         "prepare_threshold": None,
         "connect_timeout": max(2, round(settings.timeout)),
         "application_name": "maxgate",
+        # A database with the encoding SQL_ASCII would otherwise return bytes.
+        "client_encoding": "utf8",
         **_TCP_OPTIONS,
     }
 

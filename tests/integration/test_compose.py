@@ -25,6 +25,8 @@ _DEVICES = {"gpu": "llama-3.3-8b-instruct", "cpu": "smollm2-135m-instruct"}
 def _engine(device: str) -> dict[str, Any]:
     """Build the service `max` as Compose does."""
     base, own = _ENGINES[device], _COMPOSE["services"]["max"]
+    if "extends" in base:
+        base = _ENGINES[base["extends"]["service"]] | base
     environment = base.get("environment", {}) | own["environment"]
     return base | own | {"environment": environment}
 
@@ -39,7 +41,7 @@ def test_device() -> None:
     extends = _COMPOSE["services"]["max"]["extends"]
 
     assert extends == {"file": "deploy/engines.yml", "service": "${MAX_DEVICE:-gpu}"}
-    assert set(_ENGINES) == set(_DEVICES)
+    assert set(_ENGINES) == {*_DEVICES, "one-gpu"}
 
 
 def test_compose_versions() -> None:
@@ -94,7 +96,10 @@ def test_gateway_confinement() -> None:
 
 def test_gateway_extras() -> None:
     """Gateways in containers can share their slots through Redis."""
-    assert " '/src[guardrails,jwt,postgres,redis]'\n" in _DOCKERFILE.partition(" AS build-tools")[0]
+    assert (
+        " '/src[guardrails,jwt,postgres,redis,tls]'\n"
+        in _DOCKERFILE.partition(" AS build-tools")[0]
+    )
 
 
 def test_gateway_restart() -> None:
@@ -128,7 +133,11 @@ def test_max_on_gpu() -> None:
     """On the GPU, MAX reads max_config.yaml from its mount."""
     engine = _engine("gpu")
 
-    assert engine["command"] == ["--config-file=/etc/max/max_config.yaml", "--devices=gpu"]
+    assert engine["command"] == [
+        "--config-file=/etc/max/max_config.yaml",
+        "--devices=gpu",
+        f"--max-batch-size=${{MAX_BATCH_SIZE:-{_card('gpu').require_max().max_batch_size}}}",
+    ]
     assert "../max_config.yaml:/etc/max/max_config.yaml:ro" in engine["volumes"]
     assert engine["deploy"]["resources"]["reservations"]["devices"] == [
         {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
@@ -160,7 +169,9 @@ def test_gateway_variables() -> None:
     in_image = re.findall(r"(MAXGATE_\w+)=", _DOCKERFILE)
     names = {to_name(variable) for variable in (*_GATEWAY["environment"], *in_image)}
 
-    assert names == {"engines", "auth.mode", "server.host", "cache_dir", "state_dir"}
+    assert names == {
+        *("engines", "auth.mode", "admission.slots", "server.host", "cache_dir", "state_dir")
+    }
     assert _GATEWAY["environment"]["MAXGATE_AUTH__MODE"] == "${GATEWAY_AUTH:-none}"
     assert names <= set(setting_names())
 
