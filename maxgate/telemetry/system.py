@@ -107,7 +107,7 @@ def export_gpus(gpus: Sequence["GpuReading"]) -> SystemReadings:
         for metric, value in values.items():
             if value is not None:
                 readings.setdefault(metric, {})[labels] = value
-        throttled = {(*labels, reason): 1.0 for reason in gpu.slowed_by}
+        throttled: dict[LabelValues, float] = {(*labels, reason): 1.0 for reason in gpu.slowed_by}
         readings.setdefault(GPU_THROTTLED, {}).update(throttled or {(*labels, ""): 0.0})
     return readings
 
