@@ -32,7 +32,7 @@ run: $(VENV)/.installed-local ## Start MAX with the small model and the gateway;
 	@$(if $(EMBEDDINGS),$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing)
 	@exec $(BIN)/python api_server.py --engine local --card $(CARD) $(WITH_EMBEDDINGS) $(ARGS)
 
-test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the real engine included
+test: $(VENV)/.installed-dev $(CLIENTS) $(VENV)/prometheus check ## Run everything CI runs, the real engine included
 	$(PREPARE_MODELS)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
 	$(BIN)/pytest -m "engine or timing" tests/engine tests/integration
@@ -47,7 +47,7 @@ check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and
 		then $(BIN)/gitlint --commits $(FIRST_COMMIT)..HEAD lint; \
 		else echo "no git history here: commit subjects are not checked"; fi
 
-unit: $(VENV)/.installed-dev $(CLIENTS) ## Run the tests that need no engine
+unit: $(VENV)/.installed-dev $(CLIENTS) $(VENV)/prometheus ## Run the tests that need no engine
 	$(PREPARE_MODELS)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
 	$(BIN)/pytest -m timing tests/integration
@@ -104,6 +104,14 @@ $(VENV)/.installed-dev: pyproject.toml models/requirements.txt | $(BIN)/python
 .venv-max: ## Install MAX in its own environment, for the setting engine.python
 	$(PYTHON) -m venv $@
 	$@/bin/pip install 'modular>=26.7,<26.8' 'fastapi<0.142' || { rm -rf $@; exit 1; }
+
+# Debian's package with Prometheus and promtool, unpacked here: it needs no root and starts no
+# service. Without it, tests that need it are skipped.
+$(VENV)/prometheus: | $(BIN)/python
+	@{ command -v prometheus && command -v promtool; } >/dev/null || { \
+		rm -rf $@.part && mkdir $@.part && (cd $@.part && apt-get -qq download prometheus \
+			&& dpkg -x prometheus_*.deb . && rm prometheus_*.deb) && mv $@.part $@; \
+	} || echo "Prometheus is missing, and its tests are skipped; run: apt-get install prometheus"
 
 # Clients for Node. The extra dev installs Node and npm.
 $(CLIENTS): tests/clients/package-lock.json tests/clients/.npmrc | $(VENV)/.installed-dev

@@ -58,6 +58,7 @@ from maxgate.composition.pipelines import (
     build_guardrails,
     build_moderator,
 )
+from maxgate.composition.system import build_system
 from maxgate.composition.tasks import running
 from maxgate.composition.usage import Billing, build_billing
 from maxgate.generation.backend import Backend, Embedder
@@ -74,9 +75,11 @@ from maxgate.telemetry.registry import (
     CANCEL_DURATION,
     ENGINE_REQUESTS_OWN,
     ENGINE_WATCH_FAILURES,
+    EVENT_LOOP_LAG,
     LOG_LINES_DROPPED,
 )
 from maxgate.telemetry.shared_counts import SharedCounts
+from maxgate.telemetry.system import SystemReader, measure_lag
 from maxgate.telemetry.worker_folder import leave
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.catalog import LiveCatalog
@@ -156,6 +159,8 @@ def create_app(
         control,
         canary,
         retry_counts,
+        metrics,
+        build_system(settings),
         on_startup,
         worker_folder,
     )
@@ -212,7 +217,7 @@ def provide(app: Gateway, resources: "Resources", metrics: MetricsStore) -> None
     """Give the ordinary routes and the server what they depend on."""
     upstream, control = resources.upstream, resources.control
     admission, billing = resources.admission, resources.billing
-    app.state.metrics = MetricsReader(metrics)
+    app.state.metrics = MetricsReader(metrics, resources.system)
     app.state.canary_control = build_canary_control(control.engines, resources.canary)
     app.state.usage = billing.reports
     app.state.activity = billing.activity
@@ -251,6 +256,8 @@ class Resources:
     control: Control
     canary: WorkerCanary
     retry_counts: SharedCounts
+    metrics: MetricsStore
+    system: SystemReader | None
     on_startup: Callable[[], None] | None
     worker_folder: Path | None
 
@@ -265,6 +272,8 @@ class Resources:
             if self.worker_folder is not None:
                 resources.callback(leave, self.worker_folder)
             resources.callback(self.retry_counts.close)
+            lag = measure_lag(partial(self.metrics.observe, EVENT_LOOP_LAG, ()))
+            await resources.enter_async_context(running(lag))
             await resources.enter_async_context(self.billing.running())
             await resources.enter_async_context(aclosing(self.upstream.client))
             await resources.enter_async_context(aclosing(self.canary))

@@ -20,9 +20,13 @@ class MetricsReader(Protocol):
         """Return the JSON report, with histogram buckets if asked for."""
         ...
 
+    async def refresh(self) -> None:
+        """Read the host, its GPUs and certificates again, as far as they are exported."""
+        ...
+
     def expose(
         self,
-        engines: Sequence[tuple[str, bool, int, int | None]],
+        engines: Sequence[tuple[str, bool, int, int | None, int]],
         accept: str,
         activity: Sequence[tuple[str, int, int, float, float]] = (),
         *,
@@ -30,7 +34,8 @@ class MetricsReader(Protocol):
     ) -> tuple[bytes, str]:
         """Return the Prometheus text and its content type.
 
-        `engines` lists each engine's URL, whether it is healthy, and its requests in flight.
+        `engines` lists each engine's URL, whether it is healthy, its requests in flight, those by
+        its own metrics if known, and the number of circuit breakers that are not closed.
         `activity` lists windows with their users, requests, and cost and price per request. What is
         for admins is left out without `for_admin`.
         """

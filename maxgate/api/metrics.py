@@ -33,10 +33,17 @@ async def metrics(
     accept = ", ".join(request.headers.getlist("accept"))
     if any(kind in accept for kind in _PROMETHEUS_TYPES):
         samples = [
-            (engine.url, engine.state == "healthy", engine.in_flight, engine.reported_requests)
+            (
+                engine.url,
+                engine.state == "healthy",
+                engine.in_flight,
+                engine.reported_requests,
+                sum(state != "closed" for state in engine.breaker_states.values()),
+            )
             for engine in engines
         ]
         for_admin = is_admin(request)
+        await store.refresh()
         activity = await read_activity(request) if for_admin else ()
         body, content_type = store.expose(samples, accept, activity, for_admin=for_admin)
         return Response(body, media_type=content_type)

@@ -11,7 +11,9 @@ import httpx
 
 from maxgate.clock import Clock, SystemClock
 from maxgate.errors import ConfigurationError
-from maxgate.monitor.host_sources import ContainerSource, GpuSource, read_host
+from maxgate.hardware.gpus import GpuSource
+from maxgate.hardware.host import read_host
+from maxgate.monitor.host_sources import ContainerSource
 from maxgate.monitor.http_sources import EngineSource, GatewaySource
 from maxgate.monitor.recording import Recorder, Recording
 from maxgate.monitor.snapshot import Snapshot

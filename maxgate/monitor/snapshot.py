@@ -10,6 +10,8 @@ The field names of these classes are keys in recorded files and in `--json`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from maxgate.hardware.gpus import GpuReading
+from maxgate.hardware.host import HostReading
 from maxgate.monitor.histogram import Histogram
 
 
@@ -59,33 +61,6 @@ class EngineReading:
     counters: Mapping[str, float] = field(default_factory=dict)
     histograms: Mapping[str, Histogram] = field(default_factory=dict)
     error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HostReading:
-    """The host that runs the monitor; CPU times in seconds, summed over all cores."""
-
-    cores: int
-    cpu_busy_seconds: float
-    cpu_seconds: float
-    memory_used: int
-    memory_total: int
-    disk_used: int
-    disk_total: int
-
-
-@dataclass(frozen=True, slots=True)
-class GpuReading:
-    """One NVIDIA GPU; `slowed_by` lists the reasons for reduced clocks."""
-
-    index: int
-    name: str
-    utilisation: float
-    memory_used: int
-    memory_total: int
-    power_watts: float | None = None
-    temperature_celsius: float | None = None
-    slowed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ starts takes over its counts and deletes its file.
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -313,7 +314,7 @@ def read_process_usage(pids: Iterable[int], proc: Path = Path("/proc")) -> Proce
     """
     if not (proc / "self" / "stat").exists():
         return None
-    seconds, resident = 0.0, 0
+    seconds, resident, files = 0.0, 0, (0, 0)
     for pid in pids:
         try:
             stat = (proc / str(pid) / "stat").read_text()
@@ -323,4 +324,16 @@ def read_process_usage(pids: Iterable[int], proc: Path = Path("/proc")) -> Proce
         fields = stat.rpartition(") ")[2].split()
         seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         resident += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    return ProcessUsage(seconds, resident)
+        files = max(files, _count_files(proc / str(pid)), key=lambda f: f[0] / max(f[1], 1))
+    return ProcessUsage(seconds, resident, *files)
+
+
+def _count_files(process: Path) -> tuple[int, int]:
+    """Return open file descriptors and their soft limit; zeros if they cannot be read."""
+    try:
+        limits = (process / "limits").read_text()
+        opened = sum(1 for _ in (process / "fd").iterdir())
+    except OSError:
+        return 0, 0
+    soft = re.search(r"^Max open files +(\d+)", limits, re.MULTILINE)
+    return (opened, int(soft[1])) if soft else (0, 0)

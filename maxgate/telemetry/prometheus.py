@@ -18,12 +18,15 @@ from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
     ACTIVE_USERS,
     COST_PER_REQUEST,
+    ENGINE_BREAKERS_OPEN,
     ENGINE_REQUESTS_IN_FLIGHT,
     ENGINE_REQUESTS_ORPHANED,
     ENGINE_REQUESTS_OWN,
     ENGINE_UP,
     METRICS,
     PROCESS_CPU_SECONDS,
+    PROCESS_MAX_FILES,
+    PROCESS_OPEN_FILES,
     PROCESS_RESIDENT_MEMORY,
     REQUESTS_PER_USER,
     REVENUE_PER_REQUEST,
@@ -32,21 +35,28 @@ from maxgate.telemetry.registry import (
     Metric,
 )
 from maxgate.telemetry.snapshot import Snapshot
+from maxgate.telemetry.system import SystemReader, SystemReadings
 
 _BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
 
 _BILLION: Final = 1_000_000_000
 
 _Samples = Mapping[LabelValues, float]
+_NO_SYSTEM: Final[SystemReadings] = {}
 
 
 class EngineSample(NamedTuple):
-    """The state of one engine; `reported` are the requests by its own metrics, if known."""
+    """The state of one engine.
+
+    `reported` are the requests by its own metrics, if known; `breakers_open` the models whose
+    circuit breaker is not closed.
+    """
 
     url: str
     healthy: bool
     in_flight: int
     reported: int | None = None
+    breakers_open: int = 0
 
 
 class ActivitySample(NamedTuple):
@@ -62,8 +72,15 @@ class ActivitySample(NamedTuple):
 class MetricsReader:
     """Renders the metrics of all workers as JSON or as Prometheus text."""
 
-    def __init__(self, store: MetricsStore) -> None:
+    def __init__(self, store: MetricsStore, system: SystemReader | None = None) -> None:
         self._store = store
+        self._system = system
+        self._readings: SystemReadings = {}
+
+    async def refresh(self) -> None:
+        """Read the host, its GPUs and certificates again, as far as they are exported."""
+        if self._system is not None:
+            self._readings = await self._system.read()
 
     def describe(self, *, buckets: bool) -> dict[str, Any]:
         """Return the JSON report, with histogram buckets if asked for."""
@@ -71,7 +88,7 @@ class MetricsReader:
 
     def expose(
         self,
-        engines: Sequence[tuple[str, bool, int, int | None]],
+        engines: Sequence[tuple[str, bool, int, int | None, int]],
         accept: str,
         activity: Sequence[tuple[str, int, int, float, float]] = (),
         *,
@@ -81,7 +98,9 @@ class MetricsReader:
         samples = [EngineSample(*engine) for engine in engines]
         users = [ActivitySample(*window) for window in activity]
         snapshot = self._store.snapshot()
-        return exposition(snapshot, samples, accept, users, for_admin=for_admin)
+        return exposition(
+            snapshot, samples, accept, users, for_admin=for_admin, system=self._readings
+        )
 
     def expose_as_vllm(
         self, models: Sequence[tuple[str, str, Sequence[float]]], accept: str
@@ -100,11 +119,13 @@ def exposition(
     activity: Sequence[ActivitySample] = (),
     *,
     for_admin: bool = True,
+    system: SystemReadings = _NO_SYSTEM,
 ) -> tuple[bytes, str]:
     """Text and content type, in the format that the `Accept` header prefers."""
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry()
-    registry.register(_SnapshotCollector(snapshot, engines, activity, for_admin=for_admin))
+    computed = {**_compute_samples(snapshot, engines), **_compute_activity(activity), **system}
+    registry.register(_SnapshotCollector(snapshot, computed, for_admin=for_admin))
     return encode(registry), content_type
 
 
@@ -112,14 +133,13 @@ class _SnapshotCollector(Collector):
     def __init__(
         self,
         snapshot: Snapshot,
-        engines: Sequence[EngineSample],
-        activity: Sequence[ActivitySample],
+        computed: Mapping[Metric, _Samples],
         *,
         for_admin: bool,
     ) -> None:
         self._snapshot = snapshot
         self._metrics = [metric for metric in METRICS if for_admin or not metric.for_admins]
-        self._computed = {**_compute_samples(snapshot, engines), **_compute_activity(activity)}
+        self._computed = computed
 
     @override
     def collect(self) -> Iterable[prometheus.Metric]:
@@ -140,6 +160,7 @@ def _compute_samples(
     samples: dict[Metric, _Samples] = {
         WORKERS: {(): snapshot.workers},
         ENGINE_UP: {(engine.url,): float(engine.healthy) for engine in engines},
+        ENGINE_BREAKERS_OPEN: {(engine.url,): engine.breakers_open for engine in engines},
         ENGINE_REQUESTS_IN_FLIGHT: {(engine.url,): engine.in_flight for engine in engines},
         ENGINE_REQUESTS_ORPHANED: {
             (engine.url,): max(engine.reported - own.get((engine.url,), 0), 0)
@@ -150,6 +171,9 @@ def _compute_samples(
     if snapshot.processes is not None:
         samples[PROCESS_CPU_SECONDS] = {(): snapshot.processes.cpu_seconds}
         samples[PROCESS_RESIDENT_MEMORY] = {(): snapshot.processes.resident_bytes}
+        if snapshot.processes.max_files:
+            samples[PROCESS_OPEN_FILES] = {(): snapshot.processes.open_files}
+            samples[PROCESS_MAX_FILES] = {(): snapshot.processes.max_files}
     return samples
 
 

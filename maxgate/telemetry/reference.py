@@ -30,6 +30,9 @@ JSON_KEYS: Final = {
     "workers": "Running worker processes.",
     "processes.cpu_seconds": "CPU time of the running workers. `processes` is null without procfs.",
     "processes.resident_bytes": "Resident memory of the running workers.",
+    "processes.open_files": "Open file descriptors of the worker closest to its limit; 0 if not "
+    "known.",
+    "processes.max_files": "Limit of file descriptors of this worker.",
     "uptime_seconds": "Time since the first worker started.",
     "engines": "State of each engine, as in `GET /health`.",
 }

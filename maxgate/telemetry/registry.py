@@ -11,18 +11,24 @@ from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal[
+    "breakers",
     "bytes",
     "calls",
+    "celsius",
+    "cores",
     "decisions",
     "currency",  # counters are stored in billionths
     "failures",
+    "files",
     "lines",
     "processes",
+    "ratio",
     "requests",
     "seconds",
     "slots",
     "tokens",
     "users",
+    "watts",
     "boolean",
 ]
 LabelValues = tuple[str, ...]
@@ -185,6 +191,10 @@ DECISION: Final = Label(
         "failed_closed": "the check failed, and the request was refused",
     },
 )
+GPU: Final = Label("gpu", "Number of the GPU, as in `nvidia-smi`.")
+GPU_NAME: Final = Label("name", "Product name of the GPU.")
+THROTTLE_REASON: Final = Label("reason", "Reason for which a GPU has reduced its clocks.")
+FILE: Final = Label("file", "Path of the file in the settings.")
 WINDOW: Final = Label("window", "Time before the scrape.", {"5m": "five minutes", "1d": "24 hours"})
 
 REQUESTS_IN_FLIGHT: Final = _declare(
@@ -211,12 +221,49 @@ PROCESS_RESIDENT_MEMORY: Final = _declare(
         stored=False,
     )
 )
+PROCESS_OPEN_FILES: Final = _declare(
+    Metric(
+        "maxgate_process_open_files",
+        "gauge",
+        "files",
+        "Open file descriptors of the worker that is closest to its limit.",
+        stored=False,
+    )
+)
+PROCESS_MAX_FILES: Final = _declare(
+    Metric(
+        "maxgate_process_max_files",
+        "gauge",
+        "files",
+        "Limit of file descriptors of the same worker.",
+        stored=False,
+    )
+)
+EVENT_LOOP_LAG: Final = _declare(
+    Metric(
+        "maxgate_event_loop_lag_seconds",
+        "histogram",
+        "seconds",
+        "Delay of a timer in the event loop of each worker, measured twice a second.",
+    )
+)
 ENGINE_UP: Final = _declare(
     Metric(
         "maxgate_engine_up",
         "gauge",
         "boolean",
         "1 if the engine is healthy, 0 otherwise.",
+        (ENGINE,),
+        stored=False,
+    )
+)
+ENGINE_BREAKERS_OPEN: Final = _declare(
+    Metric(
+        "maxgate_engine_breakers_open",
+        "gauge",
+        "breakers",
+        "Models for which the worker that answers the scrape sends fewer or no requests to the "
+        "engine, because its circuit breaker is not closed.",
         (ENGINE,),
         stored=False,
     )
@@ -544,5 +591,130 @@ USAGE_SPOOL_SIZE: Final = _declare(
         "bytes",
         "Size of the spools of this host. Lines that were moved count until their segment of at "
         "most 4 MiB is full.",
+    )
+)
+CERTIFICATE_EXPIRY: Final = _declare(
+    Metric(
+        "maxgate_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "Unix time at which the certificate expires, of the files in `telemetry.certificates`.",
+        (FILE,),
+        stored=False,
+    )
+)
+HOST_CORES: Final = _declare(
+    Metric(
+        "maxgate_host_cpu_cores",
+        "gauge",
+        "cores",
+        "CPU cores of the host, if `telemetry.host` is on; likewise below.",
+        stored=False,
+    )
+)
+HOST_CPU_BUSY: Final = _declare(
+    Metric(
+        "maxgate_host_cpu_busy_seconds_total",
+        "counter",
+        "seconds",
+        "CPU time of all processes on the host, all cores together.",
+        stored=False,
+    )
+)
+HOST_MEMORY_USED: Final = _declare(
+    Metric(
+        "maxgate_host_memory_used_bytes",
+        "gauge",
+        "bytes",
+        "Memory of the host in use, without caches that can be reclaimed.",
+        stored=False,
+    )
+)
+HOST_MEMORY: Final = _declare(
+    Metric(
+        "maxgate_host_memory_size_bytes",
+        "gauge",
+        "bytes",
+        "Memory of the host.",
+        stored=False,
+    )
+)
+HOST_DISK_USED: Final = _declare(
+    Metric(
+        "maxgate_host_disk_used_bytes",
+        "gauge",
+        "bytes",
+        "Used space of the file system with `state_dir`.",
+        stored=False,
+    )
+)
+HOST_DISK: Final = _declare(
+    Metric(
+        "maxgate_host_disk_size_bytes",
+        "gauge",
+        "bytes",
+        "Size of this file system, without what is reserved for root.",
+        stored=False,
+    )
+)
+GPU_UTILIZATION: Final = _declare(
+    Metric(
+        "maxgate_gpu_utilization_ratio",
+        "gauge",
+        "ratio",
+        "Share of time in which the GPU computed, if `telemetry.gpu` is on; likewise below.",
+        (GPU, GPU_NAME),
+        stored=False,
+    )
+)
+GPU_MEMORY_USED: Final = _declare(
+    Metric(
+        "maxgate_gpu_memory_used_bytes",
+        "gauge",
+        "bytes",
+        "Memory of the GPU in use.",
+        (GPU, GPU_NAME),
+        stored=False,
+    )
+)
+GPU_MEMORY: Final = _declare(
+    Metric(
+        "maxgate_gpu_memory_size_bytes",
+        "gauge",
+        "bytes",
+        "Memory of the GPU.",
+        (GPU, GPU_NAME),
+        stored=False,
+    )
+)
+GPU_POWER: Final = _declare(
+    Metric(
+        "maxgate_gpu_power_watts",
+        "gauge",
+        "watts",
+        "Power that the GPU draws, if it reports that.",
+        (GPU, GPU_NAME),
+        stored=False,
+    )
+)
+GPU_TEMPERATURE: Final = _declare(
+    Metric(
+        "maxgate_gpu_temperature_celsius",
+        "gauge",
+        "celsius",
+        "Temperature of the GPU, if it reports that.",
+        (GPU, GPU_NAME),
+        stored=False,
+    )
+)
+GPU_THROTTLED: Final = _declare(
+    Metric(
+        "maxgate_gpu_throttled",
+        "gauge",
+        "boolean",
+        "1 for each reason for which the GPU has reduced its clocks; 0 with an empty reason if "
+        "there is none.",
+        (GPU, GPU_NAME, THROTTLE_REASON),
+        stored=False,
     )
 )

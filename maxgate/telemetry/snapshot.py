@@ -37,10 +37,16 @@ EVERYTHING: Final[Selection] = {}
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """CPU time and memory of the running workers."""
+    """CPU time and memory of the running workers.
+
+    `open_files` and `max_files` are the file descriptors, and their limit, of the worker that is
+    closest to it; 0 if not known.
+    """
 
     cpu_seconds: float
     resident_bytes: int
+    open_files: int = 0
+    max_files: int = 0
 
 
 @dataclass(slots=True)

@@ -1,72 +1,12 @@
-"""Readings of the host, its GPUs and its containers."""
+"""Readings of the containers."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pynvml
 from docker.errors import DockerException
 
-from maxgate.monitor.host_sources import ContainerSource, GpuSource, read_host
-from maxgate.monitor.snapshot import ContainerReading, GpuReading
-
-
-def test_host() -> None:
-    """The host's readings are plausible."""
-    host = read_host(Path("/"))
-    assert host.cores >= 1
-    assert 0 < host.cpu_busy_seconds < host.cpu_seconds
-    assert 0 < host.memory_used < host.memory_total
-    assert 0 < host.disk_used < host.disk_total
-
-
-class FakeNvml:
-    """Two GPUs, the second without optional queries; or no driver."""
-
-    def __init__(self, *, driver: bool = True) -> None:
-        self._driver = driver
-
-    def nvmlInit(self) -> None:  # noqa: N802  # NVML's names
-        if not self._driver:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    nvmlDeviceGetCount = staticmethod(lambda: 2)  # noqa: N815
-    nvmlDeviceGetHandleByIndex = staticmethod(lambda index: index)  # noqa: N815
-    nvmlDeviceGetName = staticmethod(lambda handle: f"GPU {handle}")  # noqa: N815
-    nvmlDeviceGetMemoryInfo = staticmethod(  # noqa: N815
-        lambda _: SimpleNamespace(used=3, total=4)
-    )
-    nvmlDeviceGetUtilizationRates = staticmethod(  # noqa: N815
-        lambda _: SimpleNamespace(gpu=97)
-    )
-
-    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
-        return self._optional(handle, 312_000)
-
-    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:  # noqa: N802
-        return self._optional(handle, 61)
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:  # noqa: N802
-        return self._optional(handle, pynvml.nvmlClocksThrottleReasonSwPowerCap)
-
-    @staticmethod
-    def _optional(handle: int, value: int) -> int:
-        if handle == 1:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        return value
-
-
-def test_gpus() -> None:
-    """Unsupported queries leave their fields empty."""
-    assert GpuSource(FakeNvml()).read() == (
-        GpuReading(0, "GPU 0", 0.97, 3, 4, 312.0, 61, ("power limit",)),
-        GpuReading(1, "GPU 1", 0.97, 3, 4),
-    )
-
-
-def test_missing_gpu_driver() -> None:
-    """Without a driver there are no GPUs."""
-    assert GpuSource(FakeNvml(driver=False)).read() == ()
+from maxgate.monitor.host_sources import ContainerSource
+from maxgate.monitor.snapshot import ContainerReading
 
 
 def container(name: str, labels: dict[str, str], status: str = "running") -> Any:

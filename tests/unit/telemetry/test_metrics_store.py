@@ -286,6 +286,18 @@ def test_process_usage(tmp_path: Path) -> None:
     assert read_process_usage([7, 8, 9], tmp_path) == ProcessUsage(6.0, 15 * PAGE)
 
 
+def test_open_files(tmp_path: Path) -> None:
+    """The file descriptors are those of the worker that is closest to its limit."""
+    write_stat(tmp_path, "self")
+    for name, opened, limit in (("7", 3, 100), ("8", 2, 10)):
+        write_stat(tmp_path, name)
+        (tmp_path / name / "limits").write_text(f"Max open files     {limit}     4096     files\n")
+        (tmp_path / name / "fd").mkdir()
+        for number in range(opened):
+            (tmp_path / name / "fd" / str(number)).touch()
+    assert read_process_usage([7, 8], tmp_path) == ProcessUsage(0.0, 0, 2, 10)
+
+
 def test_process_usage_without_procfs(tmp_path: Path) -> None:
     """Without procfs, the usage is unknown."""
     assert read_process_usage([7], tmp_path) is None
@@ -297,6 +309,7 @@ def test_process_usage_of_this_process() -> None:
     assert usage is not None
     assert usage.cpu_seconds > 0
     assert usage.resident_bytes > 1_000_000
+    assert 0 < usage.open_files < usage.max_files
 
 
 def test_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

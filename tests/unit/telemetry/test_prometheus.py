@@ -21,7 +21,7 @@ def parse_samples(snapshot: Snapshot) -> dict[Sample, float]:
         snapshot,
         [
             EngineSample(url="http://engine", healthy=True, in_flight=2, reported=5),
-            EngineSample(url="http://off", healthy=False, in_flight=0),
+            EngineSample(url="http://off", healthy=False, in_flight=0, breakers_open=1),
         ],
         "",
     )
@@ -44,7 +44,7 @@ def used_snapshot() -> Snapshot:
         finished_record(outcome="timeout"),
     )
     snapshot = store.snapshot()
-    snapshot.processes = ProcessUsage(2.5, 4096)
+    snapshot.processes = ProcessUsage(2.5, 4096, 30, 100)
     return snapshot
 
 
@@ -59,8 +59,12 @@ def test_counters_and_gauges() -> None:
         sample("workers"): 1,
         sample("process_cpu_seconds_total"): 2.5,
         sample("process_resident_memory_bytes"): 4096,
+        sample("process_open_files"): 30,
+        sample("process_max_files"): 100,
         sample("engine_up", engine="http://engine"): 1,
         sample("engine_up", engine="http://off"): 0,
+        sample("engine_breakers_open", engine="http://engine"): 0,
+        sample("engine_breakers_open", engine="http://off"): 1,
         sample("engine_requests_in_flight", engine="http://engine"): 2,
         sample("engine_requests_in_flight", engine="http://off"): 0,
         sample("engine_requests_own", engine="http://engine"): 0,
