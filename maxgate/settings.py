@@ -32,7 +32,7 @@ from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
-from maxgate.telemetry.settings import TelemetrySettings
+from maxgate.telemetry.settings import TelemetrySettings, TracingSettings
 from maxgate.upstream.settings import (
     BreakerSettings,
     ContinuationSettings,
@@ -115,6 +115,8 @@ class Settings(Section):
     """The ledger of requests."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
+    tracing: TracingSettings = TracingSettings()
+    """Traces."""
 
     @property
     def needs_key_file(self) -> bool:
@@ -159,6 +161,19 @@ class Settings(Section):
             raise ValueError(
                 "jwt.require_known_project has no effect without a database of projects; set "
                 "auth.mode: keys+jwt, and no database.url: none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tracing(self) -> Self:
+        if self.tracing.capture_content and not self.tracing.enabled:
+            raise ValueError(
+                "tracing.capture_content has no effect without tracing.enabled: true; set both"
+            )
+        if self.tracing.capture_content and self.guardrails:
+            raise ValueError(
+                "tracing.capture_content would export what guardrails block or mask; remove one "
+                "of the two"
             )
         return self
 

@@ -179,7 +179,10 @@ class AdmissionController:
             record.refusal = "shutdown"
             raise
         finally:
-            record.queue_seconds += asyncio.get_running_loop().time() - began
+            waited = asyncio.get_running_loop().time() - began
+            record.queue_seconds += waited
+            if record.trace is not None:
+                record.trace.add_step("queue", waited)
 
     async def _wait(
         self, slots: ModelSlots, account: Account, request: Request, rank: int, cost: float

@@ -176,6 +176,7 @@ class RequestLog(RequestSink):
                 "key_id": record.key_id,
                 "model": record.model,
                 "engine": record.engine,
+                "engine_request_id": record.engine_request_id,
                 "engine_calls": record.engine_calls,
                 "retries": record.retries,
                 "continuations": record.continuations,

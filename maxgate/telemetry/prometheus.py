@@ -6,14 +6,15 @@ conventions, which start at 0.01 s.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import prometheus_client.core as prometheus
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from typing_extensions import override
 
-from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, Histogram, upper_bound
+from maxgate.telemetry.histogram import BUCKETS, EXPOSED_BUCKETS, Histogram, upper_bound
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
     ACTIVE_USERS,
@@ -33,7 +34,8 @@ from maxgate.telemetry.registry import (
 )
 from maxgate.telemetry.snapshot import Snapshot
 
-_BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
+if TYPE_CHECKING:  # part of tracing, which is off by default
+    from maxgate.telemetry.exemplars import Exemplar, Exemplars, ExemplarStore
 
 _BILLION: Final = 1_000_000_000
 
@@ -62,8 +64,9 @@ class ActivitySample(NamedTuple):
 class MetricsReader:
     """Renders the metrics of all workers as JSON or as Prometheus text."""
 
-    def __init__(self, store: MetricsStore) -> None:
+    def __init__(self, store: MetricsStore, exemplars: "ExemplarStore | None" = None) -> None:
         self._store = store
+        self._exemplars = exemplars
 
     def describe(self, *, buckets: bool) -> dict[str, Any]:
         """Return the JSON report, with histogram buckets if asked for."""
@@ -81,7 +84,10 @@ class MetricsReader:
         samples = [EngineSample(*engine) for engine in engines]
         users = [ActivitySample(*window) for window in activity]
         snapshot = self._store.snapshot()
-        return exposition(snapshot, samples, accept, users, for_admin=for_admin)
+        exemplars = {} if self._exemplars is None else self._exemplars.read()
+        return exposition(
+            snapshot, samples, accept, users, for_admin=for_admin, exemplars=exemplars
+        )
 
 
 def exposition(
@@ -91,11 +97,16 @@ def exposition(
     activity: Sequence[ActivitySample] = (),
     *,
     for_admin: bool = True,
+    exemplars: "Exemplars" = MappingProxyType({}),
 ) -> tuple[bytes, str]:
-    """Text and content type, in the format that the `Accept` header prefers."""
+    """Text and content type, in the format that the `Accept` header prefers.
+
+    Only OpenMetrics has a place for exemplars.
+    """
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry()
-    registry.register(_SnapshotCollector(snapshot, engines, activity, for_admin=for_admin))
+    collector = _SnapshotCollector(snapshot, engines, activity, exemplars, for_admin=for_admin)
+    registry.register(collector)
     return encode(registry), content_type
 
 
@@ -105,10 +116,12 @@ class _SnapshotCollector(Collector):
         snapshot: Snapshot,
         engines: Sequence[EngineSample],
         activity: Sequence[ActivitySample],
+        exemplars: "Exemplars",
         *,
         for_admin: bool,
     ) -> None:
         self._snapshot = snapshot
+        self._exemplars = exemplars
         self._metrics = [metric for metric in METRICS if for_admin or not metric.for_admins]
         self._computed = {**_compute_samples(snapshot, engines), **_compute_activity(activity)}
 
@@ -116,7 +129,8 @@ class _SnapshotCollector(Collector):
     def collect(self) -> Iterable[prometheus.Metric]:
         for metric in self._metrics:
             if metric.kind == "histogram":
-                yield _build_histogram(metric, self._snapshot.histograms[metric])
+                exemplars = self._exemplars.get(metric, {})
+                yield _build_histogram(metric, self._snapshot.histograms[metric], exemplars)
             elif metric.stored:
                 yield _build_family(metric, self._snapshot.counts[metric])
             elif metric in self._computed:
@@ -168,14 +182,29 @@ def _build_family(metric: Metric, samples: _Samples) -> prometheus.Metric:
 
 
 def _build_histogram(
-    metric: Metric, samples: Mapping[LabelValues, Histogram]
+    metric: Metric,
+    samples: Mapping[LabelValues, Histogram],
+    exemplars: "Mapping[LabelValues, Mapping[int, Exemplar]]",
 ) -> prometheus.HistogramMetricFamily:
     names = [label.name for label in metric.labels]
     family = prometheus.HistogramMetricFamily(metric.name, metric.help, labels=names)
     for values, histogram in sorted(samples.items(), key=lambda sample: sample[0]):
         if any(histogram.counts):
             up_to = list(accumulate(histogram.counts))
-            buckets = [(f"{upper_bound(bucket):.12g}", float(up_to[bucket])) for bucket in _BOUNDS]
-            buckets.append(("+Inf", float(up_to[BUCKETS - 1])))
+            known = exemplars.get(values, {})
+            buckets = [
+                _build_bucket(bucket, up_to[bucket], known.get(position))
+                for position, bucket in enumerate([*EXPOSED_BUCKETS, BUCKETS - 1])
+            ]
             family.add_metric(values, buckets, histogram.total)
     return family
+
+
+def _build_bucket(
+    bucket: int, count: int, exemplar: "Exemplar | None"
+) -> tuple[str, float] | tuple[str, float, prometheus.Exemplar]:
+    bound = "+Inf" if bucket == BUCKETS - 1 else f"{upper_bound(bucket):.12g}"
+    if exemplar is None:
+        return bound, float(count)
+    labels = {"trace_id": exemplar.trace_id}
+    return bound, float(count), prometheus.Exemplar(labels, exemplar.seconds, exemplar.at)

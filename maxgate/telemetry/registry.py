@@ -20,6 +20,7 @@ Unit = Literal[
     "processes",
     "requests",
     "seconds",
+    "spans",
     "slots",
     "tokens",
     "users",
@@ -511,6 +512,15 @@ LOG_LINES_DROPPED: Final = _declare(
         "counter",
         "lines",
         "Log lines that could not be written: a stalled or closed reader, or a full disk.",
+    )
+)
+SPANS_LOST: Final = _declare(
+    Metric(
+        "maxgate_trace_spans_lost_total",
+        "counter",
+        "spans",
+        "Spans of traces that the collector did not take.",
+        sparse=True,
     )
 )
 USAGE_LINES: Final = _declare(

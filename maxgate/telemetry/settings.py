@@ -1,7 +1,20 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from maxgate.settings_section import Section
+
+
+class TracingSettings(Section):
+    """Settings of [traces](tracing.md). The standard OTEL_ variables set their export."""
+
+    enabled: bool = False
+    """Trace requests by OpenTelemetry; needs the extra `otel`."""
+    capture_content: bool = False
+    """Export the texts of prompts and responses too."""
+    flush_timeout: float = Field(default=2.0, gt=0, le=60)
+    """Seconds that the export of the last spans may take when the gateway stops."""
 
 
 class TelemetrySettings(Section):

@@ -72,6 +72,7 @@ def test_fields() -> None:
         "key_id": None,
         "model": "small",
         "engine": "http://engine",
+        "engine_request_id": None,
         "engine_calls": 2,
         "retries": 1,
         "continuations": 0,
