@@ -76,6 +76,7 @@ from maxgate.telemetry.registry import (
     ENGINE_REQUESTS_OWN,
     ENGINE_WATCH_FAILURES,
     LOG_LINES_DROPPED,
+    LOG_LINES_OMITTED,
 )
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.telemetry.worker_folder import leave
@@ -173,7 +174,7 @@ def create_app(
         worker_folder,
     )
     app = Gateway(
-        sinks=[metrics, RequestLog(), *billing.sinks, *tracing.sinks],
+        sinks=[metrics, build_request_log(settings, metrics), *billing.sinks, *tracing.sinks],
         clock=clock,
         lifespan=resources.running,
         allowed_hosts=settings.server.allowed_hosts,
@@ -194,6 +195,12 @@ def create_app(
     _count_events(metrics, upstream)
     add_routes(app, settings, clock, upstream.catalog, backend, embedder, moderator, starts)
     return app
+
+
+def build_request_log(settings: Settings, metrics: MetricsStore) -> RequestLog:
+    """Build the sink that logs requests."""
+    limit = settings.telemetry.success_lines_per_second
+    return RequestLog(limit, metrics.prepare(LOG_LINES_OMITTED))
 
 
 def add_routes(

@@ -203,7 +203,7 @@ def print_warning(message: str) -> None:
     if parent_process() is not None:
         return
     if logs_json():
-        structlog.get_logger().warning(message)
+        structlog.get_logger("settings").warning(message)
     else:
         sys.stderr.write(f"maxgate: warning: {message}\n")
 
@@ -241,12 +241,18 @@ def load_and_configure_logging() -> Settings:
     warnings: list[str] = []
     try:
         settings = load_settings(warnings.append)
-        configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
+        configure_logging_by(settings)
         check_use(settings)
     finally:  # in the format of the log, if that is known
         for warning in warnings:
             print_warning(warning)
     return settings
+
+
+def configure_logging_by(settings: Settings) -> None:
+    """Configure logging as the settings say."""
+    own = settings.telemetry
+    configure_logging(own.log_format, level=own.log_level, levels=own.log_levels)
 
 
 def check_use(settings: Settings) -> None:

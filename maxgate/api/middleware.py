@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -33,9 +32,14 @@ from maxgate.api.errors import encode_error, error_response, record_error
 from maxgate.api.header_limits import check_headers
 from maxgate.auth.identity import AUTHENTICATION_ERRORS, AuthenticationRequired
 from maxgate.clock import Clock
-from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown
+from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown, StackTrace
 from maxgate.generation.context import RequestContext
-from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
+from maxgate.generation.request_record import (
+    Outcome,
+    RequestRecord,
+    RequestSink,
+    current_record,
+)
 from maxgate.generation.trace import RequestTrace
 from maxgate.limits.limit import EdgeLimits
 from maxgate.net.shortage import find_shortage
@@ -61,7 +65,7 @@ _TRACE_STATE: Final = b"tracestate"
 _REQUEST_ID: Final = b"x-request-id"
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("api")
 
 
 class RequestContextMiddleware:
@@ -145,6 +149,7 @@ class RequestContextMiddleware:
         if self._begin_trace is not None:
             parent, state = headers.get(_TRACE_PARENT), headers.get(_TRACE_STATE)
             context.record.trace = self._begin_trace(parent, state)
+        current_record.set(context.record)
         for sink in self._sinks:
             sink.request_started()
         self._running.add(context)
@@ -236,10 +241,7 @@ class RequestContextMiddleware:
 
 
 def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
-    # Rendered here: structlog's default would print the variables of each frame, which hold prompts
-    # and keys.
-    trace = "".join(traceback.format_exception(error))
-    _log.error("request failed", request_id=record.request_id, exception=trace)
+    _log.error("request failed", request_id=record.request_id, exception=StackTrace(error))
     return InternalError()
 
 

@@ -1,7 +1,8 @@
 """The record of one client request: the source of its metrics and its log line."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from maxgate.generation.trace import RequestTrace
 
@@ -90,6 +91,10 @@ class RequestRecord:
         self.time_to_first_token = first - self.started_at
         if self.completion_tokens > 1:
             self.time_per_output_token = (last - first) / (self.completion_tokens - 1)
+
+
+current_record: Final[ContextVar[RequestRecord | None]] = ContextVar("record", default=None)
+"""The record of the request that this task works on; it may have finished."""
 
 
 class RequestSink(Protocol):

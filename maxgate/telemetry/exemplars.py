@@ -78,7 +78,7 @@ class ExemplarStore(RequestSink):
                     allocate(file.fileno(), size)
                     return mmap.mmap(file.fileno(), size)
             except OSError as error:
-                structlog.get_logger().warning(
+                structlog.get_logger("telemetry").warning(
                     "exemplars of this worker are not shared", error=str(error)
                 )
                 self._folder = None

@@ -1,9 +1,34 @@
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
-from maxgate.settings_section import Section
+from maxgate.settings_section import Section, parse_mapping
+
+LogComponent = Literal[
+    "admission",
+    "api",
+    "auth",
+    "canary",
+    "cli",
+    "control_plane",
+    "guardrails",
+    "libraries",
+    "limits",
+    "max",
+    "net",
+    "prompts",
+    "requests",
+    "server",
+    "settings",
+    "stores",
+    "telemetry",
+    "upstream",
+    "usage",
+]
+"""Parts that write log lines: packages of maxgate, MAX, other libraries, and lines of requests."""
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class TracingSettings(Section):
@@ -22,7 +47,13 @@ class TelemetrySettings(Section):
 
     log_format: Literal["json", "text"] | None = None
     """Format of log lines; by default text on a terminal and JSON elsewhere."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
     """Minimum level of log lines; `warning` omits the line of each request."""
+    log_levels: Annotated[
+        dict[LogComponent, LogLevel], NoDecode, BeforeValidator(parse_mapping)
+    ] = Field(default={})
+    """Minimum levels of [components](logging.md#levels), such as `{upstream: debug}`."""
+    success_lines_per_second: int | None = Field(default=None, ge=0)
+    """Lines of successful requests that a worker logs; by default all, as for failures."""
     metrics_dir: Path | None = None
     """Folder of the workers' counters; by default a temporary one if there are several workers."""

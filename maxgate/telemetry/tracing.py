@@ -61,7 +61,7 @@ _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSET: Final = Status(StatusCode.UNSET)
 _FAILED: Final = Status(StatusCode.ERROR)
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("telemetry")
 
 
 def parse_parent(value: bytes) -> SpanContext | None:

@@ -46,7 +46,7 @@ _RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, Upstrea
 
 T = TypeVar("T")
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 
 class Attempts:
