@@ -60,6 +60,7 @@ from maxgate.composition.pipelines import (
 )
 from maxgate.composition.system import build_system
 from maxgate.composition.tasks import running
+from maxgate.composition.tracing import TracingParts, build_tracing
 from maxgate.composition.usage import Billing, build_billing
 from maxgate.generation.backend import Backend, Embedder
 from maxgate.generation.context import RequestContext
@@ -77,6 +78,7 @@ from maxgate.telemetry.registry import (
     ENGINE_WATCH_FAILURES,
     EVENT_LOOP_LAG,
     LOG_LINES_DROPPED,
+    LOG_LINES_OMITTED,
 )
 from maxgate.telemetry.shared_counts import SharedCounts
 from maxgate.telemetry.system import SystemReader, measure_lag
@@ -87,6 +89,8 @@ from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.retry_budget import WORDS
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor
+
     from maxgate.guardrails.assembly import Guardrails
 
 # Models beyond this number may share the retry budget of another one.
@@ -114,13 +118,15 @@ def create_app(
     on_startup: Callable[[], None] | None = None,
     control_path: Path | None = None,
     usage_store: UsageStore | None = None,
+    span_processor: "SpanProcessor | None" = None,
 ) -> Gateway:
     """Build the gateway as a FastAPI application.
 
     `transport` replaces the engines and `clock` the time, in tests. `worker_folder` is for counters
     that are shared with other workers until the shutdown. `on_startup` runs on the event loop
     before anything else does. `control_path` is the socket of the parent process, if there is one.
-    `usage_store` replaces the database of usage, in tests.
+    `usage_store` replaces the database of usage and `span_processor` the export of traces, in
+    tests.
 
     Raises ConfigurationError for model cards and keys that cannot be read.
     """
@@ -131,6 +137,7 @@ def create_app(
     metrics = MetricsStore(clock, folder)
     keys = build_keys(settings, clock, metrics)
     billing = build_billing(settings, cards, clock, metrics, usage_store)
+    tracing = build_tracing(settings, clock, metrics, folder, span_processor)
     limits = build_limits(settings, cards, clock, metrics, keys, billing, folder)
 
     retry_counts = SharedCounts(folder, rows=_RETRY_ROWS, words=WORDS)
@@ -142,18 +149,25 @@ def create_app(
     canary = build_canary(settings, upstream, upstream_backend, transport, limits.guard(None))
     moderator = build_moderator(clock, formats, upstream_backend)
     guardrails = build_guardrails(settings, cards, upstream.catalog, metrics, moderator)
-    backend = build_backend(clock, formats, upstream_backend, guardrails, limits)
+    backend = build_backend(clock, formats, upstream_backend, guardrails, limits, tracing.layer)
     embedder = build_embedder(settings, formats, upstream, guard, guardrails)
 
     starts = StartQueue(settings.swap, clock, held)
     running = set[RequestContext]()
-    models = build_models(cards, formats, upstream, starts, running)
-    control = build_control(settings, upstream, models, control_path, canary, keys.refresh)
+    control = build_control(
+        settings,
+        upstream,
+        build_models(cards, formats, upstream, starts, running),
+        control_path,
+        canary,
+        keys.refresh,
+    )
     resources = Resources(
         upstream,
         keys,
         billing,
         limits,
+        tracing,
         guardrails,
         admission,
         control,
@@ -165,7 +179,7 @@ def create_app(
         worker_folder,
     )
     app = Gateway(
-        sinks=[metrics, RequestLog(), *billing.sinks],
+        sinks=[metrics, build_request_log(settings, metrics), *billing.sinks, *tracing.sinks],
         clock=clock,
         lifespan=resources.running,
         allowed_hosts=settings.server.allowed_hosts,
@@ -179,12 +193,19 @@ def create_app(
         serves_everyone=settings.auth.mode is not None,
         admin_port=settings.admin.port,
         ledger=billing.ledger,
+        begin_trace=tracing.begin,
     )
     app.state.organization = build_organization(settings, keys, clock, limits.stored)
     provide(app, resources, metrics)
     _count_events(metrics, upstream)
     add_routes(app, settings, clock, upstream.catalog, backend, embedder, moderator, starts)
     return app
+
+
+def build_request_log(settings: Settings, metrics: MetricsStore) -> RequestLog:
+    """Build the sink that logs requests."""
+    limit = settings.telemetry.success_lines_per_second
+    return RequestLog(limit, metrics.prepare(LOG_LINES_OMITTED))
 
 
 def add_routes(
@@ -217,7 +238,7 @@ def provide(app: Gateway, resources: "Resources", metrics: MetricsStore) -> None
     """Give the ordinary routes and the server what they depend on."""
     upstream, control = resources.upstream, resources.control
     admission, billing = resources.admission, resources.billing
-    app.state.metrics = MetricsReader(metrics, resources.system)
+    app.state.metrics = MetricsReader(metrics, resources.system, resources.tracing.exemplars)
     app.state.canary_control = build_canary_control(control.engines, resources.canary)
     app.state.usage = billing.reports
     app.state.activity = billing.activity
@@ -251,6 +272,7 @@ class Resources:
     keys: Keys
     billing: Billing
     limits: LimitParts
+    tracing: TracingParts
     guardrails: "Guardrails | None"
     admission: AdmissionController | None
     control: Control
@@ -274,6 +296,7 @@ class Resources:
             resources.callback(self.retry_counts.close)
             lag = measure_lag(partial(self.metrics.observe, EVENT_LOOP_LAG, ()))
             await resources.enter_async_context(running(lag))
+            await resources.enter_async_context(self.tracing.running())
             await resources.enter_async_context(self.billing.running())
             await resources.enter_async_context(aclosing(self.upstream.client))
             await resources.enter_async_context(aclosing(self.canary))

@@ -89,7 +89,24 @@ where they occur. Statuses, types and codes follow OpenAI's error catalogue.
 """
 
 import math
-from typing import ClassVar
+import traceback
+from typing import ClassVar, Self
+
+
+class StackTrace(str):
+    """The stack trace of an error as text for the log, which may also write it as data.
+
+    It lacks the variables of each frame, which structlog would print: they hold prompts and keys.
+    """
+
+    __slots__ = ("error",)
+    error: BaseException
+
+    def __new__(cls, error: BaseException) -> Self:
+        """Format the stack trace of the error and of its causes."""
+        text = super().__new__(cls, "".join(traceback.format_exception(error)))
+        text.error = error
+        return text
 
 
 class MaxgateError(Exception):

@@ -31,6 +31,7 @@ def layers(
     clock: Clock,
     formats: Mapping[str, ChatFormat],
     guards: Sequence[Guard] = (),
+    tracing: Layer | None = None,
     guardrails: Layer | None = None,
     limits: Sequence[Layer] = (),
 ) -> Sequence[Layer]:
@@ -41,6 +42,7 @@ def layers(
     """
     return [
         partial(TelemetryLayer, clock=clock),  # start the clock / count tokens and times
+        *([] if tracing is None else [tracing]),  # note parameters / note finish reasons
         *([] if guardrails is None else [guardrails]),  # check the input / filter the output
         FanOutLayer,  # one request per choice / merge their chunks
         partial(ToolCallingLayer, formats=formats),  # force a call / validate strict calls, retry

@@ -32,7 +32,7 @@ from maxgate.settings_section import Section, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
-from maxgate.telemetry.settings import TelemetrySettings
+from maxgate.telemetry.settings import TelemetrySettings, TracingSettings
 from maxgate.upstream.settings import (
     BreakerSettings,
     ContinuationSettings,
@@ -115,6 +115,8 @@ class Settings(Section):
     """The ledger of requests."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Logs and metrics."""
+    tracing: TracingSettings = TracingSettings()
+    """Traces."""
 
     @property
     def needs_key_file(self) -> bool:
@@ -163,6 +165,19 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_tracing(self) -> Self:
+        if self.tracing.capture_content and not self.tracing.enabled:
+            raise ValueError(
+                "tracing.capture_content has no effect without tracing.enabled: true; set both"
+            )
+        if self.tracing.capture_content and self.guardrails:
+            raise ValueError(
+                "tracing.capture_content would export what guardrails block or mask; remove one "
+                "of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_usage(self) -> Self:
         if self.usage.enabled and not self.database.is_enabled:
             raise ValueError(
@@ -188,7 +203,7 @@ def print_warning(message: str) -> None:
     if parent_process() is not None:
         return
     if logs_json():
-        structlog.get_logger().warning(message)
+        structlog.get_logger("settings").warning(message)
     else:
         sys.stderr.write(f"maxgate: warning: {message}\n")
 
@@ -226,12 +241,18 @@ def load_and_configure_logging() -> Settings:
     warnings: list[str] = []
     try:
         settings = load_settings(warnings.append)
-        configure_logging(settings.telemetry.log_format, level=settings.telemetry.log_level)
+        configure_logging_by(settings)
         check_use(settings)
     finally:  # in the format of the log, if that is known
         for warning in warnings:
             print_warning(warning)
     return settings
+
+
+def configure_logging_by(settings: Settings) -> None:
+    """Configure logging as the settings say."""
+    own = settings.telemetry
+    configure_logging(own.log_format, level=own.log_level, levels=own.log_levels)
 
 
 def check_use(settings: Settings) -> None:

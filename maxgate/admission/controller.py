@@ -1,7 +1,6 @@
 """Admission as a guard: a request runs with a slot, waits for one in the queue, or is refused."""
 
 import asyncio
-import traceback
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Protocol
@@ -17,13 +16,13 @@ from maxgate.admission.queue import Account, Waiter
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.admission.sharing import SharedSlots
 from maxgate.admission.slots import RANKS, Admission, ModelSlots, Request
-from maxgate.errors import ShuttingDown
+from maxgate.errors import ShuttingDown, StackTrace
 from maxgate.generation.backend import EmbeddingRequest
 
 TICK: Final = 0.25
 """Interval at which limits are updated, in seconds."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("admission")
 
 
 class SlotsSink(Protocol):
@@ -102,8 +101,7 @@ class AdmissionController:
         try:
             await self._update_all()
         except Exception as error:  # noqa: BLE001  # the gateway must go on
-            trace = "".join(traceback.format_exception(error))
-            _log.error("update of slots failed", exception=trace)
+            _log.error("update of slots failed", exception=StackTrace(error))
 
     async def _update_all(self) -> None:
         for model in self._list_models():
@@ -179,7 +177,10 @@ class AdmissionController:
             record.refusal = "shutdown"
             raise
         finally:
-            record.queue_seconds += asyncio.get_running_loop().time() - began
+            waited = asyncio.get_running_loop().time() - began
+            record.queue_seconds += waited
+            if record.trace is not None:
+                record.trace.add_step("queue", waited)
 
     async def _wait(
         self, slots: ModelSlots, account: Account, request: Request, rank: int, cost: float

@@ -44,7 +44,7 @@ _LOCK_SECONDS: Final = 0.05
 _PATIENCE_INTERVAL: Final = 1.0
 """Time after such a timeout in which nobody waits for the lock."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("admission")
 
 
 class FileLedger(LocalLedger):

@@ -76,6 +76,8 @@ class HeldRequests:
             raise
         finally:
             record.queue_seconds += loop.time() - now
+            if record.trace is not None:
+                record.trace.add_step("queue", loop.time() - now)
             if waiter.is_queued:
                 queue.remove(waiter)
 

@@ -21,7 +21,7 @@ PRIORITY_TENANT: Final = "\0priority"
 _MIN_INTERVAL: Final = 0.02
 """Seconds after a renewal for blocked requests that left no free slot."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("admission")
 
 
 class UseGrant(Protocol):

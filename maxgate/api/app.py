@@ -19,6 +19,7 @@ from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
 from maxgate.api.hot_route import HotRoute, LedgerHandler
 from maxgate.api.loopback import AdminGuard, PublicCors
 from maxgate.api.middleware import (
+    BeginTrace,
     FormatPrice,
     HeadMiddleware,
     HotDispatchMiddleware,
@@ -53,7 +54,8 @@ class Gateway(FastAPI):
     With `authentication`, requests need a credential; without `serves_everyone`, they must arrive
     at a loopback address. `limits` are checked before a body is read, and describe themselves in
     the responses. `format_price` prices responses that are not streamed. The requests of hot routes
-    are in the `ledger`, if there is one. The admin API is at `admin_port` only, if that is set.
+    are in the `ledger`, if there is one. `begin_trace` begins the trace of each request. The admin
+    API is at `admin_port` only, if that is set.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Gateway(FastAPI):
         serves_everyone: bool = True,
         admin_port: int | None = None,
         ledger: UsageLedger | None = None,
+        begin_trace: BeginTrace | None = None,
     ) -> None:
         super().__init__(
             title="maxgate",
@@ -96,6 +99,7 @@ class Gateway(FastAPI):
         self._serves_everyone = serves_everyone
         self._admin_port = admin_port
         self._ledger = ledger
+        self._begin_trace = begin_trace
         add_error_handlers(self)
         self._own_error_handlers = dict(self.exception_handlers)
         self.state.proxies = proxies or TrustedProxies()
@@ -149,6 +153,7 @@ class Gateway(FastAPI):
             self._limits,
             format_price=self._format_price,
             serves_everyone=self._serves_everyone,
+            begin_trace=self._begin_trace,
         )
         if self._cors_origins:  # outermost, so that pages can read error responses too
             stack = PublicCors(

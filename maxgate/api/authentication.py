@@ -36,7 +36,7 @@ _SCHEME: Final = b"bearer "
 _MAX_DRAINED_BYTES: Final = 64_000_000
 _DRAIN_TIMEOUT: Final = 30.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("api")
 
 
 class Authentication:

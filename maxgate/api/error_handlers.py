@@ -28,7 +28,7 @@ ERROR_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     "4XX": {"model": ErrorResponse, "description": "The request cannot be served."},
     "5XX": {"model": ErrorResponse, "description": "The engine or the gateway failed."},
 }
-_log = structlog.get_logger()
+_log = structlog.get_logger("api")
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 

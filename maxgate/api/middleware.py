@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,9 +33,15 @@ from maxgate.api.errors import encode_error, error_response, record_error
 from maxgate.api.header_limits import check_headers
 from maxgate.auth.identity import AUTHENTICATION_ERRORS, AuthenticationRequired
 from maxgate.clock import Clock
-from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown
+from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown, StackTrace
 from maxgate.generation.context import RequestContext, UsageLine
-from maxgate.generation.request_record import Outcome, RequestRecord, RequestSink
+from maxgate.generation.request_record import (
+    Outcome,
+    RequestRecord,
+    RequestSink,
+    current_record,
+)
+from maxgate.generation.trace import RequestTrace
 from maxgate.limits.limit import EdgeLimits
 from maxgate.net.shortage import find_shortage
 
@@ -62,10 +67,14 @@ _LIMITED: Final = {
 _SERVED_UNTIL_THE_END: Final = frozenset({"/health", "/health/live", "/metrics", "/metrics/vllm"})
 FormatPrice: TypeAlias = Callable[[RequestRecord], str]
 """Returns the price of a request as decimal text."""
+BeginTrace: TypeAlias = Callable[[bytes | None, bytes | None], RequestTrace]
+"""Begins the trace of a request with these values of `traceparent` and `tracestate`."""
+_TRACE_PARENT: Final = b"traceparent"
+_TRACE_STATE: Final = b"tracestate"
 _REQUEST_ID: Final = b"x-request-id"
 _SAFE_REQUEST_ID: Final = re.compile(rb"[\w.:-]{1,128}")
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("api")
 
 
 class RequestContextMiddleware:
@@ -90,6 +99,7 @@ class RequestContextMiddleware:
         *,
         serves_everyone: bool = True,
         format_price: FormatPrice | None = None,
+        begin_trace: BeginTrace | None = None,
     ) -> None:
         """`running` is kept equal to the requests that have not ended, probes aside.
 
@@ -105,6 +115,9 @@ class RequestContextMiddleware:
         self._authentication = authentication
         if authentication is not None:
             self._names |= CREDENTIAL_HEADERS
+        self._begin_trace = begin_trace
+        if begin_trace is not None:
+            self._names |= {_TRACE_PARENT, _TRACE_STATE}
         self._limits = limits
         self._serves_everyone = serves_everyone
         self._clock = clock
@@ -128,9 +141,7 @@ class RequestContextMiddleware:
         if path in _UNRECORDED or path.startswith("/docs/"):
             await self._respond(scope, receive, response, headers, always=True)
             return
-        for sink in self._sinks:
-            sink.request_started()
-        self._running.add(context)
+        self._begin(context, headers)
         try:
             await self._respond(scope, receive, response, headers)
         finally:
@@ -142,6 +153,15 @@ class RequestContextMiddleware:
             finally:
                 if context.reservation is not None:
                     context.reservation.settle(record)
+
+    def _begin(self, context: RequestContext, headers: Mapping[bytes, bytes]) -> None:
+        if self._begin_trace is not None:
+            parent, state = headers.get(_TRACE_PARENT), headers.get(_TRACE_STATE)
+            context.record.trace = self._begin_trace(parent, state)
+        current_record.set(context.record)
+        for sink in self._sinks:
+            sink.request_started()
+        self._running.add(context)
 
     def _record(self, context: RequestContext) -> None:
         record = context.record
@@ -230,10 +250,7 @@ class RequestContextMiddleware:
 
 
 def _report_bug(record: RequestRecord, error: Exception) -> InternalError:
-    # Rendered here: structlog's default would print the variables of each frame, which hold prompts
-    # and keys.
-    trace = "".join(traceback.format_exception(error))
-    _log.error("request failed", request_id=record.request_id, exception=trace)
+    _log.error("request failed", request_id=record.request_id, exception=StackTrace(error))
     return InternalError()
 
 

@@ -4,7 +4,6 @@ The bounds are promises of docs/keys.md.
 """
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +16,7 @@ from maxgate.auth.key_changes import POLL_INTERVAL, KeyChangeFollower, KeyChange
 from maxgate.auth.key_grants import GrantedKey, read_grant
 from maxgate.auth.key_verifier import KeyStore, StoredKey
 from maxgate.clock import Clock
+from maxgate.errors import StackTrace
 from maxgate.stores.identity import IdentityStore, StoreUnavailable
 
 MAX_AGE: Final = 60.0
@@ -44,7 +44,7 @@ TOUCH_INTERVAL: Final = 60.0
 _TOUCH_BATCH: Final = 500
 _NEVER: Final = float("-inf")
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("auth")
 
 
 @dataclass(slots=True)
@@ -277,8 +277,7 @@ class DatabaseKeyStore(KeyStore):
         except StoreUnavailable as error:
             return self._report_failure(str(error))
         except Exception as error:  # noqa: BLE001  # keys in memory must stay valid
-            trace = "".join(traceback.format_exception(error))
-            return self._report_failure("a bug in the gateway", trace)
+            return self._report_failure("a bug in the gateway", StackTrace(error))
         finally:
             lane.waiting -= 1
             del self._reads[digest]
@@ -329,6 +328,5 @@ async def _repeat(work: Callable[[], Awaitable[None]], interval: float) -> None:
         try:
             await work()
         except Exception as error:  # noqa: BLE001  # the next time must come
-            trace = "".join(traceback.format_exception(error))
-            _log.error("a task of the key store failed", exception=trace)
+            _log.error("a task of the key store failed", exception=StackTrace(error))
         await asyncio.sleep(interval)

@@ -18,7 +18,7 @@ from maxgate.errors import ConfigurationError
 CHECK_INTERVAL: Final = 5.0
 """Seconds between two looks at the file's time of change."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("auth")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ FetchKeys = Callable[[], Awaitable[Sequence[VerificationKey]]]
 # Workers that start together must not fetch together.
 _JITTER: Final = 0.2
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("auth")
 
 
 class ProviderUnavailable(MaxgateError):

@@ -16,7 +16,7 @@ from maxgate.auth.settings import AuthSettings
 from maxgate.clock import Clock
 from maxgate.stores.identity import IdentityStore
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("auth")
 
 
 class KeySources(KeyStore, KeyChangePublisher):

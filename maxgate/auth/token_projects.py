@@ -4,7 +4,6 @@ Projects are kept in memory within the same bounds as keys, which are promises o
 """
 
 import asyncio
-import traceback
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
@@ -30,12 +29,13 @@ from maxgate.auth.identity import (
 from maxgate.auth.key_changes import KeyChangeFollower
 from maxgate.auth.key_grants import read_permissions
 from maxgate.clock import Clock
+from maxgate.errors import StackTrace
 from maxgate.stores.identity import IdentityStore, ProjectGrant, StoreUnavailable
 
 MAX_PROJECTS: Final = 10_000
 """Projects in memory; beyond it, that which was read first is forgotten."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("auth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,7 @@ class TokenProjects(KeyChangeFollower):
             return False
         except Exception as error:  # noqa: BLE001  # projects in memory must stay valid
             self._is_away = True
-            trace = "".join(traceback.format_exception(error))
-            _log.error("a look-up of a project has failed", exception=trace)
+            _log.error("a look-up of a project has failed", exception=StackTrace(error))
             return False
         finally:
             del self._reads[project_id]

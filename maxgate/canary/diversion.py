@@ -39,7 +39,7 @@ _MAX_FAILURES: Final = 5
 
 MeasureGap = Callable[[GenerationRequest, list[int], str | None], Awaitable[float | None]]
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("canary")
 
 
 class Diversion(Backend):

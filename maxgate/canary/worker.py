@@ -1,7 +1,6 @@
 """The canary of one worker: it runs as long as the parent process asks for reports."""
 
 import asyncio
-import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -11,7 +10,7 @@ from maxgate.api.admin.canary import NewCanary
 from maxgate.canary.diversion import Diversion
 from maxgate.canary.gap import measure_gap
 from maxgate.canary.samples import WorkerReport
-from maxgate.errors import GatewayError
+from maxgate.errors import GatewayError, StackTrace
 from maxgate.generation.guard import Guard, NoGuard
 from maxgate.generation.request import GenerationRequest
 from maxgate.upstream.backend import UpstreamBackend
@@ -31,7 +30,7 @@ _PROBE_INTERVAL: Final = 1.0
 # A failure of the new engine must count, so it is never repaired.
 _FAILOVER: Final = FailoverSettings(continuation=ContinuationSettings(attempts=0, restart_window=0))
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("canary")
 
 
 class WorkerCanary:
@@ -164,8 +163,7 @@ class _Run:
                 except (ModelListError, GatewayError) as error:
                     replica.mark_unreachable(str(error))
                 except Exception as error:  # noqa: BLE001  # the lease must still end
-                    trace = "".join(traceback.format_exception(error))
-                    _log.error("probe of the canary failed", exception=trace)
+                    _log.error("probe of the canary failed", exception=StackTrace(error))
                     replica.mark_unreachable(type(error).__name__)
             if self._loop.time() >= self._expires_at:
                 _log.warning("canary ended: nobody has read it", engine=replica.url, seconds=LEASE)

@@ -1,6 +1,7 @@
 """`maxgate engine`: run MAX in the foreground, and show what engines serve."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,20 +11,22 @@ from typing import Annotated, Final, Literal
 
 import httpx
 import orjson
+import structlog
 import typer
 
 from maxgate.cli.engine_process import find_card
 from maxgate.cli.options import CardOption, ConfigOption, EngineUrlOption, export_flags
-from maxgate.cli.progress import EngineProgress
+from maxgate.cli.progress import EngineProgress, LoggedProgress
 from maxgate.clock import SystemClock
 from maxgate.engine.launcher import EngineAddress, Launcher, build_launcher, read_tail
+from maxgate.engine.log_relay import EngineLine, LogRelay
 from maxgate.engine.supervisor import Supervisor
 from maxgate.errors import EngineError
 from maxgate.generation.catalog import Capabilities, PromptSource
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_cards.loader import ModelFiles, load_cards, suggest_tokenizer_command
 from maxgate.prompts.registry import UNPROTECTED, PromptFormats, PromptProblem
-from maxgate.settings import Settings, load_settings, print_warning
+from maxgate.settings import Settings, configure_logging_by, load_settings, print_warning
 from maxgate.upstream.capabilities import probe_capabilities
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.max_api.models import ModelListError, list_models
@@ -222,13 +225,17 @@ def start(
     chosen = find_card(name or settings.engine.card, load_cards(settings.cards, settings.cache_dir))
     address = EngineAddress("127.0.0.1", port)
     files = ModelFiles.locate(settings.cache_dir)
-    launcher = build_launcher(kind, chosen, address, files, settings.engine)
-    progress = EngineProgress(chosen.name)
+    logs_json = settings.telemetry.log_format == "json"
+    launcher = build_launcher(kind, chosen, address, files, settings.engine, json_logs=logs_json)
+    if logs_json:
+        configure_logging_by(settings)
+    progress = (LoggedProgress if logs_json else EngineProgress)(chosen.name)
     try:
         asyncio.run(_supervise(launcher, address, settings, progress, until_stdin_closes))
     except EngineError as error:
         progress.close()
-        _print_log(launcher)
+        if not logs_json:  # the log has these lines
+            _print_log(launcher)
         raise EngineError(f"MAX with {chosen.name} did not start: {error}") from error
     finally:
         progress.close()
@@ -251,13 +258,23 @@ async def _supervise(
             start_timeout=settings.engine.start_timeout,
             client=client,
         )
+        launcher.log_file.unlink(missing_ok=True)
         running = asyncio.create_task(supervisor.run())
+        if settings.telemetry.log_format == "json":
+            relay = asyncio.create_task(LogRelay(launcher.log_file, _log_line).run())
+            running.add_done_callback(lambda _: relay.cancel())
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, running.cancel)
         if until_stdin_closes:
             _call_when_closed(sys.stdin.fileno(), running.cancel)
         with suppress(asyncio.CancelledError):
             await running
+
+
+def _log_line(line: EngineLine) -> None:
+    structlog.get_logger("max").log(
+        logging.getLevelNamesMapping()[line.level.upper()], line.message, **line.fields
+    )
 
 
 def _call_when_closed(pipe: int, callback: Callable[[], object]) -> None:

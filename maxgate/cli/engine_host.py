@@ -16,6 +16,7 @@ from maxgate.control_plane.model_rooms import EngineHost, HostedEngine
 from maxgate.errors import EngineError
 from maxgate.model_cards.card import ModelCard
 from maxgate.settings_names import to_variable
+from maxgate.telemetry.logging import logs_json
 from maxgate.upstream.engine_metrics import default_metrics_url
 from maxgate.upstream.settings import ReplicaSettings
 
@@ -111,6 +112,7 @@ class SupervisedHost(EngineHost):
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
                 to_variable("engine.metrics_port"): "0",
+                to_variable("telemetry.log_format"): "json" if logs_json() else "text",
             },
         )
         engine = SupervisedEngine(process, settings, self._output)

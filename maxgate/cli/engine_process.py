@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.card import ModelCard
 from maxgate.settings import Settings
+from maxgate.settings_names import to_variable
+from maxgate.telemetry.logging import logs_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,12 @@ class EngineChild:
             stdin=subprocess.PIPE,
             stderr=self._stderr,
             start_new_session=True,  # only the gateway gets Ctrl-C; it then closes the pipe
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._terminal},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                to_variable("telemetry.log_format"): "json" if logs_json() else "text",
+                **self._terminal,
+            },
         )
         self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
         self._thread.start()

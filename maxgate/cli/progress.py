@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from typing_extensions import override
@@ -53,6 +54,29 @@ class EngineProgress(Reporter):
     @staticmethod
     def _print(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+class LoggedProgress(EngineProgress):
+    """The same as lines of a JSON log."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self._log = structlog.get_logger("max").bind(model=model)
+
+    @override
+    def starting(self, phase: str, seconds: float) -> None:
+        if seconds >= self._next_line:
+            self._next_line = seconds + _PLAIN_LINE_INTERVAL
+            self._log.info("engine is starting", phase=phase, seconds=round(seconds, 1))
+
+    @override
+    def ready(self, seconds: float) -> None:
+        self._log.info("engine is ready", seconds=round(seconds, 1))
+
+    @override
+    def died(self, cause: str, delay: float) -> None:
+        self._next_line = 0.0
+        self._log.error("engine exited", cause=cause, restart_seconds=delay)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import structlog
 from maxgate.model_cards.card import Task
 from maxgate.telemetry.logging import logs_json
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("cli")
 
 _POLL_INTERVAL: Final = 0.25
 # With these sampling parameters, the small model gives the same short response each time.

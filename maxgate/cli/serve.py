@@ -39,7 +39,7 @@ from maxgate.settings import (
 )
 from maxgate.telemetry.metrics_store import make_folder
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("cli")
 
 
 def serve(

@@ -13,7 +13,13 @@ from maxgate.generation.moderation import Moderator
 from maxgate.guardrails.llama_guard import LlamaGuard
 from maxgate.installation import requires_extra
 from maxgate.model_cards.card import ModelCard
-from maxgate.pipeline import build_embedding_pipeline, build_pipeline, embedding_layers, layers
+from maxgate.pipeline import (
+    Layer,
+    build_embedding_pipeline,
+    build_pipeline,
+    embedding_layers,
+    layers,
+)
 from maxgate.settings import Settings
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
@@ -68,11 +74,13 @@ def build_backend(
     upstream: UpstreamBackend,
     guardrails: "Guardrails | None",
     limits: LimitParts,
+    tracing: Layer | None = None,
 ) -> Backend:
     """Build the pipeline of chat and text completions."""
     around = layers(
         clock=clock,
         formats=formats.prompts.by_engine_name,
+        tracing=tracing,
         guardrails=None if guardrails is None else guardrails.wrap_backend,
         limits=limits.layers,
     )

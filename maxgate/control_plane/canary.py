@@ -19,7 +19,7 @@ from maxgate.control_plane.errors import ChangesNotSupported
 from maxgate.errors import InvalidRequest
 from maxgate.upstream.settings import DNS_PREFIX, hide_credentials
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 class CanaryOrder(NamedTuple):

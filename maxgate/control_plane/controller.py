@@ -32,7 +32,7 @@ PROBE_TIMEOUT: Final = 10.0
 """Seconds that replaced engines keep serving until the new ones have been probed."""
 _POLL_INTERVAL: Final = 0.1
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 class ModelReport(TypedDict):

@@ -15,7 +15,7 @@ _FOLDER: Final = "gateways"
 # sun_path of macOS is 104 bytes long, that of Linux 108, with a final zero.
 _MAX_PATH: Final = 103
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 def name_gateway(port: int) -> str:

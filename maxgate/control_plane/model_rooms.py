@@ -1,7 +1,6 @@
 """Starts and stops the engines of models, as the schedule of their rooms decides."""
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
@@ -11,7 +10,7 @@ import structlog
 from maxgate.clock import Clock
 from maxgate.control_plane.changes import ManagedEngines
 from maxgate.control_plane.controller import PROBE_TIMEOUT, Reports
-from maxgate.errors import MaxgateError
+from maxgate.errors import MaxgateError, StackTrace
 from maxgate.model_cards.card import ModelCard
 from maxgate.model_swap.schedule import ModelRoom, RoomRules, RoomSchedule
 from maxgate.upstream.settings import ReplicaSettings
@@ -23,7 +22,7 @@ _WAIT_POLL: Final = 0.2
 _IDLE_POLL: Final = 1.0
 _MEASURE_POLL: Final = 0.5
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 class HostedEngine(Protocol):
@@ -159,8 +158,7 @@ class ModelRooms:
                 try:
                     await self._step()
                 except Exception as error:  # noqa: BLE001  # the loop must go on
-                    trace = "".join(traceback.format_exception(error))
-                    _log.error("schedule of models failed", exception=trace)
+                    _log.error("schedule of models failed", exception=StackTrace(error))
                 try:
                     await asyncio.wait_for(self._changed.wait(), self._choose_pause())
                 except TimeoutError:
@@ -231,8 +229,7 @@ class ModelRooms:
             except MaxgateError:
                 pass  # logged, and kept in the room
             except Exception as error:  # noqa: BLE001  # a bug must not end the control of engines
-                trace = "".join(traceback.format_exception(error))
-                _log.error("change of a model failed", exception=trace)
+                _log.error("change of a model failed", exception=StackTrace(error))
             self.wake()
 
         task = asyncio.create_task(execute())

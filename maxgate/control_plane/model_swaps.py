@@ -19,7 +19,7 @@ _POLL: Final = 0.05
 _UNLOAD_WAIT: Final = 15.0
 """Seconds that an unload waits for running requests before it responds."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 class ModelSwaps(ModelControl):

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final, Self
@@ -25,12 +24,12 @@ from maxgate.control_plane.errors import dump_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
 from maxgate.control_plane.model_rooms import ModelRooms, Waiting
 from maxgate.control_plane.model_swaps import ModelSwaps
-from maxgate.errors import GatewayError, InternalError
+from maxgate.errors import GatewayError, InternalError, StackTrace
 from maxgate.settings import Settings
 
 _START_TIMEOUT: Final = 10.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 class ControlServer:
@@ -136,8 +135,9 @@ class ControlServer:
         except GatewayError as error:
             reply["error"] = dump_error(error)
         except Exception as error:  # noqa: BLE001  # a bug must not end the control of all workers
-            trace = "".join(traceback.format_exception(error))
-            _log.error("admin request failed", action=message.get("action"), exception=trace)
+            _log.error(
+                "admin request failed", action=message.get("action"), exception=StackTrace(error)
+            )
             reply["error"] = dump_error(InternalError())
         send_message(link.writer, reply)
 

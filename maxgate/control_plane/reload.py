@@ -26,7 +26,7 @@ _OF_PARENT: Final = (
     "telemetry.metrics_dir",
 )
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 class ActiveSettings:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from multiprocessing import parent_process
@@ -27,6 +26,7 @@ from maxgate.canary.worker import WorkerCanary
 from maxgate.control_plane.controller import CONFIRMATION_TIMEOUT, PROBE_TIMEOUT, ModelReport
 from maxgate.control_plane.errors import NoReply, ParentUnreachable, load_error
 from maxgate.control_plane.messages import MAX_LINE, Message, read_messages, send_message
+from maxgate.errors import StackTrace
 from maxgate.model_swap.start_queue import Demand
 from maxgate.upstream.settings import ReplicaSettings
 
@@ -38,7 +38,7 @@ _DEMAND_PAUSE: Final = 0.01
 # The parent itself waits for engines and for confirmations.
 _CALL_TIMEOUT: Final = PROBE_TIMEOUT + 2 * CONFIRMATION_TIMEOUT + 5.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("control_plane")
 
 
 class WorkerEngines(Protocol):
@@ -171,8 +171,7 @@ class ParentClient(EngineControl, CanaryControl, ModelControl):
             self._applied.set()
             return [engine.model_dump() for engine in self._engines.report()]
         except Exception as error:  # noqa: BLE001  # a bug must not end the connection
-            trace = "".join(traceback.format_exception(error))
-            _log.error("the parent's engines could not be applied", exception=trace)
+            _log.error("the parent's engines could not be applied", exception=StackTrace(error))
             return None
 
     def _report_canary(self, message: Message) -> Message:
@@ -183,8 +182,7 @@ class ParentClient(EngineControl, CanaryControl, ModelControl):
             if self._canary is not None:
                 report = self._canary.report(message["id"], canary, after).model_dump()
         except Exception as error:  # noqa: BLE001  # a bug must not end the connection
-            trace = "".join(traceback.format_exception(error))
-            _log.error("the canary could not be reported", exception=trace)
+            _log.error("the canary could not be reported", exception=StackTrace(error))
         return {"type": "canary_report", "number": message["number"], "report": report}
 
     def _plan_demand(self) -> None:

@@ -42,13 +42,17 @@ def build_arguments(
     return ["serve", *(word for pair in pairs for word in pair), *switches, *settings.extra_flags]
 
 
-def build_environment(*, metrics_port: int, telemetry: bool) -> dict[str, str]:
+def build_environment(
+    *, metrics_port: int, telemetry: bool, json_logs: bool = False
+) -> dict[str, str]:
     """Build MAX's environment variables.
 
     `OTEL_SDK_DISABLED` stops MAX from sending usage data to Modular. Unlike
     `MAX_SERVE_DISABLE_TELEMETRY`, it keeps the local metrics.
     """
+    logs = {"MODULAR_STRUCTURED_LOGGING": "1"} if json_logs else {}
     return {
+        **logs,
         "MAX_SERVE_API_TYPES": _API_TYPES,
         "MAX_SERVE_METRICS_ENDPOINT_PORT": str(metrics_port),
         "OTEL_SDK_DISABLED": "false" if telemetry else "true",

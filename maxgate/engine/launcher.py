@@ -75,16 +75,24 @@ class EngineAddress:
 
 
 def build_launcher(
-    kind: Kind, card: ModelCard, address: EngineAddress, files: ModelFiles, settings: EngineSettings
+    kind: Kind,
+    card: ModelCard,
+    address: EngineAddress,
+    files: ModelFiles,
+    settings: EngineSettings,
+    *,
+    json_logs: bool = False,
 ) -> Launcher:
-    """Build the launcher for a card's model.
+    """Build the launcher for a card's model; with `json_logs`, MAX logs in JSON.
 
     Raises ConfigurationError if the model is neither here nor downloadable, or if MAX or the
     card's image is missing.
     """
     log_file = files.cache_dir / "logs" / f"engine-{address.port}.log"
     metrics_port = settings.metrics_port or address.port + 1
-    environment = build_environment(metrics_port=metrics_port, telemetry=settings.telemetry)
+    environment = build_environment(
+        metrics_port=metrics_port, telemetry=settings.telemetry, json_logs=json_logs
+    )
     if kind == "docker":
         spec = _build_container_spec(card, address, files, environment, metrics_port)
         return ContainerLauncher(spec, log_file, stop_timeout=settings.stop_timeout)

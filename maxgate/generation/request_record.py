@@ -1,7 +1,10 @@
 """The record of one client request: the source of its metrics and its log line."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+from maxgate.generation.trace import RequestTrace
 
 Outcome = Literal[
     "ok",
@@ -38,6 +41,8 @@ class RequestRecord:
     credential that authenticated the caller, None without authentication. `project_id` is that of
     the caller, set at the end. `sent_tokens` is the length of the prompt that engines got, 0 if
     they format it. `engine_seconds` is the time for which the engine calls held slots, summed.
+    `engine_request_id` is the id that the last engine gave its call. `trace` is set if tracing is
+    on.
     """
 
     request_id: str
@@ -56,6 +61,7 @@ class RequestRecord:
     completion_tokens: int = 0
     cached_tokens: int = 0
     engine: str | None = None
+    engine_request_id: str | None = None
     engine_calls: int = 0
     retries: int = 0
     continuations: int = 0
@@ -65,6 +71,7 @@ class RequestRecord:
     refusal: Refusal | None = None
     key_id: str | None = None
     project_id: str = ""
+    trace: RequestTrace | None = None
 
     duration: float = 0.0
     time_to_first_token: float | None = None
@@ -84,6 +91,10 @@ class RequestRecord:
         self.time_to_first_token = first - self.started_at
         if self.completion_tokens > 1:
             self.time_per_output_token = (last - first) / (self.completion_tokens - 1)
+
+
+current_record: Final[ContextVar[RequestRecord | None]] = ContextVar("record", default=None)
+"""The record of the request that this task works on; it may have finished."""
 
 
 class RequestSink(Protocol):

@@ -13,7 +13,7 @@ from maxgate.guardrails.decisions import FAILED_CLOSED, FAILED_OPEN, Decisions
 from maxgate.guardrails.errors import ContentBlocked, GuardrailUnavailable
 from maxgate.guardrails.rules import DirectionRules, Rule
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("guardrails")
 
 
 class Subject(NamedTuple):

@@ -120,7 +120,9 @@ async def judge_apart(
     record = context.record
     own = replace(
         context,
-        record=RequestRecord(record.request_id, record.method, record.route, record.started_at),
+        record=RequestRecord(
+            record.request_id, record.method, record.route, record.started_at, trace=record.trace
+        ),
         engine_calls=None,
         fans_out=False,
         reservation=None,

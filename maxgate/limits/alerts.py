@@ -8,7 +8,6 @@ import base64
 import hmac
 import json
 import math
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ import structlog
 from typing_extensions import override
 
 from maxgate.clock import Clock
+from maxgate.errors import StackTrace
 from maxgate.limits.alert_settings import AlertSettings, decode_secret
 from maxgate.limits.limit import UNLIMITED, Alert, Limit
 from maxgate.stores.identity import StoreUnavailable
@@ -33,7 +33,7 @@ MAX_PENDING: Final = 1000
 """Alerts that a process sends or waits to send; further ones wait for the next report."""
 
 _MAX_HANDLED: Final = 100_000
-_log = structlog.get_logger()
+_log = structlog.get_logger("limits")
 
 
 class AlertSink(Protocol):
@@ -158,8 +158,7 @@ class WebhookAlerts(AlertSink):
         try:
             is_sent = await self._deliver(report)
         except Exception as error:  # noqa: BLE001  # other alerts must be sent
-            trace = "".join(traceback.format_exception(error))
-            _log.error("an alert could not be sent", exception=trace)
+            _log.error("an alert could not be sent", exception=StackTrace(error))
             is_sent = False
         finally:
             self.pending -= 1

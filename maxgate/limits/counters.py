@@ -5,7 +5,6 @@ near the limit, each take is an exchange, and all waiting takes share one.
 """
 
 import asyncio
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
@@ -14,6 +13,7 @@ from typing import Final
 import structlog
 
 from maxgate.clock import Clock
+from maxgate.errors import StackTrace
 from maxgate.limits.counter import Counter, build_key
 from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Exchanges, Refusal
 from maxgate.limits.limit import Limit
@@ -26,7 +26,7 @@ RENEW_SECONDS: Final = 3.0
 """Interval of exchanges that renew the lease, if there is nothing to report."""
 _CLEAN_SECONDS: Final = 60.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("limits")
 
 
 class Entries:
@@ -220,8 +220,7 @@ class Counters:
         try:
             await self._refresh()
         except Exception as error:  # noqa: BLE001  # the gateway must go on
-            trace = "".join(traceback.format_exception(error))
-            _log.error("report of limits failed", exception=trace)
+            _log.error("report of limits failed", exception=StackTrace(error))
 
     async def leave(self) -> None:
         """Report what is used, and give back what is held."""

@@ -41,7 +41,7 @@ Refusal: TypeAlias = Counter | None
 CountUsed: TypeAlias = Callable[[Limit, float], Awaitable[int]]
 """Returns what the ledger has of a limit since the start of a window, in seconds since 1970."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("limits")
 
 
 class _Bundle:

@@ -5,13 +5,13 @@ revoked key is refused; while the database is away, the limits stay as they were
 """
 
 import asyncio
-import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
 from typing_extensions import override
 
+from maxgate.errors import StackTrace
 from maxgate.generation.context import Principal
 from maxgate.limits.limit import UNLIMITED, Alert, Limit, LimitSource, Scope
 from maxgate.stores.identity import StoreUnavailable
@@ -28,7 +28,7 @@ _UNIT_NAMES: Final[dict[Unit, str]] = {
     "money": "spend",
     "gpu_milliseconds": "GPU milliseconds",
 }
-_log = structlog.get_logger()
+_log = structlog.get_logger("limits")
 
 
 class StoredLimits(LimitSource):
@@ -120,8 +120,7 @@ class StoredLimits(LimitSource):
         except StoreUnavailable:
             return  # the database reports it
         except Exception as error:  # noqa: BLE001  # the next time must come
-            trace = "".join(traceback.format_exception(error))
-            _log.error("limits could not be read", exception=trace)
+            _log.error("limits could not be read", exception=StackTrace(error))
 
     def _collect(self, principal: Principal, model: str) -> Iterable[Limit]:
         yield from self._configured

@@ -26,7 +26,7 @@ _FIXES: Final = {
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 _WARNING_INTERVAL: Final = 10.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("net")
 _warned_at: dict[str, float] = {}
 
 

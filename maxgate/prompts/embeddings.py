@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Final
 
 from tokenizers import Tokenizer
@@ -134,10 +135,13 @@ class EmbeddingPromptLayer:
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Embed the inputs, in a thread if they are long to encode."""
         embedding_format = self._find_format(request.model)
+        began, trace = monotonic(), request.context.record.trace
         if sum(map(len, request.inputs)) <= _MAX_ITEMS_ON_THE_LOOP:
             prompts = _encode_inputs(request, embedding_format)
         else:
             prompts = await asyncio.to_thread(_encode_inputs, request, embedding_format)
+        if trace is not None:
+            trace.add_step("prompt", monotonic() - began)
         embeddings = await self._inner.embed(replace(request, prompts=prompts))
         return embeddings._replace(prompt_tokens=sum([prompt.length for prompt in prompts]))
 

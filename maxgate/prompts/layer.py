@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from time import monotonic
 
 from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk
@@ -57,7 +58,7 @@ class PromptLayer:
         if chat_format is None:
             check_engine_can_format(request)
         else:
-            prompt = await encode_prompt(request, chat_format)
+            prompt = await _encode(request, chat_format)
             request = _with_prompt(request, chat_format, prompt)
         # Only a stream can be left early with its tokens counted (ADR 3).
         chunks = self._inner.stream(request._replace(stream=True) if stops else request)
@@ -81,7 +82,10 @@ def _with_prompt(
     request: GenerationRequest, chat_format: ChatFormat, prompt: TokenIds | None = None
 ) -> GenerationRequest:
     if prompt is None:
+        began, trace = monotonic(), request.context.record.trace
         prompt = chat_format.encode(request.messages)
+        if trace is not None:
+            trace.add_step("prompt", monotonic() - began)
     if request.sampling.stop_token_ids:
         check_stop_token_ids(request, chat_format.vocabulary_size)
     limit, max_tokens = request.model.context_length, request.sampling.max_tokens
@@ -93,6 +97,14 @@ def _with_prompt(
             param="messages" if request.raw_prompt is None else "prompt",
         )
     return request._replace(prompt_token_ids=prompt, stop_token_ids=chat_format.stop_token_ids)
+
+
+async def _encode(request: GenerationRequest, chat_format: ChatFormat) -> TokenIds:
+    began, trace = monotonic(), request.context.record.trace
+    prompt = await encode_prompt(request, chat_format)
+    if trace is not None:
+        trace.add_step("prompt", monotonic() - began)
+    return prompt
 
 
 async def _prepend(prefix: str, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:

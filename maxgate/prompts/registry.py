@@ -19,7 +19,7 @@ from maxgate.prompts.embeddings import EmbeddingFormat
 from maxgate.prompts.llama3 import Llama3Format
 from maxgate.prompts.tokenizer import load_tokenizer
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("prompts")
 
 UNPROTECTED: Final = (
     "text of users, tools and documents can become special tokens and forge turns of other roles"

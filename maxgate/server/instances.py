@@ -19,7 +19,7 @@ from maxgate.control_plane.listener import name_gateway
 
 _FOLDER: Final = "gateways"
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("server")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from maxgate.server.protocol import GatewayProtocol
 _PAUSE: Final = 0.02
 _MAX_RESERVE: Final = 256
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("server")
 
 
 class DescriptorReserve(NamedTuple):

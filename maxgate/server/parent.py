@@ -25,7 +25,7 @@ _TICK: Final = 0.5
 _MIN_LIFETIME: Final = 10.0
 _MAX_RESTART_DELAY: Final = 5.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("server")
 
 
 class Parent:

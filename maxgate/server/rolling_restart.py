@@ -12,7 +12,7 @@ from maxgate.server.worker import Worker
 # A worker loads its tokenizers and probes the engines before it is ready.
 _START_TIMEOUT: Final = 120.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("server")
 
 
 class RollingRestart:

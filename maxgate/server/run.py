@@ -23,7 +23,7 @@ _GC_YOUNG_THRESHOLD: Final = 20_000
 _MAX_DESCRIPTORS: Final = 10_240  # macOS's OPEN_MAX
 _FEW_DESCRIPTORS: Final = 1024
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("server")
 
 
 def tune_process() -> None:

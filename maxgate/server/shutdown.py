@@ -21,7 +21,7 @@ _ERROR_TIMEOUT: Final = 1.0
 # Clients with an open connection that are about to send a request do so in this time.
 _LAST_REQUEST_TIMEOUT: Final = 0.5
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("server")
 
 
 class GatewayServer(ListeningServer):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # A process of its own program code: an update of maxgate reaches new workers.
 _SPAWN: Final = get_context("spawn")
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("server")
 
 
 class Worker:

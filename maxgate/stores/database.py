@@ -40,7 +40,7 @@ _TCP_OPTIONS: Final = {
 _FOREIGN_KEY_ERRORS: Final = frozenset({"23503", "SQLITE_CONSTRAINT_FOREIGNKEY"})
 _READ_ONLY_ERROR: Final = "25006"
 _Result = TypeVar("_Result")
-_log = structlog.get_logger()
+_log = structlog.get_logger("stores")
 
 
 def find_url(settings: DatabaseSettings, state_dir: Path) -> URL:

@@ -51,7 +51,7 @@ REPLAY_SECONDS: Final = 24 * 3600
 
 _MAX_SECONDS: Final = 2**63 - 1
 """Above all times that the databases can store."""
-_log = structlog.get_logger()
+_log = structlog.get_logger("stores")
 
 
 def open_identity_store(

@@ -27,7 +27,7 @@ _GRACE_TURNS: Final = 8
 _MAX_CONNECTIONS: Final = 256
 """Per process; further calls fail."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("stores")
 
 
 class RedisUnavailable(MaxgateError):

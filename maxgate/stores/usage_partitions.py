@@ -28,7 +28,7 @@ _RETRY_SECONDS: Final = 60
 _NO_RIGHT: Final = "42501"
 _ROWS_IN_DEFAULT: Final = "23514"
 _LOCKED: Final = "55P03"
-_log = structlog.get_logger()
+_log = structlog.get_logger("stores")
 
 
 class UsagePartitions:

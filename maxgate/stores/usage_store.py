@@ -50,7 +50,7 @@ POSITION_DAYS: Final = 400
 
 _DIMENSIONS: Final[tuple[Dimension, ...]] = ("project_id", "user_id", "api_key_id", "model")
 _DELETED_AT_ONCE: Final = 10_000
-_log = structlog.get_logger()
+_log = structlog.get_logger("stores")
 
 
 def open_usage_store(

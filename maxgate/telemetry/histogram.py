@@ -26,6 +26,10 @@ def upper_bound(bucket: int) -> float:
     return float(_LOWEST * 2 ** (bucket / STEPS_PER_OCTAVE))
 
 
+EXPOSED_BUCKETS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
+"""The buckets whose bounds are those of the Prometheus text."""
+EXPOSED_BOUNDS: Final = [upper_bound(bucket) for bucket in EXPOSED_BUCKETS]
+
 find_bucket: Callable[[float], int] = partial(
     bisect_left, [upper_bound(bucket) for bucket in range(BUCKETS - 1)]
 )

@@ -5,8 +5,10 @@ Prompts, responses and keys are never passed to a logger.
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final, Literal, TextIO
 
 import orjson
@@ -14,19 +16,28 @@ import structlog
 from typing_extensions import override
 
 from maxgate.generation.request_record import RequestRecord, RequestSink
+from maxgate.telemetry.log_processors import (
+    LIBRARIES,
+    REQUESTS,
+    ComponentFilter,
+    add_request,
+    structure_exception,
+)
 from maxgate.telemetry.log_writer import LogWriter, find_log_stream, open_log_writer
+from maxgate.telemetry.settings import LogComponent, LogLevel
 
 LogFormat = Literal["json", "text"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
+NO_LEVELS: Final[Mapping[LogComponent, LogLevel]] = MappingProxyType({})
 _REQUEST_COMPLETED: Final = "request completed"
 
 
 class LogLines:
     """A logger for structlog, whose processors have rendered each line as JSON."""
 
-    def __init__(self, writer: LogWriter) -> None:
+    def __init__(self, writer: LogWriter, component: str = "gateway") -> None:
         self.writer = writer
+        self.component = component
 
     def write_fields(self, fields: dict[str, Any]) -> None:
         """Write these fields as a JSON object."""
@@ -45,24 +56,32 @@ class TextLines(LogLines):
 
 
 def configure_logging(
-    log_format: LogFormat | None, stream: TextIO | None = None, level: LogLevel = "info"
+    log_format: LogFormat | None,
+    stream: TextIO | None = None,
+    level: LogLevel = "info",
+    levels: Mapping[LogComponent, LogLevel] = NO_LEVELS,
 ) -> None:
     """Configure structlog, and the standard library's loggers to write in the same format.
 
-    None selects text if the stream is a terminal, JSON otherwise. Other libraries log warnings
-    and errors only, and information at the level `debug`.
+    None selects text if the stream is a terminal, JSON otherwise. `levels` are those of components
+    with a level of their own. Other libraries log warnings and errors only, and information at the
+    level `debug`.
     """
-    minimum = logging.getLevelNamesMapping()[level.upper()]
+    numbers = logging.getLevelNamesMapping()
+    minimum = numbers[level.upper()]
+    own: dict[str, int] = {component: numbers[name.upper()] for component, name in levels.items()}
     stream = stream or find_log_stream()
     writer = open_log_writer(stream)
     shared: list[structlog.typing.Processor] = [
+        ComponentFilter(minimum, own),
+        add_request,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     as_text = log_format == "text" or (log_format is None and stream.isatty())
     structlog.configure(
         processors=[*shared, *_renderers(as_text=as_text, colors=stream.isatty())],
-        wrapper_class=structlog.make_filtering_bound_logger(minimum),
+        wrapper_class=structlog.make_filtering_bound_logger(min([minimum, *own.values()])),
         logger_factory=_Factory(TextLines(writer) if as_text else LogLines(writer)),
         cache_logger_on_first_use=True,
     )
@@ -77,6 +96,7 @@ def configure_logging(
         )
     )
     others = logging.INFO if level == "debug" else max(minimum, logging.WARNING)
+    others = own.get(LIBRARIES, others)
     logging.basicConfig(handlers=[handler], level=others, force=True)
     logging.captureWarnings(capture=True)
 
@@ -94,13 +114,13 @@ def find_log_writer() -> LogWriter | None:
 
 
 class _Factory:
-    """Returns one logger for all, which keeps their lines in order."""
+    """Returns the loggers of components; they share a writer, which keeps lines in order."""
 
     def __init__(self, lines: LogLines) -> None:
         self.lines = lines
 
-    def __call__(self, *_: Any) -> LogLines:
-        return self.lines
+    def __call__(self, component: str = "gateway") -> LogLines:
+        return type(self.lines)(self.lines.writer, component)
 
 
 class _LogHandler(logging.Handler):
@@ -124,7 +144,7 @@ def _renderers(
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [
-        structlog.processors.format_exc_info,
+        structure_exception,
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_dump_text if to_text else _dump_json),
     ]
@@ -149,25 +169,51 @@ def _encode(line: bytes | str) -> bytes:
 class RequestLog(RequestSink):
     """Writes one line per request.
 
+    Of the requests that succeed, at most `max_successes` per second have a line; `on_omission` is
+    called for the others.
+
     JSON lines bypass structlog's processors, which take longer than writing the line.
     """
 
-    def __init__(self) -> None:
-        lines = structlog.get_config()["logger_factory"]()
+    def __init__(
+        self,
+        max_successes: int | None = None,
+        on_omission: Callable[[], None] = lambda: None,
+        *,
+        time: Callable[[], float] = monotonic,
+    ) -> None:
+        self._max_successes = max_successes
+        self._on_omission = on_omission
+        self._time = time
+        self._second = 0
+        self._successes = 0
+        config = structlog.get_config()
         self._write: Callable[[dict[str, Any]], None] = _write_text
-        if logs_json() and structlog.get_logger().is_enabled_for(logging.INFO):
-            self._write = _json_writer(lines)
+        if logs_json():
+            is_written = _find_filter(config).accepts(REQUESTS, logging.INFO)
+            self._write = _json_writer(config["logger_factory"]()) if is_written else _write_nothing
 
     @override
     def request_started(self) -> None:
         """Log nothing."""
 
+    def _is_omitted(self) -> bool:
+        if (second := int(self._time())) != self._second:
+            self._second, self._successes = second, 0
+        self._successes += 1
+        return self._max_successes is not None and self._successes > self._max_successes
+
     @override
     def request_finished(self, record: RequestRecord) -> None:
+        if self._max_successes is not None and record.outcome == "ok" and self._is_omitted():
+            self._on_omission()
+            return
         first = record.time_to_first_token
         self._write(
             {
+                "component": REQUESTS,
                 "request_id": record.request_id,
+                **({} if record.trace is None else {"trace_id": record.trace.hex_id}),
                 "method": record.method,
                 "route": record.route,
                 "status": record.status,
@@ -176,6 +222,7 @@ class RequestLog(RequestSink):
                 "key_id": record.key_id,
                 "model": record.model,
                 "engine": record.engine,
+                "engine_request_id": record.engine_request_id,
                 "engine_calls": record.engine_calls,
                 "retries": record.retries,
                 "continuations": record.continuations,
@@ -191,7 +238,15 @@ class RequestLog(RequestSink):
 
 
 def _write_text(fields: dict[str, Any]) -> None:
-    structlog.get_logger().info(_REQUEST_COMPLETED, **fields)
+    structlog.get_logger(fields.pop("component")).info(_REQUEST_COMPLETED, **fields)
+
+
+def _write_nothing(_: dict[str, Any]) -> None:
+    """Drop the line: its level is not written."""
+
+
+def _find_filter(config: dict[str, Any]) -> ComponentFilter:
+    return next(one for one in config["processors"] if isinstance(one, ComponentFilter))
 
 
 def _json_writer(lines: LogLines) -> Callable[[dict[str, Any]], None]:

@@ -49,7 +49,7 @@ from maxgate.telemetry.registry import (
 )
 from maxgate.telemetry.snapshot import ProcessUsage, Snapshot
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("telemetry")
 
 _LAYOUT: Final = Layout(metric for metric in METRICS if metric.stored)
 

@@ -6,14 +6,15 @@ conventions, which start at 0.01 s.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import prometheus_client.core as prometheus
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from typing_extensions import override
 
-from maxgate.telemetry.histogram import BUCKETS, STEPS_PER_OCTAVE, Histogram, upper_bound
+from maxgate.telemetry.histogram import BUCKETS, EXPOSED_BUCKETS, Histogram, upper_bound
 from maxgate.telemetry.metrics_store import MetricsStore
 from maxgate.telemetry.registry import (
     ACTIVE_USERS,
@@ -37,9 +38,13 @@ from maxgate.telemetry.registry import (
 from maxgate.telemetry.snapshot import Snapshot
 from maxgate.telemetry.system import SystemReader, SystemReadings
 
-_BOUNDS: Final = range(4 * STEPS_PER_OCTAVE, 21 * STEPS_PER_OCTAVE, STEPS_PER_OCTAVE)
+if TYPE_CHECKING:  # part of tracing, which is off by default
+    from maxgate.telemetry.exemplars import Exemplar, Exemplars, ExemplarStore
 
 _BILLION: Final = 1_000_000_000
+_NO_EXEMPLARS: "Final[Mapping[int, Exemplar]]" = MappingProxyType({})
+_Bucket: TypeAlias = tuple[str, float] | tuple[str, float, prometheus.Exemplar]
+"""Upper bound, observations up to it, and an example of them."""
 
 _Samples = Mapping[LabelValues, float]
 _NO_SYSTEM: Final[SystemReadings] = {}
@@ -72,10 +77,16 @@ class ActivitySample(NamedTuple):
 class MetricsReader:
     """Renders the metrics of all workers as JSON or as Prometheus text."""
 
-    def __init__(self, store: MetricsStore, system: SystemReader | None = None) -> None:
+    def __init__(
+        self,
+        store: MetricsStore,
+        system: SystemReader | None = None,
+        exemplars: "ExemplarStore | None" = None,
+    ) -> None:
         self._store = store
         self._system = system
         self._readings: SystemReadings = {}
+        self._exemplars = exemplars
 
     async def refresh(self) -> None:
         """Read the host, its GPUs and certificates again, as far as they are exported."""
@@ -98,8 +109,15 @@ class MetricsReader:
         samples = [EngineSample(*engine) for engine in engines]
         users = [ActivitySample(*window) for window in activity]
         snapshot = self._store.snapshot()
+        exemplars = {} if self._exemplars is None else self._exemplars.read()
         return exposition(
-            snapshot, samples, accept, users, for_admin=for_admin, system=self._readings
+            snapshot,
+            samples,
+            accept,
+            users,
+            for_admin=for_admin,
+            system=self._readings,
+            exemplars=exemplars,
         )
 
     def expose_as_vllm(
@@ -120,12 +138,16 @@ def exposition(
     *,
     for_admin: bool = True,
     system: SystemReadings = _NO_SYSTEM,
+    exemplars: "Exemplars" = MappingProxyType({}),
 ) -> tuple[bytes, str]:
-    """Text and content type, in the format that the `Accept` header prefers."""
+    """Text and content type, in the format that the `Accept` header prefers.
+
+    Only OpenMetrics has a place for exemplars.
+    """
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry()
     computed = {**_compute_samples(snapshot, engines), **_compute_activity(activity), **system}
-    registry.register(_SnapshotCollector(snapshot, computed, for_admin=for_admin))
+    registry.register(_SnapshotCollector(snapshot, computed, exemplars, for_admin=for_admin))
     return encode(registry), content_type
 
 
@@ -134,10 +156,12 @@ class _SnapshotCollector(Collector):
         self,
         snapshot: Snapshot,
         computed: Mapping[Metric, _Samples],
+        exemplars: "Exemplars",
         *,
         for_admin: bool,
     ) -> None:
         self._snapshot = snapshot
+        self._exemplars = exemplars
         self._metrics = [metric for metric in METRICS if for_admin or not metric.for_admins]
         self._computed = computed
 
@@ -145,7 +169,8 @@ class _SnapshotCollector(Collector):
     def collect(self) -> Iterable[prometheus.Metric]:
         for metric in self._metrics:
             if metric.kind == "histogram":
-                yield _build_histogram(metric, self._snapshot.histograms[metric])
+                exemplars = self._exemplars.get(metric, {})
+                yield _build_histogram(metric, self._snapshot.histograms[metric], exemplars)
             elif metric.stored:
                 yield _build_family(metric, self._snapshot.counts[metric])
             elif metric in self._computed:
@@ -201,18 +226,33 @@ def _build_family(metric: Metric, samples: _Samples) -> prometheus.Metric:
 
 
 def _build_histogram(
-    metric: Metric, samples: Mapping[LabelValues, Histogram]
+    metric: Metric,
+    samples: Mapping[LabelValues, Histogram],
+    exemplars: "Mapping[LabelValues, Mapping[int, Exemplar]]",
 ) -> prometheus.HistogramMetricFamily:
     names = [label.name for label in metric.labels]
     family = prometheus.HistogramMetricFamily(metric.name, metric.help, labels=names)
     for values, histogram in sorted(samples.items(), key=lambda sample: sample[0]):
         if any(histogram.counts):
-            family.add_metric(values, expand_buckets(histogram), histogram.total)
+            buckets = expand_buckets(histogram, exemplars.get(values, _NO_EXEMPLARS))
+            family.add_metric(values, buckets, histogram.total)
     return family
 
 
-def expand_buckets(histogram: Histogram) -> list[tuple[str, float]]:
+def expand_buckets(
+    histogram: Histogram, exemplars: "Mapping[int, Exemplar]" = _NO_EXEMPLARS
+) -> list[_Bucket]:
     """Return the upper bounds of the exposed buckets, and the observations up to each."""
     up_to = list(accumulate(histogram.counts))
-    buckets = [(f"{upper_bound(bucket):.12g}", float(up_to[bucket])) for bucket in _BOUNDS]
-    return [*buckets, ("+Inf", float(up_to[BUCKETS - 1]))]
+    return [
+        _build_bucket(bucket, up_to[bucket], exemplars.get(position))
+        for position, bucket in enumerate([*EXPOSED_BUCKETS, BUCKETS - 1])
+    ]
+
+
+def _build_bucket(bucket: int, count: int, exemplar: "Exemplar | None") -> _Bucket:
+    bound = "+Inf" if bucket == BUCKETS - 1 else f"{upper_bound(bucket):.12g}"
+    if exemplar is None:
+        return bound, float(count)
+    labels = {"trace_id": exemplar.trace_id}
+    return bound, float(count), prometheus.Exemplar(labels, exemplar.seconds, exemplar.at)

@@ -25,6 +25,7 @@ Unit = Literal[
     "ratio",
     "requests",
     "seconds",
+    "spans",
     "slots",
     "tokens",
     "users",
@@ -558,6 +559,24 @@ LOG_LINES_DROPPED: Final = _declare(
         "counter",
         "lines",
         "Log lines that could not be written: a stalled or closed reader, or a full disk.",
+    )
+)
+LOG_LINES_OMITTED: Final = _declare(
+    Metric(
+        "maxgate_log_lines_omitted_total",
+        "counter",
+        "lines",
+        "Log lines of successful requests beyond `telemetry.success_lines_per_second`.",
+        sparse=True,
+    )
+)
+SPANS_LOST: Final = _declare(
+    Metric(
+        "maxgate_trace_spans_lost_total",
+        "counter",
+        "spans",
+        "Spans of traces that the collector did not take.",
+        sparse=True,
     )
 )
 USAGE_LINES: Final = _declare(

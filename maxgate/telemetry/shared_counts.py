@@ -26,7 +26,7 @@ _PID: Final = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 REFRESH_SECONDS: Final = 1.0
 """Interval at which new and ended workers are noticed."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("telemetry")
 
 
 class SharedCounts:

@@ -23,7 +23,7 @@ from maxgate.telemetry.metrics_store import SUFFIX, is_running, make_folder
 _PREFIX: Final = "maxgate-workers"
 _ENDED: Final = ".ended"
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("telemetry")
 
 
 def share_with_workers() -> Path | None:

@@ -16,6 +16,8 @@ from maxgate.errors import (
 )
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.errors import ContextLengthExceeded
+from maxgate.generation.request_record import RequestRecord
+from maxgate.generation.trace import AttemptReason, AttemptTrace
 from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.errors import (
     EngineDisconnected,
@@ -38,11 +40,13 @@ _POLL_SECONDS: Final = 0.2
 _PANIC_SECONDS: Final = 2.0
 # A replica that closes the connection later than this had begun to work on the request.
 _ADMITTED_SECONDS: Final = 1.0
+_REQUEST_ID: Final = b"x-request-id"
+_MAX_ID_BYTES: Final = 128
 _RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
 
 T = TypeVar("T")
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 
 class Attempts:
@@ -63,6 +67,7 @@ class Attempts:
         self.traffic = pool.by_model.get(call.key.model) or pool.traffic(call.key.model)
         self.is_complete = False
         self.resume: Callable[[GatewayError], bool] | None = None
+        self.reason: AttemptReason = "call"
         self._loop = asyncio.get_running_loop()
         self._excluded: list[Replica] = []
         self._next: Replica | None = None
@@ -237,6 +242,7 @@ class Attempt:
         "_pace",
         "_response",
         "_task",
+        "_trace",
         "_traffic",
         "completion_tokens",
         "has_first_token",
@@ -262,10 +268,16 @@ class Attempt:
         self._task: asyncio.Task[Any] | None = None
         self._overdue = False
         self._pace: StreamPace | None = None
+        self._trace: AttemptTrace | None = None
 
     def __enter__(self) -> Self:
         self.replica.in_flight += 1
         attempts = self._attempts
+        if (trace := attempts.call.context.record.trace) is not None:
+            call = attempts.call
+            self._trace = trace.begin_attempt(
+                self.replica.url, call.path, call.key.model, attempts.reason
+            )
         if len(attempts.pool.replicas) > 1:
             self._traffic = traffic = attempts.traffic
             self._breaker = traffic.breaker(self.replica)
@@ -309,14 +321,24 @@ class Attempt:
                 head_timeout,
                 read_timeout,
                 call.context,
+                self._build_headers(record),
             )
         )
         response.activity = replica.activity
+        for name, value in response.headers:
+            if name.lower() == _REQUEST_ID:
+                record.engine_request_id = value[:_MAX_ID_BYTES].decode("latin-1")
+        if self._trace is not None:
+            self._trace.status = response.status
         if response.status < 500:
             replica.activity.at = asyncio.get_running_loop().time()
         if response.status != 200:
             raise await read_refusal(response, replica.url, record.request_id)
         return response
+
+    def _build_headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
+        request_id = (_REQUEST_ID, record.request_id.encode())
+        return [request_id] if self._trace is None else [request_id, *self._trace.headers]
 
     def end_wait(self) -> None:
         """Move the call to another replica, if there is one and the retry is allowed."""
@@ -335,6 +357,8 @@ class Attempt:
     def note_first_token(self, counter: TokenCounter) -> None:
         """Record that the replica responds; `counter` counts the tokens of the stream."""
         self.has_first_token = True
+        if self._trace is not None:
+            self._trace.note_first_token()
         traffic, breaker, response = self._traffic, self._breaker, self._response
         if traffic is not None and breaker is not None and response is not None:
             traffic.waiting.discard(self)
@@ -356,6 +380,8 @@ class Attempt:
         if self._overdue and isinstance(error, asyncio.CancelledError) and task is not None:
             # As asyncio.timeout does: a cancellation from outside still counts.
             error = engine_timeout() if task.uncancel() == 0 else error
+        if self._trace is not None:
+            self._trace.finish(error)
         if error is not None:
             self._report(error)
         elif self._traffic is not None and self._breaker is not None:
@@ -365,9 +391,11 @@ class Attempt:
         attempts = self._attempts
         if not self.has_first_token and attempts.first_error is None:
             attempts.note_lost(error, self.replica, self.started_at)
+            attempts.reason = "retry"
             return attempts.may_retry(self.replica, error) or attempts.may_wait(self.replica, error)
         if not attempts.may_continue(self.replica, error):
             raise attempts.first_error or error
+        attempts.reason = "continuation"
         return True
 
     def _report_success(self, traffic: ModelTraffic, breaker: CircuitBreaker) -> None:

@@ -67,7 +67,7 @@ class HttpxEngineClient:
         message = httpx.Request(
             request.route.method,
             request.route.url,
-            headers=request.route.headers,
+            headers=[*request.route.headers, *request.headers],
             content=request.body,
             extensions={"timeout": timeout.as_dict()},
         )

@@ -45,7 +45,7 @@ _NUMBER: Final = re.compile(rb"\+?\d{1,20}(?:\.\d{0,20})?(?:[eE]\+?\d{1,2})?")
 
 _LAST_PORT: Final = 65_535
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 
 class InvalidMetrics(EngineError):

@@ -1,7 +1,6 @@
 """Health checks: probe engines for their models and capabilities."""
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -9,7 +8,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from maxgate.errors import UpstreamOverloaded
+from maxgate.errors import StackTrace, UpstreamOverloaded
 from maxgate.generation.catalog import Capabilities
 from maxgate.net.shortage import find_shortage
 from maxgate.upstream.capabilities import probe_capabilities
@@ -21,7 +20,7 @@ from maxgate.upstream.settings import UpstreamSettings
 
 PrepareModels = Callable[[Collection[str]], Awaitable[None]]
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 # Seconds between warnings about the same engine, and between probes of capabilities that stay
 # unknown; each pause is twice the one before.
@@ -223,8 +222,7 @@ class HealthMonitor:
         replica.mark_probe_failed(reason, refused=False, now=now)
         if self._on_failure is not None:
             self._on_failure(replica.url)
-        trace = "".join(traceback.format_exception(error))
-        _log.error("engine probe failed", engine=replica.url, exception=trace)
+        _log.error("engine probe failed", engine=replica.url, exception=StackTrace(error))
 
     def _select_unprobed(self, replica: Replica, models: Iterable[str]) -> list[str]:
         # An engine that returns may have been restarted with other flags.

@@ -1,12 +1,12 @@
 """The pool of replicas: choose one for each call, and look for slow ones."""
 
 import asyncio
-import traceback
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import structlog
 
+from maxgate.errors import StackTrace
 from maxgate.generation.context import RequestContext
 from maxgate.upstream.client import EngineClient
 from maxgate.upstream.replica import Replica
@@ -19,7 +19,7 @@ from maxgate.upstream.traffic import ModelTraffic
 _TICK: Final = 0.2
 _LONG_TICK: Final = 1.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 
 class EngineCall(NamedTuple):
@@ -112,8 +112,7 @@ class ReplicaPool:
             try:
                 self._tick(loop.time())
             except Exception as error:  # noqa: BLE001  # the loop must go on
-                trace = "".join(traceback.format_exception(error))
-                _log.error("search for slow engines failed", exception=trace)
+                _log.error("search for slow engines failed", exception=StackTrace(error))
 
     def _tick(self, now: float) -> None:
         for traffic in list(self.by_model.values()):

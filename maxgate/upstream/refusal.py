@@ -13,7 +13,7 @@ _MAX_ERROR_BYTES: Final = 64 * 1024
 _ERROR_TIMEOUT: Final = 5.0
 _MAX_LOGGED_BYTES: Final = 2000
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 
 async def read_refusal(response: EngineResponse, engine: str, request_id: str) -> GatewayError:

@@ -11,7 +11,7 @@ import structlog
 from maxgate.upstream.replica import Replica
 from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 
 class ReplicaSet:

@@ -21,7 +21,7 @@ _KINDS: Final[tuple[LatencyKind, ...]] = ("ttft", "tpot", "itl")
 _PACE_INTERVAL: Final = 1.0
 _PACE_SAMPLES: Final = 4
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("upstream")
 
 
 class Waiting(SentAttempt, Protocol):

@@ -37,7 +37,7 @@ DRAIN_SECONDS: Final = 5.0
 _RETENTION_SECONDS: Final = 3600
 _RETRY_SECONDS: Final = 60
 _DAY_SECONDS: Final = 86_400
-_log = structlog.get_logger()
+_log = structlog.get_logger("usage")
 
 
 @dataclass(frozen=True)

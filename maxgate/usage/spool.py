@@ -32,7 +32,7 @@ CLOSE_SECONDS: Final = 5.0
 """Time to wait for room when the gateway stops."""
 
 _MEASURE_SECONDS: Final = 1.0
-_log = structlog.get_logger()
+_log = structlog.get_logger("usage")
 
 
 class _Group(NamedTuple):

@@ -44,14 +44,22 @@ StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @asynccontextmanager
 async def start(
-    engine: FakeMax | None = None, usage_store: UsageStore | None = None, **settings: Any
+    engine: FakeMax | None = None,
+    usage_store: UsageStore | None = None,
+    span_processor: Any = None,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway with these settings and this database of usage in front of this engine."""
+    """Run a gateway with these settings in front of this engine.
+
+    `usage_store` is its database of usage, and `span_processor` gets its traces.
+    """
     engine = engine or FakeMax()
     async with serving(engine) as engine_url:
         chosen = Settings(**{"engines": [engine_url], "cards": [SMALL_CARD], **settings})
         async with (
-            serving(create_app(chosen, usage_store=usage_store)) as url,
+            serving(
+                create_app(chosen, usage_store=usage_store, span_processor=span_processor)
+            ) as url,
             httpx.AsyncClient(base_url=url, verify=TLS) as client,
         ):
             yield Gateway(url, engine, client)

@@ -68,6 +68,7 @@ class FakeMax:
     default: Script = field(default_factory=Script)
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     grammar: bool = False
     logprobs: bool = True
     penalties: bool = True
@@ -92,6 +93,7 @@ class FakeMax:
             return
         self.requests.append(body)
         self.paths.append(scope["path"])
+        self.headers.append({n.decode(): v.decode() for n, v in scope["headers"]})
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         self.idle.clear()

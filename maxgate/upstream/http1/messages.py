@@ -1,6 +1,7 @@
 """Requests to an engine: what is sent, and how long each part of the response may take."""
 
 import base64
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -49,7 +50,8 @@ class EngineRequest(NamedTuple):
     """A JSON body for a route of an engine. Timeouts are in seconds.
 
     `head_timeout` bounds the wait for status and headers, `read_timeout` each wait for more of
-    the body. `context` is that of the client's request, if there is one.
+    the body. `context` is that of the client's request, if there is one. `headers` are sent in
+    addition to those of the route.
     """
 
     route: Route
@@ -58,3 +60,4 @@ class EngineRequest(NamedTuple):
     head_timeout: float
     read_timeout: float
     context: RequestContext | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()

@@ -92,17 +92,19 @@ class EngineTransport:
 
     async def send(self, request: EngineRequest) -> EngineResponse:
         """Send the request and wait for the response head; see EngineClient."""
-        origin = request.route.origin
+        route = request.route
+        origin = route.origin
         if origin is None:
-            return await self._get_https_client(request.route.url).send(request)
+            return await self._get_https_client(route.url).send(request)
         connection = self._take_idle(origin)
         if connection is None:
             connection = await self._connect(origin, request.connect_timeout)
         connection.context = request.context
+        headers = b"".join([b"%b: %b\r\n" % header for header in request.headers])
         sent_at = asyncio.get_running_loop().time()
         try:
             return await connection.send(
-                b"%b%d\r\n\r\n%b" % (request.route.head, len(request.body), request.body),
+                b"%b%d\r\n%b\r\n%b" % (route.head, len(request.body), headers, request.body),
                 head_timeout=request.head_timeout,
                 read_timeout=request.read_timeout,
             )

@@ -101,6 +101,7 @@ async def test_httpx_request() -> None:
         "host": "engine:8080",
         "content-type": "application/json",
         "content-length": str(len(sent.content)),
+        "x-request-id": "req_1",
     }
 
 
