@@ -20,7 +20,7 @@ FAILURES: Final[Sequence[Failure]] = (*ENGINE_FAILURES, *GATEWAY_FAILURES)
 _FAILURE_TIMEOUT: Final = 30.0
 
 Verdict = Literal["kept", "broken", "failed", "skipped"]
-"""Whether responses kept to the policy; `failed`: the scratch gateway did not start."""
+"""Whether responses kept to the policy; `failed`: the failure could not be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,9 @@ async def _play(stage: Stage, failure: Failure, deadline: float) -> Report:
     except (httpx.HTTPError, OSError) as error:  # TimeoutError is one
         reason = str(error) or "it was not over in time"
         return Report(failure.name, failure.text, "broken", breaches=(reason,))
+    except Exception as error:  # noqa: BLE001  # the other failures are to be played
+        reason = f"the drill itself failed: {type(error).__name__}: {error}"
+        return Report(failure.name, failure.text, "failed", breaches=(reason,))
     breaches, results = find_breaches(outcome), outcome.results
     return Report(
         failure.name,
