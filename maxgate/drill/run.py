@@ -161,7 +161,7 @@ async def _open_stage(scratch: Scratch, failure: Failure) -> AsyncIterator[Stage
             card = scratch.card
             engine = ScriptedEngine(card.served_model_name, card.context_length, meter)
             await engine.start()
-            stack.push_async_callback(engine.stop)
+            stack.push_async_callback(engine.close)
             engines.append(engine)
         urls = [engine.url for engine in engines]
         settings = dict(failure.settings)

@@ -33,7 +33,7 @@ from maxgate.stores.settings import NO_DATABASE
 MAX_SLOTS: Final = 4
 MAX_WORKERS: Final = 2
 MAX_ENGINES: Final = 2
-_START_TIMEOUT: Final = 40.0
+_START_TIMEOUT: Final = 60.0
 # Longest times in the scratch instance, so that each failure is over soon.
 _LONGEST: Final[Mapping[str, Mapping[str, float]]] = {
     "upstream": {
