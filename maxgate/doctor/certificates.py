@@ -84,22 +84,31 @@ def _check_pair(certificate: Path, key: Path, now: float) -> Iterator[Finding]:
             )
             return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        found = _read_certificate(certificate, key)
+    except ssl.SSLCertVerificationError as reason:
+        yield _describe_fault(str(certificate), reason)
     except (OSError, ssl.SSLError) as reason:
         mismatch = getattr(reason, "reason", "") == "KEY_VALUES_MISMATCH"
         fault = f"does not belong to {certificate}" if mismatch else "or its certificate is invalid"
         yield error("certificate_key", f"the key {key} {fault}", "run: maxgate certs dev")
-        return
-    yield from _check_expiry(str(certificate), _decode(certificate), now)
+    else:
+        yield from _check_expiry(str(certificate), found, now)
 
 
-def _decode(certificate: Path) -> Mapping[str, Any]:
-    """Return the fields of a certificate, as `SSLSocket.getpeercert` does."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certificate)
-    found = context.get_ca_certs()
-    if found:
-        return found[0]
-    # Only CA certificates are listed, so a server's own is decoded by its test function.
-    decode: Any = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]  # noqa: SLF001
-    return dict(decode(str(certificate)))
+def _read_certificate(certificate: Path, key: Path) -> Mapping[str, Any]:
+    """Return the fields of a certificate by a handshake in memory, in which it is trusted.
+
+    Raises SSLError if it has expired, or does not belong to the key.
+    """
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate, key)
+    trusting = ssl.create_default_context(cafile=certificate)
+    trusting.check_hostname = False
+    trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(to_client, to_server)
+    server = serving.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return client.getpeercert() or {}

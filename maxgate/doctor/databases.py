@@ -94,13 +94,13 @@ def _check_postgres(subject: Subject) -> Iterator[Finding]:
 
     from maxgate.stores.migrate import connect  # noqa: PLC0415
 
-    settings = subject.settings
+    settings, sent_at = subject.settings, subject.host.now()
     with connect(settings.database, settings.state_dir) as connection:
         theirs = float(connection.execute(text("SELECT extract(epoch FROM now())")).scalar_one())
-        ours = subject.host.now()
+        now = subject.host.now()
         allowed = int(connection.execute(text("SHOW max_connections")).scalar_one())
         gateways = int(connection.execute(text(_SHARED_GATEWAYS)).scalar_one())
-    yield from compare_clocks("the database", theirs, ours)
+    yield from compare_clocks("the database", theirs, sent_at, now)
     needed = settings.server.workers * settings.database.pool_size
     if needed > allowed:
         yield error(
@@ -138,10 +138,11 @@ async def check_redis(subject: Subject) -> list[Finding]:
     )
     place = _format_place(settings.redis.url)
     try:
+        sent_at = subject.host.now()
         seconds, _ = await client.time()
         findings = [
             *_check_password(settings),
-            *compare_clocks("Redis", seconds, subject.host.now()),
+            *compare_clocks("Redis", seconds, sent_at, subject.host.now()),
         ]
         info: dict[str, Any] = {}
         with suppress(RedisError):  # the user of the gateway may lack the right

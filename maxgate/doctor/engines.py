@@ -143,7 +143,7 @@ async def _read_version(
     """Return the version of MAX, "" if the engine does not tell, and a finding on its clock."""
     # Loading the system's certificates takes long.
     verify = ssl.create_default_context(cafile=engine.ca_file) if url[:5] == "https" else False
-    timeout = subject.settings.upstream.probe_timeout
+    timeout, sent_at = subject.settings.upstream.probe_timeout, subject.host.now()
     try:
         async with httpx.AsyncClient(timeout=timeout, trust_env=False, verify=verify) as client:
             response = await client.get(f"{url}/version")
@@ -152,7 +152,7 @@ async def _read_version(
     clock = []
     if date := response.headers.get("date"):
         theirs = parsedate_to_datetime(date).timestamp()
-        clock = compare_clocks(f"the engine {shown}", theirs, subject.host.now())
+        clock = compare_clocks(f"the engine {shown}", theirs, sent_at, subject.host.now())
     match = _VERSION.search(response.text) if response.status_code == 200 else None
     return ".".join(match.groups()) if match else "", clock
 

@@ -15,7 +15,7 @@ Level = Literal["ok", "warning", "error"]
 CHECK_TIMEOUT: Final = 20.0
 """Seconds that each check may take."""
 MAX_CLOCK_DIFFERENCE: Final = 5.0
-"""Seconds; HTTP has times in whole seconds, and a busy server takes its time to respond."""
+"""Seconds; HTTP has times in whole seconds, and busy servers update theirs late."""
 _MIN_SECRET_LENGTH: Final = 4
 """Shorter text is not hidden: it occurs in messages by chance."""
 
@@ -143,9 +143,12 @@ def _hide(finding: Finding, secrets: Iterable[str]) -> Finding:
     return replace(finding, text=text, remedy=remedy)
 
 
-def compare_clocks(name: str, theirs: float, ours: float) -> list[Finding]:
-    """Return a warning if another machine's clock differs; both times are in Unix seconds."""
-    difference = theirs - ours
+def compare_clocks(name: str, theirs: float, sent_at: float, now: float) -> list[Finding]:
+    """Return a warning if another machine's clock differs; all times are in Unix seconds.
+
+    Its time was read between `sent_at` and `now`, which may be far apart on a slow network.
+    """
+    difference = theirs - min(max(theirs, sent_at), now)
     if abs(difference) <= MAX_CLOCK_DIFFERENCE:
         return []
     direction = "ahead of" if difference > 0 else "behind"

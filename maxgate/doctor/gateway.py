@@ -79,6 +79,7 @@ async def check_gateway(subject: Subject) -> list[Finding]:
     else:
         faults = list(_check_plain(subject, url))
     headers = {"authorization": f"Bearer {subject.key}"} if subject.key else {}
+    sent_at = subject.host.now()
     try:
         async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
             anonymous = await client.get("/v1/models")
@@ -93,7 +94,7 @@ async def check_gateway(subject: Subject) -> list[Finding]:
             ),
         ]
     faults += _check_access(url, anonymous)
-    faults += _check_clock(url, health, subject)
+    faults += _check_clock(url, health, sent_at, subject.host.now())
     faults += _check_health(url, health, has_key=bool(subject.key))
     return faults or [ok(f"{url} is healthy")]
 
@@ -116,10 +117,10 @@ def _check_access(url: str, response: httpx.Response) -> Iterator[Finding]:
         )
 
 
-def _check_clock(url: str, response: httpx.Response, subject: Subject) -> list[Finding]:
+def _check_clock(url: str, response: httpx.Response, sent_at: float, now: float) -> list[Finding]:
     with suppress(KeyError, ValueError):
         theirs = parsedate_to_datetime(response.headers["date"]).timestamp()
-        return compare_clocks(f"the gateway {url}", theirs, subject.host.now())
+        return compare_clocks(f"the gateway {url}", theirs, sent_at, now)
     return []
 
 

@@ -15,6 +15,7 @@ import orjson
 from maxgate.upstream.capabilities import PROBE_USER
 
 FIRST_TOKEN_ID: Final = 1000
+_CLOSE_TIMEOUT: Final = 2.0
 _STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -56,6 +57,7 @@ class ScriptedEngine:
         self._context_length = context_length
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -64,7 +66,9 @@ class ScriptedEngine:
 
     async def start(self) -> None:
         """Listen, at the port of the time before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=4096)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, backlog=4096
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -74,6 +78,17 @@ class ScriptedEngine:
             self._server = None
         for writer in self._writers:
             writer.transport.abort()
+
+    async def close(self) -> None:
+        """Stop for good, and wait until no request is worked on."""
+        await self.stop()
+        if self._handlers:
+            await asyncio.wait(self._handlers, timeout=_CLOSE_TIMEOUT)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.create_task(self._serve(reader, writer))
+        self._handlers.add(handler)
+        handler.add_done_callback(self._handlers.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from maxgate.admission.capacity import add_spare
 from maxgate.drill.engine import Behaviour
 from maxgate.drill.failures import Failure, Outcome, Policy, Stage
 
@@ -96,16 +97,14 @@ async def _overload(stage: Stage, factor: int) -> Outcome:
     if not admission.enabled:
         text = "all at the engines, because admission.enabled is false"
         return Outcome(results, Policy(text, {_OK}, complete=len(results), max_wait=20))
-    most = stage.meter.most_running
+    most, room = stage.meter.most_running, add_spare(stage.slots)
     faults = []
-    if most > stage.slots:
-        faults.append(
-            f"the engines worked on {most} requests at once, and have {stage.slots} slots"
-        )
+    if most > room:
+        faults.append(f"the engines worked on {most} requests at once, {room} are allowed")
     queue = 4 * stage.slots if admission.max_queue is None else admission.max_queue
-    room = min(stage.slots + queue, len(results))
-    text = f"{stage.slots} slots and a queue of {queue}; 503 or 429 with Retry-After beyond"
-    policy = Policy(text, {_OK, *_FULL}, complete=min(room, stage.slots), max_wait=20)
+    text = f"{room} at the engines, {queue} waiting; 503 or 429 with Retry-After beyond"
+    complete = min(room, len(results))
+    policy = Policy(text, {_OK, *_FULL}, complete=complete, max_wait=20)
     return Outcome(results, policy, faults)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 _DEFAULT_PORTS: Final = {"redis": 6379, "rediss": 6379}
 _POSTGRES_PORT: Final = 5432
 _CHUNK: Final = 64 * 1024
+_CLOSE_TIMEOUT: Final = 2.0
 
 
 class Relay:
@@ -19,6 +20,7 @@ class Relay:
         self._port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -30,7 +32,7 @@ class Relay:
 
     async def start(self) -> None:
         """Listen, at the port of the time before."""
-        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
@@ -40,6 +42,13 @@ class Relay:
             self._server = None
         for writer in self._writers:
             writer.transport.abort()
+        if self._handlers:
+            await asyncio.wait(self._handlers, timeout=_CLOSE_TIMEOUT)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.create_task(self._pass_on(reader, writer))
+        self._handlers.add(handler)
+        handler.add_done_callback(self._handlers.discard)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = self._target.port or _DEFAULT_PORTS.get(self._target.scheme, _POSTGRES_PORT)

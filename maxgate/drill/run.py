@@ -20,7 +20,7 @@ FAILURES: Final[Sequence[Failure]] = (*ENGINE_FAILURES, *GATEWAY_FAILURES)
 _FAILURE_TIMEOUT: Final = 30.0
 
 Verdict = Literal["kept", "broken", "failed", "skipped"]
-"""Whether responses kept to the policy; `failed`: the scratch gateway did not start."""
+"""Whether responses kept to the policy; `failed`: the failure could not be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,11 @@ async def _play(stage: Stage, failure: Failure, deadline: float) -> Report:
         async with asyncio.timeout(_FAILURE_TIMEOUT):
             outcome = await failure.play(stage)
     except (httpx.HTTPError, OSError) as error:  # TimeoutError is one
-        reason = str(error) or f"it was not over in {_FAILURE_TIMEOUT:g} s"
+        reason = str(error) or "it was not over in time"
         return Report(failure.name, failure.text, "broken", breaches=(reason,))
+    except Exception as error:  # noqa: BLE001  # the other failures are to be played
+        reason = f"the drill itself failed: {type(error).__name__}: {error}"
+        return Report(failure.name, failure.text, "failed", breaches=(reason,))
     breaches, results = find_breaches(outcome), outcome.results
     return Report(
         failure.name,
@@ -158,7 +161,7 @@ async def _open_stage(scratch: Scratch, failure: Failure) -> AsyncIterator[Stage
             card = scratch.card
             engine = ScriptedEngine(card.served_model_name, card.context_length, meter)
             await engine.start()
-            stack.push_async_callback(engine.stop)
+            stack.push_async_callback(engine.close)
             engines.append(engine)
         urls = [engine.url for engine in engines]
         settings = dict(failure.settings)

@@ -33,7 +33,7 @@ from maxgate.stores.settings import NO_DATABASE
 MAX_SLOTS: Final = 4
 MAX_WORKERS: Final = 2
 MAX_ENGINES: Final = 2
-_START_TIMEOUT: Final = 40.0
+_START_TIMEOUT: Final = 60.0
 # Longest times in the scratch instance, so that each failure is over soon.
 _LONGEST: Final[Mapping[str, Mapping[str, float]]] = {
     "upstream": {
@@ -253,7 +253,7 @@ async def run_gateway(
         for store, relay in relays.items():
             config[store] = {**config[store], "url": relay.url}
         gateway = await stack.enter_async_context(_serve(scratch, name, config, relays))
-        await _wait_until_ready(gateway, len(engines))
+        await _wait_until_ready(gateway, len(engines), config["server"]["workers"])
         yield gateway
 
 
@@ -291,11 +291,11 @@ def _find_port() -> int:
     return port
 
 
-async def _wait_until_ready(gateway: Gateway, engines: int) -> None:
-    """Wait until all engines are healthy and all workers run; raises DrillFailed."""
+async def _wait_until_ready(gateway: Gateway, engines: int, workers: int) -> None:
+    """Wait until every worker has found all engines healthy; raises DrillFailed."""
     try:
         async with asyncio.timeout(_START_TIMEOUT):
-            while not await _is_ready(gateway, engines):  # noqa: ASYNC110  # over HTTP
+            while not await _is_ready(gateway, engines, workers):  # noqa: ASYNC110  # over HTTP
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise DrillFailed(
@@ -303,7 +303,7 @@ async def _wait_until_ready(gateway: Gateway, engines: int) -> None:
         ) from None
 
 
-async def _is_ready(gateway: Gateway, engines: int) -> bool:
+async def _is_ready(gateway: Gateway, engines: int, workers: int) -> bool:
     if gateway.process.returncode is not None:
         raise DrillFailed(f"the scratch gateway did not start: {_read_end(gateway.log)}")
     try:
@@ -311,7 +311,9 @@ async def _is_ready(gateway: Gateway, engines: int) -> bool:
         states = [engine["state"] for engine in response.json()["engines"]]
     except (httpx.HTTPError, ValueError, LookupError, TypeError):
         return False
-    return states == ["healthy"] * engines
+    # Each worker logs this once per engine; /health is that of one worker.
+    found = gateway.log.read_bytes().count(b'"message":"engine is healthy"')
+    return states == ["healthy"] * engines and found >= engines * workers
 
 
 def _read_end(log: Path) -> str:

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ class VersionedMax(FakeMax):
         if (content := contents.get(scope.get("path", ""))) is None:
             await super().__call__(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        # That of the tests' server is the time of its start.
+        headers = [(b"date", formatdate(usegmt=True).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
 
@@ -105,7 +108,7 @@ class Installation:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the engine."""
-        async with serving(self.engine) as self.engine_url:
+        async with serving(self.engine, date_header=False) as self.engine_url:
             yield
 
     def serve_chat(self) -> None:

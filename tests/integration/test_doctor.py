@@ -2,23 +2,30 @@
 
 import shutil
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from maxgate.app import create_app
 from maxgate.auth.pepper_check import accept_peppers
 from maxgate.auth.settings import AuthSettings
+from maxgate.doctor.certificates import check_server
 from maxgate.doctor.findings import Finding
 from maxgate.installation import Installation as InstalledPackage
 from maxgate.settings import Settings
 from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
 from tests.conftest import ROOT
-from tests.fakes.doctor import Installation
+from tests.fakes.doctor import Installation, VersionedMax
 from tests.fakes.gateway import SMALL_CARD
 from tests.fakes.postgres_server import PostgresServer
 from tests.fakes.redis_server import start_redis
@@ -690,7 +697,7 @@ async def test_postgres(installation: Installation, postgres: PostgresServer) ->
 async def test_gateway(installation: Installation) -> None:
     """A running gateway that is healthy, has lost its engine, or is another program."""
     settings = Settings(engines=["http://127.0.0.1:1"], cards=[SMALL_CARD])
-    async with serving(create_app(settings)) as installation.url:
+    async with serving(create_app(settings), date_header=False) as installation.url:
         url = installation.url
         assert await examine(installation) == [
             f"gateway error gateway_lost_engine: {url} cannot use the engine http://127.0.0.1:1: "
@@ -700,7 +707,8 @@ async def test_gateway(installation: Installation) -> None:
         f"gateway error gateway_unreachable: no gateway responds at {url}: All connection attempts "
         "failed | start it with `maxgate serve`, or correct --url"
     ]
-    async with serving(create_app(Settings(engines=[installation.engine_url]))) as installation.url:
+    settings = Settings(engines=[installation.engine_url])
+    async with serving(create_app(settings), date_header=False) as installation.url:
         assert await examine(installation) == []
     installation.url = installation.engine_url
     assert await examine(installation) == [
@@ -726,6 +734,84 @@ async def test_certificates(installation: Installation) -> None:
             "certificate_untrusted",
             "no_trusted_proxy",
         ]
+
+
+def write_certificate(folder: Path, *, name: str = "localhost", days: float = 90) -> None:
+    """Write a self-signed certificate for a name that expires in some days, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "tls.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "tls.key").touch(mode=0o600)
+    (folder / "tls.key").write_bytes(text)
+
+
+async def test_certificate_files(installation: Installation) -> None:
+    """Certificate and key of the proxy: valid, about to expire, expired, of another key, alone."""
+    folder = installation.folder / "tls"
+    folder.mkdir()
+    renew = "renew the certificate; for development: maxgate certs dev"
+    write_certificate(folder)
+    assert await examine(installation) == []
+    write_certificate(folder, days=3.5)
+    assert await examine(installation) == [
+        f"certificates warning certificate_expires: the certificate of {folder}/tls.crt expires in "
+        f"3 days | {renew}"
+    ]
+    write_certificate(folder, days=-1)
+    assert await examine(installation) == [
+        f"certificates error certificate_expired: the certificate of {folder}/tls.crt has expired "
+        f"| {renew}"
+    ]
+    (folder / "tls.key").write_bytes((TLS_FILES / "key.pem").read_bytes())
+    assert await examine(installation) == [
+        f"certificates error certificate_key: the key {folder}/tls.key does not belong to "
+        f"{folder}/tls.crt | run: maxgate certs dev"
+    ]
+    (folder / "tls.key").unlink()
+    assert await examine(installation) == [
+        f"certificates error certificate_incomplete: {folder}/tls.key does not exist | run: "
+        "maxgate certs dev"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "finding"),
+    [
+        ("localhost", 90, None),
+        ("localhost", 3.5, "certificate_expires"),
+        ("localhost", -1, "certificate_expired"),
+        ("gateway.example.org", 90, "certificate_host"),
+    ],
+)
+async def test_certificate_of_server(
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    days: float,
+    finding: str | None,
+) -> None:
+    """The certificate that a proxy sends, if its CA is trusted."""
+    folder = installation.folder
+    write_certificate(folder, name=name, days=days)
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "tls.crt"))
+    tls = {"ssl_certfile": folder / "tls.crt", "ssl_keyfile": folder / "tls.key"}
+    async with serving(VersionedMax(), **tls) as url:
+        place = url.replace("http://127.0.0.1", "https://localhost")
+        found = await check_server(place, installation.host.now())
+    assert [one.code for one in found] == ([] if finding is None else [finding])
 
 
 async def test_busy_port(installation: Installation) -> None:

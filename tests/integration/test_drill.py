@@ -24,7 +24,7 @@ async def test_failures(tmp_path: Path, small_model: Path) -> None:
     reports = await run_drill(
         scratch,
         [failure for failure in FAILURES if failure.name in (*PLAYED, "redis-away")],
-        time_limit=60,
+        time_limit=300,
         observer=Observer(on_end=lambda report: ended.append(report.name)),
     )
     assert [(one.name, one.verdict, one.responses, one.breaches) for one in reports] == [
