@@ -20,6 +20,7 @@ CALM = {
     'maxgate_engine_up{namespace="maxgate", engine="http://a"}': "1x40",
     'kube_pod_container_status_restarts_total{namespace="maxgate", container="max"}': "2x40",
 }
+FIRING = 'alertstate="firing"'
 PROBLEMS = {
     "MaxgateNotScraped": ('maxgate_workers{namespace="maxgate"}', "1x2 stale"),
     "MaxgateRequestsWithoutEngine": (
@@ -44,7 +45,7 @@ def build_test(problem: str | None) -> dict[str, Any]:
         "input_series": [{"series": name, "values": one} for name, one in series.items()],
         "promql_expr_test": [
             {
-                "expr": f'count by (alertname) (ALERTS{{alertstate="firing", alertname="{alert}"}})',
+                "expr": f'count by (alertname) (ALERTS{{{FIRING}, alertname="{alert}"}})',
                 "eval_time": "30m",
                 "exp_samples": [firing] if alert == problem else [],
             }
