@@ -43,6 +43,7 @@ OPERATIONS = [
     "GET /health/live",
     "GET /health/ready",
     "GET /metrics",
+    "GET /metrics/vllm",
     "GET /admin/engines",
     "POST /admin/engines",
     "GET /admin/engines/{engine_id}",
