@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM) is None, reason=f"needs prometheus: {INSTALL}"
 )
 
+PATHS = ("/metrics", "/metrics/vllm")
+
 
 class Timeline:
     """A Prometheus whose simulations follow each other, the last one before now."""
@@ -88,27 +90,29 @@ def test_finds_flapping(timeline: Timeline) -> None:
 
 async def scrape(platform: Platform) -> dict[Labels, float]:
     """Return the samples of a gateway, with the label that the Prometheus operator adds."""
-    response = await platform.gateway.client.get("/metrics", headers={"accept": "text/plain"})
+    client, headers = platform.gateway.client, {"accept": "text/plain"}
+    texts = [(await client.get(path, headers=headers)).text for path in PATHS]
     return {
         (("__name__", sample.name), ("namespace", "maxgate"), *sample.labels.items()): sample.value
-        for family in text_string_to_metric_families(response.text)
+        for text in texts
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
 
 
 async def test_queries_of_gateway(timeline: Timeline) -> None:
-    """The queries read a real gateway: idle without a model, with held requests, and in use."""
+    """The queries, and one for vLLM, read a real gateway: idle, with held requests, and in use."""
     prometheus, now, values = timeline.prometheus, time.time() - 60, []
     queries = [
         one["metadata"]["query"].replace("llama-3.3-8b-instruct", MODEL)
         for one in read_spec()["triggers"]
-    ]
+    ] + [f'sum(vllm:num_requests_waiting{{model_name="{MODEL}"}})']
 
     async def read(platform: Platform, at: float) -> None:
         prometheus.write(at, await scrape(platform))
         values.append([prometheus.query(query, at) for query in queries])
 
-    assert [prometheus.query(query, now) for query in queries] == [None, None]
+    assert [prometheus.query(query, now) for query in queries] == [None] * 3
     async with start(swap={"scale_up_time": 120}) as platform:
         await read(platform, now)
         chats = [asyncio.create_task(platform.gateway.chat()) for _ in range(3)]
@@ -118,4 +122,4 @@ async def test_queries_of_gateway(timeline: Timeline) -> None:
         await asyncio.gather(*chats)
         await platform.wait_for_queue(0)
         await read(platform, now + 2)
-    assert values == [[0, 0], [3, 0], [0, 0]]
+    assert values == [[0, 0, 0], [3, 0, 3], [0, 0, 0]]

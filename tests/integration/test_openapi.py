@@ -44,6 +44,7 @@ OPERATIONS = [
     "GET /health/ready",
     "GET /auth",
     "GET /metrics",
+    "GET /metrics/vllm",
     "GET /admin/engines",
     "POST /admin/engines",
     "GET /admin/engines/{engine_id}",

@@ -168,6 +168,7 @@ def test_selectors(overlay: str) -> None:
         ]
         ports = {port["name"] for port in service["spec"]["ports"]}
         assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= ports
+        assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] in {"maxgate", "max"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

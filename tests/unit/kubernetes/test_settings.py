@@ -8,7 +8,7 @@ import yaml
 
 from maxgate.model_cards.loader import load_cards
 from maxgate.settings import Settings, check_use, load_settings
-from tests.fakes.manifests import FOLDER, OVERLAYS, ROOT, find, find_pods, select
+from tests.fakes.manifests import FOLDER, OVERLAYS, ROOT, Pods, find, find_pods, select
 
 SECRETS = {
     "database-url": "postgresql://maxgate:secret@postgres.data:5432/maxgate",
@@ -29,14 +29,19 @@ def settings(overlay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     """The settings in a pod: files of its volumes are in a folder, variables are set."""
     for name, content in find(overlay, "ConfigMap", "gateway")["data"].items():
         (tmp_path / name).write_text(content.replace("/etc/maxgate", str(tmp_path)))
-    for name, content in SECRETS.items():
-        (tmp_path / name).write_text(content)
-    for name, value in find_pods(overlay, "gateway").read_env().items():
-        monkeypatch.setenv(name, value.replace("/run/maxgate", str(tmp_path)))
     monkeypatch.setenv("MAXGATE_CONFIG", str(tmp_path / "maxgate.yaml"))
+    return load(find_pods(overlay, "gateway"), tmp_path, monkeypatch)
+
+
+def load(pods: Pods, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Read the settings with the variables of these pods, and secrets in a folder."""
+    for name, content in SECRETS.items():
+        (folder / name).write_text(content)
+    for name, value in pods.read_env().items():
+        monkeypatch.setenv(name, value.replace("/run/maxgate", str(folder)))
     monkeypatch.setenv("MAXGATE_SECRETS_DIR", "")
     monkeypatch.setenv("MAXGATE_SERVER__HOST", "0.0.0.0")  # in the image
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     loaded = load_settings()
     check_use(loaded)
     return loaded
@@ -80,6 +85,13 @@ def test_shared_stores(settings: Settings, overlay: str) -> None:
         has_stores,
         has_stores,
     )
+
+
+@pytest.mark.parametrize("cluster", ["staging", "production"])
+def test_migration(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Job finds the database of the gateways by its variables alone."""
+    read = load(find_pods(cluster, "db-upgrade"), tmp_path, monkeypatch)
+    assert read.database.url == SECRETS["database-url"]
 
 
 def test_spool_fits(settings: Settings, overlay: str) -> None:
