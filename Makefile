@@ -22,7 +22,7 @@ BOUNDED = timeout --foreground --signal=INT --kill-after=30s $(1) $(BIN)/python 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit bench soak clean
+.PHONY: help run test check check-types check-text format unit bench soak clean
 
 help: ## List the targets
 	@grep -E '^[.a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,9 +38,14 @@ test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the rea
 	$(BIN)/pytest -m "engine or timing" tests/engine tests/integration
 
 check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and commit subjects
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target check-types check-text
+
+check-types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+check-text: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	@if git rev-parse -q --verify $(FIRST_COMMIT) >/dev/null 2>&1; \
