@@ -15,6 +15,9 @@ FIRST_COMMIT := d5ed502dc00a3821704e251995d23fd20db0412d
 PREPARE_MODELS = @for model in smollm2-135m-instruct all-minilm-l6-v2; do \
 	$(BIN)/maxgate models prepare $$model --if-missing || exit; done
 
+# Processes of pytest: more than the two cores of CI, because many tests wait for other processes.
+PROCESSES ?= 3
+
 # A benchmark that gets Ctrl-C when its time is over; `make` then fails.
 BOUNDED = timeout --foreground --signal=INT --kill-after=30s $(1) $(BIN)/python -m benchmarks.$(2)
 
@@ -34,7 +37,7 @@ run: $(VENV)/.installed-local ## Start MAX with the small model and the gateway;
 
 test: $(VENV)/.installed-dev $(CLIENTS) check ## Run everything CI runs, the real engine included
 	$(PREPARE_MODELS)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not engine and not timing"
 	$(BIN)/pytest -m "engine or timing" tests/engine tests/integration
 
 check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and commit subjects
@@ -54,7 +57,7 @@ check-text: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev $(CLIENTS) ## Run the tests that need no engine
 	$(PREPARE_MODELS)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not engine and not timing"
 	$(BIN)/pytest -m timing tests/integration
 
 bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wrk, takes half an hour
