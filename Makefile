@@ -15,6 +15,9 @@ FIRST_COMMIT := d5ed502dc00a3821704e251995d23fd20db0412d
 PREPARE_MODELS = @for model in smollm2-135m-instruct all-minilm-l6-v2; do \
 	$(BIN)/maxgate models prepare $$model --if-missing || exit; done
 
+# Processes of pytest: more than the two cores of CI, because many tests wait for other processes.
+PROCESSES ?= 3
+
 # A benchmark that gets Ctrl-C when its time is over; `make` then fails.
 BOUNDED = timeout --foreground --signal=INT --kill-after=30s $(1) $(BIN)/python -m benchmarks.$(2)
 
@@ -22,7 +25,7 @@ BOUNDED = timeout --foreground --signal=INT --kill-after=30s $(1) $(BIN)/python 
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit bench soak clean
+.PHONY: help run test check check-types check-text format unit bench soak clean
 
 help: ## List the targets
 	@grep -E '^[.a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,13 +37,18 @@ run: $(VENV)/.installed-local ## Start MAX with the small model and the gateway;
 
 test: $(VENV)/.installed-dev $(CLIENTS) $(VENV)/prometheus check ## Run everything CI runs, the real engine included
 	$(PREPARE_MODELS)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not engine and not timing"
 	$(BIN)/pytest -m "engine or timing" tests/engine tests/integration
 
 check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and commit subjects
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target check-types check-text
+
+check-types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+check-text: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	@if git rev-parse -q --verify $(FIRST_COMMIT) >/dev/null 2>&1; \
@@ -49,7 +57,7 @@ check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and
 
 unit: $(VENV)/.installed-dev $(CLIENTS) $(VENV)/prometheus ## Run the tests that need no engine
 	$(PREPARE_MODELS)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not timing"
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not engine and not timing"
 	$(BIN)/pytest -m timing tests/integration
 
 bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wrk, takes half an hour

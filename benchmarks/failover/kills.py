@@ -3,9 +3,9 @@
     python -m benchmarks.failover.kills [--streams 2000] [--kills 20]
 
 Three engines serve streams of 100 tokens. Evenly over all streams, one engine after the other is
-killed with SIGKILL and started again; no engine is killed while another one starts. The mock
-continues a prompt only after exactly its own ids, so the right text shows that they were replayed
-exactly. Exits with 1 unless every stream has the right text, end and usage.
+killed with SIGKILL and started again; the next one is killed once the gateway uses all three. The
+mock continues a prompt only after exactly its own ids, so the right text shows that they were
+replayed exactly. Exits with 1 unless every stream has the right text, end and usage.
 """
 
 import argparse
@@ -13,16 +13,17 @@ import asyncio
 import sys
 import time
 
-from benchmarks.failover.mock_stack import Clients, Mock, run_mocks
+from benchmarks.failover.mock_stack import Clients, Mock, run_mocks, wait_for_engines
 from benchmarks.stack import read_counter
 
 TOKENS = 100
 
 
-def restart(mock: Mock) -> None:
-    """Kill the engine and start it again."""
+def restart(mock: Mock, url: str) -> None:
+    """Kill the engine, start it again, and wait until the gateway at this URL uses it."""
     mock.kill()
     mock.start()
+    wait_for_engines(url)
 
 
 async def measure(url: str, mocks: list[Mock], streams: int, kills: int, at_once: int) -> int:
@@ -37,7 +38,7 @@ async def measure(url: str, mocks: list[Mock], streams: int, kills: int, at_once
         is_due = number < kills and responses * (kills + 1) >= streams * (number + 1)
         if is_due and all(one.done() for one in restarts):
             mock = mocks[number % len(mocks)]
-            restarts.append(asyncio.create_task(asyncio.to_thread(restart, mock)))
+            restarts.append(asyncio.create_task(asyncio.to_thread(restart, mock, url)))
 
     async def send_some(number: int) -> None:
         await asyncio.sleep(number * spacing)

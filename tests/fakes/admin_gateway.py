@@ -61,7 +61,7 @@ class AdminGateway:
 async def start_admin_gateway(
     database: DatabaseSettings, state_dir: Path
 ) -> AsyncIterator[AdminGateway]:
-    """Run a gateway with two models, this empty database and one admin key."""
+    """Run a gateway with two models, this database without rows and one admin key."""
     await asyncio.to_thread(upgrade_database, database, state_dir)
     store = open_identity_store(database, state_dir)
     key = await StoredKeys(store).add_admin()

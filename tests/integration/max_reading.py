@@ -29,30 +29,18 @@ for file in sys.argv[1:]:
 """
 
 
-class MaxReading:
-    """Starts MAX on the file, and on a copy with an unknown key."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        misspelt = Path(self._folder.name) / "max_config.yaml"
+def read_with_max() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options that MAX reads from the file, and its error for an unknown key."""
+    with tempfile.TemporaryDirectory() as folder:
+        misspelt = Path(folder) / "max_config.yaml"
         misspelt.write_text(FILE.read_text().replace("max_batch_size", "max_batch_sise"))
-        self._process = subprocess.Popen(
+        done = subprocess.run(
             [sys.executable, "-c", _READ, str(FILE), str(misspelt)],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "OTEL_SDK_DISABLED": "true"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
+            check=False,
         )
-
-    def answers(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the options that MAX read from the file, and its error for the copy."""
-        stdout, stderr = self._process.communicate()
-        assert self._process.returncode == 0, stderr
-        read, rejected = map(json.loads, stdout.splitlines()[-2:])
-        return read, rejected
-
-    def end(self) -> None:
-        """Kill the process if it still runs."""
-        self._process.kill()
-        self._process.communicate()
-        self._folder.cleanup()
+    assert done.returncode == 0, done.stderr
+    read, rejected = map(json.loads, done.stdout.splitlines()[-2:])
+    return read, rejected

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from maxgate.upstream.settings import derive_id
@@ -43,9 +44,13 @@ Maximum = tuple[float, str]
 
 @dataclass
 class AttackedGateway:
-    """The gateway process, its engine, and the maxima of all requests so far."""
+    """The gateway process, its engine, and the maxima of all requests so far.
+
+    `worker` is found once, because that takes milliseconds.
+    """
 
     server: ServerProcess
+    worker: psutil.Process
     engine: FakeMax
     engine_url: str
     fields: dict[str, list[str]]
@@ -58,8 +63,7 @@ class AttackedGateway:
 
     @property
     def _proc(self) -> Path:
-        [worker] = self.server.find_workers()
-        return Path(f"/proc/{worker.pid}")
+        return Path(f"/proc/{self.worker.pid}")
 
     def cpu_seconds(self) -> float:
         """CPU time of the process so far."""
@@ -151,9 +155,11 @@ async def gateway_process(
         fields = {
             name: list_fields(document, route) for name, route in attacks.load_routes().items()
         }
-        attacked = AttackedGateway(server, engine, engine_url, fields)
+        [worker] = server.find_workers()
+        attacked = AttackedGateway(server, worker, engine, engine_url, fields)
         attacked.initial_memory = attacked.reset_peak_memory()
         yield attacked
+        assert server.find_workers() == [worker], "the worker died and was replaced"
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             request.config.get_terminal_writer().line(f"\n{attacked.report()}")
