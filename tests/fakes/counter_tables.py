@@ -81,8 +81,8 @@ class MemoryTables(Tables):
 
     def __init__(self, *, is_local: bool = True) -> None:
         self.clock = FakeClock()
-        self._memory = MemoryTable(self.clock, is_shared=True)
-        self.table = FlakyTable(self._memory, is_local=is_local)
+        self.memory = MemoryTable(self.clock, is_shared=True)
+        self.table = FlakyTable(self.memory, is_local=is_local)
 
     @override
     def open(self) -> CounterTable:
@@ -94,7 +94,7 @@ class MemoryTables(Tables):
 
     @override
     def lose_everything(self) -> None:
-        self._memory.clear()
+        self.memory.clear()
 
 
 class FileTables(Tables):
