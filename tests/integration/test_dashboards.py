@@ -146,7 +146,7 @@ async def test_dashboards(tmp_path: Path) -> None:
         prometheus = await stack.enter_async_context(run_prometheus(tmp_path, targets))
         load = await stack.enter_async_context(under_load(gateway, keys))
         empty = list(list_queries())
-        for _ in range(20):
+        for _ in range(60):
             empty = [query for query in empty if not await is_filled(prometheus, query)]
             if not empty or load.done():
                 break

@@ -110,6 +110,23 @@ def test_jwt() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "extra"),
+    [("host", True, "host"), ("gpu", True, "host"), ("certificates", ["tls.crt"], "tls")],
+)
+def test_system_metrics(setting: str, value: object, extra: str) -> None:
+    """A gateway that exports metrics of the system reports the missing extra in one line."""
+    result = run_python(
+        "from maxgate.composition.system import build_system\n"
+        "from maxgate.settings import Settings\n"
+        f"build_system(Settings(telemetry={{{setting!r}: {value!r}}}))"
+    )
+
+    assert result.stderr.splitlines()[-1] == (
+        f"maxgate.errors.ConfigurationError: telemetry.{setting} {format_missing(extra)}"
+    )
+
+
 def test_prepare() -> None:
     """`maxgate models prepare` reports the missing extra in one line."""
     result = run_python("sys.argv[1:] = ['models', 'prepare', 'm.gguf']; import maxgate.__main__")
