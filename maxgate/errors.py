@@ -9,7 +9,6 @@
     │   └── WrongPepper  auth.pepper_check
     ├── CountersUnavailable  limits.table
     ├── DrillFailed  drill.scratch
-    │   └── OutOfTime  drill.run
     ├── EngineError
     │   ├── InvalidMetrics  upstream.engine_metrics
     │   └── ModelListError  upstream.max_api.models

@@ -69,7 +69,8 @@ def drill(
         print(json.dumps(content, indent=2))
     else:
         _print_reports(reports)
-    if any(report.verdict in {"broken", "failed"} for report in reports):
+    verdicts = {report.verdict for report in reports}
+    if verdicts & {"broken", "failed"} or "kept" not in verdicts:
         raise typer.Exit(1)
 
 

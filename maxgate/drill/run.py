@@ -18,6 +18,7 @@ from maxgate.drill.scratch import DrillFailed, Scratch, run_gateway
 
 FAILURES: Final[Sequence[Failure]] = (*ENGINE_FAILURES, *GATEWAY_FAILURES)
 _FAILURE_TIMEOUT: Final = 30.0
+_START_TIMEOUT: Final = 60.0
 
 Verdict = Literal["kept", "broken", "failed", "skipped"]
 """Whether responses kept to the policy; `failed`: the failure could not be played."""
@@ -42,13 +43,6 @@ class Report:
     longest_wait: float = 0.0
     cut_silently: int = 0
     breaches: tuple[str, ...] = ()
-
-
-class OutOfTime(DrillFailed):
-    """The time limit was reached."""
-
-    def __init__(self) -> None:
-        super().__init__("no time was left; raise --time-limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +101,26 @@ async def _play_group(
     """Bring a gateway up, wait for the start, and play the failures."""
     reports: list[Report] = []
     try:
-        if time.monotonic() >= deadline:
-            raise OutOfTime
-        async with _open_stage(scratch, group[0]) as stage:
+        async with _open_stage(scratch, group[0], deadline) as stage:
             await start.wait()
             for failure in group:
                 observer.on_start(failure)
                 reports.append(await _play(stage, failure, deadline))
                 observer.on_end(reports[-1])
     except DrillFailed as error:
-        verdict: Verdict = "skipped" if isinstance(error, OutOfTime) else "failed"
+        verdict: Verdict = "failed"
+        reason = str(error)
+        if time.monotonic() >= deadline:
+            verdict, reason = "skipped", "no time was left; raise --time-limit"
         for failure in group[len(reports) :]:
-            reports.append(Report(failure.name, failure.text, verdict, breaches=(str(error),)))
+            reports.append(Report(failure.name, failure.text, verdict, breaches=(reason,)))
             observer.on_end(reports[-1])
     return reports
 
 
 async def _play(stage: Stage, failure: Failure, deadline: float) -> Report:
     if time.monotonic() >= deadline:
-        raise OutOfTime
+        raise DrillFailed("the time limit was reached")
     for engine in stage.engines:
         engine.behaviour = Behaviour()
     stage.meter.most_running = 0
@@ -154,7 +149,8 @@ async def _play(stage: Stage, failure: Failure, deadline: float) -> Report:
 
 
 @asynccontextmanager
-async def _open_stage(scratch: Scratch, failure: Failure) -> AsyncIterator[Stage]:
+async def _open_stage(scratch: Scratch, failure: Failure, deadline: float) -> AsyncIterator[Stage]:
+    """Run engines and a gateway; raises DrillFailed if it is not ready in time."""
     async with AsyncExitStack() as stack:
         engines, meter = [], Meter()
         for _ in range(scratch.engine_count):
@@ -168,6 +164,12 @@ async def _open_stage(scratch: Scratch, failure: Failure) -> AsyncIterator[Stage
         if not failure.with_all_workers:
             settings["server"] = {"workers": 1, **settings.get("server", {})}
         gateway = await stack.enter_async_context(
-            run_gateway(scratch, failure.name, urls, settings)
+            run_gateway(
+                scratch,
+                failure.name,
+                urls,
+                settings,
+                start_timeout=min(_START_TIMEOUT, deadline - time.monotonic()),
+            )
         )
         yield Stage(gateway, engines, scratch, meter)

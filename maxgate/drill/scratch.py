@@ -33,7 +33,6 @@ from maxgate.stores.settings import NO_DATABASE
 MAX_SLOTS: Final = 4
 MAX_WORKERS: Final = 2
 MAX_ENGINES: Final = 2
-_START_TIMEOUT: Final = 60.0
 # Longest times in the scratch instance, so that each failure is over soon.
 _LONGEST: Final[Mapping[str, Mapping[str, float]]] = {
     "upstream": {
@@ -233,12 +232,17 @@ def _build_environment(config: Path) -> dict[str, str]:
 
 @asynccontextmanager
 async def run_gateway(
-    scratch: Scratch, name: str, engines: Sequence[str], overrides: Mapping[str, Mapping[str, Any]]
+    scratch: Scratch,
+    name: str,
+    engines: Sequence[str],
+    overrides: Mapping[str, Mapping[str, Any]],
+    *,
+    start_timeout: float,
 ) -> AsyncIterator[Gateway]:
     """Run `maxgate serve` in front of these engines; kill it at the end.
 
     `overrides` are merged over the sections of the scratch configuration. Raises DrillFailed if it
-    does not start.
+    does not start within `start_timeout` seconds.
     """
     state_dir = scratch.folder / f"{name}.state"
     shutil.copytree(scratch.template, state_dir)
@@ -253,7 +257,10 @@ async def run_gateway(
         for store, relay in relays.items():
             config[store] = {**config[store], "url": relay.url}
         gateway = await stack.enter_async_context(_serve(scratch, name, config, relays))
-        await _wait_until_ready(gateway, len(engines), config["server"]["workers"])
+        async with _limited(start_timeout, gateway.log):
+            workers = config["server"]["workers"]
+            while not await _is_ready(gateway, len(engines), workers):  # noqa: ASYNC110  # over HTTP
+                await asyncio.sleep(0.05)
         yield gateway
 
 
@@ -291,15 +298,15 @@ def _find_port() -> int:
     return port
 
 
-async def _wait_until_ready(gateway: Gateway, engines: int, workers: int) -> None:
-    """Wait until every worker has found all engines healthy; raises DrillFailed."""
+@asynccontextmanager
+async def _limited(seconds: float, log: Path) -> AsyncIterator[None]:
+    """Limit the time of a gateway's start; raises DrillFailed."""
     try:
-        async with asyncio.timeout(_START_TIMEOUT):
-            while not await _is_ready(gateway, engines, workers):  # noqa: ASYNC110  # over HTTP
-                await asyncio.sleep(0.05)
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError:
         raise DrillFailed(
-            f"the scratch gateway did not start in {_START_TIMEOUT:g} s: {_read_end(gateway.log)}"
+            f"the scratch gateway did not start in {seconds:.0f} s: {_read_end(log)}"
         ) from None
 
 
