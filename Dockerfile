@@ -5,7 +5,7 @@ COPY LICENSE README.md pyproject.toml /src/
 COPY maxgate /src/maxgate
 COPY models /src/models
 # pip runs from outside, so the image needs no installer.
-RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir '/src[guardrails,jwt,postgres,redis,tls]'
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir '/src[guardrails,host,jwt,otel,postgres,redis,tls]'
 
 FROM build AS build-tools
 RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir '/src[tools]'

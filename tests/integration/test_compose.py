@@ -97,7 +97,7 @@ def test_gateway_confinement() -> None:
 def test_gateway_extras() -> None:
     """Gateways in containers can share their slots through Redis."""
     assert (
-        " '/src[guardrails,jwt,postgres,redis,tls]'\n"
+        " '/src[guardrails,host,jwt,otel,postgres,redis,tls]'\n"
         in _DOCKERFILE.partition(" AS build-tools")[0]
     )
 
