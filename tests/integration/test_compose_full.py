@@ -121,6 +121,7 @@ def test_settings() -> None:
     assert names == {
         *("engines", "auth.mode", "auth.open_metrics", "auth.pepper", "server.trusted_proxies"),
         *("server.shutdown_timeout", "usage.enabled", "admission.slots", "database.url"),
+        "telemetry.host",
         "redis.url",
     }
     assert names <= set(setting_names())
