@@ -27,7 +27,7 @@ class Behaviour:
     """How an engine responds; times in seconds.
 
     A request that `hangs` gets no response. Streams are cut off after `cut_after` tokens, without
-    the end of the response.
+    the end of the response, unless they continue another one.
     """
 
     status: int = 200
@@ -151,7 +151,7 @@ class ScriptedEngine:
         done = _count_own_tokens(body)
         for number in range(done, behaviour.tokens):
             await self._wait(behaviour.first if number == done else behaviour.gap, reader)
-            if number == behaviour.cut_after:
+            if number == behaviour.cut_after and not done:
                 writer.transport.abort()
                 return False
             is_last = number == behaviour.tokens - 1
