@@ -40,16 +40,21 @@ Source = Callable[[], SystemReadings]
 LAG_INTERVAL: Final = 0.5
 """Seconds between measurements of the event loop."""
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("telemetry")
 
 
 async def measure_lag(observe: Callable[[float], None], interval: float = LAG_INTERVAL) -> None:
-    """Report how late a timer of this event loop fires, in seconds, until cancelled."""
+    """Report how late a timer of this event loop fires, in seconds, until cancelled.
+
+    The first timer is due at once, so that there is a value from the start.
+    """
     loop = asyncio.get_running_loop()
+    pause = 0.0
     while True:
-        due = loop.time() + interval
-        await asyncio.sleep(interval)
+        due = loop.time() + pause
+        await asyncio.sleep(pause)
         observe(max(loop.time() - due, 0.0))
+        pause = interval
 
 
 class SystemReader:
