@@ -166,10 +166,6 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _check_tracing(self) -> Self:
-        if self.tracing.capture_content and not self.tracing.enabled:
-            raise ValueError(
-                "tracing.capture_content has no effect without tracing.enabled: true; set both"
-            )
         if self.tracing.capture_content and self.guardrails:
             raise ValueError(
                 "tracing.capture_content would export what guardrails block or mask; remove one "

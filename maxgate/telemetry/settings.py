@@ -1,7 +1,7 @@
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
 from maxgate.settings_section import Section, parse_mapping, split_list
@@ -40,6 +40,12 @@ class TracingSettings(Section):
     """Export the texts of prompts and responses too."""
     flush_timeout: float = Field(default=2.0, gt=0, le=60)
     """Seconds that the export of the last spans may take when the gateway stops."""
+
+    @model_validator(mode="after")
+    def _check_use(self) -> Self:
+        if self.capture_content and not self.enabled:
+            raise ValueError("capture_content has no effect without enabled: true; set both")
+        return self
 
 
 class TelemetrySettings(Section):
