@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
 
 from benchmarks.stack import MODEL, ROOT
@@ -57,7 +58,9 @@ def upgrade() -> None:
 """
 
 
-def run(*command: str, check: bool = True, **environment: str) -> str:
+def run(
+    *command: str, check: bool = True, environment: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Run a command in the root of the project, and return its output without the last newline."""
     done = subprocess.run(
         command,
@@ -110,7 +113,7 @@ class Stack:
 
     def compose(self, *arguments: str) -> str:
         """Run `docker compose`."""
-        return run(*self._command, *arguments, **self.environment)
+        return run(*self._command, *arguments, environment=self.environment)
 
     def start(self, *services: str) -> None:
         """Start services and what they depend on."""

@@ -34,7 +34,9 @@ async def replace(stack: Stack, key: str, version: str) -> bool:
     async with load.run(STREAMS, CHATS):
         await asyncio.sleep(3)
         stack.version = version
-        await asyncio.to_thread(run, "deploy/rolling-update.sh", version, **stack.environment)
+        await asyncio.to_thread(
+            run, "deploy/rolling-update.sh", version, environment=stack.environment
+        )
         await asyncio.sleep(3)
     seconds = monotonic() - began
     images = run(
