@@ -161,9 +161,8 @@ class Stack:
 
 
 def build_images(engine: Engine) -> None:
-    """Build the images that are missing, and create the secrets."""
-    if not _has_image(f"{IMAGE}:{VERSION}"):
-        run("docker", "build", "--network", "host", "--tag", f"{IMAGE}:{VERSION}", ".")
+    """Build the gateway's image, and those of others that are missing, and create the secrets."""
+    run("docker", "build", "--network", "host", "--tag", f"{IMAGE}:{VERSION}", ".")
     if engine == "max" and not _has_image("maxgate/max-cpu:26.7"):
         raise SystemExit("build maxgate/max-cpu:26.7 first: docs/containers.md")
     for target, image in _STAND_INS.items():
