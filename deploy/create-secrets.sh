@@ -7,8 +7,8 @@
 # The names are written into the certificate and into deploy/tls/hosts.conf, which nginx reads.
 # Without --host, both keep their names.
 #
-# A certificate of your own: put it into deploy/tls as tls.crt and tls.key first, readable by user
-# 101. Later runs renew a certificate that this script has made.
+# A certificate of your own: put it into deploy/tls as tls.crt and tls.key first; only user 101 may
+# read the key. Later runs renew a certificate that this script has made.
 #
 # Containers of several users read the secrets, so the files are readable, and the folder keeps other
 # users of this machine out.

@@ -122,11 +122,26 @@ def test_settings() -> None:
     assert names == {
         *("engines", "auth.mode", "auth.open_metrics", "auth.pepper", "server.trusted_proxies"),
         *("server.shutdown_timeout", "usage.enabled", "admission.slots", "database.url"),
-        "telemetry.host",
-        "redis.url",
+        *("telemetry.host", "telemetry.certificates", "redis.url"),
     }
     assert names <= set(setting_names())
     assert _SERVICES["migrate"]["environment"] == gateway["environment"]
+
+
+def test_certificate() -> None:
+    """Gateways read when the certificate of nginx expires, after a renewal, too."""
+    file = Path(_SERVICES["gateway"]["environment"]["MAXGATE_TELEMETRY__CERTIFICATES"])
+
+    assert f"./deploy/tls:{file.parent}:ro" in _SERVICES["gateway"]["volumes"]
+    assert "./deploy/tls:/etc/nginx/tls:ro" in _SERVICES["nginx"]["volumes"]
+    assert file.name in (_ROOT / "deploy" / "create-secrets.sh").read_text()
+
+
+def test_open_files() -> None:
+    """The runbook names the limit of open files of the Compose file."""
+    limit = _SERVICES["gateway"]["ulimits"]["nofile"]["soft"]
+
+    assert f"({limit:,} in `docker-compose.full.yml`)" in (_ROOT / "docs/dashboards.md").read_text()
 
 
 def test_proxy_address() -> None:
