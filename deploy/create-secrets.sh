@@ -107,6 +107,8 @@ if [ -n "$hosts" ]; then
     echo "server_name$hosts;" >"$tls/.hosts.conf.new"
     mv "$tls/.hosts.conf.new" "$tls/hosts.conf"
     echo "written  deploy/tls/hosts.conf:$hosts"
+elif [ $# -gt 0 ]; then
+    rm -f "$tls/hosts.conf"
 fi
 if [ -e "$tls/tls.crt" ] && [ ! -e "$secrets/dev-ca" ]; then
     echo "kept     tls.crt tls.key"

@@ -217,7 +217,7 @@ def test_secrets_script(tmp_path: Path) -> None:
 
 
 def test_hosts_of_the_secrets_script(tmp_path: Path) -> None:
-    """Names of --host are names of nginx's server, and a run without --host keeps them."""
+    """Names of --host are names of nginx's server, and only a run with --host changes them."""
     tls = tmp_path / "tls"
     tls.mkdir()
     for name in ("tls.crt", "tls.key"):
@@ -228,6 +228,8 @@ def test_hosts_of_the_secrets_script(tmp_path: Path) -> None:
     assert _create_secrets(tmp_path).returncode == 0
 
     assert (tls / "hosts.conf").read_text() == "server_name llm.example.org [fd00::7];\n"
+    assert _create_secrets(tmp_path, "--host", "localhost").returncode == 0
+    assert not (tls / "hosts.conf").exists()
     assert "include tls/hosts*.conf;\n" in (_ROOT / "deploy/nginx/site.conf").read_text()
 
 
