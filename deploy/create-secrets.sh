@@ -2,15 +2,54 @@
 # Create the passwords and the certificate that docker-compose.full.yml mounts. What exists is kept,
 # so it is safe to run again.
 #
-#   deploy/create-secrets.sh [--host NAME]...    names in the certificate besides localhost
+#   deploy/create-secrets.sh [--host NAME]...    names of this server besides localhost
 #
-# A certificate of your own: put it into deploy/tls as tls.crt and tls.key first, readable by user
-# 101. Later runs renew a certificate that this script has made.
+# The names are written into the certificate and into deploy/tls/hosts.conf, which nginx reads.
+# Without --host, both keep their names.
+#
+# A certificate of your own: put it into deploy/tls as tls.crt and tls.key first; only user 101 may
+# read the key. Later runs renew a certificate that this script has made.
 #
 # Containers of several users read the secrets, so the files are readable, and the folder keeps other
 # users of this machine out.
 set -eu
 umask 022
+usage="usage: $0 [--host NAME]..."
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    echo "$usage"
+    sed -n '2,/^$/s/^# \{0,1\}//p;/^set /q' "$0"
+    exit 0
+fi
+# Arguments are checked before anything is written. The names go into nginx's configuration, too.
+hosts=
+add_host() {
+    case $1 in
+        '' | -* | *[!A-Za-z0-9.:*-]*)
+            echo "$0: --host '$1' is not a name or address; $usage" >&2
+            exit 2
+            ;;
+        localhost | 127.0.0.1 | ::1) ;;
+        *:*) hosts="$hosts [$1]" ;;
+        *) hosts="$hosts $1" ;;
+    esac
+}
+is_value=
+for argument; do
+    if [ -n "$is_value" ]; then
+        add_host "$argument"
+        is_value=
+        continue
+    fi
+    case $argument in
+        --host) is_value=1 ;;
+        --host=*) add_host "${argument#--host=}" ;;
+        *) echo "$0: unexpected argument '$argument'; $usage" >&2; exit 2 ;;
+    esac
+done
+if [ -n "$is_value" ]; then
+    echo "$0: --host needs a name, such as --host llm.example.org" >&2
+    exit 2
+fi
 cd "$(dirname "$0")"
 secrets=secrets tls=tls
 mkdir -p "$secrets" "$tls"
@@ -64,6 +103,13 @@ if missing grafana_password; then
     random | create grafana_password
 fi
 
+if [ -n "$hosts" ]; then
+    echo "server_name$hosts;" >"$tls/.hosts.conf.new"
+    mv "$tls/.hosts.conf.new" "$tls/hosts.conf"
+    echo "written  deploy/tls/hosts.conf:$hosts"
+elif [ $# -gt 0 ]; then
+    rm -f "$tls/hosts.conf"
+fi
 if [ -e "$tls/tls.crt" ] && [ ! -e "$secrets/dev-ca" ]; then
     echo "kept     tls.crt tls.key"
 else

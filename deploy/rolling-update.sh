@@ -7,8 +7,23 @@
 # way back, that changes nothing, and with another one, the script ends there. Set GATEWAY_VERSION
 # in .env afterwards. COMPOSE is the command (docker compose), and COMPOSE_FILE the files.
 set -eu
+usage="usage: $0 VERSION    a tag of maxgate/gateway, such as 0.1.0"
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    echo "$usage"
+    exit 0
+fi
+if [ $# -ne 1 ]; then
+    echo "$usage" >&2
+    exit 2
+fi
+case $1 in
+    '' | [!A-Za-z0-9_]* | *[!A-Za-z0-9_.-]*)
+        echo "$0: '$1' is not a tag of an image; $usage" >&2
+        exit 2
+        ;;
+esac
 cd "$(dirname "$0")/.."
-GATEWAY_VERSION=${1:?"usage: $0 VERSION"}
+GATEWAY_VERSION=$1
 COMPOSE_FILE=${COMPOSE_FILE:-docker-compose.full.yml}
 export GATEWAY_VERSION COMPOSE_FILE
 compose() { ${COMPOSE:-docker compose} "$@"; }
@@ -27,6 +42,11 @@ wait_until_healthy() {
 }
 
 old=$(compose ps -q gateway)
+if [ -z "$old" ]; then
+    echo "no gateway of $COMPOSE_FILE runs, so nothing was replaced; start them with" \
+        "GATEWAY_VERSION=$GATEWAY_VERSION docker compose -f $COMPOSE_FILE up --detach" >&2
+    exit 1
+fi
 replicas=$(echo "$old" | wc -l)
 compose run --rm --no-deps migrate
 for container in $old; do

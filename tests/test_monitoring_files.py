@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from maxgate.telemetry.registry import METRICS
 from tests.conftest import ROOT
 from tests.fakes.dashboards import FILES, FOLDER, Query, list_panels, list_queries, load_dashboard
+from tests.fakes.manifests import FOLDER as KUBERNETES
 from tests.fakes.prometheus_server import FOLDER as PROMETHEUS
 from tests.fakes.prometheus_server import fill_variables, run_promtool
 
@@ -220,7 +221,8 @@ def test_runbook() -> None:
     """Each alert links to its section of docs/dashboards.md, in the order of the rules."""
     page = (ROOT / "docs" / "dashboards.md").read_text()
     sections = re.findall(r"^#### (\w+)$", page, re.MULTILINE)
-    alerts = list_alerts()
+    rules = yaml.safe_load((KUBERNETES / "components" / "monitoring" / "rules.yaml").read_text())
+    alerts = [*list_alerts(), *(one for group in rules["spec"]["groups"] for one in group["rules"])]
     assert sections == [alert["alert"] for alert in alerts]
     links = [alert["annotations"]["runbook_url"] for alert in alerts]
     assert links == [f"docs/dashboards.md#{name.lower()}" for name in sections]

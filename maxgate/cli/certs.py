@@ -55,6 +55,7 @@ def create_dev_certificate(
     """Create a certificate for development, and a CA for it if there is none.
 
     A second run keeps the certificate until a third of its lifetime is left or its names change.
+    Without --host, it keeps the names.
     """
     with requires_extra("maxgate certs", "tls"):
         from maxgate.cli import certificates  # noqa: PLC0415  # an extra
@@ -73,6 +74,9 @@ def create_dev_certificate(
         for path in foreign:
             path.replace(f"{path}.old")
         certificate, key = out / "tls.crt", out / "tls.key"
+        if not host and certificate.exists():
+            found = certificates.read_certificate(certificate)
+            hosts = list(dict.fromkeys([*certificates.read_hosts(found), *_LOCAL_HOSTS]))
         if renew or not _is_current(certificate, key, hosts):
             chain, private = certificates.issue(ca, hosts, days)
             certificates.write_file(out / "ca.crt", (ca_dir / "ca.crt").read_bytes(), 0o644)

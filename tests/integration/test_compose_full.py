@@ -1,5 +1,6 @@
 """The compose files of production, read as data without Docker."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -121,11 +122,26 @@ def test_settings() -> None:
     assert names == {
         *("engines", "auth.mode", "auth.open_metrics", "auth.pepper", "server.trusted_proxies"),
         *("server.shutdown_timeout", "usage.enabled", "admission.slots", "database.url"),
-        "telemetry.host",
-        "redis.url",
+        *("telemetry.host", "telemetry.certificates", "redis.url"),
     }
     assert names <= set(setting_names())
     assert _SERVICES["migrate"]["environment"] == gateway["environment"]
+
+
+def test_certificate() -> None:
+    """Gateways read when the certificate of nginx expires, after a renewal, too."""
+    file = Path(_SERVICES["gateway"]["environment"]["MAXGATE_TELEMETRY__CERTIFICATES"])
+
+    assert f"./deploy/tls:{file.parent}:ro" in _SERVICES["gateway"]["volumes"]
+    assert "./deploy/tls:/etc/nginx/tls:ro" in _SERVICES["nginx"]["volumes"]
+    assert file.name in (_ROOT / "deploy" / "create-secrets.sh").read_text()
+
+
+def test_open_files() -> None:
+    """The runbook names the limit of open files of the Compose file."""
+    limit = _SERVICES["gateway"]["ulimits"]["nofile"]["soft"]
+
+    assert f"({limit:,} in `docker-compose.full.yml`)" in (_ROOT / "docs/dashboards.md").read_text()
 
 
 def test_proxy_address() -> None:
@@ -158,12 +174,22 @@ def test_secrets() -> None:
     assert {"/deploy/secrets/", "/deploy/tls/"} <= set(ignored)
 
 
-def _create_secrets(folder: Path) -> "subprocess.CompletedProcess[str]":
+def _create_secrets(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run a copy of the script in a folder."""
-    script = folder / "create-secrets.sh"
-    script.write_bytes((_ROOT / "deploy" / script.name).read_bytes())
+    return _run_copy("create-secrets.sh", folder, *arguments)
+
+
+def _run_copy(name: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a copy of a script of deploy, with `true` in place of Docker Compose."""
+    script = folder / name
+    script.write_bytes((_ROOT / "deploy" / name).read_bytes())
     return subprocess.run(
-        ["/bin/sh", str(script)], check=False, capture_output=True, text=True, timeout=30
+        ["/bin/sh", str(script), *arguments],
+        env=os.environ | {"COMPOSE": "true"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
 
 
@@ -188,6 +214,57 @@ def test_secrets_script(tmp_path: Path) -> None:
     assert created[0]["maxgate_database__url"][0] == (
         f"postgresql://maxgate:{password}@postgres:5432/maxgate"
     )
+
+
+def test_hosts_of_the_secrets_script(tmp_path: Path) -> None:
+    """Names of --host are names of nginx's server, and only a run with --host changes them."""
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    for name in ("tls.crt", "tls.key"):
+        (tls / name).touch()
+
+    hosts = ("--host", "llm.example.org", "--host=localhost", "--host", "fd00::7")
+    assert _create_secrets(tmp_path, *hosts).returncode == 0
+    assert _create_secrets(tmp_path).returncode == 0
+
+    assert (tls / "hosts.conf").read_text() == "server_name llm.example.org [fd00::7];\n"
+    assert _create_secrets(tmp_path, "--host", "localhost").returncode == 0
+    assert not (tls / "hosts.conf").exists()
+    assert "include tls/hosts*.conf;\n" in (_ROOT / "deploy/nginx/site.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--hots", "llm.example.org"], 2),
+        (["llm.example.org"], 2),
+        (["--host"], 2),
+        (["--host", ""], 2),
+        (["--host", "--host"], 2),
+        (["--host", "a; include /etc/passwd"], 2),
+    ],
+)
+def test_arguments_of_the_secrets_script(tmp_path: Path, arguments: list[str], code: int) -> None:
+    """The script writes nothing if it is asked for help or an argument is wrong."""
+    done = _create_secrets(tmp_path, *arguments)
+
+    assert done.returncode == code
+    assert "--host" in (done.stderr if code else done.stdout)
+    assert [path.name for path in tmp_path.iterdir()] == ["create-secrets.sh"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), ([], 2), ([""], 2), (["0.1 0"], 2), (["-x"], 2), (["0.1.0"], 1)],
+)
+def test_arguments_of_the_rolling_update(tmp_path: Path, arguments: list[str], code: int) -> None:
+    """The script refuses what is no tag, and fails if no gateway runs."""
+    done = _run_copy("rolling-update.sh", tmp_path, *arguments)
+
+    assert done.returncode == code
+    expected = "no gateway of docker-compose.full.yml runs" if code == 1 else "usage: "
+    assert expected in done.stdout + done.stderr
 
 
 def test_secrets_script_with_a_part(tmp_path: Path) -> None:

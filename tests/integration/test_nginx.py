@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +19,7 @@ import pytest
 
 from maxgate.app import create_app
 from maxgate.settings import Settings
+from tests.conftest import ROOT
 from tests.fakes.api_keys import KeyFolder, bearer
 from tests.fakes.dns_server import serve_dns
 from tests.fakes.gateway import SMALL_CARD
@@ -116,6 +120,51 @@ def test_configuration(tmp_path: Path, options: dict[str, str]) -> None:
     # `http2 on` is unknown to the nginx of Debian 12.
     warnings = [line for line in lines if "[warn]" in line]
     assert all('"listen ... http2" directive is deprecated' in line for line in warnings)
+
+
+def test_documented_commands(tmp_path: Path) -> None:
+    """The first commands of docs/nginx.md configure nginx, down to its own check."""
+    page = (ROOT / "docs" / "nginx.md").read_text()
+    [first, *_] = re.findall(r"(?:^    .+\n)+", page, re.MULTILINE)
+    shutil.copytree(CONFIGURATION, tmp_path / "deploy" / "nginx")
+    [install, *commands] = first.splitlines()
+    assert install.strip().startswith("pip install ")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    done = subprocess.run(
+        ["/bin/sh", "-euc", "\n".join(commands)],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path, "HOME": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "nginx.conf test is successful" in done.stderr
+
+
+async def test_further_hosts() -> None:
+    """Names in tls/hosts.conf are hosts besides those of site.conf."""
+    server = {**TRUSTED, "allowed_hosts": ["llm.example.org"]}  # it listens at a loopback address
+    async with behind_nginx(server=server) as site:
+        headers = {"host": "llm.example.org"}
+        assert (await site.client.get("/health/live", headers=headers)).status_code == 421
+        hosts = site.nginx.folder / "tls" / "hosts.conf"
+        hosts.write_text("server_name llm.example.org [fd00::7];\n")
+        site.nginx.reload()
+
+        async def is_served() -> bool:
+            # The reload ends connections.
+            async with httpx.AsyncClient(base_url=site.nginx.url, verify=site.nginx.tls) as client:
+                statuses = [
+                    (await client.get("/health/live", headers={"host": host})).status_code
+                    for host in ("llm.example.org", "[fd00::7]", "localhost")
+                ]
+            return statuses == [200, 200, 200]
+
+        await until(is_served)
 
 
 @pytest.mark.parametrize("http2", [True, False])

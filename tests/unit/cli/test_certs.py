@@ -89,6 +89,20 @@ def test_later_runs(certs: Certs) -> None:
     assert certs.read("ca.crt") == root
 
 
+def test_names_of_later_runs(certs: Certs) -> None:
+    """A renewal without --host keeps the names, and one with --host replaces them."""
+    certs.dev("--host", "llm.example.org")
+    first = certs.read("tls.crt")
+
+    certs.dev()
+    assert certs.read("tls.crt") == first
+    certs.dev("--renew")
+    assert certs.read("tls.crt") != first
+    assert certs.read_hosts() == ["llm.example.org", *LOCAL]
+    certs.dev("--host", "gw.local")
+    assert certs.read_hosts() == ["gw.local", *LOCAL]
+
+
 @pytest.mark.parametrize("name", ["tls.crt", "tls.key", "ca.crt"])
 def test_foreign_files(certs: Certs, name: str) -> None:
     """Files of others are replaced with --force only, and then kept under another name."""

@@ -3,8 +3,9 @@
 from itertools import product
 
 import pytest
+import yaml
 
-from tests.fakes.manifests import OVERLAYS, find_pods, select
+from tests.fakes.manifests import FOLDER, OVERLAYS, find, find_pods, select
 from tests.fakes.network_policies import Network, Peer, is_in_block, matches
 
 NAMESPACE = "maxgate"
@@ -73,6 +74,29 @@ def test_dns_over_udp() -> None:
     engine = Peer(NAMESPACE, find_pods("production", "max").labels, {"http": 8000})
     assert network.allows(gateway, OUTSIDE["dns"], 53, "UDP")
     assert not network.allows(gateway, engine, 8000, "UDP")
+
+
+def test_load_test() -> None:
+    """Shards of the load test reach the gateway by the name of its Service, and nothing else."""
+    folder = FOLDER / "loadtest"
+    policies = list(yaml.safe_load_all((folder / "network.yaml").read_text()))
+    job = yaml.safe_load((folder / "job.yaml").read_text())
+    network = Network(NAMESPACE, [*select("staging", "NetworkPolicy"), *policies])
+    shard = Peer(NAMESPACE, job["spec"]["template"]["metadata"]["labels"])
+    gateway = Peer(NAMESPACE, find_pods("staging", "gateway").labels, {"http": 8000})
+    engine = Peer(NAMESPACE, find_pods("staging", "max").labels, {"http": 8000})
+    service = find("staging", "Service", "gateway")["metadata"]["name"]
+
+    assert network.allows(shard, gateway, 8000)
+    assert not network.allows(shard, engine, 8000)
+    assert not network.allows(Peer(NAMESPACE, {"app": "debug"}), gateway, 8000)
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert f"--url=http://{service}:8000" in container["args"]
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert (kustomization["namespace"], kustomization["resources"]) == (
+        NAMESPACE,
+        ["results.yaml", "network.yaml"],
+    )
 
 
 def test_evaluator() -> None:

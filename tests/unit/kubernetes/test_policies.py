@@ -1,11 +1,14 @@
 """Rules that every pod of every overlay follows."""
 
+import re
 from typing import Any
 
 import pytest
 import yaml
 
 from maxgate import __version__
+from maxgate.app import create_app
+from maxgate.settings import Settings
 from tests.fakes.manifests import (
     FOLDER,
     OVERLAYS,
@@ -241,10 +244,34 @@ def test_scaling_of_engines(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", CLUSTERS)
 def test_route(overlay: str) -> None:
-    """The route has no timeout that would cut a stream, and leads to the API only."""
+    """The route has no timeout that would cut a stream, and publishes what nginx publishes."""
     (rule,) = find(overlay, "HTTPRoute", "gateway")["spec"]["rules"]
     assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
-    assert [match["path"]["value"] for match in rule["matches"]] == ["/v1"]
+    configuration = (ROOT / "deploy" / "nginx" / "nginx.conf").read_text()
+    (names,) = re.findall(r"location ~ \^/\(\?:([a-z|]+)\)", configuration)
+    exact = re.findall(r"location = (/health/\w+) \{\n +auth_request", configuration)
+    assert [(one["path"]["type"], one["path"]["value"]) for one in rule["matches"]] == [
+        *(("PathPrefix", f"/v1/{name}") for name in names.split("|")),
+        *(("PathPrefix", f"/{name}") for name in names.split("|")),
+        *(("Exact", path) for path in exact),
+    ]
+
+
+def test_routes_of_models() -> None:
+    """The route publishes every path under /v1 but the admin API, and no other API."""
+    (rule,) = find("production", "HTTPRoute", "gateway")["spec"]["rules"]
+    prefixes = [one["path"]["value"] for one in rule["matches"]]
+    paths = create_app(Settings()).openapi()["paths"]
+    published = {path for path in paths if any(is_below(path, prefix) for prefix in prefixes)}
+    assert published == {
+        *(path for path in paths if is_below(path, "/v1")),
+        *("/health/live", "/health/ready"),
+    } - {path for path in paths if is_below(path, "/v1/organization")}
+
+
+def is_below(path: str, prefix: str) -> bool:
+    """Return whether a path matches a prefix as the Gateway API compares them, by segments."""
+    return f"{path}/".startswith(f"{prefix}/")
 
 
 def test_copied_files() -> None:
