@@ -77,12 +77,14 @@ def build_tracing(
             ReportingExporter,
             Tracing,
             is_sdk_disabled,
+            silence_exporter,
         )
         from maxgate.telemetry.tracing_layer import TracingLayer  # noqa: PLC0415
 
         if is_sdk_disabled():
             return TracingParts()
         if processor is None and (exporter := _build_exporter()) is not None:
+            silence_exporter()
             on_loss = partial(metrics.add, SPANS_LOST, ())
             processor = BatchSpanProcessor(ReportingExporter(exporter, on_loss))
     return TracingParts(
