@@ -36,7 +36,7 @@ _SCHEME: Final = b"bearer "
 _MAX_DRAINED_BYTES: Final = 64_000_000
 _DRAIN_TIMEOUT: Final = 30.0
 
-_log = structlog.get_logger("api")
+_log = structlog.get_logger("auth")
 
 
 class Authentication:
@@ -114,8 +114,12 @@ class Authentication:
             self._count("limited")
             raise TooManyFailures(retry_after) from None
         self._count(error.reason)
-        request_id = context.record.request_id
-        _log.info("authentication failed", reason=error.reason, client=address, request=request_id)
+        record = context.record
+        # Routes such as /auth have no request record in use from which the log takes these ids.
+        ids = {"request_id": record.request_id}
+        if record.trace is not None:
+            ids["trace_id"] = record.trace.hex_id
+        _log.info("authentication failed", reason=error.reason, client=address, **ids)
         raise error from None
 
 

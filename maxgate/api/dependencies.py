@@ -42,7 +42,7 @@ class MetricsReader(Protocol):
         ...
 
     def expose_as_vllm(
-        self, models: Sequence[tuple[str, str, Sequence[float]]], accept: str
+        self, models: Sequence[tuple[str, str, Sequence[float]]]
     ) -> tuple[bytes, str]:
         """Return the Prometheus text under vLLM's names, and its content type.
 

@@ -55,7 +55,6 @@ async def metrics(
     "/metrics/vllm",
     operation_id="metrics_vllm",
     response_class=PlainTextResponse,
-    responses={200: {"content": {kind: {} for kind in _PROMETHEUS_TYPES}}},
 )
 async def metrics_vllm(request: Request, store: Metrics, engines: Engines) -> Response:
     """Report the load under the names of vLLM's metrics, for its autoscalers and dashboards."""
@@ -72,5 +71,5 @@ async def metrics_vllm(request: Request, store: Metrics, engines: Engines) -> Re
         )
         for model in catalog.list()
     ]
-    body, content_type = store.expose_as_vllm(models, ", ".join(request.headers.getlist("accept")))
+    body, content_type = store.expose_as_vllm(models)
     return Response(body, media_type=content_type)

@@ -20,6 +20,8 @@ from maxgate.cli.organization import (
 )
 from maxgate.cli.tables import print_object, print_rows, say
 from maxgate.errors import ConfigurationError, InvalidRequest
+from maxgate.model_cards.loader import load_cards
+from maxgate.settings import Settings
 from maxgate.stores.identity import AdminKey, IdentityTransaction, Page
 from maxgate.stores.limits import ScopeKey, StoredLimit, Unit, Window
 
@@ -86,7 +88,11 @@ def set_limit(
     ],
     unit: Annotated[LimitUnit, typer.Option(help="Unit of the amount.")],
     per: Annotated[
-        Window, typer.Option(help="Calendar window; `none` for the units that have none.")
+        Window,
+        typer.Option(
+            help="Calendar window; required, except by the units that have none.",
+            show_default="none, for concurrent_requests and tokens_per_request only",
+        ),
     ] = "none",
     project: ProjectOption = None,
     user: Annotated[
@@ -129,7 +135,7 @@ def set_limit(
         time_zone=time_zone,
         alert_percents=tuple(map(_parse_percent, alert_at or ())),
     )
-    load_database_settings()
+    settings = load_database_settings()
 
     async def work(transaction: Change) -> StoredLimit:
         holder = await _find_holder(transaction.rows, project, user, key)
@@ -144,6 +150,8 @@ def set_limit(
     else:
         print(limit.id)
     say(f"{limit.id} is set. Running gateways take it over within 2 s.")
+    if model:
+        _check_model(settings, limit)
 
 
 def remove(
@@ -183,6 +191,21 @@ def describe_limit(limit: StoredLimit) -> dict[str, Any]:
     }
 
 
+def _check_model(settings: Settings, limit: StoredLimit) -> None:
+    """Warn about a model without a card here; gateways on other hosts may have one."""
+    try:
+        if find_served_name(settings, limit.model) is not None:
+            return
+        reason = f"no model card here has the name or alias {limit.model[:100]!r}"
+    except ConfigurationError as error:
+        reason = f"the model cards cannot be read: {error}"
+    say(
+        f"Warning: {reason}. The limit has no effect where no gateway serves the model; "
+        f"`maxgate models list` lists the models here, and `maxgate limits remove {limit.id}` "
+        "removes the limit."
+    )
+
+
 async def _find_holder(
     rows: IdentityTransaction, project: str | None, user: str | None, key: str | None
 ) -> Holder:
@@ -219,6 +242,15 @@ def _rename(message: str) -> str:
     for term, flag in _TERMS.items():
         message = message.replace(term, flag)
     return message
+
+
+def find_served_name(settings: Settings, model: str) -> str | None:
+    """Return the served name of a model by its name or alias, None if no card has it.
+
+    Raises ConfigurationError for invalid cards.
+    """
+    cards = load_cards(settings.cards, settings.cache_dir)
+    return next((card.name for card in cards if model in card.names), None)
 
 
 def to_unit(unit: LimitUnit) -> Unit:

@@ -1,11 +1,12 @@
 """`maxgate usage try-limit`: the dry run of a limit over recorded requests."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
 import typer
 
-from maxgate.cli.limits import LimitUnit, parse_amount, to_number, to_unit
+from maxgate.cli.limits import LimitUnit, find_served_name, parse_amount, to_number, to_unit
 from maxgate.cli.tables import print_rows, say
 from maxgate.cli.usage_database import load_names, read_entries
 from maxgate.cli.usage_options import (
@@ -19,8 +20,8 @@ from maxgate.cli.usage_tables import describe_trial
 from maxgate.errors import ConfigurationError
 from maxgate.limits.limit import ScopeKind, Window
 from maxgate.limits.windows import find_span
-from maxgate.settings import load_settings
-from maxgate.stores.usage import EntryQuery
+from maxgate.settings import Settings, load_settings
+from maxgate.stores.usage import EntryQuery, UsageEntry
 from maxgate.usage.dry_run import Trial, replay
 from maxgate.usage.rate_cards import RateCards
 
@@ -37,10 +38,16 @@ def try_limit(
     unit: Annotated[LimitUnit, typer.Option(help="Unit of the amount.")],
     per: Annotated[
         Window | None,
-        typer.Option(help="Calendar window.", show_default="minute, or none if the unit has none"),
+        typer.Option(
+            help="Calendar window; `maxgate limits set` has no default for it.",
+            show_default="minute, or none if the unit has none",
+        ),
     ] = None,
     scope: Annotated[ScopeKind, typer.Option(help="Scope that has the limit.")] = "key",
-    model: Annotated[str | None, typer.Option(help="Count this model only.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name or alias of a model.", show_default="all together"),
+    ] = None,
     *,
     time_zone: Annotated[str, typer.Option(help="Time zone of the windows.")] = "UTC",
     last: LastDayOption = None,
@@ -66,7 +73,8 @@ def try_limit(
         raise ConfigurationError(
             f"the ledger has more than {MAX_ENTRIES:,} requests in this time; choose a shorter one"
         )
-    trial = Trial(scope, to_unit(unit), window, number, model, time_zone)
+    served = None if model is None else _find_model(settings, model, entries)
+    trial = Trial(scope, to_unit(unit), window, number, served, time_zone)
     results = replay(entries, trial, find_span, RateCards(settings.pricing))
     names = {} if scope == "organization" else load_names(settings, [scope])
     rows = [
@@ -76,7 +84,20 @@ def try_limit(
     ]
     print_rows(_COLUMNS, rows, as_json=as_json)
     refused, requests = (sum(getattr(r, n) for r in results) for n in ("refused", "requests"))
-    say(f"{refused} of {requests} requests of {len(results)} would have been refused.")
+    counted = f"{requests} request" if requests == 1 else f"{requests} requests"
+    holders = f"{len(results)} {scope}" if len(results) == 1 else f"{len(results)} {scope}s"
+    say(f"{refused} of {counted} of {holders} would have been refused.")
+
+
+def _find_model(settings: Settings, model: str, entries: Sequence[UsageEntry]) -> str:
+    """Return the name of a model in the ledger, with a warning if the model is unknown."""
+    name = find_served_name(settings, model)
+    if name is None and not any(entry.model == model for entry in entries):
+        say(
+            f"Warning: neither a model card nor a request in this time has the model "
+            f"{model[:100]!r}; `maxgate models list` lists the models."
+        )
+    return name or model
 
 
 def _check_time_zone(name: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from maxgate.api.middleware import BeginTrace
 from maxgate.clock import Clock
@@ -77,12 +78,14 @@ def build_tracing(
             ReportingExporter,
             Tracing,
             is_sdk_disabled,
+            silence_exporter,
         )
         from maxgate.telemetry.tracing_layer import TracingLayer  # noqa: PLC0415
 
         if is_sdk_disabled():
             return TracingParts()
         if processor is None and (exporter := _build_exporter()) is not None:
+            silence_exporter()
             on_loss = partial(metrics.add, SPANS_LOST, ())
             processor = BatchSpanProcessor(ReportingExporter(exporter, on_loss))
     return TracingParts(
@@ -112,6 +115,7 @@ def _build_exporter() -> "SpanExporter | None":
             f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}, but traces are exported by http/protobuf "
             "only; set that and the collector's port for it, such as 4318"
         )
+    _check_endpoint()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
         OTLPSpanExporter,
     )
@@ -120,3 +124,22 @@ def _build_exporter() -> "SpanExporter | None":
         return OTLPSpanExporter()
     except ValueError as error:
         raise ConfigurationError(f"an OTEL_EXPORTER_OTLP_ variable is invalid: {error}") from error
+
+
+def _check_endpoint() -> None:
+    """Raise ConfigurationError for an address of the collector that is no URL of HTTP."""
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        value = os.environ.get(name)
+        if value is None:
+            continue
+        try:
+            url = urlsplit(value)
+            is_valid = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        except ValueError:  # such as a port that is no number
+            is_valid = False
+        if not is_valid or any(character.isspace() for character in value):
+            raise ConfigurationError(
+                f"{name} is {value[:100]!r}, which is not the http or https URL of a collector; "
+                "write one such as http://localhost:4318, or unset the variable"
+            )
+        return  # the variable of traces takes precedence

@@ -121,13 +121,13 @@ class MetricsReader:
         )
 
     def expose_as_vllm(
-        self, models: Sequence[tuple[str, str, Sequence[float]]], accept: str
+        self, models: Sequence[tuple[str, str, Sequence[float]]]
     ) -> tuple[bytes, str]:
         """Return the Prometheus text under vLLM's names, and its content type."""
         from maxgate.telemetry import vllm_names  # noqa: PLC0415  # only who asks pays for it
 
         samples = [vllm_names.ModelSample(*model) for model in models]
-        return vllm_names.exposition(self._store.snapshot(), samples, accept)
+        return vllm_names.exposition(self._store.snapshot(), samples)
 
 
 def exposition(

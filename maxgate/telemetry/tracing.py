@@ -6,6 +6,7 @@ and attributes follow OpenTelemetry's semantic conventions: those for generative
 """
 
 import asyncio
+import logging
 import os
 import re
 import threading
@@ -60,6 +61,9 @@ _RECORDED: Final = Decision.RECORD_AND_SAMPLE
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSET: Final = Status(StatusCode.UNSET)
 _FAILED: Final = Status(StatusCode.ERROR)
+
+# Loggers with lines for each batch that fails. Others of the SDK explain invalid variables.
+_SILENCED: Final = ("opentelemetry.exporter.otlp", "opentelemetry.sdk._shared_internal")
 
 _log = structlog.get_logger("telemetry")
 
@@ -303,6 +307,14 @@ class ReportingExporter(SpanExporter):
     @override
     def shutdown(self) -> None:
         self._inner.shutdown()
+
+
+def silence_exporter() -> None:
+    """Drop OpenTelemetry's own log lines about exports, which ReportingExporter replaces."""
+    for name in _SILENCED:
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())  # without a handler, Python writes to stderr
+        logger.propagate = False
 
 
 def is_sdk_disabled() -> bool:

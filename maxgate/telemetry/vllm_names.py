@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Final, NamedTuple
 
 import prometheus_client.core as prometheus
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 from typing_extensions import override
 
@@ -69,12 +69,14 @@ class ModelSample(NamedTuple):
     kv_use: Sequence[float] = ()
 
 
-def exposition(snapshot: Snapshot, models: Sequence[ModelSample], accept: str) -> tuple[bytes, str]:
-    """Text and content type, in the format that the `Accept` header prefers."""
-    encode, content_type = choose_encoder(accept)
+def exposition(snapshot: Snapshot, models: Sequence[ModelSample]) -> tuple[bytes, str]:
+    """Text and content type, always in Prometheus's classic format.
+
+    In OpenMetrics, prometheus_client replaces the colon of the names by an underscore.
+    """
     registry = CollectorRegistry()
     registry.register(_VllmCollector(snapshot, models))
-    return encode(registry), content_type
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _VllmCollector(Collector):

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from maxgate.app import create_app
 from maxgate.settings import Settings
+from maxgate.telemetry.registry import METRICS
 from tests.fakes.gateway import SMALL_CARD, TLS, Gateway, StartGateway
 from tests.fakes.max_server import FakeMax
 from tests.fakes.raw_client import send_bytes
@@ -464,9 +465,35 @@ async def test_openapi(gateway: Gateway) -> None:
         "/v1/chat/completions": {"text/event-stream"},
         "/v1/completions": {"text/event-stream"},
         "/metrics": {"text/plain", "application/openmetrics-text"},
-        "/metrics/vllm": {"text/plain", "application/openmetrics-text"},
+        "/metrics/vllm": {"text/plain"},
     }
     assert (await gateway.client.get("/docs")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        None,
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;"
+        "q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",  # Prometheus 2.42
+        "application/openmetrics-text;version=1.0.0;escaping=underscores",
+        "application/openmetrics-text;version=1.0.0;escaping=dots",
+        "text/plain;version=1.0.0;escaping=values",
+    ],
+)
+async def test_metric_names(gateway: Gateway, accept: str | None) -> None:
+    """The names of vLLM keep their colon for every `Accept`, as its recipes need them."""
+    headers = {} if accept is None else {"accept": accept}
+    response = await gateway.client.get("/metrics/vllm", headers=headers)
+    lines = [line for line in response.text.splitlines() if not line.startswith("#")]
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert lines
+    assert [line for line in lines if not line.startswith("vllm:")] == []
+
+
+def test_own_metric_names() -> None:
+    """The gateway's names have no character that a format of Prometheus escapes."""
+    assert [one.name for one in METRICS if re.fullmatch("[a-z][a-z0-9_]*", one.name) is None] == []
 
 
 async def test_no_delay(gateway: Gateway) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.fakes.gateway import SMALL_CARD, TLS
@@ -19,6 +20,7 @@ from tests.fakes.server import serving
 class FakeCollector:
     """Takes spans by OTLP over HTTP."""
 
+    status: int = 200
     requests: list[tuple[str, ExportTraceServiceRequest]] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -33,7 +35,7 @@ class FakeCollector:
             message = await receive()
             body, more = body + message["body"], message.get("more_body", False)
         self.requests.append((scope["path"], ExportTraceServiceRequest.FromString(body)))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -73,3 +75,32 @@ async def test_export() -> None:
     }
     assert {span.trace_id.hex() for span in spans} == {line["trace_id"]}
     assert line["request_id"] == engine.headers[0]["x-request-id"]
+
+
+@pytest.mark.parametrize(("status", "batches"), [(400, 3), (501, 1)], ids=["final", "retried"])
+async def test_failed_export(status: int, batches: int) -> None:
+    """A collector that refuses several batches costs one line, and none of other libraries."""
+    collector, engine = FakeCollector(status=status), FakeMax()
+    async with serving(collector) as collector_url, serving(engine) as engine_url:
+        environment = {
+            "MAXGATE_TRACING__ENABLED": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector_url,
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+        }
+        flags = ("--engine-url", engine_url, "--card", str(SMALL_CARD), "--log-format", "json")
+        async with (
+            api_server(*flags, **environment) as server,
+            httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
+        ):
+            for _ in range(batches):
+                await client.get("/v1/models")
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(server.process.wait(), 10)
+    logged = [json.loads(line) for line in server.lines]
+    assert len(collector.requests) >= batches
+    assert [
+        (line["component"], line["message"])
+        for line in logged
+        if line["level"] != "info" or line["component"] == "libraries"
+    ] == [("telemetry", "traces are lost, the collector does not take them")]

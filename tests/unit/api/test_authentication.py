@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from typing_extensions import override
 
 from maxgate.api.authentication import Authentication, drain_body, find_credential
@@ -54,6 +55,7 @@ class Edge:
         self._authentication = Authentication(
             [FakeVerifier()], limit, self.results.append, **options
         )
+        self.authenticate = self._authentication.authenticate
 
     async def send(self, path: str = "/v1/models", peer: str = "10.0.0.1", **headers: str) -> Any:
         """Return the context of an authenticated request, or the error."""
@@ -183,6 +185,25 @@ async def test_networks() -> None:
     unknown = await edge.send(x_api_key="unknown", peer="12.0.0.1")
     assert (refused.message, refused.code) == (unknown.message, unknown.code)
     assert edge.results == ["accepted", "accepted", "wrong_network", "unknown_key"]
+
+
+async def test_log() -> None:
+    """A failure is logged by `auth` with its reason, its address and the id of the request."""
+    edge = Edge()
+    context = request_context()
+    scope = {**http_scope(path="/auth"), "client": ("10.0.0.1", 1), "state": {"context": context}}
+
+    with capture_logs() as lines, pytest.raises(InvalidCredential):
+        await edge.authenticate(scope, "/auth", {b"x-api-key": b"bad"})
+    assert lines == [
+        {
+            "event": "authentication failed",
+            "log_level": "info",
+            "reason": "unknown_key",
+            "client": "10.0.0.1",
+            "request_id": context.record.request_id,
+        }
+    ]
 
 
 async def test_failures() -> None:

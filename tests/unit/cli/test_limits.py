@@ -80,6 +80,37 @@ def test_budget(run: Run) -> None:
     assert (found["amount"], found["unit"], found["budget"]) == (0.001, "gpu_seconds", True)
 
 
+@pytest.mark.parametrize("model", ["smollm2", "smollm2-135m-instruct"])
+def test_model(run: Run, model: str) -> None:
+    """The model of a limit is named by its name or alias."""
+    code, out, err = run("limits", "set", "9", "--unit", "concurrent_requests", "--model", model)
+    assert (code, err) == (0, f"{out.strip()} is set. {SOON}")
+
+
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        (None, "no model card here has the name or alias 'nix'"),
+        ("/nix", "the model cards cannot be read: model card /nix: no such file or folder"),
+    ],
+)
+def test_unknown_model(
+    run: Run, monkeypatch: pytest.MonkeyPatch, cards: str | None, reason: str
+) -> None:
+    """A limit of a model without a card here is set with a warning and a way out."""
+    if cards is not None:
+        monkeypatch.setenv("MAXGATE_CARDS", cards)
+    code, out, err = run("limits", "set", "9", "--unit", "concurrent_requests", "--model", "nix")
+    limit = out.strip()
+    assert (code, err) == (
+        0,
+        f"{limit} is set. {SOON}Warning: {reason}. The limit has no effect where no gateway "
+        "serves the model; `maxgate models list` lists the models here, and `maxgate limits "
+        f"remove {limit}` removes the limit.\n",
+    )
+    assert [one["model"] for one in read_json(run, "limits", "list")] == ["nix"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

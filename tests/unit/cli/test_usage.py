@@ -178,7 +178,7 @@ def test_try_limit(run: Run, store: FakeUsageStore) -> None:
         store.add(START + 60 * minute, total_seconds=0.0)
     limit = ("try-limit", "1", "--unit", "requests", *DAYS)
     code, out, errors = run(*limit, "--per", "hour", "--scope", "user")
-    assert (code, errors) == (0, "2 of 6 requests of 2 would have been refused.\n")
+    assert (code, errors) == (0, "2 of 6 requests of 2 users would have been refused.\n")
     assert [line.split() for line in out.splitlines()] == [
         ["id", "name", "requests", "refused", "refused_percent", "peak"],
         ["ann", "-", "5", "2", "40.0", "1"],
@@ -191,6 +191,29 @@ def test_try_limit(run: Run, store: FakeUsageStore) -> None:
     assert len(out.splitlines()) == 1
     _, out, _ = run("try-limit", "0.5", "--unit", "gpu_seconds", "--per", "day", *DAYS, "--json")
     assert [row["peak"] for row in json.loads(out)] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("smollm2", "0 of 1 request of 1 key would have been refused.\n"),
+        ("smollm2-135m-instruct", "0 of 1 request of 1 key would have been refused.\n"),
+        ("small", "0 of 2 requests of 1 key would have been refused.\n"),
+        ("llama3.3", "0 of 0 requests of 0 keys would have been refused.\n"),
+        (
+            "nix",
+            "Warning: neither a model card nor a request in this time has the model 'nix'; "
+            "`maxgate models list` lists the models.\n"
+            "0 of 0 requests of 0 keys would have been refused.\n",
+        ),
+    ],
+)
+def test_try_limit_of_a_model(run: Run, store: FakeUsageStore, model: str, message: str) -> None:
+    """A model counts by its name or alias, and one that nothing has is reported."""
+    store.add(START, model="smollm2-135m-instruct")
+    limit = ("try-limit", "9", "--unit", "requests", *DAYS)
+    code, _, errors = run(*limit, "--model", model)
+    assert (code, errors) == (0, message)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,21 @@ def test_unknown_export(monkeypatch: pytest.MonkeyPatch, name: str, value: str) 
         build_tracing(Settings(tracing={"enabled": True}), clock, MetricsStore(clock), None)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["", "not a url", "localhost:4318", "http://", "http://a:b", "http://a b", "grpc://a:1"],
+)
+@pytest.mark.parametrize(
+    "name", ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+)
+def test_invalid_collector(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """A collector's address that is no URL is refused by a message that names the variable."""
+    monkeypatch.setenv(name, value)
+    clock = FakeClock()
+    with pytest.raises(ConfigurationError, match=f"^{name} is '{value}', which is not the http or"):
+        build_tracing(Settings(tracing={"enabled": True}), clock, MetricsStore(clock), None)
+
+
 @pytest.mark.parametrize("name", ["OTEL_SDK_DISABLED", "MAXGATE"])
 def test_off(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Tracing is off by default, and by the standard's variable."""

@@ -11,7 +11,7 @@ from tests.fakes.request_records import finished_record, send_records
 
 def read(store: MetricsStore, *models: tuple[str, str, tuple[float, ...]]) -> dict[str, float]:
     """Return the samples without buckets, by name and model."""
-    text, _ = MetricsReader(store).expose_as_vllm(models, "")
+    text, _ = MetricsReader(store).expose_as_vllm(models)
     return {
         f"{sample.name}{{{sample.labels['model_name']}}}": sample.value
         for family in text_string_to_metric_families(text.decode())
