@@ -6,7 +6,7 @@ from maxgate.drill.run import FAILURES, Observer, run_drill
 from maxgate.drill.scratch import prepare
 from maxgate.settings import Settings
 
-PLAYED = ("stream-cut", "bad-key", "large-body")
+PLAYED = ("stream-cut", "engine-restart", "bad-key", "large-body")
 
 
 async def test_failures(tmp_path: Path, small_model: Path) -> None:
@@ -29,9 +29,10 @@ async def test_failures(tmp_path: Path, small_model: Path) -> None:
     )
     assert [(one.name, one.verdict, one.responses, one.breaches) for one in reports] == [
         ("stream-cut", "kept", {"200": 4}, ()),
+        ("engine-restart", "kept", {"200": 4}, ()),
         ("redis-away", "skipped", None, ("no scratch Redis; name one with --redis",)),
         ("bad-key", "kept", {"401 invalid_api_key": 3}, ()),
         ("large-body", "kept", {"413 request_too_large": 2}, ()),
     ]
-    assert ended == ["redis-away", "bad-key", "large-body", "stream-cut"]
-    assert [one.cut_silently for one in reports] == [0, 0, 0, 0]
+    assert ended == ["redis-away", "bad-key", "large-body", "stream-cut", "engine-restart"]
+    assert [one.cut_silently for one in reports] == [0, 0, 0, 0, 0]
