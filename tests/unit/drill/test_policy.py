@@ -18,12 +18,12 @@ LABEL = "503 server_overloaded"
     ("results", "breaches"),
     [
         ([COMPLETE, REFUSED], []),
-        ([REFUSED], ["0 responses are complete, and not 1"]),
-        ([COMPLETE, Result("silent", 200)], ["1 responses: CUT SILENTLY"]),
-        ([COMPLETE, Result("error", 502, "upstream_error")], ["1 responses: 502 upstream_error"]),
+        ([REFUSED], ["0 of 1 responses are complete"]),
+        ([COMPLETE, Result("silent", 200)], ["1 response: CUT SILENTLY"]),
+        ([COMPLETE, Result("error", 502, "upstream_error")], ["1 response: 502 upstream_error"]),
         (
             [COMPLETE, Result("error", 503, "server_overloaded")],
-            ["1 responses have no Retry-After"],
+            ["1 response has no Retry-After"],
         ),
         ([Result("complete", 200, seconds=9.0)], ["a client waited 9.0 s, more than 5 s"]),
     ],
