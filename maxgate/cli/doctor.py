@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -25,6 +26,8 @@ from maxgate.telemetry.logging import configure_logging
 
 _MIN_WIDTH: Final = 60
 _MAX_WIDTH: Final = 120
+# Up to the last @: a password with a slash makes the URL invalid, and is not shown either.
+_USER_INFO: Final = re.compile(r"//.*@")
 
 
 def doctor(
@@ -44,10 +47,8 @@ def doctor(
 
     Exits with 1 if there are errors. A key in OPENAI_ADMIN_KEY shows the health of the gateway.
     """
-    if url is not None and not _is_url(url):
-        raise typer.BadParameter(
-            f"{url!r} is not a URL; write https://gateway.example.org", param_hint="--url"
-        )
+    if url is not None:
+        _check_url(url)
     export_flags({"config": config})
     findings = _check_all(url and url.rstrip("/").removesuffix("/v1"))
     counts = {level: sum(one.level == level for one in findings) for level in ("error", "warning")}
@@ -63,6 +64,20 @@ def doctor(
         print(f"\n{_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')}.")
     if counts["error"] or (strict and counts["warning"]):
         raise typer.Exit(1)
+
+
+def _check_url(url: str) -> None:
+    shown = _USER_INFO.sub("//", url)
+    if not _is_url(url):
+        raise typer.BadParameter(
+            f"{shown!r} is not a URL; write https://gateway.example.org", param_hint="--url"
+        )
+    if "?" in url or "#" in url:
+        raise typer.BadParameter(
+            f"{shown.partition('?')[0].partition('#')[0]!r}: a base URL has no query and no "
+            "fragment; write https://gateway.example.org",
+            param_hint="--url",
+        )
 
 
 def _is_url(url: str) -> bool:

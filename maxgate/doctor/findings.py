@@ -79,7 +79,7 @@ class Subject:
         """Return all secrets in the settings, which no finding may show."""
         settings = self.settings
         urls = [engine.url for engine in settings.engines]
-        urls += [url for url in (settings.database.url, settings.redis.url) if url]
+        urls += [url for url in (settings.database.url, settings.redis.url, self.url) if url]
         secrets = {pepper.get_secret_value() for pepper in settings.auth.pepper}
         if settings.alerts.webhook_secret is not None:
             secrets.add(settings.alerts.webhook_secret.get_secret_value())
