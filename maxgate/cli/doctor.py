@@ -17,7 +17,7 @@ import typer
 
 from maxgate.cli.admin_client import KEY_VARIABLE
 from maxgate.cli.options import ConfigOption, export_flags
-from maxgate.doctor.findings import Finding, Subject, error, run_checks, warning
+from maxgate.doctor.findings import Finding, Subject, count, error, run_checks, warning
 from maxgate.doctor.host import SystemHost
 from maxgate.errors import ConfigurationError
 from maxgate.settings import check_use, load_settings
@@ -61,7 +61,7 @@ def doctor(
         print(json.dumps(report, indent=2))
     else:
         _print_table(findings)
-        print(f"\n{_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')}.")
+        print(f"\n{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}.")
     if counts["error"] or (strict and counts["warning"]):
         raise typer.Exit(1)
 
@@ -161,7 +161,3 @@ def _print_table(findings: Sequence[Finding]) -> None:
             print(" " * indent + f"  {line}")
         for number, line in enumerate(remedy):
             print(" " * indent + f"  {'→' if number == 0 else ' '} {line}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

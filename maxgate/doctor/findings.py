@@ -55,6 +55,11 @@ def error(code: str, text: str, remedy: str) -> Finding:
     return Finding("error", text, code, remedy)
 
 
+def count(number: int, noun: str) -> str:
+    """Format a number of things, such as `1 worker` and `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The installation to check.

@@ -142,4 +142,6 @@ def test_host(tmp_path: Path) -> None:
     assert host.read_file_limit() >= 256
     assert host.measure_free_bytes(tmp_path) > 0
     assert host.find_file_system(tmp_path) != ""
-    assert (host.has_package("httpx"), host.has_package("no_such_package")) == (True, False)
+    assert host.has_package("httpx")
+    assert not host.has_package("no_such_package")
+    assert not host.has_package("no_such_package.sdk")
