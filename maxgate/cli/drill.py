@@ -79,6 +79,7 @@ async def _run(
 ) -> tuple[list[str], "list[Report]"]:
     from maxgate.drill.run import FAILURES, Observer, run_drill  # noqa: PLC0415  # slow to import
     from maxgate.drill.scratch import prepare  # noqa: PLC0415
+    from maxgate.drill.stores import check_stores  # noqa: PLC0415
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
     names = [failure.name for failure in FAILURES]
@@ -86,6 +87,7 @@ async def _run(
         raise typer.BadParameter(
             f"{unknown[0]!r} is not a failure; they are: {', '.join(names)}", param_hint="--only"
         )
+    await check_stores(stores)
     scratch = await prepare(load_settings(), folder, stores)
     for change in scratch.changes:
         say(f"In the scratch instance, {change}.")
