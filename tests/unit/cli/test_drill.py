@@ -1,5 +1,9 @@
 """The command `maxgate drill`: its flags, exit codes, and what it leaves behind."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +47,41 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stores(run: Run, flags: list[str], message: str) -> None:
     """A scratch store that is invalid or unreachable is an error before anything is played."""
     assert run("drill", *flags) == (2, "", f"maxgate: {message}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals(tmp_path: Path, number: signal.Signals) -> None:
+    """A drill that is ended by a signal leaves no files behind."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-m", "maxgate", "drill", "--only", "bad-key"],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(temporary), "MAXGATE_AUTH__MODE": "keys"},
+        stderr=subprocess.PIPE,
+    ) as drill:
+        while not list(temporary.glob("maxgate-drill-*/*.log")):
+            assert drill.poll() is None
+        drill.send_signal(number)
+        drill.communicate(timeout=30)
+    assert (drill.returncode, list(temporary.iterdir())) == (130, [])
+
+
+def test_files(tmp_path: Path) -> None:
+    """A drill deletes the files of its gateways, which it kills."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    drill = subprocess.run(
+        [sys.executable, "-m", "maxgate", "drill", "--only", "overload-10"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "MAXGATE_AUTH__MODE": "none",
+            "MAXGATE_SERVER__WORKERS": "2",
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (drill.returncode, list(temporary.iterdir())) == (0, []), drill.stderr.decode()

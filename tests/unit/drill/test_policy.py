@@ -61,6 +61,8 @@ def test_scratch_settings(tmp_path: Path) -> None:
     """The scratch instance has nothing that leads to production, and tells what it changed."""
     settings = Settings.model_validate(
         {
+            "engines": ["http://user:hunter2@gpu-1:8000"],
+            "tracing": {"enabled": True},
             "server": {"host": "0.0.0.0", "workers": 8, "shutdown_timeout": 120},
             "auth": {"mode": "keys+jwt", "pepper": ["p" * 64]},
             "jwt": {
@@ -107,6 +109,7 @@ def test_scratch_settings(tmp_path: Path) -> None:
     assert changes == [
         "jwt is left out",
         "alerts is left out",
+        "tracing is left out",
         "server.shutdown_timeout 120 is 10",
         "server.workers 8 is 2",
         "admission.slots 64 is 4",
