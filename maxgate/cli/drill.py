@@ -155,8 +155,10 @@ def _open_folder(keep: Path | None) -> Iterator[Path]:
     try:
         keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         is_empty = not any(keep.iterdir())
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError(f"--keep {keep}: not a folder; name a new one") from error
     except OSError as error:
-        raise ConfigurationError(f"--keep {keep}: {error.strerror}") from error
+        raise ConfigurationError(f"--keep {keep}: {error.strerror}; name a new one") from error
     if not is_empty:
         raise ConfigurationError(f"--keep {keep}: the folder is not empty; name a new one")
     yield keep.absolute()

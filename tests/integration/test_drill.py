@@ -1,5 +1,8 @@
 """`maxgate drill` plays failures against real gateways; the others are played by command."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from maxgate.drill.run import FAILURES, Observer, run_drill
@@ -36,3 +39,23 @@ async def test_failures(tmp_path: Path, small_model: Path) -> None:
     ]
     assert ended == ["redis-away", "bad-key", "large-body", "stream-cut", "engine-restart"]
     assert [one.cut_silently for one in reports] == [0, 0, 0, 0, 0]
+
+
+def test_files_of_a_run(tmp_path: Path) -> None:
+    """A drill deletes the files of its gateways, which it kills."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    drill = subprocess.run(
+        [sys.executable, "-m", "maxgate", "drill", "--only", "overload-10"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "MAXGATE_AUTH__MODE": "none",
+            "MAXGATE_SERVER__WORKERS": "2",
+        },
+        capture_output=True,
+        timeout=200,
+        check=False,
+    )
+    assert (drill.returncode, list(temporary.iterdir())) == (0, []), drill.stderr.decode()

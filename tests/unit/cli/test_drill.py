@@ -67,21 +67,9 @@ def test_signals(tmp_path: Path, number: signal.Signals) -> None:
     assert (drill.returncode, list(temporary.iterdir())) == (130, [])
 
 
-def test_files(tmp_path: Path) -> None:
-    """A drill deletes the files of its gateways, which it kills."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    drill = subprocess.run(
-        [sys.executable, "-m", "maxgate", "drill", "--only", "overload-10"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "TMPDIR": str(temporary),
-            "MAXGATE_AUTH__MODE": "none",
-            "MAXGATE_SERVER__WORKERS": "2",
-        },
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert (drill.returncode, list(temporary.iterdir())) == (0, []), drill.stderr.decode()
+def test_keep(run: Run, tmp_path: Path) -> None:
+    """A file cannot keep the logs."""
+    file = tmp_path / "file"
+    file.touch()
+    message = f"maxgate: --keep {file}: not a folder; name a new one\n"
+    assert run("drill", "--keep", str(file)) == (2, "", message)
