@@ -219,6 +219,10 @@ class _YamlSource(YamlConfigSettingsSource):
             line = f", line {mark.line + 1}" if mark else ""
             rule = error.problem if isinstance(error, _InvalidKey) else "not valid YAML"
             raise ConfigurationError(f"{file_path}{line}: {rule}") from error
+        except RecursionError as error:
+            raise ConfigurationError(
+                f"{file_path}: nested too deeply; docs/settings.md lists all settings"
+            ) from error
         if content is None:
             return {}
         if not isinstance(content, dict):

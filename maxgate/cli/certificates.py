@@ -5,6 +5,7 @@ Keys are of the curve P-256. Only the owner of the CA's folder can read the CA's
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -148,7 +149,8 @@ def write_file(path: Path, data: bytes, mode: int) -> None:
             file.write(data)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise ConfigurationError(f"{path}: {error.strerror}") from error
 
 

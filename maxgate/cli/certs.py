@@ -1,5 +1,6 @@
 """`maxgate certs`: certificates for TLS in front of the gateway."""
 
+import os
 import re
 import shlex
 from datetime import UTC, datetime
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 _DEFAULT_FOLDER: Final = Path("deploy/tls")
 _DEFAULT_CA: Final = Path("~/.local/share/maxgate/dev-ca")
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-_NAME: Final = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}")
+_LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# Digits and dots only would be an address, and an invalid one.
+_NAME: Final = re.compile(rf"(?![\d.]+\Z)(\*\.)?({_LABEL}\.)*{_LABEL}")
 
 
 def commands() -> typer.Typer:
@@ -62,6 +65,8 @@ def create_dev_certificate(
 
         hosts = list(dict.fromkeys([*map(_check_host, host or ()), *_LOCAL_HOSTS]))
         ca_dir = ca_dir.expanduser()
+        _create_folder("--out", out)
+        _create_folder("--ca-dir", ca_dir)
         is_new = not (ca_dir / "ca.crt").exists() and not (ca_dir / "ca.key").exists()
         ca = certificates.create_ca(ca_dir) if is_new else certificates.load_ca(ca_dir)
         print(f"CA           {ca_dir / 'ca.crt'} {'created' if is_new else 'exists'}")
@@ -91,6 +96,17 @@ def create_dev_certificate(
     print(f"certificate  {certificate} {state}: {', '.join(hosts)}, until {end:%Y-%m-%d}")
     print(f"key          {key}")
     _print_trust(out / "ca.crt", hosts[0])
+
+
+def _create_folder(flag: str, path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError(f"{flag} {path}: not a folder; name another one") from error
+    except OSError as error:
+        raise ConfigurationError(f"{flag} {path}: {error.strerror}; name another one") from error
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ConfigurationError(f"{flag} {path}: this user cannot read the folder; name another")
 
 
 def _check_host(host: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -16,7 +17,7 @@ import typer
 
 from maxgate.cli.admin_client import KEY_VARIABLE
 from maxgate.cli.options import ConfigOption, export_flags
-from maxgate.doctor.findings import Finding, Subject, error, run_checks, warning
+from maxgate.doctor.findings import Finding, Subject, count, error, run_checks, warning
 from maxgate.doctor.host import SystemHost
 from maxgate.errors import ConfigurationError
 from maxgate.settings import check_use, load_settings
@@ -25,6 +26,8 @@ from maxgate.telemetry.logging import configure_logging
 
 _MIN_WIDTH: Final = 60
 _MAX_WIDTH: Final = 120
+# Up to the last @: a password with a slash makes the URL invalid, and is not shown either.
+_USER_INFO: Final = re.compile(r"//.*@")
 
 
 def doctor(
@@ -44,10 +47,8 @@ def doctor(
 
     Exits with 1 if there are errors. A key in OPENAI_ADMIN_KEY shows the health of the gateway.
     """
-    if url is not None and not _is_url(url):
-        raise typer.BadParameter(
-            f"{url!r} is not a URL; write https://gateway.example.org", param_hint="--url"
-        )
+    if url is not None:
+        _check_url(url)
     export_flags({"config": config})
     findings = _check_all(url and url.rstrip("/").removesuffix("/v1"))
     counts = {level: sum(one.level == level for one in findings) for level in ("error", "warning")}
@@ -60,9 +61,23 @@ def doctor(
         print(json.dumps(report, indent=2))
     else:
         _print_table(findings)
-        print(f"\n{_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')}.")
+        print(f"\n{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}.")
     if counts["error"] or (strict and counts["warning"]):
         raise typer.Exit(1)
+
+
+def _check_url(url: str) -> None:
+    shown = _USER_INFO.sub("//", url)
+    if not _is_url(url):
+        raise typer.BadParameter(
+            f"{shown!r} is not a URL; write https://gateway.example.org", param_hint="--url"
+        )
+    if "?" in url or "#" in url:
+        raise typer.BadParameter(
+            f"{shown.partition('?')[0].partition('#')[0]!r}: a base URL has no query and no "
+            "fragment; write https://gateway.example.org",
+            param_hint="--url",
+        )
 
 
 def _is_url(url: str) -> bool:
@@ -146,7 +161,3 @@ def _print_table(findings: Sequence[Finding]) -> None:
             print(" " * indent + f"  {line}")
         for number, line in enumerate(remedy):
             print(" " * indent + f"  {'→' if number == 0 else ' '} {line}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

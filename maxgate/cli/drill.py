@@ -3,13 +3,14 @@
 import asyncio
 import json
 import logging
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -21,6 +22,8 @@ from maxgate.settings import load_settings
 if TYPE_CHECKING:
     from maxgate.drill.failures import Failure
     from maxgate.drill.run import Report
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 def drill(
@@ -62,7 +65,7 @@ def drill(
     export_flags({"config": config})
     stores = {"database": database, "redis": redis}
     found = {name: url for name, url in stores.items() if url}
-    with _open_folder(keep) as folder:
+    with _interrupting(), _open_folder(keep) as folder:
         changes, reports = asyncio.run(_run(folder, only or [], found, time_limit))
     if as_json:
         content = {"changes": changes, "failures": [asdict(report) for report in reports]}
@@ -79,13 +82,19 @@ async def _run(
 ) -> tuple[list[str], "list[Report]"]:
     from maxgate.drill.run import FAILURES, Observer, run_drill  # noqa: PLC0415  # slow to import
     from maxgate.drill.scratch import prepare  # noqa: PLC0415
+    from maxgate.drill.stores import check_stores  # noqa: PLC0415
 
+    if task := asyncio.current_task():
+        for number in _SIGNALS:
+            if signal.getsignal(number) is signal.default_int_handler:
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     names = [failure.name for failure in FAILURES]
     if unknown := [name for name in only if name not in names]:
         raise typer.BadParameter(
             f"{unknown[0]!r} is not a failure; they are: {', '.join(names)}", param_hint="--only"
         )
+    await check_stores(stores)
     scratch = await prepare(load_settings(), folder, stores)
     for change in scratch.changes:
         say(f"In the scratch instance, {change}.")
@@ -123,6 +132,20 @@ class _Progress:
 
 
 @contextmanager
+def _interrupting() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the drill as Ctrl-C does, unless they are ignored."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _open_folder(keep: Path | None) -> Iterator[Path]:
     """Yield an empty folder: `keep`, or a temporary one that is deleted at the end."""
     if keep is None:
@@ -132,8 +155,10 @@ def _open_folder(keep: Path | None) -> Iterator[Path]:
     try:
         keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         is_empty = not any(keep.iterdir())
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError(f"--keep {keep}: not a folder; name a new one") from error
     except OSError as error:
-        raise ConfigurationError(f"--keep {keep}: {error.strerror}") from error
+        raise ConfigurationError(f"--keep {keep}: {error.strerror}; name a new one") from error
     if not is_empty:
         raise ConfigurationError(f"--keep {keep}: the folder is not empty; name a new one")
     yield keep.absolute()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from maxgate.doctor.findings import Finding, Subject, error, ok, warning
+from maxgate.doctor.findings import Finding, Subject, count, error, ok, warning
 
 _DAY: Final = 86_400
 _SOON: Final = 14 * _DAY
@@ -35,7 +35,9 @@ async def check_server(url: str, now: float, ca_file: Path | None = None) -> lis
     writer.close()
     with suppress(OSError, ssl.SSLError):
         await writer.wait_closed()
-    return list(_check_expiry(f"{host}:{port}", certificate, now))
+    return list(
+        _check_end(f"{host}:{port}", ssl.cert_time_to_seconds(certificate["notAfter"]) - now)
+    )
 
 
 def _describe_fault(name: str, reason: ssl.SSLCertVerificationError) -> Finding:
@@ -54,26 +56,46 @@ def _describe_fault(name: str, reason: ssl.SSLCertVerificationError) -> Finding:
     )
 
 
-def _check_expiry(name: str, certificate: Mapping[str, Any], now: float) -> Iterator[Finding]:
-    left = ssl.cert_time_to_seconds(certificate["notAfter"]) - now
+def _check_end(name: str, left: float) -> Iterator[Finding]:
+    """Check the seconds that are left until a certificate expires."""
     if left <= 0:
         yield error("certificate_expired", f"the certificate of {name} has expired", _RENEW)
     elif left < _SOON:
         yield warning(
             "certificate_expires",
-            f"the certificate of {name} expires in {left / _DAY:.0f} days",
+            f"the certificate of {name} expires in {count(round(left / _DAY), 'day')}",
             _RENEW,
         )
 
 
 async def check_certificate_files(subject: Subject) -> list[Finding]:
-    """Check the certificate and key of the proxy, in the folder of `maxgate certs dev`."""
+    """Check the proxy's certificate and key of `maxgate certs dev`, and telemetry.certificates."""
     certificate, key = subject.tls_folder / "tls.crt", subject.tls_folder / "tls.key"
-    if not certificate.exists() and not key.exists():
-        return [ok(f"no certificates in {subject.tls_folder}")]
-    return list(_check_pair(certificate, key, subject.host.now())) or [
-        ok(f"{certificate} is valid")
-    ]
+    monitored = subject.settings.telemetry.certificates
+    now, results = subject.host.now(), []
+    if certificate.exists() or key.exists():
+        results += list(_check_pair(certificate, key, now)) or [ok(f"{certificate} is valid")]
+    if subject.host.has_package("cryptography"):
+        for file in monitored:
+            results += list(_check_monitored(file, now)) or [ok(f"{file} is valid")]
+    faults = [finding for finding in results if finding.level != "ok"]
+    return faults or results or [ok(f"no certificates in {subject.tls_folder}")]
+
+
+def _check_monitored(file: Path, now: float) -> Iterator[Finding]:
+    """Check a certificate whose expiry the gateway exports."""
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415  # an extra
+
+    name = f"telemetry.certificates {file}"
+    remedy = "correct telemetry.certificates, or let the gateway's user read the file"
+    try:
+        end = load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+    except OSError as reason:
+        yield error("certificate_unreadable", f"{name}: {reason.strerror}", remedy)
+    except ValueError:
+        yield error("certificate_unreadable", f"{name}: not a certificate in PEM", remedy)
+    else:
+        yield from _check_end(str(file), end - now)
 
 
 def _check_pair(certificate: Path, key: Path, now: float) -> Iterator[Finding]:
@@ -92,7 +114,7 @@ def _check_pair(certificate: Path, key: Path, now: float) -> Iterator[Finding]:
         fault = f"does not belong to {certificate}" if mismatch else "or its certificate is invalid"
         yield error("certificate_key", f"the key {key} {fault}", "run: maxgate certs dev")
     else:
-        yield from _check_expiry(str(certificate), found, now)
+        yield from _check_end(str(certificate), ssl.cert_time_to_seconds(found["notAfter"]) - now)
 
 
 def _read_certificate(certificate: Path, key: Path) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from maxgate.doctor.findings import Finding, Subject, error, ok, warning
+from maxgate.doctor.findings import Finding, Subject, count, error, ok, warning
 from maxgate.installation import Installation
 from maxgate.settings import Settings
 
@@ -17,6 +17,10 @@ _REDIS: Final = ("redis", "redis", "redis.url")
 _POSTGRES: Final = ("psycopg", "postgres", "database.url")
 _JWT: Final = ("joserfc", "jwt", "auth.mode jwt")
 _GUARDRAILS: Final = ("re2", "guardrails", "guardrails")
+_TRACING: Final = ("opentelemetry.sdk", "otel", "tracing.enabled")
+_HOST: Final = ("psutil", "host", "telemetry.host")
+_GPU: Final = ("pynvml", "host", "telemetry.gpu")
+_CERTIFICATES: Final = ("cryptography", "tls", "telemetry.certificates")
 _DOCKER: Final = ("docker", "docker", "engine.mode docker")
 _LOCAL: Final = ("max", "local", "engine.mode local")
 
@@ -32,22 +36,24 @@ async def check_packages(subject: Subject) -> list[Finding]:
         )
         for package, extra, purpose in needed
         if not subject.host.has_package(package)
-    ] or [ok(f"{len(needed)} optional packages needed, all installed")]
+    ] or [ok(f"{count(len(needed), 'optional package')} needed, all installed")]
 
 
 def _list_packages(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    if settings.redis.url is not None:
-        yield _REDIS
-    if settings.database.is_postgres:
-        yield _POSTGRES
-    if settings.auth.has_jwt:
-        yield _JWT
-    if settings.guardrails:
-        yield _GUARDRAILS
-    if settings.engine.mode == "docker":
-        yield _DOCKER
-    if settings.engine.mode == "local" and settings.engine.python is None:
-        yield _LOCAL
+    engine, telemetry = settings.engine, settings.telemetry
+    is_needed = (
+        (_REDIS, settings.redis.url is not None),
+        (_POSTGRES, settings.database.is_postgres),
+        (_JWT, settings.auth.has_jwt),
+        (_GUARDRAILS, bool(settings.guardrails)),
+        (_TRACING, settings.tracing.enabled),
+        (_HOST, telemetry.host),
+        (_GPU, telemetry.gpu),
+        (_CERTIFICATES, bool(telemetry.certificates)),
+        (_DOCKER, engine.mode == "docker"),
+        (_LOCAL, engine.mode == "local" and engine.python is None),
+    )
+    return (package for package, needed in is_needed if needed)
 
 
 async def check_timeouts(subject: Subject) -> list[Finding]:
@@ -135,7 +141,12 @@ async def check_sizes(subject: Subject) -> list[Finding]:
                 "set upstream.max_connections above admission.slots",
             )
         )
-    return found or [ok(f"{settings.server.workers} workers, {cores} cores, {files} open files")]
+    return found or [
+        ok(
+            f"{count(settings.server.workers, 'worker')}, {count(cores, 'core')}, "
+            f"{files} open files"
+        )
+    ]
 
 
 def _check_machine(settings: Settings, cores: int, files: int) -> Iterator[Finding]:

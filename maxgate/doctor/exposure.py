@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from maxgate.api.browsers import is_loopback
-from maxgate.doctor.findings import Finding, Subject, error, ok, warning
+from maxgate.doctor.findings import Finding, Subject, count, error, ok, warning
 from maxgate.settings import Settings
 from maxgate.upstream.engine_metrics import default_metrics_url
 from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
@@ -131,7 +131,7 @@ async def check_engine_ports(subject: Subject) -> list[Finding]:
                         "firewall",
                     )
                 )
-    return found or [ok(f"{ports} ports of engines on this machine, none public")]
+    return found or [ok(f"{count(ports, 'engine port')} on this machine, none public")]
 
 
 def _list_ports(engine: ReplicaSettings, metrics_port: int) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from maxgate.auth.file_key_store import load_keys
 from maxgate.auth.pepper import load_peppers
-from maxgate.doctor.findings import Finding, Subject, error, ok, warning
+from maxgate.doctor.findings import Finding, Subject, count, error, ok, warning
 from maxgate.errors import ConfigurationError
 from maxgate.model_cards.loader import load_cards
 from maxgate.stores.database import find_url
@@ -132,7 +132,7 @@ async def check_secrets(subject: Subject) -> list[Finding]:
                 f"run: chmod go-w {keys}",
             )
         )
-    return found or [ok(f"{len(files)} files with secrets, readable by this user only")]
+    return found or [ok(f"{count(len(files), 'file')} with secrets, readable by this user only")]
 
 
 def _read_mode(file: Path) -> int:
@@ -193,7 +193,7 @@ async def check_keys(subject: Subject) -> list[Finding]:
                 "run: maxgate keys create --admin",
             )
         ]
-    return [ok(f"{len(table.keys)} keys in the file, {len(peppers)} peppers")]
+    return [ok(f"{count(len(table.keys), 'key')} in the file, {count(len(peppers), 'pepper')}")]
 
 
 async def check_cards(subject: Subject) -> list[Finding]:

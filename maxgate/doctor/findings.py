@@ -55,6 +55,11 @@ def error(code: str, text: str, remedy: str) -> Finding:
     return Finding("error", text, code, remedy)
 
 
+def count(number: int, noun: str) -> str:
+    """Format a number of things, such as `1 worker` and `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The installation to check.
@@ -79,7 +84,7 @@ class Subject:
         """Return all secrets in the settings, which no finding may show."""
         settings = self.settings
         urls = [engine.url for engine in settings.engines]
-        urls += [url for url in (settings.database.url, settings.redis.url) if url]
+        urls += [url for url in (settings.database.url, settings.redis.url, self.url) if url]
         secrets = {pepper.get_secret_value() for pepper in settings.auth.pepper}
         if settings.alerts.webhook_secret is not None:
             secrets.add(settings.alerts.webhook_secret.get_secret_value())

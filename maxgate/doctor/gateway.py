@@ -12,6 +12,7 @@ from maxgate import __version__
 from maxgate.doctor.certificates import check_server
 from maxgate.doctor.exposure import is_local
 from maxgate.doctor.findings import Finding, Subject, compare_clocks, error, ok, warning
+from maxgate.net.server_url import hide_credentials
 from maxgate.server.instances import find_instances
 from maxgate.server.protocol import listening_socket
 from maxgate.settings import Settings
@@ -71,13 +72,14 @@ async def check_gateway(subject: Subject) -> list[Finding]:
     url = subject.url
     if url is None:
         return [ok("no gateway runs; these are checks of what it would start with")]
+    shown = hide_credentials(url)
     parts = urlsplit(url)
     if parts.scheme == "https":
         faults = await check_server(url, subject.host.now())
         if any(fault.level == "error" for fault in faults):
             return faults
     else:
-        faults = list(_check_plain(subject, url))
+        faults = list(_check_plain(subject, shown))
     headers = {"authorization": f"Bearer {subject.key}"} if subject.key else {}
     sent_at = subject.host.now()
     try:
@@ -89,14 +91,14 @@ async def check_gateway(subject: Subject) -> list[Finding]:
             *faults,
             error(
                 "gateway_unreachable",
-                f"no gateway responds at {url}: {str(reason) or type(reason).__name__}",
+                f"no gateway responds at {shown}: {str(reason) or type(reason).__name__}",
                 "start it with `maxgate serve`, or correct --url",
             ),
         ]
-    faults += _check_access(url, anonymous)
-    faults += _check_clock(url, health, sent_at, subject.host.now())
-    faults += _check_health(url, health, has_key=bool(subject.key))
-    return faults or [ok(f"{url} is healthy")]
+    faults += _check_access(shown, anonymous)
+    faults += _check_clock(shown, health, sent_at, subject.host.now())
+    faults += _check_health(shown, health, has_key=bool(subject.key))
+    return faults or [ok(f"{shown} is healthy")]
 
 
 def _check_plain(subject: Subject, url: str) -> Iterator[Finding]:

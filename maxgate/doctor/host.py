@@ -97,7 +97,10 @@ class SystemHost(Host):
 
     @override
     def has_package(self, name: str) -> bool:
-        return find_spec(name) is not None
+        try:
+            return find_spec(name) is not None
+        except ModuleNotFoundError:  # the parent of a dotted name
+            return False
 
     @override
     def is_root(self) -> bool:

@@ -76,13 +76,13 @@ def find_breaches(outcome: Outcome) -> list[str]:
     """Return how the outcome breaks the policy, in words; empty if it does not."""
     results, policy = outcome.results, outcome.policy
     breaches = [
-        f"{count} responses: {label}"
+        f"{_count(count, 'response')}: {label}"
         for label, count in count_labels(results).items()
         if label not in policy.allowed
     ]
     complete = sum(result.ending == "complete" for result in results)
     if complete < policy.complete:
-        breaches.append(f"{complete} responses are complete, and not {policy.complete}")
+        breaches.append(f"{complete} of {policy.complete} responses are complete")
     without = sum(
         result.ending == "error"
         and result.status in {429, 503}
@@ -91,8 +91,13 @@ def find_breaches(outcome: Outcome) -> list[str]:
         for result in results
     )
     if without:
-        breaches.append(f"{without} responses have no Retry-After")
+        verb = "has" if without == 1 else "have"
+        breaches.append(f"{_count(without, 'response')} {verb} no Retry-After")
     longest = max((result.seconds for result in results), default=0.0)
     if longest > policy.max_wait:
         breaches.append(f"a client waited {longest:.1f} s, more than {policy.max_wait:g} s")
     return [*breaches, *outcome.faults]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -47,7 +47,16 @@ _LONGEST: Final[Mapping[str, Mapping[str, float]]] = {
     "server": {"shutdown_timeout": 10, "max_body_bytes": 10_000_000},
 }
 # They would contact other servers, or are about what the drill does not start.
-_DROPPED: Final = ("jwt", "guardrails", "alerts", "limits", "swap", "engine", "admin")
+_DROPPED: Final = (
+    "jwt",
+    "guardrails",
+    "alerts",
+    "limits",
+    "swap",
+    "engine",
+    "admin",
+    "tracing",
+)
 
 
 class DrillFailed(MaxgateError):
@@ -95,9 +104,9 @@ class Gateway:
 
 def build_config(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """Return the operator's settings for a scratch instance, and what was changed in words."""
-    config = settings.model_dump(mode="json", exclude_unset=True)
+    replaced = {"engines", "redis"}  # with their passwords
+    config = settings.model_dump(mode="json", exclude_unset=True, exclude=replaced)
     changes = [f"{name} is left out" for name in _DROPPED if config.pop(name, None)]
-    config.pop("redis", None)
     for section, longest in _LONGEST.items():
         values = config.setdefault(section, {})
         for name, limit in longest.items():
@@ -219,7 +228,12 @@ def _write_config(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _build_environment(config: Path) -> dict[str, str]:
-    """Return the environment without any setting of the operator."""
+    """Return the environment without any setting of the operator.
+
+    Temporary files are beside the configuration: a gateway that is killed leaves them.
+    """
+    temporary = config.parent / "tmp"
+    temporary.mkdir(mode=0o700, exist_ok=True)
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -227,7 +241,8 @@ def _build_environment(config: Path) -> dict[str, str]:
         and name.upper().removesuffix("_FILE") not in STANDARD_VARIABLES
     }
     sources = {"CONFIG": str(config), "ENV_FILE": "", "SECRETS_DIR": ""}
-    return {**kept, **{PREFIX + name: value for name, value in sources.items()}}
+    own = {PREFIX + name: value for name, value in sources.items()}
+    return {**kept, **own, "TMPDIR": str(temporary)}
 
 
 @asynccontextmanager

@@ -37,6 +37,8 @@ SystemReadings = Mapping[Metric, Mapping[LabelValues, float]]
 """Values of metrics by their labels."""
 Source = Callable[[], SystemReadings]
 """Reads some metrics; may block."""
+NamedSource = tuple[str, Source]
+"""A source, with the setting that switches it on."""
 LAG_INTERVAL: Final = 0.5
 """Seconds between measurements of the event loop."""
 
@@ -60,7 +62,7 @@ async def measure_lag(observe: Callable[[float], None], interval: float = LAG_IN
 class SystemReader:
     """Reads all sources. What a source that fails exports is missing until it works again."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[NamedSource]) -> None:
         self._sources = sources
         self._failing: set[int] = set()
 
@@ -70,12 +72,12 @@ class SystemReader:
 
     def _read(self) -> SystemReadings:
         readings: dict[Metric, dict[LabelValues, float]] = {}
-        for number, source in enumerate(self._sources):
+        for number, (name, source) in enumerate(self._sources):
             try:
                 found = source()
             except Exception as error:  # noqa: BLE001  # a driver at fault must not hide the rest
                 if number not in self._failing:
-                    _log.warning("metrics of the system cannot be read", error=str(error))
+                    _log.warning("metrics cannot be read", setting=name, error=str(error))
                 self._failing.add(number)
             else:
                 self._failing.discard(number)

@@ -49,7 +49,7 @@ class GpuExporter:
 
     def __init__(self) -> None:
         source = GpuSource(FakeNvml())
-        system = SystemReader([lambda: export_gpus(source.read())])
+        system = SystemReader([("telemetry.gpu", lambda: export_gpus(source.read()))])
         self._reader = MetricsReader(MetricsStore(FakeClock()), system)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -1,12 +1,15 @@
 """`maxgate drill` plays failures against real gateways; the others are played by command."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from maxgate.drill.run import FAILURES, Observer, run_drill
 from maxgate.drill.scratch import prepare
 from maxgate.settings import Settings
 
-PLAYED = ("stream-cut", "bad-key", "large-body")
+PLAYED = ("stream-cut", "engine-restart", "bad-key", "large-body")
 
 
 async def test_failures(tmp_path: Path, small_model: Path) -> None:
@@ -29,9 +32,30 @@ async def test_failures(tmp_path: Path, small_model: Path) -> None:
     )
     assert [(one.name, one.verdict, one.responses, one.breaches) for one in reports] == [
         ("stream-cut", "kept", {"200": 4}, ()),
+        ("engine-restart", "kept", {"200": 4}, ()),
         ("redis-away", "skipped", None, ("no scratch Redis; name one with --redis",)),
         ("bad-key", "kept", {"401 invalid_api_key": 3}, ()),
         ("large-body", "kept", {"413 request_too_large": 2}, ()),
     ]
-    assert ended == ["redis-away", "bad-key", "large-body", "stream-cut"]
-    assert [one.cut_silently for one in reports] == [0, 0, 0, 0]
+    assert ended == ["redis-away", "bad-key", "large-body", "stream-cut", "engine-restart"]
+    assert [one.cut_silently for one in reports] == [0, 0, 0, 0, 0]
+
+
+def test_files_of_a_run(tmp_path: Path) -> None:
+    """A drill deletes the files of its gateways, which it kills."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    drill = subprocess.run(
+        [sys.executable, "-m", "maxgate", "drill", "--only", "overload-10"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "MAXGATE_AUTH__MODE": "none",
+            "MAXGATE_SERVER__WORKERS": "2",
+        },
+        capture_output=True,
+        timeout=200,
+        check=False,
+    )
+    assert (drill.returncode, list(temporary.iterdir())) == (0, []), drill.stderr.decode()

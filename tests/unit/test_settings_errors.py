@@ -168,6 +168,10 @@ def test_invalid_variables(
         ),
         ("server: [", "maxgate.yaml, line 1: not valid YAML"),
         (
+            "server: " + "[" * 5000,
+            "maxgate.yaml: nested too deeply; docs/settings.md lists all settings",
+        ),
+        (
             "server: {port: 1}\nserver: {}",
             "maxgate.yaml, line 2: the same setting twice",
         ),

@@ -157,3 +157,32 @@ def test_missing_extra(tmp_path: Path) -> None:
         2,
         f"maxgate: maxgate certs {format_missing('tls')}\n",
     )
+
+
+@pytest.mark.parametrize("flag", ["--out", "--ca-dir"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("file", "not a folder"),
+        ("file/tls", "not a folder"),
+        ("/dev/null", "not a folder"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_unusable_folder(certs: Certs, tmp_path: Path, flag: str, name: str, reason: str) -> None:
+    """A folder that cannot be created is one line with the flag."""
+    (tmp_path / "file").touch()
+    path = tmp_path / name
+    assert certs.dev(flag, str(path)) == (
+        2,
+        "",
+        f"maxgate: {flag} {path}: {reason}; name another one\n",
+    )
+
+
+@pytest.mark.parametrize("host", ["-x", "x-", "a.-b", "10.0.0.999", "a..b", "*", "*.*.org", "a_b"])
+def test_invalid_host(certs: Certs, host: str) -> None:
+    """A host that no certificate can name is an error."""
+    code, out, err = certs.dev(f"--host={host}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"maxgate: --host {host!r} is not a host name or address; write ")

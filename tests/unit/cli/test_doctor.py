@@ -64,10 +64,37 @@ def test_strict(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert run("doctor", "--strict")[0] == 1
 
 
-def test_usage(run: Run) -> None:
-    """A value of --url that is no URL is an error of usage."""
-    code, _, err = run("doctor", "--url", "gateway")
-    assert (code, "'gateway' is not a URL; write https://gateway.example.org" in err) == (2, True)
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("gateway", "'gateway' is not a URL"),
+        ("http://user:sEc/ReT@gateway", "'http://gateway' is not a URL"),
+        (
+            "http://u:sEcReT@gateway?key=sEcReT",
+            "'http://gateway': a base URL has no query and no fragment",
+        ),
+        ("http://gateway/#sEcReT", "'http://gateway/': a base URL has no query and no fragment"),
+    ],
+)
+def test_usage(run: Run, url: str, message: str) -> None:
+    """A value of --url that is no base URL is an error of usage, shown without secrets."""
+    code, out, err = run("doctor", "--url", url)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"maxgate: Invalid value for --url: {message}; write https://gateway.example.org "
+        "(--help lists the options)\n"
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_url_with_password(run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    """User and password of --url are in no finding."""
+    monkeypatch.setenv("COLUMNS", "120")
+    code, out, err = run("doctor", "--url", "http://alice:sEcReT@127.0.0.1:1", *flags)
+    assert (code, err) == (1, "")
+    assert "no gateway responds at http://127.0.0.1:1: All connection attempts failed" in out
+    assert "sEcReT" not in out
+    assert "alice" not in out
 
 
 async def test_broken_checks() -> None:
@@ -115,4 +142,6 @@ def test_host(tmp_path: Path) -> None:
     assert host.read_file_limit() >= 256
     assert host.measure_free_bytes(tmp_path) > 0
     assert host.find_file_system(tmp_path) != ""
-    assert (host.has_package("httpx"), host.has_package("no_such_package")) == (True, False)
+    assert host.has_package("httpx")
+    assert not host.has_package("no_such_package")
+    assert not host.has_package("no_such_package.sdk")

@@ -18,12 +18,12 @@ LABEL = "503 server_overloaded"
     ("results", "breaches"),
     [
         ([COMPLETE, REFUSED], []),
-        ([REFUSED], ["0 responses are complete, and not 1"]),
-        ([COMPLETE, Result("silent", 200)], ["1 responses: CUT SILENTLY"]),
-        ([COMPLETE, Result("error", 502, "upstream_error")], ["1 responses: 502 upstream_error"]),
+        ([REFUSED], ["0 of 1 responses are complete"]),
+        ([COMPLETE, Result("silent", 200)], ["1 response: CUT SILENTLY"]),
+        ([COMPLETE, Result("error", 502, "upstream_error")], ["1 response: 502 upstream_error"]),
         (
             [COMPLETE, Result("error", 503, "server_overloaded")],
-            ["1 responses have no Retry-After"],
+            ["1 response has no Retry-After"],
         ),
         ([Result("complete", 200, seconds=9.0)], ["a client waited 9.0 s, more than 5 s"]),
     ],
@@ -61,6 +61,8 @@ def test_scratch_settings(tmp_path: Path) -> None:
     """The scratch instance has nothing that leads to production, and tells what it changed."""
     settings = Settings.model_validate(
         {
+            "engines": ["http://user:hunter2@gpu-1:8000"],
+            "tracing": {"enabled": True},
             "server": {"host": "0.0.0.0", "workers": 8, "shutdown_timeout": 120},
             "auth": {"mode": "keys+jwt", "pepper": ["p" * 64]},
             "jwt": {
@@ -107,6 +109,7 @@ def test_scratch_settings(tmp_path: Path) -> None:
     assert changes == [
         "jwt is left out",
         "alerts is left out",
+        "tracing is left out",
         "server.shutdown_timeout 120 is 10",
         "server.workers 8 is 2",
         "admission.slots 64 is 4",

@@ -4,6 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from maxgate.composition.system import build_system
 from maxgate.hardware.gpus import GpuSource
 from maxgate.hardware.host import HostReading
@@ -28,7 +30,9 @@ CERTIFICATE = ROOT / "tests" / "data" / "tls" / "ca.pem"
 
 async def read_samples(*sources: Source) -> set[str]:
     """Return the samples of the exposition that come from these sources."""
-    reader = MetricsReader(MetricsStore(FakeClock()), SystemReader(sources))
+    reader = MetricsReader(
+        MetricsStore(FakeClock()), SystemReader([("a setting", one) for one in sources])
+    )
     await reader.refresh()
     text, _ = reader.expose([], "text/plain")
     prefixes = ("maxgate_host_", "maxgate_gpu_", "maxgate_certificate_")
@@ -113,6 +117,24 @@ async def test_settings(tmp_path: Path) -> None:
         "maxgate_certificate_expiry_timestamp_seconds",
         *(metric.name for metric in export_host(HostReading(1, 1, 1, 1, 1, 1, 1))),
     }
+
+
+async def test_unreadable(tmp_path: Path) -> None:
+    """A reading that fails is logged once, with its setting and file."""
+    missing = tmp_path / "missing.pem"
+    system = build_system(Settings(telemetry={"certificates": [missing]}))
+    assert system is not None
+    with capture_logs() as lines:
+        await system.read()
+        await system.read()
+    assert lines == [
+        {
+            "event": "metrics cannot be read",
+            "setting": f"telemetry.certificates {missing}",
+            "error": f"[Errno 2] No such file or directory: '{missing}'",
+            "log_level": "warning",
+        }
+    ]
 
 
 async def test_event_loop_lag() -> None:
