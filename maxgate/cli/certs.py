@@ -63,13 +63,11 @@ def create_dev_certificate(
     with requires_extra("maxgate certs", "tls"):
         from maxgate.cli import certificates  # noqa: PLC0415  # an extra
 
-        hosts = list(dict.fromkeys([*map(_check_host, host or ()), *_LOCAL_HOSTS]))
+        hosts = [*map(_check_host, host or ())]
         ca_dir = ca_dir.expanduser()
         _create_folder("--out", out)
         _create_folder("--ca-dir", ca_dir)
-        is_new = not (ca_dir / "ca.crt").exists() and not (ca_dir / "ca.key").exists()
-        ca = certificates.create_ca(ca_dir) if is_new else certificates.load_ca(ca_dir)
-        print(f"CA           {ca_dir / 'ca.crt'} {'created' if is_new else 'exists'}")
+        ca = _open_ca(ca_dir)
         foreign = _find_foreign_files(out, ca)
         if foreign and not force:
             raise ConfigurationError(
@@ -79,9 +77,9 @@ def create_dev_certificate(
         for path in foreign:
             path.replace(f"{path}.old")
         certificate, key = out / "tls.crt", out / "tls.key"
-        if not host and certificate.exists():
-            found = certificates.read_certificate(certificate)
-            hosts = list(dict.fromkeys([*certificates.read_hosts(found), *_LOCAL_HOSTS]))
+        if not hosts and certificate.exists():
+            hosts = certificates.read_hosts(certificates.read_certificate(certificate))
+        hosts = list(dict.fromkeys([*hosts, *_LOCAL_HOSTS]))
         if renew or not _is_current(certificate, key, hosts):
             chain, private = certificates.issue(ca, hosts, days)
             certificates.write_file(out / "ca.crt", (ca_dir / "ca.crt").read_bytes(), 0o644)
@@ -96,6 +94,16 @@ def create_dev_certificate(
     print(f"certificate  {certificate} {state}: {', '.join(hosts)}, until {end:%Y-%m-%d}")
     print(f"key          {key}")
     _print_trust(out / "ca.crt", hosts[0])
+
+
+def _open_ca(folder: Path) -> "Issuer":
+    """Load the CA in a folder, or create it."""
+    from maxgate.cli import certificates  # noqa: PLC0415
+
+    is_new = not (folder / "ca.crt").exists() and not (folder / "ca.key").exists()
+    ca = certificates.create_ca(folder) if is_new else certificates.load_ca(folder)
+    print(f"CA           {folder / 'ca.crt'} {'created' if is_new else 'exists'}")
+    return ca
 
 
 def _create_folder(flag: str, path: Path) -> None:
