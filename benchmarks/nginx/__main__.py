@@ -36,7 +36,7 @@ def main() -> None:
     measured = {
         "latency": lambda: cases.measure_latency(replicas, 1000 // scale),
         "streams": lambda: cases.measure_all_streams(replicas, 100 // scale),
-        "slow clients": lambda: cases.measure_slow_clients(replicas, 500 // scale, 100 // scale),
+        "slow clients": lambda: cases.measure_slow_clients(replicas, 400 // scale, 100 // scale),
         "rapid reset": lambda: cases.measure_rapid_reset(replicas, 10, 1000 // scale),
         "connections": lambda: cases.measure_connections(replicas, 2000 // scale),
         "reloads": lambda: cases.measure_reloads(replicas, 2000 // scale),
