@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.gateway.environments import ROOT
+from benchmarks.gateway.processes import exit_on_sigterm
 from benchmarks.gateway.report import describe_machine, find_revision, replace_section
 from benchmarks.gateway.table import format_markdown
 from benchmarks.nginx import cases
@@ -32,6 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--keep", action="store_true", help="write the result to RESULTS.md")
     options = parser.parse_args()
+    exit_on_sigterm()
     scale = 10 if options.quick else 1
     measured = {
         "latency": lambda: cases.measure_latency(replicas, 1000 // scale),
