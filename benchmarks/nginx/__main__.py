@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.gateway.environments import ROOT
+from benchmarks.gateway.processes import exit_on_sigterm
 from benchmarks.gateway.report import describe_machine, find_revision, replace_section
 from benchmarks.gateway.table import format_markdown
 from benchmarks.nginx import cases
@@ -32,11 +33,12 @@ def main() -> None:
     )
     parser.add_argument("--keep", action="store_true", help="write the result to RESULTS.md")
     options = parser.parse_args()
+    exit_on_sigterm()
     scale = 10 if options.quick else 1
     measured = {
         "latency": lambda: cases.measure_latency(replicas, 1000 // scale),
         "streams": lambda: cases.measure_all_streams(replicas, 100 // scale),
-        "slow clients": lambda: cases.measure_slow_clients(replicas, 500 // scale, 100 // scale),
+        "slow clients": lambda: cases.measure_slow_clients(replicas, 400 // scale, 100 // scale),
         "rapid reset": lambda: cases.measure_rapid_reset(replicas, 10, 1000 // scale),
         "connections": lambda: cases.measure_connections(replicas, 2000 // scale),
         "reloads": lambda: cases.measure_reloads(replicas, 2000 // scale),

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import ssl
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -73,13 +74,28 @@ def measure_latency(replicas: Replicas, requests: int) -> Rows:
             through = _ChatClient(nginx.port, create_tls(nginx.ca))
             for _ in range(50):
                 direct.send(), through.send()
+            began = _measure_cpu(nginx)
             pairs = [(direct.send(), through.send()) for _ in range(requests)]
+            cpu = (_measure_cpu(nginx) - began) / requests * 1e6
         one, two = [d for d, _ in pairs], [t for _, t in pairs]
-        for percent in (50, 99):
-            a, b = read_milliseconds(one, percent), read_milliseconds(two, percent)
-            value = f"{b - a:.2f} ms ({a:.2f} directly, {b:.2f} through nginx)"
-            rows.append((f"latency added by {title}, P{percent} of {requests}", value))
+        median = statistics.median(t - d for d, t in pairs) * 1000
+        values = [
+            f"P{percent} {read_milliseconds(one, percent):.2f} ms directly, "
+            f"{read_milliseconds(two, percent):.2f} ms through it"
+            for percent in (50, 99)
+        ]
+        text = f"{median:.2f} ms (median of differences of {requests} pairs), {', '.join(values)}"
+        rows += [
+            (f"latency added by {title}", text),
+            (f"CPU time of {title} per request", f"{cpu:.0f} µs"),
+        ]
     return rows
+
+
+def _measure_cpu(nginx: NginxServer) -> float:
+    """Return the CPU seconds of nginx's workers."""
+    workers = psutil.Process(nginx.process.pid).children()
+    return sum(sum(worker.cpu_times()[:2]) for worker in workers)
 
 
 def measure_all_streams(replicas: Replicas, count: int) -> Rows:

@@ -110,10 +110,13 @@ def attack_slowly(port: int, ca: Path, headers: int, bodies: int) -> tuple[float
 
 async def _send_slowly(port: int, tls: ssl.SSLContext, begin: bytes, pause: float) -> float:
     """Send a byte after each pause until the connection is closed; returns the seconds."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=tls, local_addr=(ATTACKER, 0)
-    )
     began = time.perf_counter()
+    try:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=tls, local_addr=(ATTACKER, 0)
+        )
+    except OSError:  # the handshake was too slow
+        return time.perf_counter() - began
     reading = asyncio.create_task(reader.read())
     writer.write(begin)
     while not reading.done():

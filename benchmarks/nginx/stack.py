@@ -16,8 +16,17 @@ from benchmarks.stack import CARD, ROOT, find_free_port, wait_for
 from tests.fakes.nginx_server import NginxServer, start_nginx
 
 START_TIMEOUT = 180
-# All clients of a measurement have the same address.
-UNLIMITED = {"limit_req zone": "# limit_req zone", "limit_conn client": "# limit_conn client"}
+# All clients of a measurement have the address 127.0.0.1; attackers have others.
+_EXEMPTION = """\
+map $remote_addr $limited {
+  127.0.0.1 "";
+  default $binary_remote_addr;
+}
+limit_req_zone $limited"""
+_CHANGES = {
+    "limit_req_zone $binary_remote_addr": _EXEMPTION,
+    "limit_conn_zone $binary_remote_addr": "limit_conn_zone $limited",
+}
 
 
 @dataclass(frozen=True)
@@ -75,14 +84,9 @@ def run_replicas(count: int) -> Iterator[Replicas]:
 
 
 @contextmanager
-def run_nginx(
-    replicas: Replicas,
-    *options: tuple[str, str],
-    is_limited: bool = False,
-) -> Iterator[NginxServer]:
-    """Run nginx in front of the replicas, without limits per client unless `is_limited`."""
-    changes = {} if is_limited else UNLIMITED
-    with start_nginx(replicas.urls, options=dict(options), changes=changes) as nginx:
+def run_nginx(replicas: Replicas, *options: tuple[str, str]) -> Iterator[NginxServer]:
+    """Run nginx in front of the replicas, with limits for attackers only."""
+    with start_nginx(replicas.urls, options=dict(options), changes=_CHANGES) as nginx:
         yield nginx
 
 
