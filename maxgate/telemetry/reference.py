@@ -120,7 +120,9 @@ Further ones are counted with `other` as their labels.
 
 `GET /metrics/vllm` has the names of vLLM, so that its autoscaling recipes and dashboards, and the
 Gateway API Inference Extension, work with MAX. The label is `model_name`. Requests and times are
-those of this gateway: add those of several. [kubernetes.md](kubernetes.md) has examples.
+those of this gateway: add those of several. The format is always Prometheus's text format 0.0.4,
+which keeps the colon of the names, whatever `Accept` asks for. [kubernetes.md](kubernetes.md) has
+examples.
 
 {_render_table(("Name", "Type", "Meaning"), VLLM_NAMES)}
 
