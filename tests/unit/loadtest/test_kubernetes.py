@@ -22,7 +22,7 @@ def container(manifest: str) -> Any:
 def test_job_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The flags of the Job are valid: only the server is missing."""
     values = {
-        "http://maxgate:8000": "http://127.0.0.1:9",
+        "http://gateway:8000": "http://127.0.0.1:9",
         "$(JOB_COMPLETION_INDEX)": "3",
         "${START_AT}": "2030-01-31T12:00:00Z",
         "/results": str(tmp_path),
