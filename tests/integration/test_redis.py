@@ -97,6 +97,7 @@ async def test_hanging(server: RedisServer, store: RedisStore, clock: FakeClock)
     assert await echo(store, "after") == "after"
 
 
+@pytest.mark.timing
 async def test_busy_loop(store: RedisStore) -> None:
     """A reply that has come while the loop was busy for longer than the timeout counts."""
     await echo(store)
