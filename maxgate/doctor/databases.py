@@ -136,7 +136,7 @@ async def check_redis(subject: Subject) -> list[Finding]:
     client: Redis = Redis.from_url(
         settings.redis.url, socket_timeout=timeout, socket_connect_timeout=timeout, **options
     )
-    place = _format_place(settings.redis.url)
+    place = settings.redis.address
     try:
         sent_at = subject.host.now()
         seconds, _ = await client.time()
@@ -165,17 +165,12 @@ async def check_redis(subject: Subject) -> list[Finding]:
     return findings or [ok(f"Redis {version} at {place}")]
 
 
-def _format_place(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
-
-
 def _check_password(settings: Settings) -> Iterator[Finding]:
     parts = urlsplit(settings.redis.url or "")
     if parts.scheme != "unix" and not parts.password and not is_local(parts.hostname or ""):
         yield warning(
             "redis_without_password",
-            f"Redis at {_format_place(parts.geturl())} has no password, so every program in that "
+            f"Redis at {settings.redis.address} has no password, so every program in that "
             "network can change limits",
             "create a user in Redis (docs/redis.md), and write it in redis.url",
         )

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -27,8 +26,7 @@ async def check_stores(stores: Mapping[str, str]) -> None:
     Raises ConfigurationError if a URL is invalid, or the server is unreachable.
     """
     if "redis" in stores:
-        _parse("--redis", RedisSettings, stores["redis"])
-        await _check_redis(stores["redis"])
+        await _check_redis(_parse("--redis", RedisSettings, stores["redis"]))
     if "database" in stores:
         settings = _parse("--database", DatabaseSettings, stores["database"])
         if not settings.is_postgres:
@@ -47,18 +45,19 @@ def _parse(flag: str, section: type[_Section], url: str) -> _Section:
         raise ConfigurationError(f"{flag}: {reason}") from error
 
 
-async def _check_redis(url: str) -> None:
+async def _check_redis(settings: RedisSettings) -> None:
     with requires_extra("--redis", "redis"):
         from redis.asyncio import Redis  # noqa: PLC0415  # an extra
         from redis.exceptions import RedisError  # noqa: PLC0415
-    parts = urlsplit(url)
-    place = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
-    client: Any = Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+    client: Any = Redis.from_url(
+        settings.url or "", socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT
+    )
     try:
         await client.ping()
     except (RedisError, OSError) as error:
         raise ConfigurationError(
-            f"scratch Redis at {place} is unreachable ({error}); start it, or correct --redis"
+            f"scratch Redis at {settings.address} is unreachable ({error}); start it, or correct "
+            "--redis"
         ) from error
     finally:
         await client.aclose()

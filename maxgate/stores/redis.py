@@ -52,7 +52,7 @@ class RedisStore:
         url = settings.url or ""
         parts = urlsplit(url)
         self.key_prefix = settings.key_prefix
-        self._address = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+        self._address = settings.address
         self._timeout = settings.timeout
         self._clock = clock or SystemClock()
         self._down_since: float | None = None

@@ -93,6 +93,12 @@ class RedisSettings(Section):
     ca_file: Path | None = None
     """File with the CA certificates to trust, in PEM, for `rediss://`; by default the system's."""
 
+    @property
+    def address(self) -> str:
+        """Host and port, or the path of the socket: the URL without what must not be shown."""
+        parts = urlsplit(self.url or "")
+        return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str | None) -> str | None:
