@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from maxgate.doctor.findings import Finding, Subject, count, error, ok, warning
+from maxgate.telemetry.system import read_expiry
 
 _DAY: Final = 86_400
 _SOON: Final = 14 * _DAY
@@ -84,12 +85,10 @@ async def check_certificate_files(subject: Subject) -> list[Finding]:
 
 def _check_monitored(file: Path, now: float) -> Iterator[Finding]:
     """Check a certificate whose expiry the gateway exports."""
-    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415  # an extra
-
     name = f"telemetry.certificates {file}"
     remedy = "correct telemetry.certificates, or let the gateway's user read the file"
     try:
-        end = load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+        end = read_expiry(file)
     except OSError as reason:
         yield error("certificate_unreadable", f"{name}: {reason.strerror}", remedy)
     except ValueError:

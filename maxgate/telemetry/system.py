@@ -120,11 +120,15 @@ def export_gpus(gpus: Sequence["GpuReading"]) -> SystemReadings:
 
 
 def read_certificate(file: Path) -> SystemReadings:
-    """Read when a certificate expires; of a chain, the first certificate counts.
+    """Read when a certificate expires; raises as read_expiry."""
+    return {CERTIFICATE_EXPIRY: {(str(file),): read_expiry(file)}}
+
+
+def read_expiry(file: Path) -> float:
+    """Return when a certificate expires, in Unix seconds; of a chain, the first one counts.
 
     Raises OSError or ValueError if the file cannot be read.
     """
     from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415  # of an extra
 
-    certificate = load_pem_x509_certificate(file.read_bytes())
-    return {CERTIFICATE_EXPIRY: {(str(file),): certificate.not_valid_after_utc.timestamp()}}
+    return load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
