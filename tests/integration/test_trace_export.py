@@ -3,6 +3,8 @@
 import asyncio
 import json
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax
-from tests.fakes.processes import api_server
+from tests.fakes.processes import ServerProcess, api_server
 from tests.fakes.server import serving
 
 
@@ -39,6 +41,27 @@ class FakeCollector:
         await send({"type": "http.response.body", "body": b""})
 
 
+@asynccontextmanager
+async def traced_server(
+    collector: FakeCollector, engine: FakeMax, **variables: str
+) -> AsyncIterator[tuple[ServerProcess, httpx.AsyncClient]]:
+    """A gateway that exports to the collector, and a client; it stops at the end of the block."""
+    async with serving(collector) as collector_url, serving(engine) as engine_url:
+        environment: dict[str, Any] = {
+            "MAXGATE_TRACING__ENABLED": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector_url,
+            **variables,
+        }
+        flags = ("--engine-url", engine_url, "--card", str(SMALL_CARD), "--log-format", "json")
+        async with (
+            api_server(*flags, **environment) as server,
+            httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
+        ):
+            yield server, client
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(server.process.wait(), 10)
+
+
 async def test_export() -> None:
     """Spans that wait for their export reach the collector when the gateway stops.
 
@@ -46,21 +69,9 @@ async def test_export() -> None:
     """
     collector, engine = FakeCollector(), FakeMax()
     body = {"messages": [{"role": "user", "content": "Hello"}]}
-    async with serving(collector) as collector_url, serving(engine) as engine_url:
-        environment = {
-            "MAXGATE_TRACING__ENABLED": "true",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector_url,
-            "OTEL_SERVICE_NAME": "edge",
-            "OTEL_BSP_SCHEDULE_DELAY": "600000",
-        }
-        flags = ("--engine-url", engine_url, "--card", str(SMALL_CARD), "--log-format", "json")
-        async with (
-            api_server(*flags, **environment) as server,
-            httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
-        ):
-            await client.post("/v1/chat/completions", json=body)
-            server.process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(server.process.wait(), 10)
+    variables = {"OTEL_SERVICE_NAME": "edge", "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+    async with traced_server(collector, engine, **variables) as (server, client):
+        await client.post("/v1/chat/completions", json=body)
     [(path, request)] = collector.requests
     [resource] = request.resource_spans
     names = {item.key: item.value.string_value for item in resource.resource.attributes}
@@ -81,22 +92,10 @@ async def test_export() -> None:
 async def test_failed_export(status: int, batches: int) -> None:
     """A collector that refuses several batches costs one line, and none of other libraries."""
     collector, engine = FakeCollector(status=status), FakeMax()
-    async with serving(collector) as collector_url, serving(engine) as engine_url:
-        environment = {
-            "MAXGATE_TRACING__ENABLED": "true",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector_url,
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1",
-            "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
-        }
-        flags = ("--engine-url", engine_url, "--card", str(SMALL_CARD), "--log-format", "json")
-        async with (
-            api_server(*flags, **environment) as server,
-            httpx.AsyncClient(base_url=server.url, verify=TLS) as client,
-        ):
-            for _ in range(batches):
-                await client.get("/v1/models")
-            server.process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(server.process.wait(), 10)
+    variables = {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1", "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
+    async with traced_server(collector, engine, **variables) as (server, client):
+        for _ in range(batches):
+            await client.get("/v1/models")
     logged = [json.loads(line) for line in server.lines]
     assert len(collector.requests) >= batches
     assert [
