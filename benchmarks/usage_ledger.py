@@ -3,10 +3,12 @@
     python -m benchmarks.usage_ledger [--requests 20000] [--outage 10] [--json]
 
 Chats (plain, streamed, with two choices, aborted), completions of two prompts, and embeddings are
-sent to a gateway with two workers, in front of mock engines, with PostgreSQL and Redis. A fifth of
+sent to a gateway with two workers, in front of mock engines, with PostgreSQL and Redis. A sixth of
 them is sent in each phase: undisturbed; while workers are killed (SIGKILL) one after the other;
-while the database is down; while Redis is down; while the spool is full. The gateway then gets
-SIGTERM under load, and starts again with the same state.
+while the database is down; while Redis is down; while the spool is full; while the disk is full.
+The gateway then gets SIGTERM under load, and starts again with the same state. The state is on a
+small file system in memory, which only root can mount; for others, the phase of the disk is left
+out.
 
 Exits with 1 unless every request whose last byte its client received has exactly one line, with
 the tokens of its response; and unless, undisturbed, the tokens of all lines are those that the
@@ -16,10 +18,12 @@ engine counted.
 import argparse
 import asyncio
 import json
+import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +48,7 @@ KILL_SECONDS: Final = 1.5
 KILLS: Final = 5
 FULL_SECONDS: Final = 10.0
 MAX_SPOOL_BYTES: Final = 64 * 1024 * 1024
+DISK_BYTES: Final = 96 * 1024 * 1024
 SETTLE_SECONDS: Final = 60.0
 
 
@@ -67,6 +72,8 @@ class Stand:
     redis: RedisServer
     chat: CountingMax
     urls: Sequence[str]
+    has_disk: bool
+    """Whether the state has a file system of its own."""
     server: ServerProcess | None = None
 
     @asynccontextmanager
@@ -118,6 +125,35 @@ async def fill_spool(stand: Stand) -> None:
     ballast.remove()
 
 
+async def fill_disk(stand: Stand) -> None:
+    """Leave no room on the disk for some time."""
+    file = stand.state_dir / "ballast"
+    await asyncio.to_thread(write_until_full, file)
+    await asyncio.sleep(FULL_SECONDS)
+    file.unlink()
+
+
+def write_until_full(path: Path) -> None:
+    """Write a file that takes all the room that there is."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(64 * 1024)):
+            pass
+
+
+@contextmanager
+def mount_disk(folder: Path) -> Iterator[bool]:
+    """Mount a small file system at a folder; False without the rights of root."""
+    if os.geteuid():
+        yield False
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "maxgate", str(folder)]
+    subprocess.run(mount, check=True)
+    try:
+        yield True
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607
+
+
 async def run_phase(name: str, load: LedgerLoad, requests: int, fault: object) -> Phase:
     """Send requests until both they and the fault have ended."""
     began, sent, received = monotonic(), load.sent, len(load.received)
@@ -167,12 +203,14 @@ async def run_stand() -> AsyncIterator[Stand]:
     with TemporaryDirectory() as folder, start_postgres() as postgres, start_redis() as redis:
         upgrade_database(DatabaseSettings(url=postgres.url), Path(folder))
         async with serving(chat) as chat_url, serving(embedder) as embedder_url:
-            yield Stand(Path(folder), postgres, redis, chat, [chat_url, embedder_url])
+            urls = [chat_url, embedder_url]
+            with mount_disk(Path(folder)) as has_disk:
+                yield Stand(Path(folder), postgres, redis, chat, urls, has_disk)
 
 
 async def measure(requests: int, outage: float) -> tuple[list[Phase], Comparison, bool]:
     """Run all phases; returns them, the comparison, and whether the engine's tokens agree."""
-    part = requests // 5
+    part = requests // 6
     async with (
         run_stand() as stand,
         aclosing(
@@ -189,12 +227,15 @@ async def measure(requests: int, outage: float) -> tuple[list[Phase], Comparison
             await settle(store, load)
             lines = sum(entry.output_tokens for entry in await read_entries(store))
             is_equal = lines == stand.chat.completion_tokens
-            for name, fault in (
-                ("workers killed", kill_workers(stand)),
-                ("database down", stop_database(stand, outage)),
-                ("Redis down", stop_redis(stand, outage)),
-                ("spool full", fill_spool(stand)),
-            ):
+            faults = {
+                "workers killed": kill_workers(stand),
+                "database down": stop_database(stand, outage),
+                "Redis down": stop_redis(stand, outage),
+                "spool full": fill_spool(stand),
+            }
+            if stand.has_disk:
+                faults["disk full"] = fill_disk(stand)
+            for name, fault in faults.items():
                 phases.append(await run_phase(name, load, part, fault))
             phases.append(await stop_under_load(stand, load, part // 4))
         async with stand.serve():
