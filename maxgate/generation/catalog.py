@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from maxgate.generation.context import RequestContext
 from maxgate.model_cards.card import (
@@ -44,12 +44,15 @@ class Capabilities:
         )
 
 
+UNKNOWN_CONTEXT: Final = 2**31  # no limit here: the engine enforces one that it does not report
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model as the gateway serves it.
 
     `engine_name` is the engines' name for it. `context_length` limits prompt and response together,
-    in tokens. `created` is in seconds since 1970. `structured_output` applies to engines without a
+    in tokens, and may be UNKNOWN_CONTEXT. `created` is in seconds since 1970. `structured_output` applies to engines without a
     grammar, `dimensions` to models whose task is embeddings, `parse_special` and `prompt_logprobs`
     to raw prompts.
     """

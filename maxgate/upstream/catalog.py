@@ -5,7 +5,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from maxgate.errors import NotFound
-from maxgate.generation.catalog import Capabilities, PromptSource, ServedModel
+from maxgate.generation.catalog import (
+    UNKNOWN_CONTEXT,
+    Capabilities,
+    PromptSource,
+    ServedModel,
+)
 from maxgate.generation.errors import ModelNotFound, ModelNotRunning, WrongModelForTask
 from maxgate.model_cards.card import ModelCard, SamplingDefaults, Task
 from maxgate.upstream.errors import no_engine_ready, tokenizer_missing
@@ -175,12 +180,11 @@ class LiveCatalog:
         )
 
     def _build_uncarded_model(self, model: EngineModel) -> ServedModel:
-        # If the engine reports no limit, the engine enforces it.
         return ServedModel(
             name=model.name,
             engine_name=model.name,
             prompt="engine",
-            context_length=model.context_length or 2**31,
+            context_length=model.context_length or UNKNOWN_CONTEXT,
             created=model.created,
             sampling=SamplingDefaults(),
             capabilities=self._merge_capabilities(model.name),

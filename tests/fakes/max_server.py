@@ -62,7 +62,7 @@ class FakeMax:
     """One engine; `scripts` are used in order, then every response is `default`."""
 
     models: Sequence[str] = ("smollm2-135m-instruct",)
-    context_length: int = 8192
+    context_length: int | None = 8192
     owned_by: str = ""
     scripts: list[Script] = field(default_factory=list)
     default: Script = field(default_factory=Script)

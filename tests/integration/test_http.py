@@ -49,6 +49,18 @@ async def test_slash_in_model_name(start_gateway: StartGateway) -> None:
     assert response.json()["id"] == "owner/name"
 
 
+async def test_unknown_context_length(start_gateway: StartGateway) -> None:
+    """A context length that no engine reports is null, as with llama.cpp and Ollama."""
+    async with start_gateway(FakeMax(models=["stranger"], context_length=None)) as gateway:
+        response = await gateway.client.get("/v1/models/stranger")
+    assert response.json() == {
+        **MODEL,
+        "id": "stranger",
+        "max_model_len": None,
+        "prompts": "engine",
+    }
+
+
 async def test_base_url_without_version(gateway: Gateway) -> None:
     """OpenAI's routes are served without /v1 too, and recorded under their documented path."""
     client, hello = gateway.client, [{"role": "user", "content": "Hello"}]

@@ -6,19 +6,20 @@ from typing import Literal
 from fastapi import APIRouter
 
 from maxgate.api.dependencies import Catalog
-from maxgate.generation.catalog import PromptSource, ServedModel
+from maxgate.generation.catalog import UNKNOWN_CONTEXT, PromptSource, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model. `max_model_len` bounds prompt and completion, under vLLM's and MAX's name.
 
+    It is null if neither a model card nor the engine states it.
     `prompts` states where prompts become token ids, as in `/health`.
     """
 
     id: str
     created: int
-    max_model_len: int
+    max_model_len: int | None
     prompts: PromptSource
     object: Literal["model"] = "model"
     owned_by: str = "maxgate"
@@ -49,4 +50,6 @@ async def get_model(model: str, catalog: Catalog) -> Model:
 
 
 def _convert(model: ServedModel) -> Model:
-    return Model(model.name, model.created, model.context_length, model.prompts)
+    known = model.context_length != UNKNOWN_CONTEXT
+    length = model.context_length if known else None
+    return Model(model.name, model.created, length, model.prompts)
