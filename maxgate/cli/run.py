@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ from maxgate.errors import ConfigurationError, MaxgateError
 class Interrupted(MaxgateError):
     """The command was interrupted before it had a result."""
 
+
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a disk, a quota or a file that cannot grow."""
 
 # Typer bundles its own click; this finds that click's base exception.
 _CLICK_EXCEPTION: Final = next(
@@ -53,7 +57,26 @@ def run_app(
     """
     accept_any_text()
     try:
-        code = app(args=arguments, prog_name=prog_name, standalone_mode=False)
+        code = _run(app, name, arguments, prog_name)
+        sys.stdout.flush()  # at exit, an error would have no message of ours
+    except BrokenPipeError:
+        # The reader of our output has exited, as `head` does.
+        _discard_output()
+        code = 0
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _discard_output()
+        code = _fail(name, f"cannot write: {error.strerror}", 1)
+    sys.exit(code or 0)
+
+
+def _run(
+    app: typer.Typer, name: str, arguments: Sequence[str] | None, prog_name: str | None
+) -> int:
+    """Run the application, and turn errors into a line and an exit code."""
+    try:
+        code: int = app(args=arguments, prog_name=prog_name, standalone_mode=False)
     except ConfigurationError as error:
         code = _fail(name, str(error), 2)
     except Interrupted as error:
@@ -62,16 +85,16 @@ def run_app(
         code = _fail(name, str(error), 1)
     except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         code = 130
-    except BrokenPipeError:
-        # The reader of our output has exited, as `head` does. Python flushes stdout once more at
-        # exit, which would raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         if not isinstance(error, _CLICK_EXCEPTION):
             raise
         code = _fail_usage(name, error)
-    sys.exit(code or 0)
+    return code
+
+
+def _discard_output() -> None:
+    """Python flushes stdout once more at exit, which would raise again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail_usage(name: str, error: Any) -> int:

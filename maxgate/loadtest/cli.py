@@ -16,7 +16,13 @@ from maxgate.loadtest.flags import Flags
 from maxgate.loadtest.foreign_flags import translate_arguments
 from maxgate.loadtest.merge import merge
 from maxgate.loadtest.options import Options
-from maxgate.loadtest.run import decide_exit_code, publish, run_load_test
+from maxgate.loadtest.run import (
+    RECORDS_SUFFIX,
+    check_outputs,
+    decide_exit_code,
+    publish,
+    run_load_test,
+)
 
 
 class _Group(TyperGroup):
@@ -88,7 +94,9 @@ def merge_command(
 ) -> int:
     """Merge the reports of several machines; percentiles are computed from the raw records."""
     limits = parse_targets(target or [], targets) if target or targets else None
-    report, records = merge(reports, limits)
     path = output or Path("results") / "merged.json"
-    publish(report, records, Options(output=path, details=details, quiet=quiet, json=json))
+    options = Options(output=path, details=details, quiet=quiet, json=json)
+    check_outputs(options, [*reports, *(one.with_suffix(RECORDS_SUFFIX) for one in reports)])
+    report, records = merge(reports, limits)
+    publish(report, records, options)
     return decide_exit_code(report)

@@ -218,18 +218,38 @@ def _print_names(report: Report, console: Console) -> None:
     start = "the scheduled departure" if scheduled else "sending"
     lines = [
         f"TTFT: time to first token, from {start} to the first output.",
-        "ITL: inter-token latency, the mean time per token after the first of each request.",
+        "ITL: inter-token latency, the mean time per token after the first of each request "
+        "(TPOT in vLLM and max benchmark).",
         f"E2E: end-to-end latency, from {start} to the last output.",
         "Second line: number of requests, and half the width of each 95% confidence interval "
-        "(sampling error).",
+        "(sampling error); blank: the sample is too small.",
         "-: too few requests. <: below the error of the load generator.",
         "--details prints every metric of each level, with the error of the load generator.",
+        *_describe_lengths(report.levels),
     ]
     for level in report.levels:
         if level.requests.conversations is not None:
             talks = f"{level.requests.attempted} requests in {level.requests.conversations}"
             lines.append(f"{level.scenario}, {format_load(level)}: {talks} conversations.")
     console.print(Text("\n" + "\n".join(lines), style="dim"))
+
+
+def _describe_lengths(levels: Sequence[Level]) -> Iterable[str]:
+    """The mean numbers of tokens per successful request of each scenario."""
+    for scenario in dict.fromkeys(level.scenario for level in levels):
+        chosen = [one for one in levels if one.scenario == scenario and one.requests.succeeded]
+        requests = sum(one.requests.succeeded for one in chosen)
+        if not requests:
+            continue
+        output = sum(one.tokens.output for one in chosen) / requests
+        inputs = [one.tokens.input for one in chosen if one.tokens.input is not None]
+        before = f"{sum(inputs) / requests:.1f} input and " if len(inputs) == len(chosen) else ""
+        counted = (
+            ""
+            if all(one.tokens.counted_by == "usage" for one in chosen)
+            else ("; the server does not report all of them, so chunks were counted")
+        )
+        yield f"{scenario}: {before}{output:.1f} output tokens per request on average{counted}."
 
 
 def _print_details(report: Report, console: Console) -> None:

@@ -1,6 +1,7 @@
 """Export the report as CSV and as Prometheus text."""
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from maxgate.results.metrics import PERCENTILES
+from maxgate.results.output import open_output
 from maxgate.results.report import Level, Report
 
 _LABELS: Final = ("scenario", "level", "side")
@@ -15,8 +17,10 @@ _LABELS: Final = ("scenario", "level", "side")
 
 def write_csv(report: Report, path: Path) -> None:
     """One row per level and metric; times in seconds, unknown values empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with (
+        open_output(path) as output,
+        io.TextIOWrapper(output, newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         keys = [f"p{key}" for key in PERCENTILES]
         columns = ["metric", "unit", "count", "min", "mean", "max", "standard_deviation", *keys]
@@ -45,7 +49,6 @@ def _totals(level: Level) -> Iterator[tuple[str, float | None, str]]:
 
 def write_prometheus(report: Report, path: Path) -> None:
     """Gauges labelled with scenario, level and side."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     registry = CollectorRegistry()
     seconds = Gauge(
         "loadtest_seconds",
@@ -61,7 +64,8 @@ def write_prometheus(report: Report, path: Path) -> None:
                     labels = (level.scenario, level.name, level.side, metric, quantile)
                     seconds.labels(*labels).set(value)
     _write_totals(report, registry)
-    path.write_bytes(generate_latest(registry))
+    with open_output(path) as file:
+        file.write(generate_latest(registry))
 
 
 def _write_totals(report: Report, registry: CollectorRegistry) -> None:

@@ -60,6 +60,8 @@ def _describe_target(target: Target) -> str:
 
 def _describe_scenarios(options: Options) -> str:
     tokens = f"max_tokens {options.max_tokens}" if options.max_tokens else "no max_tokens"
+    if any(Path(scenario).is_file() for scenario in options.scenarios):
+        tokens += " where the file has none"
     kind = "streamed" if options.stream else "not streamed"
     return f"{', '.join(options.scenarios)} ({kind}, {tokens}, seed {options.seed})"
 

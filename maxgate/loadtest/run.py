@@ -34,13 +34,15 @@ from maxgate.loadtest.scenarios.requests import RequestSource
 from maxgate.loadtest.session import RunResults, Session
 from maxgate.loadtest.target import resolve_targets
 from maxgate.loadtest.worker_pool import start_worker_pool
-from maxgate.results.files import check_writable, read_report, write_report
+from maxgate.results.files import check_replaceable, read_report, write_report
+from maxgate.results.output import check_distinct, check_writable, is_device
 from maxgate.results.records import Records, read_report_records, write_records
 from maxgate.results.report import Report
 
 _END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """SIGHUP: the terminal was closed, or the SSH connection was lost."""
 _LARGE_FILE_BYTES: Final = 30_000_000
+RECORDS_SUFFIX: Final = ".records.npz"
 
 
 def run_load_test(options: Options, command: Sequence[str]) -> int:
@@ -53,9 +55,10 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     fingerprint, notes = load_scenarios(options)
     old_records = None if old is None else _read_comparable_records(old, options, fingerprint)
     path = options.output or _default_path(datetime.now(UTC))
-    for file in (path, options.csv, options.prometheus):
-        if file is not None:
-            check_writable(file)
+    inputs = [*options.scenarios, options.cacert, options.tokenizer, options.compare]
+    check_outputs(
+        replace(options, output=path), [Path(file) for file in inputs if file is not None]
+    )
     targets = resolve_targets(options)
     total = estimate_seconds(options)
     console = Console(stderr=True)
@@ -78,6 +81,22 @@ def run_load_test(options: Options, command: Sequence[str]) -> int:
     elif report.stopped is not None:
         print(f"Stopped early: {report.stopped}", file=sys.stderr)
     return decide_exit_code(report)
+
+
+def check_outputs(options: Options, inputs: Sequence[Path]) -> None:
+    """Check that all files can be written and that no other file is lost.
+
+    Raises ConfigurationError.
+    """
+    path = options.output
+    outputs = [file for file in (path, options.csv, options.prometheus) if file is not None]
+    if path is not None and options.records and not is_device(path):
+        outputs.append(path.with_suffix(RECORDS_SUFFIX))
+    check_distinct(outputs, inputs)
+    for file in outputs:
+        check_writable(file)
+    if path is not None:
+        check_replaceable(path)
 
 
 def load_scenarios(options: Options) -> tuple[str, list[str]]:
@@ -128,23 +147,41 @@ def _describe_replay(arrivals: Sequence[float], options: Options) -> str:
 
 
 def publish(report: Report, records: Sequence[Records], options: Options) -> None:
-    """Write the files and print the summary."""
+    """Write the files and print the summary.
+
+    A file that cannot be written costs nothing but itself. Raises ConfigurationError afterwards.
+    """
     path = options.output or _default_path(report.created_at)
-    if options.records:
-        records_path = path.with_suffix(".records.npz")
-        write_records(records, records_path)
-        report = report.model_copy(update={"records": records_path.name})
-    write_report(report, path)
+    failures: list[ConfigurationError] = []
+    if options.records and not is_device(path):
+        records_path = path.with_suffix(RECORDS_SUFFIX)
+        with _collect(failures):
+            write_records(records, records_path)
+            report = report.model_copy(update={"records": records_path.name})
+    with _collect(failures):
+        write_report(report, path)
     if options.csv is not None:
-        write_csv(report, options.csv)
+        with _collect(failures):
+            write_csv(report, options.csv)
     if options.prometheus is not None:
-        write_prometheus(report, options.prometheus)
+        with _collect(failures):
+            write_prometheus(report, options.prometheus)
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(report.model_dump(mode="json")) + b"\n")
     elif not options.quiet:
         print_report(report, Console(), details=options.details)
+    if failures:
+        raise ConfigurationError("; ".join(map(str, failures)))
     if not options.quiet:
         print(f"Report: {path}", file=sys.stderr)
+
+
+@contextmanager
+def _collect(failures: list[ConfigurationError]) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        failures.append(error)
 
 
 def decide_exit_code(report: Report) -> int:

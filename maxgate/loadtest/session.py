@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from maxgate.errors import ConfigurationError
+from maxgate.errors import ConfigurationError, MaxgateError
 from maxgate.loadtest.analysis.level_report import LevelPlan, build_level
 from maxgate.loadtest.analysis.metrics import succeeded
 from maxgate.loadtest.analysis.saturation import detect_saturation
@@ -82,7 +82,7 @@ class Session:
     def __init__(self, options: Options, targets: list[Target], pool: Pool, screen: Screen) -> None:
         self._options, self._targets, self._pool, self._screen = options, targets, pool, screen
         self._cadences: dict[str, Cadence] = {}
-        self._position = ""
+        self._position = self._title = ""
         self._run_id = f"load-{secrets.token_hex(4)}"
         self.results = RunResults()
 
@@ -94,8 +94,17 @@ class Session:
     async def run(self) -> None:
         """Run all levels.
 
-        Raises ServerUnreachable, and ConfigurationError if the start time has passed.
+        An error after the first level ends the run and keeps the levels so far. Raises
+        ServerUnreachable, and ConfigurationError if the start time has passed.
         """
+        try:
+            await self._run_levels()
+        except MaxgateError as error:
+            if not self.results.levels:
+                raise
+            self.results.stopped = f"{self._title}: {self._redact(str(error))}"
+
+    async def _run_levels(self) -> None:
         if self._options.sweep:
             for scenario in self._options.scenarios:
                 await self._run_sweep(scenario)
@@ -125,7 +134,7 @@ class Session:
             if cadence is None:
                 return
             self._cadences[spec.scenario] = cadence
-        title = f"{spec.scenario}, {spec.name}"
+        title = self._title = f"{spec.scenario}, {spec.name}"
         errors = await self._calibrate(
             spec, f"{self._position}{title}: calibrating the load generator"
         )
@@ -187,7 +196,7 @@ class Session:
 
         None if all requests to one server failed: the level then consists of these requests.
         """
-        title = f"{spec.scenario}: warming up"
+        title = self._title = f"{spec.scenario}: warming up"
         self._screen.phase(self._position + title, None)
         started_at = datetime.now(UTC)
         outcome = await self._send_probes(spec, _PROBE_REQUESTS, max_failures=1)

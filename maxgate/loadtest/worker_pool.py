@@ -35,7 +35,7 @@ ProgressCallback = Callable[[Progress], None]
 
 
 class WorkerDied(MaxgateError):
-    """A worker process ended unexpectedly; its own error output is above the message."""
+    """A worker process ended unexpectedly, or could not save what it measured."""
 
 
 class Worker:
@@ -122,7 +122,7 @@ class WorkerPool:
         """Run one level; fills in `shard`, `shards`, `start` and `records` of the job.
 
         With several machines, the job's shard is this machine's part, which is split further.
-        Raises ServerUnreachable.
+        Raises ServerUnreachable and WorkerDied.
         """
         began = time.perf_counter()
         jobs = [self._split(job, number) for number in range(len(self._workers))]
@@ -133,6 +133,8 @@ class WorkerPool:
             )
             self._start(replies, start)
             done = await self._wait(on_progress)
+            if failure := next((one.failure for one in done if one.failure is not None), None):
+                raise WorkerDied(failure)
         finally:
             self._running = False
         return Outcome(

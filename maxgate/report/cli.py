@@ -14,7 +14,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.report.grades import add_design_grades
 from maxgate.report.runs import Run, read_runs
 from maxgate.report.terminal import print_runs
-from maxgate.results.files import draft_path
+from maxgate.results.output import check_distinct, open_output
 
 _REDIRECTED_WIDTH: Final = 160  # columns when stdout is a file or a pipe
 
@@ -59,6 +59,8 @@ def visualize_results(
     Exit code: 1 if a file could not be read (the others are still shown), 2 if none could.
     """
     paths = [*_list_reports(results or ())] or [_find_newest(Path("results"))]
+    outputs = [path for path in (html, png, markdown) if path is not None]
+    check_distinct(outputs, paths)
     runs, unread = read_runs(paths, label or ())
     for line in unread:
         print(f"{context.command_path}: {line}", file=sys.stderr)
@@ -120,10 +122,5 @@ def _write_files(
 
 def _write(path: Path, render: Callable[[], bytes]) -> None:
     content = render()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = draft_path(path)
-        draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+    with open_output(path) as file:
+        file.write(content)

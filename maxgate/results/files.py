@@ -8,44 +8,39 @@ import orjson
 from pydantic import ValidationError
 
 from maxgate.errors import ConfigurationError
+from maxgate.results.output import open_output
 from maxgate.results.report import FORMAT, VERSION, Report
 from maxgate.results.validation import find_extreme_values, find_inconsistencies
 
 _MAX_REPORT_BYTES: Final = 32 * 2**20
 """Far above a report of many hours; parsed JSON needs up to 20 times as much memory."""
+_HEAD_BYTES: Final = 1000
+"""The format is the first field of a report."""
 
 
 class ReportError(ConfigurationError):
     """A file is not a readable report; the message is one line that starts with the path."""
 
 
-def draft_path(path: Path) -> Path:
-    """Where to write a file before renaming it to `path`, so that it appears complete or never."""
-    return path.with_name(f".{path.name}.part")
-
-
-def check_writable(path: Path) -> None:
-    """Check before a run that its results can be written; create missing folders.
-
-    Raises ConfigurationError with the reason.
-    """
-    if path.is_dir():
-        raise ConfigurationError(f"cannot write {path}: it is a folder")
-    draft = draft_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.touch()
-        draft.unlink()
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
-
-
 def write_report(report: Report, path: Path) -> None:
-    """Write the report atomically; create missing folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_path(path)
-    draft.write_bytes(orjson.dumps(report.model_dump(mode="json")))
-    draft.replace(path)
+    """Write the report atomically; create missing folders. Raises ConfigurationError."""
+    with open_output(path) as file:
+        file.write(orjson.dumps(report.model_dump(mode="json")))
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that a report may be written here: an existing file must be a report or empty.
+
+    Raises ConfigurationError.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        if FORMAT.encode() not in file.read(_HEAD_BYTES):
+            raise ConfigurationError(
+                f"cannot write {path}: the file exists and is not a report of load_test.py; "
+                "choose another name or delete it"
+            )
 
 
 def read_report(path: Path) -> Report:

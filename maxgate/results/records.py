@@ -18,7 +18,8 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from maxgate.results.files import ReportError, draft_path
+from maxgate.results.files import ReportError
+from maxgate.results.output import open_output
 from maxgate.results.report import Report
 
 TIMES: Final = (
@@ -120,18 +121,18 @@ def join(parts: Sequence[Records]) -> Records:
 
 
 def write_records(levels: Sequence[Records], path: Path) -> None:
-    """Write all levels of a run to one file, atomically; create missing folders."""
+    """Write all levels of a run to one file, atomically; create missing folders.
+
+    Raises ConfigurationError.
+    """
     arrays: dict[str, Column] = {}
     for number, level in enumerate(levels):
         arrays |= {f"{number}/{name}": column for name, column in level.columns.items()}
         arrays[f"{number}/stamps"] = level.stamps
         arrays[f"{number}/held"] = level.arrival_uncertainty
         arrays[f"{number}/errors"] = np.array(level.errors, dtype=np.str_)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_path(path)
-    with draft.open("wb") as file:
+    with open_output(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    draft.replace(path)
 
 
 def read_records(path: Path) -> list[Records]:

@@ -55,6 +55,19 @@ def test_table_of_levels(width: int) -> None:
     assert all(f"\n{name}: " in text for name in ("TTFT", "ITL", "E2E"))
 
 
+def test_lengths_of_requests() -> None:
+    """The summary has the lengths of prompts and responses, and who counted them."""
+    text = show(report(level(1), level(8)), 160)
+    assert "\nshort: 12.0 input and 20.0 output tokens per request on average.\n" in text
+    update = {"input": 36_000, "counted_by": "chunks"}
+    shown = level(8, failed=100)
+    counted = shown.model_copy(update={"tokens": shown.tokens.model_copy(update=update)})
+    assert (
+        "\nshort: 90.0 input and 20.0 output tokens per request on average; the server does not "
+        "report all of them, so chunks were counted.\n"
+    ) in show(report(counted), 160)
+
+
 @pytest.mark.parametrize("details", [False, True])
 def test_narrow_terminal(*, details: bool) -> None:
     """A narrow terminal gets a list, with nothing cut off."""

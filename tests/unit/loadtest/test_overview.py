@@ -36,6 +36,14 @@ def test_head() -> None:
     ]
 
 
+def test_head_of_a_file(tmp_path: Path) -> None:
+    """The head says that requests of a file may have a limit of their own."""
+    (tmp_path / "s.jsonl").touch()
+    file = str(tmp_path / "s.jsonl")
+    line = f"scenario  {file} (streamed, max_tokens 32 where the file has none, seed 0)"
+    assert describe(scenarios=(file,))[1] == line
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import pytest
 from typing_extensions import override
 
+from maxgate.loadtest.client.client import ServerUnreachable
 from maxgate.loadtest.messages import Failure, Job, Lag, Target
 from maxgate.loadtest.options import Options
 from maxgate.loadtest.session import Pool, Session
@@ -15,15 +17,17 @@ from tests.oracles.scripted import SilentScreen
 class FakePool(Pool):
     """Keeps its jobs and returns one request for each, successful unless an error is given."""
 
-    def __init__(self, error: str | None = None) -> None:
+    def __init__(self, error: str | None = None, *, dies_at: int | None = None) -> None:
         self.jobs: list[Job] = []
-        self._error = error
+        self._error, self._dies_at = error, dies_at
 
     @override
     async def run(
         self, job: Job, on_progress: ProgressCallback, *, start: float | None = None
     ) -> Outcome:
         self.jobs.append(job)
+        if len(self.jobs) == self._dies_at:
+            raise ServerUnreachable("cannot reach http://a: refused")
         found = records(request_record(error=self._error))
         message = "Incorrect API key provided: key-1"
         failures = [Failure(side=0, kind=self._error, message=message)] if self._error else []
@@ -60,6 +64,18 @@ async def test_calibration() -> None:
     await Session(options, [Target(url="http://a", model="m")], pool, SilentScreen()).run()
     jobs = [(job.targets[0].model, job.load.duration) for job in pool.jobs]
     assert jobs == [("m", None), ("scripted", 1.5), ("m", 5.0), ("scripted", 1.5)]
+
+
+async def test_error_between_levels() -> None:
+    """An error ends the run; it keeps the levels before it, and is raised if there are none."""
+    options = Options(scenarios=("short",), concurrency=(1, 2, 4), calibration=0.0)
+    targets = [Target(url="http://a", model="m")]
+    session = Session(options, targets, FakePool(dies_at=3), SilentScreen())
+    await session.run()
+    assert [level.name for level in session.results.levels] == ["concurrency 1"]
+    assert session.results.stopped == "short, concurrency 2: cannot reach http://a: refused"
+    with pytest.raises(ServerUnreachable):
+        await Session(options, targets, FakePool(dies_at=1), SilentScreen()).run()
 
 
 async def run_failing(error: str, *, keep_going: bool = False) -> tuple[Session, list[int | None]]:
