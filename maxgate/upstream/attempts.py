@@ -20,10 +20,12 @@ from maxgate.generation.request_record import RequestRecord
 from maxgate.generation.trace import AttemptReason, AttemptTrace
 from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.errors import (
+    ADMITTED_SECONDS,
     EngineDisconnected,
     EngineUnreachable,
     engine_timeout,
     is_disconnect,
+    is_unsent,
     no_engine_ready,
 )
 from maxgate.upstream.http1.connection import EngineResponse
@@ -38,8 +40,6 @@ from maxgate.upstream.traffic import ModelTraffic
 # whose breaker is open will do.
 _POLL_SECONDS: Final = 0.2
 _PANIC_SECONDS: Final = 2.0
-# A replica that closes the connection later than this had begun to work on the request.
-_ADMITTED_SECONDS: Final = 1.0
 _REQUEST_ID: Final = b"x-request-id"
 _MAX_ID_BYTES: Final = 128
 _RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
@@ -52,8 +52,9 @@ _log = structlog.get_logger("upstream")
 class Attempts:
     """The attempts at one call: the first one, then others after failures that allow it.
 
-    A retry is taken from the request's allowance and from the retry budget of the model. Use each
-    attempt as a context manager: it suppresses the errors after which another attempt follows.
+    A retry is taken from the request's allowance and from the retry budget of the model, unless the
+    attempt before it was sent to no engine. Use each attempt as a context manager: it suppresses
+    the errors after which another attempt follows.
 
     `resume`, if set, decides about failures after the first token: it changes `call` and returns
     True if another replica may go on, and sets `is_complete` if nothing is left to generate. The
@@ -131,8 +132,8 @@ class Attempts:
         if is_stale or not is_disconnect(error):
             return
         now = self._loop.time()
-        was_working = len(self.pool.replicas) > 1 and now - failed.activity.at < _ADMITTED_SECONDS
-        self._was_lost = self._was_lost or was_working or now - started_at >= _ADMITTED_SECONDS
+        was_working = len(self.pool.replicas) > 1 and now - failed.activity.at < ADMITTED_SECONDS
+        self._was_lost = self._was_lost or was_working or now - started_at >= ADMITTED_SECONDS
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
@@ -140,15 +141,14 @@ class Attempts:
             # Chosen by `end_wait`, which took the retry; the replica may have left since.
             self._next = self._choose_other(failed, panic=True)
             return self._next is not None
-        pool, call = self.pool, self.call
         if isinstance(error, _RETRYABLE):
             # Stale connections say nothing about the replica. With no other replica, an engine
             # that restarts gets another chance.
             again = isinstance(error, EngineUnreachable) and (
                 error.failure == "stale"
-                or (len(pool.replicas) == 1 and not error.is_connect_failure)
+                or (len(self.pool.replicas) == 1 and not error.is_connect_failure)
             )
-            is_leaving = failed.draining or failed not in pool.replicas
+            is_leaving = failed.draining or failed not in self.pool.replicas
             if again and not is_leaving and not self._was_lost:
                 replica: Replica | None = failed
             else:
@@ -157,15 +157,18 @@ class Attempts:
             replica = self._choose_longer_context(failed)
         else:
             return False
-        if (
-            replica is None
-            or call.context.retries.remaining <= 0
-            or not self.traffic.budget.take(self._loop.time(), last_resort=self._is_last_resort)
-            or not call.context.retries.take()
-        ):
+        if replica is None or not (is_unsent(error) or self._take_retry()):
             return False
         self._next = replica
         return True
+
+    def _take_retry(self) -> bool:
+        allowance, budget = self.call.context.retries, self.traffic.budget
+        return (
+            allowance.remaining > 0
+            and budget.take(self._loop.time(), last_resort=self._is_last_resort)
+            and allowance.take()
+        )
 
     def may_wait(self, failed: Replica, error: GatewayError) -> bool:
         """Whether the call waits for a replica because one died while it worked on the call.
