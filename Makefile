@@ -72,6 +72,7 @@ soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for two
 	$(call BOUNDED,15m,failover.bad_replica --plain)
 	$(call BOUNDED,15m,failover.storm)
 	$(call BOUNDED,10m,failover.kills)
+	$(call BOUNDED,10m,failover.engine_restarts)
 	$(call BOUNDED,10m,rolling_restart)
 	$(call BOUNDED,10m,drain)
 	$(call BOUNDED,10m,admission.overload --only maxgate)

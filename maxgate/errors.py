@@ -63,6 +63,7 @@
     │   │       ├── StructuredOutputFailed 502  structured_output.layer
     │   │       └── ToolCallFailed 502  tool_calling.strict
     │   ├── UpstreamOverloaded 503
+    │   │   └── ConnectionsInUse 503  upstream.errors
     │   ├── UpstreamTimeout 504
     │   ├── UpstreamUnavailable 503
     │   │   ├── EngineUnreachable 503  upstream.errors

@@ -2,11 +2,13 @@
 
     python -m benchmarks.failover.cost [--rounds 60] [--request-us 150] [--json]
 
-Calls an engine without sockets, in this process: directly, by the upstream layer with one engine,
-and with three. The direct call sends the request and parses the response, without choice of a
-replica, breaker, retry budget or deadlines. Values are the best of the rounds, which alternate
-between the cases. `--request-us` is the CPU time of a whole chat request, of which shares are
-given; `python -m benchmarks.before_after` measures it.
+Calls engines without sockets, in this process: directly and by the upstream layer, with one engine
+and with three. The direct call is admitted, chooses the least loaded engine, sends the request,
+fills in the request record and parses the response: without breaker, retries, retry budget,
+continuation or adaptive deadlines. Values are the best of the rounds, which alternate between the
+cases; the time of a chunk is the difference of two streams of different length. `--request-us` is
+the CPU time of a whole chat request, of which shares are given; `python -m benchmarks.before_after`
+measures it.
 """
 
 import argparse
@@ -18,7 +20,9 @@ from contextlib import aclosing
 from itertools import repeat
 from typing import Any
 
+from maxgate.errors import UpstreamError
 from maxgate.generation.chunk import Chunk
+from maxgate.generation.guard import NoGuard
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.upstream.backend import UpstreamBackend
 from maxgate.upstream.http1.connection import EngineResponse
@@ -31,12 +35,13 @@ from maxgate.upstream.max_api.generation import (
 )
 from maxgate.upstream.pool import ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
+from maxgate.upstream.routing.policy import LeastLoaded, RoutingKey
 from maxgate.upstream.settings import ContinuationSettings, FailoverSettings, UpstreamSettings
 from maxgate.upstream.token_timeout import TokenTimeout
 from tests.fakes.requests import generation_request
 
 MODEL = "small-on-max"
-TOKENS = 200
+LENGTHS = (100, 300)  # of streams, in tokens
 REQUESTS = 300  # plain ones in a round
 STREAMS = 5
 PROMPT = TokenIds.of([1, 2, 3])
@@ -46,16 +51,16 @@ PLAIN = (
 )
 LAST = [
     b'data: {"id":"x","choices":[{"index":0,"text":"","finish_reason":"length"}]}\n\n',
-    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":%d}}\n\n' % TOKENS,
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":9}}\n\n',
     b"data: [DONE]\n\n",
 ]
 Call = Callable[[GenerationRequest], AsyncIterator[Chunk]]
 
 
-def build_stream(*, with_ids: bool) -> list[bytes]:
+def build_stream(tokens: int, *, with_ids: bool) -> list[bytes]:
     """Return the events of a stream as MAX sends them."""
     events = []
-    for number in range(TOKENS):
+    for number in range(tokens):
         ids = b'"token_ids":[%d],' % (1000 + number) if with_ids else b""
         events.append(
             b'data: {"id":"x","created":1,"model":"m","choices":[{%b"index":0,"text":" a%d",'
@@ -102,47 +107,101 @@ class Client:
 
 
 class Direct:
-    """Sends requests to one engine and parses the responses, and nothing else."""
+    """Sends requests to the least loaded engine and parses the responses, and nothing else."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, engines: int) -> None:
         self._client = client
+        self._replicas = build_replicas(engines)
+        self._policy = LeastLoaded()
         self._settings = UpstreamSettings()
+        self._guard = NoGuard()
 
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """Yield the chunks of a response."""
+        return self._stream(request) if request.stream else self._fetch(request)
+
+    async def _fetch(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         settings = self._settings
-        path = select_path(request)
-        engine_request = EngineRequest(
-            resolve_route("http://engine0", path),
-            serialize_request(request),
-            *(settings.connect_timeout, settings.first_token_timeout, settings.idle_timeout),
-            request.context,
-        )
-        async with await self._client.send(engine_request) as response:
-            if not request.stream:
+        async with self._guard.admit(request) as lease:
+            started_at, replica = time.monotonic(), self._choose(request)
+            try:
                 deadline = asyncio.get_running_loop().time() + settings.response_timeout
-                data = await response.read(settings.max_response_bytes, deadline)
-                yield parse_response(data, request)
-                return
-            timeout, reader = TokenTimeout(settings), ChunkReader(request)
-            timeout.start(response)
-            with reader:
-                async for data in response:
-                    for chunk in reader.feed(data):
-                        yield chunk
-                    timeout.after_read(response, reader)
+                async with await self._send(request, replica) as response:
+                    data = await response.read(settings.max_response_bytes, deadline)
+                chunk = parse_response(data, request)
+            finally:
+                replica.in_flight -= 1
+                request.context.record.engine_seconds += time.monotonic() - started_at
+            if chunk.usage is not None:
+                lease.settle(chunk.usage)
+        yield chunk
+
+    async def _stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        async with self._guard.admit(request) as lease:
+            started_at, replica = time.monotonic(), self._choose(request)
+            try:
+                timeout, reader = TokenTimeout(self._settings), ChunkReader(request, None, lease)
+                async with await self._send(request, replica) as response:
+                    timeout.start(response)
+                    with reader:
+                        async for data in response:
+                            for chunk in reader.feed(data):
+                                yield chunk
+                            timeout.after_read(response, reader)
+            finally:
+                replica.in_flight -= 1
+                request.context.record.engine_seconds += time.monotonic() - started_at
+
+    def _choose(self, request: GenerationRequest) -> Replica:
+        model, replicas = request.model.engine_name, self._replicas
+        if len(replicas) == 1:
+            [replica] = replicas
+        else:
+            serving = [replica for replica in replicas if model in replica.serving]
+            replica = self._policy.choose(serving, RoutingKey(model))
+        replica.in_flight += 1
+        return replica
+
+    async def _send(self, request: GenerationRequest, replica: Replica) -> EngineResponse:
+        settings, record = self._settings, request.context.record
+        prompt = request.prompt_token_ids
+        record.sent_tokens = record.sent_tokens or (0 if prompt is None else prompt.length)
+        record.engine = replica.url
+        record.engine_calls += 1
+        response = await self._client.send(
+            EngineRequest(
+                resolve_route(replica.target, select_path(request)),
+                serialize_request(request),
+                *(settings.connect_timeout, settings.first_token_timeout, settings.idle_timeout),
+                request.context,
+                [(b"x-request-id", record.request_id.encode())],
+            )
+        )
+        for name, value in response.headers:
+            if name.lower() == b"x-request-id":
+                record.engine_request_id = value.decode("latin-1")
+        if response.status != 200:
+            raise UpstreamError("failed")
+        return response
+
+
+def build_replicas(count: int) -> list[Replica]:
+    """Return this number of healthy engines."""
+    replicas = [Replica(f"http://engine{number}") for number in range(count)]
+    for replica in replicas:
+        replica.mark_healthy({MODEL: EngineModel(MODEL, 1, 8192)})
+    return replicas
 
 
 def build_upstream(client: Client, engines: int, *, continued: bool) -> UpstreamBackend:
-    """Build the upstream layer with this number of healthy engines."""
-    replicas = [Replica(f"http://engine{number}") for number in range(engines)]
-    for replica in replicas:
-        replica.mark_healthy({MODEL: EngineModel(MODEL, 1, 8192)})
+    """Build the upstream layer in front of this number of engines."""
     failover = FailoverSettings(
         continuation=ContinuationSettings() if continued else ContinuationSettings(attempts=0)
     )
     sender: Any = client
-    return UpstreamBackend(ReplicaPool(replicas, sender, UpstreamSettings(), failover))
+    return UpstreamBackend(
+        ReplicaPool(build_replicas(engines), sender, UpstreamSettings(), failover)
+    )
 
 
 async def measure(call: Call, requests: int, *, stream: bool) -> float:
@@ -160,26 +219,26 @@ async def measure(call: Call, requests: int, *, stream: bool) -> float:
 async def measure_all(rounds: int) -> dict[str, dict[str, float]]:
     """Return microseconds per plain request and per chunk in each case."""
     client = Client()
-    streams = [build_stream(with_ids=with_ids) for with_ids in (False, True)]
-    cases: dict[str, tuple[Call, Sequence[bytes]]] = {
-        "direct": (Direct(client).stream, streams[0]),
-        "1 engine": (build_upstream(client, 1, continued=False).stream, streams[0]),
-        "3 engines": (build_upstream(client, 3, continued=False).stream, streams[0]),
-        "direct, ids": (Direct(client).stream, streams[1]),
-        "1 engine, ids": (build_upstream(client, 1, continued=True).stream, streams[1]),
-        "3 engines, ids": (build_upstream(client, 3, continued=True).stream, streams[1]),
-    }
-    best: dict[str, dict[str, float]] = {}
+    cases: dict[str, tuple[Call, list[list[bytes]]]] = {}
+    for with_ids in (False, True):
+        streams = [build_stream(tokens, with_ids=with_ids) for tokens in LENGTHS]
+        suffix = ", ids" if with_ids else ""
+        for engines, of in ((1, "1 engine"), (3, "3 engines")):
+            upstream = build_upstream(client, engines, continued=with_ids)
+            cases[f"{of}{suffix}, direct"] = Direct(client, engines).stream, streams
+            cases[f"{of}{suffix}"] = upstream.stream, streams
+    best = {name: [float("inf")] * 3 for name in cases}
     for _ in range(rounds):
-        for name, (call, stream) in cases.items():
-            client.pieces = [PLAIN]
-            request_us = await measure(call, REQUESTS, stream=False)
-            client.pieces = stream
-            chunk_us = await measure(call, STREAMS, stream=True) / len(stream)
-            before = best.setdefault(name, {"request_us": request_us, "chunk_us": chunk_us})
-            before["request_us"] = min(before["request_us"], request_us)
-            before["chunk_us"] = min(before["chunk_us"], chunk_us)
-    return best
+        for name, (call, streams) in cases.items():
+            found = []
+            for pieces, requests in (([PLAIN], REQUESTS), *((one, STREAMS) for one in streams)):
+                client.pieces = pieces
+                found.append(await measure(call, requests, stream=len(pieces) > 1))
+            best[name] = [*map(min, best[name], found)]
+    return {
+        name: {"request_us": plain, "chunk_us": (long - short) / (LENGTHS[1] - LENGTHS[0])}
+        for name, (plain, short, long) in best.items()
+    }
 
 
 def main() -> None:
@@ -198,12 +257,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(best, indent=2))
         return
-    direct = best["direct"]
-    print(f"{'':16}{'request':>10}{'more':>8}{'share':>8}{'chunk':>9}{'more':>8}")
+    print(f"{'':24}{'request':>10}{'more':>8}{'share':>8}{'chunk':>9}{'more':>8}")
     for name, values in best.items():
+        direct = best[f"{name.removesuffix(', direct')}, direct"]
         more = values["request_us"] - direct["request_us"]
         print(
-            f"{name:16}{values['request_us']:7.2f} µs{more:8.2f}{more / options.request_us:8.1%}"
+            f"{name:24}{values['request_us']:7.2f} µs{more:8.2f}{more / options.request_us:8.1%}"
             f"{values['chunk_us']:6.3f} µs{values['chunk_us'] - direct['chunk_us']:8.3f}"
         )
 

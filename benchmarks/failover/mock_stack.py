@@ -114,6 +114,11 @@ class Tally:
         return self.outcomes.total() - self.outcomes["ok"]
 
 
+def describe_error(status: int, body: bytes) -> str:
+    """Return status and message of an error response."""
+    return f"status {status}: {orjson.loads(body)['error']['message']}"
+
+
 class Clients:
     """Clients with connections that are kept alive; each response is checked."""
 
@@ -192,7 +197,7 @@ class Clients:
         if b"transfer-encoding: chunked" not in head:
             length = head.partition(b"content-length:")[2].split(b"\r\n")[0]
             body = await reader.readexactly(int(length))
-            return self._check_plain(body) if status == 200 else f"status {status}"
+            return self._check_plain(body) if status == 200 else describe_error(status, body)
         pieces = []
         while size := int(await reader.readline(), 16):
             if not pieces:

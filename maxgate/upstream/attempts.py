@@ -1,8 +1,8 @@
 """The attempts at one engine call: feed breakers, and move what failed to other replicas."""
 
 import asyncio
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import structlog
@@ -16,14 +16,15 @@ from maxgate.errors import (
 )
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.errors import ContextLengthExceeded
-from maxgate.generation.request_record import RequestRecord
 from maxgate.generation.trace import AttemptReason, AttemptTrace
 from maxgate.upstream.breaker import CircuitBreaker
 from maxgate.upstream.errors import (
+    ADMITTED_SECONDS,
     EngineDisconnected,
     EngineUnreachable,
     engine_timeout,
     is_disconnect,
+    is_unsent,
     no_engine_ready,
 )
 from maxgate.upstream.http1.connection import EngineResponse
@@ -38,8 +39,6 @@ from maxgate.upstream.traffic import ModelTraffic
 # whose breaker is open will do.
 _POLL_SECONDS: Final = 0.2
 _PANIC_SECONDS: Final = 2.0
-# A replica that closes the connection later than this had begun to work on the request.
-_ADMITTED_SECONDS: Final = 1.0
 _REQUEST_ID: Final = b"x-request-id"
 _MAX_ID_BYTES: Final = 128
 _RETRYABLE: Final = (UpstreamError, UpstreamOverloaded, UpstreamTimeout, UpstreamUnavailable)
@@ -52,8 +51,9 @@ _log = structlog.get_logger("upstream")
 class Attempts:
     """The attempts at one call: the first one, then others after failures that allow it.
 
-    A retry is taken from the request's allowance and from the retry budget of the model. Use each
-    attempt as a context manager: it suppresses the errors after which another attempt follows.
+    A retry is taken from the request's allowance and from the retry budget of the model, unless the
+    attempt before it was sent to no engine. Use each attempt as a context manager: it suppresses
+    the errors after which another attempt follows.
 
     `resume`, if set, decides about failures after the first token: it changes `call` and returns
     True if another replica may go on, and sets `is_complete` if nothing is left to generate. The
@@ -61,21 +61,23 @@ class Attempts:
     engine worked on when it died. `first_error` is that of the engine whose failure began the wait.
     """
 
+    # Most calls succeed at once, and never set these.
+    is_complete = False
+    resume: Callable[[GatewayError], bool] | None = None
+    reason: AttemptReason = "call"
+    first_error: GatewayError | None = None
+    _next: Replica | None = None
+    _excluded: Sequence[Replica] = ()
+    _unproven: Mapping[Replica, int] = MappingProxyType({})
+    _resume_at = 0.0
+    _is_last_resort = False
+    _was_lost = False
+
     def __init__(self, pool: ReplicaPool, call: EngineCall) -> None:
         self.pool = pool
         self.call = call
         self.traffic = pool.by_model.get(call.key.model) or pool.traffic(call.key.model)
-        self.is_complete = False
-        self.resume: Callable[[GatewayError], bool] | None = None
-        self.reason: AttemptReason = "call"
-        self._loop = asyncio.get_running_loop()
-        self._excluded: list[Replica] = []
-        self._next: Replica | None = None
-        self.first_error: GatewayError | None = None
-        self._resume_at = 0.0
-        self._is_last_resort = False
-        self._was_lost = False
-        self._unproven: dict[Replica, int] = {}
+        self.loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
         return self
@@ -84,7 +86,7 @@ class Attempts:
         """Return the next attempt; raises UpstreamUnavailable without a replica."""
         if self.is_complete:
             raise StopAsyncIteration
-        now = self._loop.time()
+        now = self.loop.time()
         replica, self._next = self._next, None
         if replica is None:
             if self.first_error is None:
@@ -95,7 +97,7 @@ class Attempts:
                 replica = self._choose_first(now)
             else:
                 replica = await self._wait_for_replica()
-                now = self._loop.time()
+                now = self.loop.time()
             if replica is None:
                 raise self.first_error or no_engine_ready()
         return Attempt(self, replica, now)
@@ -130,9 +132,9 @@ class Attempts:
         is_stale = isinstance(error, EngineUnreachable) and error.failure == "stale"
         if is_stale or not is_disconnect(error):
             return
-        now = self._loop.time()
-        was_working = len(self.pool.replicas) > 1 and now - failed.activity.at < _ADMITTED_SECONDS
-        self._was_lost = self._was_lost or was_working or now - started_at >= _ADMITTED_SECONDS
+        now = self.loop.time()
+        was_working = len(self.pool.replicas) > 1 and now - failed.activity.at < ADMITTED_SECONDS
+        self._was_lost = self._was_lost or was_working or now - started_at >= ADMITTED_SECONDS
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
@@ -140,15 +142,14 @@ class Attempts:
             # Chosen by `end_wait`, which took the retry; the replica may have left since.
             self._next = self._choose_other(failed, panic=True)
             return self._next is not None
-        pool, call = self.pool, self.call
         if isinstance(error, _RETRYABLE):
             # Stale connections say nothing about the replica. With no other replica, an engine
             # that restarts gets another chance.
             again = isinstance(error, EngineUnreachable) and (
                 error.failure == "stale"
-                or (len(pool.replicas) == 1 and not error.is_connect_failure)
+                or (len(self.pool.replicas) == 1 and not error.is_connect_failure)
             )
-            is_leaving = failed.draining or failed not in pool.replicas
+            is_leaving = failed.draining or failed not in self.pool.replicas
             if again and not is_leaving and not self._was_lost:
                 replica: Replica | None = failed
             else:
@@ -157,15 +158,18 @@ class Attempts:
             replica = self._choose_longer_context(failed)
         else:
             return False
-        if (
-            replica is None
-            or call.context.retries.remaining <= 0
-            or not self.traffic.budget.take(self._loop.time(), last_resort=self._is_last_resort)
-            or not call.context.retries.take()
-        ):
+        if replica is None or not (is_unsent(error) or self._take_retry()):
             return False
         self._next = replica
         return True
+
+    def _take_retry(self) -> bool:
+        allowance, budget = self.call.context.retries, self.traffic.budget
+        return (
+            allowance.remaining > 0
+            and budget.take(self.loop.time(), last_resort=self._is_last_resort)
+            and allowance.take()
+        )
 
     def may_wait(self, failed: Replica, error: GatewayError) -> bool:
         """Whether the call waits for a replica because one died while it worked on the call.
@@ -176,7 +180,7 @@ class Attempts:
         if not self._was_lost or not isinstance(error, EngineUnreachable | EngineDisconnected):
             return False
         self.first_error = error
-        self._unproven[failed] = failed.probes
+        self._unproven = {**self._unproven, failed: failed.probes}
         return True
 
     def may_continue(self, failed: Replica, error: GatewayError) -> bool:
@@ -187,18 +191,18 @@ class Attempts:
         self._next = self._choose_other(failed, panic=False)
         if isinstance(error, EngineUnreachable):
             # Something in front of a dead engine may accept connections for it.
-            self._unproven[failed] = failed.probes
+            self._unproven = {**self._unproven, failed: failed.probes}
         elif (
             isinstance(error, UpstreamOverloaded | UpstreamUnavailable)
             and len(self.pool.replicas) == 1  # otherwise, breakers pause
         ):
-            self._resume_at = self._loop.time() + (error.retry_after or 0.0)
+            self._resume_at = self.loop.time() + (error.retry_after or 0.0)
         return True
 
     def _choose_other(self, failed: Replica, *, panic: bool) -> Replica | None:
         if failed not in self._excluded:
-            self._excluded.append(failed)
-        choose, call, now = self.pool.choose, self.call, self._loop.time()
+            self._excluded = [*self._excluded, failed]
+        choose, call, now = self.pool.choose, self.call, self.loop.time()
         replica = choose(call, now, exclude=self._excluded, panic=False)
         self._is_last_resort = replica is None
         if replica is None and panic:
@@ -217,9 +221,9 @@ class Attempts:
 
         Those that were unreachable must have been found healthy since.
         """
-        began = self._loop.time()
+        began = self.loop.time()
         until = began + self.pool.failover.continuation.restart_window
-        while (now := self._loop.time()) < until:
+        while (now := self.loop.time()) < until:
             unproven = [r for r, probes in self._unproven.items() if r.probes == probes]
             panic = now - began >= _PANIC_SECONDS
             replica = self.pool.choose(self.call, now, exclude=unproven, panic=panic)
@@ -283,7 +287,7 @@ class Attempt:
             self._breaker = traffic.breaker(self.replica)
             if traffic.restricted:
                 self._breaker.begin(self.started_at)
-            self._task = asyncio.current_task()
+            self._task = asyncio.current_task(attempts.loop)
             traffic.waiting.add(self)
         return self
 
@@ -299,7 +303,7 @@ class Attempt:
     async def fetch(self) -> bytes:
         """Return the whole body of a response that is not streamed; raises the errors of `open`."""
         settings = self._attempts.pool.settings
-        deadline = asyncio.get_running_loop().time() + settings.response_timeout
+        deadline = self._attempts.loop.time() + settings.response_timeout
         async with await self._send() as response:
             return await response.read(settings.max_response_bytes, deadline)
 
@@ -312,7 +316,8 @@ class Attempt:
             head_timeout, read_timeout = settings.first_token_timeout, settings.idle_timeout
         else:
             head_timeout = read_timeout = settings.response_timeout
-        route = resolve_route(replica.target, call.path)
+        route, trace = resolve_route(replica.target, call.path), self._trace
+        request_id = (_REQUEST_ID, record.request_id.encode())
         response = await pool.client.send(
             EngineRequest(
                 route,
@@ -321,24 +326,20 @@ class Attempt:
                 head_timeout,
                 read_timeout,
                 call.context,
-                self._build_headers(record),
+                [request_id] if trace is None else [request_id, *trace.headers],
             )
         )
         response.activity = replica.activity
         for name, value in response.headers:
             if name.lower() == _REQUEST_ID:
                 record.engine_request_id = value[:_MAX_ID_BYTES].decode("latin-1")
-        if self._trace is not None:
-            self._trace.status = response.status
+        if trace is not None:
+            trace.status = response.status
         if response.status < 500:
-            replica.activity.at = asyncio.get_running_loop().time()
+            replica.activity.at = self._attempts.loop.time()
         if response.status != 200:
             raise await read_refusal(response, replica.url, record.request_id)
         return response
-
-    def _build_headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
-        request_id = (_REQUEST_ID, record.request_id.encode())
-        return [request_id] if self._trace is None else [request_id, *self._trace.headers]
 
     def end_wait(self) -> None:
         """Move the call to another replica, if there is one and the retry is allowed."""
@@ -362,7 +363,7 @@ class Attempt:
         traffic, breaker, response = self._traffic, self._breaker, self._response
         if traffic is not None and breaker is not None and response is not None:
             traffic.waiting.discard(self)
-            now = asyncio.get_running_loop().time()
+            now = self._attempts.loop.time()
             if traffic.restricted:
                 breaker.note_first_token(self.started_at)
             traffic.record_latency("ttft", self, now, now - self.started_at)
@@ -376,16 +377,20 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> bool:
         self.replica.in_flight -= 1
+        if error is None:
+            self._report_success()
+            return False
+        return self._report_failure(error)
+
+    def _report_failure(self, error: BaseException) -> bool:
+        """Report an error; returns whether another attempt follows."""
         task = self._task
         if self._overdue and isinstance(error, asyncio.CancelledError) and task is not None:
             # As asyncio.timeout does: a cancellation from outside still counts.
             error = engine_timeout() if task.uncancel() == 0 else error
         if self._trace is not None:
             self._trace.finish(error)
-        if error is not None:
-            self._report(error)
-        elif self._traffic is not None and self._breaker is not None:
-            self._report_success(self._traffic, self._breaker)
+        self._report(error)
         if not isinstance(error, GatewayError):
             return False
         attempts = self._attempts
@@ -398,8 +403,13 @@ class Attempt:
         attempts.reason = "continuation"
         return True
 
-    def _report_success(self, traffic: ModelTraffic, breaker: CircuitBreaker) -> None:
-        now = asyncio.get_running_loop().time()
+    def _report_success(self) -> None:
+        if self._trace is not None:
+            self._trace.finish(None)
+        traffic, breaker = self._traffic, self._breaker
+        if traffic is None or breaker is None:
+            return
+        now = self._attempts.loop.time()
         traffic.waiting.discard(self)
         if self._pace is not None:
             traffic.end_stream(self._pace, now, failed=False)
@@ -413,7 +423,7 @@ class Attempt:
             breaker.successes += 1
 
     def _report(self, error: BaseException) -> None:
-        replica, now = self.replica, asyncio.get_running_loop().time()
+        replica, now = self.replica, self._attempts.loop.time()
         if isinstance(error, EngineUnreachable) and error.is_connect_failure:
             if error.failure == "connect_timeout":
                 replica.mark_connect_timeout(error.message, now)

@@ -9,9 +9,9 @@ import httpx
 from maxgate.errors import GatewayError
 from maxgate.net.shortage import find_shortage, list_causes
 from maxgate.upstream.errors import (
+    ConnectionsInUse,
     EngineDisconnected,
     EngineUnreachable,
-    engine_overloaded,
     engine_timeout,
 )
 
@@ -47,7 +47,7 @@ def map_httpx_error(error: httpx.HTTPError, *, responding: bool) -> GatewayError
         case httpx.ConnectTimeout():
             return EngineUnreachable("connect_timeout")
         case httpx.PoolTimeout():
-            return engine_overloaded("Too many requests to the engine are in progress.")
+            return ConnectionsInUse()
         case httpx.TimeoutException():
             return engine_timeout()
         case _:

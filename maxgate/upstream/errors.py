@@ -20,6 +20,8 @@ from maxgate.errors import (
 from maxgate.generation.errors import ContextLengthExceeded
 
 RETRY_AFTER_SECONDS: Final = 2
+ADMITTED_SECONDS: Final = 1.0
+"""An engine that closes a connection later than this had begun to work on the request."""
 _TOKENIZER_RETRY_AFTER: Final = 30
 _MAX_RETRY_AFTER: Final = 3600
 _TOO_LONG = re.compile(r"(\d+) tokens exceeds the configured maximum context length of (\d+)")
@@ -64,6 +66,15 @@ class EngineUnreachable(UpstreamUnavailable):
         return self.failure in {"refused", "connect_timeout"}
 
 
+class ConnectionsInUse(UpstreamOverloaded):
+    """The gateway has as many connections to the engine as it may open."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many requests to the engine are in progress.", retry_after=RETRY_AFTER_SECONDS
+        )
+
+
 class EngineDisconnected(UpstreamError):
     """The engine closed the connection in the middle of its response."""
 
@@ -76,6 +87,13 @@ def is_disconnect(error: GatewayError) -> bool:
     if isinstance(error, EngineUnreachable):
         return not error.is_connect_failure
     return isinstance(error, EngineDisconnected)
+
+
+def is_unsent(error: GatewayError) -> bool:
+    """Whether the request was sent to no engine, because there was no connection to send it on."""
+    if isinstance(error, EngineUnreachable):
+        return error.is_connect_failure
+    return isinstance(error, ConnectionsInUse)
 
 
 def no_engine_ready() -> UpstreamUnavailable:
@@ -93,11 +111,6 @@ def tokenizer_missing(model: str) -> UpstreamUnavailable:
         "without it. The gateway's log has the command that fetches it.",
         retry_after=_TOKENIZER_RETRY_AFTER,
     )
-
-
-def engine_overloaded(message: str) -> UpstreamOverloaded:
-    """Return the error for an engine, or the pool of connections to it, without capacity."""
-    return UpstreamOverloaded(message, retry_after=RETRY_AFTER_SECONDS)
 
 
 def engine_timeout() -> UpstreamTimeout:

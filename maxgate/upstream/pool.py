@@ -146,7 +146,7 @@ class ReplicaPool:
                 return None
             usable = allowed or usable
         chosen = self._policy.choose(usable, call.key)
-        if chosen.is_saturated or not chosen.fits(model, call.length):
+        if not chosen.has_room(model, call.length):
             chosen = self._choose_roomy(usable, call) or chosen
         return chosen
 

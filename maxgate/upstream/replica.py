@@ -120,6 +120,16 @@ class Replica:
         served = self.models.get(model)
         return served is None or served.context_length is None or length <= served.context_length
 
+    def has_room(self, model: str, length: int) -> bool:
+        """Whether `length` tokens fit into the model's context, and it is not saturated.
+
+        Each request asks, so that this calls nothing.
+        """
+        served = self.models.get(model)
+        return (self.max_concurrency is None or self.in_flight < self.max_concurrency) and (
+            served is None or served.context_length is None or length <= served.context_length
+        )
+
     def context_length(self, model: str) -> int:
         """Return the replica's limit for the model; 0 if it is not known."""
         served = self.models.get(model)

@@ -89,7 +89,11 @@ class ReplicaSet:
         self._on_change(removed)
 
     def _expand(self) -> Iterator[ReplicaSettings]:
-        """Yield an engine for each address of those that are given by name."""
+        """Yield an engine for each address of those that are given by name.
+
+        An address that is also an engine by itself has the settings of that one.
+        """
+        by_address = {engine.id for engine in self.engines}
         for engine in self.engines:
             if not engine.url.startswith(DNS_PREFIX):
                 yield engine
@@ -100,7 +104,9 @@ class ReplicaSet:
                     urlsplit(engine.metrics_url), address
                 )
                 url = replace_host(parts, address)
-                yield engine.model_copy(update={"url": url, "metrics_url": metrics_url})
+                replica = engine.model_copy(update={"url": url, "metrics_url": metrics_url})
+                if replica.id not in by_address:
+                    yield replica
 
 
 def replace_host(url: SplitResult, address: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.failover import bad_replica, kills, storm
+from benchmarks.failover import bad_replica, engine_restarts, kills, storm
 from benchmarks.failover.mock_engine import Fault
 from benchmarks.failover.mock_stack import run_mocks
 
@@ -23,9 +23,13 @@ def test_bad_replica(fault: Fault) -> None:
 
 
 def test_kills() -> None:
-    """Streams go on with exact ids and usage while engines are killed and restarted."""
+    """Streams go on with exact ids and usage while engines are killed and restarted.
+
+    Requests do not notice a rolling restart of all engines.
+    """
     with run_mocks(3, 0.02, 0.01) as (url, mocks):
         assert asyncio.run(kills.measure(url, mocks, 60, kills=3, at_once=30)) == 0
+        assert asyncio.run(engine_restarts.measure(url, mocks, 100, at_once=8))
 
 
 @pytest.mark.parametrize("outage", ["500", "refuse"])

@@ -18,6 +18,7 @@ from maxgate.generation.context import RequestContext
 from maxgate.net.idle_timer import IdleTimer
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.errors import (
+    ADMITTED_SECONDS,
     EngineDisconnected,
     EngineUnreachable,
     engine_timeout,
@@ -170,6 +171,7 @@ class Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._paused = False
         self._requests_sent = 0
+        self._sent_at = 0.0
         self.idle_since = 0.0
         self.context: RequestContext | None = None
         self.closed = False
@@ -283,6 +285,7 @@ class Connection(asyncio.Protocol):
         self._reset()
         self.read_timeout = read_timeout
         self._requests_sent += 1
+        self._sent_at = self._loop.time()
         assert self._transport is not None  # noqa: S101  # connected
         waiter = self._head_waiter = self._loop.create_future()
         self._read_timer.reset(head_timeout)
@@ -363,7 +366,8 @@ class Connection(asyncio.Protocol):
             return engine_timeout()
         if self._failure == "headers":
             return response_too_large(MAX_HEADER_BYTES)
-        stale = self._requests_sent > 1 and not self.has_received
+        is_reused = self._requests_sent > 1 and not self.has_received
+        stale = is_reused and self._loop.time() - self._sent_at < ADMITTED_SECONDS
         return EngineUnreachable("stale" if stale else "disconnect", self._cause)
 
     def _resume_reading(self) -> None:

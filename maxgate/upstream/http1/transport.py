@@ -19,7 +19,7 @@ from maxgate.net.shortage import find_shortage
 from maxgate.net.write_buffer import WriteBuffer
 from maxgate.upstream.client import HttpxEngineClient
 from maxgate.upstream.connect_errors import describe_connect_error
-from maxgate.upstream.errors import EngineUnreachable, engine_overloaded
+from maxgate.upstream.errors import ConnectionsInUse, EngineUnreachable
 from maxgate.upstream.http1.connection import Connection, EngineResponse
 from maxgate.upstream.http1.messages import EngineRequest, Origin
 from maxgate.upstream.settings import ReplicaSettings, UpstreamSettings
@@ -144,7 +144,7 @@ class EngineTransport:
 
     async def _connect(self, origin: Origin, connect_timeout: float) -> Connection:
         if self._open.get(origin, 0) >= self._settings.max_connections:
-            raise engine_overloaded("Too many requests to the engine are in progress.")
+            raise ConnectionsInUse
         loop = asyncio.get_running_loop()
         on_release = partial(self._release, origin)
         self._open[origin] = self._open.get(origin, 0) + 1

@@ -43,9 +43,11 @@ class LeastLoaded:
         del key
         if len(replicas) > _MANY:
             replicas = random.sample(replicas, 2)
-        self._turn = turn = (self._turn + 1) % len(replicas)
+        count = len(replicas)
+        self._turn = turn = (self._turn + 1) % count
         chosen, lowest = replicas[turn], math.inf
-        for replica in [*replicas[turn:], *replicas[:turn]]:
+        for place in range(turn - count, turn):  # from `turn` on; negative places wrap around
+            replica = replicas[place]
             load = (replica.in_flight + replica.engine_load + 1) / replica.weight
             if load < lowest:
                 chosen, lowest = replica, load

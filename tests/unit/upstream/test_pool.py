@@ -1,6 +1,7 @@
 """The pool chooses the least loaded replica and retries within the request's allowance."""
 
 import asyncio
+import itertools
 import os
 import resource
 from collections.abc import AsyncIterator, Sequence
@@ -10,10 +11,15 @@ from typing import Literal
 import pytest
 
 from maxgate.errors import GatewayError, OutOfResources, UpstreamError, UpstreamUnavailable
-from maxgate.generation.context import MAX_RETRIES, RequestContext
+from maxgate.generation.context import MAX_RETRIES, RequestContext, RetryAllowance
 from maxgate.upstream.attempts import Attempts
 from maxgate.upstream.client import HttpxEngineClient
-from maxgate.upstream.errors import EngineDisconnected, EngineUnreachable, engine_timeout
+from maxgate.upstream.errors import (
+    ConnectionsInUse,
+    EngineDisconnected,
+    EngineUnreachable,
+    engine_timeout,
+)
 from maxgate.upstream.http1.transport import EngineTransport
 from maxgate.upstream.pool import EngineCall, ReplicaPool
 from maxgate.upstream.replica import EngineModel, Replica
@@ -261,6 +267,24 @@ async def test_retry_without_budget() -> None:
     assert context.retries.remaining == MAX_RETRIES
 
 
+@pytest.mark.parametrize(
+    "error",
+    [EngineUnreachable("refused"), EngineUnreachable("connect_timeout"), ConnectionsInUse()],
+)
+async def test_unsent(error: GatewayError) -> None:
+    """A request that no engine got moves without a retry, to each of the others once."""
+    context = request_context()
+    async with create_pool([REFUSING] * 6) as (pool, replicas):
+        attempts = Attempts(pool, EngineCall(RoutingKey("small"), "/", b"{}", context))
+        while pool.traffic("small").budget.take(asyncio.get_running_loop().time()):
+            pass
+        for failed, other in itertools.pairwise(replicas):
+            assert attempts.may_retry(failed, error)
+            assert (await anext(attempts)).replica is other
+        assert not attempts.may_retry(replicas[-1], error)
+    assert context.retries == RetryAllowance()
+
+
 @pytest.mark.parametrize("failure", ["disconnect", "stale"])
 async def test_retry_after_removal(failure: Literal["disconnect", "stale"]) -> None:
     """A call that a removed replica fails is sent to the one that is left."""
@@ -290,7 +314,6 @@ async def test_removal_while_moved() -> None:
     [
         (EngineUnreachable("disconnect"), True),
         (EngineDisconnected(), True),
-        (EngineUnreachable("refused"), False),
         (UpstreamError("failed"), False),
     ],
 )

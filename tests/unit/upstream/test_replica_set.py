@@ -111,6 +111,18 @@ def test_metrics_url() -> None:
         engine("http://max:8000", metrics_url="max:8001")
 
 
+async def test_address_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that is also an engine by itself is one replica, with its settings."""
+    found = ReplicaSet(
+        [engine("dns+http://max:8000"), engine("http://u:p@10.0.0.1:8000", weight=2)]
+    )
+    await resolve(monkeypatch, found, "10.0.0.1", "10.0.0.2")
+    assert [(replica.target, replica.weight) for replica in found.replicas] == [
+        ("http://10.0.0.2:8000", 1),
+        ("http://u:p@10.0.0.1:8000", 2),
+    ]
+
+
 async def test_dns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each address of a name is a replica; a failed lookup changes nothing."""
     found = ReplicaSet([engine("dns+http://u:p@max:8000/v1", weight=2), engine("http://b")])

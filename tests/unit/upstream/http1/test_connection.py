@@ -94,17 +94,20 @@ async def test_lost_before_head(received: bytes) -> None:
     assert caught.value.failure == "disconnect"
 
 
-async def test_stale() -> None:
-    """A reused connection that is lost before any byte arrived is stale."""
-    connection, head = send_request()
+@pytest.mark.parametrize(("seconds", "failure"), [(0.9, "stale"), (1.0, "disconnect")])
+async def test_stale(seconds: float, failure: str) -> None:
+    """A reused connection that is lost soon, before any byte arrived, is stale."""
+    loop = FakeLoop()
+    connection, head = send_request(loop)
     connection.data_received(RESPONSE)
     async with await head as response:
         await response.read()
     again = send(connection)
+    loop.advance_to(seconds)
     connection.connection_lost(None)
     with pytest.raises(EngineUnreachable) as caught:
         await again
-    assert caught.value.failure == "stale"
+    assert caught.value.failure == failure
 
 
 async def test_unread_pieces_are_joined() -> None:
