@@ -34,6 +34,7 @@ from maxgate.settings_names import (
     add_standard_variables,
     select_variables,
 )
+from maxgate.yaml_text import BoundedLoader, InvalidStructure, parse_yaml
 
 _DEFAULT_CONFIG: Final = "maxgate.yaml"
 _DEFAULT_ENV_FILE: Final = ".env"
@@ -212,17 +213,7 @@ class _YamlSource(YamlConfigSettingsSource):
 
     @override
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        try:
-            content = yaml.load(_read_text(file_path), _SettingsLoader)  # noqa: S506  # a SafeLoader
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            rule = error.problem if isinstance(error, _InvalidKey) else "not valid YAML"
-            raise ConfigurationError(f"{file_path}{line}: {rule}") from error
-        except RecursionError as error:
-            raise ConfigurationError(
-                f"{file_path}: nested too deeply; docs/settings.md lists all settings"
-            ) from error
+        content = parse_yaml(_read_text(file_path), str(file_path), _SettingsLoader)
         if content is None:
             return {}
         if not isinstance(content, dict):
@@ -230,23 +221,13 @@ class _YamlSource(YamlConfigSettingsSource):
         return self._names.resolve_file(content, str(file_path))
 
 
-class _InvalidKey(yaml.MarkedYAMLError):
-    """A key that is not text, or a duplicate; `problem` is the message."""
-
-
-class _SettingsLoader(yaml.SafeLoader):
-    """Refuses keys that are not text, such as `1` and `on`, and duplicate keys."""
+class _SettingsLoader(BoundedLoader):
+    """Refuses keys that are not text, such as `1` and `on`."""
 
     @override
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
-                name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-                raise _InvalidKey(
-                    problem=f"{name} is not the name of a setting", problem_mark=key.start_mark
-                )
-            if key.value in seen:
-                raise _InvalidKey(problem=_DUPLICATE, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    def check_key(self, key: yaml.Node) -> None:
+        if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
+            name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+            raise InvalidStructure(
+                problem=f"{name} is not the name of a setting", problem_mark=key.start_mark
+            )
