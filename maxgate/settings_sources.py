@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from maxgate.settings_names import (
     PREFIX,
     SECRETS_DIR_VARIABLE,
     STANDARD_VARIABLES,
+    InvalidSettings,
     SettingNames,
     add_standard_variables,
     select_variables,
@@ -63,20 +64,29 @@ class Source:
 def read_sources(schema: type[BaseSettings], names: SettingNames) -> list[Source]:
     """Read all sources, the one with the highest precedence last.
 
-    Raises ConfigurationError for unknown names and for files that cannot be read.
+    Raises InvalidSettings if one of them cannot be read. `names` collects unknown names.
     """
     variables = select_variables(os.environ)
     config = _locate(variables.get(CONFIG_VARIABLE), _DEFAULT_CONFIG, Path.is_file)
     env_file = _locate(variables.get(ENV_FILE_VARIABLE), _DEFAULT_ENV_FILE, Path.is_file)
     secrets_dir = _locate(variables.get(SECRETS_DIR_VARIABLE), _DEFAULT_SECRETS_DIR, Path.is_dir)
-    sources = []
+    makers: list[tuple[str, Callable[[], Callable[[], dict[str, Any]]]]] = []
     if config is not None:
-        sources.append(Source(str(config), _YamlSource(schema, names, config)()))
+        makers.append((str(config), partial(_YamlSource, schema, names, config)))
     if env_file is not None:
-        sources.append(Source(str(env_file), _DotEnvSource(schema, names, env_file)()))
+        makers.append((str(env_file), partial(_DotEnvSource, schema, names, env_file)))
     if secrets_dir is not None:
-        sources.append(Source(str(secrets_dir), _SecretsSource(schema, names, secrets_dir)()))
-    return [*sources, Source("", _EnvironmentSource(schema, names)())]
+        makers.append((str(secrets_dir), partial(_SecretsSource, schema, names, secrets_dir)))
+    makers.append(("", partial(_EnvironmentSource, schema, names)))
+    sources, unreadable = [], []
+    for path, make in makers:
+        try:
+            sources.append(Source(path, make()()))
+        except ConfigurationError as error:
+            unreadable.append(str(error))
+    if unreadable:
+        raise InvalidSettings([*unreadable, *names.problems])
+    return sources
 
 
 def merge_sources(sources: Sequence[Source]) -> dict[str, Any]:
