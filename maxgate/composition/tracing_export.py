@@ -108,7 +108,7 @@ def check_variables() -> None:
     with refuse_warnings():
         Resource.create()
         if (exporter := build_exporter()) is not None:
-            BatchSpanProcessor(exporter).shutdown()
+            BatchSpanProcessor(exporter).shutdown()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
