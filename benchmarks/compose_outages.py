@@ -1,8 +1,11 @@
 """Start docker-compose.full.yml, and kill each of its services under load.
 
-    python -m benchmarks.compose_outages [--engine mock] [--seconds 15] [--start-only] [--keep]
+    python -m benchmarks.compose_outages [--engine mock] [--seconds 15] [--only SERVICE]...
+    python -m benchmarks.compose_outages --engine max --start-only --keep
+    python -m benchmarks.compose_outages --engine max --reuse --only max
 
-`--engine max` runs MAX on the CPU, `mock` a stand-in that takes little time. Prints the time from
+`--engine max` runs MAX on the CPU, `mock` a stand-in that takes little time. The second line leaves
+everything running, and the third one uses it. Prints the time from
 `docker compose up` with empty volumes to the first response through nginx and TLS, checks limits
 and the targets of Prometheus, and then kills one service after the other while clients stream and
 chat with a known key. Clients never send a request again. Another client tries unknown keys.
@@ -192,6 +195,8 @@ async def measure(stack: Stack, options: argparse.Namespace) -> bool:
         return True
     rows, requests = [], list[Request]()
     for outage in OUTAGES:
+        if options.only and outage.service not in options.only:
+            continue
         row, sent = await kill(stack, key, outage, options.seconds)
         rows.append(row)
         requests += sent
@@ -210,10 +215,18 @@ def main() -> int:
     parser.add_argument("--engine", choices=["mock", "max"], default="mock")
     parser.add_argument("--seconds", type=float, default=15, help="of each outage (default: 15)")
     parser.add_argument("--start-only", action="store_true", help="kill nothing")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[outage.service for outage in OUTAGES],
+        help="kill this service, repeatable (default: all)",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the containers running")
+    parser.add_argument("--reuse", action="store_true", help="use those that --keep has left")
     options = parser.parse_args()
-    build_images(options.engine)
-    with run_stack(options.engine, keep=options.keep) as stack:
+    if not options.reuse:
+        build_images(options.engine)
+    with run_stack(options.engine, keep=options.keep, reuse=options.reuse) as stack:
         return 0 if asyncio.run(measure(stack, options)) else 1
 
 

@@ -187,10 +187,13 @@ def _has_image(image: str) -> bool:
 
 
 @contextmanager
-def run_stack(engine: Engine, version: str = VERSION, *, keep: bool = False) -> Iterator[Stack]:
-    """Start with empty volumes, and remove everything at the end unless `keep`."""
+def run_stack(
+    engine: Engine, version: str = VERSION, *, keep: bool = False, reuse: bool = False
+) -> Iterator[Stack]:
+    """Start with empty volumes unless `reuse`, and remove everything at the end unless `keep`."""
     stack = Stack(engine, version)
-    stack.compose("down", "--volumes", "--timeout", "1")
+    if not reuse:
+        stack.compose("down", "--volumes", "--timeout", "1")
     try:
         yield stack
     finally:
@@ -200,7 +203,7 @@ def run_stack(engine: Engine, version: str = VERSION, *, keep: bool = False) -> 
 
 def create_key(stack: Stack, name: str) -> str:
     """Create a key in a project of its own, by the commands that an operator uses."""
-    project = stack.maxgate("projects", "create", name)
+    project = stack.maxgate("projects", "create", f"{name} {time.time():.0f}")
     return stack.maxgate("keys", "create", "--project", project, "--name", name)
 
 

@@ -4,6 +4,7 @@
     ├── AdminRequestFailed  cli.admin_client
     ├── AlreadyExists  stores.identity
     ├── ConfigurationError
+    │   ├── InvalidSettings  settings_names
     │   ├── ReportError  results.files
     │   ├── SchemaMismatch  stores.migrate
     │   └── WrongPepper  auth.pepper_check

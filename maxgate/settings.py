@@ -7,7 +7,7 @@ exports its flags as environment variables (cli/options.py), so that workers get
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
@@ -15,21 +15,21 @@ from typing import Annotated, Any, Final, Self
 
 import structlog
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxgate.admission.settings import AdmissionSettings
 from maxgate.auth.jwt_settings import JwtSettings
 from maxgate.auth.settings import AuthSettings
 from maxgate.engine.settings import EngineSettings
-from maxgate.errors import ConfigurationError
 from maxgate.guardrails.settings import GuardrailRule, check_rules
 from maxgate.limits.alert_settings import AlertSettings
 from maxgate.limits.settings import LimitSettings
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import AdminSettings, ServerSettings
-from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
+from maxgate.settings_names import NESTED, PREFIX, InvalidSettings, SettingNames, to_variable
 from maxgate.settings_section import Section, split_list
-from maxgate.settings_sources import merge_sources, read_sources
+from maxgate.settings_sources import Source, merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
 from maxgate.telemetry.settings import TelemetrySettings, TracingSettings
@@ -207,26 +207,35 @@ def print_warning(message: str) -> None:
 def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
     """Read the settings of this process from all sources.
 
-    Calls `warn` for each old name in use. Raises ConfigurationError with one line that names the
-    setting and the rule it breaks.
+    Calls `warn` for each old name in use. Raises InvalidSettings with one line for each problem,
+    which names the setting and the rule it breaks.
     """
     names = SettingNames(setting_names(), warn)
     sources = read_sources(_Schema, names)
+    problems = names.problems
     try:
-        return Settings.model_validate(merge_sources(sources))
+        settings = Settings.model_validate(merge_sources(sources))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
-        message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
-        if not details["loc"]:  # a rule for several sections
-            raise ConfigurationError(f"setting {message}") from error
-        paths = [source.path for source in sources if source.has(details["loc"])]
-        prefix = f"{paths[-1]}: " if paths and paths[-1] else ""
-        name = _format_location(details["loc"])
-        if details["type"] == "extra_forbidden":
-            raise ConfigurationError(prefix + names.describe_unknown(name)) from error
-        if details["type"] == "model_type" and name in Settings.model_fields:
-            raise ConfigurationError(prefix + names.describe_section(name)) from error
-        raise ConfigurationError(f"{prefix}setting {name}: {message}") from error
+        details = error.errors(include_url=False, include_input=False)
+        problems += [_describe(detail, sources, names) for detail in details]
+        raise InvalidSettings(problems) from error
+    if problems:
+        raise InvalidSettings(problems)
+    return settings
+
+
+def _describe(details: ErrorDetails, sources: Sequence[Source], names: SettingNames) -> str:
+    message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
+    if not details["loc"]:  # a rule for several sections
+        return f"setting {message}"
+    paths = [source.path for source in sources if source.has(details["loc"])]
+    prefix = f"{paths[-1]}: " if paths and paths[-1] else ""
+    name = _format_location(details["loc"])
+    if details["type"] == "extra_forbidden":
+        return prefix + names.describe_unknown(name)
+    if details["type"] == "model_type" and name in Settings.model_fields:
+        return prefix + names.describe_section(name)
+    return f"{prefix}setting {name}: {message}"
 
 
 def load_and_configure_logging() -> Settings:
@@ -252,36 +261,41 @@ def configure_logging_by(settings: Settings) -> None:
 
 
 def check_use(settings: Settings) -> None:
-    """Raise ConfigurationError if a setting has no effect with the others."""
+    """Raise InvalidSettings if settings have no effect with the others."""
+    if problems := list(_find_unused(settings)):
+        raise InvalidSettings(problems)
+
+
+def _find_unused(settings: Settings) -> Iterator[str]:
     has_keys = settings.auth.has_keys
     uses_database = has_keys and settings.database.is_enabled
     if _is_set("redis.url", settings.redis.url) and not (
         settings.admission.enabled or uses_database or settings.limits.is_enabled
     ):
-        raise ConfigurationError(
+        yield (
             "setting redis.url has no effect with admission.enabled: false, because only slots, "
             "limits and changes of keys in a database are shared through Redis; remove one of the "
             "two"
         )
     if settings.swap.scale_up_time is not None:
         if settings.engine.mode != "none":
-            raise ConfigurationError(
+            yield (
                 "setting swap.scale_up_time has no effect with engine.mode "
                 f"{settings.engine.mode}, because the gateway itself starts the engines; remove it"
             )
         if settings.swap.scale_up_time >= settings.swap.max_wait:
-            raise ConfigurationError(
+            yield (
                 "setting swap.scale_up_time must be less than swap.max_wait, or requests are "
                 "refused before their engine has started"
             )
         if not settings.cards:
-            raise ConfigurationError(
+            yield (
                 "setting swap.scale_up_time needs cards: list those of the models that are "
                 "scaled, because requests for every other bundled card would wait in vain"
             )
     has_url = settings.database.is_enabled and _is_set("database.url", settings.database.url)
     if has_url and not (has_keys or settings.usage.enabled):
-        raise ConfigurationError(
+        yield (
             "setting database.url has no effect without auth.mode keys or usage.enabled, because "
             "only API keys, their owners and usage are kept there; set one, or remove the URL"
         )

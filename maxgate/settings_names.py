@@ -90,14 +90,27 @@ def add_standard_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, **added}
 
 
+class InvalidSettings(ConfigurationError):
+    """Settings that break rules; `problems` has a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        more = len(problems) - 1
+        super().__init__(
+            problems[0] + (f" (and {more} more: `maxgate doctor` lists all)" if more else "")
+        )
+        self.problems = problems
+
+
 class SettingNames:
     """Checks the names in each source, and replaces old ones.
 
-    `warn` is called once for each old name in use. Errors are ConfigurationErrors; `source` names
-    the file in messages and is empty for the environment.
+    `warn` is called once for each old name in use. Unknown variables are left out and added to
+    `problems`; other errors are ConfigurationErrors. `source` names the file in messages and is
+    empty for the environment.
     """
 
     def __init__(self, known: Sequence[str], warn: Callable[[str], None]) -> None:
+        self.problems: list[str] = []
         self._known = known
         # Each section's first setting, as an example.
         self._sections = {n.partition(".")[0]: n for n in reversed(known) if "." in n}
@@ -130,12 +143,13 @@ class SettingNames:
                 replacement = to_variable(new)
                 self._report_old(variable, replacement, prefix, is_both=replacement in own)
                 own[replacement] = own.pop(variable)
-        for variable in own:
-            if variable not in map(to_variable, self._known):
-                raise ConfigurationError(
-                    prefix + self._describe_unknown_variable(variable, in_file=bool(source))
-                )
-        return {name.lower(): value for name, value in own.items()}
+        known = set(map(to_variable, self._known))
+        self.problems += [
+            prefix + self._describe_unknown_variable(variable, in_file=bool(source))
+            for variable in own
+            if variable not in known
+        ]
+        return {name.lower(): value for name, value in own.items() if name in known}
 
     def resolve_file(self, content: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Return a file's nested settings by their new names."""

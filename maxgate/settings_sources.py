@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +30,12 @@ from maxgate.settings_names import (
     PREFIX,
     SECRETS_DIR_VARIABLE,
     STANDARD_VARIABLES,
+    InvalidSettings,
     SettingNames,
     add_standard_variables,
     select_variables,
 )
+from maxgate.yaml_text import BoundedLoader, InvalidStructure, parse_yaml
 
 _DEFAULT_CONFIG: Final = "maxgate.yaml"
 _DEFAULT_ENV_FILE: Final = ".env"
@@ -62,20 +64,29 @@ class Source:
 def read_sources(schema: type[BaseSettings], names: SettingNames) -> list[Source]:
     """Read all sources, the one with the highest precedence last.
 
-    Raises ConfigurationError for unknown names and for files that cannot be read.
+    Raises InvalidSettings if one of them cannot be read. `names` collects unknown names.
     """
     variables = select_variables(os.environ)
     config = _locate(variables.get(CONFIG_VARIABLE), _DEFAULT_CONFIG, Path.is_file)
     env_file = _locate(variables.get(ENV_FILE_VARIABLE), _DEFAULT_ENV_FILE, Path.is_file)
     secrets_dir = _locate(variables.get(SECRETS_DIR_VARIABLE), _DEFAULT_SECRETS_DIR, Path.is_dir)
-    sources = []
+    makers: list[tuple[str, Callable[[], Callable[[], dict[str, Any]]]]] = []
     if config is not None:
-        sources.append(Source(str(config), _YamlSource(schema, names, config)()))
+        makers.append((str(config), partial(_YamlSource, schema, names, config)))
     if env_file is not None:
-        sources.append(Source(str(env_file), _DotEnvSource(schema, names, env_file)()))
+        makers.append((str(env_file), partial(_DotEnvSource, schema, names, env_file)))
     if secrets_dir is not None:
-        sources.append(Source(str(secrets_dir), _SecretsSource(schema, names, secrets_dir)()))
-    return [*sources, Source("", _EnvironmentSource(schema, names)())]
+        makers.append((str(secrets_dir), partial(_SecretsSource, schema, names, secrets_dir)))
+    makers.append(("", partial(_EnvironmentSource, schema, names)))
+    sources, unreadable = [], []
+    for path, make in makers:
+        try:
+            sources.append(Source(path, make()()))
+        except ConfigurationError as error:
+            unreadable.append(str(error))
+    if unreadable:
+        raise InvalidSettings([*unreadable, *names.problems])
+    return sources
 
 
 def merge_sources(sources: Sequence[Source]) -> dict[str, Any]:
@@ -212,17 +223,7 @@ class _YamlSource(YamlConfigSettingsSource):
 
     @override
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        try:
-            content = yaml.load(_read_text(file_path), _SettingsLoader)  # noqa: S506  # a SafeLoader
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            rule = error.problem if isinstance(error, _InvalidKey) else "not valid YAML"
-            raise ConfigurationError(f"{file_path}{line}: {rule}") from error
-        except RecursionError as error:
-            raise ConfigurationError(
-                f"{file_path}: nested too deeply; docs/settings.md lists all settings"
-            ) from error
+        content = parse_yaml(_read_text(file_path), str(file_path), _SettingsLoader)
         if content is None:
             return {}
         if not isinstance(content, dict):
@@ -230,23 +231,13 @@ class _YamlSource(YamlConfigSettingsSource):
         return self._names.resolve_file(content, str(file_path))
 
 
-class _InvalidKey(yaml.MarkedYAMLError):
-    """A key that is not text, or a duplicate; `problem` is the message."""
-
-
-class _SettingsLoader(yaml.SafeLoader):
-    """Refuses keys that are not text, such as `1` and `on`, and duplicate keys."""
+class _SettingsLoader(BoundedLoader):
+    """Refuses keys that are not text, such as `1` and `on`."""
 
     @override
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
-                name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-                raise _InvalidKey(
-                    problem=f"{name} is not the name of a setting", problem_mark=key.start_mark
-                )
-            if key.value in seen:
-                raise _InvalidKey(problem=_DUPLICATE, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    def check_key(self, key: yaml.Node) -> None:
+        if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
+            name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+            raise InvalidStructure(
+                problem=f"{name} is not the name of a setting", problem_mark=key.start_mark
+            )

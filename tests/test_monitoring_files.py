@@ -225,7 +225,8 @@ def test_runbook() -> None:
     alerts = [*list_alerts(), *(one for group in rules["spec"]["groups"] for one in group["rules"])]
     assert sections == [alert["alert"] for alert in alerts]
     links = [alert["annotations"]["runbook_url"] for alert in alerts]
-    assert links == [f"docs/dashboards.md#{name.lower()}" for name in sections]
+    page_url = "{{ $externalLabels.maxgate_source }}docs/dashboards.md"
+    assert links == [f"{page_url}#{name.lower()}" for name in sections]
     assert {alert["labels"]["severity"] for alert in alerts} == {"critical", "warning"}
 
 

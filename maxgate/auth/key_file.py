@@ -2,21 +2,19 @@
 
 import difflib
 import re
-from collections.abc import Hashable
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from typing_extensions import override
 
 from maxgate.auth.api_key import PREFIX
 from maxgate.auth.identity import Identity
 from maxgate.errors import ConfigurationError
 from maxgate.generation.context import Principal, ServiceClass
 from maxgate.settings_section import Section
+from maxgate.yaml_text import BoundedLoader, parse_yaml
 
 HASH_PREFIX: Final = "hmac-sha256:"
 DEFAULT_PROJECT: Final = "default"
@@ -24,9 +22,6 @@ DEFAULT_PROJECT: Final = "default"
 _HASH: Final = rf"^{HASH_PREFIX}[0-9a-f]{{64}}$"
 _ID: Final = r"^[A-Za-z0-9_.@:/-]{1,100}$"
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-
-# Written in C, many times faster; not every build of PyYAML has it.
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse_time(value: Any) -> datetime:
@@ -113,29 +108,13 @@ class _KeyFile(Section):
     keys: list[KeyEntry] = Field(default=[])
 
 
-class _InvalidKey(yaml.MarkedYAMLError):
-    """A field that occurs twice; `problem` is the message."""
-
-
-class _Loader(_SafeLoader):  # type: ignore[misc]  # chosen at run time
-    """Refuses duplicate fields, and leaves times as text."""
+class _Loader(BoundedLoader):
+    """Leaves times as text."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in _SafeLoader.yaml_implicit_resolvers.items()
+        for first, resolvers in BoundedLoader.yaml_implicit_resolvers.items()
     }
-
-    @override
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _InvalidKey(problem="a field without a name", problem_mark=key.start_mark)
-            if key.value in seen:
-                raise _InvalidKey(problem=f"{key.value!r} twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        fields: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return fields
 
 
 def read_key_file(path: Path) -> list[KeyEntry]:
@@ -171,13 +150,7 @@ def parse_keys(text: str, path: Path) -> list[KeyEntry]:
 
 
 def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        rule = error.problem if isinstance(error, _InvalidKey) else "not valid YAML"
-        raise ConfigurationError(f"{path}{line}: {rule}") from None
+    content = parse_yaml(text, str(path), _Loader)
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: must hold `keys:` and a list")

@@ -7,8 +7,8 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -19,13 +19,13 @@ from maxgate.cli.admin_client import KEY_VARIABLE
 from maxgate.cli.options import ConfigOption, export_flags
 from maxgate.doctor.findings import Finding, Subject, count, error, run_checks, warning
 from maxgate.doctor.host import SystemHost
-from maxgate.errors import ConfigurationError
 from maxgate.settings import check_use, load_settings
-from maxgate.settings_names import CONFIG_VARIABLE, ENV_FILE_VARIABLE
+from maxgate.settings_names import CONFIG_VARIABLE, ENV_FILE_VARIABLE, InvalidSettings
 from maxgate.telemetry.logging import configure_logging
 
 _MIN_WIDTH: Final = 60
 _MAX_WIDTH: Final = 120
+_MAX_OF_KIND: Final = 5
 # Up to the last @: a password with a slash makes the URL invalid, and is not shown either.
 _USER_INFO: Final = re.compile(r"//.*@")
 
@@ -89,7 +89,7 @@ def _is_url(url: str) -> bool:
 
 
 def _check_all(url: str | None) -> list[Finding]:
-    """Read the settings and run all checks; invalid settings are a finding, and the only one."""
+    """Read the settings and run all checks; without valid settings, there are no other findings."""
     from maxgate.doctor.checks import CHECKS  # noqa: PLC0415  # SQLAlchemy is slow to import
     from maxgate.doctor.gateway import find_gateway  # noqa: PLC0415
 
@@ -97,13 +97,16 @@ def _check_all(url: str | None) -> list[Finding]:
     old_names: list[str] = []
     try:
         settings = load_settings(old_names.append)
-        check_use(settings)
-    except ConfigurationError as reason:
-        return [_describe_settings(str(reason))]
+    except InvalidSettings as reason:
+        return [_describe_settings(problem) for problem in reason.problems]
     findings = [
         warning("old_name", message, "use the new name").in_check("settings")
         for message in old_names
     ]
+    try:
+        check_use(settings)
+    except InvalidSettings as reason:
+        findings += [_describe_settings(problem) for problem in reason.problems]
     subject = Subject(
         settings,
         SystemHost(),
@@ -132,6 +135,18 @@ def _list_config_files() -> list[Path]:
     return [path.expanduser().absolute() for path in paths if str(path) != "." and path.is_file()]
 
 
+def _shorten(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Leave out repetitions, and most findings of a kind that there are many of."""
+    kinds: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in dict.fromkeys(findings):
+        kinds.setdefault((finding.level, finding.check, finding.code), []).append(finding)
+    for kind in kinds.values():
+        yield from kind if len(kind) <= _MAX_OF_KIND else kind[: _MAX_OF_KIND - 1]
+        if (left := len(kind) - _MAX_OF_KIND + 1) > 1:
+            text = f"{left} more like the last one; --json lists all"
+            yield replace(kind[0], text=text, remedy="")
+
+
 class _Progress:
     """The number of running checks on one line of a terminal; nothing elsewhere."""
 
@@ -152,7 +167,7 @@ def _print_table(findings: Sequence[Finding]) -> None:
     """Print a row per finding; the remedy is below the text."""
     width = min(max(shutil.get_terminal_size().columns, _MIN_WIDTH), _MAX_WIDTH)
     indent = 2 + len("warning") + max(len(finding.check) for finding in findings) + 2
-    for finding in findings:
+    for finding in _shorten(findings):
         head = f"{finding.level:<7}  {finding.check}".ljust(indent)
         text = textwrap.wrap(finding.text, width - indent, break_on_hyphens=False)
         remedy = textwrap.wrap(finding.remedy, width - indent - 2, break_on_hyphens=False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from maxgate.drill.failures import Failure
     from maxgate.drill.run import Report
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def drill(
@@ -133,7 +133,7 @@ class _Progress:
 
 @contextmanager
 def _interrupting() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the drill as Ctrl-C does, unless they are ignored."""
+    """Let these signals end the drill as Ctrl-C does, unless they are ignored."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:

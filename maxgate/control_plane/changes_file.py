@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from maxgate.control_plane.changes import EngineChanges
 from maxgate.control_plane.errors import ChangesNotSaved
 from maxgate.errors import ConfigurationError
+from maxgate.yaml_text import parse_yaml
 
 _NAME: Final = "engines.yaml"
 _HEADER: Final = (
     "# Changes to the engines at run time; written by maxgate. Delete it to undo them.\n"
 )
 _SECTION: Final = "gateways"
+_WAY_OUT: Final = "correct the file, or delete it"
 
 
 class ChangesFile:
@@ -62,13 +64,15 @@ class ChangesFile:
     def _read(self) -> dict[str, Any]:
         """Return the changes of every gateway."""
         try:
-            content: Any = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+            content: Any = parse_yaml(self.path.read_text(encoding="utf-8"), str(self.path))
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise ConfigurationError(f"{self.path}: {error.strerror}") from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._invalid("not valid YAML") from error
+        except UnicodeDecodeError as error:
+            raise self._invalid("not UTF-8 text") from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error}; {_WAY_OUT}") from error
         sections = {} if content is None else content
         if isinstance(sections, dict) and not set(sections) - {_SECTION}:
             sections = sections.get(_SECTION) or {}
@@ -77,7 +81,7 @@ class ChangesFile:
         raise self._invalid(f"must hold `{_SECTION}:` and the changes of each gateway")
 
     def _invalid(self, rule: str) -> ConfigurationError:
-        return ConfigurationError(f"{self.path}: {rule}; correct the file, or delete it")
+        return ConfigurationError(f"{self.path}: {rule}; {_WAY_OUT}")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

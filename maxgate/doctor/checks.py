@@ -9,6 +9,7 @@ from maxgate.doctor.consistency import (
     check_packages,
     check_sizes,
     check_timeouts,
+    check_tracing,
 )
 from maxgate.doctor.databases import check_database, check_redis
 from maxgate.doctor.engines import check_engines
@@ -39,6 +40,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("certificates", check_certificate_files),
     ("metrics", check_metrics_folder),
     ("packages", check_packages),
+    ("tracing", check_tracing),
     ("timeouts", check_timeouts),
     ("sizes", check_sizes),
 )

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
+from maxgate.composition.tracing_export import check_variables
 from maxgate.doctor.findings import Finding, Subject, count, error, ok, warning
+from maxgate.errors import ConfigurationError
 from maxgate.installation import Installation
 from maxgate.settings import Settings
 
@@ -54,6 +56,18 @@ def _list_packages(settings: Settings) -> Iterator[tuple[str, str, str]]:
         (_LOCAL, engine.mode == "local" and engine.python is None),
     )
     return (package for package, needed in is_needed if needed)
+
+
+async def check_tracing(subject: Subject) -> list[Finding]:
+    """Check the variables that choose the export of traces."""
+    if not subject.settings.tracing.enabled or not subject.host.has_package(_TRACING[0]):
+        return [ok("tracing.enabled is false")]
+    try:
+        check_variables()
+    except ConfigurationError as reason:
+        text, _, remedy = str(reason).partition("; ")
+        return [error("tracing_variable", text, remedy or "correct the variable, or unset it")]
+    return [ok("the OTEL_ variables are valid")]
 
 
 async def check_timeouts(subject: Subject) -> list[Finding]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from maxgate.errors import ConfigurationError
 from maxgate.installation import Installation
 from maxgate.model_cards.card import ModelCard
+from maxgate.yaml_text import parse_yaml
 
 # Beside the package in a checkout, inside it in a wheel.
 _BUNDLED_DIRS = (Path(__file__).parents[1] / "models", Path(__file__).parents[2] / "models")
@@ -60,10 +60,12 @@ def _list_files(path: Path) -> list[Path]:
 
 def _load_card(file: Path) -> ModelCard:
     try:
-        content = yaml.safe_load(file.read_text())
+        content = parse_yaml(file.read_text(encoding="utf-8"), f"model card {file}")
         return ModelCard.model_validate(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"model card {file}: not a readable YAML file") from error
+    except OSError as error:
+        raise ConfigurationError(f"model card {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"model card {file}: not UTF-8 text") from error
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(step) for step in details["loc"]) or "the file"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-import yaml
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -20,6 +19,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.monitor.catalogue import METRICS
 from maxgate.monitor.metrics import Metrics
 from maxgate.results.report import DESIGN_TARGETS
+from maxgate.yaml_text import parse_yaml
 
 Severity = Literal["warning", "critical"]
 
@@ -102,12 +102,11 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
     Raises ConfigurationError, naming the file, the rule, the field and the problem.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise ConfigurationError(f"{path} is not valid YAML: {detail}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: not UTF-8 text") from error
     if not isinstance(content, Mapping) or not isinstance(content.get("rules"), list):
         raise ConfigurationError(f"{path}: expected a list of rules under `rules:`")
     return tuple(_parse_rule(path, n, rule) for n, rule in enumerate(content["rules"], 1))

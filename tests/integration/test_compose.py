@@ -1,6 +1,7 @@
 """The compose files, read as data without Docker."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ def test_compose_versions() -> None:
     assert set(_COMPOSE) == {"services", "networks", "volumes"}
     named = {volume.partition(":")[0] for volume in used if not volume.startswith(".")}
     assert named == set(_COMPOSE["volumes"])
+
+
+def test_profile_full() -> None:
+    """The profile that a user would try builds an image that says what to do, and fails."""
+    profiles = {name: s["profiles"] for name, s in _COMPOSE["services"].items() if "profiles" in s}
+    assert profiles == {"full": ["full"]}
+    assert _COMPOSE["services"]["full"] == {
+        "profiles": ["full"],
+        "build": "deploy/compose/profile-full",
+    }
+
+    dockerfile = (_ROOT / _COMPOSE["services"]["full"]["build"] / "Dockerfile").read_text()
+    command = dockerfile.partition("\nRUN ")[2]
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "docker compose --file docker-compose.full.yml up --detach" in done.stderr
 
 
 def test_networks() -> None:

@@ -267,6 +267,65 @@ def test_arguments_of_the_rolling_update(tmp_path: Path, arguments: list[str], c
     assert expected in done.stdout + done.stderr
 
 
+_DOCKER = """\
+#!/bin/sh
+# A machine with the gateways of the folder `running`, which have the images that their files name.
+cd "$(dirname "$0")/running"
+case "$*" in
+    ps\\ *status=running*) ls ;;
+    ps\\ *) ;;
+    inspect*Labels*) echo project ;;
+    inspect*Image*) shift 3; for id; do echo "healthy $(cat "$id") $id"; done ;;
+    inspect*Health*) echo healthy ;;
+    inspect*Networks*) echo "project_frontend 10.0.0.$4" ;;
+    image\\ inspect*) echo "${GATEWAY_VERSION}" ;;
+    stop\\ *) [ ! -e ../interrupted ] || kill -INT $PPID ;;
+    rm\\ *) rm "$2" ;;
+    compose\\ ps*) ls ;;
+    compose\\ up*)
+        set -- "${8#gateway=}"
+        number=0
+        while [ "$(ls | wc -l)" -lt "$1" ]; do
+            number=$((number + 1))
+            [ -e "$GATEWAY_VERSION-$number" ] || echo "$GATEWAY_VERSION" >"$GATEWAY_VERSION-$number"
+        done
+        ;;
+esac
+"""
+
+
+def test_interrupted_rolling_update(tmp_path: Path) -> None:
+    """A rolling update that is interrupted goes on, or back, to as many gateways as before."""
+    running = tmp_path / "running"
+    running.mkdir()
+    for number in range(1, 4):
+        (running / f"1-{number}").write_text("1\n")
+    for name, content in {"docker": _DOCKER, "sleep": "#!/bin/sh\n"}.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    script = tmp_path / "deploy" / "rolling-update.sh"
+    script.parent.mkdir()
+    script.write_bytes((_ROOT / "deploy" / "rolling-update.sh").read_bytes())
+
+    def update(version: str, *, is_interrupted: bool = False) -> tuple[int, list[str]]:
+        flag = tmp_path / "interrupted"
+        flag.touch() if is_interrupted else flag.unlink(missing_ok=True)
+        done = subprocess.run(
+            ["/bin/sh", str(script), version],
+            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            check=False,
+            capture_output=True,
+            timeout=30,
+        )
+        return done.returncode, sorted(path.name for path in running.iterdir())
+
+    assert update("2") == (0, ["2-1", "2-2", "2-3"])
+    assert update("3", is_interrupted=True) == (130, ["2-1", "2-2", "2-3", "3-1"])
+    assert update("3") == (0, ["3-1", "3-2", "3-3"])
+    assert update("4", is_interrupted=True) == (130, ["3-1", "3-2", "3-3", "4-1"])
+    assert update("3") == (0, ["3-1", "3-2", "3-3"])
+
+
 def test_secrets_script_with_a_part(tmp_path: Path) -> None:
     """The script refuses to make a password for a database that has another one."""
     (tmp_path / "secrets").mkdir()

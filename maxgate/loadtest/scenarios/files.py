@@ -8,8 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.messages import RequestShape, TraceOptions
 from maxgate.loadtest.scenarios.datasets import read_dataset
@@ -17,6 +15,7 @@ from maxgate.loadtest.scenarios.recorded_workload import read_recorded_workload
 from maxgate.loadtest.scenarios.scenario import Scenario, builtin_scenarios
 from maxgate.loadtest.scenarios.source_file import SourceFile
 from maxgate.loadtest.scenarios.yaml_scenario import parse_yaml_scenario
+from maxgate.yaml_text import parse_yaml
 
 _MAX_YAML_BYTES: Final = 4 * 2**20
 
@@ -36,12 +35,11 @@ def read_scenario(path: Path, tokenizer: str | None, trace: TraceOptions) -> Sce
 
 
 def _parse_yaml(source: SourceFile) -> Mapping[str, Any]:
-    text = source.read_all(_MAX_YAML_BYTES)
     try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigurationError(f"{source.name}: invalid YAML: {first}") from error
+        text = source.read_all(_MAX_YAML_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{source.name}: not UTF-8 text") from error
+    value = parse_yaml(text, source.name)
     if not isinstance(value, dict):
         raise ConfigurationError(f"{source.name}: expected a mapping with the key requests")
     return value

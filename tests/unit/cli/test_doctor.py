@@ -39,6 +39,67 @@ def test_unknown_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_all_problems(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every invalid setting is a finding of its own, wherever it is set."""
+    (tmp_path / "maxgate.yaml").write_text("server: {prot: 1, host: 5}\nengines: []\n")
+    monkeypatch.setenv("MAXGATE_CONFIG", "maxgate.yaml")
+    monkeypatch.setenv("MAXGATE_SERVER__WORKERS", "many")
+    monkeypatch.setenv("MAXGATE_SERVR__PORT", "1")
+    monkeypatch.delenv("MAXGATE_ENGINES")
+    _, out, _ = run("doctor", "--json")
+    assert [finding["text"] for finding in json.loads(out)["findings"]] == [
+        "unknown setting MAXGATE_SERVR__PORT",
+        "maxgate.yaml: setting server.host: Input should be a valid string",
+        "setting server.workers: Input should be a valid integer, unable to parse string as an "
+        "integer",
+        "maxgate.yaml: unknown setting server.prot",
+        "maxgate.yaml: setting engines: the list is empty",
+    ]
+
+
+def test_unreadable_files(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files that cannot be read are findings, all of them."""
+    monkeypatch.setenv("MAXGATE_CONFIG", "maxgate.yaml")
+    monkeypatch.setenv("MAXGATE_ENV_FILE", ".env")
+    (tmp_path / "maxgate.yaml").write_text("server: [")
+    (tmp_path / ".env").write_text("MAXGATE_SERVER__PORT")
+    _, out, _ = run("doctor", "--json")
+    assert [finding["text"] for finding in json.loads(out)["findings"]] == [
+        "maxgate.yaml, line 1: not valid YAML",
+        ".env, line 1: write NAME=value",
+    ]
+
+
+def test_unused_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings without effect are findings beside those of all checks."""
+    monkeypatch.setenv("MAXGATE_AUTH__MODE", "none")
+    monkeypatch.setenv("MAXGATE_DATABASE__URL", "postgresql://user@db-1/maxgate")
+    monkeypatch.setenv("MAXGATE_REDIS__URL", "redis://redis-1:6379/0")
+    monkeypatch.setenv("MAXGATE_ADMISSION__ENABLED", "false")
+    _, out, _ = run("doctor", "--json")
+    findings = json.loads(out)["findings"]
+    texts = [finding["text"] for finding in findings if finding["check"] == "settings"]
+    assert [text.partition(" with")[0] for text in texts] == [
+        "setting redis.url has no effect",
+        "setting database.url has no effect",
+    ]
+    assert "engine_unreachable" in {finding["code"] for finding in findings}
+
+
+def test_many_engines(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table shows four findings of a kind, and how many are like them."""
+    urls = [f"http://127.0.0.1:{port}" for port in range(1, 10)]
+    monkeypatch.setenv("MAXGATE_ENGINES", ",".join(urls))
+    monkeypatch.setenv("COLUMNS", "120")
+    _, out, _ = run("doctor")
+    lines = [line for line in out.splitlines() if line.startswith("error    engines")]
+    assert [line[25:] for line in lines] == [
+        *(f"http://127.0.0.1:{port} is unreachable: connection refused" for port in range(1, 5)),
+        "5 more like the last one; --json lists all",
+    ]
+    assert out.splitlines()[-1].startswith("9 errors, ")
+
+
 def test_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table has a row per finding with its remedy below, and no password."""
     monkeypatch.setenv("MAXGATE_AUTH__MODE", "none")

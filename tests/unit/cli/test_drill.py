@@ -49,7 +49,7 @@ def test_stores(run: Run, flags: list[str], message: str) -> None:
     assert run("drill", *flags) == (2, "", f"maxgate: {message}\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals(tmp_path: Path, number: signal.Signals) -> None:
     """A drill that is ended by a signal leaves no files behind."""
     temporary = tmp_path / "tmp"

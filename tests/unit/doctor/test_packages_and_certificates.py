@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maxgate.doctor.certificates import check_certificate_files
-from maxgate.doctor.consistency import check_packages
+from maxgate.doctor.consistency import check_packages, check_tracing
 from maxgate.doctor.findings import Subject, count, error, ok, warning
 from maxgate.installation import Installation
 from maxgate.settings import Settings
@@ -91,4 +91,18 @@ def test_count() -> None:
         "0 workers",
         "1 worker",
         "2 workers",
+    ]
+
+
+async def test_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OTEL_ variable that stops the gateway is an error."""
+    subject = Subject(Settings(tracing={"enabled": True}), FakeHost())
+    assert await check_tracing(subject) == [ok("the OTEL_ variables are valid")]
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
+    assert await check_tracing(subject) == [
+        error(
+            "tracing_variable",
+            "OTEL_TRACES_SAMPLER_ARG has no effect with OTEL_TRACES_SAMPLER parentbased_always_on",
+            "set parentbased_traceidratio, or unset OTEL_TRACES_SAMPLER_ARG",
+        )
     ]

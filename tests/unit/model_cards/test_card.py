@@ -48,7 +48,7 @@ def test_bundled_cards() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a readable YAML file"),
+        ("{", "bad.yaml, line 1: not valid YAML"),
         ("[]", "the file: Input should be a valid dictionary"),
         (
             CARD.replace("chatml", "alpaca"),
@@ -104,7 +104,7 @@ def test_invalid_card(tmp_path: Path, text: str, message: str) -> None:
     file = write(tmp_path, "bad.yaml", text)
     with pytest.raises(ConfigurationError) as caught:
         load_cards([file])
-    assert str(caught.value).startswith(f"model card {file}: ")
+    assert str(caught.value).startswith(f"model card {file}")
     assert message in str(caught.value)
 
 

@@ -51,7 +51,7 @@ def test_rules_file(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("rules: [", "is not valid YAML: "),
+        ("rules: [", "rules.yaml, line 1: not valid YAML"),
         ("[]", "expected a list of rules under `rules:`"),
         ("", "expected a list of rules under `rules:`"),
         ("rules: [{above: 1}]", "rule 1, metric: Field required"),

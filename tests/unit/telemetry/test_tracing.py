@@ -116,6 +116,64 @@ def test_invalid_collector(monkeypatch: pytest.MonkeyPatch, name: str, value: st
         build_tracing(Settings(tracing={"enabled": True}), clock, MetricsStore(clock), None)
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"OTEL_TRACES_SAMPLER": "parentbased_traceidratoi", "OTEL_TRACES_SAMPLER_ARG": "0.1"},
+            "OTEL_TRACES_SAMPLER is 'parentbased_traceidratoi', which is no sampler; set one of "
+            "parentbased_always_on, parentbased_always_off, parentbased_traceidratio, always_on, "
+            "always_off, traceidratio",
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER_ARG": "0.1"},
+            "OTEL_TRACES_SAMPLER_ARG has no effect with OTEL_TRACES_SAMPLER parentbased_always_on; "
+            "set parentbased_traceidratio, or unset OTEL_TRACES_SAMPLER_ARG",
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "traceidratio"},
+            "OTEL_TRACES_SAMPLER_ARG is not set, but OTEL_TRACES_SAMPLER traceidratio needs the "
+            "share of requests to trace; set a number from 0 to 1, such as 0.1",
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "10%"},
+            "OTEL_TRACES_SAMPLER_ARG is '10%', but OTEL_TRACES_SAMPLER traceidratio needs the "
+            "share of requests to trace; set a number from 0 to 1, such as 0.1",
+        ),
+        (
+            {"OTEL_RESOURCE_ATTRIBUTES": "team"},
+            "an OTEL_ variable is invalid: Invalid key value resource attribute pair team: not "
+            "enough values to unpack (expected 2, got 1); correct the variable, or unset it",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_HEADERS": "s3cret"},
+            "an OTEL_ variable is invalid: write OTEL_EXPORTER_OTLP_HEADERS as name=value; correct "
+            "the variable, or unset it",
+        ),
+        (
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "many"},
+            "an OTEL_ variable is invalid: Unable to parse value for OTEL_BSP_MAX_QUEUE_SIZE as "
+            "integer. Defaulting to 2048; correct the variable, or unset it",
+        ),
+        (
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "1"},
+            "an OTEL_ variable is invalid: max_export_batch_size must be less than or equal to "
+            "max_queue_size.",
+        ),
+    ],
+)
+def test_invalid_variable(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    """A variable that OpenTelemetry would ignore with a warning is refused."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    clock = FakeClock()
+    with pytest.raises(ConfigurationError) as caught:
+        build_tracing(Settings(tracing={"enabled": True}), clock, MetricsStore(clock), None)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("name", ["OTEL_SDK_DISABLED", "MAXGATE"])
 def test_off(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Tracing is off by default, and by the standard's variable."""

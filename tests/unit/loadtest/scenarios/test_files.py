@@ -230,7 +230,7 @@ def test_shared_prefixes(tmp_path: Path) -> None:
         ("a.yaml", "requests: [{synthetic: {low: 9, high: 3}}]", "low must not be above high"),
         ("a.yaml", "requests: [{synthetic: 99999999999}]", "less than or equal to 2000000"),
         ("a.yaml", "requests: [{synthetic: 1, weight: .inf}]", "requests.0.weight: "),
-        ("a.yaml", "[", "invalid YAML"),
+        ("a.yaml", "[", "a.yaml, line 1: not valid YAML"),
         ("a.yaml", "- 1", "expected a mapping"),
         ("a.yaml", "requests: []", "requests: list should have at least 1 item"),
         ("a.yaml", "requests: [{weight: 1}]", "expected exactly one of"),
