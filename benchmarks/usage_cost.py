@@ -2,11 +2,14 @@
 
     python -m benchmarks.usage_cost [--rounds 15] [--seconds 1] [--json]
 
-Gateways run without a ledger, with one in SQLite, and with one in PostgreSQL; all at the same time
-on one core, and everything else on another one; only one is under load. The CPU time of the server
-of PostgreSQL is not included, and that of moving lines to the database is. Each round measures
-all, in an order that rotates: chat requests at saturation, and 256 streams with a chunk every
-10 ms.
+Gateways run without a ledger, with one in SQLite, with one in PostgreSQL, and with the last one and
+the limits and budget of `limits_cost`; all at the same time on one core, and everything else on
+another one; only one is under load. The CPU time of the server of PostgreSQL is not included, and
+that of moving lines to the database is. Each round measures all, in an order that rotates: chat
+requests at saturation over 256 connections, and 256 streams with a chunk every 10 ms. With fewer
+connections, the ledger would not be measured at saturation: responses that wait for the disk in
+groups every 10 ms leave a gateway without other requests idle, and an idle loop spends more on
+each request.
 
 Shares are the median of each round's ratio to the gateway without a ledger, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if the ledger costs more than 8 % of a
@@ -24,32 +27,38 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.added_cost import BASELINE, Comparison, run_comparison
-from benchmarks.admission.cost import measure_rounds
+from benchmarks.admission.cost import CASES, measure_rounds
 from benchmarks.admission.stack import BODY, start_maxgate
+from benchmarks.gateway.cases import Measure, saturate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
 from benchmarks.gateway.processes import choose_cores
 from benchmarks.gateway.prompts import Bodies, load_token_counter
 from benchmarks.gateway.results import Results
 from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in
+from benchmarks.limits_cost import LIMITS
 from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
 from tests.fakes.postgres_server import start_postgres
 
-COMPARISON: Final = Comparison("ledger", {BASELINE: 0.0, "sqlite": 0.08, "postgres": 0.08})
+COMPARISON: Final = Comparison(
+    "ledger",
+    {BASELINE: 0.0, "sqlite": 0.08, "postgres": 0.08, "postgres and limits": 0.08},
+)
+SATURATED: Final[Mapping[str, Measure]] = {
+    **CASES,
+    "request": saturate(lambda bodies: bodies.short, connections=256),
+}
 
 
 def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, object]]:
     """Build the configuration of each variant."""
-    usage = {"enabled": True}
+    ledger = {"usage": {"enabled": True}, "database": {"url": postgres}}
     return {
         BASELINE: {},
-        "sqlite": {"usage": usage, "state_dir": str(folder / "sqlite")},
-        "postgres": {
-            "usage": usage,
-            "state_dir": str(folder / "postgres"),
-            "database": {"url": postgres},
-        },
+        "sqlite": {"usage": {"enabled": True}, "state_dir": str(folder / "sqlite")},
+        "postgres": {**ledger, "state_dir": str(folder / "postgres")},
+        "postgres and limits": {**ledger, "state_dir": str(folder / "limits"), "limits": LIMITS},
     }
 
 
@@ -80,7 +89,7 @@ def measure(rounds: int, seconds: float) -> Results:
             name: stack.enter_context(run_variant(name, config, engine, gateway_core))
             for name, config in build_configs(folder, postgres.url).items()
         }
-        return measure_rounds(gateways, bodies, rounds, seconds)
+        return measure_rounds(gateways, bodies, rounds, seconds, SATURATED)
 
 
 def main() -> int:

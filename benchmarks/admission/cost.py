@@ -113,7 +113,11 @@ def measure(rounds: int, seconds: float) -> Results:
 
 
 def measure_rounds(
-    gateways: Mapping[str, RunningGateway], bodies: Bodies, rounds: int, seconds: float
+    gateways: Mapping[str, RunningGateway],
+    bodies: Bodies,
+    rounds: int,
+    seconds: float,
+    cases: Mapping[str, Measure] = CASES,
 ) -> Results:
     """Measure all cases of all gateways in each round, in an order that rotates."""
     results, names = Results(), list(gateways)
@@ -121,7 +125,7 @@ def measure_rounds(
         measure_chat(gateway, bodies, seconds)
     for number in range(rounds):
         print_progress(f"round {number + 1} of {rounds}")
-        for case, run in CASES.items():
+        for case, run in cases.items():
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 results.add(name, case, run(gateways[name], bodies, seconds))
                 wait_until_quiet([gateways[name]])

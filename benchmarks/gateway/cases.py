@@ -25,8 +25,13 @@ class CaseFailed(Exception):
     """The gateway did not respond as the case requires."""
 
 
-def saturate(choose_body: Callable[[Bodies], bytes], *, rejected: bool = False) -> Measure:
-    """Return a case that sends requests over 32 connections as fast as responses arrive.
+def saturate(
+    choose_body: Callable[[Bodies], bytes],
+    *,
+    rejected: bool = False,
+    connections: int = _SATURATION_CONNECTIONS,
+) -> Measure:
+    """Return a case that sends requests over all connections as fast as responses arrive.
 
     With `rejected`, the gateway has to reject the requests without forwarding them.
     """
@@ -41,7 +46,7 @@ def saturate(choose_body: Callable[[Bodies], bytes], *, rejected: bool = False) 
             f"http://127.0.0.1:{gateway.target.port}/v1/chat/completions",
             template,
             seconds=seconds,
-            connections=_SATURATION_CONNECTIONS,
+            connections=connections,
             headers=gateway.target.headers,
         )
         cpu = gateway.process.cpu_seconds() - cpu

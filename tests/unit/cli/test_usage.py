@@ -1,10 +1,12 @@
 """`maxgate usage` reports usage with names, cost and price, in front of usage in memory."""
 
+import asyncio
 import csv
 import io
 import json
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from time import time
 
@@ -14,7 +16,11 @@ from maxgate.auth.organization.projects import create_project
 from maxgate.cli.main import main
 from maxgate.cli.organization import change
 from maxgate.cli.usage_tables import format_csv_cell
+from maxgate.composition.usage import open_usage
+from maxgate.stores.settings import DatabaseSettings
+from maxgate.stores.usage_store import open_usage_store
 from tests.fakes.rate_cards import DAY
+from tests.fakes.usage_lines import make_batch
 from tests.fakes.usage_store import FakeUsageStore
 
 START = 20_000 * DAY
@@ -248,3 +254,19 @@ def test_not_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maxgate.composition.usage.open_usage", lambda *_: None)
     code, _, errors = run()
     assert (code, "set usage.enabled (MAXGATE_USAGE__ENABLED)" in errors) == (2, True)
+
+
+def test_database(
+    store: FakeUsageStore, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command reads the file of SQLite in the state directory."""
+
+    async def fill() -> None:
+        async with aclosing(open_usage_store(DatabaseSettings(), tmp_path)) as database:
+            assert await database.append(make_batch("spool", 0, 1, store.entries))
+
+    asyncio.run(fill())
+    expected = run(*DAYS), run("entries", *DAYS, "--json")
+    monkeypatch.setattr("maxgate.composition.usage.open_usage", open_usage)
+    monkeypatch.setenv("MAXGATE_USAGE__ENABLED", "true")
+    assert (run(*DAYS), run("entries", *DAYS, "--json")) == expected
