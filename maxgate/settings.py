@@ -28,7 +28,7 @@ from maxgate.limits.settings import LimitSettings
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import AdminSettings, ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, SettingNames, to_variable
-from maxgate.settings_section import Section, split_list
+from maxgate.settings_section import Section, choose_error, split_list
 from maxgate.settings_sources import merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
@@ -215,7 +215,7 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
     try:
         return Settings.model_validate(merge_sources(sources))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
+        details = choose_error(error)
         message = _MESSAGES.get(details["type"], details["msg"]).removeprefix("Value error, ")
         if not details["loc"]:  # a rule for several sections
             raise ConfigurationError(f"setting {message}") from error

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 
 class Section(BaseModel):
@@ -23,6 +24,15 @@ class Section(BaseModel):
         if default in (None, []):
             return default
         raise ValueError("the value is empty; leave the setting out to use its default")
+
+
+def choose_error(error: ValidationError) -> ErrorDetails:
+    """Return the error to report, without the value, which may be a secret.
+
+    An unknown field may be the misspelled one that is missing, so it comes first.
+    """
+    details = error.errors(include_url=False, include_input=False)
+    return min(details, key=lambda one: one["type"] != "extra_forbidden")
 
 
 def split_list(value: Any) -> Any:

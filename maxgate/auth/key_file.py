@@ -16,7 +16,7 @@ from maxgate.auth.api_key import PREFIX
 from maxgate.auth.identity import Identity
 from maxgate.errors import ConfigurationError
 from maxgate.generation.context import Principal, ServiceClass
-from maxgate.settings_section import Section
+from maxgate.settings_section import Section, choose_error
 
 HASH_PREFIX: Final = "hmac-sha256:"
 DEFAULT_PROJECT: Final = "default"
@@ -187,7 +187,7 @@ def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
 
 def _describe(error: ValidationError, content: dict[str, Any]) -> str:
     """Describe the first error without a value, which might be a key in plain text."""
-    details = error.errors(include_url=False, include_input=False)[0]
+    details = choose_error(error)
     steps = details["loc"]
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)[1:]
     if len(steps) > 1:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from maxgate.errors import ConfigurationError
 from maxgate.installation import Installation
 from maxgate.model_cards.card import ModelCard
+from maxgate.settings_section import choose_error
 
 # Beside the package in a checkout, inside it in a wheel.
 _BUNDLED_DIRS = (Path(__file__).parents[1] / "models", Path(__file__).parents[2] / "models")
@@ -65,7 +66,7 @@ def _load_card(file: Path) -> ModelCard:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"model card {file}: not a readable YAML file") from error
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
+        details = choose_error(error)
         field = ".".join(str(step) for step in details["loc"]) or "the file"
         message = details["msg"].removeprefix("Value error, ")
         if details["type"] == "extra_forbidden":
