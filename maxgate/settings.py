@@ -28,7 +28,7 @@ from maxgate.limits.settings import LimitSettings
 from maxgate.model_swap.settings import SwapSettings
 from maxgate.server.settings import AdminSettings, ServerSettings
 from maxgate.settings_names import NESTED, PREFIX, InvalidSettings, SettingNames, to_variable
-from maxgate.settings_section import Section, split_list
+from maxgate.settings_section import Section, list_errors, split_list
 from maxgate.settings_sources import Source, merge_sources, read_sources
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from maxgate.telemetry.logging import configure_logging, logs_json
@@ -216,8 +216,7 @@ def load_settings(warn: Callable[[str], None] = print_warning) -> Settings:
     try:
         settings = Settings.model_validate(merge_sources(sources))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        problems += [_describe(detail, sources, names) for detail in details]
+        problems += [_describe(details, sources, names) for details in list_errors(error)]
         raise InvalidSettings(problems) from error
     if problems:
         raise InvalidSettings(problems)

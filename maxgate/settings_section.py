@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 
 class Section(BaseModel):
@@ -23,6 +24,20 @@ class Section(BaseModel):
         if default in (None, []):
             return default
         raise ValueError("the value is empty; leave the setting out to use its default")
+
+
+def list_errors(error: ValidationError) -> list[ErrorDetails]:
+    """Return the errors to report, without the values, which may be secrets.
+
+    An unknown field may be the misspelled one that is missing, so it comes first.
+    """
+    details = error.errors(include_url=False, include_input=False)
+    return sorted(details, key=lambda one: one["type"] != "extra_forbidden")
+
+
+def choose_error(error: ValidationError) -> ErrorDetails:
+    """Return the first error to report, without the value, which may be a secret."""
+    return list_errors(error)[0]
 
 
 def split_list(value: Any) -> Any:

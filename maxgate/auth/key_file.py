@@ -13,7 +13,7 @@ from maxgate.auth.api_key import PREFIX
 from maxgate.auth.identity import Identity
 from maxgate.errors import ConfigurationError
 from maxgate.generation.context import Principal, ServiceClass
-from maxgate.settings_section import Section
+from maxgate.settings_section import Section, choose_error
 from maxgate.yaml_text import BoundedLoader, parse_yaml
 
 HASH_PREFIX: Final = "hmac-sha256:"
@@ -160,7 +160,7 @@ def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
 
 def _describe(error: ValidationError, content: dict[str, Any]) -> str:
     """Describe the first error without a value, which might be a key in plain text."""
-    details = error.errors(include_url=False, include_input=False)[0]
+    details = choose_error(error)
     steps = details["loc"]
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)[1:]
     if len(steps) > 1:

@@ -22,6 +22,7 @@ from maxgate.control_plane.errors import NotConfirmed
 from maxgate.control_plane.reload import ActiveSettings, log_changes, read_again
 from maxgate.errors import GatewayError, InvalidRequest
 from maxgate.settings import Settings
+from maxgate.settings_section import choose_error
 from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
 # From the best state for requests to the worst.
@@ -215,7 +216,7 @@ def parse_engine(fields: dict[str, Any]) -> ReplicaSettings:
     try:
         return ReplicaSettings.model_validate(fields)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
+        details = choose_error(error)
         message = details["msg"].removeprefix("Value error, ")
         param = ".".join(map(str, details["loc"])) or None
         raise InvalidRequest(message, param=param, code="invalid_engine") from error

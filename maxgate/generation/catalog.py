@@ -52,9 +52,9 @@ class ServedModel:
     """A model as the gateway serves it.
 
     `engine_name` is the engines' name for it. `context_length` limits prompt and response together,
-    in tokens, and may be UNKNOWN_CONTEXT. `created` is in seconds since 1970. `structured_output` applies to engines without a
-    grammar, `dimensions` to models whose task is embeddings, `parse_special` and `prompt_logprobs`
-    to raw prompts.
+    in tokens, and may be UNKNOWN_CONTEXT. `created` is in seconds since 1970. `structured_output`
+    applies to engines without a grammar, `dimensions` to models whose task is embeddings,
+    `parse_special` and `prompt_logprobs` to raw prompts.
     """
 
     name: str

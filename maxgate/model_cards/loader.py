@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from maxgate.errors import ConfigurationError
 from maxgate.installation import Installation
 from maxgate.model_cards.card import ModelCard
+from maxgate.settings_section import choose_error
 from maxgate.yaml_text import parse_yaml
 
 # Beside the package in a checkout, inside it in a wheel.
@@ -67,7 +68,7 @@ def _load_card(file: Path) -> ModelCard:
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"model card {file}: not UTF-8 text") from error
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
+        details = choose_error(error)
         field = ".".join(str(step) for step in details["loc"]) or "the file"
         message = details["msg"].removeprefix("Value error, ")
         if details["type"] == "extra_forbidden":

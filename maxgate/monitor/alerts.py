@@ -19,6 +19,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.monitor.catalogue import METRICS
 from maxgate.monitor.metrics import Metrics
 from maxgate.results.report import DESIGN_TARGETS
+from maxgate.settings_section import choose_error
 from maxgate.yaml_text import parse_yaml
 
 Severity = Literal["warning", "critical"]
@@ -116,7 +117,7 @@ def _parse_rule(path: Path, position: int, content: object) -> Rule:
     try:
         return Rule.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = choose_error(error)
         field = ".".join(map(str, first["loc"]))
         place = f"{path}: rule {position}" + (f", {field}" if field else "")
         problem = first["msg"].removeprefix("Value error, ")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from maxgate.errors import ConfigurationError
+from maxgate.settings_section import choose_error
 
 JSON = dict[str, Any]
 
@@ -142,7 +143,7 @@ def builtin_scenarios() -> dict[str, Scenario]:
 
 def describe_validation_error(error: ValidationError) -> str:
     """The field and message of the first error."""
-    first = error.errors()[0]
+    first = choose_error(error)
     field_path = ".".join(str(part) for part in first["loc"])
     return ": ".join(filter(None, (field_path, first["msg"].lower())))
 

@@ -98,6 +98,10 @@ def test_invalid_field(fields: str, message: str) -> None:
     [
         ("- a", "keys.yaml: must hold `keys:` and a list"),
         ("key: []", "keys.yaml: key: unknown field; did you mean keys?"),
+        (
+            "keys: [{id: a, hsh: x}]",
+            "keys.yaml: keys[0].hsh (key 'a'): unknown field; did you mean",
+        ),
         ("keys: 3", "keys.yaml: keys: Input should be a valid list"),
         ("keys: [3]", "keys.yaml: keys[0]: Input should be a valid dictionary"),
         (

@@ -77,6 +77,10 @@ def test_bundled_cards() -> None:
         (CARD + "      device_s: gpu\n", "max.device_s: unknown field; did you mean max.devices?"),
         (CARD.replace("max:", "max_:"), "max_: unknown field; did you mean max?"),
         (
+            CARD.replace("context", "contxt"),
+            "contxt_length: unknown field; did you mean context_length?",
+        ),
+        (
             CARD + "    sampling: {topp: 1}\n",
             "sampling.topp: unknown field; did you mean sampling.top",
         ),

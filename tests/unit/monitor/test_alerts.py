@@ -55,6 +55,7 @@ def test_rules_file(tmp_path: Path, key: str) -> None:
         ("[]", "expected a list of rules under `rules:`"),
         ("", "expected a list of rules under `rules:`"),
         ("rules: [{above: 1}]", "rule 1, metric: Field required"),
+        ("rules: [{metrc: gateway.up, above: 1}]", "rule 1, metrc: Extra inputs"),
         ("rules: [{metric: gateway.ttft, above: 1}]", "metric: unknown metric 'gateway.ttft'"),
         ("rules: [{number: gateway.ttft, above: 1}]", "number: unknown metric 'gateway.ttft'"),
         ("rules: [{metric: max.up, number: max.up, above: 1}]", "number: Extra inputs"),
