@@ -8,11 +8,12 @@ import httpx
 import typer
 
 from maxgate.errors import ConfigurationError, MaxgateError
+from maxgate.server.instances import find_instances, local_url
 from maxgate.settings import load_settings
 
 KEY_VARIABLE: Final = "OPENAI_ADMIN_KEY"
+_NAME_URL: Final = "name its URL with --url (`engines canary`: --gateway)"
 _EXAMPLE_URL: Final = "http://127.0.0.1:8000"
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # The gateway waits up to 25 seconds for engines and workers.
 _TIMEOUT: Final = httpx.Timeout(30, connect=5)
 
@@ -22,21 +23,29 @@ class AdminRequestFailed(MaxgateError):
 
 
 def find_url() -> str:
-    """Return the URL of the admin API by the settings: `admin.port`, or else `server.port`.
+    """Return the URL of the admin API: by `admin.port`, or else that of the running gateway.
 
-    Raises ConfigurationError if the port is chosen when the gateway starts.
+    Its flags may override `server.port`, so the only one that runs with this `state_dir` will do.
+    Raises ConfigurationError if there are several others, or if the port is not known.
     """
     settings = load_settings()
-    host, port = settings.admin.host, settings.admin.port
-    if port is None:
-        host, port = settings.server.host, settings.server.port
+    admin, server, port = settings.admin, settings.server, settings.server.port
+    if admin.port is not None:
+        return local_url(admin.host, admin.port)
+    running = [instance.port for instance in find_instances(settings.state_dir)]
+    if running and port not in running:
+        if len(running) > 1:
+            raise ConfigurationError(
+                f"gateways run on the ports {', '.join(map(str, running))}, and none on "
+                f"server.port {port}; {_NAME_URL}"
+            )
+        [port] = running
     if port == 0:
         raise ConfigurationError(
-            "setting server.port is 0, so the port is chosen when the gateway starts; name its "
-            "URL with --url (`engines canary`: --gateway)"
+            "setting server.port is 0, so the port is chosen when the gateway starts, and none "
+            f"runs in {settings.state_dir}; {_NAME_URL}"
         )
-    host = _ANY_ADDRESS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return local_url(server.host, port)
 
 
 _DEFAULT: Final = "that of the settings"

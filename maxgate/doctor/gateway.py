@@ -13,13 +13,12 @@ from maxgate.doctor.certificates import check_server
 from maxgate.doctor.exposure import is_local
 from maxgate.doctor.findings import Finding, Subject, compare_clocks, error, ok, warning
 from maxgate.net.server_url import hide_credentials
-from maxgate.server.instances import find_instances
+from maxgate.server.instances import find_instances, local_url
 from maxgate.server.protocol import listening_socket
 from maxgate.settings import Settings
 
 _TIMEOUT: Final = httpx.Timeout(10, connect=5)
 _LOST: Final = frozenset({"unreachable", "unknown"})
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 def find_gateway(settings: Settings) -> str | None:
@@ -28,8 +27,7 @@ def find_gateway(settings: Settings) -> str | None:
     if not ports:
         return None
     port = settings.server.port if settings.server.port in ports else ports[0]
-    host = _ANY_ADDRESS.get(settings.server.host, settings.server.host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return local_url(settings.server.host, port)
 
 
 async def check_port(subject: Subject) -> list[Finding]:

@@ -18,6 +18,7 @@ import structlog
 from maxgate.control_plane.listener import name_gateway
 
 _FOLDER: Final = "gateways"
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 _log = structlog.get_logger("server")
 
@@ -84,6 +85,12 @@ def find_instances(state_dir: Path) -> list[Instance]:
     found = [instance for path in paths if (instance := _read(path)) is not None]
     here = [instance for instance in found if instance.host == socket.gethostname()]
     return sorted(here, key=lambda instance: instance.port)
+
+
+def local_url(host: str, port: int) -> str:
+    """Return the URL at which this machine reaches a server that listens at this address."""
+    host = _ANY_ADDRESS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _read(path: Path) -> Instance | None:

@@ -59,6 +59,7 @@ class Attempts:
     True if another replica may go on, and sets `is_complete` if nothing is left to generate. The
     next attempt then waits up to `restart_window` seconds for a replica, and so does a call that an
     engine worked on when it died. `first_error` is that of the engine whose failure began the wait.
+    `has_begun` says whether an attempt has got a token.
     """
 
     # Most calls succeed at once, and never set these.
@@ -66,6 +67,7 @@ class Attempts:
     resume: Callable[[GatewayError], bool] | None = None
     reason: AttemptReason = "call"
     first_error: GatewayError | None = None
+    has_begun = False
     _next: Replica | None = None
     _excluded: Sequence[Replica] = ()
     _unproven: Mapping[Replica, int] = MappingProxyType({})
@@ -125,16 +127,18 @@ class Attempts:
         return self.pool.choose(self.call, now)
 
     def note_lost(self, error: GatewayError, failed: Replica, started_at: float) -> None:
-        """Note whether the replica died while it worked on the call.
+        """Note whether the last replica that got the call died while it worked on it.
 
         One of several replicas did so, too, if it was responding to others just before.
         """
         is_stale = isinstance(error, EngineUnreachable) and error.failure == "stale"
-        if is_stale or not is_disconnect(error):
+        if is_stale or is_unsent(error):
             return
         now = self.loop.time()
         was_working = len(self.pool.replicas) > 1 and now - failed.activity.at < ADMITTED_SECONDS
-        self._was_lost = self._was_lost or was_working or now - started_at >= ADMITTED_SECONDS
+        self._was_lost = is_disconnect(error) and (
+            was_working or now - started_at >= ADMITTED_SECONDS
+        )
 
     def may_retry(self, failed: Replica, error: GatewayError) -> bool:
         """Whether another attempt may follow a failure before the first token; takes the retry."""
@@ -184,8 +188,13 @@ class Attempts:
         return True
 
     def may_continue(self, failed: Replica, error: GatewayError) -> bool:
-        """Whether another attempt may follow a failure after the first token."""
-        if self.resume is None or not self.resume(error):
+        """Whether another attempt may follow a failure after the first token, or after a wait.
+
+        Without a token, a replica must have died again while it worked on the call: in an outage,
+        others fail at once, and would get each call several times.
+        """
+        may_resume = self.has_begun or self._was_lost
+        if self.resume is None or not may_resume or not self.resume(error):
             return False
         self.first_error = self.first_error or error
         self._next = self._choose_other(failed, panic=False)
@@ -394,8 +403,11 @@ class Attempt:
         if not isinstance(error, GatewayError):
             return False
         attempts = self._attempts
-        if not self.has_first_token and attempts.first_error is None:
+        if self.has_first_token:
+            attempts.has_begun = True
+        else:
             attempts.note_lost(error, self.replica, self.started_at)
+        if not self.has_first_token and attempts.first_error is None:
             attempts.reason = "retry"
             return attempts.may_retry(self.replica, error) or attempts.may_wait(self.replica, error)
         if not attempts.may_continue(self.replica, error):

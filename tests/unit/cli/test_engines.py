@@ -1,8 +1,10 @@
 """`maxgate engines` and `maxgate reload` print results and errors in one line each."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from maxgate.cli.main import main
+from maxgate.server.instances import Instance, InstanceFile
 
 ENGINE = {
     "id": "abc",
@@ -54,6 +57,12 @@ class Admin:
         }
         self.requests: list[tuple[str, Any]] = []
         self.url = ""
+
+
+@pytest.fixture(autouse=True)
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gateways that run on this machine are those of the test."""
+    monkeypatch.setenv("MAXGATE_STATE_DIR", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -237,14 +246,43 @@ def test_url_of_variable(admin: Admin, run: Any, folder: Path) -> None:
 
 
 def test_random_port(run: Any, folder: Path) -> None:
-    """A port that is chosen at the start is not known to commands."""
+    """A port that is chosen at the start is known while the gateway runs."""
     (folder / "maxgate.yaml").write_text("server: {port: 0}")
     assert run("reload") == (
         2,
         "",
-        "maxgate: setting server.port is 0, so the port is chosen when the gateway starts; name "
-        "its URL with --url (`engines canary`: --gateway)\n",
+        "maxgate: setting server.port is 0, so the port is chosen when the gateway starts, and "
+        f"none runs in {folder}/state; name its URL with --url (`engines canary`: --gateway)\n",
     )
+
+
+@pytest.mark.parametrize("port", [0, 9, None])
+def test_running_gateway(admin: Admin, run: Any, folder: Path, port: int | None) -> None:
+    """The port of the running gateway counts, because flags may override that of the settings."""
+    running = int(admin.url.rpartition(":")[2])
+    port = running if port is None else port
+    (folder / "maxgate.yaml").write_text(f"server: {{port: {port}}}")
+    with ExitStack() as stack:
+        for one in (7, running) if port == running else (running,):
+            file = stack.enter_context(InstanceFile(folder / "state", one))
+            file.write(Instance(os.getpid(), one))
+        assert run("reload")[0] == 0
+    assert [name for name, _ in admin.requests] == ["POST /admin/reload"]
+
+
+def test_several_gateways(run: Any, folder: Path) -> None:
+    """With several gateways, the settings must name the port of one of them."""
+    (folder / "maxgate.yaml").write_text("server: {port: 9}")
+    with ExitStack() as stack:
+        for port in (7, 8):
+            file = stack.enter_context(InstanceFile(folder / "state", port))
+            file.write(Instance(os.getpid(), port))
+        assert run("reload") == (
+            2,
+            "",
+            "maxgate: gateways run on the ports 7, 8, and none on server.port 9; name its URL with "
+            "--url (`engines canary`: --gateway)\n",
+        )
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://a", "http://"])

@@ -345,6 +345,28 @@ async def test_lost_with_busy_engine() -> None:
             assert attempts.may_wait(replica, error) is waits
 
 
+@pytest.mark.parametrize(
+    ("error", "seconds", "continues"),
+    [
+        (EngineUnreachable("disconnect"), 2, True),
+        (EngineUnreachable("disconnect"), 0, False),
+        (EngineUnreachable("refused"), 0, True),
+        (UpstreamError("failed"), 2, False),
+    ],
+)
+async def test_lost_again(error: GatewayError, seconds: float, *, continues: bool) -> None:
+    """A call that waited goes on if another engine dies at work, but not if it fails at once."""
+    lost = EngineUnreachable("disconnect")
+    async with create_pool([REFUSING, REFUSING]) as (pool, replicas):
+        attempts = Attempts(pool, EngineCall(RoutingKey("small"), "/", b"{}", request_context()))
+        attempts.resume = lambda _: True
+        now = asyncio.get_running_loop().time()
+        attempts.note_lost(lost, replicas[0], now - 2)
+        assert attempts.may_wait(replicas[0], lost)
+        attempts.note_lost(error, replicas[1], now - seconds)
+        assert attempts.may_continue(replicas[1], error) is continues
+
+
 async def test_no_replica_left() -> None:
     """Without a reachable replica the error says when to try again."""
     async with create_pool([REFUSING]) as (pool, _):
