@@ -45,9 +45,12 @@ LIMIT: Final = 10
 _NONE: Final = frozenset[str]()
 _OF_NGINX: Final = frozenset({"ConnectError", "ConnectTimeout", "ReadError", CLOSED, "cut"})
 _OF_REPLICA: Final = frozenset({"502 upstream_unavailable", CLOSED, "ReadError", "cut"})
-# The stand-in has no tokenizer that the gateway could read, so its streams cannot go on.
+# The stand-in has no tokenizer that the gateway could read, so its streams cannot go on. A broken
+# connection is one error, or the other, by the way in which it breaks.
 _OF_MAX: Final = frozenset(
-    {"503 upstream_unavailable", "502 upstream_unavailable", "stream with upstream_unavailable"}
+    f"{status} {code}"
+    for status in ("502", "503", "stream with")
+    for code in ("upstream_unavailable", "upstream_error")
 )
 
 

@@ -52,7 +52,7 @@ def _split(value: str) -> Any:
     if value.lstrip().startswith("["):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("not a valid JSON list") from None
     return [item.strip() for item in value.split(",") if item.strip()]
 
@@ -63,5 +63,5 @@ def parse_mapping(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("not a valid JSON object") from None

@@ -30,16 +30,26 @@ from maxgate.upstream.settings import DNS_PREFIX, ReplicaSettings
 
 MIN_VERSION: Final = (26, 7)
 """Oldest version of MAX that the gateway is tested with."""
+_FILES_PER_ENGINE: Final = 8
+"""Those that the checks of an engine may have open."""
+_AT_A_TIME: Final = 100
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)")
 
 
 async def check_engines(subject: Subject) -> list[Finding]:
-    """Check all engines at the same time."""
+    """Check the engines, as many at the same time as the limit of open files allows."""
     settings = subject.settings
     if settings.engine.mode != "none" and subject.url is None:
         return [ok("maxgate serve starts MAX itself")]
     findings = list(_find_duplicates(settings.engines))
-    groups = await asyncio.gather(*[_check_item(subject, engine) for engine in settings.engines])
+    files = subject.host.read_file_limit()
+    at_a_time = asyncio.Semaphore(max(1, min(_AT_A_TIME, files // _FILES_PER_ENGINE)))
+
+    async def check(engine: ReplicaSettings) -> list[Finding]:
+        async with at_a_time:
+            return await _check_item(subject, engine)
+
+    groups = await asyncio.gather(*map(check, settings.engines))
     return findings + [finding for group in groups for finding in group]
 
 

@@ -101,7 +101,7 @@ def _has_size(file: Path, size: int | None) -> bool:
 def _read_facts(directory: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads((directory / MARKER).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     is_own = isinstance(facts, dict) and isinstance(facts.get("encoding"), str)
     return facts if is_own and isinstance(facts.get("files", {}), dict) else None

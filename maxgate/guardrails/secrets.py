@@ -1,10 +1,11 @@
 """Detectors of secrets: API keys by the formats of their providers, private keys, and tokens."""
 
 import binascii
-import json
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from typing import Final
+
+import orjson
 
 from maxgate.guardrails.detector import Detector, is_word_start
 
@@ -74,7 +75,7 @@ def build_secret_detectors(is_own_key: Callable[[str], bool]) -> Iterator[Detect
 def _validate_jwt(text: str, start: int, end: int) -> int | None:
     header = text[start : text.index(".", start)]
     try:
-        decoded = json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+        decoded = orjson.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))
     except (binascii.Error, ValueError):
         return None
     return end if isinstance(decoded, dict) and "alg" in decoded else None

@@ -83,7 +83,11 @@ class StrictTools:
         if validator is None or validator.matches(call.arguments):
             return call
         schema = self._schemas[call.name]
-        pruned = _prune_value(json.loads(call.arguments), schema, schema, _MAX_DEPTH)
+        try:
+            value = json.loads(call.arguments)
+        except RecursionError:
+            raise ValidationFailed(call.name) from None
+        pruned = _prune_value(value, schema, schema, _MAX_DEPTH)
         arguments = json.dumps(pruned, ensure_ascii=False)
         if not validator.matches(arguments):
             raise ValidationFailed(call.name)

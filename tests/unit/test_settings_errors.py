@@ -87,6 +87,7 @@ def test_two_spellings(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         ),
         ("ENGINES", ",", "setting engines: the list is empty; write http://host:port"),
         ("ENGINES", "[http://a]", "setting engines: not a valid JSON list"),
+        ("ENGINES", "[" * 10_000, "setting engines: not a valid JSON list"),
         ("ENGINES", '[{"url": "http://a", "wait": 1}]', "unknown setting engines[0].wait"),
         ("UPSTREAM__IDLE_TIMEOUT", "-1", "setting upstream.idle_timeout: Input should be greater"),
         (

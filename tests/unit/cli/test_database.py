@@ -7,10 +7,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from maxgate.cli.main import main
 from maxgate.stores.migrate import REVISIONS, upgrade_database
 from maxgate.stores.settings import DatabaseSettings
+from tests.fakes.manifests import FOLDER
 from tests.fakes.postgres_server import PostgresServer
 
 HEAD = REVISIONS[-1]
@@ -94,6 +96,26 @@ def test_postgres(monkeypatch, capsys, postgres: PostgresServer) -> None:
             "message": f"the database is up to date (revision {HEAD})",
             "usable": True,
         },
+    )
+
+
+def test_migration_job(monkeypatch, capsys, postgres: PostgresServer, tmp_path: Path) -> None:
+    """The Job of Kubernetes creates the tables with its own variables and secrets."""
+    schema = f"test_{uuid4().hex}"
+    manifest = FOLDER / "components" / "database" / "migration.yaml"
+    _, job = yaml.safe_load_all(manifest.read_text())
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    [mount] = [one for one in container["volumeMounts"] if one["name"] == "secrets"]
+    (tmp_path / "database-url").write_text(f"{postgres.url}\n")
+    (tmp_path / "pepper").write_text("0123456789abcdef" * 4)
+    for variable in container["env"]:
+        value = variable["value"].replace(mount["mountPath"], str(tmp_path))
+        monkeypatch.setenv(variable["name"], value)
+    monkeypatch.setenv("MAXGATE_DATABASE__SCHEMA_NAME", schema)
+    command, *arguments = container["args"]
+    assert (command, run(monkeypatch, capsys, *arguments)[:2]) == (
+        "db",
+        (0, [f"Created the tables (revision {HEAD}). Next: maxgate serve"]),
     )
 
 

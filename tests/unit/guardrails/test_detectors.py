@@ -1,5 +1,6 @@
 """What the detectors find in more than 800 texts, and how long hostile texts take."""
 
+from base64 import b64encode
 from collections import Counter
 
 import pytest
@@ -59,6 +60,7 @@ HOSTILE = {
     "dots": "a." * 25_000,
     "headers of keys": "-----BEGIN PRIVATE KEY-----" * 2_000,
     "tokens": "eyJaaaaaaaaa." * 4_000,
+    "nested token": b64encode(b'{"a":' * 1_179).decode() + ".eyJaaaaaaaaa.aaaaaaaaaaaaaaaa",
     "ids": "AB12" * 12_000,
     "digits": "123 4567 89 " * 5_000,
     "numbers": "987-654-3210 " * 4_000,

@@ -52,6 +52,7 @@ def test_prune(schema: dict[str, Any], arguments: dict[str, Any], left: dict[str
         (closed(a={"enum": [1, 2]}), '{"a": 3}'),
         ({"$ref": "#/$defs/a", "$defs": {"a": closed(a=NUMBER)}}, '{"a": "b"}'),
         (closed(a={"type": "string"}), '{"a": "\\ud800"}'),
+        pytest.param(closed(a=NUMBER), '{"a": ' + "[" * 5_000 + "]" * 5_000 + "}", id="deep"),
     ],
 )
 def test_mismatch(schema: dict[str, Any], arguments: str) -> None:
