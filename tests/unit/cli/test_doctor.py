@@ -49,10 +49,10 @@ def test_all_problems(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     _, out, _ = run("doctor", "--json")
     assert [finding["text"] for finding in json.loads(out)["findings"]] == [
         "unknown setting MAXGATE_SERVR__PORT",
+        "maxgate.yaml: unknown setting server.prot",
         "maxgate.yaml: setting server.host: Input should be a valid string",
         "setting server.workers: Input should be a valid integer, unable to parse string as an "
         "integer",
-        "maxgate.yaml: unknown setting server.prot",
         "maxgate.yaml: setting engines: the list is empty",
     ]
 
