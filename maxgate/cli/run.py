@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
@@ -55,6 +56,7 @@ def run_app(
 
     `name` starts every error message; `prog_name` is the command's name in --help.
     """
+    _open_closed_streams()
     accept_any_text()
     try:
         code = _run(app, name, arguments, prog_name)
@@ -69,6 +71,17 @@ def run_app(
         _discard_output()
         code = _fail(name, f"cannot write: {error.strerror}", 1)
     sys.exit(code or 0)
+
+
+def _open_closed_streams() -> None:
+    """Replace standard streams that the parent process has closed, as `>&-` does.
+
+    They are None in Python, and their descriptors would go to the next file or socket.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode)  # noqa: SIM115  # until the process ends
+            setattr(sys, name, stream)
 
 
 def _run(

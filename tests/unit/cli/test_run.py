@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from maxgate.cli.run import run
 
@@ -24,3 +25,13 @@ def test_full_disk(
             run(fail, "tool", [])
     message = "tool: cannot write: No space left on device\n"
     assert (ended.value.code, capsys.readouterr().err) == (1, message)
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_closed_stream(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standard stream that the parent process has closed changes nothing."""
+    monkeypatch.setattr(sys, stream, None)
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: typer.echo("done"), "tool", [])
+    assert ended.value.code == 0
+    getattr(sys, stream).close()
