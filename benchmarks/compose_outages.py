@@ -76,7 +76,7 @@ OUTAGES: Final = (
 
 @dataclass(frozen=True)
 class Row:
-    """What clients saw; times in seconds, latencies in milliseconds."""
+    """The responses that clients got; times in seconds, latencies in milliseconds."""
 
     service: str
     seconds: float

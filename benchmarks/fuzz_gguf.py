@@ -49,7 +49,7 @@ class HangError(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one damaged file: `accepted`, `refused` or a fault."""
+    """The outcome of one damaged file: `accepted`, `refused` or a fault."""
 
     number: int
     damage: str

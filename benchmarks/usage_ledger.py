@@ -54,7 +54,7 @@ SETTLE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class Phase:
-    """What clients saw in a phase, and whether the ledger agrees at the end."""
+    """The responses that clients got in a phase, and whether the ledger agrees at the end."""
 
     name: str
     seconds: float

@@ -47,7 +47,7 @@ KEYS: Final = 100
 
 @dataclass(frozen=True)
 class Writes:
-    """What one run has written; rates are per second."""
+    """The writes of one run; rates are per second."""
 
     rate: float
     lines: int

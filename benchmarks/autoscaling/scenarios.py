@@ -36,7 +36,7 @@ class Scenario:
 
 @dataclass
 class Outcome:
-    """What happened; `changes` are times in seconds, and the number of engines from then on."""
+    """The outcome; `changes` are times in seconds, and the number of engines from then on."""
 
     scenario: Scenario
     cluster: Cluster

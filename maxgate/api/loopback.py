@@ -24,7 +24,7 @@ from maxgate.errors import Forbidden
 _ADMIN_PATHS: Final = ("/admin/", "/running/", "/api/models/unload/")
 # Those beside OpenAI's are LiteLLM's.
 _ORGANIZATION_PATHS: Final = ("/v1/organization/", "/key/", "/spend/")
-# Headers by which proxies name the client; all that start with `x-forwarded` as well.
+# Headers in which proxies name the client; all that start with `x-forwarded` as well.
 _FORWARDING: Final = frozenset(
     {
         "forwarded",

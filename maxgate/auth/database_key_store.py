@@ -28,7 +28,7 @@ MAX_STALE_AGE: Final = 900.0
 REFUSED_AGE: Final = 5.0
 """Seconds for which an unknown or disabled key is refused without a look-up."""
 MAX_KEYS: Final = 100_000
-"""Keys in memory; beyond it, that which was read first is forgotten."""
+"""Keys in memory; beyond it, the one read first is forgotten."""
 MAX_UNKNOWN: Final = 10_000
 """Unknown keys in memory, apart from the others."""
 MAX_LOOK_UPS: Final = 2

@@ -1,4 +1,4 @@
-"""The caller that a credential proves, and the interfaces by which credentials are verified."""
+"""The caller that a credential proves, and the interfaces that verify credentials."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol

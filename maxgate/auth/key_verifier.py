@@ -22,7 +22,7 @@ MAX_REMEMBERED: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """What is kept of a key: its hash, and the identity of callers that have it."""
+    """The record of a key: its hash, and the identity of callers that have it."""
 
     digest: bytes
     identity: Identity

@@ -33,7 +33,7 @@ from maxgate.errors import StackTrace
 from maxgate.stores.identity import IdentityStore, ProjectGrant, StoreUnavailable
 
 MAX_PROJECTS: Final = 10_000
-"""Projects in memory; beyond it, that which was read first is forgotten."""
+"""Projects in memory; beyond it, the one read first is forgotten."""
 
 _log = structlog.get_logger("auth")
 

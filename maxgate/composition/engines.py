@@ -204,7 +204,7 @@ def build_admission(
 
 
 def build_ledger(settings: Settings, folder: Path | None) -> SlotLedger | None:
-    """Build the ledger by which workers or gateways share slots, None if there is one worker.
+    """Build the ledger that shares slots among workers or gateways, None if there is one worker.
 
     Raises ConfigurationError if a package is missing.
     """

@@ -30,7 +30,7 @@ from maxgate.telemetry.registry import (
 
 @dataclass(frozen=True)
 class LimitParts:
-    """What enforces limits, those of the database, and the alerts; None where there is none."""
+    """Enforcement of limits, limits of the database, and alerts; None where there is none."""
 
     limits: Limits | None = None
     stored: StoredLimits | None = None

@@ -14,7 +14,7 @@ from maxgate.telemetry.system import (
 
 
 def build_system(settings: Settings) -> SystemReader | None:
-    """Build the reader of what is switched on, None if that is nothing.
+    """Build the reader of the enabled metrics, None without any.
 
     Raises ConfigurationError if a package is missing.
     """

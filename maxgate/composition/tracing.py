@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TracingParts:
-    """What traces requests; None and empty while tracing is off."""
+    """The parts that trace requests; None and empty while tracing is off."""
 
     tracing: "Tracing | None" = None
     exemplars: "ExemplarStore | None" = None

@@ -31,7 +31,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What clients may see.
+    """The outcomes that clients may see.
 
     `allowed` are the labels of results, at least `complete` of which have to be complete. No wait
     may exceed `max_wait` seconds. Responses with 429 and 503 need Retry-After, except those in
@@ -47,7 +47,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What clients have seen; `faults` are further breaches of the policy."""
+    """The outcomes that clients have seen; `faults` are further breaches of the policy."""
 
     results: Sequence[Result]
     policy: Policy

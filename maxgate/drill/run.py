@@ -26,7 +26,7 @@ Verdict = Literal["kept", "broken", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What clients have seen of one failure, beside the policy.
+    """The outcomes of one failure for clients, beside the policy.
 
     `responses` counts requests by status and error code. `cut_silently` are streams that ended
     without [DONE] and without an error. `breaches` say how the policy was broken, or why the

@@ -65,7 +65,7 @@ class DrillFailed(MaxgateError):
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """What all failures of a drill have in common.
+    """The state that all failures of a drill share.
 
     `template` is a state_dir with a key and a database, which each gateway gets a copy of. `key` is
     empty without authentication. `stores` are the URLs of a scratch PostgreSQL (`database`) and a

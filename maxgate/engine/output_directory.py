@@ -82,7 +82,7 @@ def write_atomically(out: Path, *, force: bool) -> Iterator[Path]:
     finally:
         if lock is not None:
             os.close(lock)
-        # What it replaced is under its name now.
+        # Its name now has the directory that it replaced.
         shutil.rmtree(partial, ignore_errors=True)
 
 

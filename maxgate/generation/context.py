@@ -61,7 +61,7 @@ class RetryAllowance:
 
 
 class Reservation(Protocol):
-    """What a client request holds of limits and budgets, for all of its engine calls."""
+    """The amounts of limits and budgets that a client request holds, for all its engine calls."""
 
     def settle(self, record: RequestRecord) -> None:
         """Count the real usage and release the rest; called once, when the request ends."""

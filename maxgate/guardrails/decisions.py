@@ -1,4 +1,4 @@
-"""What rules did to one request, without its text."""
+"""Decisions of rules about one request, without its text."""
 
 from collections import Counter
 from typing import Final

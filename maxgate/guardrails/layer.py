@@ -28,7 +28,7 @@ _MAX_CHARACTERS_ON_THE_LOOP: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class SharedRules:
-    """What the layers share: the rules, the checks by services and models, and the metrics."""
+    """The parts that the layers share: rules, checks by services and models, and metrics."""
 
     rules: RuleBook
     checks: Checks

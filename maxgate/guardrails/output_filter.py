@@ -45,7 +45,7 @@ class OutputFilter:
         self.is_blocked = False
 
     def filter(self, chunk: Chunk) -> Chunk:
-        """Return the chunk with what may be sent by now; its finish reason ends the choice."""
+        """Return the chunk with the text that may be sent; its finish reason ends the choice."""
         is_end = chunk.finish_reason is not None
         if self._observer is not None:
             self._observer.feed(chunk.text, is_end=is_end)

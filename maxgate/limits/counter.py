@@ -16,7 +16,7 @@ _TIGHT_PARTS: Final = 4
 
 
 class Counter:
-    """What a limit counts in one window.
+    """The use of a limit in one window.
 
     `used` is what this process has used, `reserved` what its requests hold, and `room` what it may
     take without an exchange, valid in this `epoch` of Counters. `others` is what other processes
@@ -67,7 +67,7 @@ class Counter:
 
     @property
     def remaining(self) -> int:
-        """What is left of the limit, as far as this process knows."""
+        """The remaining amount of the limit, as far as this process knows."""
         return max(self.amount - self.others - self.used - self.reserved, 0)
 
     @property

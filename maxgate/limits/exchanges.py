@@ -1,6 +1,6 @@
 """The exchanges of this process with the table, and what it does without the table.
 
-While the table is unavailable, each process may use an even part of what was left, and of each new
+While the table is unavailable, each process may use an even share of the rest, and of each new
 window.
 """
 
@@ -36,7 +36,7 @@ _NEW_HOLDER_SECONDS: Final = 1800.0
 """Time without an exchange after which the table may soon forget this holder."""
 
 Costs: TypeAlias = Sequence[tuple[Counter, int]]
-"""What one request takes, all or nothing."""
+"""The amounts that one request takes, all or nothing."""
 Refusal: TypeAlias = Counter | None
 CountUsed: TypeAlias = Callable[[Limit, float], Awaitable[int]]
 """Returns what the ledger has of a limit since the start of a window, in seconds since 1970."""

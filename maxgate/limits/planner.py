@@ -45,7 +45,7 @@ _TOKENS_PER_MESSAGE: Final = 8
 
 @dataclass(slots=True, eq=False)
 class Plan:
-    """What a request of a caller to a model takes: counters, each with the index of its unit.
+    """The counters that a request of a caller to a model takes from, with the index of each unit.
 
     `checked` are the counters that may refuse a request before its body is read, and `described`
     are those of the headers.

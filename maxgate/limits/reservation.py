@@ -1,4 +1,4 @@
-"""What a client request holds of limits and budgets until it ends."""
+"""The amounts of limits and budgets that a client request holds until it ends."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ _CUT: Final = frozenset({"client_gone", "timeout", "truncated"})
 
 
 class Reservation(context.Reservation):
-    """What one client request has taken of its counters, once `pending` has come.
+    """The amounts that one client request has taken from its counters, once `pending` is done.
 
     It is settled by the tokens of the record. A request that no engine was called for uses nothing;
     one that an engine has worked on counts as a request, whatever it led to.

@@ -85,7 +85,7 @@ class CounterTable(Protocol):
     async def exchange(
         self, holder: str, reports: Sequence[Report], takes: Sequence[Take], birth: str = ""
     ) -> Reply:
-        """Report counters, take amounts in the order given, and get blocks of what is left.
+        """Report counters, take amounts in the order given, and get blocks of the rest.
 
         A take that exceeds a limit takes nothing; nor does one of zero if a limit is exhausted.
         The holder's lease is renewed. `birth` is that of the table that it knows. Raises

@@ -171,7 +171,7 @@ class RoomSchedule:
     def _plan_starts(self, contenders: Sequence[ModelRoom], now: float) -> list[Action]:
         actions = []
         for position, room in enumerate(contenders):
-            # What an older request waits for is not taken from it by a younger one.
+            # A younger request takes no engine that an older one waits for.
             if any(room.conflicts(older) for older in contenders[:position]):
                 continue
             occupants = self.list_conflicts(room.name)

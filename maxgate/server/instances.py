@@ -1,4 +1,4 @@
-"""Files in `state_dir` by which commands find the gateways that run on this machine.
+"""Files in `state_dir` from which commands find the gateways that run on this machine.
 
 Each gateway holds a lock on its file as long as it lives, so that a file that was left behind, or
 whose process id now belongs to another program, is never mistaken for a gateway.

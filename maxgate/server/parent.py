@@ -155,7 +155,7 @@ class Parent:
         self.restart.step(self.workers)
 
     def _drain(self) -> None:
-        """End all workers; whoever connects meanwhile gets a 503."""
+        """End all workers; clients that connect meanwhile get a 503."""
         for worker in self.workers:
             worker.end(Command.DRAIN, self._end_timeout)
         refusers = [BacklogRefuser(listener) for listener in self._listeners]

@@ -86,7 +86,7 @@ class Worker:
         return self._process.exitcode
 
     def read_reports(self) -> None:
-        """Take in what the worker has reported."""
+        """Take in the reports of the worker."""
         codes = receive(self.control) if self._connected else b""
         self._connected = self._connected and codes is not None
         for code in codes or b"":

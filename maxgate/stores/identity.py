@@ -1,4 +1,4 @@
-"""What is kept of an organization's projects, users and keys, and the interface to it.
+"""Records of an organization's projects, users and keys, and the interface to them.
 
 Everything that belongs to a project has the project's id in its primary key, and every method that
 reads or changes such a row takes it: a row of another project does not exist for the caller. All
@@ -158,7 +158,7 @@ class IdempotentRequest:
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:
-    """What authentication needs to know of a key: the rows that decide about it, read at once.
+    """The rows that decide about a key at authentication, read at once.
 
     `owner_role` is the owner's role in the project; None if it has none, or the owner is gone.
     `project` and `owner_role` are None for an AdminKey.
@@ -172,7 +172,7 @@ class KeyGrant:
 
 @dataclass(frozen=True, slots=True)
 class ProjectGrant:
-    """What the authentication of tokens needs to know of a project."""
+    """The facts about a project that the authentication of tokens needs."""
 
     project: Project
     permissions: ModelPermissions | None = None

@@ -221,7 +221,7 @@ IDEMPOTENT_REQUESTS: Final = Table(
 PEPPERS: Final = Table(
     "peppers",
     METADATA,
-    # HMACs of a constant, by which a gateway notices that it has another pepper than the keys.
+    # HMACs of a constant, which tell a gateway that its pepper is not that of the keys.
     Column("fingerprint", LargeBinary, nullable=False),
     _time("created_at"),
     PrimaryKeyConstraint("fingerprint"),

@@ -17,7 +17,7 @@ WIDTH_SECONDS: Final[Mapping[Width, int]] = {"1m": 60, "1h": 3600, "1d": 86_400}
 Kind: TypeAlias = Literal["completions", "embeddings", "moderations"]
 """Kinds of usage, named as in OpenAI's usage API."""
 Dimension: TypeAlias = Literal["project_id", "user_id", "api_key_id", "model"]
-"""Columns by which usage can be grouped and filtered."""
+"""Columns for grouping and filtering usage."""
 
 
 @dataclass(slots=True)  # not frozen, because creating one would take three times as long

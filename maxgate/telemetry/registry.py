@@ -155,7 +155,7 @@ AUTHENTICATION_RESULT: Final = Label(
 )
 LIMIT_SCOPE: Final = Label(
     "scope",
-    "What the limit counts together.",
+    "Subject of the limit.",
     {
         "key": "requests with one API key",
         "user": "requests of one user or service account",
@@ -165,7 +165,7 @@ LIMIT_SCOPE: Final = Label(
 )
 LIMIT_UNIT: Final = Label(
     "unit",
-    "What the limit counts.",
+    "Unit of the limit.",
     {
         "requests": "requests in a window",
         "tokens": "input and output tokens",

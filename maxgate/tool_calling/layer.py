@@ -22,7 +22,7 @@ from maxgate.tool_calling.strict import StrictResponse, StrictTools, ToolCallFai
 
 
 class CallFormat(Protocol):
-    """What tool calling needs to know of a model's chat format."""
+    """The facts about a model's chat format that tool calling needs."""
 
     @property
     def call_tag(self) -> int | None:

@@ -53,7 +53,7 @@ class InvalidMetrics(EngineError):
 
 
 class EngineMetrics(NamedTuple):
-    """What an engine reports of its load.
+    """The load that an engine reports.
 
     `requests` are all from their arrival to their end, and `queued` those of them that wait; None
     if MAX has not told. `kv_use` is the used share of the KV cache, without blocks that are only
@@ -72,7 +72,7 @@ def parse_metrics(content: bytes) -> EngineMetrics:
 
     `num_requests_running` counts requests in the queue, too. MAX publishes a metric only after its
     first value, so absent ones are 0, except for the depth of the queue: a reading lacks it if the
-    scheduler has made no step since the one before, whoever read that. Of a metric with and
+    scheduler has made no step since the previous reading, by any reader. Of a metric with and
     without labels, the sample without labels is the total.
 
     Raises InvalidMetrics if these are not the metrics of MAX, or if a value is not plausible.

@@ -40,7 +40,7 @@ class Waiting(SentAttempt, Protocol):
 
 
 class ModelTraffic:
-    """What the pool has observed of one model's replicas.
+    """The observations of one model's replicas.
 
     `waiting` are the attempts without a first token, `streams` those after it. `restricted` is set
     when a breaker opens or a replica is full: only then do breakers have to be asked. Latencies of

@@ -159,7 +159,7 @@ class Mover:
             if position is None:
                 position = await self._store.find_position(spool.name)
             end = await asyncio.to_thread(find_end, spool)
-            # What is appended meanwhile waits for the next time: otherwise this would go on for
+            # Lines appended meanwhile wait for the next time: otherwise this would go on for
             # ever, with a transaction for a handful of lines each.
             while is_ended or position < end:
                 read = asyncio.to_thread(_read_batch, spool, position, is_ended=is_ended)

@@ -117,7 +117,7 @@ class UsageReports:
         return sort_rows(groups.values())
 
     async def iterate_entries(self, query: EntryQuery) -> AsyncGenerator[tuple[UsageEntry, Charge]]:
-        """Yield up to `limit` lines of the ledger with what each costs, newest first."""
+        """Yield up to `limit` lines of the ledger with the cost of each, newest first."""
         remaining = query.limit
         while remaining > 0:
             size = min(remaining, MAX_PAGE)

@@ -1,4 +1,4 @@
-"""What the ledger has of a limit, from which lost counters are rebuilt."""
+"""The use of a limit by the ledger, from which lost counters are rebuilt."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -87,7 +87,7 @@ async def test_all_or_nothing(tables: Tables, processes: Sequence[Counters]) -> 
 
 
 async def test_settle(tables: Tables, processes: Sequence[Counters]) -> None:
-    """What was reserved and not used is free for other processes."""
+    """Reserved amounts that were not used are free for other processes."""
     first, second, _ = processes
     (mine,), (other,) = [open_counters(one, tables, limit("tokens")) for one in (first, second)]
     assert await take(first, (mine, 90)) is None
@@ -136,7 +136,7 @@ async def test_no_amount(tables: Tables, processes: Sequence[Counters]) -> None:
 
 
 async def test_killed_process(tables: Tables, processes: Sequence[Counters]) -> None:
-    """What a killed process held is free after its lease; what it has used is not."""
+    """Amounts held by a killed process are free after its lease, and those it used are not."""
     first, second, _ = processes
     limits = [limit(), limit("tokens"), limit("concurrent_requests", window="none", amount=1)]
     mine, other = [open_counters(one, tables, *limits) for one in (first, second)]
@@ -211,7 +211,7 @@ async def test_blocks(tables: Tables, processes: Sequence[Counters]) -> None:
 
 
 async def test_rebuilding(tables: Tables) -> None:
-    """A counter that the table has lost begins with what the ledger has."""
+    """A counter that the table has lost begins with the use in the ledger."""
     asked = []
 
     async def count_used(limit: Limit, start: float) -> int:

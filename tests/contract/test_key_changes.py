@@ -80,14 +80,14 @@ async def test_contract(pair: tuple[KeyChanges, KeyChanges]) -> None:
 
 
 async def test_first_poll(connect: Callable[[], KeyChanges]) -> None:
-    """What was read before the first poll may be outdated; also without any change."""
+    """Entries read before the first poll may be outdated, even without any change."""
     assert await connect().poll() == ([], False)
 
 
 async def test_outage(
     server: RedisServer, connect: Callable[[], KeyChanges], clock: FakeClock
 ) -> None:
-    """What is published while Redis is away arrives afterwards, and readers know of the gap."""
+    """Changes published while Redis is away arrive afterwards, and readers know of the gap."""
     one, other = connect(), connect()
     await other.poll()
     server.stop()

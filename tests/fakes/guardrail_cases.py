@@ -73,12 +73,12 @@ class Quality(NamedTuple):
 
     @property
     def precision(self) -> float:
-        """Share of what was found that was expected."""
+        """Share of the findings that were expected."""
         return self.right / (self.right + self.wrong)
 
     @property
     def recall(self) -> float:
-        """Share of what was expected that was found."""
+        """Share of the expected findings that were made."""
         return self.right / (self.right + self.missed)
 
 

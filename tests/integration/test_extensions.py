@@ -92,7 +92,7 @@ async def test_neutral_template_variables(gateway: Gateway, variables: dict[str,
     ],
 )
 async def test_rejected(gateway: Gateway, fields: dict[str, Any], param: str) -> None:
-    """What the gateway and MAX would ignore is rejected by name."""
+    """Fields that the gateway and MAX would ignore are rejected by name."""
     response = await gateway.chat(**fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
     assert gateway.engine.requests == []

@@ -215,7 +215,7 @@ async def test_requests() -> None:
 
 
 async def test_forged_address(tmp_path: Path) -> None:
-    """Headers by which clients claim another address are replaced."""
+    """Headers in which clients claim another address are replaced."""
     keys = KeyFolder(tmp_path)
     local, office = keys.add("a", networks=["127.0.0.1"]), keys.add("b", networks=["10.0.0.0/8"])
     forged = [

@@ -1,4 +1,4 @@
-"""What a test file leaves open is reported for this file."""
+"""Resources that a test file leaves open are reported for this file."""
 
 import socket
 

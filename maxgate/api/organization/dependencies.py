@@ -75,7 +75,7 @@ class AdminRequest:
             return created
 
     def hash_key(self, text: str) -> list[bytes]:
-        """Return the hashes by which a key may be stored, one per pepper."""
+        """Return the hashes under which a key may be stored, one per pepper."""
         return self._organization.hash_key(text)
 
     def tag(self, version: int) -> None:

@@ -178,7 +178,7 @@ class Organization:
             await self._key_changes.publish(change.changed_ids)
 
     def hash_key(self, text: str) -> list[bytes]:
-        """Return the hashes by which a key may be stored, one per pepper."""
+        """Return the hashes under which a key may be stored, one per pepper."""
         return [hash_key(text, pepper) for pepper in self._load_peppers()]
 
     async def _find_replay(

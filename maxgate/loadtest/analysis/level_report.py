@@ -49,7 +49,7 @@ _MAX_CPU: Final = 0.9
 """Share of a core above which a worker process is the bottleneck."""
 
 _MAX_LATENESS: Final = 0.01
-"""Seconds by which requests may leave late."""
+"""Delay in seconds that requests may have."""
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ async def test_priority_takes_a_place() -> None:
 
 
 async def test_reserved_slots() -> None:
-    """While there are priority requests, a tenth of what the engine works on is only for them."""
+    """While there are priority requests, a tenth of the engine's slots is only for them."""
     async with clients(slots=11) as sent:  # ten, and one that waits at the engine
         await sent.send("urgent", request_of(service_class="priority"))
         sent.controller.slots(MODEL).update(asyncio.get_running_loop().time(), 11)

@@ -14,7 +14,7 @@ IDLE = Holding(8, 0, {}, {})
 
 
 class Store:
-    """Replies with what is next; an exception is raised. `reports` are the arguments of scripts."""
+    """Replies with the next value, or raises it. `reports` are the arguments of scripts."""
 
     key_prefix = "test"
 

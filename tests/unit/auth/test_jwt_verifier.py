@@ -131,7 +131,7 @@ async def test_named_keys_have_no_effect() -> None:
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 @pytest.mark.parametrize("form", ["pem", "der", "jwk"])
 async def test_public_key_as_secret(algorithm: str, form: str) -> None:
-    """The public key is no secret by which tokens can be signed."""
+    """Tokens signed with the public key as a secret are refused."""
     provider = OidcProvider(algorithm="RS256")
     key = generate("RS256")
     public = {

@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Invalid settings are one error, with what may have been meant."""
+    """Invalid settings are one error, with suggestions."""
     monkeypatch.setenv("MAXGATE_SERVER__PROT", "9000")
     code, out, err = run("doctor", "--json")
     finding = {

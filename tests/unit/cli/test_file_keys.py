@@ -170,7 +170,7 @@ def test_hash(
 def test_hash_of_other_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
 ) -> None:
-    """What is no key is refused and not shown."""
+    """A text that is not a key is refused and not shown."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(given))
 
     code, out, err = run(monkeypatch, capsys, "hash")

@@ -280,7 +280,7 @@ def test_postgres(run: Run, monkeypatch: pytest.MonkeyPatch, postgres: PostgresS
 
 
 async def test_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With Redis, running gateways are told the ids of what has changed."""
+    """With Redis, running gateways get the ids of the changed objects."""
     with start_redis() as redis:
         changes = RedisKeyChanges(RedisStore(RedisSettings(url=redis.url)))
         await changes.poll()

@@ -16,7 +16,7 @@ A, B, C = (ReplicaSettings(url=f"http://{name}:8080") for name in "abc")
 def manage(
     *configured: ReplicaSettings, changes: EngineChanges | None = None
 ) -> tuple[ManagedEngines, list[EngineChanges]]:
-    """Engines with this configuration, and a list of what they save."""
+    """Engines with this configuration, and a list of the states that they save."""
     saved: list[EngineChanges] = []
     return ManagedEngines(configured, changes or EngineChanges(), saved.append), saved
 

@@ -1,4 +1,4 @@
-"""What the detectors find in more than 800 texts, and how long hostile texts take."""
+"""Findings of the detectors in more than 800 texts, and their time on hostile texts."""
 
 from base64 import b64encode
 from collections import Counter

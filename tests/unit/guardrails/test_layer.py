@@ -137,7 +137,7 @@ async def test_placeholders_of_clients() -> None:
 
 
 async def test_masked_output() -> None:
-    """The client gets placeholders of what the model wrote."""
+    """The client gets placeholders instead of the model's text."""
     chunks = await run_guarded(script(f"Ask {MAIL} or {MAIL}."), generation_request(), MASK)
     assert join(chunks) == ("Ask <EMAIL_1> or <EMAIL_1>.", "stop")
 

@@ -202,7 +202,7 @@ def test_references(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", CLUSTERS)
 def test_one_owner_of_replicas(overlay: str) -> None:
-    """What an autoscaler scales has no number of replicas that the next `apply` would restore."""
+    """Autoscaled workloads set no number of replicas, which the next `apply` would restore."""
     scaled = [
         one["spec"]["scaleTargetRef"]
         for one in select(overlay, "ScaledObject", "HorizontalPodAutoscaler")

@@ -135,7 +135,7 @@ async def test_one_reservation() -> None:
 async def test_settlement(
     usage: Usage | None, outcome: Outcome, engine_calls: int, requests: int, tokens: int
 ) -> None:
-    """A request counts with what it used, however it ends."""
+    """A request counts with its use, however it ends."""
     gate = Gate(everyone={"tokens_per_minute": 1000, "requests_per_minute": 3})
     context = await gate.admit()
     await gate.end(context, usage, outcome, engine_calls=engine_calls)

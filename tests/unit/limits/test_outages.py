@@ -1,4 +1,4 @@
-"""Without the table, each process has a part of what is left, and never more."""
+"""Without the table, each process has a share of the remaining amount, and never more."""
 
 import asyncio
 from collections.abc import Callable
@@ -73,7 +73,7 @@ async def test_never_seen(tables: MemoryTables) -> None:
 
 
 async def test_concurrency(tables: MemoryTables) -> None:
-    """What others held is free after their lease."""
+    """Amounts held by other processes are free after their lease."""
     first, second = [start_process(tables) for _ in range(2)]
     at_once = limit("concurrent_requests", 10, "none")
     mine, other = [process.open(at_once, tables.clock.wall()) for process in (first, second)]

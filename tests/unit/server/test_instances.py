@@ -1,4 +1,4 @@
-"""Files by which `maxgate restart` finds running gateways."""
+"""Files in which `maxgate restart` finds running gateways."""
 
 import json
 import os

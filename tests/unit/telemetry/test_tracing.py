@@ -1,4 +1,4 @@
-"""What traces promise beside their spans: ids, exports that fail, and the end."""
+"""Promises of traces beside their spans: ids, failing exports, and shutdown."""
 
 import threading
 from collections.abc import Callable
