@@ -3,6 +3,7 @@
 Thresholds follow Envoy's outlier detection and Linkerd's circuit breaker, scaled to a few replicas.
 """
 
+import math
 from typing import Final, Literal
 
 from maxgate.errors import (
@@ -12,6 +13,7 @@ from maxgate.errors import (
     UpstreamUnavailable,
 )
 from maxgate.upstream.errors import EngineUnreachable
+from maxgate.upstream.outcome_window import OutcomeWindow
 from maxgate.upstream.settings import BreakerSettings
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -21,13 +23,17 @@ SLOW_TOKENS: Final = "slow tokens"
 """Causes of a breaker that is open because its replica is far slower than its peers: with whole
 responses and first tokens, or with the later tokens of its streams."""
 
-# Time that a request after a pause has for its first token, before another one is sent.
+# Time that a request to a doubtful replica has for its first token, before another one is sent.
 _PROBE_SECONDS: Final = 1.0
 # Consecutive refusals double the pause of a replica at capacity, up to the maximum.
 _FIRST_FULL_PAUSE: Final = 1.0
 _MAX_FULL_PAUSE: Final = 30.0
 # Failures in a row that open the breaker again soon after a recovery; one may be by chance.
 _FLAPPING_FAILURES: Final = 2
+# A recovered replica gets as many requests at once as there were trials, twice as many after each
+# of these times, and then all of its requests.
+_DOUBLING_SECONDS: Final = 4.0
+_RAMP_SECONDS: Final = 6 * _DOUBLING_SECONDS
 
 
 class CircuitBreaker:
@@ -36,11 +42,16 @@ class CircuitBreaker:
     It opens after a number of failures in a row, or when too large a share of recent responses
     failed. When the open time is over, trial requests are let through, one more for each sign of
     recovery; enough complete responses close it, and a failure opens it for twice as long. Outcomes
-    of requests that were sent before it opened are ignored.
+    of requests that were sent before it opened are ignored. After it has closed, there is a limit
+    of requests at once for a while, so that a replica that fails again has few of them.
 
-    A replica at capacity is paused, which is no failure; then one request at a time is let through,
-    until one is not refused. `opened_at` is None while the breaker is closed, `cause` why it is
-    open, `trials` how many trial requests are under way, and `trips` how often it has opened.
+    A replica at capacity is paused, which is no failure, and then doubtful: one request at a time
+    is let through until one has a token. A replica that fails soon after a recovery is doubtful,
+    too, and the failure of such a request opens the breaker, however earlier requests end.
+
+    `opened_at` is None while the breaker is closed, `cause` why it is open, and `trips` how often
+    it has opened. `trials` are the requests under way that were sent between the end of the open
+    time and that of the limit.
     While it lets everything through, callers increment `successes` instead of recording complete
     responses, and call `count_successes` at short intervals.
     """
@@ -48,12 +59,14 @@ class CircuitBreaker:
     __slots__ = (
         "_closed_at",
         "_consecutive",
+        "_doubted_at",
         "_full_pause",
         "_full_until",
+        "_is_doubtful",
         "_open_seconds",
         "_open_until",
         "_outcomes",
-        "_refused_at",
+        "_ramp_until",
         "_settings",
         "_signs",
         "_trials_passed",
@@ -67,18 +80,20 @@ class CircuitBreaker:
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
         self._consecutive = 0
-        self._outcomes = _OutcomeWindow(settings.window)
+        self._outcomes = OutcomeWindow(settings.window)
         self.successes = 0
         self.opened_at: float | None = None
         self._open_until = 0.0
         self._open_seconds = 0.0
+        self._ramp_until = 0.0
         self._closed_at: float | None = None
         self.trials = 0
         self._trials_passed = 0
         self._signs = 0
         self._full_until = 0.0
         self._full_pause = 0.0
-        self._refused_at = float("-inf")
+        self._is_doubtful = False
+        self._doubted_at = float("-inf")
         self.cause: str | None = None
         self.trips = 0
 
@@ -88,25 +103,26 @@ class CircuitBreaker:
             return "closed"
         return "open" if now < self._open_until else "half_open"
 
-    def allows(self, now: float) -> bool:
-        """Whether a request may be sent."""
+    def allows(self, now: float, *, above_limit: bool = False) -> bool:
+        """Whether a request may be sent; `above_limit` ignores the limit after a recovery."""
         if self.opened_at is None:
-            return now >= self._full_until
+            is_within = above_limit or self.trials + 1 <= self._find_limit(now)
+            return is_within and now >= self._full_until
         return now >= self._open_until and now >= self._full_until and self.trials <= self._signs
 
     def is_restricted(self, now: float) -> bool:
         """Whether it does not let all requests through."""
-        return self.opened_at is not None or self._full_pause > 0 or now < self._full_until
-
-    def is_full(self, now: float) -> bool:
-        """Whether the replica has refused a request because it is at capacity."""
-        return now < self._full_until
+        return (
+            self.opened_at is not None
+            or self._is_doubtful
+            or now < self._full_until
+            or now < self._ramp_until
+        )
 
     def begin(self, now: float) -> None:
         """Record that a request is sent; exactly one of the outcomes below ends it."""
-        if self.opened_at is not None and now >= self._open_until:
-            self.trials += 1
-        if self._full_pause and now >= self._full_until:
+        self.trials += self.is_trial(now)
+        if self._is_doubtful and now >= self._full_until:
             self._full_until = now + _PROBE_SECONDS
 
     def record(
@@ -135,8 +151,7 @@ class CircuitBreaker:
         """Record the first token of a request that began at `started_at`."""
         if self.cause != SLOW_TOKENS:  # of which the first one is no sign
             self.note_recovery(started_at)
-        if started_at > self._refused_at:
-            self._full_pause = self._full_until = 0.0
+        self._end_doubt(started_at)
 
     def note_recovery(self, started_at: float) -> None:
         """Record a sign that a request is served well that began at `started_at`."""
@@ -146,17 +161,17 @@ class CircuitBreaker:
     def succeed(self, now: float, started_at: float) -> None:
         """Record a complete response to a request that began at `started_at`."""
         self._consecutive = 0
-        if started_at > self._refused_at:
-            self._full_pause = self._full_until = 0.0
+        self._end_doubt(started_at)
+        is_trial = self.is_trial(started_at)
+        self.trials -= is_trial
         if self.opened_at is None:
             self._outcomes.add(now, 1)
-        elif self.is_trial(started_at):
-            self.trials -= 1
+        elif is_trial:
             self._trials_passed += 1
             if self._trials_passed >= self._settings.trials:
                 self.opened_at, self._closed_at, self.cause = None, now, None
-                self.trials = 0
-                self._outcomes = _OutcomeWindow(self._settings.window)
+                self._ramp_until = now + _RAMP_SECONDS
+                self._outcomes = OutcomeWindow(self._settings.window)
 
     def count_successes(self, now: float) -> None:
         """Count the responses of `successes` as completed now."""
@@ -171,16 +186,24 @@ class CircuitBreaker:
             if self.is_trial(started_at):
                 self._open(now, cause)
             return
+        self.abandon(started_at)
         settings = self._settings
         self.count_successes(now)
         self._consecutive += 1
         self._outcomes.add(now, 1, failed=1)
         total, failed = self._outcomes.count(now)
-        limit = settings.consecutive_failures
+        limit, is_confirmed = settings.consecutive_failures, False
         if self._has_just_recovered(now):
             limit = min(limit, _FLAPPING_FAILURES)
-        if self._consecutive >= limit or (
-            total >= settings.min_responses and failed >= settings.failure_share * total
+            # Doubts without a pause are due to an earlier failure.
+            is_confirmed = (
+                self._is_doubtful and not self._full_pause and started_at > self._doubted_at
+            )
+            self._is_doubtful, self._doubted_at = True, now
+        if (
+            is_confirmed
+            or self._consecutive >= limit
+            or (total >= settings.min_responses and failed >= settings.failure_share * total)
         ):
             self._open(now, cause)
 
@@ -188,10 +211,10 @@ class CircuitBreaker:
         """Record a refusal for lack of capacity; `retry_after` is the replica's own, in seconds."""
         self.abandon(started_at)
         pause = min(retry_after or 0.0, _MAX_FULL_PAUSE)
-        if started_at >= self._refused_at:  # not sent before the last refusal
+        if not self._full_pause or started_at >= self._doubted_at:  # not sent before the last one
             self._full_pause = min(max(2 * self._full_pause, _FIRST_FULL_PAUSE), _MAX_FULL_PAUSE)
             pause = max(self._full_pause, pause)
-        self._refused_at = now
+        self._is_doubtful, self._doubted_at = True, now
         self._full_until = max(self._full_until, now + pause)
 
     def abandon(self, started_at: float) -> None:
@@ -210,8 +233,20 @@ class CircuitBreaker:
         self._open(now, cause)
 
     def is_trial(self, started_at: float) -> bool:
-        """Whether a request that began at `started_at` is a trial request."""
-        return self.opened_at is not None and started_at >= self._open_until
+        """Whether a request that began at `started_at` is one of `trials`."""
+        return self._open_until <= started_at < self._ramp_until
+
+    def _find_limit(self, now: float) -> float:
+        """Return how many requests may be under way at once while it is closed."""
+        if now >= self._ramp_until or self._closed_at is None:
+            return math.inf
+        return float(self._settings.trials * 2 ** ((now - self._closed_at) / _DOUBLING_SECONDS))
+
+    def _end_doubt(self, started_at: float) -> None:
+        """End the doubts about the replica if the request was sent after they began."""
+        if started_at > self._doubted_at:
+            self._is_doubtful = False
+            self._full_pause = self._full_until = 0.0
 
     def _has_just_recovered(self, now: float) -> bool:
         return (
@@ -228,35 +263,8 @@ class CircuitBreaker:
             else settings.open_seconds
         )
         self.opened_at, self._open_until = now, now + self._open_seconds
+        self._ramp_until = math.inf
         self._consecutive = self.trials = self._trials_passed = self._signs = 0
+        self._is_doubtful = False  # trials are let through one by one anyway
         self.cause = cause
         self.trips += 1
-
-
-class _OutcomeWindow:
-    """Outcomes of the current and the previous half of a window of `seconds`."""
-
-    __slots__ = ("_current", "_half", "_previous", "_since")
-
-    def __init__(self, seconds: float) -> None:
-        self._half = seconds / 2
-        self._since = 0.0
-        self._current = [0, 0]
-        self._previous = [0, 0]
-
-    def add(self, now: float, total: int, failed: int = 0) -> None:
-        if now - self._since >= self._half:
-            self._rotate(now)
-        self._current[0] += total
-        self._current[1] += failed
-
-    def count(self, now: float) -> tuple[int, int]:
-        """Return the number of outcomes and of failures."""
-        if now - self._since >= self._half:
-            self._rotate(now)
-        return self._current[0] + self._previous[0], self._current[1] + self._previous[1]
-
-    def _rotate(self, now: float) -> None:
-        is_recent = now - self._since < 2 * self._half
-        self._previous = self._current if is_recent else [0, 0]
-        self._current, self._since = [0, 0], now

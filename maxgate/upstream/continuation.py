@@ -1,7 +1,7 @@
 """Continue a response at another replica, token by token, after its engine has failed.
 
 The prompt is extended by the ids that the engine has generated, never by their text: encoding the
-text again may give other tokens. docs/engine.md lists what cannot be continued exactly.
+text again may give other tokens. docs/failures.md lists what cannot be continued exactly.
 """
 
 from maxgate.errors import (

@@ -75,9 +75,15 @@ class ModelTraffic:
         return breaker
 
     def filter_allowed(self, replicas: Sequence[Replica], now: float) -> list[Replica]:
-        """Return the replicas that may get a request; clears `restricted` if it is over."""
+        """Return the replicas that may get a request; clears `restricted` if it is over.
+
+        Without any other, those that have just recovered get more than their limit.
+        """
         self.restricted = any(breaker.is_restricted(now) for breaker in self._breakers.values())
-        return [replica for replica in replicas if self.breaker(replica).allows(now)]
+        breakers = [(replica, self.breaker(replica)) for replica in replicas]
+        return [replica for replica, breaker in breakers if breaker.allows(now)] or [
+            replica for replica, breaker in breakers if breaker.allows(now, above_limit=True)
+        ]
 
     def record_latency(
         self, kind: LatencyKind, attempt: SentAttempt, now: float, seconds: float

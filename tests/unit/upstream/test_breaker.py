@@ -27,6 +27,15 @@ def create_open_breaker() -> CircuitBreaker:
     return breaker
 
 
+def recover() -> CircuitBreaker:
+    """Return a breaker that closed at 102 s, after two trials."""
+    breaker = create_open_breaker()
+    for _ in range(2):
+        breaker.begin(102.0)
+        breaker.succeed(102.0, 102.0)
+    return breaker
+
+
 def test_consecutive_failures() -> None:
     """Failures in a row open it, and a complete response between them does not let it."""
     breaker = CircuitBreaker(SETTINGS)
@@ -72,14 +81,16 @@ def test_counted_successes() -> None:
 
 
 def test_trials_left_over() -> None:
-    """A trial that is under way when the breaker closes is counted no longer."""
+    """A trial that is under way when the breaker closes is one of the requests of the ramp."""
     breaker = create_open_breaker()
     for _ in range(3):
         breaker.begin(102.0)
         breaker.note_first_token(102.0)
     for _ in range(2):
         breaker.succeed(103.0, 102.0)
-    assert (breaker.state(103.0), breaker.trials) == ("closed", 0)
+    assert (breaker.state(103.0), breaker.trials) == ("closed", 1)
+    breaker.abandon(102.0)
+    assert breaker.trials == 0
 
 
 def test_old_failures() -> None:
@@ -137,10 +148,7 @@ def test_failed_trial() -> None:
 
 def test_flapping() -> None:
     """An engine that fails again soon after its recovery is out for twice as long."""
-    breaker = create_open_breaker()
-    for _ in range(2):
-        breaker.begin(102.0)
-        breaker.succeed(102.0, 102.0)
+    breaker = recover()
     for _ in range(3):
         breaker.fail(110.0, 109.0, "failed")
     assert (breaker.allows(113.9), breaker.allows(114.0)) == (False, True)
@@ -148,16 +156,58 @@ def test_flapping() -> None:
 
 def test_failures_after_recovery() -> None:
     """Soon after a recovery, two failures in a row open it again, but not a single one."""
-    breaker = CircuitBreaker(SETTINGS)
-    for _ in range(3):
-        breaker.fail(100.0, 99.0, "failed")
-    for _ in range(2):
-        breaker.begin(102.0)
-        breaker.succeed(102.0, 102.0)
+    breaker = recover()
     breaker.fail(110.0, 109.0, "failed")
     assert breaker.state(110.0) == "closed"
     breaker.fail(110.0, 109.0, "failed")
     assert breaker.state(110.0) == "open"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit"), [(0.0, 2), (2.0, 2), (3.9, 3), (4.0, 4), (12.0, 16), (23.9, 125)]
+)
+def test_ramp(seconds: float, limit: int) -> None:
+    """After a recovery, the number of requests at once doubles every four seconds."""
+    breaker = recover()
+    at = 102.0 + seconds
+    allowed = 0
+    while breaker.allows(at):
+        breaker.begin(at)
+        allowed += 1
+    assert allowed == limit
+    breaker.succeed(at, at)
+    assert breaker.allows(at)
+    assert (breaker.is_restricted(at), breaker.is_restricted(126.0)) == (True, False)
+    assert breaker.allows(126.0)
+
+
+def test_failure_in_ramp() -> None:
+    """Every end of a request makes room for another one, and a new trip begins from the start."""
+    breaker = recover()
+    breaker.begin(102.0)
+    breaker.refuse(102.0, 102.0, None)
+    breaker.begin(104.0)
+    breaker.fail(104.0, 104.0, "failed")
+    breaker.begin(104.0)
+    breaker.begin(104.0)
+    assert breaker.trials == 2
+    breaker.fail(104.5, 104.0, "failed")
+    assert (breaker.state(104.5), breaker.trials) == ("open", 0)
+    breaker.succeed(105.0, 104.0)
+    assert breaker.trials == 0
+
+
+@pytest.mark.parametrize("started_at", [109.0, 110.5])
+def test_failure_between_successes(started_at: float) -> None:
+    """Soon after a recovery, only a request sent after a failure can end the doubts about it."""
+    breaker = recover()
+    breaker.fail(110.0, 109.9, "failed")
+    assert (breaker.allows(110.1), breaker.is_restricted(110.1)) == (True, True)
+    breaker.begin(110.1)
+    breaker.succeed(110.6, started_at)
+    assert breaker.allows(110.7) is (started_at > 110.0)
+    breaker.fail(110.8, 110.1, "failed")
+    assert breaker.state(110.8) == ("closed" if started_at > 110.0 else "open")
 
 
 def test_earlier_requests() -> None:
@@ -176,7 +226,6 @@ def test_full() -> None:
     breaker, at, waits = CircuitBreaker(SETTINGS), 0.0, []
     for _ in range(7):
         breaker.refuse(at, at, None)
-        assert breaker.is_full(at)
         waits.append(next(s for s in range(1, 100) if breaker.allows(at + s)))
         at += waits[-1]
     assert (waits, breaker.state(at), breaker.trips) == ([1, 2, 4, 8, 16, 30, 30], "closed", 0)

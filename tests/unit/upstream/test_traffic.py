@@ -258,6 +258,25 @@ def test_slow_replica() -> None:
     assert traffic.filter_allowed([A, B, C], 100.0) == [A, B]
 
 
+def test_recovered_replica() -> None:
+    """A replica that has just recovered is passed over at its limit, unless it is the only one."""
+    traffic, now = create_traffic({}), 100.0
+    breaker = traffic.breaker(A)
+    breaker.eject(now, "failed")
+    for _ in range(3):
+        now += 2
+        breaker.begin(now)
+        breaker.succeed(now, now)
+    assert traffic.filter_allowed([A, B], now) == [A, B]
+    for _ in range(3):
+        breaker.begin(now)
+    assert traffic.filter_allowed([A, B], now) == [B]
+    assert traffic.filter_allowed([A], now) == [A]
+    assert traffic.restricted
+    assert traffic.filter_allowed([A, B], now + 24) == [A, B]
+    assert not traffic.restricted
+
+
 def test_small_latencies() -> None:
     """Differences of a few milliseconds do not eject a replica."""
     traffic = create_traffic({A: 0.001, B: 0.001, C: 0.1})
