@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from maxgate.errors import ConfigurationError
 from maxgate.results.output import open_output
+from maxgate.results.quoting import shorten
 from maxgate.results.report import FORMAT, VERSION, Report
 from maxgate.results.validation import find_extreme_values, find_inconsistencies
 
@@ -50,15 +51,15 @@ def read_report(path: Path) -> Report:
         raise ReportError(f"{path}: not a report of load_test.py")
     if data.get("version") != VERSION:
         raise ReportError(
-            f"{path}: report version {str(data.get('version'))[:40]} is not supported, "
+            f"{path}: report version {shorten(str(data.get('version')))} is not supported, "
             f"only {VERSION}"
         )
     try:
         report = Report.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part)[:40] for part in first["loc"])
-        raise ReportError(f"{path}: {field}: {first['msg'].lower()[:200]}") from error
+        field = ".".join(shorten(str(part)) for part in first["loc"])
+        raise ReportError(f"{path}: {field}: {shorten(first['msg'].lower(), 200)}") from error
     finding = next(chain(find_extreme_values(data), find_inconsistencies(report)), None)
     if finding is not None:
         raise ReportError(f"{path}: {': '.join(finding)}")

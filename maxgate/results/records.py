@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from maxgate.results.files import ReportError
 from maxgate.results.output import open_output
+from maxgate.results.quoting import shorten
 from maxgate.results.report import Report
 
 TIMES: Final = (
@@ -147,7 +148,8 @@ def read_records(path: Path) -> list[Records]:
                     raise ValueError(f"it has {len(file.files)} arrays for {count} levels")
                 return [_read_level(file, number) for number in range(count)]
     except _READ_ERRORS as error:
-        raise ReportError(f"{path}: not the raw records of a load test ({error})") from error
+        reason = shorten(str(error), 200)
+        raise ReportError(f"{path}: not the raw records of a load test ({reason})") from error
 
 
 def read_report_records(report: Report, path: Path) -> list[Records]:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from maxgate.results.distribution import Distribution, Histogram, Interval
+from maxgate.results.quoting import shorten
 from maxgate.results.report import Level, Report, Requests
 
 _MAX_NUMBER: Final = 1e15
@@ -17,6 +18,8 @@ _MAX_TEXT: Final = 100_000
 _MAX_LEVELS: Final = 1000
 _MAX_SECONDS: Final = 400 * 86400
 _MAX_BUCKETS: Final = 2000
+_MAX_FILE_NAME: Final = 255
+"""The most bytes that file systems allow."""
 
 Finding = tuple[str, str]
 """Path of a field, and the rule that it breaks."""
@@ -29,7 +32,8 @@ def find_extreme_values(data: Any) -> Iterator[Finding]:
         path, value = stack.pop()
         if isinstance(value, dict):
             stack += (
-                (f"{path}.{key[:40]}" if path else key[:40], one) for key, one in value.items()
+                (f"{path}.{shorten(key)}" if path else shorten(key), one)
+                for key, one in value.items()
             )
         elif isinstance(value, list):
             stack += ((f"{path}.{index}", one) for index, one in enumerate(value))
@@ -54,7 +58,8 @@ def find_inconsistencies(report: Report) -> Iterator[Finding]:
 
 
 def _is_file_name(name: str) -> bool:
-    return bool(name) and "/" not in name and "\0" not in name and name not in {".", ".."}
+    is_short = 0 < len(name.encode()) <= _MAX_FILE_NAME
+    return is_short and name.isprintable() and "/" not in name and name not in {".", ".."}
 
 
 def _check_level(level: Level, report: Report) -> Iterator[Finding]:
@@ -71,10 +76,11 @@ def _check_level(level: Level, report: Report) -> Iterator[Finding]:
     yield from _check_interval("throughput.requests_interval", rates.requests_interval)
     yield from _check_timeline(level)
     for name, values in level.metrics.items():
+        metric = f"metrics.{shorten(name)}"
         if name not in report.definitions:
-            yield f"metrics.{name}", "has no entry in definitions"
+            yield metric, "has no entry in definitions"
         for field, rule in _check_distribution(values):
-            yield f"metrics.{name}.{field}", rule
+            yield f"{metric}.{field}", rule
 
 
 def _check_counts(requests: Requests) -> Iterator[Finding]:
@@ -109,7 +115,7 @@ def _check_distribution(values: Distribution) -> Iterator[Finding]:
         if not _is_percent(key):
             yield "percentiles", f"{key[:40]!r} is not a number from 0 to 100"
     for key, interval in values.intervals.items():
-        yield from _check_interval(f"intervals.{key}", interval)
+        yield from _check_interval(f"intervals.{shorten(key)}", interval)
     if any(not 0 <= percent <= 100 for percent, _ in values.curve):
         yield "curve", "percents must be from 0 to 100"
     if values.histogram is not None:

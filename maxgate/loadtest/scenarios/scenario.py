@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from maxgate.errors import ConfigurationError
+from maxgate.results.quoting import shorten
 from maxgate.settings_section import choose_error
 
 JSON = dict[str, Any]
@@ -160,7 +161,7 @@ def read_messages(record: Mapping[str, Any], where: str) -> list[JSON]:
         kind = type(record["prompt"]).__name__
         raise ConfigurationError(f"{where}: prompt: expected a string, not {kind}")
     if not isinstance(messages, list) or not messages:
-        found = ", ".join(str(key)[:40] for key in list(record)[:8])
+        found = ", ".join(shorten(str(key)) for key in list(record)[:8])
         raise ConfigurationError(
             f"{where}: expected messages, prompt or conversations; found {found or 'no field'}"
         )

@@ -26,6 +26,7 @@ from maxgate.loadtest.scenarios.trace_columns import (
     parse_tokens,
     show_value,
 )
+from maxgate.results.quoting import shorten
 
 Row = tuple[str, Mapping[str, Any], bytes]
 """Start of an error message, values by column, and the bytes of a JSON record."""
@@ -135,7 +136,7 @@ class _RowReader:
         else:
             raise ConfigurationError(
                 f"{where}: expected messages, prompt or a number of input tokens such as "
-                f"input_length; found {', '.join(str(key)[:40] for key in list(values)[:12])}"
+                f"input_length; found {', '.join(shorten(str(key)) for key in list(values)[:12])}"
             )
 
     def _add_lengths(

@@ -112,6 +112,7 @@ def test_invalid_file(tmp_path: Path, content: bytes) -> None:
         ("errors", np.array(["http_503", ""]), "errors must be names, the first of them empty"),
         ("turn", np.array([0, 0, 0]), "the columns have different lengths"),
         ("index", np.array([[1]]), "does not have the size of its header"),
+        ("x" * 3000, np.zeros((2, 2)), r"\('array 0/x{192}'\)$"),
         ("unknown", np.zeros(20_000_000), "it expands to more than 300 times its size"),
     ],
 )

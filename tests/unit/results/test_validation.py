@@ -63,6 +63,32 @@ def refuse(tmp_path: Path, field: str, value: Any) -> str:
             "records: must be the name of a file in the folder of the report",
         ),
         (
+            "records",
+            "x" * 256,
+            "records: must be the name of a file in the folder of the report",
+        ),
+        (
+            "records",
+            "two\nlines",
+            "records: must be the name of a file in the folder of the report",
+        ),
+        (
+            "levels.0.metrics",
+            {"two\nlines": {}},
+            "levels.0.metrics.'two\\nlines'.metric: field required",
+        ),
+        (
+            "levels.0.throughput",
+            {"x" * 3000: 1e300},
+            "levels.0.throughput.requests: field required",
+        ),
+        (
+            "levels.0.requests.errors",
+            {"x" * 3000: 2**60},
+            "levels.0.requests.errors." + repr("x" * 40) + ": must be between -1e15 and 1e15, "
+            "got 1152921504606846976",
+        ),
+        (
             "command",
             ["x" * 200_000],
             "command.0: has 200000 characters, more than 100000",

@@ -178,6 +178,11 @@ def test_shared_prefixes(tmp_path: Path) -> None:
         ("a.jsonl", '{"x": 1}', ":1: expected messages, prompt or conversations; found x"),
         (
             "a.jsonl",
+            '{"two\\nlines": 1}',
+            r":1: expected messages, prompt or conversations; found 'two\nlines'",
+        ),
+        (
+            "a.jsonl",
             '{"timestamp": 1}',
             ":1: expected messages, prompt or a number of input tokens",
         ),
