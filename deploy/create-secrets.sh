@@ -84,6 +84,9 @@ missing() {
 if missing maxgate_auth__pepper; then
     random | create maxgate_auth__pepper
 fi
+if missing maxgate_auth__metrics_key; then
+    random | create maxgate_auth__metrics_key
+fi
 if missing postgres_password maxgate_database__url; then
     password=$(random)
     printf %s "$password" | create postgres_password

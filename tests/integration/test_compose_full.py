@@ -21,8 +21,8 @@ _GPUS = yaml.safe_load((_ROOT / "deploy" / "gpus.yml").read_text())["services"]
 _ENGINES = yaml.safe_load((_ROOT / "deploy" / "engines.yml").read_text())["services"]
 _CONFINED = [name for name in _SERVICES if name != "max"]
 _SECRETS = [
-    *("grafana_password", "maxgate_auth__pepper", "maxgate_database__url", "maxgate_redis__url"),
-    *("postgres_password", "redis_acl"),
+    *("grafana_password", "maxgate_auth__metrics_key", "maxgate_auth__pepper"),
+    *("maxgate_database__url", "maxgate_redis__url", "postgres_password", "redis_acl"),
 ]
 
 
@@ -120,12 +120,24 @@ def test_settings() -> None:
     names = {to_name(name.upper()) for name in (*gateway["environment"], *gateway["secrets"])}
 
     assert names == {
-        *("engines", "auth.mode", "auth.open_metrics", "auth.pepper", "server.trusted_proxies"),
+        *("engines", "auth.mode", "auth.metrics_key", "auth.pepper", "server.trusted_proxies"),
         *("server.shutdown_timeout", "usage.enabled", "admission.slots", "database.url"),
         *("telemetry.host", "telemetry.certificates", "redis.url"),
     }
     assert names <= set(setting_names())
     assert _SERVICES["migrate"]["environment"] == gateway["environment"]
+
+
+def test_metrics_key() -> None:
+    """Prometheus reads the gateways' metrics with the key that they accept for nothing else."""
+    prometheus = yaml.safe_load((_ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    [job] = [job for job in prometheus["scrape_configs"] if job["job_name"] == "maxgate"]
+    file = Path(job["authorization"]["credentials_file"])
+
+    assert file.parent == Path("/run/secrets")
+    assert to_name(file.name.upper()) == "auth.metrics_key"
+    assert _SERVICES["prometheus"]["secrets"] == [file.name]
+    assert file.name in _SERVICES["gateway"]["secrets"]
 
 
 def test_certificate() -> None:
