@@ -186,18 +186,22 @@ def test_secrets() -> None:
     assert {"/deploy/secrets/", "/deploy/tls/"} <= set(ignored)
 
 
-def _create_secrets(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a copy of the script in a folder."""
-    return _run_copy("create-secrets.sh", folder, *arguments)
+def _create_secrets(
+    folder: Path, *arguments: str, path: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a copy of the script in a folder; commands in `path` come first."""
+    return _run_copy("create-secrets.sh", folder, *arguments, path=path)
 
 
-def _run_copy(name: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def _run_copy(
+    name: str, folder: Path, *arguments: str, path: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run a copy of a script of deploy, with `true` in place of Docker Compose."""
     script = folder / name
     script.write_bytes((_ROOT / "deploy" / name).read_bytes())
     return subprocess.run(
         ["/bin/sh", str(script), *arguments],
-        env=os.environ | {"COMPOSE": "true"},
+        env=os.environ | {"COMPOSE": "true", "PATH": f"{path or folder}:{os.environ['PATH']}"},
         check=False,
         capture_output=True,
         text=True,
@@ -243,6 +247,24 @@ def test_hosts_of_the_secrets_script(tmp_path: Path) -> None:
     assert _create_secrets(tmp_path, "--host", "localhost").returncode == 0
     assert not (tls / "hosts.conf").exists()
     assert "include tls/hosts*.conf;\n" in (_ROOT / "deploy/nginx/site.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [("", "8443"), ("GATEWAY_TLS_PORT=8443\nGATEWAY_TLS_PORT=443\n", "443")],
+)
+def test_port_of_the_secrets_script(tmp_path: Path, variables: str, port: str) -> None:
+    """The command that the script shows has the port that Compose reads from .env."""
+    (tmp_path / ".env").write_text(variables)
+    (tmp_path / "docker").write_text('#!/bin/sh\n[ "$1" != run ] || echo "$@"\n')
+    (tmp_path / "docker").chmod(0o755)
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+
+    done = _create_secrets(folder, "--host", "llm.example.org", path=tmp_path)
+
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"/dev-ca --port {port} --host llm.example.org\n")
 
 
 @pytest.mark.parametrize(
