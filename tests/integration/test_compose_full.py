@@ -194,14 +194,14 @@ def _create_secrets(
 
 
 def _run_copy(
-    name: str, folder: Path, *arguments: str, path: Path | None = None
+    name: str, folder: Path, *arguments: str, path: Path | None = None, compose: str = "true"
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a copy of a script of deploy, with `true` in place of Docker Compose."""
+    """Run a copy of a script of deploy, with a command in place of Docker Compose."""
     script = folder / name
     script.write_bytes((_ROOT / "deploy" / name).read_bytes())
     return subprocess.run(
         ["/bin/sh", str(script), *arguments],
-        env=os.environ | {"COMPOSE": "true", "PATH": f"{path or folder}:{os.environ['PATH']}"},
+        env=os.environ | {"COMPOSE": compose, "PATH": f"{path or folder}:{os.environ['PATH']}"},
         check=False,
         capture_output=True,
         text=True,
@@ -299,6 +299,28 @@ def test_arguments_of_the_rolling_update(tmp_path: Path, arguments: list[str], c
     assert done.returncode == code
     expected = "no gateway of docker-compose.full.yml runs" if code == 1 else "usage: "
     assert expected in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ("", "docker-compose.full.yml"),
+        ("GATEWAY_TLS_PORT=443\n", "docker-compose.full.yml"),
+        ("COMPOSE_FILE=docker-compose.full.yml:docker-compose.override.yml\n", "that of .env"),
+    ],
+)
+def test_files_of_the_rolling_update(tmp_path: Path, variables: str, expected: str) -> None:
+    """Replaced gateways keep the overrides that .env names, which Compose reads by itself."""
+    (tmp_path / ".env").write_text(variables)
+    compose = tmp_path / "compose"
+    compose.write_text('#!/bin/sh\necho "${COMPOSE_FILE:-that of .env}" >&2\n')
+    compose.chmod(0o755)
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+
+    done = _run_copy("rolling-update.sh", folder, "0.1.0", compose=str(compose))
+
+    assert done.stderr.splitlines()[0] == expected
 
 
 _DOCKER = """\
