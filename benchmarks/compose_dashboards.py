@@ -3,9 +3,9 @@
     python -m benchmarks.compose_dashboards [--engine mock] [--seconds 150] [--keep] [--reuse]
 
 Clients stream and chat through nginx and TLS; others have an unknown key, send invalid requests, or
-disconnect. Lists the queries that return no number, as benchmarks.dashboard_queries does. Exits
-with 1 if there are any but those of GPUs, which the machine may not have, and those that
-docs/dashboards.md says how to switch on.
+disconnect. The gateways have rate cards. Lists the queries that return no number, as
+benchmarks.dashboard_queries does. Exits with 1 if there are any but those of GPUs, which the
+machine may not have.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from benchmarks.dashboard_queries import find_empty
 from tests.fakes.dashboards import list_queries
 
 PATH: Final = "/v1/chat/completions"
+PRICES: Final = "benchmarks/compose_prices.yml"
 EXPECTED: Final = re.compile("gpu", re.IGNORECASE)
 
 
@@ -76,7 +77,7 @@ def main() -> int:
     options = parser.parse_args()
     if not options.reuse:
         build_images(options.engine)
-    with run_stack(options.engine, keep=options.keep, reuse=options.reuse) as stack:
+    with run_stack(options.engine, PRICES, keep=options.keep, reuse=options.reuse) as stack:
         return 0 if asyncio.run(measure(stack, options.seconds)) else 1
 
 

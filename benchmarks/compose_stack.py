@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,10 +87,14 @@ def poll(condition: Callable[[], T | None], what: str, timeout: float) -> T:
 
 @dataclass
 class Stack:
-    """The running services; `version` is the tag of the gateway's image."""
+    """The running services; `version` is the tag of the gateway's image.
+
+    `overrides` are further Compose files.
+    """
 
     engine: Engine
     version: str = VERSION
+    overrides: Sequence[str] = ()
     _command: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,6 +107,7 @@ class Stack:
         files = ["docker-compose.full.yml", "benchmarks/compose_stand_ins.yml"]
         if self.engine == "mock":
             files.append("benchmarks/compose_mock.yml")
+        files += self.overrides
         return {
             "COMPOSE": " ".join(self._command),
             "COMPOSE_FILE": ":".join(files),
@@ -188,10 +193,10 @@ def _has_image(image: str) -> bool:
 
 @contextmanager
 def run_stack(
-    engine: Engine, version: str = VERSION, *, keep: bool = False, reuse: bool = False
+    engine: Engine, *overrides: str, keep: bool = False, reuse: bool = False
 ) -> Iterator[Stack]:
     """Start with empty volumes unless `reuse`, and remove everything at the end unless `keep`."""
-    stack = Stack(engine, version)
+    stack = Stack(engine, overrides=overrides)
     if not reuse:
         stack.compose("down", "--volumes", "--timeout", "1")
     try:

@@ -84,6 +84,9 @@ missing() {
 if missing maxgate_auth__pepper; then
     random | create maxgate_auth__pepper
 fi
+if missing maxgate_auth__metrics_key; then
+    random | create maxgate_auth__metrics_key
+fi
 if missing postgres_password maxgate_database__url; then
     password=$(random)
     printf %s "$password" | create postgres_password
@@ -114,6 +117,9 @@ if [ -e "$tls/tls.crt" ] && [ ! -e "$secrets/dev-ca" ]; then
     echo "kept     tls.crt tls.key"
 else
     image=${MAXGATE_IMAGE:-maxgate/gateway:0.1.0}
+    # Compose reads the port from the shell or from .env.
+    port=${GATEWAY_TLS_PORT:-$(sed -n 's/^GATEWAY_TLS_PORT=//p' ../.env 2>/dev/null | tail -n 1)}
+    case $port in '' | *[!0-9]*) port=8443 ;; esac
     docker image inspect "$image" >/dev/null 2>&1 || docker build --tag "$image" ..
     # A certificate that is still valid is kept. Folders have the same path inside, so that the
     # messages are right. Only nginx's user may read the key.
@@ -122,5 +128,5 @@ else
         "$image" -ec 'tls=$1 ca=$2; shift 2
             maxgate certs dev --out "$tls" --ca-dir "$ca" "$@"
             chown 101:101 "$tls/tls.key"' \
-        sh "$PWD/$tls" "$PWD/$secrets/dev-ca" "$@"
+        sh "$PWD/$tls" "$PWD/$secrets/dev-ca" --port "$port" "$@"
 fi

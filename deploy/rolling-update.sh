@@ -6,7 +6,8 @@
 # It upgrades the database first; with a database that the version can use as it is, such as on the
 # way back, that changes nothing, and with another one, the script ends there. Set GATEWAY_VERSION
 # in .env afterwards. After Ctrl-C or a gateway that does not start, run it again, with the same
-# version or with the previous one: it goes on from where it was. COMPOSE is the command (docker compose), and COMPOSE_FILE the files.
+# version or with the previous one: it goes on from where it was. COMPOSE is the command (docker
+# compose), and COMPOSE_FILE the files, as in .env (docker-compose.full.yml).
 set -eu
 usage="usage: $0 VERSION    a tag of maxgate/gateway, such as 0.1.0"
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
@@ -24,9 +25,11 @@ case $1 in
         ;;
 esac
 cd "$(dirname "$0")/.."
-GATEWAY_VERSION=$1
-COMPOSE_FILE=${COMPOSE_FILE:-docker-compose.full.yml}
-export GATEWAY_VERSION COMPOSE_FILE
+export GATEWAY_VERSION="$1"
+# Compose itself reads .env, with the overrides that it names.
+if [ -z "${COMPOSE_FILE:-}" ] && ! grep -qs '^ *COMPOSE_FILE=' .env; then
+    export COMPOSE_FILE=docker-compose.full.yml
+fi
 compose() { ${COMPOSE:-docker compose} "$@"; }
 
 # nginx looks every second; a request takes up to 2 s.
@@ -60,8 +63,9 @@ wait_until_healthy() {
 
 found=$(compose ps -q gateway | head -n 1)
 if [ -z "$found" ]; then
-    echo "no gateway of $COMPOSE_FILE runs, so nothing was replaced; start them with" \
-        "GATEWAY_VERSION=$GATEWAY_VERSION docker compose -f $COMPOSE_FILE up --detach" >&2
+    file=${COMPOSE_FILE:-}
+    echo "no gateway of ${file:-the files in .env} runs, so nothing was replaced; start them with:" \
+        "${file:+COMPOSE_FILE=$file }GATEWAY_VERSION=$GATEWAY_VERSION docker compose up --detach" >&2
     exit 1
 fi
 project=$(docker inspect -f '{{index .Config.Labels "com.docker.compose.project"}}' "$found")

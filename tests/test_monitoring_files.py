@@ -16,6 +16,7 @@ from tests.fakes.prometheus_server import FOLDER as PROMETHEUS
 from tests.fakes.prometheus_server import fill_variables, run_promtool
 
 DATA_SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+_RULES: Final = [str(path) for path in sorted((PROMETHEUS / "rules").iterdir())]
 UNITS: Final = {metric.name: metric.unit for metric in METRICS}
 _NAME: Final = re.compile(
     r"\b(?:[a-z_]+:)?(?:maxgate|maxserve|max)_[a-z_0-9]+(?::\w+)?|maxgate:[\w:]+"
@@ -206,9 +207,10 @@ def test_rules() -> None:
 
 
 def test_configuration() -> None:
-    """Promtool accepts the configuration with its rules."""
-    code, output = run_promtool("check", "config", "prometheus.yml")
-    assert code == 0, output
+    """Promtool accepts the configuration and the rules; the file of the key is in the container."""
+    for arguments in (("config", "--syntax-only", "prometheus.yml"), ("rules", *_RULES)):
+        code, output = run_promtool("check", *arguments)
+        assert code == 0, output
 
 
 def list_alerts() -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Authenticates requests by their headers, before their body is read."""
 
 import asyncio
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -12,6 +13,7 @@ from maxgate.api.proxies import TrustedProxies
 from maxgate.auth.addresses import FailureLimit, is_within
 from maxgate.auth.identity import (
     AuthenticationUnavailable,
+    Identity,
     InvalidCredential,
     NoModelAccess,
     TooManyFailures,
@@ -43,6 +45,7 @@ class Authentication:
     """Requires a valid credential of every request, but those for open paths.
 
     Every path of the gateway and of programs that embed it is protected, unknown ones included.
+    `metrics_key` is accepted for the paths of METRICS only, where it reads everything.
     `count` gets the result of each authentication: `accepted`, `limited`, `unavailable`, or the
     reason of InvalidCredential.
     """
@@ -54,6 +57,7 @@ class Authentication:
         count: Callable[[str], None],
         *,
         proxies: TrustedProxies | None = None,
+        metrics_key: str | None = None,
         open_metrics: bool = False,
         open_docs: bool = False,
     ) -> None:
@@ -61,6 +65,7 @@ class Authentication:
         self._failures = failures
         self._count = count
         self._proxies = proxies or TrustedProxies()
+        self._metrics_key = None if metrics_key is None else metrics_key.encode()
         self._open = PROBES | (METRICS if open_metrics else set()) | (DOCS if open_docs else set())
         self._has_open_docs = open_docs
 
@@ -76,16 +81,15 @@ class Authentication:
 
         Raises AUTHENTICATION_ERRORS.
         """
+        context: RequestContext = scope["state"]["context"]
+        if path in METRICS and self._has_metrics_key(headers):
+            self._count("accepted")
+            context.is_admin, context.reads_metrics = False, True
+            return
         if self.is_open(path):
             return
-        context: RequestContext = scope["state"]["context"]
         try:
-            credential = find_credential(headers)
-            identity = await self._find_verifier(credential).verify(credential)
-            if identity.networks:
-                address = self._proxies.find_address(scope)
-                if not is_within(identity.networks, address):
-                    raise InvalidCredential("wrong_network")  # noqa: TRY301  # as verifiers do
+            identity = await self._identify(find_credential(headers), scope)
         except InvalidCredential as error:
             self._refuse(error, self._proxies.find_address(scope), context)
         except AuthenticationUnavailable:
@@ -100,6 +104,23 @@ class Authentication:
             context.record.key_id = identity.principal.key_id
             if not identity.can_use_models and (path == CREDENTIAL_CHECK or serves_models(path)):
                 raise NoModelAccess
+
+    def _has_metrics_key(self, headers: Mapping[bytes, bytes]) -> bool:
+        if self._metrics_key is None:
+            return False
+        try:
+            credential = find_credential(headers)
+        except InvalidCredential:
+            return False
+        return hmac.compare_digest(credential.encode(), self._metrics_key)
+
+    async def _identify(self, credential: str, scope: Scope) -> Identity:
+        identity = await self._find_verifier(credential).verify(credential)
+        if identity.networks:
+            address = self._proxies.find_address(scope)
+            if not is_within(identity.networks, address):
+                raise InvalidCredential("wrong_network")
+        return identity
 
     def _find_verifier(self, credential: str) -> Verifier:
         for verifier in self._verifiers:

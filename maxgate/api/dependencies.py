@@ -84,14 +84,16 @@ async def read_activity(request: Request) -> Sequence[tuple[str, int, int, float
     return () if reader is None else await reader.read()
 
 
-def is_admin(request: Request) -> bool:
-    """Return whether the caller has proved to be an admin, or is on this machine without keys.
+def reads_all_metrics(request: Request) -> bool:
+    """Return whether the caller may read metrics that are for admins.
 
-    Pages that need no key have no admins.
+    Admins have proved to be one, or are on this machine without keys: pages that need no key have
+    no admins. The key of the metrics may, too.
     """
     context: RequestContext = request.state.context
     has_key = context.record.key_id is not None
-    return context.is_admin and (has_key or not request.app.state.has_admins)
+    is_admin = context.is_admin and (has_key or not request.app.state.has_admins)
+    return is_admin or context.reads_metrics
 
 
 Catalog = Annotated[ModelCatalog, Depends(get_catalog)]

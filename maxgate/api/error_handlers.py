@@ -85,7 +85,11 @@ async def _handle_http_exception(request: Request, error: HTTPException) -> Resp
     method, path = request.method[:20], str(request.scope["path"])[:200]
     if status == 404 and "endpoint" not in request.scope:
         return await _handle_gateway_error(
-            request, NotFound(f"Unknown path: {method} {path}. GET /docs lists all routes.")
+            request,
+            NotFound(
+                f"Unknown path: {method} {path}. The API begins with /v1, such as "
+                "/v1/chat/completions; on the gateway's own port, GET /docs lists all routes."
+            ),
         )
     if status == 405:
         methods = allowed_methods(request.scope, request.app.router)

@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from maxgate.api.dependencies import Engines, Metrics, is_admin, read_activity
+from maxgate.api.dependencies import Engines, Metrics, read_activity, reads_all_metrics
 from maxgate.api.health import describe_engines
 from maxgate.generation.catalog import ModelCatalog
 
@@ -42,7 +42,7 @@ async def metrics(
             )
             for engine in engines
         ]
-        for_admin = is_admin(request)
+        for_admin = reads_all_metrics(request)
         await store.refresh()
         activity = await read_activity(request) if for_admin else ()
         body, content_type = store.expose(samples, accept, activity, for_admin=for_admin)

@@ -7,7 +7,7 @@ from pydantic_settings import NoDecode
 from maxgate.settings_section import Section, split_list
 
 MIN_PEPPER_LENGTH: Final = 32
-"""Characters; that of a generated one is 64."""
+"""Characters, also those of `metrics_key`; a generated one has 64."""
 
 AuthMode = Literal["none", "keys", "jwt", "keys+jwt"]
 
@@ -30,6 +30,8 @@ class AuthSettings(Section):
     """File with these secrets, one per line; by default `state_dir/pepper`, which is generated."""
     open_metrics: bool = False
     """Serve `/metrics`, `/metrics/vllm` and `/health` without a credential."""
+    metrics_key: SecretStr | None = None
+    """Credential of Prometheus for these paths only: it reads all metrics, costs included."""
     open_docs: bool = False
     """Serve `/docs` and `/openapi.json` without a credential."""
     max_failures: int = Field(default=30, ge=1, le=1_000_000)
@@ -55,6 +57,19 @@ class AuthSettings(Section):
         for pepper in peppers:
             check_pepper(pepper.get_secret_value())
         return peppers
+
+    @field_validator("metrics_key")
+    @classmethod
+    def _check_metrics_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            value = key.get_secret_value()
+            check_pepper(value)
+            if not (value.isascii() and value.isprintable() and " " not in value):
+                raise ValueError(
+                    "has characters that no header can hold; generate one with "
+                    "`openssl rand -hex 32`"
+                )
+        return key
 
     @model_validator(mode="after")
     def _check_use(self) -> Self:

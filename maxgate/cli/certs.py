@@ -42,6 +42,9 @@ def create_dev_certificate(
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=397, help="Lifetime of the certificate.")] = 90,
     ca_dir: Annotated[Path, typer.Option(help="Folder of the CA and its key.")] = _DEFAULT_CA,
+    port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Port at which clients reach nginx, to show.")
+    ] = 8443,
     *,
     renew: Annotated[
         bool, typer.Option("--renew", help="Replace a certificate that is still valid.")
@@ -93,7 +96,7 @@ def create_dev_certificate(
         end = certificates.read_certificate(certificate).not_valid_after_utc
     print(f"certificate  {certificate} {state}: {', '.join(hosts)}, until {end:%Y-%m-%d}")
     print(f"key          {key}")
-    _print_trust(out / "ca.crt", hosts[0])
+    _print_trust(out / "ca.crt", hosts[0], port)
 
 
 def _open_ca(folder: Path) -> "Issuer":
@@ -161,9 +164,10 @@ def _is_current(path: Path, key: Path, hosts: list[str]) -> bool:
     return is_fresh and set(certificates.read_hosts(found)) == set(hosts)
 
 
-def _print_trust(ca: Path, host: str) -> None:
+def _print_trust(ca: Path, host: str, port: int) -> None:
     path = shlex.quote(str(ca.absolute()))
-    url = f"https://{f'[{host}]' if ':' in host else host.replace('*.', 'www.')}:8443"
+    url = f"https://{f'[{host}]' if ':' in host else host.replace('*.', 'www.')}"
+    url += "" if port == 443 else f":{port}"
     print("\nClients trust it by one of these:\n")
     print(f"  curl --cacert {path} {url}/v1/models")
     print(f"  export SSL_CERT_FILE={path}         # OpenAI's Python SDK, httpx")

@@ -3,6 +3,7 @@
 import sys
 from typing import Annotated, Final
 
+import structlog
 import typer
 
 from maxgate import __version__
@@ -10,6 +11,7 @@ from maxgate.cli import serve
 from maxgate.cli.restart import restart
 from maxgate.cli.run import run_app
 from maxgate.installation import requires_extra
+from maxgate.telemetry.log_writer import find_log_stream
 
 _NAME: Final = "maxgate"
 # The tools parse their own arguments, --help included.
@@ -18,6 +20,8 @@ _FORWARD_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options":
 
 def main() -> None:
     """Run `maxgate` and exit."""
+    # Standard output is for results, which scripts read.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(find_log_stream()))
     app = typer.Typer(
         help="OpenAI-compatible gateway in front of MAX Serve.",
         no_args_is_help=True,

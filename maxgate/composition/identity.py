@@ -90,6 +90,7 @@ def build_keys(settings: Settings, clock: Clock, metrics: MetricsStore) -> Keys:
         FailureLimit(auth.max_failures, clock),
         count,
         proxies=TrustedProxies(settings.server.trusted_proxies),
+        metrics_key=None if auth.metrics_key is None else auth.metrics_key.get_secret_value(),
         open_metrics=auth.open_metrics,
         open_docs=auth.open_docs,
     )

@@ -52,7 +52,7 @@ def _check_authentication(settings: Settings) -> Iterator[Finding]:
             yield warning(
                 "open_metrics",
                 f"auth.open_metrics on server.host {host} shows /metrics and /health to everyone",
-                "remove auth.open_metrics, and give Prometheus a key: maxgate keys create",
+                "remove auth.open_metrics, and give Prometheus the key of auth.metrics_key",
             )
     if settings.admin.port is not None and not is_local(settings.admin.host):
         yield warning(

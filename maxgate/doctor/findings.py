@@ -86,8 +86,9 @@ class Subject:
         urls = [engine.url for engine in settings.engines]
         urls += [url for url in (settings.database.url, settings.redis.url, self.url) if url]
         secrets = {pepper.get_secret_value() for pepper in settings.auth.pepper}
-        if settings.alerts.webhook_secret is not None:
-            secrets.add(settings.alerts.webhook_secret.get_secret_value())
+        for secret in (settings.alerts.webhook_secret, settings.auth.metrics_key):
+            if secret is not None:
+                secrets.add(secret.get_secret_value())
         passwords = {urlsplit(url).password or "" for url in urls}
         secrets |= passwords | {unquote(password) for password in passwords} | {self.key}
         return {secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH}

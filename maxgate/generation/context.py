@@ -112,10 +112,10 @@ class RequestContext:
     concurrent engine calls and is set by the innermost backend. `model` is the name of the model
     that serves it, once that is found. `models` are the names that the caller may use, None for
     all, and `project_models` limit them further. A request that `was_held` has waited for its model
-    to start. `is_admin` allows the admin API. `reservation` is set by the first engine call, if
-    limits apply. `tags` are those of the request's `metadata`, and `decisions` name what guardrails
-    did, without text. `line` is set if the request is in the ledger; it is committed before the
-    last byte.
+    to start. `is_admin` allows the admin API, and `reads_metrics` metrics that are for admins.
+    `reservation` is set by the first engine call, if limits apply. `tags` are those of the
+    request's `metadata`, and `decisions` name what guardrails did, without text. `line` is set if
+    the request is in the ledger; it is committed before the last byte.
     """
 
     record: RequestRecord
@@ -123,6 +123,7 @@ class RequestContext:
     models: frozenset[str] | None = None
     project_models: ProjectModels | None = None
     is_admin: bool = True
+    reads_metrics: bool = False
     deadline: float | None = None
     cancelled_at: float | None = None
     priority: int = 0

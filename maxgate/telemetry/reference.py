@@ -98,8 +98,9 @@ Histogram bounds are 0.00125 s, doubling up to 81.92 s. They include those of Op
 GenAI conventions, which start at 0.01 s.
 `maxgate_requests_total` has samples only for outcomes that occurred.
 
-These are shown to admins only, that is with the key of an admin, or to everyone on this machine
-while `auth.mode` is unset: {_list_names(m for m in METRICS if m.for_admins)}.
+These are shown to admins only, that is with the key of an admin or `auth.metrics_key`, or to
+everyone on this machine while `auth.mode` is unset:
+{_list_names(m for m in METRICS if m.for_admins)}.
 
 Keep `route` in queries of durations, or filter by it: the times of `/v1/models` or embeddings say
 nothing about generation. For example, the 95th percentile of chat requests is

@@ -80,6 +80,7 @@ def build_configuration(targets: Mapping[str, Mapping[str, str | None]]) -> dict
     for number, (job, addresses) in enumerate(targets.items()):
         [scrape] = [s for s in configuration["scrape_configs"] if s["job_name"] == job]
         del scrape["dns_sd_configs"]
+        scrape.pop("authorization", None)  # its file is in the container
         for url, key in addresses.items():
             one = {**scrape, "static_configs": [{"targets": [urlsplit(url).netloc]}]}
             # Prometheus wants unique names; the label is that of the project's job.

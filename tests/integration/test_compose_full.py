@@ -21,8 +21,8 @@ _GPUS = yaml.safe_load((_ROOT / "deploy" / "gpus.yml").read_text())["services"]
 _ENGINES = yaml.safe_load((_ROOT / "deploy" / "engines.yml").read_text())["services"]
 _CONFINED = [name for name in _SERVICES if name != "max"]
 _SECRETS = [
-    *("grafana_password", "maxgate_auth__pepper", "maxgate_database__url", "maxgate_redis__url"),
-    *("postgres_password", "redis_acl"),
+    *("grafana_password", "maxgate_auth__metrics_key", "maxgate_auth__pepper"),
+    *("maxgate_database__url", "maxgate_redis__url", "postgres_password", "redis_acl"),
 ]
 
 
@@ -120,12 +120,24 @@ def test_settings() -> None:
     names = {to_name(name.upper()) for name in (*gateway["environment"], *gateway["secrets"])}
 
     assert names == {
-        *("engines", "auth.mode", "auth.open_metrics", "auth.pepper", "server.trusted_proxies"),
+        *("engines", "auth.mode", "auth.metrics_key", "auth.pepper", "server.trusted_proxies"),
         *("server.shutdown_timeout", "usage.enabled", "admission.slots", "database.url"),
         *("telemetry.host", "telemetry.certificates", "redis.url"),
     }
     assert names <= set(setting_names())
     assert _SERVICES["migrate"]["environment"] == gateway["environment"]
+
+
+def test_metrics_key() -> None:
+    """Prometheus reads the gateways' metrics with the key that they accept for nothing else."""
+    prometheus = yaml.safe_load((_ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    [job] = [job for job in prometheus["scrape_configs"] if job["job_name"] == "maxgate"]
+    file = Path(job["authorization"]["credentials_file"])
+
+    assert file.parent == Path("/run/secrets")
+    assert to_name(file.name.upper()) == "auth.metrics_key"
+    assert _SERVICES["prometheus"]["secrets"] == [file.name]
+    assert file.name in _SERVICES["gateway"]["secrets"]
 
 
 def test_certificate() -> None:
@@ -174,18 +186,22 @@ def test_secrets() -> None:
     assert {"/deploy/secrets/", "/deploy/tls/"} <= set(ignored)
 
 
-def _create_secrets(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a copy of the script in a folder."""
-    return _run_copy("create-secrets.sh", folder, *arguments)
+def _create_secrets(
+    folder: Path, *arguments: str, path: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a copy of the script in a folder; commands in `path` come first."""
+    return _run_copy("create-secrets.sh", folder, *arguments, path=path)
 
 
-def _run_copy(name: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a copy of a script of deploy, with `true` in place of Docker Compose."""
+def _run_copy(
+    name: str, folder: Path, *arguments: str, path: Path | None = None, compose: str = "true"
+) -> "subprocess.CompletedProcess[str]":
+    """Run a copy of a script of deploy, with a command in place of Docker Compose."""
     script = folder / name
     script.write_bytes((_ROOT / "deploy" / name).read_bytes())
     return subprocess.run(
         ["/bin/sh", str(script), *arguments],
-        env=os.environ | {"COMPOSE": "true"},
+        env=os.environ | {"COMPOSE": compose, "PATH": f"{path or folder}:{os.environ['PATH']}"},
         check=False,
         capture_output=True,
         text=True,
@@ -234,6 +250,24 @@ def test_hosts_of_the_secrets_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("variables", "port"),
+    [("", "8443"), ("GATEWAY_TLS_PORT=8443\nGATEWAY_TLS_PORT=443\n", "443")],
+)
+def test_port_of_the_secrets_script(tmp_path: Path, variables: str, port: str) -> None:
+    """The command that the script shows has the port that Compose reads from .env."""
+    (tmp_path / ".env").write_text(variables)
+    (tmp_path / "docker").write_text('#!/bin/sh\n[ "$1" != run ] || echo "$@"\n')
+    (tmp_path / "docker").chmod(0o755)
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+
+    done = _create_secrets(folder, "--host", "llm.example.org", path=tmp_path)
+
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"/dev-ca --port {port} --host llm.example.org\n")
+
+
+@pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (["--help"], 0),
@@ -265,6 +299,28 @@ def test_arguments_of_the_rolling_update(tmp_path: Path, arguments: list[str], c
     assert done.returncode == code
     expected = "no gateway of docker-compose.full.yml runs" if code == 1 else "usage: "
     assert expected in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ("", "docker-compose.full.yml"),
+        ("GATEWAY_TLS_PORT=443\n", "docker-compose.full.yml"),
+        ("COMPOSE_FILE=docker-compose.full.yml:docker-compose.override.yml\n", "that of .env"),
+    ],
+)
+def test_files_of_the_rolling_update(tmp_path: Path, variables: str, expected: str) -> None:
+    """Replaced gateways keep the overrides that .env names, which Compose reads by itself."""
+    (tmp_path / ".env").write_text(variables)
+    compose = tmp_path / "compose"
+    compose.write_text('#!/bin/sh\necho "${COMPOSE_FILE:-that of .env}" >&2\n')
+    compose.chmod(0o755)
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+
+    done = _run_copy("rolling-update.sh", folder, "0.1.0", compose=str(compose))
+
+    assert done.stderr.splitlines()[0] == expected
 
 
 _DOCKER = """\

@@ -27,8 +27,9 @@ from tests.fakes.server import serving
 from tests.fakes.stored_keys import StoredKeys
 
 MODEL: Final = "smollm2-135m-instruct"
+METRICS_KEY: Final = "0123456789abcdef" * 4
 SETTINGS: Final[dict[str, Any]] = {
-    "auth": {"mode": "keys", "pepper": [PEPPER]},
+    "auth": {"mode": "keys", "pepper": [PEPPER], "metrics_key": METRICS_KEY},
     "usage": {"enabled": True, "move_interval": 0.1},
     "admission": {"slots": 8},
     "pricing": {
@@ -128,7 +129,6 @@ async def test_dashboards(tmp_path: Path) -> None:
     identities = open_identity_store(DatabaseSettings(), tmp_path)
     stored = StoredKeys(identities)
     keys = [await stored.add("key_1"), await stored.add("key_2")]
-    admin = await stored.add_admin()
     await identities.aclose()
     engine = MeasuredEngine(default=Script(OUTPUT_TOKENS, gap=0.005))
     async with AsyncExitStack() as stack:
@@ -142,7 +142,7 @@ async def test_dashboards(tmp_path: Path) -> None:
             )
         )
         gpus = await stack.enter_async_context(serving(GpuExporter()))
-        targets = {"maxgate": {gateway.url: admin, gpus: None}, "max": {engine_url: None}}
+        targets = {"maxgate": {gateway.url: METRICS_KEY, gpus: None}, "max": {engine_url: None}}
         prometheus = await stack.enter_async_context(run_prometheus(tmp_path, targets))
         load = await stack.enter_async_context(under_load(gateway, keys))
         empty = list(list_queries())

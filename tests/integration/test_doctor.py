@@ -430,8 +430,8 @@ def plant_open_metrics(installation: Installation) -> str:
     installation.settings["server"] = {"host": "0.0.0.0", "trusted_proxies": ["10.0.0.5"]}
     return (
         "exposure warning open_metrics: auth.open_metrics on server.host 0.0.0.0 shows /metrics "
-        "and /health to everyone | remove auth.open_metrics, and give Prometheus a key: maxgate "
-        "keys create"
+        "and /health to everyone | remove auth.open_metrics, and give Prometheus the key of "
+        "auth.metrics_key"
     )
 
 

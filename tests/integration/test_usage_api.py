@@ -307,6 +307,18 @@ async def test_open_metrics(tmp_path: Path) -> None:
         assert "revenue" not in response.text
 
 
+async def test_metrics_key(tmp_path: Path) -> None:
+    """Prometheus sees revenue and active users with the key that has no other use."""
+    settings, key = KeyFolder(tmp_path).settings, "k" * 32
+    settings["auth"]["metrics_key"] = key
+    headers = {"accept": "text/plain", **bearer(key)}
+    async with start(usage_store=FakeUsageStore(), **settings) as gateway:
+        response = await gateway.client.get("/metrics", headers=headers)
+        refused = await gateway.client.get("/v1/models", headers=headers)
+    assert all(name in response.text for name in ("revenue", "active_users", "workers"))
+    assert refused.status_code == 401
+
+
 async def test_no_usage(gateway: Gateway, tmp_path: Path) -> None:
     """Without authentication, or without a ledger, there is no usage, and the reason is told."""
     folder = KeyFolder(tmp_path)

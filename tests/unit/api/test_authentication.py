@@ -15,6 +15,7 @@ from maxgate.auth.identity import (
     Identity,
     InvalidCredential,
     NoModelAccess,
+    TooManyFailures,
     Verifier,
 )
 from maxgate.generation.context import Principal, ProjectModels, RequestContext
@@ -142,6 +143,28 @@ async def test_open_paths() -> None:
     assert await list_open() == probes
     assert await list_open(open_metrics=True) == probes | metrics
     assert await list_open(open_docs=True) == probes | docs
+
+
+async def test_metrics_key() -> None:
+    """The key of the metrics reads all of them, and is an unknown credential elsewhere."""
+    edge = Edge(metrics_key="k" * 32)
+    paths = ["/metrics", "/metrics/vllm", "/health", "/v1/models", "/admin/engines", "/auth"]
+    paths += ["/metrics/", "/docs", "/v1/organization/costs"]
+    seen = {path: await edge.send(path, authorization=f"Bearer {'k' * 32}") for path in paths}
+
+    allowed = {path: seen.pop(path) for path in ("/metrics", "/metrics/vllm", "/health")}
+    assert {(c.reads_metrics, c.is_admin) for c in allowed.values()} == {(True, False)}
+    assert {type(error) for error in seen.values()} <= {InvalidCredential, TooManyFailures}
+    assert edge.results[:4] == ["accepted", "accepted", "accepted", "unknown_key"]
+    for key in ("k" * 31, "k" * 33, "K" * 32, ""):
+        error = await edge.send("/metrics", "10.0.0.9", authorization=f"Bearer {key}")
+        assert isinstance(error, (InvalidCredential, TooManyFailures))
+    context = await edge.send("/metrics", authorization="Bearer good")
+    assert not context.reads_metrics
+    edge = Edge(metrics_key="k" * 32, open_metrics=True)
+    for key, reads_metrics in {"other": False, "k" * 32: True}.items():
+        context = await edge.send("/metrics", authorization=f"Bearer {key}")
+        assert context.reads_metrics is reads_metrics
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def app() -> FastAPI:  # noqa: C901  # one endpoint per kind of error
             "GET",
             "/none",
             404,
-            "Unknown path: GET /none. GET /docs lists all routes.",
+            "Unknown path: GET /none. The API begins with /v1, such as /v1/chat/completions; on "
+            "the gateway's own port, GET /docs lists all routes.",
             None,
             "not_found",
         ),

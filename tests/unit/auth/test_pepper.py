@@ -90,6 +90,9 @@ def test_invalid_file(tmp_path: Path, content: bytes | None, message: str) -> No
     [
         ({"pepper": ["secret"]}, "shorter than 32 characters"),
         ({"pepper": [PEPPER], "pepper_file": "x"}, "both pepper and pepper_file are set"),
+        ({"metrics_key": "secret"}, "shorter than 32 characters"),
+        ({"metrics_key": f"{PEPPER} 1"}, "characters that no header can hold"),
+        ({"mode": "none", "metrics_key": PEPPER}, "metrics_key has no effect without auth.mode"),
         ({"mode": "none", "open_metrics": True}, "open_metrics has no effect without auth.mode"),
         ({"mode": None, "keys_file": "x"}, "keys_file has no effect without auth.mode keys"),
         ({"mode": "jwt2"}, "Input should be 'none'"),

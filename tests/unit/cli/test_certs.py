@@ -69,6 +69,16 @@ def test_first_run(certs: Certs) -> None:
     assert f"  export SSL_CERT_FILE={root} " in out
 
 
+@pytest.mark.parametrize(
+    ("port", "url"), [("443", "https://localhost/"), ("9443", "https://localhost:9443/")]
+)
+def test_port(certs: Certs, port: str, url: str) -> None:
+    """The example has the port that is published; 443 is left out."""
+    _, out, _ = certs.dev("--port", port)
+
+    assert f"ca.crt {url}v1/models\n" in out
+
+
 def test_later_runs(certs: Certs) -> None:
     """A certificate is kept while it is valid and its names are the same; the CA always is."""
     certs.dev()

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from maxgate.stores.redis import RedisStore
 from maxgate.stores.settings import DatabaseSettings, RedisSettings
 from tests.fakes.command_line import Run, read_json
 from tests.fakes.postgres_server import PostgresServer
+from tests.fakes.processes import free_port
 from tests.fakes.redis_server import start_redis
 
 SOON = "Running gateways take it over within 60 s (5 s with redis.url).\n"
@@ -277,6 +279,17 @@ def test_postgres(run: Run, monkeypatch: pytest.MonkeyPatch, postgres: PostgresS
     upgrade_database(DatabaseSettings(url=postgres.url, schema_name=schema), Path())
     created = read_json(run, "keys", "create", "--name", "bot")
     assert read_json(run, "keys", "show", created["id"])["name"] == "bot"
+
+
+def test_log(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output has the result only, for scripts; what is logged goes to standard error."""
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+
+    code, out, err = run("projects", "create", "research")
+
+    assert code == 0
+    assert re.fullmatch(r"proj_\w+\n", out)
+    assert "Redis is unavailable" in err
 
 
 async def test_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

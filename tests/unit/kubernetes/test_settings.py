@@ -14,6 +14,7 @@ SECRETS = {
     "database-url": "postgresql://maxgate:secret@postgres.data:5432/maxgate",
     "redis-url": "redis://redis.data:6379/0",
     "pepper": "0123456789abcdef" * 4,
+    "metrics-key": "fedcba9876543210" * 4,
 }
 
 
@@ -74,7 +75,24 @@ def test_served_models(settings: Settings, overlay: str) -> None:
 def test_authentication(settings: Settings, overlay: str) -> None:
     """Only development is without keys, and there no route leads to the gateway."""
     assert settings.auth.mode == ("none" if overlay == "dev" else "keys")
+    assert not settings.auth.open_metrics
     assert bool(select(overlay, "HTTPRoute")) is (overlay != "dev")
+
+
+def test_metrics_key(settings: Settings, overlay: str) -> None:
+    """Prometheus has the key of the metrics, from the Secret that the gateways mount."""
+    if overlay == "dev":  # nothing is protected, and no Prometheus is expected
+        assert not select(overlay, "ServiceMonitor")
+        return
+    (endpoint,) = find(overlay, "ServiceMonitor", "gateway")["spec"]["endpoints"]
+    credentials = endpoint["authorization"]["credentials"]
+    key = settings.auth.metrics_key
+    assert key is not None
+    assert key.get_secret_value() == SECRETS[credentials["key"]]
+    volumes = find_pods(overlay, "gateway").spec["volumes"]
+    assert [one["secret"]["secretName"] for one in volumes if "secret" in one] == [
+        credentials["name"]
+    ]
 
 
 def test_shared_stores(settings: Settings, overlay: str) -> None:
