@@ -5,6 +5,7 @@ MAXGATE_SERVER__PORT. Old names are accepted for one version.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -48,6 +49,12 @@ OLD_NAMES: Final = {
     "upstream.embedding_batch": "upstream.embedding_batch_size",
 }
 _OLD_SECTIONS: Final = {"max": "engine"}
+
+# Kubernetes sets these in pods, for a Service whose name is `maxgate` or begins with `maxgate-`.
+_SERVICE_LINK: Final = re.compile(
+    PREFIX + r"([A-Z0-9]+_)*"
+    r"(SERVICE_(HOST|PORT(_\w+)?)=|PORT_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?=|PORT=\w+://)"
+)
 
 _Value = TypeVar("_Value", str, str | None)
 
@@ -135,7 +142,11 @@ class SettingNames:
         prefix = f"{source}: " if source else ""
         own = select_variables(variables, prefix)
         if not source:  # files do not locate other sources
-            own = {name: value for name, value in own.items() if name not in LOCATIONS}
+            own = {
+                name: value
+                for name, value in own.items()
+                if name not in LOCATIONS and not _SERVICE_LINK.match(f"{name}={value}")
+            }
         for old, new in OLD_NAMES.items():
             if (variable := to_variable(old)) in own:
                 if old in self._sections and str(own[variable]).lstrip().startswith("{"):

@@ -255,6 +255,25 @@ def test_origin(high: str, low: str, set_port: Callable[[str, int], None], folde
     assert read_error().startswith(f"{origins.get(high, '')}setting server.port: Input should be")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MAXGATE_SERVICE_HOST", "10.0.0.1"),
+        ("MAXGATE_SERVICE_PORT", "8000"),
+        ("MAXGATE_SERVICE_PORT_HTTP", "8000"),
+        ("MAXGATE_PORT", "tcp://10.0.0.1:8000"),
+        ("MAXGATE_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("MAXGATE_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("MAXGATE_ENGINE_PORT", "tcp://10.0.0.1:8000"),
+        ("MAXGATE_ENGINE_SERVICE_HOST", "10.0.0.1"),
+    ],
+)
+def test_service_links(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Variables that Kubernetes sets for Services named `maxgate` are no settings."""
+    monkeypatch.setenv(variable, value)
+    assert load() == (Settings(), [])
+
+
 def test_no_suggestion(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """A suggestion is a name that is valid in the same place."""
     monkeypatch.setenv("MAXGATE_NOPE", "1")
