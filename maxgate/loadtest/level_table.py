@@ -11,6 +11,7 @@ from rich.text import Text
 
 from maxgate.results.distribution import Distribution, Interval
 from maxgate.results.report import Level
+from maxgate.results.statistics import min_sample_size
 
 _MIN_TABLE_WIDTH: Final = 78
 """Columns of the table; a narrower terminal gets a list."""
@@ -50,9 +51,16 @@ def _build_time(values: Distribution | None, percentile: str) -> Cell:
         return Cell(f"<{_format(values.client_error.mean * 1000)}")
     value = values.percentiles.get(percentile)
     if value is None:
-        return Cell("-")
+        return Cell(_explain_missing(values, percentile))
     interval = values.intervals.get(percentile)
     return Cell(_format(value * 1000), _format_error(value, interval, 1000))
+
+
+def _explain_missing(values: Distribution, percentile: str) -> str:
+    """`-` for a small sample, and the error bar for a percentile that is below it."""
+    if values.client_error is None or values.count < min_sample_size(float(percentile)):
+        return "-"
+    return f"<{_format(values.client_error.at(percentile) * 1000)}"
 
 
 _Build = Callable[[Level], Cell]

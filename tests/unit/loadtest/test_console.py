@@ -7,7 +7,7 @@ from rich.console import Console
 
 from maxgate.loadtest.console import build_metrics_table, format_counts, print_report
 from maxgate.loadtest.level_table import Cell, build_cells, format_failures
-from maxgate.results.distribution import Interval
+from maxgate.results.distribution import ClientError, Interval
 from maxgate.results.report import Report
 from tests.unit.report.examples import level, report
 
@@ -40,6 +40,22 @@ def test_cells() -> None:
     cells = [*build_cells(shown.model_copy(update={"metrics": {"ttft": first}})).values()]
     assert cells[:2] == [Cell("80%", count="500"), Cell("26.7", "0.80")]
     assert cells[3:] == [Cell("50.0", "10.0"), Cell("-"), Cell("-"), Cell("-"), Cell("-")]
+
+
+def test_missing_percentile() -> None:
+    """A percentile that is missing says why: few values, or the error of the load generator."""
+    error = ClientError(bias=0, mean=0.001, p99=0.07, max=0.08, count=400)
+    shown = (
+        level(8)
+        .metrics["ttft"]
+        .model_copy(
+            update={"percentiles": {"50": 0.05, "95": None, "99": None}, "client_error": error}
+        )
+    )
+    for count, value in ((400, "<70.0"), (19, "-")):
+        few = shown.model_copy(update={"count": count})
+        cells = build_cells(level(8).model_copy(update={"metrics": {"ttft": few}}), wide=True)
+        assert (cells["TTFT\nP95 ms"].value, cells["TTFT\nP99 ms"].value) == (value, value)
 
 
 @pytest.mark.parametrize(
