@@ -221,8 +221,8 @@ def _print_names(report: Report, console: Console) -> None:
         "ITL: inter-token latency, the mean time per token after the first of each request "
         "(TPOT in vLLM and max benchmark).",
         f"E2E: end-to-end latency, from {start} to the last output.",
-        "Second line: number of requests, and half the width of each 95% confidence interval "
-        "(sampling error); blank: the sample is too small.",
+        "Second line: measured time, number of requests, and half the width of each 95% "
+        "confidence interval (sampling error); blank: the sample is too small.",
         "-: too few requests. <: below the error of the load generator.",
         "--details prints every metric of each level, with the error of the load generator.",
         *_describe_lengths(report.levels),

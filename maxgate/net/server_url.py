@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from maxgate.errors import ConfigurationError
 
+_DEFAULT_PORT: Final = 8000
 _ENDPOINTS: Final = re.compile(
     r"(/v1)?(/chat/completions|/completions|/embeddings|/responses|/models|/health|/metrics)?/*\Z"
 )
@@ -76,7 +77,7 @@ def hide_credentials(text: str) -> str:
 
 
 def join_host_and_port(arguments: Sequence[str]) -> list[str]:
-    """Replace --host and --port by --url.
+    """Replace --host and --port by --url; a bare host gets the port 8000, as in vLLM.
 
     Raises ConfigurationError if one of them has no value, or the port is not a number.
     """
@@ -97,4 +98,6 @@ def join_host_and_port(arguments: Sequence[str]) -> list[str]:
     host, port = found.get("--host", "localhost"), found.get("--port")
     if port is not None and not port.isdecimal():
         raise ConfigurationError(f"--port {port}: expected a number")
+    if port is None and re.fullmatch(r"[^:/]+|\[[^\]]*\]", host):
+        port = str(_DEFAULT_PORT)
     return [*left, "--url", host if port is None else f"{host}:{port}"]

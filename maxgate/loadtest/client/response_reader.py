@@ -3,6 +3,7 @@
 The clock is read when the bytes arrive, so parsing may take its time.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -14,6 +15,11 @@ _TEXT_FIELDS: Final = ("content", "reasoning_content", "reasoning", "text")
 _FAILED_FINISH_REASONS: Final = frozenset({"error", "abort"})
 _MAX_COUNT: Final = 2**53
 _MAX_FAILURE_BYTES: Final = 4096
+_MAX_PIECES: Final = 8
+"""Pieces of a body without an event that are kept to explain a failure."""
+
+_FIELD: Final = re.compile(rb"\s*(?:data|event|id|retry)?:")
+"""Start of a line of an event, or a comment."""
 
 
 class ResponseReader:
@@ -36,6 +42,8 @@ class ResponseReader:
         if not record.stream or record.status != 200:
             self._body.append(data)
             return
+        if not record.first_event and len(self._body) < _MAX_PIECES:
+            self._body.append(data)
         for event in self._decoder.feed(data):
             self._read_event(event, at)
 
@@ -46,6 +54,8 @@ class ResponseReader:
             self._fail(f"http_{record.status}", b"".join(self._body))
         elif not record.stream:
             self._read_whole(b"".join(self._body), at)
+        elif not record.first_event and not record.finished:
+            self._explain_no_event(b"".join(self._body))
         elif not record.finished:
             self._fail("incomplete")
         if not record.chunks:
@@ -56,6 +66,17 @@ class ResponseReader:
         if self._record.error is None:
             self._record.error = kind
             self._record.failure = body[:_MAX_FAILURE_BYTES]
+
+    def _explain_no_event(self, body: bytes) -> None:
+        """Fail a stream without any event: it ended early, or is another document."""
+        if not body.strip() or _FIELD.match(body):
+            self._fail("incomplete")
+            return
+        try:
+            is_error = bool(orjson.loads(body).get("error"))
+        except (orjson.JSONDecodeError, AttributeError):
+            is_error = False
+        self._fail("error_body" if is_error else "not_stream", body)
 
     def _read_event(self, data: bytes, at: float) -> None:
         record = self._record
@@ -107,8 +128,10 @@ class ResponseReader:
             has_output = has_output or bool(delta.get("refusal") or delta.get("function_call"))
         return has_output
 
-    def _read_usage(self, usage: dict[str, Any]) -> None:
+    def _read_usage(self, usage: object) -> None:
         record = self._record
+        if not isinstance(usage, dict):
+            return
         record.input_tokens = _read_count(usage, "prompt_tokens")
         record.output_tokens = _read_count(usage, "completion_tokens")
         details = usage.get("prompt_tokens_details")

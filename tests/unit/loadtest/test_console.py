@@ -7,7 +7,7 @@ from rich.console import Console
 
 from maxgate.loadtest.console import build_metrics_table, format_counts, print_report
 from maxgate.loadtest.level_table import Cell, build_cells, format_failures
-from maxgate.results.distribution import Interval
+from maxgate.results.distribution import ClientError, Interval
 from maxgate.results.report import Report
 from tests.unit.report.examples import level, report
 
@@ -37,22 +37,54 @@ def test_cells() -> None:
     first = shown.metrics["ttft"].model_copy(
         update={"percentiles": {"50": 0.050, "95": None}, "intervals": {"50": interval}}
     )
-    cells = build_cells(shown.model_copy(update={"metrics": {"ttft": first}}))
+    cells = [*build_cells(shown.model_copy(update={"metrics": {"ttft": first}})).values()]
     assert cells[:2] == [Cell("80%", count="500"), Cell("26.7", "0.80")]
     assert cells[3:] == [Cell("50.0", "10.0"), Cell("-"), Cell("-"), Cell("-"), Cell("-")]
 
 
-@pytest.mark.parametrize("width", [80, 160])
-def test_table_of_levels(width: int) -> None:
-    """One table has the names of the field, and fits into 80 columns."""
+def test_missing_percentile() -> None:
+    """A percentile that is missing says why: few values, or the error of the load generator."""
+    error = ClientError(bias=0, mean=0.001, p99=0.07, max=0.08, count=400)
+    shown = (
+        level(8)
+        .metrics["ttft"]
+        .model_copy(
+            update={"percentiles": {"50": 0.05, "95": None, "99": None}, "client_error": error}
+        )
+    )
+    for count, value in ((400, "<70.0"), (19, "-")):
+        few = shown.model_copy(update={"count": count})
+        cells = build_cells(level(8).model_copy(update={"metrics": {"ttft": few}}), wide=True)
+        assert (cells["TTFT\nP95 ms"].value, cells["TTFT\nP99 ms"].value) == (value, value)
+
+
+@pytest.mark.parametrize(
+    ("width", "percentiles"),
+    [
+        (80, "P50 ms P95 ms P50 ms P50 ms P95 ms"),
+        (160, "P50 ms P95 ms P99 ms P50 ms P95 ms P50 ms P95 ms P99 ms"),
+    ],
+)
+def test_table_of_levels(width: int, percentiles: str) -> None:
+    """One table has the names of the field, and as many percentiles as the width allows."""
     text = show(report(level(1), level(8), level(64)), width)
     assert max(map(len, text.splitlines())) <= width
     (header,) = (line.split() for line in text.splitlines() if "requests/s" in line)
-    percentiles = "P50 ms P95 ms P50 ms P50 ms P95 ms"
     assert " ".join(header) == f"load ok requests/s tokens/s {percentiles}"
     assert all(f"concurrency {count} " in text for count in (1, 8, 64))
-    assert [line.split()[0] for line in text.splitlines() if "±" in line] == ["400"] * 3
+    second = [line.split()[:3] for line in text.splitlines() if "±" in line]
+    assert second == [[seconds, "s", "400"] for seconds in ("120.0", "15.0", "2.00")]
     assert all(f"\n{name}: " in text for name in ("TTFT", "ITL", "E2E"))
+
+
+def test_names_of_files() -> None:
+    """The narrow first column has the names of files; folders only where they tell them apart."""
+    first = level(8).model_copy(update={"scenario": "/data/of/our/users/traces/chat.jsonl"})
+    text = show(report(first, level(8)), 80)
+    assert "\nchat.jsonl" in text
+    second = first.model_copy(update={"scenario": "/other/chat.jsonl"})
+    text = show(report(first, second), 160)
+    assert "\n/other/chat.jsonl" in text
 
 
 def test_lengths_of_requests() -> None:

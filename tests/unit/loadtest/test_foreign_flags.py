@@ -6,7 +6,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from maxgate.loadtest.flags import Flags
-from maxgate.loadtest.foreign_flags import EXPLAINED, RENAMED, WITHOUT_VALUE, translate_arguments
+from maxgate.loadtest.foreign_flag_names import EXPLAINED, RENAMED, WITHOUT_VALUE
+from maxgate.loadtest.foreign_flags import translate_arguments
 
 
 def list_flags() -> dict[str, bool]:
@@ -33,6 +34,9 @@ def list_flags() -> dict[str, bool]:
         ("--baseline localhost:8001", "--baseline localhost:8001"),
         ("--baseline=h:1 h:2", "--baseline=h:1 --url h:2"),
         ("--host h --port 8000", "--url h:8000"),
+        ("--host 10.0.0.7", "--url 10.0.0.7:8000"),
+        ("--host http://h/v1", "--url http://h/v1"),
+        ("--num_prompts 9 --request_rate=5", "--requests 9 --rate=5"),
         ("--port=8001 -c 4", "-c 4 --url localhost:8001"),
         ("--num-prompts 9 --max-concurrency=4", "--requests 9 --concurrency=4"),
         ("--request-rate 5 --max-seconds 30", "--rate 5 --duration 30"),

@@ -131,6 +131,11 @@ def test_any_split(cuts: list[int], end: bytes) -> None:
         ([ROLE, STOP, USAGE, DONE], 200, "empty"),
         ([event({"choices": []}), DONE], 200, "empty"),
         ([], 200, "incomplete"),
+        ([b": ping\n\n"], 200, "incomplete"),
+        ([b"data: {"], 200, "incomplete"),
+        ([b'{"error": {"message"', b': "boom"}}'], 200, "error_body"),
+        ([b'{"choices": [{"message": {"content": "a"}}]}'], 200, "not_stream"),
+        ([b"<html>", b"</html>"], 200, "not_stream"),
         ([b'{"error": 1}'], 503, "http_503"),
         ([], 429, "http_429"),
     ],
@@ -175,9 +180,11 @@ def test_failed_whole_response(body: bytes, kind: str) -> None:
         {"prompt_tokens_details": {"cached_tokens": None}},
         {"prompt_tokens": "7", "completion_tokens": 1.5, "prompt_tokens_details": []},
         {"prompt_tokens": -1, "completion_tokens": 2**63},
+        "free",
+        [7, 2],
     ],
 )
-def test_unknown_usage(usage: dict[str, Any]) -> None:
+def test_unknown_usage(usage: object) -> None:
     """Token counts that are not whole numbers are unknown, and the response still succeeds."""
     found = read(WORD, STOP, event({"choices": [], "usage": usage}), DONE)
     counts = (found.input_tokens, found.output_tokens, found.cached_tokens)
@@ -189,3 +196,4 @@ def test_failure_text() -> None:
     error = event({"error": {"message": "boom"}})
     assert read(WORD, error, DONE).failure == b'{"error": {"message": "boom"}}'
     assert read(b"x" * 5000, status=500).failure == b"x" * 4096
+    assert read(b"<h1>", b"Not a model</h1>").failure == b"<h1>Not a model</h1>"
