@@ -46,12 +46,13 @@ _NONE: Final = frozenset[str]()
 _OF_NGINX: Final = frozenset({"ConnectError", "ConnectTimeout", "ReadError", CLOSED, "cut"})
 _OF_REPLICA: Final = frozenset({"502 upstream_unavailable", CLOSED, "ReadError", "cut"})
 # The stand-in has no tokenizer that the gateway could read, so its streams cannot go on. A broken
-# connection is one error, or the other, by the way in which it breaks.
+# connection is one error, or the other, by the way in which it breaks. While they wait for MAX, the
+# queue may be full for new ones.
 _OF_MAX: Final = frozenset(
     f"{status} {code}"
     for status in ("502", "503", "stream with")
     for code in ("upstream_unavailable", "upstream_error")
-)
+) | {"503 server_overloaded", "503 queue_timeout"}
 
 
 @dataclass(frozen=True)
