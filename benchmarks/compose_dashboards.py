@@ -2,10 +2,10 @@
 
     python -m benchmarks.compose_dashboards [--engine mock] [--seconds 150] [--keep] [--reuse]
 
-Clients stream and chat through nginx and TLS; others have an unknown key, send invalid requests, or
-disconnect. The gateways have rate cards. Lists the queries that return no number, as
-benchmarks.dashboard_queries does. Exits with 1 if there are any but those of GPUs, which the
-machine may not have.
+Clients stream and chat through nginx and TLS; others have an unknown key, send invalid requests,
+what a guardrail refuses or more than a limit allows, or disconnect. The gateways have rate cards.
+Lists the queries that return no number, as benchmarks.dashboard_queries does. Exits with 1 if there
+are any but those of GPUs, which the machine may not have.
 """
 
 import argparse
@@ -18,21 +18,23 @@ from typing import Final
 import httpx
 
 from benchmarks.compose_load import Load, count_outcomes, make_client
-from benchmarks.compose_outages import CHATS, STREAMS, start, try_unknown_keys
+from benchmarks.compose_outages import CHATS, STREAMS, check_limit, start, try_unknown_keys
 from benchmarks.compose_stack import CHAT, PROJECT, Stack, build_images, run, run_stack
 from benchmarks.dashboard_queries import find_empty
 from tests.fakes.dashboards import list_queries
 
 PATH: Final = "/v1/chat/completions"
-PRICES: Final = "benchmarks/compose_prices.yml"
+OPERATOR: Final = "benchmarks/compose_operator.yml"
+BLOCKED: Final = [{"role": "user", "content": "A falcon."}]
 EXPECTED: Final = re.compile("gpu", re.IGNORECASE)
 
 
 async def disturb(key: str) -> None:
-    """Send an invalid request and leave a stream each second, until cancelled."""
+    """Send requests that are refused and leave a stream each second, until cancelled."""
     async with make_client(key) as client:
         while True:
             await client.post(PATH, json={"messages": "none"})
+            await client.post(PATH, json={**CHAT, "messages": BLOCKED})
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await client.post(PATH, json={**CHAT, "stream": True, "max_tokens": 500})
@@ -53,6 +55,7 @@ async def measure(stack: Stack, seconds: float) -> bool:
     key, _ = await start(stack)
     url, load = await asyncio.to_thread(find_prometheus, stack), Load(key, "dashboards")
     others = [asyncio.create_task(disturb(key)), asyncio.create_task(try_unknown_keys(set()))]
+    print(await check_limit(stack))
     async with load.run(STREAMS, CHATS):
         await asyncio.sleep(seconds)
         with httpx.Client(base_url=url, timeout=30) as client:
@@ -77,7 +80,7 @@ def main() -> int:
     options = parser.parse_args()
     if not options.reuse:
         build_images(options.engine)
-    with run_stack(options.engine, PRICES, keep=options.keep, reuse=options.reuse) as stack:
+    with run_stack(options.engine, OPERATOR, keep=options.keep, reuse=options.reuse) as stack:
         return 0 if asyncio.run(measure(stack, options.seconds)) else 1
 
 

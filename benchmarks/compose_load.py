@@ -19,6 +19,7 @@ from benchmarks.compose_stack import CA, CHAT, URL
 OK: Final = "ok"
 CLOSED: Final = "connection closed"
 _PATH: Final = "/v1/chat/completions"
+_RETRIED: Final = frozenset({429, 503})
 _TIMEOUT: Final = httpx.Timeout(60, connect=5)
 
 
@@ -80,7 +81,10 @@ async def _send_once(
         return type(error).__name__, None, None
     if response.status_code != 200:
         pause = response.headers.get("retry-after")
-        return _describe(response), None, None if pause is None else float(pause)
+        what = _describe(response)
+        if response.status_code in _RETRIED and pause is None:
+            what += " without Retry-After"
+        return what, None, None if pause is None else float(pause)
     usage = _read_stream(response.text) if is_stream else response.json()["usage"]
     if isinstance(usage, str):
         return usage, None, None

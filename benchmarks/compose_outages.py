@@ -46,22 +46,27 @@ _NONE: Final = frozenset[str]()
 _OF_NGINX: Final = frozenset({"ConnectError", "ConnectTimeout", "ReadError", CLOSED, "cut"})
 _OF_REPLICA: Final = frozenset({"502 upstream_unavailable", CLOSED, "ReadError", "cut"})
 # The stand-in has no tokenizer that the gateway could read, so its streams cannot go on. A broken
-# connection is one error, or the other, by the way in which it breaks.
+# connection is one error, or the other, by the way in which it breaks. While they wait for MAX, the
+# queue may be full for new ones.
 _OF_MAX: Final = frozenset(
     f"{status} {code}"
     for status in ("502", "503", "stream with")
     for code in ("upstream_unavailable", "upstream_error")
-)
+) | {"503 server_overloaded", "503 queue_timeout"}
 
 
 @dataclass(frozen=True)
 class Outage:
-    """A killed service: outcomes that clients may see, and the status of an unknown key."""
+    """A killed service: outcomes that clients may see, and the status of an unknown key.
+
+    `spread` is the time in seconds between the first and the last gateway that finds it again.
+    """
 
     service: str
     allowed: frozenset[str]
     unknown_key: int | None
     only_running: bool = False
+    spread: float = 0
 
 
 OUTAGES: Final = (
@@ -69,7 +74,8 @@ OUTAGES: Final = (
     Outage("postgres", _NONE, 503),
     Outage("prometheus", _NONE, 401),
     Outage("gateway", _OF_REPLICA, 401, only_running=True),
-    Outage("max", _OF_MAX, 401),
+    # Each gateway looks for it by itself: upstream.unhealthy_probe_interval is 1 s.
+    Outage("max", _OF_MAX, 401, spread=1.5),
     Outage("nginx", _OF_NGINX, None),
 )
 
@@ -150,7 +156,7 @@ async def kill(stack: Stack, key: str, outage: Outage, seconds: float) -> tuple[
         recovery = await _wait_for_response(key) - restored
         await asyncio.sleep(SETTLE_SECONDS)
         # Failures of requests that began after this are no part of the outage.
-        recovered = restored + recovery
+        recovered = restored + recovery + outage.spread
     failed = load.select(lambda request: request.outcome != OK)
     is_right = all(
         request.outcome in outage.allowed
@@ -158,6 +164,7 @@ async def kill(stack: Stack, key: str, outage: Outage, seconds: float) -> tuple[
         for request in failed
     ) and (outage.unknown_key is None or statuses <= {outage.unknown_key})
     complete = len(load.requests) - len(failed)
+    recovery = max([recovery, *(request.began - restored for request in failed)])
     row = Row(
         outage.service, restored - killed, len(load.requests), complete, count_outcomes(failed),
         ", ".join(map(str, sorted(statuses))), *measure_chats(load.requests), recovery, is_right,

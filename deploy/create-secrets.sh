@@ -117,16 +117,17 @@ if [ -e "$tls/tls.crt" ] && [ ! -e "$secrets/dev-ca" ]; then
     echo "kept     tls.crt tls.key"
 else
     image=${MAXGATE_IMAGE:-maxgate/gateway:0.1.0}
-    # Compose reads the port from the shell or from .env.
+    # Compose reads the port from the shell or from .env. An image that is older than this script
+    # ignores the variable.
     port=${GATEWAY_TLS_PORT:-$(sed -n 's/^GATEWAY_TLS_PORT=//p' ../.env 2>/dev/null | tail -n 1)}
     case $port in '' | *[!0-9]*) port=8443 ;; esac
     docker image inspect "$image" >/dev/null 2>&1 || docker build --tag "$image" ..
     # A certificate that is still valid is kept. Folders have the same path inside, so that the
     # messages are right. Only nginx's user may read the key.
-    docker run --rm --network none --user 0 --read-only \
+    docker run --rm --network none --user 0 --read-only --env GATEWAY_TLS_PORT="$port" \
         --volume "$PWD/$tls:$PWD/$tls" --volume "$PWD/$secrets:$PWD/$secrets" --entrypoint sh \
         "$image" -ec 'tls=$1 ca=$2; shift 2
             maxgate certs dev --out "$tls" --ca-dir "$ca" "$@"
             chown 101:101 "$tls/tls.key"' \
-        sh "$PWD/$tls" "$PWD/$secrets/dev-ca" --port "$port" "$@"
+        sh "$PWD/$tls" "$PWD/$secrets/dev-ca" "$@"
 fi

@@ -43,7 +43,13 @@ def create_dev_certificate(
     days: Annotated[int, typer.Option(min=1, max=397, help="Lifetime of the certificate.")] = 90,
     ca_dir: Annotated[Path, typer.Option(help="Folder of the CA and its key.")] = _DEFAULT_CA,
     port: Annotated[
-        int, typer.Option(min=1, max=65_535, help="Port at which clients reach nginx, to show.")
+        int,
+        typer.Option(
+            min=1,
+            max=65_535,
+            envvar="GATEWAY_TLS_PORT",
+            help="Port at which clients reach nginx, to show.",
+        ),
     ] = 8443,
     *,
     renew: Annotated[

@@ -264,7 +264,8 @@ def test_port_of_the_secrets_script(tmp_path: Path, variables: str, port: str) -
     done = _create_secrets(folder, "--host", "llm.example.org", path=tmp_path)
 
     assert done.returncode == 0
-    assert done.stdout.endswith(f"/dev-ca --port {port} --host llm.example.org\n")
+    assert f" --env GATEWAY_TLS_PORT={port} " in done.stdout
+    assert done.stdout.endswith("/dev-ca --host llm.example.org\n")
 
 
 @pytest.mark.parametrize(

@@ -42,20 +42,6 @@ CHAT = "/v1/chat/completions"
 UNLIMITED = {"limit_req zone": "# limit_req zone", "limit_conn client": "# limit_conn client"}
 TRUSTED = {"trusted_proxies": ["127.0.0.1"]}
 
-# A shell would ignore SIGQUIT in the background; nginx does not.
-FAKE_NGINX = f"""\
-#!{sys.executable}
-import os, signal, sys
-def write(text):
-    with open(os.environ["EVENTS"], "a") as file:
-        file.write(text)
-signal.signal(signal.SIGHUP, lambda *_: write("reload\\n"))
-signal.signal(signal.SIGQUIT, lambda *_: sys.exit(0))
-write("start\\n")
-while True:
-    signal.pause()
-"""
-
 
 @dataclass(frozen=True)
 class Site:
@@ -445,34 +431,3 @@ async def test_auth_request(tmp_path: Path) -> None:
         unavailable = await client.post(CHAT, json=HELLO, headers=key)
         assert read_error(unavailable) == (503, "authentication_unavailable")
     assert len(site.engine.requests) == 1
-
-
-async def test_watch_replicas(tmp_path: Path) -> None:
-    """Replicas that get an address start nginx, and other addresses reload it."""
-    addresses, events = tmp_path / "addresses", tmp_path / "events"
-    programs = {"getent": f'#!/bin/sh\ncat "{addresses}"\n', "nginx": FAKE_NGINX}
-    for name, text in programs.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    process = await asyncio.create_subprocess_exec(
-        "/bin/sh",
-        str(CONFIGURATION / "watch-replicas.sh"),
-        env={
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "REPLICAS_INTERVAL": "0.05",
-            "EVENTS": str(events),
-        },
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-
-    def read_events() -> str:
-        return events.read_text() if events.exists() else ""
-
-    addresses.write_text("10.0.0.1 STREAM gateway\n10.0.0.2 STREAM gateway\n")
-    await until_holds(lambda: read_events() == "start\n")
-    addresses.write_text("10.0.0.2 STREAM gateway\n10.0.0.1 STREAM gateway\n")  # the same
-    addresses.write_text("")  # no response
-    addresses.write_text("10.0.0.2 STREAM gateway\n10.0.0.3 STREAM gateway\n")
-    await until_holds(lambda: read_events() == "start\nreload\n")
-    process.terminate()
-    assert await asyncio.wait_for(process.wait(), 5) == 0

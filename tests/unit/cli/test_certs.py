@@ -72,11 +72,14 @@ def test_first_run(certs: Certs) -> None:
 @pytest.mark.parametrize(
     ("port", "url"), [("443", "https://localhost/"), ("9443", "https://localhost:9443/")]
 )
-def test_port(certs: Certs, port: str, url: str) -> None:
+def test_port(certs: Certs, monkeypatch: pytest.MonkeyPatch, port: str, url: str) -> None:
     """The example has the port that is published; 443 is left out."""
-    _, out, _ = certs.dev("--port", port)
+    _, by_flag, _ = certs.dev("--port", port)
+    monkeypatch.setenv("GATEWAY_TLS_PORT", port)
+    _, by_variable, _ = certs.dev()
 
-    assert f"ca.crt {url}v1/models\n" in out
+    assert f"ca.crt {url}v1/models\n" in by_flag
+    assert f"ca.crt {url}v1/models\n" in by_variable
 
 
 def test_later_runs(certs: Certs) -> None:
