@@ -2,10 +2,10 @@
 
     python -m benchmarks.compose_dashboards [--engine mock] [--seconds 150] [--keep] [--reuse]
 
-Clients stream and chat through nginx and TLS; others have an unknown key, send invalid requests,
-what a guardrail refuses or more than a limit allows, or disconnect. The gateways have rate cards.
-Lists the queries that return no number, as benchmarks.dashboard_queries does. Exits with 1 if there
-are any but those of GPUs, which the machine may not have.
+Clients stream and chat through nginx and TLS. Others have an unknown key, send invalid requests,
+disconnect, exceed a limit or are refused by a guardrail. The gateways have rate cards. Lists the
+queries that return no number, as benchmarks.dashboard_queries does. Exits with 1 if there are any
+except those of GPUs, which the machine may not have.
 """
 
 import argparse
