@@ -9,6 +9,7 @@ pictures by the start of their names, as in `monitor`.
 
 import argparse
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -85,9 +86,17 @@ def save_html(loads: Sequence[Load], theme: Theme, reports: Path, path: Path) ->
 
 
 def save_dashboard(
-    engines: int, size: tuple[int, int], _: Path, path: Path, *, strained: bool = False
+    engines: int,
+    size: tuple[int, int],
+    _: Path,
+    path: Path,
+    *,
+    strained: bool = False,
+    colors: bool = True,
 ) -> None:
     """The dashboard of the monitor, at the end of ten simulated minutes."""
+    if not colors:
+        os.environ["NO_COLOR"] = "1"  # Textual takes it out again
     save_svg(asyncio.run(_draw_dashboard(engines, size, strained=strained)), path)
 
 
@@ -128,6 +137,7 @@ PICTURES: Final[Mapping[str, Picture]] = {
     "monitor": partial(save_dashboard, 5, (140, 38)),
     "monitor-1": partial(save_dashboard, 1, (140, 34)),
     "monitor-80": partial(save_dashboard, 5, (80, 46)),
+    "monitor-no-color": partial(save_dashboard, 15, (140, 52), strained=True, colors=False),
     "monitor-alerts": partial(save_dashboard, 15, (160, 52), strained=True),
 }
 
