@@ -102,7 +102,10 @@ class MetricsView:
 def _gateway_down(metrics: MetricsView) -> Cause | None:
     if metrics.get("gateway.up"):
         return None
-    advice = "check that the gateway runs, and read the end of its log"
+    advice = (
+        "check that --url is the gateway's and not an engine's, that the key is right, and that "
+        "the gateway runs; the end of its log says why it stopped"
+    )
     return Cause("gateway unreachable", advice, metrics.evidence("gateway.up"))
 
 

@@ -65,6 +65,8 @@ class GatewaySource:
 
 
 def _parse_json(response: httpx.Response) -> object:
+    if response.status_code == 404:
+        raise ValueError("HTTP 404, not a maxgate gateway")
     response.raise_for_status()
     try:
         document: object = response.json()

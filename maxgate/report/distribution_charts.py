@@ -7,13 +7,14 @@ from typing import Any, Final
 import altair as alt
 import orjson
 
-from maxgate.report.formatting import DurationUnit, choose_duration_unit, list_log_ticks
+from maxgate.report.formatting import DurationUnit, choose_duration_unit, cut_middle, list_log_ticks
 from maxgate.report.runs import Run, Series
 from maxgate.results.report import Level
 
 _WIDTH: Final = 250
 _ROW_HEIGHT: Final = 26
 _MAX_ROWS: Final = 16
+_MAX_LABEL: Final = 32  # characters that fit beside a row
 _LINE_COLOR: Final = "#6b7280"
 _PERCENTILES: Final = ("50", "95", "99")
 
@@ -89,7 +90,7 @@ def _build_rows(series: Series, metric: str, unit: DurationUnit, color: Any) -> 
 def _encode_rows(series: Series) -> alt.Y:
     """One row per level, counted from the top, with its name beside it."""
     several = len({curve for curve, _ in series}) > 1
-    names = [f"{curve}: {level.name}" if several else level.name for curve, level in series]
+    names = [_name_row(curve, level.name) if several else level.name for curve, level in series]
     axis = alt.Axis(
         values=[k + 0.55 for k in range(len(series))],
         labelExpr=f"{orjson.dumps(names).decode()}[floor(datum.value)]",
@@ -101,6 +102,11 @@ def _encode_rows(series: Series) -> alt.Y:
     )
     scale = alt.Scale(domain=[len(series), 0], nice=False)
     return alt.Y("top:Q", title=None, scale=scale, axis=axis)
+
+
+def _name_row(curve: str, level: str) -> str:
+    """Both names, with the curve's cut so that the level's stays."""
+    return f"{cut_middle(curve, _MAX_LABEL - len(level) - 2)}: {level}"
 
 
 def _list_bars(

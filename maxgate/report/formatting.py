@@ -32,6 +32,14 @@ def choose_duration_unit(seconds: Iterable[float]) -> DurationUnit:
     return _SECONDS if max(seconds, default=0.0) >= 10 else _MILLISECONDS
 
 
+def cut_middle(text: str, limit: int) -> str:
+    """The text with at most `limit` characters; both ends stay, because names differ there."""
+    if len(text) <= limit:
+        return text
+    end = max(limit - 1, 0) // 2
+    return f"{text[: max(limit - 1 - end, 0)]}…{text[len(text) - end :]}"
+
+
 def format_number(value: float) -> str:
     """Format with three significant digits: `0.123`, `12.3`, `1,230`."""
     size = abs(value)

@@ -168,7 +168,7 @@ def build_dots(curves: Sequence[Curve], axis: LoadAxis) -> Iterator[Drawn]:
         base = alt.Chart(
             {"values": rows}, width=WIDTH - 120, height=max(22 * len(names), 60)
         ).encode(
-            y=alt.Y("curve:N", title=None, sort=names, axis=alt.Axis(labelLimit=110, grid=True))
+            y=alt.Y("curve:N", title=None, sort=names, axis=alt.Axis(labelLimit=170, grid=True))
         )
         x = alt.X("value:Q", title=None, scale=alt.Scale(zero=True))
         opacity = alt.Opacity(

@@ -33,6 +33,7 @@ async def test_gateway(respx_mock: respx.Router) -> None:
         (httpx.RemoteProtocolError("bye"), "connection closed"),
         (httpx.Response(500), "HTTP 500"),
         (httpx.Response(401), "HTTP 401, set --api-key"),
+        (httpx.Response(404), "HTTP 404, not a maxgate gateway"),
         (httpx.Response(200, text="# TYPE a counter"), "not a maxgate gateway"),
         (httpx.Response(200, json={"requests": 3}), "not a maxgate gateway"),
     ],

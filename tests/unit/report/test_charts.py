@@ -1,5 +1,6 @@
 """Tests of the choice of charts and of the PNG image."""
 
+import json
 import struct
 from typing import Any
 
@@ -85,6 +86,19 @@ def test_distributions_have_few_rows() -> None:
     """More than 16 levels of several runs show the heaviest level of each run."""
     charts = build_charts(build_runs(6, 1, 2, 4))
     assert charts["Distributions"][0].title.startswith("E2E latency, ms, 6 of 18 levels")
+
+
+def test_names_of_rows() -> None:
+    """The names of long-named runs' rows keep the level, and both ends of the run's name."""
+    names = ["Llama on 1 GPU, batch of 16", "Llama on 1 GPU, batch of 32"]
+    runs = [Run(name, report(level(1), level(16))) for name in names]
+    (text,) = set(find_values(build_charts(runs)["Distributions"][0].chart.to_dict(), "labelExpr"))
+    assert json.loads(text.partition("]")[0] + "]") == [
+        "Llama on…ch of 16: concurrency 1",
+        "Llama on…h of 16: concurrency 16",
+        "Llama on…ch of 32: concurrency 1",
+        "Llama on…h of 32: concurrency 16",
+    ]
 
 
 def test_percentiles_of_small_samples() -> None:

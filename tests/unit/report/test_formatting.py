@@ -2,7 +2,7 @@
 
 import pytest
 
-from maxgate.report.formatting import count_nines, format_relative_change, format_value
+from maxgate.report.formatting import count_nines, cut_middle, format_relative_change, format_value
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,12 @@ def test_count_nines() -> None:
     """Percentiles with one more nine are one unit apart, and 100 % stays finite."""
     nines = [count_nines(percent) for percent in (0, 90, 99, 99.9, 100)]
     assert nines == pytest.approx([0, 1, 2, 3, 9])
+
+
+@pytest.mark.parametrize(
+    ("limit", "cut"),
+    [(13, "run of Monday"), (12, "run of…onday"), (3, "r…y"), (1, "…"), (-2, "…")],
+)
+def test_cut_middle(limit: int, cut: str) -> None:
+    """A long name keeps both of its ends."""
+    assert cut_middle("run of Monday", limit) == cut
