@@ -142,7 +142,7 @@ async def try_unknown_keys(statuses: set[int]) -> None:
 
 async def kill(stack: Stack, key: str, outage: Outage, seconds: float) -> tuple[Row, list[Request]]:
     """Kill a service under load, start it again, and summarize what clients saw."""
-    load, statuses = Load(key, outage.service), set[int]()
+    load, statuses = Load(key, f"{outage.service}-{monotonic():.0f}"), set[int]()
     async with load.run(STREAMS, CHATS):
         await asyncio.sleep(3)
         killed = monotonic()
