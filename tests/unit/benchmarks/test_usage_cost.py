@@ -44,4 +44,9 @@ def test_configs(tmp_path: Path) -> None:
     """The gateways can be started with their configurations."""
     configs = build_configs(tmp_path, "postgresql://localhost/x")
     enabled = {name: Settings(**config).usage.enabled for name, config in configs.items()}
-    assert enabled == {"none": False, "sqlite": True, "postgres": True}
+    assert enabled == {
+        "none": False,
+        "sqlite": True,
+        "postgres": True,
+        "postgres and limits": True,
+    }
