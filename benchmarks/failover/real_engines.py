@@ -9,7 +9,7 @@ undisturbed, then in the ways of `--runs`:
 - `again`, undisturbed: the order in which requests are batched changes how logits are rounded, so
   that some responses differ without any failure;
 - `cut`: the connection of each stream is cut at a random token;
-- `killed`: one engine is killed with SIGKILL after a third of the tokens;
+- `killed`: one engine is killed with SIGKILL after a third of the tokens, in mid-stream;
 - `restarted`: with a gateway that has only the other engine, which is killed, and restarted by its
   supervisor.
 
@@ -146,13 +146,19 @@ class Run:
 async def read_streams(
     url: str, engines: Sequence[Engine], options: argparse.Namespace, kill: Engine | None = None
 ) -> Run:
-    """Read all streams at once; kill the engine after a third of the tokens."""
+    """Read all streams at once; kill the engine after a third of the tokens, in mid-stream."""
     for engine in engines:
         engine.proxy.calls.clear()
     run, began = Run([""] * options.streams), time.perf_counter()
 
     async def kill_engine(engine: Engine) -> None:
-        while run.chunks < options.streams * options.tokens // 3:  # noqa: ASYNC110  # no event
+        # An engine begins and ends several streams at once: after a third of all tokens, it may
+        # have begun none of the next ones.
+        def is_in_stream() -> bool:
+            return any(0 < len(call.ids) < options.tokens // 2 for call in engine.proxy.calls)
+
+        third = options.streams * options.tokens // 3
+        while run.chunks < third or not is_in_stream():  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.05)
         engine.kill()
 
