@@ -62,12 +62,15 @@ def test_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        ("gateways: [", "not valid YAML"),
-        ("- a", "must hold `gateways:`"),
-        ("engines: {}", "must hold `gateways:`"),
-        ("gateways: {a-8000: {drained: c}}", "gateways.a-8000.drained: Input should be a valid li"),
-        ("gateways: {a-8000: {added: [5]}}", "gateways.a-8000.added.0: Input should be a URL"),
-        ("gateways: {a-8000: {removd: []}}", "gateways.a-8000.removd: Extra inputs are not"),
+        ("gateways: [", ", line 1: not valid YAML"),
+        ("- a", ": must hold `gateways:`"),
+        ("engines: {}", ": must hold `gateways:`"),
+        (
+            "gateways: {a-8000: {drained: c}}",
+            ": gateways.a-8000.drained: Input should be a valid li",
+        ),
+        ("gateways: {a-8000: {added: [5]}}", ": gateways.a-8000.added.0: Input should be a URL"),
+        ("gateways: {a-8000: {removd: []}}", ": gateways.a-8000.removd: Extra inputs are not"),
     ],
 )
 def test_invalid(tmp_path: Path, content: str, rule: str) -> None:
@@ -77,7 +80,7 @@ def test_invalid(tmp_path: Path, content: str, rule: str) -> None:
     file = ChangesFile(tmp_path, "a-8000")
     with pytest.raises(ConfigurationError) as caught:
         file.load()
-    assert str(caught.value).startswith(f"{path}: {rule}")
+    assert str(caught.value).startswith(f"{path}{rule}")
     if "a-8000" not in content:
         with pytest.raises(ChangesNotSaved):
             file.save(CHANGES)

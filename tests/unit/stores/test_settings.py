@@ -129,7 +129,7 @@ def test_without_admission(variables: dict[str, str], *, is_refused: bool) -> No
         check=False,
     )
     error = (
-        "maxgate.errors.ConfigurationError: setting redis.url has no effect with "
+        "maxgate.settings_names.InvalidSettings: setting redis.url has no effect with "
         "admission.enabled: false, because only slots, limits and changes of keys in a database "
         "are shared through Redis; remove one of the two"
     )
