@@ -15,6 +15,7 @@ from typing import Final
 from maxgate.errors import ConfigurationError
 from maxgate.loadtest.messages import TimeUnit, TraceOptions
 from maxgate.loadtest.scenarios.synthetic import MAX_PROMPT_TOKENS
+from maxgate.results.quoting import show_value
 
 SECONDS_PER_UNIT: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -138,12 +139,6 @@ def parse_tokens(value: object, column: str, where: str) -> int:
         f"{where}: {column}: expected a whole number from 0 to {MAX_PROMPT_TOKENS:,}, "
         f"got {show_value(value)}"
     )
-
-
-def show_value(value: object) -> str:
-    """The start of a value from a file, for an error message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 class TimeParser:

@@ -24,9 +24,8 @@ from maxgate.loadtest.scenarios.trace_columns import (
     find_columns,
     is_trace,
     parse_tokens,
-    show_value,
 )
-from maxgate.results.quoting import shorten
+from maxgate.results.quoting import shorten, show_value
 
 Row = tuple[str, Mapping[str, Any], bytes]
 """Start of an error message, values by column, and the bytes of a JSON record."""
