@@ -81,10 +81,10 @@ async def _send_once(
         return type(error).__name__, None, None
     if response.status_code != 200:
         pause = response.headers.get("retry-after")
-        what = _describe(response)
+        outcome = _describe(response)
         if response.status_code in _RETRIED and pause is None:
-            what += " without Retry-After"
-        return what, None, None if pause is None else float(pause)
+            outcome += " without Retry-After"
+        return outcome, None, None if pause is None else float(pause)
     usage = _read_stream(response.text) if is_stream else response.json()["usage"]
     if isinstance(usage, str):
         return usage, None, None

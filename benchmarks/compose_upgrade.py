@@ -5,8 +5,8 @@
 The next version is this one with one more migration, which adds a column to the table of usage.
 `deploy/rolling-update.sh` goes there and back, while clients stream and chat through nginx and TLS.
 Clients send a request again, at most twice as OpenAI's SDKs, if nginx closes its connection before
-a response: a reload of nginx ends idle connections. With `--interrupt`, each update gets Ctrl-C so
-long after its first gateway was replaced, and is run again.
+a response: a reload of nginx ends idle connections. With `--interrupt`, each update gets Ctrl-C
+that long after it has replaced its first gateway, and runs again.
 
 Exits with 1 if a stream or another request fails, if the ledger does not have exactly one line,
 with the right tokens, for each complete response, or if other gateways run in the end.
@@ -43,7 +43,7 @@ SCRIPT: Final = "deploy/rolling-update.sh"
 
 
 def interrupt(stack: Stack, version: str, seconds: float) -> None:
-    """Start an update, and press Ctrl-C so long after its first gateway was replaced."""
+    """Start an update, and send it Ctrl-C `seconds` after it has replaced the first gateway."""
     process = subprocess.Popen(
         [SCRIPT, version],
         cwd=ROOT,
@@ -131,7 +131,7 @@ def main() -> int:
         "--interrupt",
         type=float,
         metavar="SECONDS",
-        help="press Ctrl-C so long after the first gateway was replaced, and run the script again",
+        help="send Ctrl-C this long after the first gateway is replaced, and run the script again",
     )
     parser.add_argument("--keep", action="store_true", help="leave the containers running")
     parser.add_argument("--reuse", action="store_true", help="use those that --keep has left")

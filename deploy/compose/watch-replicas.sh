@@ -17,7 +17,7 @@ touch "$draining"
 # Print the addresses of the service, one per line.
 look_up() { getent ahostsv4 gateway 2>/dev/null | cut -d ' ' -f 1 | sort -u; }
 
-# Print what a replica is: ready, waiting for an engine, or gone, which includes one that drains.
+# Print the state of a replica: ready, waiting for an engine, or gone. One that drains is gone, too.
 describe() {
   if grep -qxF "$1" "$draining"; then
     echo gone

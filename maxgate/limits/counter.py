@@ -16,7 +16,7 @@ _TIGHT_PARTS: Final = 4
 
 
 class Counter:
-    """The use of a limit in one window.
+    """The usage of a limit in one window.
 
     `used` is what this process has used, `reserved` what its requests hold, and `room` what it may
     take without an exchange, valid in this `epoch` of Counters. `others` is what other processes

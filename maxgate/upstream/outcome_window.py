@@ -13,7 +13,7 @@ class OutcomeWindow:
         self._previous = [0, 0]
 
     def add(self, now: float, total: int, failed: int = 0) -> None:
-        """Add outcomes, of which so many are failures."""
+        """Add `total` outcomes, `failed` of which are failures."""
         if now - self._since >= self._half:
             self._rotate(now)
         self._current[0] += total

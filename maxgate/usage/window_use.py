@@ -1,4 +1,4 @@
-"""The use of a limit by the ledger, from which lost counters are rebuilt."""
+"""The usage of a limit according to the ledger, from which lost counters are rebuilt."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -49,7 +49,7 @@ _MAX_CPU: Final = 0.9
 """Share of a core above which a worker process is the bottleneck."""
 
 _MAX_LATENESS: Final = 0.01
-"""Delay in seconds that requests may have."""
+"""Maximum delay of a request, in seconds."""
 
 
 @dataclass(frozen=True)
