@@ -164,21 +164,19 @@ def start_nginx(
         command = [find_program(), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            _wait_for_listener(process, ports[1])
+            _wait_until_running(process, folder / "nginx.pid")
             yield NginxServer(folder, *ports, tls, process)
         finally:
             process.terminate()
             process.wait(10)
 
 
-def _wait_for_listener(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait_until_running(process: "subprocess.Popen[bytes]", pid_file: Path) -> None:
+    # A listening socket is too early: nginx handles signals from shortly after it listens, and
+    # until then SIGHUP ends it. It writes its pid file after both.
     deadline = monotonic() + 10
-    while monotonic() < deadline:
+    while not (pid_file.exists() and pid_file.read_text()):
         assert process.poll() is None, "nginx has exited"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            os.sched_yield()
-        else:
-            return
-    raise TimeoutError("nginx has not started")
+        if monotonic() > deadline:
+            raise TimeoutError("nginx has not started")
+        os.sched_yield()
