@@ -4,9 +4,10 @@
 
 Gateways run with `auth.mode: none`, with 1,000 keys in a file, with 1,000 keys in a database
 (SQLite), and with `auth.mode: jwt` and a token of a provider (ES256); all at the same time on one
-core, and everything else on another one; only one is under load. Each round measures all, in an
-order that rotates: chat requests at saturation, and 256 streams with a chunk every 10 ms. Requests
-to the gateway without authentication have no Authorization header, so its cost is included.
+core, and everything else on another one. Each round measures all: chat requests at saturation, in
+turns of 50 ms, see `benchmarks.gateway.turns`; and then, one after the other in an order that
+rotates, 256 streams with a chunk every 10 ms. Requests to the gateway without authentication have
+no Authorization header, so its cost is included.
 
 Shares are the median of each round's ratio to the gateway without authentication, with an interval
 that contains the true median in 95 of 100 runs. Exits with 1 if keys cost more than 4 % of a chat

@@ -4,8 +4,9 @@
 
 Gateways run without limits, with five limits and a budget that count in memory, and with the same
 ones that count in a real Redis; all at the same time on one core, and everything else on another
-one; only one is under load. No limit is reached. Each round measures all, in an order that rotates:
-chat requests at saturation, and 256 streams with a chunk every 10 ms.
+one. No limit is reached. Each round measures all: chat requests at saturation, in turns of 50 ms,
+see `benchmarks.gateway.turns`; and then, one after the other in an order that rotates, 256 streams
+with a chunk every 10 ms.
 
 Shares are the median of each round's ratio to the gateway without limits, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if limits cost more than 5 % of a chat
@@ -81,8 +82,8 @@ def measure(rounds: int, seconds: float) -> tuple[Results, int]:
     gateway_core, other_core = choose_cores()
     bodies = Bodies.build(load_token_counter())
     with ExitStack() as stack:
+        engine = stack.enter_context(run_stand_in(other_core))  # and pins Redis
         server = stack.enter_context(start_redis())
-        engine = stack.enter_context(run_stand_in(other_core))
         gateways = {
             name: stack.enter_context(run_variant(name, config, engine, gateway_core))
             for name, config in build_configs(server.url).items()

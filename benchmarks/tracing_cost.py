@@ -4,9 +4,9 @@
 
 Gateways run without tracing, with all requests traced, with one of ten, and with all while the
 collector is down; all at the same time on one core, and everything else on another one, a collector
-of OTLP over HTTP included; only one is under load. Each round measures all, in an order that
-rotates: chat requests at saturation, and 256 streams with a chunk every 10 ms. CPU time is that of
-the whole process, so it contains the export.
+of OTLP over HTTP included. Each round measures all: chat requests at saturation, in turns of 50 ms,
+see `benchmarks.gateway.turns`; and then, one after the other in an order that rotates, 256 streams
+with a chunk every 10 ms. CPU time is that of the whole process, so it contains the export.
 
 Shares are the median of each round's ratio to the gateway without tracing, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if tracing costs more of a chat request

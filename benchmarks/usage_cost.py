@@ -4,12 +4,12 @@
 
 Gateways run without a ledger, with one in SQLite, with one in PostgreSQL, and with the last one and
 the limits and budget of `limits_cost`; all at the same time on one core, and everything else on
-another one; only one is under load. The CPU time of the server of PostgreSQL is not included, and
-that of moving lines to the database is. Each round measures all, in an order that rotates: chat
-requests at saturation over 256 connections, and 256 streams with a chunk every 10 ms. With fewer
-connections, the ledger would not be measured at saturation: responses that wait for the disk in
-groups every 10 ms leave a gateway without other requests idle, and an idle loop spends more on
-each request.
+another one. The CPU time of the server of PostgreSQL is not included, and that of moving lines to
+the database is. Each round measures all: chat requests at saturation over 256 connections, in turns
+of 50 ms, see `benchmarks.gateway.turns`; and then, one after the other in an order that rotates,
+256 streams with a chunk every 10 ms. With fewer connections, the ledger would not be measured at
+saturation: responses that wait for the disk in groups every 10 ms leave a gateway without other
+requests idle, and an idle loop spends more on each request.
 
 Shares are the median of each round's ratio to the gateway without a ledger, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if the ledger costs more than 8 % of a
@@ -27,9 +27,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.added_cost import BASELINE, Comparison, run_comparison
-from benchmarks.admission.cost import CASES, measure_rounds
+from benchmarks.admission.cost import measure_rounds
 from benchmarks.admission.stack import BODY, start_maxgate
-from benchmarks.gateway.cases import Measure, saturate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
 from benchmarks.gateway.processes import choose_cores
@@ -45,10 +44,7 @@ COMPARISON: Final = Comparison(
     "ledger",
     {BASELINE: 0.0, "sqlite": 0.08, "postgres": 0.08, "postgres and limits": 0.08},
 )
-SATURATED: Final[Mapping[str, Measure]] = {
-    **CASES,
-    "request": saturate(lambda bodies: bodies.short, connections=256),
-}
+CONNECTIONS: Final = 256
 
 
 def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, object]]:
@@ -82,14 +78,14 @@ def measure(rounds: int, seconds: float) -> Results:
     bodies = Bodies.build(load_token_counter())
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
+        engine = stack.enter_context(run_stand_in(other_core))  # and pins PostgreSQL
         postgres = stack.enter_context(start_postgres())
         upgrade_database(DatabaseSettings(url=postgres.url), folder)
-        engine = stack.enter_context(run_stand_in(other_core))
         gateways = {
             name: stack.enter_context(run_variant(name, config, engine, gateway_core))
             for name, config in build_configs(folder, postgres.url).items()
         }
-        return measure_rounds(gateways, bodies, rounds, seconds, SATURATED)
+        return measure_rounds(gateways, bodies, rounds, seconds, CONNECTIONS)
 
 
 def main() -> int:

@@ -4,9 +4,10 @@
 
 The gateway runs with `admission.enabled: false` and with slots that are never used up: with one
 worker and with two, which share slots through a file, and with Redis. All of them run at the same
-time on one core, and everything else on another one; only one is under load. Each round measures
-all, in an order that rotates: chat requests at saturation, and 256 streams with a chunk every
-10 ms. CPU time is that of all processes of the gateway, so it contains the renewals of leases.
+time on one core, and everything else on another one. Each round measures all: chat requests at
+saturation, in turns of 50 ms, see `benchmarks.gateway.turns`; and then, one after the other in an
+order that rotates, 256 streams with a chunk every 10 ms. CPU time is that of all processes of the
+gateway, so it contains the renewals of leases.
 
 Shares are the median of each round's ratio to the gateway with the same number of workers and
 without admission, with an interval that contains the true median in 95 of 100 runs. Exits with 1
@@ -27,19 +28,21 @@ from typing import Final
 
 from benchmarks.admission.results import write_part
 from benchmarks.admission.stack import BODY, start_maxgate
-from benchmarks.gateway.cases import CaseFailed, Measure, measure_chat, measure_paced_streams
+from benchmarks.gateway.cases import CaseFailed, measure_chat, measure_paced_streams
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
 from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
 from benchmarks.gateway.prompts import Bodies, load_token_counter
 from benchmarks.gateway.results import Results
 from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in, wait_until_quiet
+from benchmarks.gateway.turns import measure_chat_in_turns
 from tests.fakes.redis_server import start_redis
 
 SLOTS: Final = 1000
 MAX_REQUEST_SHARE: Final = 0.03
 MAX_CHUNK_SHARE: Final = 0.01
-CASES: Final[dict[str, Measure]] = {"request": measure_chat, "chunk": measure_paced_streams}
+CASES: Final = ("request", "chunk")
+CONNECTIONS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ def measure(rounds: int, seconds: float) -> Results:
     gateway_core, other_core = choose_cores()
     bodies = Bodies.build(load_token_counter())
     with ExitStack() as stack:
+        engine = stack.enter_context(run_stand_in(other_core))  # and pins Redis
         redis_url = stack.enter_context(start_redis()).url
-        engine = stack.enter_context(run_stand_in(other_core))
         gateways = {
             variant.name: stack.enter_context(run_variant(variant, engine, gateway_core, redis_url))
             for variant in VARIANTS
@@ -117,18 +120,21 @@ def measure_rounds(
     bodies: Bodies,
     rounds: int,
     seconds: float,
-    cases: Mapping[str, Measure] = CASES,
+    connections: int = CONNECTIONS,
 ) -> Results:
-    """Measure all cases of all gateways in each round, in an order that rotates."""
+    """Measure both cases of all gateways in each round."""
     results, names = Results(), list(gateways)
     for gateway in gateways.values():  # caches and leases
         measure_chat(gateway, bodies, seconds)
     for number in range(rounds):
         print_progress(f"round {number + 1} of {rounds}")
-        for case, run in cases.items():
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                results.add(name, case, run(gateways[name], bodies, seconds))
-                wait_until_quiet([gateways[name]])
+        samples = measure_chat_in_turns(gateways, bodies, seconds, connections)
+        for name, sample in samples.items():
+            results.add(name, "request", sample)
+        wait_until_quiet(list(gateways.values()))
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            results.add(name, "chunk", measure_paced_streams(gateways[name], bodies, seconds))
+            wait_until_quiet([gateways[name]])
     return results
 
 

@@ -16,7 +16,7 @@ from benchmarks.gateway.processes import Process, pause, start_process
 
 LOGS = FOLDER / "logs"
 _OPEN_FILES = 16_384
-# Some gateways use a little CPU without requests, and CPU time has a resolution of 10 ms.
+# Some gateways use a little CPU without requests.
 _QUIET_SECONDS, _QUIET_SHARE, _QUIET_ATTEMPTS = 0.25, 0.1, 40
 
 

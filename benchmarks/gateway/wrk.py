@@ -38,6 +38,16 @@ def run_wrk(
     url: str, template: Path, *, seconds: float, connections: int, headers: Mapping[str, str]
 ) -> WrkResult:
     """Send requests from this process's core; wrk takes whole seconds only."""
+    with start_wrk(
+        url, template, seconds=seconds, connections=connections, headers=headers
+    ) as process:
+        return read_result(process, seconds)
+
+
+def start_wrk(
+    url: str, template: Path, *, seconds: float, connections: int, headers: Mapping[str, str]
+) -> "subprocess.Popen[str]":
+    """Begin to send requests, as `run_wrk` does."""
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
@@ -46,5 +56,12 @@ def run_wrk(
         *(program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"),
         *("-s", str(SCRIPT), *flags, url, "--", str(template)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
-    return parse_output(done.stdout)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def read_result(process: "subprocess.Popen[str]", seconds: float) -> WrkResult:
+    """Wait for the end and return the result; raises CalledProcessError."""
+    output, errors = process.communicate(timeout=seconds + 60)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, output, errors)
+    return parse_output(output)

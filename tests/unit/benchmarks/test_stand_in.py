@@ -1,11 +1,15 @@
 """The fake engine's responses and pace, process statistics and report sections."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 
 from benchmarks.gateway import max_responses
 from benchmarks.gateway.max_responses import ResponseOptions
 from benchmarks.gateway.pacing import TimerWheel
-from benchmarks.gateway.processes import ProcessStat, select_descendants
+from benchmarks.gateway.processes import ProcessStat, read_cpu_seconds, select_descendants
 from benchmarks.gateway.report import replace_section
 from benchmarks.gateway.stand_in import Head
 from maxgate.upstream.max_api.generation import parse_response
@@ -18,14 +22,9 @@ def read_events(stream: bytes) -> list[bytes]:
     return [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ")]
 
 
-def stat_line(
-    pid: int, parent: int, name: str = "a", ticks: tuple[int, int] = (1, 2)
-) -> ProcessStat:
+def stat_line(pid: int, parent: int, name: str = "a") -> ProcessStat:
     """Statistics of a process with seven resident pages."""
-    user, system = ticks
-    return ProcessStat(
-        f"{pid} ({name}) S {parent} 0 0 0 0 0 0 0 0 0 {user} {system} 0 0 0 0 0 0 0 0 7 0"
-    )
+    return ProcessStat(f"{pid} ({name}) S {parent} 0 0 0 0 0 0 0 0 0 1 2 0 0 0 0 0 0 0 0 7 0")
 
 
 def test_stream() -> None:
@@ -91,7 +90,16 @@ def test_process_family() -> None:
         stat_line(8, 1),
     ]
     assert [stat.pid for stat in select_descendants(5, stats)] == [5, 6, 7]
-    assert (stats[1].cpu_ticks, stats[1].resident_pages) == (3, 7)
+    assert stats[1].resident_pages == 7
+
+
+def test_cpu_seconds() -> None:
+    """The CPU time of a process is that of its own clock; an ended one has none."""
+    began = time.process_time()
+    assert began <= read_cpu_seconds(os.getpid()) <= time.process_time()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert read_cpu_seconds(ended.pid) == 0
 
 
 def test_report_section() -> None:
