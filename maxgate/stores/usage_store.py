@@ -43,7 +43,9 @@ from maxgate.stores.usage import (
     Width,
 )
 from maxgate.stores.usage_partitions import DAY_SECONDS, UsagePartitions
-from maxgate.stores.usage_rows import BUCKETS, SUMS, UsageRows, insert_rows
+from maxgate.stores.usage_postgres import PostgresRows
+from maxgate.stores.usage_rows import BUCKETS, SUMS, UsageRows
+from maxgate.stores.usage_sqlite import SqliteRows
 
 POSITION_DAYS: Final = 400
 """Time for which the position of a spool is kept that nothing was added to."""
@@ -93,8 +95,9 @@ class SqlUsageStore(UsageStore):
     @override
     async def append(self, batch: UsageBatch) -> bool:
         is_postgres = self._database.is_postgres
+        read = PostgresRows if is_postgres else SqliteRows
         try:
-            rows = await asyncio.to_thread(UsageRows, batch, is_postgres=is_postgres)
+            rows = await asyncio.to_thread(read, batch)
         except (ValueError, TypeError, LookupError) as error:
             raise UsageRejected(f"a line is not that of an entry: {error}") from error
         if is_postgres:
@@ -115,7 +118,7 @@ class SqlUsageStore(UsageStore):
             if not await self._move_position(connection, batch):
                 return False
             if batch.lines:
-                await insert_rows(connection, rows)
+                await rows.insert(connection)
         return True
 
     async def _move_position(self, connection: Connection, batch: UsageBatch) -> bool:
