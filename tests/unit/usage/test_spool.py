@@ -9,7 +9,7 @@ import pytest
 
 from maxgate.usage import spool as spools
 from maxgate.usage.folder import delete_moved, list_segments, list_spools, lock_ended, make_folder
-from maxgate.usage.spool import Spool
+from maxgate.usage.spool import Spool, choose_interval
 from tests.fakes.waiting import until_holds
 
 MANY = 1024 * 1024 * 1024
@@ -69,6 +69,15 @@ async def test_durable(tmp_path: Path, counts: Counts) -> None:
         [segment] = list_segments(spool.path)
         assert segment.path.stat().st_mode & 0o777 == 0o600
         assert spool.path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("write_seconds", "interval"),
+    [(0.0, 0.01), (0.00005, 0.01), (0.0003, 0.03), (0.0005, 0.05), (1.0, 0.05)],
+)
+def test_group_interval(write_seconds: float, interval: float) -> None:
+    """Groups take 1 % of a core at most, unless lines would wait too long."""
+    assert choose_interval(write_seconds) == pytest.approx(interval)
 
 
 async def test_groups(tmp_path: Path, counts: Counts) -> None:
