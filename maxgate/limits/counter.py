@@ -22,7 +22,8 @@ class Counter:
     take without an exchange, valid in this `epoch` of Counters. `others` is what other processes
     have used and hold. `reported` is the part of `used` that the table has, and `base` what was
     used before, if the table does not know the counter. `seen_at` is the monotonic time of its last
-    exchange, in seconds. `allowance` is the maximum of a block, as of the last exchange.
+    exchange, in seconds. `allowance` is the maximum of a block, as of the last exchange; room above
+    `max_room` goes back at once.
     `was_held` is set for concurrent requests if there were some since the last report.
     """
 
@@ -39,6 +40,7 @@ class Counter:
         "is_known",
         "key",
         "limit",
+        "max_room",
         "others",
         "rebuilds",
         "reported",
@@ -62,6 +64,7 @@ class Counter:
         self.base: int | None = None
         self.epoch = -1
         self.idle_ticks = self.allowance = 0
+        self.max_room: float = 0
         self.is_known = self.is_active = self.was_held = False
         self.seen_at = -inf
 
@@ -83,10 +86,10 @@ class Counter:
         else:
             self.reserved += amount
 
-    @property
-    def may_keep_room(self) -> bool:
-        """Whether room above the allowance may wait for the next report."""
-        return self.allowance > 0 and not self.is_tight
+    def update_max_room(self) -> None:
+        """Decide how much room may wait for the next report: any, while there is enough for all."""
+        may_keep_all = self.allowance > 0 and not self.is_tight
+        self.max_room = inf if may_keep_all else self.allowance
 
     def set_allowance(self, holders: int) -> None:
         """Share blocks with so many processes; limits that are small have no blocks."""

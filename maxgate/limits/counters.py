@@ -148,11 +148,16 @@ class Counters:
         return True
 
     def _check(self, entries: Entries) -> bool:
-        """Return whether the room of all counters is valid, and let the next tick report them."""
+        """Return whether the room of all counters is valid, and let the next tick report them.
+
+        What this finds out is right until the version changes: takes and settlements do not change
+        the sum of what is used, reserved and room.
+        """
         exchanges = self._exchanges
         epoch, is_valid = exchanges.epoch, True
         for counter, _ in entries.all:
             is_valid = is_valid and counter.epoch == epoch
+            counter.update_max_room()
             if self._is_shared:
                 exchanges.activate(counter)
                 counter.was_held = counter.holds_only
@@ -171,15 +176,15 @@ class Counters:
         for counter, index in entries.charging:
             if (rest := amounts[index] - used[index]) != 0:
                 counter.used = max(counter.used - rest, 0)
-                counter.room += rest
-            if counter.room > counter.allowance and not counter.may_keep_room:
-                flushes = True
+                room = counter.room = counter.room + rest
+                if room > counter.max_room:
+                    flushes = True
         for counter, index in entries.holding:
             amount, actual = amounts[index], used[index]
             counter.reserved -= amount
             counter.used += actual
             room = counter.room = counter.room + amount - actual
-            if room > counter.allowance and not counter.may_keep_room:
+            if room > counter.max_room:
                 flushes = True
         if flushes and self._is_shared and not self.is_degraded:
             self._return_rooms(entries)
