@@ -79,7 +79,7 @@ async def start_admin_gateway(
             api_key="none",
             admin_api_key=key,
             max_retries=0,
-            http_client=httpx.AsyncClient(verify=TLS),
+            http_client=httpx.AsyncClient(verify=TLS, timeout=30),
         ) as client,
     ):
         yield AdminGateway(gateway, key, client)

@@ -60,7 +60,7 @@ async def start(
             serving(
                 create_app(chosen, usage_store=usage_store, span_processor=span_processor)
             ) as url,
-            httpx.AsyncClient(base_url=url, verify=TLS) as client,
+            httpx.AsyncClient(base_url=url, verify=TLS, timeout=30) as client,
         ):
             yield Gateway(url, engine, client)
 

@@ -151,7 +151,7 @@ async def test_operation(small_model: Path, embedding_model: Path, name: str) ->
     engine = FakeMax(models=["smollm2-135m-instruct", EMBEDDING_MODEL])
     async with (
         start_with_embeddings(engine) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, verify=TLS) as client,
+        httpx.AsyncClient(base_url=gateway.url, verify=TLS, timeout=30) as client,
     ):
         document = (await client.get("/openapi.json")).json()
         operations = list_operations(document)
@@ -171,7 +171,7 @@ async def test_organization(tmp_path: Path) -> None:
     auth = {"mode": "keys", "pepper": [PEPPER]}
     async with (
         start(usage_store=FakeUsageStore(), auth=auth, state_dir=tmp_path) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, verify=TLS) as client,
+        httpx.AsyncClient(base_url=gateway.url, verify=TLS, timeout=30) as client,
     ):
         document = (await client.get("/openapi.json", headers=bearer(key))).json()
         for name in list_operations(document):
