@@ -225,6 +225,11 @@ class _YamlSource(YamlConfigSettingsSource):
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         content = parse_yaml(_read_text(file_path), str(file_path), _SettingsLoader)
         if content is None:
+            # A file without a byte was saved in part; one of comments is a template.
+            if file_path.is_file() and not file_path.stat().st_size:
+                raise ConfigurationError(
+                    f"{file_path}: the file is empty; remove it to use the defaults"
+                )
             return {}
         if not isinstance(content, dict):
             raise ConfigurationError(f"{file_path}: must hold `setting: value` lines")

@@ -185,6 +185,7 @@ def test_invalid_variables(
             "maxgate.yaml, line 3: 'port' twice",
         ),
         ("- port", "maxgate.yaml: must hold `setting: value` lines"),
+        ("", "maxgate.yaml: the file is empty; remove it to use the defaults"),
         ("1: 2", "maxgate.yaml, line 1: '1' is not the name of a setting"),
         ("server:\n  1: 2", "maxgate.yaml, line 2: '1' is not the name of a setting"),
         ("server:\n  on: 2", "maxgate.yaml, line 2: 'on' is not the name of a setting"),
