@@ -9,6 +9,7 @@ import structlog
 from maxgate.api.admin.schemas import SettingChange, TakesEffect
 from maxgate.auth.file_key_store import load_keys
 from maxgate.errors import ConfigurationError, InvalidRequest
+from maxgate.model_cards.loader import load_cards
 from maxgate.settings import Settings, setting_names
 from maxgate.upstream.settings import ReplicaSettings, hide_credentials
 
@@ -61,13 +62,11 @@ class ActiveSettings:
 def read_again(load: Callable[[], Settings]) -> Settings:
     """Return the settings of now; raises InvalidRequest that names file, setting and rule.
 
-    So does an invalid key file.
+    So do invalid files that workers read when they start: keys and model cards.
     """
     try:
         settings = load()
-        if settings.auth.has_keys:
-            is_optional = not settings.needs_key_file
-            load_keys(settings.auth, settings.state_dir, is_optional=is_optional)
+        _check_files(settings)
     except ConfigurationError as error:
         _log.error("reload failed, the old configuration stays", error=str(error))
         raise InvalidRequest(
@@ -75,6 +74,16 @@ def read_again(load: Callable[[], Settings]) -> Settings:
             code="invalid_configuration",
         ) from error
     return settings
+
+
+def _check_files(settings: Settings) -> None:
+    if settings.auth.has_keys:
+        is_optional = not settings.needs_key_file
+        load_keys(settings.auth, settings.state_dir, is_optional=is_optional)
+    cards = load_cards(settings.cards, settings.cache_dir)
+    names = {name: card.name for card in cards for name in card.names}
+    settings.pricing.check_names(names)
+    settings.limits.name_models(names)
 
 
 def find_effect(name: str, *, with_restart: bool) -> TakesEffect:
