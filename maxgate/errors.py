@@ -272,6 +272,21 @@ class ShuttingDown(GatewayError):
         super().__init__("The gateway is shutting down. Retry the request.", retry_after=5)
 
 
+class NoWorker(GatewayError):
+    """No worker of the gateway can start; the parent process tries again."""
+
+    status = 503
+    default_code = "no_worker"
+    should_retry = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No worker of the gateway can start; its log has the reason. Correct the "
+            "configuration: the gateway tries again by itself.",
+            retry_after=5,
+        )
+
+
 class OutOfResources(GatewayError):
     """The gateway has no file descriptors, ports or memory left; no engine is at fault."""
 

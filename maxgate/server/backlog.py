@@ -1,4 +1,4 @@
-"""The end of a listening socket: connections that nobody has accepted get a 503, not a reset."""
+"""Connections that no worker accepts, at the end of a listening socket above all, get a 503."""
 
 import ctypes
 import select
@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from maxgate.api.errors import encode_error, error_headers
-from maxgate.errors import ShuttingDown
+from maxgate.errors import GatewayError, ShuttingDown
 
 _SO_ATTACH_FILTER: Final = 26  # Linux
 _HANDSHAKE_TIMEOUT: Final = 0.1
@@ -28,11 +28,13 @@ _DROP_NEW_CONNECTIONS: Final = (
 class BacklogRefuser:
     """Responds with 503 to the connections in the backlog of a listening socket.
 
-    Each has a thread for up to 2 seconds, so that slow clients delay nobody.
+    Each has a thread for up to 2 seconds, so that slow clients delay nobody. `error` is what they
+    get until `close`.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, error: GatewayError | None = None) -> None:
         self._listener = listener
+        self._error = error or ShuttingDown()
         self._threads: list[threading.Thread] = []
 
     def refuse(self) -> None:
@@ -42,7 +44,9 @@ class BacklogRefuser:
             while True:
                 connection, _ = self._listener.accept()
                 self._threads = [thread for thread in self._threads if thread.is_alive()]
-                thread = threading.Thread(target=_respond, args=(connection,), daemon=True)
+                thread = threading.Thread(
+                    target=_respond, args=(connection, self._error), daemon=True
+                )
                 thread.start()
                 self._threads.append(thread)
 
@@ -60,6 +64,7 @@ class BacklogRefuser:
         On Linux, clients that connect from now on are refused by the system as soon as the socket
         is closed; elsewhere, one that connects at the same moment may be reset.
         """
+        self._error = ShuttingDown()
         self.stop_connections()
         deadline = time.monotonic() + _HANDSHAKE_TIMEOUT
         while (left := deadline - time.monotonic()) > 0:
@@ -70,8 +75,7 @@ class BacklogRefuser:
             thread.join(_CLIENT_TIMEOUT)
 
 
-def _respond(connection: socket.socket) -> None:
-    error = ShuttingDown()
+def _respond(connection: socket.socket, error: GatewayError) -> None:
     body = encode_error(error)
     headers = b"".join(b"%b: %b\r\n" % header for header in error_headers(error))
     with connection, suppress(OSError):

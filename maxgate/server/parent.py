@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from maxgate.errors import NoWorker
 from maxgate.server.backlog import BacklogRefuser
 from maxgate.server.control import Command
 from maxgate.server.rolling_restart import RollingRestart
@@ -60,6 +61,8 @@ class Parent:
         self._control_path = control_path
         self.on_reload: Callable[[bool], None] | None = None
         self._died: list[Worker] = []
+        self._refusers = [BacklogRefuser(listener, NoWorker()) for listener in listeners]
+        self._start_failed = False
         self._failed_starts = 0
         self._next_start = 0.0
         self._stopping = False
@@ -81,7 +84,7 @@ class Parent:
         with self._signals.handled():
             first = self._start()  # alone: if it cannot start, its error is printed once
             while not self._stopping:
-                self._wait()
+                self._wait_or_refuse()
                 self._reap()
                 if first not in self.workers and not first.ready and not self._stopping:
                     return max(first.exit_code or 1, 1)
@@ -95,6 +98,15 @@ class Parent:
         worker = Worker(self._listeners, self._control_path)
         self.workers.append(worker)
         return worker
+
+    def _wait_or_refuse(self) -> None:
+        """Wait for an event; if workers fail to start and none serves, refuse connections."""
+        if self._start_failed and not self.list_serving():
+            self._wait(*self._listeners)
+            for refuser in self._refusers:
+                refuser.refuse()
+        else:
+            self._wait()
 
     def _wait(self, *also: socket.socket) -> None:
         """Wait for an event; take in signals and reports."""
@@ -130,6 +142,7 @@ class Parent:
             worker.close()
             if worker.ending or self.restart.is_starting(worker):
                 continue
+            self._start_failed = not worker.ready
             is_short = time.monotonic() < worker.started_at + _MIN_LIFETIME
             self._failed_starts = self._failed_starts + 1 if is_short else 0
             delay = min(0.1 * 2**self._failed_starts, _MAX_RESTART_DELAY) if is_short else 0

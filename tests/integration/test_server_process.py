@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -181,6 +182,38 @@ async def test_killed_worker() -> None:
         logged = [json.loads(line) for line in server.lines]
         [line] = [line for line in logged if line["message"] == "worker died and was replaced"]
         assert (line["pid"], line["reason"]) == (worker.pid, "SIGKILL")
+
+
+async def test_worker_that_cannot_start(tmp_path: Path) -> None:
+    """If no worker can start again, clients get a 503 until the file at fault is corrected."""
+    card = tmp_path / "card.yaml"
+    shutil.copy(SMALL_CARD, card)
+    async with (
+        serving(FakeMax()) as engine,
+        api_server("--engine-url", engine, "--card", str(card)) as server,
+        httpx.AsyncClient(
+            base_url=server.url,
+            verify=TLS,
+            timeout=30,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        ) as client,
+    ):
+        correct = card.read_text()
+        card.write_text("oops: [")
+        reload = await client.post("/admin/reload")
+        assert (reload.status_code, reload.json()["error"]["code"]) == (
+            400,
+            "invalid_configuration",
+        )
+        assert str(card) in reload.json()["error"]["message"]
+
+        [worker] = server.find_workers()
+        worker.kill()
+        response = await client.get("/health/live")
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "no_worker")
+        assert response.headers["retry-after"] == "5"
+        card.write_text(correct)
+        await until(server.is_up, within=20)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
