@@ -15,6 +15,7 @@ second, or if the mover does not keep up: more than two intervals of lines were 
 import argparse
 import asyncio
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -60,6 +61,9 @@ class Writes:
     is_right: bool
 
 
+_ENTRIES: Final = re.compile(r"INSERT INTO \S*usage_entries\b")
+
+
 class Statements:
     """Counts of what all engines of SQLAlchemy send to databases."""
 
@@ -70,8 +74,8 @@ class Statements:
         event.listen(Engine, "commit", lambda _: self.counts.update(["COMMIT"]))
 
     def _count_statement(self, _: Any, __: Any, statement: str, *___: Any) -> None:
-        is_entry = "usage_entries" in statement
-        self.counts[statement.partition(" ")[0] + (" entries" if is_entry else "")] += 1
+        is_insert = _ENTRIES.search(statement)
+        self.counts["INSERT entries" if is_insert else statement.partition(" ")[0]] += 1
 
 
 def build_line(number: int) -> bytes:
