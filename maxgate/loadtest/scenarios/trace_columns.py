@@ -18,6 +18,8 @@ from maxgate.loadtest.scenarios.synthetic import MAX_PROMPT_TOKENS
 from maxgate.results.quoting import show_value
 
 SECONDS_PER_UNIT: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_MAX_SECONDS: Final = 1e15
+"""Limit of times, beyond which a float cannot tell tenths of a second apart."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ class TimeParser:
         self._kind = ""
         self.whole = True
         """Whether all times are whole numbers."""
+        self._largest = (0.0, "")
+        """The number farthest from 0 and the start of an error message about it."""
 
     @property
     def is_iso(self) -> bool:
@@ -163,7 +167,7 @@ class TimeParser:
         if isinstance(value, str):
             number = _to_float(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            number = float(value) if abs(value) < 1e30 else math.nan
+            number = float(value)
         if not math.isfinite(number):
             raise ConfigurationError(
                 f"{where}: {self._column}: expected a finite number or an ISO 8601 time, "
@@ -171,7 +175,19 @@ class TimeParser:
             )
         self.whole &= number.is_integer() and not (isinstance(value, str) and "." in value)
         self._check_kind("number", where)
+        if abs(number) > abs(self._largest[0]):
+            self._largest = (number, f"{where}: {self._column}")
         return number
+
+    def check_range(self, unit: TimeUnit) -> None:
+        """Raises ConfigurationError if a number in this unit is too far from 0."""
+        number, where = self._largest
+        limit = _MAX_SECONDS / SECONDS_PER_UNIT[unit]
+        if abs(number) > limit:
+            raise ConfigurationError(
+                f"{where}: expected a time from {-limit:g} to {limit:g} {unit}, got {number:g}; "
+                "correct the row, or give another unit with --trace-unit"
+            )
 
     def _parse_iso(self, text: str, where: str) -> float:
         try:

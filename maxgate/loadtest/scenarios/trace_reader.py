@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from maxgate.errors import ConfigurationError
-from maxgate.loadtest.messages import TraceOptions
+from maxgate.loadtest.messages import TimeUnit, TraceOptions
 from maxgate.loadtest.scenarios.datasets import Notes, describe_notes, parse_conversation
 from maxgate.loadtest.scenarios.source_file import SourceFile
 from maxgate.loadtest.scenarios.trace_columns import (
@@ -50,7 +50,7 @@ class TraceRows:
     read: int = 0
     skipped: "Counter[str]" = field(default_factory=Counter)
     notes: Notes = field(default_factory=Notes)
-    unit: str = "s"
+    unit: TimeUnit = "s"
     unsorted: int = 0
 
     def pad_block_ends(self, count: int) -> None:
@@ -65,7 +65,10 @@ class TraceRows:
         return self.blocks[self.block_ends[row - 1] if row else 0 : self.block_ends[row]]
 
     def finish(self, parser: TimeParser) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64]]:
-        """The order of time, and the times in this order in seconds from the first."""
+        """The order of time, and the times in this order in seconds from the first.
+
+        Raises ConfigurationError if a time is out of range.
+        """
         times = np.frombuffer(self.times, np.float64)
         self.unit = "s"
         if not parser.is_iso:
@@ -73,6 +76,7 @@ class TraceRows:
             self.unit = self.columns.unit or choose_unit(
                 float(times.min()), float(times.max()), milliseconds_allowed=allowed
             )
+            parser.check_range(self.unit)
         self.unsorted = int(np.count_nonzero(np.diff(times) < 0))
         order = np.argsort(times, kind="stable").astype(np.int32)
         self.times = array("d")

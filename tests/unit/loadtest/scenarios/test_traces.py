@@ -196,6 +196,21 @@ def test_named_columns(tmp_path: Path) -> None:
             ":3: TIMESTAMP: '2023-13-16 18:15:46' is not an ISO 8601 time (month must be in 1..12)",
         ),
         (
+            "Timestamp,Request tokens,Response tokens\n1e308,10,5\n-1e308,10,5\n",
+            ":2: Timestamp: expected a time from -1e+15 to 1e+15 s, got 1e+308; correct the row, "
+            "or give another unit with --trace-unit",
+        ),
+        (
+            "time_ms,input_tokens\n5,3\n-2e18,3\n",
+            ":3: time_ms: expected a time from -1e+18 to 1e+18 ms, got -2e+18; correct the row, "
+            "or give another unit with --trace-unit",
+        ),
+        (
+            '{"timestamp": 1e30, "input_length": 3}\n',
+            ":1: timestamp: expected a time from -1e+24 to 1e+24 ns, got 1e+30; correct the row, "
+            "or give another unit with --trace-unit",
+        ),
+        (
             "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,3.5,4\n",
             ":2: ContextTokens: expected a whole number from 0 to 2,000,000, got '3.5'",
         ),
