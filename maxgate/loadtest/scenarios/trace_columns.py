@@ -62,6 +62,7 @@ _OUTPUT_NAMES: Final = (
     "generatedtokens responsetokens outputlength outputtokens completiontokens decodetokens "
     "generationtokens outputlen numdecodetokens responselength outputsize"
 )
+_ISO_START: Final = re.compile(r"\s*[0-9]{4}-")
 _UNIT_SUFFIX: Final = re.compile(
     r"(.+?)[ _.(\[-]+"
     r"(s|sec|secs|seconds|ms|millis|milliseconds|us|microseconds|ns|nanoseconds)[)\]]?"
@@ -161,7 +162,7 @@ class TimeParser:
 
     def parse(self, value: object, where: str) -> float:
         """A number as it is; an ISO time, in UTC unless it has a zone, as seconds since 1970."""
-        if isinstance(value, str) and "-" in value.strip()[1:5]:
+        if isinstance(value, str) and _ISO_START.match(value):
             return self._parse_iso(value.strip(), where)
         number = math.nan
         if isinstance(value, str):

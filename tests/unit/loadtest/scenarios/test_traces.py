@@ -172,6 +172,12 @@ def test_units_of_time(tmp_path: Path, rows: str, options: dict[str, Any], last:
     assert (scenario.arrivals or ())[-1] == pytest.approx(last, abs=1e-6)
 
 
+def test_times_with_an_exponent(tmp_path: Path) -> None:
+    """A small number, which Python writes as 1e-05, is no ISO time."""
+    scenario = load_text(tmp_path, "time,input_tokens,output_tokens\n1e-05,2,3\n1.5e-01,5,6\n")
+    assert describe(scenario, 2) == [(0.0, 2, 3), (0.14999, 5, 6)]
+
+
 def test_named_columns(tmp_path: Path) -> None:
     """Columns with unusual names are given by flag; the delimiter may be a semicolon."""
     text = "when;Prompt size;Reply\n1;20;3\n2;30;4\n"
