@@ -96,7 +96,8 @@ def merge_command(
     limits = parse_targets(target or [], targets) if target or targets else None
     path = output or Path("results") / "merged.json"
     options = Options(output=path, details=details, quiet=quiet, json=json)
-    check_outputs(options, [*reports, *(one.with_suffix(RECORDS_SUFFIX) for one in reports)])
+    records_paths = [one.with_suffix(RECORDS_SUFFIX) for one in reports if one.name]
+    check_outputs(options, [*reports, *records_paths])
     report, records = merge(reports, limits)
     publish(report, records, options)
     return decide_exit_code(report)

@@ -35,7 +35,7 @@ from maxgate.loadtest.session import RunResults, Session
 from maxgate.loadtest.target import resolve_targets
 from maxgate.loadtest.worker_pool import start_worker_pool
 from maxgate.results.files import check_replaceable, read_report, write_report
-from maxgate.results.output import check_distinct, check_writable, is_device
+from maxgate.results.output import check_distinct, check_no_folder, check_writable, is_device
 from maxgate.results.records import Records, read_report_records, write_records
 from maxgate.results.report import Report
 
@@ -90,6 +90,8 @@ def check_outputs(options: Options, inputs: Sequence[Path]) -> None:
     """
     path = options.output
     outputs = [file for file in (path, options.csv, options.prometheus) if file is not None]
+    for file in outputs:
+        check_no_folder(file)
     if path is not None and options.records and not is_device(path):
         outputs.append(path.with_suffix(RECORDS_SUFFIX))
     check_distinct(outputs, inputs)

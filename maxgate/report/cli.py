@@ -14,7 +14,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.report.grades import add_design_grades
 from maxgate.report.runs import Run, read_runs
 from maxgate.report.terminal import print_runs
-from maxgate.results.output import check_distinct, open_output
+from maxgate.results.output import check_distinct, check_no_folder, open_output
 
 _REDIRECTED_WIDTH: Final = 160  # columns when stdout is a file or a pipe
 
@@ -60,6 +60,8 @@ def visualize_results(
     """
     paths = [*_list_reports(results or ())] or [_find_newest(Path("results"))]
     outputs = [path for path in (html, png, markdown) if path is not None]
+    for path in outputs:
+        check_no_folder(path)
     check_distinct(outputs, paths)
     runs, unread = read_runs(paths, label or ())
     for line in unread:

@@ -16,6 +16,7 @@ def open_output(path: Path) -> Iterator[BinaryIO]:
     A link keeps its place, and what it points to is replaced. A device or pipe, such as /dev/null,
     is written to. Raises ConfigurationError with the reason.
     """
+    check_no_folder(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_device(path):
@@ -45,13 +46,18 @@ def is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
+def check_no_folder(path: Path) -> None:
+    """Raises ConfigurationError if an output is a folder, such as `.` or an empty path."""
+    if path.is_dir():
+        raise ConfigurationError(f"cannot write {path}: it is a folder; give the name of a file")
+
+
 def check_writable(path: Path) -> None:
     """Check before a run that its results can be written; create missing folders.
 
     Raises ConfigurationError with the reason.
     """
-    if path.is_dir():
-        raise ConfigurationError(f"cannot write {path}: it is a folder")
+    check_no_folder(path)
     if is_device(path):
         return
     try:

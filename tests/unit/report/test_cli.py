@@ -76,7 +76,7 @@ def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     """An output path that cannot be written is exit code 2 with the reason."""
     path = write_example(tmp_path / "a.json")
     assert run(path, "--quiet", "--markdown", tmp_path) == 2
-    assert "Is a directory" in capsys.readouterr().err
+    assert "it is a folder; give the name of a file" in capsys.readouterr().err
 
 
 def test_newest_report_is_default(

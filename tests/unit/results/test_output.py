@@ -49,6 +49,14 @@ def test_full_disk(tmp_path: Path) -> None:
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.json", b"old")]
 
 
+@pytest.mark.parametrize("path", ["", ".", "..", "/"])
+def test_folder(path: str) -> None:
+    """A folder is refused before anything is written, also one without a name."""
+    reason = f"cannot write {Path(path)}: it is a folder; give the name of a file"
+    with pytest.raises(ConfigurationError, match=re.escape(reason)):
+        write(Path(path))
+
+
 def test_output_that_is_an_input(tmp_path: Path) -> None:
     """No file is written in place of an input or another output, under whatever name."""
     data = tmp_path / "data.jsonl"
