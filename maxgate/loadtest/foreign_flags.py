@@ -19,8 +19,33 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     """
     if arguments and arguments[0] == "merge":
         return list(arguments)
-    found = list(_translate(list(arguments)))
+    found = list(_translate(_drop_infinite_rate(list(arguments))))
     return join_host_and_port(found)
+
+
+def _drop_infinite_rate(arguments: list[str]) -> list[str]:
+    """Without `--request-rate inf`, which says the same as the concurrency that is given too."""
+    names = [_name_flag(argument) for argument in arguments]
+    if not {"--concurrency", "-c"} & {*names}:
+        return arguments
+    kept = []
+    while arguments:
+        argument = arguments.pop(0)
+        if _name_flag(argument) in {"--rate", "-r"}:
+            _, separator, value = argument.partition("=")
+            if (value if separator else next(iter(arguments), "")) == "inf":
+                del arguments[: 0 if separator else 1]
+                continue
+        kept.append(argument)
+    return kept
+
+
+def _name_flag(argument: str) -> str:
+    """Our name of the flag, without its value."""
+    name = argument.partition("=")[0]
+    if name.startswith("--"):
+        name = name.replace("_", "-")
+    return RENAMED.get(name, name)
 
 
 def _translate(arguments: list[str]) -> Iterator[str]:
@@ -48,7 +73,7 @@ def _refuse(name: str, value: str) -> None:
     """Raise ConfigurationError for a flag, or a value of it, that another tool has and we lack."""
     if name in EXPLAINED:
         raise ConfigurationError(f"{name}: not a flag of this tool; {EXPLAINED[name]}")
-    if RENAMED.get(name) == "--rate" and value == "inf":
+    if RENAMED.get(name, name) in {"--rate", "-r"} and value == "inf":
         raise ConfigurationError(f"{name} inf: use --concurrency for as many requests as possible")
     if name == "--target" and "://" in value:
         raise ConfigurationError("--target: the server is --url; --target sets limits to judge")

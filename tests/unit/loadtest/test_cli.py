@@ -39,6 +39,7 @@ from maxgate.results.report import DESIGN_TARGETS
         (("--nothing",), "No such option: --nothing"),
         (("--dataset-name", "random"), "--dataset-name: not a flag of this tool; --scenario takes"),
         (("--request-rate", "inf"), "--request-rate inf: use --concurrency for as many"),
+        (("--rate", "inf"), "--rate inf: use --concurrency for as many"),
         (("-q", "5"), "-q 5: -q means --quiet here; use --rate 5"),
         (("-u", "10"), "-u: not a flag of this tool; use --url for the server, or --concurrency"),
         (("--max_errors", "3"), "--max-errors: not a flag of this tool; a run in which every"),
