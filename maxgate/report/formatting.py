@@ -59,9 +59,10 @@ def format_value(value: float | None, unit: str) -> str:
         case "share":
             return f"{value * 100:.3g} %"
         case "requests/s" | "1/s" | "/s":
-            return f"{value:.3g}/s" if abs(value) < 1000 else f"{value:,.0f}/s"
+            return f"{value:.3g}/s" if abs(value) < 999.5 else f"{value:,.0f}/s"
         case _:
-            return f"{value:,.4g} {unit}".strip()
+            number = f"{value:.4g}" if abs(value) < 9999.5 else f"{value:,.0f}"
+            return f"{number} {unit}".strip()
 
 
 def _format_seconds(value: float) -> str:

@@ -136,8 +136,17 @@ def _format_error_rate(level: Level) -> str:
         return UNKNOWN
     low, high = wilson_interval(failed, attempted, 0.95)
     if not failed:
-        return f"0 % (< {high * 100:.2g} %)"
-    return f"{format_value(failed / attempted, 'share')} [{low * 100:.2g}, {high * 100:.2g}]"
+        return f"0 % (< {_format_percent(high)} %)"
+    if failed == attempted:
+        return f"100 % (> {_format_percent(low)} %)"
+    share = format_value(failed / attempted, "share")
+    return f"{share} [{_format_percent(low)}, {_format_percent(high)}]"
+
+
+def _format_percent(share: float) -> str:
+    """Two significant digits of the percentage, or all of 100."""
+    percent = share * 100
+    return f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
 
 
 def throughput_table(runs: Sequence[Run]) -> Table:

@@ -18,6 +18,8 @@ from maxgate.report.formatting import count_nines, cut_middle, format_relative_c
         (0.00123, "share", "0.123 %"),
         (1234.5, "/s", "1,234/s"),
         (12.34, "requests/s", "12.3/s"),
+        (999.7, "/s", "1,000/s"),
+        (12345.0, "tokens", "12,345 tokens"),
         (37.0, "tokens", "37 tokens"),
     ],
 )

@@ -116,6 +116,20 @@ def test_error_rate_without_failures() -> None:
     assert [row[-1] for row in rows] == ["0 % (< 12 %)", "0 % (< 0.95 %)"]
 
 
+def test_error_rate_of_failures_only() -> None:
+    """If all requests failed, the error rate is 100 % with the lower end of its interval."""
+    counts = Requests(attempted=5, succeeded=0, failed=5)
+    (row,) = results_table([Run("a", report(level(8, requests=counts, metrics={})))]).rows
+    assert row[-1] == "100 % (> 57 %)"
+
+
+def test_error_rate_near_all() -> None:
+    """The ends of an interval are whole percentages, without an exponent."""
+    counts = Requests(attempted=400, succeeded=1, failed=399)
+    (row,) = results_table([Run("a", report(level(8, requests=counts, metrics={})))]).rows
+    assert row[-1] == "99.8 % [99, 100]"
+
+
 def test_levels_of_several_runs_are_named() -> None:
     """Levels of several runs start with the name of the run."""
     table = results_table([Run(name, report(level(8))) for name in "ab"])
