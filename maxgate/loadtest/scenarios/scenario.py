@@ -160,7 +160,12 @@ def read_messages(record: Mapping[str, Any], where: str) -> list[JSON]:
     if messages is None and "prompt" in record:
         kind = type(record["prompt"]).__name__
         raise ConfigurationError(f"{where}: prompt: expected a string, not {kind}")
-    if not isinstance(messages, list) or not messages:
+    if messages == []:
+        raise ConfigurationError(f"{where}: messages: the list is empty; add a user message")
+    if messages is not None and not isinstance(messages, list):
+        kind = type(messages).__name__
+        raise ConfigurationError(f"{where}: messages: expected a list, not {kind}")
+    if messages is None:
         found = ", ".join(shorten(str(key)) for key in list(record)[:8])
         raise ConfigurationError(
             f"{where}: expected messages, prompt or conversations; found {found or 'no field'}"

@@ -175,6 +175,8 @@ def test_shared_prefixes(tmp_path: Path) -> None:
         ("a.jsonl", "", "the file contains no request"),
         ("a.jsonl", "{", ":1: "),
         ("a.jsonl", "1", ":1: neither JSON nor the header of a CSV table"),
+        ("a.jsonl", '{"messages": []}', ":1: messages: the list is empty; add a user message"),
+        ("a.jsonl", '{"messages": "a"}', ":1: messages: expected a list, not str"),
         ("a.jsonl", '{"x": 1}', ":1: expected messages, prompt or conversations; found x"),
         (
             "a.jsonl",
@@ -229,7 +231,7 @@ def test_shared_prefixes(tmp_path: Path) -> None:
             '[{"conversations": [{"from": "human", "value": 5}]}]',
             "value must be a string",
         ),
-        ("a.yaml", "requests: [{messages: []}]", "requests.0: expected messages"),
+        ("a.yaml", "requests: [{messages: []}]", "requests.0: messages: the list is empty"),
         ("a.yaml", "requests: [{messages: [{}]}]", "requests.0: message 1 has no role"),
         ("a.yaml", "requests: [{turns: []}]", "requests.0.turns: list should have at least 1"),
         ("a.yaml", "requests: [{synthetic: {low: 9, high: 3}}]", "low must not be above high"),
