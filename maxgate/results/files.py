@@ -78,6 +78,10 @@ def _read_json(path: Path) -> Any:
         raise ReportError(
             f"{path}: larger than {_MAX_REPORT_BYTES // 2**20} MiB, not a report of load_test.py"
         )
+    if content.startswith(b"PK\x03\x04"):
+        raise ReportError(
+            f"{path}: a file of raw records, not a report; the report is the .json file beside it"
+        )
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:

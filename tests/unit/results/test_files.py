@@ -63,6 +63,17 @@ def test_invalid_report(tmp_path: Path, content: bytes, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_raw_records(tmp_path: Path) -> None:
+    """The file of raw records is refused with the way to the report."""
+    path = tmp_path / "a.records.npz"
+    path.write_bytes(b"PK\x03\x04....")
+    with pytest.raises(ReportError) as caught:
+        read_report(path)
+    assert str(caught.value) == (
+        f"{path}: a file of raw records, not a report; the report is the .json file beside it"
+    )
+
+
 def test_missing_file(tmp_path: Path) -> None:
     """A missing file is a ReportError."""
     with pytest.raises(ReportError, match="No such file"):
