@@ -13,6 +13,8 @@ from maxgate.results.report import DESIGN_TARGETS
 
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 _ALIASES: Final = {"e2e": "latency", "e2el": "latency", "itl": "chunk_gap"}
+_MAX_LOAD: Final = 1_000_000
+"""Limit of rates and concurrency, far above what one machine can send."""
 _HEADER_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
 _HEADER_VALUE: Final = r"[\t -~]*\Z"
 
@@ -89,11 +91,14 @@ def parse_body(text: str) -> dict[str, Any]:
 
 
 def parse_numbers(text: str, flag: str, *, whole: bool = False) -> list[float]:
-    """Positive numbers separated by commas."""
+    """Positive numbers of at most a million, separated by commas."""
     pattern = r"[1-9][0-9]*" if whole else r"[0-9]*\.?[0-9]+"
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if any(not re.fullmatch(pattern, part) or float(part) <= 0 for part in parts):
-        raise ConfigurationError(f"{flag} {text}: expected numbers above 0, such as 1,8,32")
+    if any(not re.fullmatch(pattern, part) or not 0 < float(part) <= _MAX_LOAD for part in parts):
+        rule = "whole numbers from 1" if whole else "numbers above 0 and up"
+        raise ConfigurationError(
+            f"{flag} {text}: expected {rule} to {_MAX_LOAD:,}, in digits, such as 1,8,32"
+        )
     return [float(part) for part in parts]
 
 

@@ -12,7 +12,13 @@ from maxgate.results.report import DESIGN_TARGETS
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--rate", "x"), "--rate x: expected numbers above 0"),
+        (("--rate", "x"), "--rate x: expected numbers above 0 and up to 1,000,000, in digits"),
+        (("--rate", "1e9"), "--rate 1e9: expected numbers above 0 and up to 1,000,000"),
+        (("--rate", "1000001"), "--rate 1000001: expected numbers above 0 and up to 1,000,000"),
+        (
+            ("-c", "99999999999"),
+            "--concurrency 99999999999: expected whole numbers from 1 to 1,000,000",
+        ),
         (("--rate", "5", "-c", "5"), "--rate and --concurrency exclude each other: "),
         (("--duration", "soon"), "--duration soon: expected a time"),
         (("--slo", "speed=1"), "--slo speed=1: expected METRIC=TIME"),
