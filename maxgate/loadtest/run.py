@@ -31,6 +31,7 @@ from maxgate.loadtest.report_builder import build_report
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.recorded_workload import describe_arrivals
 from maxgate.loadtest.scenarios.requests import RequestSource
+from maxgate.loadtest.scenarios.synthetic import prompt_writer
 from maxgate.loadtest.session import RunResults, Session
 from maxgate.loadtest.target import resolve_targets
 from maxgate.loadtest.worker_pool import start_worker_pool
@@ -106,6 +107,8 @@ def load_scenarios(options: Options) -> tuple[str, list[str]]:
 
     Raises ConfigurationError if a scenario does not exist or cannot be replayed.
     """
+    if options.tokenizer is not None:
+        prompt_writer(options.tokenizer)  # reports an invalid file, even if no scenario needs it
     fingerprints: list[str] = []
     notes: list[str] = []
     for scenario in options.scenarios:

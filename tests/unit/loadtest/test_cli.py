@@ -21,6 +21,7 @@ from maxgate.results.report import DESIGN_TARGETS
         ),
         (("--rate", "5", "-c", "5"), "--rate and --concurrency exclude each other: "),
         (("--duration", "soon"), "--duration soon: expected a time"),
+        (("--tokenizer", "nope"), "--tokenizer nope: No such file or directory"),
         (("--slo", "speed=1"), "--slo speed=1: expected METRIC=TIME"),
         (("--target", "p42=1"), "--target p42=1: expected p50"),
         (("--scenario", "none.yaml"), "--scenario none.yaml: not a file, nor one of"),
