@@ -32,6 +32,10 @@ class _Group(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, translate_arguments(args))
 
+    @override
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[URL]", "[OPTIONS]"]
+
 
 def main(arguments: Sequence[str] | None = None, name: str = "load_test.py") -> NoReturn:
     """Run the command with these arguments, or those of this process, and exit.
