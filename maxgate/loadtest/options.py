@@ -91,6 +91,10 @@ class Options:
             self.arrivals != "constant" and not self.rates,
             f"--arrivals {self.arrivals} needs --rate",
         )
+        yield (
+            self.speed > 1e6,
+            f"--speed {self.speed:g}: expected a number from 0.001 to 1,000,000",
+        )
         yield self.speed != 1 and not self.replay, "--speed needs --replay"
         yield (
             self.baseline_model is not None and self.baseline is None,

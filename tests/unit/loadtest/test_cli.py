@@ -41,6 +41,8 @@ from maxgate.results.report import DESIGN_TARGETS
         (("--target", "throughput=nan"), "--target throughput=nan: expected a number"),
         (("--target", "p95=soon"), "--target p95=soon: expected a time"),
         (("--arrivals", "poisson"), "--arrivals poisson needs --rate"),
+        (("--replay", "--speed", "inf"), "--speed inf: expected a number from 0.001 to 1,000,000"),
+        (("--replay", "--speed", "nan"), "Invalid value for '--speed': "),
         (("--speed", "2"), "--speed needs --replay"),
         (("--baseline-model", "m"), "--baseline-model needs --baseline"),
         (("--nothing",), "No such option: --nothing"),
