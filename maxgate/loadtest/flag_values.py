@@ -13,6 +13,8 @@ from maxgate.results.report import DESIGN_TARGETS
 
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 _ALIASES: Final = {"e2e": "latency", "e2el": "latency", "itl": "chunk_gap"}
+_MAX_SECONDS: Final = 1_000_000 * 3600.0
+"""Limit of times: over a hundred years."""
 _MAX_LOAD: Final = 1_000_000
 """Limit of rates and concurrency, far above what one machine can send."""
 _HEADER_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
@@ -22,10 +24,15 @@ _HEADER_VALUE: Final = r"[\t -~]*\Z"
 def parse_duration(text: str, flag: str) -> float:
     """`500ms`, `1.5s`, `2m` or `30` in seconds."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", text.lower())
+    flag_and_value = flag + text if flag.endswith("=") else f"{flag} {text}"
     if match is None or match[2] not in _UNITS:
-        flag_and_value = flag + text if flag.endswith("=") else f"{flag} {text}"
         raise ConfigurationError(f"{flag_and_value}: expected a time such as 500ms, 1.5s or 2m")
-    return float(match[1]) * _UNITS[match[2]]
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _MAX_SECONDS:
+        raise ConfigurationError(
+            f"{flag_and_value[:60]}: expected at most {_MAX_SECONDS / 3600:,.0f}h"
+        )
+    return seconds
 
 
 def parse_start_time(text: str) -> float:

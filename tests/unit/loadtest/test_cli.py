@@ -32,6 +32,7 @@ from maxgate.results.report import DESIGN_TARGETS
         (("--start-at", "noon"), "--start-at noon: expected"),
         (("--start-at", "nan"), "--start-at nan: expected"),
         (("--start-at", "1e300"), "--start-at 1e300: expected"),
+        (("--timeout", "1000001h"), "--timeout 1000001h: expected at most 1,000,000h"),
         (("--duration", "0"), "--duration, --soak and --timeout must be above 0"),
         (("--timeout", "0s"), "--duration, --soak and --timeout must be above 0"),
         (("--soak", ""), "--soak : expected a time"),
