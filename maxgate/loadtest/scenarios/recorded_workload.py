@@ -120,6 +120,10 @@ def _describe_slice(times: NDArray[np.float64], chosen: slice, options: TraceOpt
 def describe_arrivals(times: Sequence[float] | NDArray[np.float64]) -> str:
     """Number, duration, mean rate and largest number in one second; `times` ascend from 0."""
     seconds, count = float(times[-1]), len(times)
-    rate = f", {count / seconds:.3g} requests/s" if seconds else ""
+    rate = f", {_format_rate(count / seconds)} requests/s" if seconds else ""
     _, per_second = np.unique(np.floor(np.asarray(times)), return_counts=True)
     return f"{count:,} requests over {seconds:,.1f} s{rate} (maximum {per_second.max():,} in 1 s)"
+
+
+def _format_rate(rate: float) -> str:
+    return f"{rate:.3g}" if rate < 999.5 else f"{rate:,.0f}"

@@ -119,6 +119,16 @@ def test_summary_of_skipped_rows() -> None:
     ]
 
 
+def test_summary_of_a_high_rate(tmp_path: Path) -> None:
+    """A rate of thousands has all its digits."""
+    path = tmp_path / "trace"
+    summary = load_text(tmp_path, "time_ms,input_tokens\n0,4\n1,4\n").summary
+    assert summary[0] == (
+        f"{path}: trace, times in milliseconds: 2 requests over 0.0 s, 2,000 requests/s "
+        "(maximum 2 in 1 s)"
+    )
+
+
 def test_unsorted_rows(tmp_path: Path) -> None:
     """Rows are sent in order of time, and the summary says that they were not sorted."""
     scenario = load_text(tmp_path, "time,input_tokens,output_tokens\n9,2,3\n4,5,6\n5,1,1\n")
