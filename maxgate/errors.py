@@ -40,6 +40,7 @@
     │   │       └── TokenLimitExceeded 429  limits.errors
     │   ├── MethodNotAllowed 405
     │   ├── NoReply 504  control_plane.errors
+    │   ├── NoWorker 503
     │   ├── NotConfirmed 504  control_plane.errors
     │   ├── NotFound 404
     │   │   └── ModelNotFound 404  generation.errors
