@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.fakes.processes import free_port
 
 ROOT = Path(__file__).parent.parent
 CARD = ROOT / "models" / "smollm2-135m-instruct.yaml"
@@ -33,10 +34,8 @@ class Stack:
 
 
 def find_free_port() -> int:
-    """Return a port without a listener."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port without a listener, which the system gives to no connection meanwhile."""
+    return free_port()
 
 
 def get_json(url: str) -> Any:

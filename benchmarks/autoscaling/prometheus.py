@@ -1,7 +1,6 @@
 """A real Prometheus that gets samples by remote write, at the time of a simulation."""
 
 import math
-import socket
 import struct
 import subprocess
 import threading
@@ -13,6 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import httpx
+
+from tests.fakes.processes import free_port
 
 PROGRAM: Final = "prometheus"
 INSTALL: Final = "apt-get install prometheus"
@@ -71,9 +72,8 @@ def start_prometheus() -> Iterator[Prometheus]:
 
     Raises FileNotFoundError if the program is missing, and RuntimeError if it does not start.
     """
-    with TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        free.close()
+    with TemporaryDirectory() as folder:
+        port = free_port()
         config = Path(folder) / "prometheus.yml"
         config.write_text("global: {scrape_interval: 1m}\n")
         process = subprocess.Popen(

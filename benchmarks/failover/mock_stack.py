@@ -94,9 +94,11 @@ def run_mocks(
 
 
 def wait_for_engines(gateway: str) -> None:
-    """Wait until the gateway has found all of its engines to be healthy."""
-    pause = threading.Event()
+    """Wait until all engines of the gateway are healthy; raises TimeoutError after a minute."""
+    pause, ends_at = threading.Event(), time.monotonic() + 60
     while any(e["state"] != "healthy" for e in get_json(f"{gateway}/health")["engines"]):
+        if time.monotonic() > ends_at:
+            raise TimeoutError(f"not all engines of {gateway} are healthy")
         pause.wait(0.05)
 
 

@@ -2,10 +2,9 @@
 
 import os
 import resource
-import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from benchmarks.gateway.environments import FOLDER
 from benchmarks.gateway.gateways import Gateway, StartOptions
 from benchmarks.gateway.http_client import StandIn, Target
 from benchmarks.gateway.processes import Process, pause, start_process
+from tests.fakes.processes import free_port
 
 LOGS = FOLDER / "logs"
 _OPEN_FILES = 16_384
@@ -33,11 +33,11 @@ class RunningGateway:
 
 
 def find_free_ports(count: int) -> list[int]:
-    """Return different ports without a listener."""
-    with ExitStack() as stack:
-        # Hold all of them until the last one is found, so that none is found twice.
-        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-        return [stack.enter_context(listener).getsockname()[1] for listener in listeners]
+    """Return different ports without a listener, which the system gives to no connection."""
+    ports: dict[int, None] = {}
+    while len(ports) < count:
+        ports[free_port()] = None
+    return list(ports)
 
 
 @contextmanager

