@@ -60,9 +60,9 @@ class ActiveSettings:
 
 
 def read_again(load: Callable[[], Settings]) -> Settings:
-    """Return the settings of now; raises InvalidRequest that names file, setting and rule.
+    """Return the settings of now, after a check of the files that workers read at their start.
 
-    So do invalid files that workers read when they start: keys and model cards.
+    Raises InvalidRequest that names file, setting and rule, also for keys and model cards.
     """
     try:
         settings = load()

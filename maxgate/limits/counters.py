@@ -150,8 +150,8 @@ class Counters:
     def _check(self, entries: Entries) -> bool:
         """Return whether the room of all counters is valid, and let the next tick report them.
 
-        What this finds out is right until the version changes: takes and settlements do not change
-        the sum of what is used, reserved and room.
+        Both hold until the version changes: takes and settlements keep the sum of `used`,
+        `reserved` and `room` as it is.
         """
         exchanges = self._exchanges
         epoch, is_valid = exchanges.epoch, True

@@ -28,8 +28,8 @@ _DROP_NEW_CONNECTIONS: Final = (
 class BacklogRefuser:
     """Responds with 503 to the connections in the backlog of a listening socket.
 
-    Each has a thread for up to 2 seconds, so that slow clients delay nobody. `error` is what they
-    get until `close`.
+    Each has a thread for up to 2 seconds, so that slow clients delay nobody. They get `error`, and
+    ShuttingDown from `close` on.
     """
 
     def __init__(self, listener: socket.socket, error: GatewayError | None = None) -> None:

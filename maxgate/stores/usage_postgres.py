@@ -1,6 +1,6 @@
 """Rows of the ledger in PostgreSQL, which reads and sums the lines itself.
 
-The gateway would need longer for either, and its requests would wait meanwhile.
+In the gateway, both would take CPU time from requests.
 """
 
 import re

@@ -24,7 +24,7 @@ MAX_GROUP_SECONDS: Final = 0.05
 GROUP_SHARE: Final = 0.01
 """Share of a core's time that writing and syncing may take, within the bounds of the interval.
 
-A group takes 50 µs on a server of its own, and 400 µs on a virtual machine.
+A group takes 300 to 400 µs on the virtual machine of benchmarks/RESULTS.md.
 """
 _SMOOTHING: Final = 0.1
 RETRY_SECONDS: Final = 0.25
