@@ -18,7 +18,7 @@ from maxgate.limits.limits import Limits
 from maxgate.limits.memory_table import MemoryTable
 from maxgate.limits.stored_limits import StoredLimits
 from maxgate.limits.table import CounterTable
-from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.card import ModelCard, map_names
 from maxgate.pipeline import Layer
 from maxgate.settings import Settings
 from maxgate.telemetry.metrics_store import MetricsStore
@@ -82,7 +82,7 @@ def build_limits(
     `folder` is that of the counters of all workers. Raises ConfigurationError if a package is
     missing, and for limits of models without a card.
     """
-    names = {name: card.name for card in cards for name in card.names}
+    names = map_names(cards)
     rules = settings.limits.name_models(names)
     stored = build_stored_limits(keys, names)
     alerts = build_alerts(settings, keys, clock)

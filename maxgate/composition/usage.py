@@ -12,7 +12,7 @@ from maxgate.clock import Clock
 from maxgate.generation.request_record import RequestSink
 from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.planner import Price
-from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.card import ModelCard, map_names
 from maxgate.settings import Settings
 from maxgate.stores.usage import UsageStore
 from maxgate.telemetry.metrics_store import MetricsStore
@@ -73,7 +73,7 @@ def build_billing(
     Raises ConfigurationError if the database or the folder of the ledger cannot be used, and for
     prices of aliases.
     """
-    settings.pricing.check_names({name: card.name for card in model_cards for name in card.names})
+    settings.pricing.check_names(map_names(model_cards))
     cards = RateCards(settings.pricing)
     find_batch_size = find_batch_sizes(settings, model_cards)
     ledger = None

@@ -9,6 +9,7 @@ import structlog
 from maxgate.api.admin.schemas import SettingChange, TakesEffect
 from maxgate.auth.file_key_store import load_keys
 from maxgate.errors import ConfigurationError, InvalidRequest
+from maxgate.model_cards.card import map_names
 from maxgate.model_cards.loader import load_cards
 from maxgate.settings import Settings, setting_names
 from maxgate.upstream.settings import ReplicaSettings, hide_credentials
@@ -81,7 +82,7 @@ def _check_files(settings: Settings) -> None:
         is_optional = not settings.needs_key_file
         load_keys(settings.auth, settings.state_dir, is_optional=is_optional)
     cards = load_cards(settings.cards, settings.cache_dir)
-    names = {name: card.name for card in cards for name in card.names}
+    names = map_names(cards)
     settings.pricing.check_names(names)
     settings.limits.name_models(names)
 

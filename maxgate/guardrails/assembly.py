@@ -12,7 +12,7 @@ from maxgate.guardrails.placeholders import PLACEHOLDERS
 from maxgate.guardrails.rules import CountDecision, RuleBook, build_rules
 from maxgate.guardrails.settings import GuardrailRule, ModelRule, WebhookRule
 from maxgate.guardrails.webhook import Webhook
-from maxgate.model_cards.card import ModelCard
+from maxgate.model_cards.card import ModelCard, map_names
 
 
 class Guardrails:
@@ -48,7 +48,7 @@ def assemble_guardrails(
 
     Raises ConfigurationError as build_rules does, and for rules whose model is not for moderation.
     """
-    names = {name: card.name for card in cards for name in card.names}
+    names = map_names(cards)
     rules = RuleBook(build_rules(settings, is_own_key, names), PLACEHOLDERS)
     checks: dict[str, Check] = {}
     for index, rule in enumerate(settings):

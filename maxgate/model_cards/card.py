@@ -3,6 +3,7 @@
 The docstring of each field is its text in docs/model-cards.md.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -193,3 +194,8 @@ class ModelCard(_Section):
     def names(self) -> tuple[str, ...]:
         """All names that clients may use."""
         return (self.name, self.served_model_name, *self.aliases)
+
+
+def map_names(cards: Iterable[ModelCard]) -> dict[str, str]:
+    """Return the name of the card for each name that clients may use."""
+    return {name: card.name for card in cards for name in card.names}
