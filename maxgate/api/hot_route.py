@@ -133,7 +133,7 @@ class GenerationHandler(Generic[Body]):
 
 
 class LedgerHandler:
-    """Opens the line of each request in the ledger; refuses requests while that has no room.
+    """Lets each request have a line in the ledger; refuses requests while that has no room.
 
     RequestContextMiddleware commits the lines.
     """
@@ -149,7 +149,7 @@ class LedgerHandler:
             return _refuse_usage(scope, receive)
         context: RequestContext = scope["state"]["context"]
         context.record.route = self._path
-        context.line = self._ledger.open_line(context)
+        context.ledger = self._ledger
         return self._handler(scope, receive, send)
 
 

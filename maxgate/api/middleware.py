@@ -34,7 +34,7 @@ from maxgate.api.header_limits import check_headers
 from maxgate.auth.identity import AUTHENTICATION_ERRORS, AuthenticationRequired
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown, StackTrace
-from maxgate.generation.context import RequestContext, UsageLine
+from maxgate.generation.context import RequestContext
 from maxgate.generation.request_record import (
     Outcome,
     RequestRecord,
@@ -288,21 +288,22 @@ class _RecordedResponse:
             if self.limits is not None:
                 headers += self.limits.find_headers(self._context)
             message["headers"] = self._headers = headers
-        elif (line := self._context.line) is not None and not message.get("more_body"):
-            return self._send_last(line, message)
+        elif self._context.ledger is not None and not message.get("more_body"):
+            durable = self._context.ledger.commit(self._context)
+            if durable is not None:
+                return self._send_last(durable, message)
         return self._send(message)
 
-    async def _send_last(self, line: UsageLine, message: MutableMapping[str, Any]) -> None:
-        if (durable := line.commit()) is not None:
-            await durable
+    async def _send_last(self, durable: Awaitable[None], message: MutableMapping[str, Any]) -> None:
+        await durable
         await self._send(message)
 
     def close(self) -> None:
         """Stop the timer, and write the line of a request that has not ended as planned."""
         if self.timer is not None:
             self.timer.cancel()
-        if self._context.line is not None:
-            self._context.line.append()
+        if self._context.ledger is not None:
+            self._context.ledger.append(self._context)
 
     async def fail(
         self,

@@ -72,31 +72,26 @@ class Reservation(Protocol):
         ...
 
 
-class UsageLine(Protocol):
-    """The line of a request in the ledger; it is written once, whatever is called."""
-
-    def commit(self) -> Awaitable[None] | None:
-        """Write the line from the record as it is.
-
-        The result, if there is one, is to be awaited: the line is durable then.
-        """
-        ...
-
-    def append(self) -> None:
-        """Write the line soon."""
-        ...
-
-
 class UsageLedger(Protocol):
-    """The ledger of requests. While it `is_refusing`, it has no room for new ones."""
+    """The ledger of requests. While it `is_refusing`, it has no room for new ones.
+
+    It writes one line for each request whose context has it, and takes itself from the context.
+    """
 
     @property
     def is_refusing(self) -> bool:
         """Whether new requests must be refused."""
         ...
 
-    def open_line(self, context: "RequestContext") -> UsageLine:
-        """Return the line of a request that begins."""
+    def commit(self, context: "RequestContext") -> Awaitable[None] | None:
+        """Write the line of a request from its record as it is.
+
+        The result, if there is one, is to be awaited: the line is durable then.
+        """
+        ...
+
+    def append(self, context: "RequestContext") -> None:
+        """Write the line of a request that ended before its last byte was sent, soon."""
         ...
 
 
@@ -114,8 +109,8 @@ class RequestContext:
     all, and `project_models` limit them further. A request that `was_held` has waited for its model
     to start. `is_admin` allows the admin API, and `reads_metrics` metrics that are for admins.
     `reservation` is set by the first engine call, if limits apply. `tags` are those of the
-    request's `metadata`, and `decisions` name what guardrails did, without text. `line` is set if
-    the request is in the ledger; it is committed before the last byte.
+    request's `metadata`, and `decisions` name what guardrails did, without text. `ledger` is set
+    until the line of the request is written, before its last byte is sent.
     """
 
     record: RequestRecord
@@ -138,4 +133,8 @@ class RequestContext:
     reservation: Reservation | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     decisions: list[str] = field(default_factory=list)
-    line: UsageLine | None = None
+    ledger: UsageLedger | None = None
+
+    def commit_line(self) -> Awaitable[None] | None:
+        """Write the line of the request, unless that is done; see UsageLedger.commit."""
+        return None if self.ledger is None else self.ledger.commit(self)

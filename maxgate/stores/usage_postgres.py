@@ -45,8 +45,6 @@ from maxgate.stores.usage_rows import (
     list_buckets,
 )
 
-_TIME: Final = re.compile(rb"^\[\d+,(-?\d+)", re.MULTILINE)
-"""`finished_at` in whole seconds, the second field of a line; JSON has no line breaks."""
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _KEY: Final = ("kind", "user_id", "api_key_id", "model")
 
@@ -56,9 +54,10 @@ class PostgresRows(UsageRows):
 
     def __init__(self, batch: UsageBatch) -> None:
         self._spool = batch.spool
-        data = b",\n".join(batch.lines)
-        self.days = {int(time) // DAY_SECONDS for time in set(_TIME.findall(data))}
-        self._data = _encode(b"[%b]" % data)
+        # The second field of a line is `finished_at`.
+        times = {line.split(b",", 2)[1].partition(b".")[0] for line in batch.lines}
+        self.days = {int(time) // DAY_SECONDS for time in times}
+        self._data = _encode(b"[%b]" % b",".join(batch.lines))
 
     @override
     async def insert(self, connection: Connection) -> None:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from maxgate.clock import Clock
 from maxgate.errors import ConfigurationError
-from maxgate.generation.context import RequestContext, UsageLedger, UsageLine
+from maxgate.generation.context import RequestContext, UsageLedger
 from maxgate.generation.request_record import Outcome
 from maxgate.stores.usage import Kind, UsageStore
 from maxgate.usage.folder import make_folder
@@ -65,8 +65,14 @@ class SpooledLedger(UsageLedger):
         return self._refuses_if_full and self._spool is not None and self._spool.is_full
 
     @override
-    def open_line(self, context: RequestContext) -> UsageLine:
-        return _Line(self, context)
+    def commit(self, context: RequestContext) -> Awaitable[None] | None:
+        durable = self._append(context, "ok", 200)
+        # Nobody pays for a request that no engine worked on.
+        return durable if context.record.engine_calls else None
+
+    @override
+    def append(self, context: RequestContext) -> None:
+        self._append(context, "client_gone", CLIENT_CLOSED_REQUEST)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -94,13 +100,14 @@ class SpooledLedger(UsageLedger):
             await moving
             await self._store.aclose()
 
-    def append(
+    def _append(
         self, context: RequestContext, outcome: Outcome, status: int
-    ) -> "asyncio.Future[None] | None":
+    ) -> asyncio.Future[None] | None:
         """Append the line of a request; wait for the future, if there is one.
 
         `outcome` and `status` are those of a response that has none yet.
         """
+        context.ledger = None
         spool, record, principal = self._spool, context.record, context.principal
         if spool is None or record.model is None:
             return None
@@ -139,31 +146,3 @@ class SpooledLedger(UsageLedger):
             )
         )
         return spool.append(line)
-
-
-class _Line(UsageLine):
-    """The line of one request; it is written once, and then forgets the context.
-
-    Otherwise each would keep the other one alive until the next garbage collection.
-    """
-
-    __slots__ = ("_context", "_ledger")
-
-    def __init__(self, ledger: SpooledLedger, context: RequestContext) -> None:
-        self._ledger = ledger
-        self._context: RequestContext | None = context
-
-    @override
-    def commit(self) -> Awaitable[None] | None:
-        context, self._context = self._context, None
-        if context is None:
-            return None
-        durable = self._ledger.append(context, "ok", 200)
-        # Nobody pays for a request that no engine worked on.
-        return durable if context.record.engine_calls else None
-
-    @override
-    def append(self) -> None:
-        context, self._context = self._context, None
-        if context is not None:
-            self._ledger.append(context, "client_gone", CLIENT_CLOSED_REQUEST)

@@ -58,7 +58,7 @@ class ChatService:
             with_usage=body.wants_usage,
             running_usage=body.wants_running_usage,
             n=request.n,
-            line=context.line,
+            commit_line=context.commit_line,
         )
         return encoder.encode_events(self._backend.stream(request))
 

@@ -1,6 +1,6 @@
 """Encode chunks as chat completion events."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 import orjson
@@ -11,7 +11,7 @@ from maxgate.api.event_stream import DONE
 from maxgate.api.sampling import completion_usage
 from maxgate.errors import GatewayError, UpstreamError
 from maxgate.generation.chunk import Chunk, FinishReason, ToolCallDelta, Usage
-from maxgate.generation.context import ServiceClass, UsageLine
+from maxgate.generation.context import ServiceClass
 
 _OPENING = b'{"role":"assistant","content":"","refusal":null}'
 _AFTER_TEXT = b'},"logprobs":null,"finish_reason":null}]'
@@ -23,8 +23,8 @@ class ChatEventEncoder:
 
     The parts common to all events are serialized once. Shapes follow
     `CreateChatCompletionStreamResponse` in OpenAI's API description: if usage is requested, it is
-    null in every event but the last. With `running_usage`, every event has the usage so far. `line`
-    is committed before the last event.
+    null in every event but the last. With `running_usage`, every event has the usage so far.
+    `commit_line` is called before the last event, and its result awaited.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class ChatEventEncoder:
         with_usage: bool,
         running_usage: bool = False,
         n: int = 1,
-        line: UsageLine | None = None,
+        commit_line: Callable[[], Awaitable[None] | None],
     ) -> None:
-        self._line = line
+        self._commit_line = commit_line
         self._with_usage = with_usage
         self._running_usage = running_usage
         head = orjson.dumps(
@@ -91,7 +91,7 @@ class ChatEventEncoder:
 
     async def _encode_end(self, usage: Usage) -> bytes:
         # Clients stop reading at [DONE].
-        if self._line is not None and (durable := self._line.commit()) is not None:
+        if (durable := self._commit_line()) is not None:
             await durable
         return (self._encode_usage(usage) if self._with_usage else b"") + DONE
 

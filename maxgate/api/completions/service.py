@@ -100,7 +100,7 @@ class CompletionService:
         if unfinished or usage is None:
             raise UpstreamError("The engine's response ended before it was complete.")
         # Clients stop reading at [DONE].
-        if context.line is not None and (durable := context.line.commit()) is not None:
+        if (durable := context.commit_line()) is not None:
             await durable
         if body.wants_usage:
             final = replace(envelope, usage=completion_usage(usage))
