@@ -7,9 +7,10 @@ the limits and budget of `limits_cost`; all at the same time on one core, and ev
 another one. The CPU time of the server of PostgreSQL is not included, and that of moving lines to
 the database is. Each round measures all: chat requests at saturation over 256 connections, in turns
 of 50 ms, see `benchmarks.gateway.turns`; and then, one after the other in an order that rotates,
-256 streams with a chunk every 10 ms. With fewer connections, the ledger would not be measured at
-saturation: responses that wait for the disk in groups every 10 ms leave a gateway without other
-requests idle, and an idle loop spends more on each request.
+256 streams with a chunk every 10 ms. A gateway runs for a quarter of the time, so its lines are
+moved in four times the usual interval: as often as usual while it runs. With fewer connections, the
+ledger would not be measured at saturation: responses that wait for the disk in groups every 10 ms
+leave a gateway without other requests idle, and an idle loop spends more on each request.
 
 Shares are the median of each round's ratio to the gateway without a ledger, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if the ledger costs more than 8 % of a
@@ -38,6 +39,7 @@ from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in
 from benchmarks.limits_cost import LIMITS
 from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
+from maxgate.usage.settings import UsageSettings
 from tests.fakes.postgres_server import start_postgres
 
 COMPARISON: Final = Comparison(
@@ -49,10 +51,12 @@ CONNECTIONS: Final = 256
 
 def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, object]]:
     """Build the configuration of each variant."""
-    ledger = {"usage": {"enabled": True}, "database": {"url": postgres}}
+    interval = UsageSettings().move_interval * len(COMPARISON.max_request_shares)
+    sqlite = {"usage": {"enabled": True, "move_interval": interval}}
+    ledger = {**sqlite, "database": {"url": postgres}}
     return {
         BASELINE: {},
-        "sqlite": {"usage": {"enabled": True}, "state_dir": str(folder / "sqlite")},
+        "sqlite": {**sqlite, "state_dir": str(folder / "sqlite")},
         "postgres": {**ledger, "state_dir": str(folder / "postgres")},
         "postgres and limits": {**ledger, "state_dir": str(folder / "limits"), "limits": LIMITS},
     }
