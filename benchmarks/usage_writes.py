@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -97,11 +98,12 @@ async def append_lines(spool: Spool, rate: float, seconds: float) -> int:
     """Append lines as requests end, and return their number."""
     lines, started = 0, time.monotonic()
     while (elapsed := time.monotonic() - started) < seconds:
-        waiting = []
+        durable = None
         while lines < elapsed * rate:
             lines += 1
-            waiting.append(spool.append(build_line(lines)))
-        await asyncio.gather(*filter(None, waiting))
+            durable = spool.append(partial(build_line, lines))
+        if durable is not None:
+            await durable
         await asyncio.sleep(1 / GROUPS)
     return lines
 
@@ -120,7 +122,7 @@ async def measure(folder: Path, url: str, rate: float, seconds: float) -> Writes
         on_lost=lambda lines: moved.update(lost=lines),
     )
     moving = asyncio.create_task(mover.run())
-    spool.append(build_line(0))
+    spool.append(partial(build_line, 0))
     await asyncio.sleep(2 * settings.move_interval)  # makes partitions, and deletes what is old
     statements, cpu, moved["lines"] = Statements(), time.process_time(), 0
     lines = await append_lines(spool, rate, seconds)

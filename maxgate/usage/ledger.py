@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,7 @@ class SpooledLedger(UsageLedger):
         self._mover = Mover(self._folder, store, settings, clock, events)
         self._refuses_if_full = settings.on_full == "refuse"
         self._spool: Spool | None = None
+        self._sequence = 0
 
     @property
     @override
@@ -108,17 +110,25 @@ class SpooledLedger(UsageLedger):
         `outcome` and `status` are those of a response that has none yet.
         """
         context.ledger = None
-        spool, record, principal = self._spool, context.record, context.principal
-        if spool is None or record.model is None:
+        spool = self._spool
+        if spool is None or context.record.model is None:
             return None
-        spool.sequence += 1
-        model, started_at = record.model, record.started_at
+        times = self._clock.wall(), self._clock.monotonic()
+        return spool.append(partial(self._encode, context, outcome, status, times))
+
+    def _encode(
+        self, context: RequestContext, outcome: Outcome, status: int, times: tuple[float, float]
+    ) -> bytes:
+        """Encode the line of a request that ended at these times of both clocks."""
+        record, principal = context.record, context.principal
+        self._sequence += 1
+        model, started_at = record.model or "", record.started_at
         first_token_at = record.first_token_at
         seconds = record.engine_seconds
-        line = encode_line(
+        return encode_line(
             (
-                spool.sequence,
-                self._clock.wall(),
+                self._sequence,
+                times[0],
                 record.request_id,
                 _KINDS.get(record.route, "completions"),
                 record.route,
@@ -137,7 +147,7 @@ class SpooledLedger(UsageLedger):
                 record.completion_tokens,
                 record.queue_seconds,
                 None if first_token_at is None else first_token_at - started_at,
-                self._clock.monotonic() - started_at,
+                times[1] - started_at,
                 seconds,
                 seconds / self._find_batch_size(model),
                 principal.service_class,
@@ -145,4 +155,3 @@ class SpooledLedger(UsageLedger):
                 context.decisions,
             )
         )
-        return spool.append(line)

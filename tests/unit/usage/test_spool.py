@@ -1,7 +1,7 @@
 """A spool writes lines durably in groups, and keeps them while there is no room."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,14 @@ from maxgate.usage.spool import Spool, choose_interval
 from tests.fakes.waiting import until_holds
 
 MANY = 1024 * 1024 * 1024
-LINE = b"x" * 1023 + b"\n"
+
+
+def encode(line: bytes) -> Callable[[], bytes]:
+    """Return what encodes a line."""
+    return lambda: line
+
+
+LINE = encode(b"x" * 1023 + b"\n")
 
 
 class Counts:
@@ -58,10 +65,16 @@ def read(spool: Path) -> bytes:
     return b"".join(segment.path.read_bytes() for segment in list_segments(spool))
 
 
+async def append(spool: Spool) -> None:
+    """Append a line, and wait until it is durable or waits in memory."""
+    if (durable := spool.append(LINE)) is not None:
+        await durable
+
+
 async def test_durable(tmp_path: Path, counts: Counts) -> None:
     """A line is in the file when its future is done; the file is for this user only."""
     async with open_spool(tmp_path, counts) as spool:
-        future = spool.append(b"1\n")
+        future = spool.append(encode(b"1\n"))
         assert future is not None
         assert read(spool.path) == b""
         await future
@@ -83,7 +96,7 @@ def test_group_interval(write_seconds: float, interval: float) -> None:
 async def test_groups(tmp_path: Path, counts: Counts) -> None:
     """Lines that are appended together are written together, in their order."""
     async with open_spool(tmp_path, counts) as spool:
-        futures = [spool.append(b"%d\n" % number) for number in range(1000)]
+        futures = [spool.append(encode(b"%d\n" % number)) for number in range(1000)]
         await asyncio.gather(*[future for future in futures if future is not None])
         assert read(spool.path).split() == [b"%d" % number for number in range(1000)]
         await until_holds(lambda: counts.written == 1000)
@@ -92,7 +105,7 @@ async def test_groups(tmp_path: Path, counts: Counts) -> None:
 async def test_cancelled_request(tmp_path: Path, counts: Counts) -> None:
     """A request that is cancelled while it waits has its line, and disturbs no other."""
     async with open_spool(tmp_path, counts) as spool:
-        first, second = spool.append(b"1\n"), spool.append(b"2\n")
+        first, second = spool.append(encode(b"1\n")), spool.append(encode(b"2\n"))
         assert first is not None
         assert second is not None
         first.cancel()
@@ -100,14 +113,29 @@ async def test_cancelled_request(tmp_path: Path, counts: Counts) -> None:
         assert read(spool.path) == b"1\n2\n"
 
 
+async def test_encoding_failure(tmp_path: Path, counts: Counts) -> None:
+    """A line that cannot be encoded is lost; the others of its group are written."""
+
+    def fail() -> bytes:
+        raise ValueError
+
+    async with open_spool(tmp_path, counts) as spool:
+        for line in (encode(b"1\n"), fail, encode(b"2\n")):
+            durable = spool.append(line)
+        assert durable is not None
+        await durable
+        assert read(spool.path) == b"1\n2\n"
+    assert (counts.written, counts.lost) == (2, 1)
+
+
 async def test_close(tmp_path: Path, counts: Counts) -> None:
     """The end of a worker writes what is pending, and frees the spool."""
     async with open_spool(tmp_path, counts) as spool:
-        spool.append(b"1\n")
+        spool.append(encode(b"1\n"))
         assert lock_ended(spool.path) is None
     assert read(spool.path) == b"1\n"
     assert lock_ended(spool.path) is not None
-    assert spool.append(b"2\n") is None
+    assert spool.append(encode(b"2\n")) is None
     assert counts.lost == 1
 
 
@@ -123,18 +151,15 @@ async def test_no_room(tmp_path: Path, counts: Counts) -> None:
         lines = 0
         while not spool.is_full:
             lines += 1
-            if (future := spool.append(LINE)) is not None:
-                await future
+            await append(spool)
         assert lines == 65
         assert spool.append(LINE) is None
         assert len(read(spool.path)) == 64 * 1024
 
         delete_moved(spool.path, 64 * 1024, is_ended=False)
         await until_holds(lambda: not spool.is_full)
-        future = spool.append(LINE)
-        assert future is not None
-        await future
-        assert read(spool.path) == 3 * LINE
+        await append(spool)
+        assert read(spool.path) == 3 * LINE()
         assert list_segments(spool.path)[-1].end == 67 * 1024
     assert (counts.written, counts.lost) == (67, 0)
 
@@ -142,9 +167,9 @@ async def test_no_room(tmp_path: Path, counts: Counts) -> None:
 async def test_bound_of_all_workers(tmp_path: Path, counts: Counts) -> None:
     """The lines of all workers of a host count, also those of workers that have ended."""
     async with open_spool(tmp_path, counts) as other:
-        await asyncio.gather(*filter(None, [other.append(LINE) for _ in range(64)]))
+        await asyncio.gather(*[append(other) for _ in range(64)])
     async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
-        await asyncio.gather(*filter(None, [spool.append(LINE)]))
+        await append(spool)
         assert spool.is_full
         delete_moved(other.path, 64 * 1024, is_ended=True)
         await until_holds(lambda: not spool.is_full)
@@ -154,9 +179,9 @@ async def test_bound_of_all_workers(tmp_path: Path, counts: Counts) -> None:
 async def test_deleted_spool(tmp_path: Path, counts: Counts) -> None:
     """A spool that somebody deletes counts as full: its lines would be lost unnoticed."""
     async with open_spool(tmp_path, counts) as spool:
-        await asyncio.gather(*filter(None, [spool.append(LINE)]))
+        await append(spool)
         list_segments(spool.path)[0].path.unlink()
-        await asyncio.gather(*filter(None, [spool.append(LINE)]))
+        await append(spool)
         assert spool.is_full
     assert counts.written == 1
 
@@ -166,7 +191,9 @@ async def test_bound_of_memory(tmp_path: Path, counts: Counts) -> None:
     async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
         line = b"x" * (1024 * 1024)
         for _ in range(20):
-            spool.append(line)
+            durable = spool.append(encode(line))
+        assert durable is not None
+        await durable
         assert counts.lost == 3
 
 
