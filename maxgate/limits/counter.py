@@ -18,10 +18,13 @@ _TIGHT_PARTS: Final = 4
 class Counter:
     """The usage of a limit in one window.
 
-    `used` is what this process has used, `reserved` what its requests hold, and `room` what it may
-    take without an exchange, valid in this `epoch` of Counters. `others` is what other processes
-    have used and hold. `reported` is the part of `used` that the table has, and `base` what was
-    used before, if the table does not know the counter. `seen_at` is the monotonic time of its last
+    This process has a part of the limit: what it has `used`, what its requests have `reserved`, and
+    `room`, which it may take without an exchange, valid in this `epoch` of Counters. Takes and
+    settlements move amounts within the `part`, so that a take of a request changes only `room`, and
+    its settlement `room` and `settled`: what ended requests have used. What is taken of a counter
+    that `charges` is used at once. `others` is what other processes have used and hold. `reported`
+    is what of `used` the table has, and `base` what was used before, if the table does not know the
+    counter. `seen_at` is the monotonic time of its last
     exchange, in seconds. `allowance` is the maximum of a block, as of the last exchange; room above
     `max_room` goes back at once.
     `was_held` is set for concurrent requests if there were some since the last report.
@@ -42,13 +45,13 @@ class Counter:
         "limit",
         "max_room",
         "others",
+        "part",
         "rebuilds",
         "reported",
-        "reserved",
         "room",
         "seen_at",
+        "settled",
         "start",
-        "used",
         "was_held",
     )
 
@@ -60,7 +63,7 @@ class Counter:
         self.charges = limit.unit == "requests"
         self.holds_only = limit.unit == "concurrent_requests"
         self.rebuilds = rebuilds and not self.holds_only
-        self.used = self.reserved = self.room = self.others = self.reported = 0
+        self.part = self.settled = self.room = self.others = self.reported = 0
         self.base: int | None = None
         self.epoch = -1
         self.idle_ticks = self.allowance = 0
@@ -69,22 +72,35 @@ class Counter:
         self.seen_at = -inf
 
     @property
+    def used(self) -> int:
+        """What this process has used."""
+        return self.part - self.room if self.charges else self.settled
+
+    @property
+    def reserved(self) -> int:
+        """What requests in progress hold."""
+        return 0 if self.charges else self.part - self.room - self.settled
+
+    @property
     def remaining(self) -> int:
         """The remaining amount of the limit, as far as this process knows."""
-        return max(self.amount - self.others - self.used - self.reserved, 0)
+        return max(self.amount - self.others - self.part + self.room, 0)
 
     @property
     def is_tight(self) -> bool:
         """Whether little is left that no process holds."""
         return (self.remaining - max(self.room, 0)) * _TIGHT_PARTS < self.amount
 
-    def take(self, amount: int) -> None:
-        """Take an amount of the room."""
-        self.room -= amount
-        if self.charges:
-            self.used += amount
-        else:
-            self.reserved += amount
+    def set_room(self, room: int) -> None:
+        """Change the room; what is used and reserved stays."""
+        self.part += room - self.room
+        self.room = room
+
+    def set_used(self, used: int) -> None:
+        """Change what is used; what is reserved and the room stay."""
+        self.part += used - self.used
+        if not self.charges:
+            self.settled = used
 
     def update_max_room(self) -> None:
         """Decide how much room may wait for the next report: any, while there is enough for all."""
@@ -100,7 +116,7 @@ class Counter:
         """Change the limit; what is in use stays."""
         amount = min(amount, MAX_AMOUNT)
         if amount != self.amount:
-            self.room = 0 if is_shared else self.room + amount - self.amount
+            self.set_room(0 if is_shared else self.room + amount - self.amount)
             self.amount = amount
             self.allowance = 0
 

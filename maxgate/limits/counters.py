@@ -32,17 +32,27 @@ _log = structlog.get_logger("limits")
 class Entries:
     """Counters that requests take, each with the index of its amount.
 
-    Those that are `charging` use what is taken at once, and the others hold it until the request
-    ends. Room was valid, and all counters are reported with the next tick, in this `version`.
+    `groups` has them by index. Those that are `charging` use what is taken at once, and those that
+    are `holding` hold it until the request ends. In this `version`, room was valid, all counters
+    are reported with the next tick, and only those that are `bounded` have a bound of their room.
     """
 
-    __slots__ = ("all", "charging", "holding", "version")
+    __slots__ = ("all", "bounded", "charging", "groups", "holding", "version")
 
     def __init__(self, entries: Sequence[tuple[Counter, int]]) -> None:
         self.all = entries
-        self.charging = [entry for entry in entries if entry[0].charges]
-        self.holding = [entry for entry in entries if not entry[0].charges]
+        self.groups = _group(entries)
+        self.charging = _group([entry for entry in entries if entry[0].charges])
+        self.holding = _group([entry for entry in entries if not entry[0].charges])
+        self.bounded: Sequence[Counter] = ()
         self.version = -1
+
+
+def _group(entries: Sequence[tuple[Counter, int]]) -> Sequence[tuple[int, Sequence[Counter]]]:
+    groups: dict[int, list[Counter]] = {}
+    for counter, index in entries:
+        groups.setdefault(index, []).append(counter)
+    return list(groups.items())
 
 
 class Counters:
@@ -130,37 +140,38 @@ class Counters:
         exchanges = self._exchanges
         if entries.version != exchanges.version and not self._check(entries):
             return False
-        for counter, index in entries.all:
-            # A take of zero needs a limit that is not exhausted.
-            if counter.room < (amounts[index] or 1):
-                return False
         lease_until = exchanges.lease_until
         if lease_until != inf and self._clock.monotonic() >= lease_until:
             return False
-        for counter, index in entries.charging:
+        for index, counters in entries.groups:
             amount = amounts[index]
-            counter.room -= amount
-            counter.used += amount
-        for counter, index in entries.holding:
-            amount = amounts[index]
-            counter.room -= amount
-            counter.reserved += amount
+            needed = amount or 1  # a take of zero needs a limit that is not exhausted
+            for counter in counters:
+                room = counter.room
+                if room < needed:
+                    _undo(entries, amounts, counter)
+                    return False
+                counter.room = room - amount
         return True
 
     def _check(self, entries: Entries) -> bool:
         """Return whether the room of all counters is valid, and let the next tick report them.
 
-        Both hold until the version changes: takes and settlements keep the sum of `used`,
-        `reserved` and `room` as it is.
+        Both hold until the version changes: takes and settlements keep the part of the limit that
+        this process has.
         """
         exchanges = self._exchanges
         epoch, is_valid = exchanges.epoch, True
+        bounded = []
         for counter, _ in entries.all:
             is_valid = is_valid and counter.epoch == epoch
-            counter.update_max_room()
             if self._is_shared:
+                counter.update_max_room()
+                if counter.max_room != inf:
+                    bounded.append(counter)
                 exchanges.activate(counter)
                 counter.was_held = counter.holds_only
+        entries.bounded = bounded
         entries.version = exchanges.version if is_valid else -1
         return is_valid
 
@@ -172,25 +183,24 @@ class Counters:
         """Use parts of the amounts that were taken, or more, and return the rest to the rooms."""
         if entries.version != self._exchanges.version:
             self._check(entries)
-        flushes = False
-        for counter, index in entries.charging:
+        for index, counters in entries.charging:
             if (rest := amounts[index] - used[index]) != 0:
-                counter.used = max(counter.used - rest, 0)
-                room = counter.room = counter.room + rest
-                if room > counter.max_room:
-                    flushes = True
-        for counter, index in entries.holding:
-            amount, actual = amounts[index], used[index]
-            counter.reserved -= amount
-            counter.used += actual
-            room = counter.room = counter.room + amount - actual
-            if room > counter.max_room:
-                flushes = True
-        if flushes and self._is_shared and not self.is_degraded:
+                for counter in counters:
+                    counter.room += rest
+                    counter.part = max(counter.part, counter.room)  # `used` is at least 0
+        for index, counters in entries.holding:
+            actual = used[index]
+            rest = amounts[index] - actual
+            for counter in counters:
+                counter.settled += actual
+                counter.room += rest
+        if entries.bounded:
             self._return_rooms(entries)
 
     def _return_rooms(self, entries: Entries) -> None:
-        """Report counters now, because others may need what is left of them."""
+        """Report counters now if others may need what is left of them."""
+        if self.is_degraded or all(c.room <= c.max_room for c in entries.bounded):
+            return
         if self._is_local:
             self._exchanges.exchange_now([], [counter for counter, _ in entries.all])
         else:
@@ -285,6 +295,15 @@ class Counters:
                         self.settle(costs, [0] * len(costs))
         finally:
             self._work = None
+
+
+def _undo(entries: Entries, amounts: Sequence[int], refusing: Counter) -> None:
+    """Return what was taken of the counters before the refusing one."""
+    for index, counters in entries.groups:
+        for counter in counters:
+            if counter is refusing:
+                return
+            counter.room += amounts[index]
 
 
 def _list_entries(costs: Costs) -> Entries:

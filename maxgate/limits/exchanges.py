@@ -186,9 +186,10 @@ class Exchanges:
         if self.is_degraded:
             return counter.build_report(held=counter.reserved, wish=0)
         if counter.epoch != self.epoch:
-            counter.epoch, counter.room = self.epoch, 0
+            counter.epoch = self.epoch
+            counter.set_room(0)
         if not self.table.is_shared:
-            counter.room = 0
+            counter.set_room(0)
             return counter.build_report(held=counter.reserved, wish=MAX_AMOUNT)
         # Before the first exchange, nobody knows how many processes share the limit.
         counter.set_allowance(self.holders)
@@ -204,14 +205,15 @@ class Exchanges:
             block = max(block, counter.room)
         # Takes of the exchange come first: the block is what is left after them. Without any, room
         # is kept for requests that arrive meanwhile.
-        kept = counter.room = 0 if has_takes else max(min(counter.room, block), 0)
+        kept = 0 if has_takes else max(min(counter.room, block), 0)
+        counter.set_room(kept)
         return counter.build_report(held=counter.reserved + kept, wish=block - kept)
 
     def _change_holder(self) -> None:
         self._holder = create_holder()
         for counter in self._counters.values():
             counter.others += counter.reported
-            counter.used -= counter.reported
+            counter.set_used(counter.used - counter.reported)
             counter.reported = 0
 
     def _apply(
@@ -234,12 +236,11 @@ class Exchanges:
                 counter.others = max(counter.others, state.others)
             else:
                 counter.others = state.others
-                counter.room += state.held - report.held
+                counter.set_room(counter.room + state.held - report.held)
                 if counter.charges:
-                    counter.used += amount
+                    counter.part += amount
                 else:
-                    counter.reserved += amount
-                    counter.room -= amount
+                    counter.room -= amount  # which is a part of what is held
                 if self.table.is_shared and (amount or counter.room):
                     counter.idle_ticks = 0
                     self.activate(counter)  # to give the room back, and to know of others
@@ -275,7 +276,7 @@ class Exchanges:
             if counter.rebuilds:
                 counter.is_known = False
                 counter.others += counter.reported
-                counter.used = max(counter.used - counter.reported, 0)
+                counter.set_used(max(counter.used - counter.reported, 0))
             counter.reported = 0
         return [self.take_degraded(costs) for costs in takes]
 
@@ -299,11 +300,12 @@ class Exchanges:
         self.version += 1
         for counter, amount in costs:
             if counter.epoch != self.epoch:
-                counter.epoch, counter.room = self.epoch, self._find_share(counter)
+                counter.epoch = self.epoch
+                counter.set_room(self._find_share(counter))
             if counter.room < (amount or 1):
                 return counter
         for counter, amount in costs:
-            counter.take(amount)
+            counter.room -= amount
         return None
 
     def _find_share(self, counter: Counter) -> int:
@@ -340,7 +342,7 @@ class Exchanges:
     async def _pay_base(self, counter: Counter) -> None:
         base = await self._find_base(counter)
         if base is not None:
-            counter.used += max(base - counter.used, 0)
-            counter.room = 0
+            counter.set_used(max(base, counter.used))
+            counter.set_room(0)
             self.version += 1
             self.activate(counter)
