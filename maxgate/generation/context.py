@@ -1,6 +1,6 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -65,10 +65,6 @@ class Reservation(Protocol):
 
     def settle(self, record: RequestRecord) -> None:
         """Count the real usage and release the rest; called once, when the request ends."""
-        ...
-
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """Return the response headers that describe the limits."""
         ...
 
 

@@ -56,7 +56,7 @@ def _group(entries: Sequence[tuple[Counter, int]]) -> Sequence[tuple[int, Sequen
 
 
 class Counters:
-    """One holder of the counters of a table.
+    """One holder of the counters of a table, with its `exchanges`.
 
     `count_used` rebuilds counters that the table does not have. `processes` is the minimum number
     of processes to share with while the table is unavailable. `report` gets whether this process
@@ -73,7 +73,7 @@ class Counters:
         report: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._counters: dict[str, Counter] = {}
-        self._exchanges = Exchanges(
+        self.exchanges = Exchanges(
             table,
             clock,
             self._counters,
@@ -93,12 +93,7 @@ class Counters:
     @property
     def is_degraded(self) -> bool:
         """Whether this process counts alone."""
-        return self._exchanges.is_degraded
-
-    @property
-    def version(self) -> int:
-        """Grows with every change of counters that is neither a take of room nor a settlement."""
-        return self._exchanges.version
+        return self.exchanges.is_degraded
 
     def open(self, limit: Limit, at: float) -> Counter:
         """Return the counter of a limit at a time in seconds since 1970."""
@@ -111,7 +106,7 @@ class Counters:
         else:
             counter.limit = limit
             counter.set_amount(limit.amount, is_shared=self._is_shared)
-            self._exchanges.version += 1
+            self.exchanges.version += 1
         return counter
 
     def take(self, costs: Costs) -> Refusal | asyncio.Future[Refusal]:
@@ -120,7 +115,7 @@ class Counters:
         If the table has to be waited for, the result is a future. Cancelling it gives back what is
         taken.
         """
-        exchanges = self._exchanges
+        exchanges = self.exchanges
         if self.take_room(_list_entries(costs), [amount for _, amount in costs]):
             return None
         if exchanges.is_degraded:
@@ -137,7 +132,7 @@ class Counters:
 
         This is the usual case of `take`, and the fast one: its loops call nothing.
         """
-        exchanges = self._exchanges
+        exchanges = self.exchanges
         if entries.version != exchanges.version and not self._check(entries):
             return False
         lease_until = exchanges.lease_until
@@ -160,7 +155,7 @@ class Counters:
         Both hold until the version changes: takes and settlements keep the part of the limit that
         this process has.
         """
-        exchanges = self._exchanges
+        exchanges = self.exchanges
         epoch, is_valid = exchanges.epoch, True
         bounded = []
         for counter, _ in entries.all:
@@ -181,7 +176,7 @@ class Counters:
 
     def settle_amounts(self, entries: Entries, amounts: Sequence[int], used: Sequence[int]) -> None:
         """Use parts of the amounts that were taken, or more, and return the rest to the rooms."""
-        if entries.version != self._exchanges.version:
+        if entries.version != self.exchanges.version:
             self._check(entries)
         for index, counters in entries.charging:
             if (rest := amounts[index] - used[index]) != 0:
@@ -202,7 +197,7 @@ class Counters:
         if self.is_degraded or all(c.room <= c.max_room for c in entries.bounded):
             return
         if self._is_local:
-            self._exchanges.exchange_now([], [counter for counter, _ in entries.all])
+            self.exchanges.exchange_now([], [counter for counter, _ in entries.all])
         else:
             self._flushes = True
             self._start_work()
@@ -211,7 +206,7 @@ class Counters:
         """Whether nothing of a limit is left, by what this process has learnt within a second."""
         age = self._clock.monotonic() - counter.seen_at
         return (
-            counter.epoch == self._exchanges.epoch
+            counter.epoch == self.exchanges.epoch
             and counter.remaining <= 0
             and (age < TICK or not self._is_shared)
         )
@@ -219,7 +214,7 @@ class Counters:
     async def join(self) -> None:
         """Contact the table, so that other processes are known before the first request."""
         if self._is_shared:
-            await self._exchanges.report_active()
+            await self.exchanges.report_active()
 
     async def run(self) -> None:
         """Report what is used, and renew the lease, until cancelled; then leave the table."""
@@ -241,12 +236,12 @@ class Counters:
         """Report what is used, and give back what is held."""
         for counter in self._counters.values():
             if counter.used != counter.reported:
-                self._exchanges.activate(counter)
+                self.exchanges.activate(counter)
         if not self.is_degraded and self._is_shared:
-            await self._exchanges.report_active()
+            await self.exchanges.report_active()
         if self._work is not None:
             await asyncio.wait([self._work])
-        await self._exchanges.leave()
+        await self.exchanges.leave()
 
     async def _refresh(self) -> None:
         now = self._clock.monotonic()
@@ -255,11 +250,11 @@ class Counters:
         if not self._is_shared:
             return
         if self.is_degraded:
-            self._exchanges.activate_all(now)
-        is_due = now - self._exchanges.exchanged_at >= RENEW_SECONDS and bool(self._exchanges.birth)
-        if self._exchanges.active or self.is_degraded or is_due:
-            await self._exchanges.report_active()
-        await self._exchanges.pay_owed()
+            self.exchanges.activate_all(now)
+        is_due = now - self.exchanges.exchanged_at >= RENEW_SECONDS and bool(self.exchanges.birth)
+        if self.exchanges.active or self.is_degraded or is_due:
+            await self.exchanges.report_active()
+        await self.exchanges.pay_owed()
 
     def _clean(self, now: float) -> None:
         self._clean_at = now + _CLEAN_SECONDS
@@ -277,12 +272,10 @@ class Counters:
             while self._waiting or self._flushes:
                 size = min(len(self._waiting), MAX_BATCH)
                 batch = [self._waiting.popleft() for _ in range(size)]
-                counters = self._exchanges.pop_active() if self._flushes else []
+                counters = self.exchanges.pop_active() if self._flushes else []
                 self._flushes = False
                 try:
-                    results = await self._exchanges.exchange(
-                        [costs for costs, _ in batch], counters
-                    )
+                    results = await self.exchanges.exchange([costs for costs, _ in batch], counters)
                 except Exception as error:  # noqa: BLE001  # the requests get it
                     for _, future in batch:
                         if not future.done():

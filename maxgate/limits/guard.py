@@ -12,9 +12,8 @@ from maxgate.generation.context import Principal, RequestContext
 from maxgate.generation.guard import Guard, Lease
 from maxgate.generation.request import GenerationRequest
 from maxgate.limits.errors import TooManyTokens, build_refusal
-from maxgate.limits.headers import format_headers
 from maxgate.limits.limit import EdgeLimits
-from maxgate.limits.planner import Planner, Request, count_prompt_tokens
+from maxgate.limits.planner import Plan, Planner, Request, count_prompt_tokens
 from maxgate.limits.reservation import Reservation
 
 
@@ -33,17 +32,17 @@ class LimitGuard(Guard):
         context = request.context
         reservation = context.reservation
         if reservation is None:
-            planner, model = self._planner, request.model.name
+            planner = self._planner
             if planner.is_empty:
                 return self._inner.admit(request)
             now = planner.wall()
-            plan = planner.find(context.principal, model, now)
+            plan = planner.find(context.principal, request.model.name, now)
             if plan is None:
                 return self._inner.admit(request)
             if plan.max_tokens is not None and isinstance(request, EmbeddingRequest):
                 _check_inputs(request, plan.max_tokens)
             amounts = planner.estimate(plan, request, now)
-            reservation = context.reservation = Reservation(planner, plan, amounts, model, now)
+            reservation = context.reservation = Reservation(planner, plan, amounts, now)
             if planner.counters.take_room(plan.entries, amounts):
                 return self._inner.admit(request)
             if (error := reservation.take()) is not None:
@@ -111,29 +110,33 @@ class LimitEdge(EdgeLimits):
             return
         now = planner.wall()
         plan = planner.find(principal, "", now)
-        if plan is None:
-            return
+        # What is left can run out without another version, but then the next take gets one.
+        if plan is not None and plan.open_version != planner.exchanges.version:
+            self._check(plan, now)
+
+    def _check(self, plan: Plan, now: float) -> None:
+        planner, is_open = self._planner, True
         for counter in plan.checked:
-            if counter.room > 0:  # the usual case
+            if counter.room > 0 or counter.remaining > 0:
                 continue
-            if counter.others + counter.used + counter.reserved < counter.amount:
-                continue
-            limit = counter.limit
+            is_open = False  # even if that is too old to be known
             if planner.counters.knows_exhausted(counter):
+                limit = counter.limit
                 planner.count(limit)
                 raise build_refusal(limit, requested=1, resets_at=counter.ends_at, now=now)
+        if is_open:
+            plan.open_version = planner.exchanges.version
 
     @override
     def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:
-        if context.reservation is not None:
-            return context.reservation.headers()
-        if self._planner.is_empty:
+        planner, reservation = self._planner, context.reservation
+        if isinstance(reservation, Reservation):
+            return reservation.plan.headers.format(planner.wall(), planner.exchanges.version)
+        if planner.is_empty:
             return []
-        now = self._planner.wall()
-        plan = self._planner.find(context.principal, context.model or "", now)
-        if plan is None:
-            return []
-        return format_headers(plan.described, now, self._planner.counters.version)
+        now = planner.wall()
+        plan = planner.find(context.principal, context.model or "", now)
+        return [] if plan is None else plan.headers.format(now, planner.exchanges.version)
 
 
 def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:

@@ -1,13 +1,12 @@
 """OpenAI's headers of rate limits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import ceil, inf, isfinite
 from typing import Final
 
 from maxgate.limits.counter import Counter
 from maxgate.limits.limit import Unit
-from maxgate.limits.table import MAX_AMOUNT
 
 _KINDS: Final[Mapping[Unit, bytes]] = {
     "requests": b"requests",
@@ -17,87 +16,71 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
 }
 
 
-class HeaderGroup:
-    """The counters of one kind, and the headers of the tightest one.
+class LimitHeaders:
+    """The headers of the tightest limit of each kind.
 
-    Those of its limit and reset are kept for the second in which they are right: `since` is the
-    beginning and `until` the end, in seconds since 1970. `rests` has for each counter what is left
-    without the room of this process, which is right in one `version` of counters.
+    What they say of its amount and reset is kept for the second in which it is right, from `since`
+    to `until`, in seconds since 1970, and only in one `version` of counters: in it, what is left of
+    a limit changes only with the room of this process.
     """
 
-    __slots__ = (
-        "counters",
-        "kind",
-        "limit",
-        "remaining",
-        "reset",
-        "rests",
-        "since",
-        "tightest",
-        "until",
-        "version",
-    )
+    __slots__ = ("_groups", "_headers", "_kinds", "_since", "_until", "_version")
 
-    def __init__(self, kind: bytes, counters: Sequence[Counter]) -> None:
-        self.kind = kind
-        self.counters = counters
-        self.remaining = b"x-ratelimit-remaining-" + kind
-        self.since, self.until = inf, -inf
-        self.version = -1
+    def __init__(self, counters: Iterable[Counter]) -> None:
+        """Describe these counters, but not those of budgets and endless windows."""
+        groups: dict[bytes, list[Counter]] = {}
+        for counter in counters:
+            kind = _KINDS.get(counter.limit.unit)
+            if kind is not None and not counter.limit.is_budget and isfinite(counter.ends_at):
+                groups.setdefault(kind, []).append(counter)
+        self._groups = groups
+        self._version = -1
 
-    def weigh(self, version: int) -> None:
-        """Compute what is left of each limit, after a change of counters."""
-        self.version = version
-        self.rests = [
-            (c, c.amount - c.others - c.used - c.reserved - c.room) for c in self.counters
-        ]
-        self.since, self.until = inf, -inf  # the limit may have another amount
+    def format(self, now: float, version: int) -> list[tuple[bytes, bytes]]:
+        """Return the headers at a time in seconds since 1970, in a version of the counters."""
+        if version != self._version or not self._since <= now < self._until:
+            self._renew(now, version)
+        headers = self._headers.copy()
+        for place, name, tightest, rest, others in self._kinds:
+            left = rest + tightest.room
+            for other, rest_of_other in others:
+                if rest_of_other + other.room < left:
+                    self._renew(now, version)
+                    return self.format(now, version)
+            headers[place] = name, b"%d" % left if left > 0 else b"0"
+        return headers
 
-    def describe(self, tightest: Counter, now: float) -> None:
-        """Build the headers of a limit, and of the time until its window ends."""
-        self.tightest = tightest
-        seconds = tightest.ends_at - now
+    def _renew(self, now: float, version: int) -> None:
+        """Find the tightest limits, and build the headers that do not change with every request."""
+        self._version = version
+        self._since, self._until = -inf, inf
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._kinds = []
+        for kind, counters in self._groups.items():
+            tightest = min(counters, key=_find_left)
+            others = [(c, _find_left(c) - c.room) for c in counters if c is not tightest]
+            name = b"x-ratelimit-remaining-" + kind
+            rest = _find_left(tightest) - tightest.room
+            self._kinds.append((len(self._headers) + 1, name, tightest, rest, others))
+            self._headers += (
+                (b"x-ratelimit-limit-" + kind, b"%d" % tightest.amount),
+                (name, b""),
+                (b"x-ratelimit-reset-" + kind, self._format_reset(tightest.ends_at, now)),
+            )
+
+    def _format_reset(self, ends_at: float, now: float) -> bytes:
+        seconds = ends_at - now
+        if seconds <= 1:
+            self._until = -inf  # it changes with each millisecond
+            return format_duration(round(seconds, 3))
         whole = ceil(seconds)
-        if seconds > 1:
-            self.since, self.until = tightest.ends_at - whole, tightest.ends_at - whole + 1
-        else:
-            self.since, self.until = inf, -inf
-        text = format_duration(whole if seconds > 1 else round(seconds, 3))
-        self.limit = b"x-ratelimit-limit-" + self.kind, b"%d" % tightest.amount
-        self.reset = b"x-ratelimit-reset-" + self.kind, text
+        self._since = max(self._since, ends_at - whole)
+        self._until = min(self._until, ends_at - whole + 1)
+        return format_duration(whole)
 
 
-def group_counters(counters: Iterable[Counter]) -> list[HeaderGroup]:
-    """Group the counters that headers describe; those of budgets and endless windows are not."""
-    kinds: dict[bytes, list[Counter]] = {}
-    for counter in counters:
-        kind = _KINDS.get(counter.limit.unit)
-        if kind is not None and not counter.limit.is_budget and isfinite(counter.ends_at):
-            kinds.setdefault(kind, []).append(counter)
-    return [HeaderGroup(kind, group) for kind, group in kinds.items()]
-
-
-def format_headers(
-    groups: Sequence[HeaderGroup], now: float, version: int
-) -> list[tuple[bytes, bytes]]:
-    """Return the headers of the tightest limit of each kind.
-
-    `now` is in seconds since 1970, and `version` that of the counters.
-    """
-    headers: list[tuple[bytes, bytes]] = []
-    for group in groups:
-        if group.version != version:
-            group.weigh(version)
-        least, tightest = MAX_AMOUNT, group.counters[0]
-        for counter, rest in group.rests:
-            left = rest + counter.room
-            if left < least:
-                least, tightest = left, counter
-        if not group.since <= now < group.until or tightest is not group.tightest:
-            group.describe(tightest, now)
-        remaining = group.remaining, b"%d" % least if least > 0 else b"0"
-        headers += (group.limit, remaining, group.reset)
-    return headers
+def _find_left(counter: Counter) -> int:
+    return counter.amount - counter.others - counter.part + counter.room
 
 
 @lru_cache(maxsize=4096)

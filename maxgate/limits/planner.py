@@ -13,7 +13,7 @@ from maxgate.generation.request import GenerationRequest
 from maxgate.limits.alerts import AlertSink, NoAlerts
 from maxgate.limits.counter import Counter
 from maxgate.limits.counters import Counters, Entries
-from maxgate.limits.headers import HeaderGroup, group_counters
+from maxgate.limits.headers import LimitHeaders
 from maxgate.limits.limit import Limit, LimitSource, Unit
 
 Price: TypeAlias = Callable[[str, Usage, float, float], int]
@@ -47,16 +47,18 @@ _TOKENS_PER_MESSAGE: Final = 8
 class Plan:
     """The counters that a request of a caller to a model takes from, with the index of each unit.
 
-    `checked` are the counters that may refuse a request before its body is read, and `described`
-    are those of the headers.
-    `with_alerts` are those whose use is reported after each request.
+    `checked` are the counters that may refuse a request before its body is read; none of them was
+    exhausted in `open_version` of the counters. `headers` describe the limits, and `with_alerts`
+    are the counters whose use is reported after each request.
     `max_tokens` is that of one request, and `max_assumed` the output that a request reserves which
-    does not limit it. The plan is valid from `starts_at` to `ends_at`, in seconds since 1970.
+    does not limit it. The plan is for one `model`, and valid from `starts_at` to `ends_at`, in
+    seconds since 1970.
     """
 
+    model: str
     entries: Entries
     checked: Sequence[Counter]
-    described: Sequence[HeaderGroup]
+    headers: LimitHeaders
     max_tokens: int | None
     max_assumed: int
     starts_at: float
@@ -64,6 +66,7 @@ class Plan:
     has_money: bool
     has_costs: bool
     with_alerts: Sequence[Counter]
+    open_version: int = -1
 
 
 def ignore_price(model: str, usage: Usage, at: float, gpu_seconds: float) -> int:
@@ -99,6 +102,7 @@ class Planner:
         self.count = count
         self.alerts = alerts or NoAlerts()
         self.counters = counters
+        self.exchanges = counters.exchanges
         self.price = price
         self.wall = clock.wall
         self._source = source
@@ -119,7 +123,7 @@ class Planner:
             return None
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
-        plan = self._plans[caller] = self._build(limits, now)
+        plan = self._plans[caller] = self._build(limits, model, now)
         return plan
 
     def _forget(self) -> None:
@@ -127,7 +131,7 @@ class Planner:
         self.is_empty = self._source.is_empty
         self.bounds_requests = self._source.bounds_requests
 
-    def _build(self, limits: Sequence[Limit], now: float) -> Plan:
+    def _build(self, limits: Sequence[Limit], model: str, now: float) -> Plan:
         entries: dict[Counter, int] = {}
         max_tokens = None
         for limit in sorted(limits, key=lambda limit: limit.amount, reverse=True):
@@ -138,9 +142,10 @@ class Planner:
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
         return Plan(
+            model,
             Entries(list(entries.items())),
             [c for c in entries if c.limit.unit == "requests" or c.limit.is_budget],
-            group_counters(entries),
+            LimitHeaders(entries),
             max_tokens,
             assumed,
             max([counter.start for counter in entries], default=-math.inf),

@@ -12,7 +12,6 @@ from maxgate.generation.request_record import RequestRecord
 from maxgate.limits.counter import Counter
 from maxgate.limits.errors import LimitExceeded, build_refusal
 from maxgate.limits.exchanges import Refusal
-from maxgate.limits.headers import format_headers
 from maxgate.limits.planner import UNITS, Amounts, Plan, Planner
 from maxgate.limits.table import MAX_AMOUNT
 
@@ -30,22 +29,19 @@ class Reservation(context.Reservation):
     one that an engine has worked on counts as a request, whatever it led to.
     """
 
-    __slots__ = ("_amounts", "_at", "_error", "_model", "_plan", "_planner", "pending")
+    __slots__ = ("_amounts", "_at", "_error", "_planner", "pending", "plan")
 
-    def __init__(
-        self, planner: Planner, plan: Plan, amounts: Amounts, model: str, at: float
-    ) -> None:
+    def __init__(self, planner: Planner, plan: Plan, amounts: Amounts, at: float) -> None:
         self._planner = planner
-        self._plan = plan
+        self.plan = plan
         self._amounts = amounts
-        self._model = model
         self._at = at
         self._error: LimitExceeded | None = None
         self.pending: asyncio.Future[Refusal] | None = None
 
     def take(self) -> LimitExceeded | None:
         """Take all amounts, or return the refusal; `pending` is set if this takes time."""
-        costs = [(counter, self._amounts[unit]) for counter, unit in self._plan.entries.all]
+        costs = [(counter, self._amounts[unit]) for counter, unit in self.plan.entries.all]
         outcome = self._planner.counters.take(costs)
         if outcome is None:
             return None
@@ -72,15 +68,10 @@ class Reservation(context.Reservation):
                 return
         elif self._error is not None:
             return
-        planner, plan = self._planner, self._plan
+        planner, plan = self._planner, self.plan
         planner.counters.settle_amounts(plan.entries, self._amounts, self._count(record))
         for counter in plan.with_alerts:
             planner.alerts.report(counter.limit, _find_start(counter), _find_used(counter))
-
-    @override
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        planner = self._planner
-        return format_headers(self._plan.described, planner.wall(), planner.counters.version)
 
     def _refuse(self, counter: Counter) -> LimitExceeded:
         self._planner.count(counter.limit)
@@ -90,7 +81,7 @@ class Reservation(context.Reservation):
             if used >= limit.amount * _ALL_BUT_A_REST:
                 used = limit.amount
             self._planner.alerts.report(limit, _find_start(counter), used)
-        unit = next(unit for other, unit in self._plan.entries.all if other is counter)
+        unit = next(unit for other, unit in self.plan.entries.all if other is counter)
         self._error = build_refusal(
             counter.limit,
             requested=self._amounts[unit],
@@ -110,14 +101,14 @@ class Reservation(context.Reservation):
             output = amounts[_OUTPUT]
         if not tokens and not output and record.outcome in _CUT:
             tokens = amounts[_INPUT]  # the engine has read the prompt
-        if not self._plan.has_costs:
+        if not self.plan.has_costs:
             return 1, tokens + output, tokens, output, 0, 0, 0
         planner, money = self._planner, 0
-        gpu_seconds = record.engine_seconds / planner.find_batch_size(self._model)
-        if self._plan.has_money:
+        gpu_seconds = record.engine_seconds / planner.find_batch_size(self.plan.model)
+        if self.plan.has_money:
             cached = record.cached_tokens if 0 <= record.cached_tokens < MAX_AMOUNT else 0
             usage = Usage(tokens, output, min(cached, tokens))
-            money = max(planner.price(self._model, usage, self._at, gpu_seconds), 0)
+            money = max(planner.price(self.plan.model, usage, self._at, gpu_seconds), 0)
         return 1, tokens + output, tokens, output, 0, money, round(gpu_seconds * 1000)
 
 
