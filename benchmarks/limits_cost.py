@@ -34,14 +34,14 @@ from benchmarks.gateway.results import Results
 from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in
 from tests.fakes.redis_server import start_redis
 
-_MANY: Final = 10**12
+_MANY: Final = 10**9  # as real limits: more does not fit into one digit of an integer
 LIMITS: Final = {
     "everyone": {"requests_per_minute": _MANY, "tokens_per_minute": _MANY},
     "each_project": {
         "tokens_per_day": _MANY,
         "requests_per_day": _MANY,
         "concurrent_requests": 1_000_000,
-        "budgets": [{"unit": "tokens", "window": "month", "amount": 10**9}],
+        "budgets": [{"unit": "tokens", "window": "month", "amount": _MANY}],
     },
 }
 COMPARISON: Final = Comparison("limits", {BASELINE: 0.0, "memory": 0.05, "redis": 0.05})
