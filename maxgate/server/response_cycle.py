@@ -7,8 +7,11 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 _WITHOUT_BODY: Final = {204, 304}
+_LENGTH: Final = b"\r\ncontent-length: "
+_CLOSE: Final = b"\r\nconnection: close\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COMMENT_CHUNK: Final = b"3\r\n:\n\n\r\n"
+_join: Final = b": ".join
 
 
 class ResponseCycle(RequestResponseCycle):
@@ -57,25 +60,25 @@ class ResponseCycle(RequestResponseCycle):
         self.response_started = True
         self._headers = headers
         self.waiting_for_100_continue = False
-        lines: list[bytes] = []
-        unknown_length = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY
-        for name, value in (*self.default_headers, *headers):
-            if name == b"content-length":
-                unknown_length = False
-                self.expected_content_length = int(value)
-            elif name == b"connection" and value == b"close":
-                self.keep_alive = False
-                continue
-            lines.append(name + b": " + value)
-        chunked = unknown_length and self.scope["http_version"] != "1.0"
-        if chunked:
-            lines.append(b"transfer-encoding: chunked")
-        lines += (b"", b"") if self.keep_alive else (b"connection: close", b"", b"")
-        self.chunked_encoding = chunked
-        self._ends_with_connection = unknown_length and not chunked
+        # All lines at once: a loop in Python would cost more than all else here.
+        lines = [*map(_join, self.default_headers), *map(_join, headers), b""]
         head = STATUS_LINE[status] + b"\r\n".join(lines)
         if head.count(b"\n") != len(lines):
             raise RuntimeError("a response header contains a line break")
+        unknown_length = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY
+        if (before := head.find(_LENGTH)) >= 0:
+            unknown_length = False
+            start = before + len(_LENGTH)
+            self.expected_content_length = int(head[start : head.index(b"\r", start)])
+        while head.find(_CLOSE) >= 0:  # `in` takes twice as long
+            self.keep_alive = False
+            head = head.replace(_CLOSE, b"\r\n")
+        chunked = unknown_length and self.scope["http_version"] != "1.0"
+        if chunked:
+            head += b"transfer-encoding: chunked\r\n"
+        head += b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self.chunked_encoding = chunked
+        self._ends_with_connection = unknown_length and not chunked
         if self.expected_content_length:
             self._held_head = head  # goes out with the body, which follows at once
         else:

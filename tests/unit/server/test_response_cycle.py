@@ -120,6 +120,27 @@ async def test_connection_close() -> None:
     assert written[:2] == [head, b"closed"]
 
 
+async def test_names_of_framing() -> None:
+    """Headers whose names or values contain `content-length` or `connection` frame nothing."""
+    headers = [
+        (b"x-content-length", b"9"),
+        (b"x-connection", b"close"),
+        (b"x", b"content-length: 9"),
+    ]
+    written, raised = await respond(200, headers, b"a")
+    lines = b"x-content-length: 9\r\nx-connection: close\r\nx: content-length: 9\r\n"
+    head = b"HTTP/1.1 200 OK\r\n" + lines + b"transfer-encoding: chunked\r\n\r\n"
+    assert (written, raised) == ([head + b"1\r\na\r\n0\r\n\r\n", b"closed"], None)
+
+
+async def test_line_break() -> None:
+    """A header with a line break raises RuntimeError, and nothing is written."""
+    for header in [(b"x", b"a\r\ncontent-length: 0"), (b"x\nconnection", b"close")]:
+        written, raised = await respond(200, [header], b"")
+        assert isinstance(raised, RuntimeError)
+        assert not any(part.startswith(b"HTTP") for part in written)
+
+
 @pytest.mark.parametrize(
     ("target", "parsed"),
     [
