@@ -32,27 +32,19 @@ _log = structlog.get_logger("limits")
 class Entries:
     """Counters that requests take, each with the index of its amount.
 
-    `groups` has them by index. Those that are `charging` use what is taken at once, and those that
-    are `holding` hold it until the request ends. In this `version`, room was valid, all counters
-    are reported with the next tick, and only those that are `bounded` have a bound of their room.
+    Those that are `charging` use what is taken at once, and those that are `holding` hold it until
+    the request ends. In this `version`, room was valid, all counters are reported with the next
+    tick, and only those that are `bounded` have a bound of their room.
     """
 
-    __slots__ = ("all", "bounded", "charging", "groups", "holding", "version")
+    __slots__ = ("all", "bounded", "charging", "holding", "version")
 
     def __init__(self, entries: Sequence[tuple[Counter, int]]) -> None:
         self.all = entries
-        self.groups = _group(entries)
-        self.charging = _group([entry for entry in entries if entry[0].charges])
-        self.holding = _group([entry for entry in entries if not entry[0].charges])
+        self.charging = [entry for entry in entries if entry[0].charges]
+        self.holding = [entry for entry in entries if not entry[0].charges]
         self.bounded: Sequence[Counter] = ()
         self.version = -1
-
-
-def _group(entries: Sequence[tuple[Counter, int]]) -> Sequence[tuple[int, Sequence[Counter]]]:
-    groups: dict[int, list[Counter]] = {}
-    for counter, index in entries:
-        groups.setdefault(index, []).append(counter)
-    return list(groups.items())
 
 
 class Counters:
@@ -130,7 +122,7 @@ class Counters:
     def take_room(self, entries: Entries, amounts: Sequence[int]) -> bool:
         """Take the amounts if this process has room for all of them.
 
-        This is the usual case of `take`, and the fast one: its loops call nothing.
+        This is the usual case of `take`, and the fast one: its loop calls nothing.
         """
         exchanges = self.exchanges
         if entries.version != exchanges.version and not self._check(entries):
@@ -138,15 +130,14 @@ class Counters:
         lease_until = exchanges.lease_until
         if lease_until != inf and self._clock.monotonic() >= lease_until:
             return False
-        for index, counters in entries.groups:
+        for counter, index in entries.all:
             amount = amounts[index]
-            needed = amount or 1  # a take of zero needs a limit that is not exhausted
-            for counter in counters:
-                room = counter.room
-                if room < needed:
-                    _undo(entries, amounts, counter)
-                    return False
-                counter.room = room - amount
+            room = counter.room
+            # A take of zero needs a limit that is not exhausted.
+            if room < (amount or 1):
+                _undo(entries, amounts, counter)
+                return False
+            counter.room = room - amount
         return True
 
     def _check(self, entries: Entries) -> bool:
@@ -172,23 +163,24 @@ class Counters:
 
     def settle(self, costs: Costs, used: Sequence[int]) -> None:
         """Settle what one request has taken; `used` has the real amount of each cost."""
-        self.settle_amounts(_list_entries(costs), [amount for _, amount in costs], used)
+        entries, amounts = _list_entries(costs), [amount for _, amount in costs]
+        self.refund(entries, amounts, used)
+        self.settle_held(entries, amounts, used)
 
-    def settle_amounts(self, entries: Entries, amounts: Sequence[int], used: Sequence[int]) -> None:
-        """Use parts of the amounts that were taken, or more, and return the rest to the rooms."""
+    def refund(self, entries: Entries, amounts: Sequence[int], used: Sequence[int]) -> None:
+        """Return what was charged and not used; call `settle_held` afterwards."""
+        for counter, index in entries.charging:
+            counter.room += amounts[index] - used[index]
+            counter.part = max(counter.part, counter.room)  # what is used is at least 0
+
+    def settle_held(self, entries: Entries, amounts: Sequence[int], used: Sequence[int]) -> None:
+        """Use parts of the amounts that were held, or more, and return the rest to the rooms."""
         if entries.version != self.exchanges.version:
             self._check(entries)
-        for index, counters in entries.charging:
-            if (rest := amounts[index] - used[index]) != 0:
-                for counter in counters:
-                    counter.room += rest
-                    counter.part = max(counter.part, counter.room)  # `used` is at least 0
-        for index, counters in entries.holding:
+        for counter, index in entries.holding:
             actual = used[index]
-            rest = amounts[index] - actual
-            for counter in counters:
-                counter.settled += actual
-                counter.room += rest
+            counter.settled += actual
+            counter.room += amounts[index] - actual
         if entries.bounded:
             self._return_rooms(entries)
 
@@ -292,11 +284,10 @@ class Counters:
 
 def _undo(entries: Entries, amounts: Sequence[int], refusing: Counter) -> None:
     """Return what was taken of the counters before the refusing one."""
-    for index, counters in entries.groups:
-        for counter in counters:
-            if counter is refusing:
-                return
-            counter.room += amounts[index]
+    for counter, index in entries.all:
+        if counter is refusing:
+            return
+        counter.room += amounts[index]
 
 
 def _list_entries(costs: Costs) -> Entries:

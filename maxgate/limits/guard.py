@@ -13,7 +13,7 @@ from maxgate.generation.guard import Guard, Lease
 from maxgate.generation.request import GenerationRequest
 from maxgate.limits.errors import TooManyTokens, build_refusal
 from maxgate.limits.limit import EdgeLimits
-from maxgate.limits.planner import Plan, Planner, Request, count_prompt_tokens
+from maxgate.limits.planner import Planner, Request, count_prompt_tokens
 from maxgate.limits.reservation import Reservation
 
 
@@ -108,14 +108,18 @@ class LimitEdge(EdgeLimits):
         planner = self._planner
         if planner.is_empty:
             return
+        caller = principal.key_id, principal.owner_id, principal.project_id, ""
+        plan = planner.plans.get(caller)
+        # A limit can run out without another version, but then the next take makes one.
+        if plan is None or plan.open_version != planner.exchanges.version:
+            self._check(principal)
+
+    def _check(self, principal: Principal) -> None:
+        planner, is_open = self._planner, True
         now = planner.wall()
         plan = planner.find(principal, "", now)
-        # What is left can run out without another version, but then the next take gets one.
-        if plan is not None and plan.open_version != planner.exchanges.version:
-            self._check(plan, now)
-
-    def _check(self, plan: Plan, now: float) -> None:
-        planner, is_open = self._planner, True
+        if plan is None:
+            return
         for counter in plan.checked:
             if counter.room > 0 or counter.remaining > 0:
                 continue

@@ -107,7 +107,7 @@ class Planner:
         self.wall = clock.wall
         self._source = source
         self._assumed_output = assumed_output
-        self._plans: dict[tuple[str, str, str, str], Plan] = {}
+        self.plans: dict[tuple[str, str, str, str], Plan] = {}
         self.is_empty = source.is_empty
         self.bounds_requests = source.bounds_requests
         source.on_change(self._forget)
@@ -115,19 +115,19 @@ class Planner:
     def find(self, principal: Principal, model: str, now: float) -> Plan | None:
         """Return the plan of a caller and a model, None without limits."""
         caller = principal.key_id, principal.owner_id, principal.project_id, model
-        plan = self._plans.get(caller)
+        plan = self.plans.get(caller)
         if plan is not None and plan.starts_at <= now < plan.ends_at:
             return plan
         limits = self._source.find(principal, model)
         if not limits:
             return None
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        plan = self._plans[caller] = self._build(limits, model, now)
+        if len(self.plans) >= _MAX_PLANS:
+            self.plans.clear()
+        plan = self.plans[caller] = self._build(limits, model, now)
         return plan
 
     def _forget(self) -> None:
-        self._plans.clear()
+        self.plans.clear()
         self.is_empty = self._source.is_empty
         self.bounds_requests = self._source.bounds_requests
 

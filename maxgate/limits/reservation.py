@@ -15,6 +15,7 @@ from maxgate.limits.exchanges import Refusal
 from maxgate.limits.planner import UNITS, Amounts, Plan, Planner
 from maxgate.limits.table import MAX_AMOUNT
 
+_REQUESTS: Final = UNITS.index("requests")
 _INPUT: Final = UNITS.index("input_tokens")
 _OUTPUT: Final = UNITS.index("output_tokens")
 _ALL_BUT_A_REST: Final = 0.99
@@ -68,10 +69,16 @@ class Reservation(context.Reservation):
                 return
         elif self._error is not None:
             return
-        planner, plan = self._planner, self.plan
-        planner.counters.settle_amounts(plan.entries, self._amounts, self._count(record))
-        for counter in plan.with_alerts:
-            planner.alerts.report(counter.limit, _find_start(counter), _find_used(counter))
+        plan, used = self.plan, self._count(record)
+        counters = self._planner.counters
+        if not used[_REQUESTS]:
+            counters.refund(plan.entries, self._amounts, used)
+        counters.settle_held(plan.entries, self._amounts, used)
+        if plan.with_alerts:
+            for counter in plan.with_alerts:
+                self._planner.alerts.report(
+                    counter.limit, _find_start(counter), _find_used(counter)
+                )
 
     def _refuse(self, counter: Counter) -> LimitExceeded:
         self._planner.count(counter.limit)
