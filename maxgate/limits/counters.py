@@ -77,6 +77,7 @@ class Counters:
         self._is_local = table.is_local
         self._rebuilds = count_used is not None
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._waiting: deque[tuple[Costs, asyncio.Future[Refusal]]] = deque()
         self._flushes = False
         self._work: asyncio.Task[None] | None = None
@@ -128,16 +129,15 @@ class Counters:
         if entries.version != exchanges.version and not self._check(entries):
             return False
         lease_until = exchanges.lease_until
-        if lease_until != inf and self._clock.monotonic() >= lease_until:
+        if lease_until != inf and self._monotonic() >= lease_until:
             return False
         for counter, index in entries.all:
-            amount = amounts[index]
-            room = counter.room
+            room = counter.room - amounts[index]
             # A take of zero needs a limit that is not exhausted.
-            if room < (amount or 1):
+            if room <= 0 and (room < 0 or not amounts[index]):
                 _undo(entries, amounts, counter)
                 return False
-            counter.room = room - amount
+            counter.room = room
         return True
 
     def _check(self, entries: Entries) -> bool:

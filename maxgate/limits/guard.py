@@ -42,7 +42,9 @@ class LimitGuard(Guard):
             if plan.max_tokens is not None and isinstance(request, EmbeddingRequest):
                 _check_inputs(request, plan.max_tokens)
             amounts = planner.estimate(plan, request, now)
-            reservation = context.reservation = Reservation(planner, plan, amounts, now)
+            reservation = context.reservation = Reservation()
+            reservation.plan, reservation.amounts, reservation.at = plan, amounts, now
+            reservation.pending = reservation.error = None
             if planner.counters.take_room(plan.entries, amounts):
                 return self._inner.admit(request)
             if (error := reservation.take()) is not None:

@@ -24,7 +24,7 @@ class LimitHeaders:
     a limit changes only with the room of this process.
     """
 
-    __slots__ = ("_groups", "_headers", "_kinds", "_since", "_until", "_version")
+    __slots__ = ("_groups", "_headers", "_others", "_since", "_tightest", "_until", "_version")
 
     def __init__(self, counters: Iterable[Counter]) -> None:
         """Describe these counters, but not those of budgets and endless windows."""
@@ -40,13 +40,13 @@ class LimitHeaders:
         """Return the headers at a time in seconds since 1970, in a version of the counters."""
         if version != self._version or not self._since <= now < self._until:
             self._renew(now, version)
+        for other, lead, tightest in self._others:
+            if other.room + lead < tightest.room:
+                self._renew(now, version)
+                return self.format(now, version)
         headers = self._headers.copy()
-        for place, name, tightest, rest, others in self._kinds:
+        for place, name, tightest, rest in self._tightest:
             left = rest + tightest.room
-            for other, rest_of_other in others:
-                if rest_of_other + other.room < left:
-                    self._renew(now, version)
-                    return self.format(now, version)
             headers[place] = name, b"%d" % left if left > 0 else b"0"
         return headers
 
@@ -55,13 +55,18 @@ class LimitHeaders:
         self._version = version
         self._since, self._until = -inf, inf
         self._headers: list[tuple[bytes, bytes]] = []
-        self._kinds = []
+        self._tightest = []
+        self._others = []
         for kind, counters in self._groups.items():
             tightest = min(counters, key=_find_left)
-            others = [(c, _find_left(c) - c.room) for c in counters if c is not tightest]
-            name = b"x-ratelimit-remaining-" + kind
             rest = _find_left(tightest) - tightest.room
-            self._kinds.append((len(self._headers) + 1, name, tightest, rest, others))
+            self._others += [
+                (other, _find_left(other) - other.room - rest, tightest)
+                for other in counters
+                if other is not tightest
+            ]
+            name = b"x-ratelimit-remaining-" + kind
+            self._tightest.append((len(self._headers) + 1, name, tightest, rest))
             self._headers += (
                 (b"x-ratelimit-limit-" + kind, b"%d" % tightest.amount),
                 (name, b""),

@@ -55,6 +55,7 @@ class Plan:
     seconds since 1970.
     """
 
+    planner: "Planner"
     model: str
     entries: Entries
     checked: Sequence[Counter]
@@ -142,6 +143,7 @@ class Planner:
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
         return Plan(
+            self,
             model,
             Entries(list(entries.items())),
             [c for c in entries if c.limit.unit == "requests" or c.limit.is_budget],

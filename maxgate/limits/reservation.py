@@ -8,11 +8,11 @@ from typing_extensions import override
 
 from maxgate.generation import context
 from maxgate.generation.chunk import Usage
-from maxgate.generation.request_record import RequestRecord
+from maxgate.generation.request_record import Outcome, RequestRecord
 from maxgate.limits.counter import Counter
 from maxgate.limits.errors import LimitExceeded, build_refusal
 from maxgate.limits.exchanges import Refusal
-from maxgate.limits.planner import UNITS, Amounts, Plan, Planner
+from maxgate.limits.planner import UNITS, Amounts, Plan
 from maxgate.limits.table import MAX_AMOUNT
 
 _REQUESTS: Final = UNITS.index("requests")
@@ -28,22 +28,22 @@ class Reservation(context.Reservation):
 
     It is settled by the tokens of the record. A request that no engine was called for uses nothing;
     one that an engine has worked on counts as a request, whatever it led to.
+
+    LimitGuard sets all attributes: with an `__init__`, to create a reservation would take as long
+    as to take three amounts. `at` is the time of the request in seconds since 1970.
     """
 
-    __slots__ = ("_amounts", "_at", "_error", "_planner", "pending", "plan")
-
-    def __init__(self, planner: Planner, plan: Plan, amounts: Amounts, at: float) -> None:
-        self._planner = planner
-        self.plan = plan
-        self._amounts = amounts
-        self._at = at
-        self._error: LimitExceeded | None = None
-        self.pending: asyncio.Future[Refusal] | None = None
+    __slots__ = ("amounts", "at", "error", "pending", "plan")
+    plan: Plan
+    amounts: Amounts
+    at: float
+    pending: asyncio.Future[Refusal] | None
+    error: LimitExceeded | None
 
     def take(self) -> LimitExceeded | None:
         """Take all amounts, or return the refusal; `pending` is set if this takes time."""
-        costs = [(counter, self._amounts[unit]) for counter, unit in self.plan.entries.all]
-        outcome = self._planner.counters.take(costs)
+        costs = [(counter, self.amounts[unit]) for counter, unit in self.plan.entries.all]
+        outcome = self.plan.planner.counters.take(costs)
         if outcome is None:
             return None
         if isinstance(outcome, Counter):
@@ -55,10 +55,10 @@ class Reservation(context.Reservation):
         """Wait until all amounts are taken; returns the refusal."""
         if self.pending is not None:
             counter = await asyncio.shield(self.pending)  # other engine calls wait, too
-            if counter is not None and self._error is None:
+            if counter is not None and self.error is None:
                 self._refuse(counter)
             self.pending = None
-        return self._error
+        return self.error
 
     @override
     def settle(self, record: RequestRecord) -> None:
@@ -67,56 +67,64 @@ class Reservation(context.Reservation):
                 return
             if self.pending.result() is not None:
                 return
-        elif self._error is not None:
+        elif self.error is not None:
             return
-        plan, used = self.plan, self._count(record)
-        counters = self._planner.counters
+        plan, amounts, used = self.plan, self.amounts, self._count(record)
+        counters = plan.planner.counters
         if not used[_REQUESTS]:
-            counters.refund(plan.entries, self._amounts, used)
-        counters.settle_held(plan.entries, self._amounts, used)
+            counters.refund(plan.entries, amounts, used)
+        counters.settle_held(plan.entries, amounts, used)
         if plan.with_alerts:
-            for counter in plan.with_alerts:
-                self._planner.alerts.report(
-                    counter.limit, _find_start(counter), _find_used(counter)
-                )
+            self._report()
+
+    def _report(self) -> None:
+        for counter in self.plan.with_alerts:
+            self.plan.planner.alerts.report(
+                counter.limit, _find_start(counter), _find_used(counter)
+            )
 
     def _refuse(self, counter: Counter) -> LimitExceeded:
-        self._planner.count(counter.limit)
+        self.plan.planner.count(counter.limit)
         limit = counter.limit
         if limit.is_budget:
             used = _find_used(counter)
             if used >= limit.amount * _ALL_BUT_A_REST:
                 used = limit.amount
-            self._planner.alerts.report(limit, _find_start(counter), used)
+            self.plan.planner.alerts.report(limit, _find_start(counter), used)
         unit = next(unit for other, unit in self.plan.entries.all if other is counter)
-        self._error = build_refusal(
+        self.error = build_refusal(
             counter.limit,
-            requested=self._amounts[unit],
+            requested=self.amounts[unit],
             resets_at=counter.ends_at,
-            now=self._planner.wall(),
+            now=self.plan.planner.wall(),
         )
-        return self._error
+        return self.error
 
     def _count(self, record: RequestRecord) -> Amounts:
         if not record.engine_calls:
             return 0, 0, 0, 0, 0, 0, 0
-        amounts = self._amounts
         tokens, output = record.prompt_tokens, record.completion_tokens
-        if not 0 <= tokens < MAX_AMOUNT:
-            tokens = amounts[_INPUT]  # the engine's count is absurd
-        if not 0 <= output < MAX_AMOUNT:
-            output = amounts[_OUTPUT]
-        if not tokens and not output and record.outcome in _CUT:
-            tokens = amounts[_INPUT]  # the engine has read the prompt
+        if tokens <= 0 or output < 0 or tokens + output >= MAX_AMOUNT:
+            tokens, output = self._correct(tokens, output, record.outcome)
         if not self.plan.has_costs:
             return 1, tokens + output, tokens, output, 0, 0, 0
-        planner, money = self._planner, 0
+        planner, money = self.plan.planner, 0
         gpu_seconds = record.engine_seconds / planner.find_batch_size(self.plan.model)
         if self.plan.has_money:
             cached = record.cached_tokens if 0 <= record.cached_tokens < MAX_AMOUNT else 0
             usage = Usage(tokens, output, min(cached, tokens))
-            money = max(planner.price(self.plan.model, usage, self._at, gpu_seconds), 0)
+            money = max(planner.price(self.plan.model, usage, self.at, gpu_seconds), 0)
         return 1, tokens + output, tokens, output, 0, money, round(gpu_seconds * 1000)
+
+    def _correct(self, tokens: int, output: int, outcome: Outcome | None) -> tuple[int, int]:
+        """Return plausible tokens of prompt and output, given those that the engine counted."""
+        if not 0 <= tokens < MAX_AMOUNT:
+            tokens = self.amounts[_INPUT]
+        if not 0 <= output < MAX_AMOUNT:
+            output = self.amounts[_OUTPUT]
+        if not tokens and not output and outcome in _CUT:
+            tokens = self.amounts[_INPUT]  # the engine has read the prompt
+        return tokens, output
 
 
 def _find_used(counter: Counter) -> int:
