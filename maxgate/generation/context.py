@@ -18,7 +18,8 @@ class Principal:
     """The caller. `tenant_id` is the unit of fairness and isolation: the project.
 
     Ids are opaque: they are equal in all workers and gateways, and reveal no credentials.
-    `highest_class` is the best class that a request of the caller may choose.
+    `highest_class` is the best class that a request of the caller may choose. `caller` is unique
+    for key, owner and project: a key for what is found for each request, such as its limits.
     """
 
     tenant_id: str
@@ -27,6 +28,11 @@ class Principal:
     key_id: str
     service_class: ServiceClass
     highest_class: ServiceClass = "priority"
+    caller: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # `repr`, because ids may contain any separator.
+        object.__setattr__(self, "caller", repr((self.key_id, self.owner_id, self.project_id)))
 
 
 ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous", "", "default")

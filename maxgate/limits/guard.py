@@ -110,10 +110,9 @@ class LimitEdge(EdgeLimits):
         planner = self._planner
         if planner.is_empty:
             return
-        caller = principal.key_id, principal.owner_id, principal.project_id, ""
-        plan = planner.plans.get(caller)
+        caller = planner.callers.get(principal.caller)
         # A limit can run out without another version, but then the next take makes one.
-        if plan is None or plan.open_version != planner.exchanges.version:
+        if caller is None or caller.open_version != planner.exchanges.version:
             self._check(principal)
 
     def _check(self, principal: Principal) -> None:
@@ -131,7 +130,7 @@ class LimitEdge(EdgeLimits):
                 planner.count(limit)
                 raise build_refusal(limit, requested=1, resets_at=counter.ends_at, now=now)
         if is_open:
-            plan.open_version = planner.exchanges.version
+            planner.callers[principal.caller].open_version = planner.exchanges.version
 
     @override
     def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:

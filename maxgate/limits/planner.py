@@ -47,12 +47,10 @@ _TOKENS_PER_MESSAGE: Final = 8
 class Plan:
     """The counters that a request of a caller to a model takes from, with the index of each unit.
 
-    `checked` are the counters that may refuse a request before its body is read; none of them was
-    exhausted in `open_version` of the counters. `headers` describe the limits, and `with_alerts`
-    are the counters whose use is reported after each request.
-    `max_tokens` is that of one request, and `max_assumed` the output that a request reserves which
-    does not limit it. The plan is for one `model`, and valid from `starts_at` to `ends_at`, in
-    seconds since 1970.
+    `checked` are the counters that may refuse a request before its body is read, and `with_alerts`
+    those whose use is reported after each request. `headers` describe the limits. `max_tokens` is
+    that of one request, and `max_assumed` the output that a request reserves which does not limit
+    it. The plan is for one `model`, and valid from `starts_at` to `ends_at`, in seconds since 1970.
     """
 
     planner: "Planner"
@@ -67,6 +65,16 @@ class Plan:
     has_money: bool
     has_costs: bool
     with_alerts: Sequence[Counter]
+
+
+@dataclass(slots=True, eq=False)
+class CallerPlans:
+    """The plans of a caller by model.
+
+    No limit of all models was exhausted in `open_version` of the counters.
+    """
+
+    by_model: dict[str, Plan]
     open_version: int = -1
 
 
@@ -108,27 +116,35 @@ class Planner:
         self.wall = clock.wall
         self._source = source
         self._assumed_output = assumed_output
-        self.plans: dict[tuple[str, str, str, str], Plan] = {}
+        self.callers: dict[str, CallerPlans] = {}
+        self._size = 0
         self.is_empty = source.is_empty
         self.bounds_requests = source.bounds_requests
         source.on_change(self._forget)
 
     def find(self, principal: Principal, model: str, now: float) -> Plan | None:
         """Return the plan of a caller and a model, None without limits."""
-        caller = principal.key_id, principal.owner_id, principal.project_id, model
-        plan = self.plans.get(caller)
-        if plan is not None and plan.starts_at <= now < plan.ends_at:
-            return plan
+        caller = self.callers.get(principal.caller)
+        if caller is not None:
+            plan = caller.by_model.get(model)
+            if plan is not None and plan.starts_at <= now < plan.ends_at:
+                return plan
         limits = self._source.find(principal, model)
         if not limits:
             return None
-        if len(self.plans) >= _MAX_PLANS:
-            self.plans.clear()
-        plan = self.plans[caller] = self._build(limits, model, now)
+        if self._size >= _MAX_PLANS:
+            self._clear()
+        caller = self.callers.setdefault(principal.caller, CallerPlans({}))
+        self._size += model not in caller.by_model
+        plan = caller.by_model[model] = self._build(limits, model, now)
         return plan
 
+    def _clear(self) -> None:
+        self.callers.clear()
+        self._size = 0
+
     def _forget(self) -> None:
-        self.plans.clear()
+        self._clear()
         self.is_empty = self._source.is_empty
         self.bounds_requests = self._source.bounds_requests
 
