@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 _WITHOUT_BODY: Final = {204, 304}
 _LENGTH: Final = b"\r\ncontent-length: "
-_CLOSE: Final = b"\r\nconnection: close\r\n"
+_CLOSE: Final = b"connection: close"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COMMENT_CHUNK: Final = b"3\r\n:\n\n\r\n"
 _join: Final = b": ".join
@@ -61,7 +61,11 @@ class ResponseCycle(RequestResponseCycle):
         self._headers = headers
         self.waiting_for_100_continue = False
         # All lines at once: a loop in Python would cost more than all else here.
-        lines = [*map(_join, self.default_headers), *map(_join, headers), b""]
+        lines = [*map(_join, self.default_headers), *map(_join, headers)]
+        while _CLOSE in lines:
+            self.keep_alive = False
+            lines.remove(_CLOSE)
+        lines += (b"", b"") if self.keep_alive else (_CLOSE, b"", b"")
         head = STATUS_LINE[status] + b"\r\n".join(lines)
         if head.count(b"\n") != len(lines):
             raise RuntimeError("a response header contains a line break")
@@ -70,13 +74,9 @@ class ResponseCycle(RequestResponseCycle):
             unknown_length = False
             start = before + len(_LENGTH)
             self.expected_content_length = int(head[start : head.index(b"\r", start)])
-        while head.find(_CLOSE) >= 0:  # `in` takes twice as long
-            self.keep_alive = False
-            head = head.replace(_CLOSE, b"\r\n")
         chunked = unknown_length and self.scope["http_version"] != "1.0"
         if chunked:
-            head += b"transfer-encoding: chunked\r\n"
-        head += b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+            head = head[:-2] + b"transfer-encoding: chunked\r\n\r\n"
         self.chunked_encoding = chunked
         self._ends_with_connection = unknown_length and not chunked
         if self.expected_content_length:
