@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maxgate.generation.chunk import Usage
-from maxgate.generation.context import Principal, RequestContext
+from maxgate.generation.context import ANONYMOUS, Principal, RequestContext
 from maxgate.generation.guard import NoGuard
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.generation.request_record import Outcome
@@ -180,6 +180,40 @@ async def test_reset() -> None:
     assert await gate.count() == 1
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_early_refusal(*, is_shared: bool) -> None:
+    """After one refusal, the edge refuses before it reads bodies, until the window ends."""
+    tables = MemoryTables()
+    gate = Gate(
+        tables.table if is_shared else None,  # type: ignore[arg-type]
+        everyone={"requests_per_minute": 3, "tokens_per_minute": 10**6},
+    )
+    for _ in range(3):
+        gate.limits.edge.check(ANONYMOUS)
+        await gate.admit()
+    assert await gate.count() == 0
+    for _ in range(2):
+        with pytest.raises(RateLimitExceeded):
+            gate.limits.edge.check(ANONYMOUS)
+    gate.clock.advance(RESET)
+    gate.limits.edge.check(ANONYMOUS)
+    assert await gate.count() == 3
+    with pytest.raises(RateLimitExceeded):
+        gate.limits.edge.check(ANONYMOUS)
+
+
+async def test_early_refusal_by_refund() -> None:
+    """A request that was not made opens the edge again."""
+    gate = Gate(everyone={"requests_per_minute": 1})
+    context = await gate.admit()
+    assert await gate.count() == 0
+    with pytest.raises(RateLimitExceeded):
+        gate.limits.edge.check(ANONYMOUS)
+    await gate.end(context, None, engine_calls=0)
+    gate.limits.edge.check(ANONYMOUS)
+    assert await gate.count() == 1
+
+
 async def test_request_above_limit() -> None:
     """A request that needs more than the limit is not retried."""
     gate = Gate(everyone={"tokens_per_minute": 25})
@@ -297,6 +331,16 @@ async def test_scopes() -> None:
         await count("key_4", "p3", "large"),
         await count("key_5", "p4", "large"),
     ] == [2, 1, 1, 1, 0]
+
+
+async def test_similar_callers() -> None:
+    """Callers whose ids look alike once they are joined have limits of their own."""
+    gate = Gate(each_key={"requests_per_minute": 1})
+    for key, owner in [("a", "b', 'c"), ("a', 'b", "c"), ("x\0y", "z"), ("x", "y\0z")]:
+        request = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+        request.context.principal = Principal("p1", "p1", owner, key, "default")
+        await gate.admit(request)
+        assert request.context.reservation is not None
 
 
 async def test_waiting() -> None:
