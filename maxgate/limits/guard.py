@@ -47,10 +47,17 @@ class LimitGuard(Guard):
             reservation.pending = reservation.error = None
             if planner.counters.take_room(plan.entries, amounts):
                 return self._inner.admit(request)
-            if (error := reservation.take()) is not None:
-                raise error
-        if isinstance(reservation, Reservation) and reservation.pending is not None:
-            return _Waiting(reservation, request, self._inner)
+            reservation.take()
+        return self._admit_reserved(request)
+
+    def _admit_reserved(self, request: Request) -> AbstractAsyncContextManager[Lease]:
+        """Admit an engine call if the amounts of its request are taken, or once they are."""
+        reservation = request.context.reservation
+        if isinstance(reservation, Reservation):
+            if reservation.error is not None:
+                raise reservation.error
+            if reservation.pending is not None:
+                return _Waiting(reservation, request, self._inner)
         return self._inner.admit(request)
 
 

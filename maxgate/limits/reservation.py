@@ -40,16 +40,14 @@ class Reservation(context.Reservation):
     pending: asyncio.Future[Refusal] | None
     error: LimitExceeded | None
 
-    def take(self) -> LimitExceeded | None:
-        """Take all amounts, or return the refusal; `pending` is set if this takes time."""
+    def take(self) -> None:
+        """Take all amounts: sets `error` if they are refused, and `pending` if this takes time."""
         costs = [(counter, self.amounts[unit]) for counter, unit in self.plan.entries.all]
         outcome = self.plan.planner.counters.take(costs)
-        if outcome is None:
-            return None
         if isinstance(outcome, Counter):
-            return self._refuse(outcome)
-        self.pending = outcome
-        return None
+            self._refuse(outcome)
+        else:
+            self.pending = outcome
 
     async def wait(self) -> LimitExceeded | None:
         """Wait until all amounts are taken; returns the refusal."""
@@ -83,7 +81,7 @@ class Reservation(context.Reservation):
                 counter.limit, _find_start(counter), _find_used(counter)
             )
 
-    def _refuse(self, counter: Counter) -> LimitExceeded:
+    def _refuse(self, counter: Counter) -> None:
         self.plan.planner.count(counter.limit)
         limit = counter.limit
         if limit.is_budget:
@@ -98,7 +96,6 @@ class Reservation(context.Reservation):
             resets_at=counter.ends_at,
             now=self.plan.planner.wall(),
         )
-        return self.error
 
     def _count(self, record: RequestRecord) -> Amounts:
         if not record.engine_calls:

@@ -358,6 +358,17 @@ async def test_waiting() -> None:
     assert await gate.count() == 1
 
 
+async def test_refusal_of_all_calls() -> None:
+    """A refusal reaches every engine call of the request, also those made after it."""
+    gate = Gate(everyone={"requests_per_minute": 1})
+    await gate.admit()
+    request = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    for _ in range(3):
+        with pytest.raises(RateLimitExceeded):
+            await gate.admit(request)
+    assert gate.refused == ["requests"]
+
+
 async def test_cancellation_while_waiting() -> None:
     """A request that ends while it waits for its reservation leaves nothing behind."""
     tables = MemoryTables(is_local=False)
