@@ -15,6 +15,7 @@ import structlog
 from maxgate.clock import Clock
 from maxgate.errors import StackTrace
 from maxgate.limits.counter import Counter, build_key
+from maxgate.limits.entries import Entries
 from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Exchanges, Refusal
 from maxgate.limits.limit import Limit
 from maxgate.limits.table import CounterTable
@@ -27,24 +28,6 @@ RENEW_SECONDS: Final = 3.0
 _CLEAN_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("limits")
-
-
-class Entries:
-    """Counters that requests take, each with the index of its amount.
-
-    Those that are `charging` use what is taken at once, and those that are `holding` hold it until
-    the request ends. In this `version`, room was valid, all counters are reported with the next
-    tick, and only those that are `bounded` have a bound of their room.
-    """
-
-    __slots__ = ("all", "bounded", "charging", "holding", "version")
-
-    def __init__(self, entries: Sequence[tuple[Counter, int]]) -> None:
-        self.all = entries
-        self.charging = [entry for entry in entries if entry[0].charges]
-        self.holding = [entry for entry in entries if not entry[0].charges]
-        self.bounded: Sequence[Counter] = ()
-        self.version = -1
 
 
 class Counters:
@@ -109,7 +92,7 @@ class Counters:
         taken.
         """
         exchanges = self.exchanges
-        if self.take_room(_list_entries(costs), [amount for _, amount in costs]):
+        if self.take_room(Entries.of(costs), [amount for _, amount in costs]):
             return None
         if exchanges.is_degraded:
             return exchanges.take_degraded(costs)
@@ -135,7 +118,7 @@ class Counters:
             room = counter.room - amounts[index]
             # A take of zero needs a limit that is not exhausted.
             if room <= 0 and (room < 0 or not amounts[index]):
-                _undo(entries, amounts, counter)
+                entries.undo(amounts, counter)
                 return False
             counter.room = room
         return True
@@ -163,7 +146,7 @@ class Counters:
 
     def settle(self, costs: Costs, used: Sequence[int]) -> None:
         """Settle what one request has taken; `used` has the real amount of each cost."""
-        entries, amounts = _list_entries(costs), [amount for _, amount in costs]
+        entries, amounts = Entries.of(costs), [amount for _, amount in costs]
         self.refund(entries, amounts, used)
         self.settle_held(entries, amounts, used)
 
@@ -280,15 +263,3 @@ class Counters:
                         self.settle(costs, [0] * len(costs))
         finally:
             self._work = None
-
-
-def _undo(entries: Entries, amounts: Sequence[int], refusing: Counter) -> None:
-    """Return what was taken of the counters before the refusing one."""
-    for counter, index in entries.all:
-        if counter is refusing:
-            return
-        counter.room += amounts[index]
-
-
-def _list_entries(costs: Costs) -> Entries:
-    return Entries([(counter, index) for index, (counter, _) in enumerate(costs)])

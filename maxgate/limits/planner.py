@@ -12,7 +12,8 @@ from maxgate.generation.context import Principal
 from maxgate.generation.request import GenerationRequest
 from maxgate.limits.alerts import AlertSink, NoAlerts
 from maxgate.limits.counter import Counter
-from maxgate.limits.counters import Counters, Entries
+from maxgate.limits.counters import Counters
+from maxgate.limits.entries import Entries
 from maxgate.limits.headers import LimitHeaders
 from maxgate.limits.limit import Limit, LimitSource, Unit
 
