@@ -27,7 +27,7 @@ def test_tune_process() -> None:
     before, frozen, left, (young, *older) = json.loads(done.stdout)
     assert frozen > before * 0.8
     assert left < 100
-    assert (young, older) == (20_000, [10, 10])
+    assert (young, older) == (50_000, [10, 10])
 
 
 @pytest.mark.parametrize(
