@@ -22,6 +22,14 @@ ROOT = Path(__file__).parents[2]
 _ROOT_WARNING: Final = b"running as root"
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, even if nobody has waited for it yet."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def free_port() -> int:
     """Return a port on which nothing listens."""
     return _find_free_port(1)

@@ -18,8 +18,14 @@ import pytest
 
 from tests.fakes.gateway import TLS
 from tests.fakes.max_program import BASE_IMAGE, FAILING, build_image, install, write_card
-from tests.fakes.processes import ServerProcess, api_server, free_port_before_another, run_to_end
-from tests.fakes.waiting import until
+from tests.fakes.processes import (
+    ServerProcess,
+    api_server,
+    free_port_before_another,
+    has_ended,
+    run_to_end,
+)
+from tests.fakes.waiting import until, until_holds
 
 TIMEOUT = 90
 FAKE_IMAGE = "maxgate/fake-max:test"
@@ -313,10 +319,7 @@ async def test_replaced_workers(tmp_path: Path) -> None:
         [engine] = find_engines(server)
         server.process.kill()
 
-        async def has_ended() -> bool:
-            return not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
-
-        await until(has_ended, within=TIMEOUT)
+        await until_holds(lambda: has_ended(engine.pid), within=TIMEOUT)
 
 
 async def test_unload(tmp_path: Path) -> None:

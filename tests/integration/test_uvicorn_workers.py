@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from tests.fakes.gateway import SMALL_CARD, TLS
 from tests.fakes.max_server import FakeMax
@@ -30,16 +29,6 @@ async def send_requests(server: ServerProcess) -> None:
     for _ in range(REQUESTS):
         async with httpx.AsyncClient(base_url=server.url, verify=TLS) as client:
             assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
-
-
-def find_workers(server: ServerProcess) -> list[psutil.Process]:
-    """Return the worker processes."""
-    children = psutil.Process(server.process.pid).children()
-    return [
-        child
-        for child in children
-        if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())
-    ]
 
 
 def find_folders(directory: Path) -> list[Path]:
@@ -65,11 +54,11 @@ async def test_sums(tmp_path: Path) -> None:
             readings = [await read_metrics(server) for _ in range(REQUESTS)]
             assert {m["requests"]["by_outcome"]["ok"] for m in readings} == {REQUESTS}
             assert len(find_folders(tmp_path)) == 1
-            killed = find_workers(server)[0]
+            killed = server.find_workers()[0]
             killed.kill()
 
             async def is_replaced() -> bool:
-                workers = find_workers(server)
+                workers = server.find_workers()
                 return len(workers) == 2 and killed not in workers
 
             await until(is_replaced, within=20)

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import pytest
 
 from maxgate.engine.launcher import read_tail
 from maxgate.engine.process import ProcessLauncher
 from maxgate.errors import EngineError
+from tests.fakes.processes import has_ended
 from tests.fakes.waiting import until
 
 # Starts a child process, as MAX does, prints both process ids and waits.
@@ -51,9 +51,7 @@ async def read_ids(log_file: Path) -> list[int]:
 
 def have_exited(ids: Sequence[int]) -> bool:
     """Return whether none of the processes runs."""
-    return not any(
-        psutil.pid_exists(i) and psutil.Process(i).status() != psutil.STATUS_ZOMBIE for i in ids
-    )
+    return not any(not has_ended(i) for i in ids)
 
 
 async def wait_for_exit(ids: Sequence[int]) -> None:
