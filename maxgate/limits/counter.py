@@ -21,13 +21,12 @@ class Counter:
     This process has a part of the limit: what it has `used`, what its requests have `reserved`, and
     `room`, which it may take without an exchange, valid in this `epoch` of Counters. Takes and
     settlements move amounts within the `part`, so that a take of a request changes only `room`, and
-    its settlement `room` and `settled`: what ended requests have used. What is taken of a counter
-    that `charges` is used at once. `others` is what other processes have used and hold. `reported`
-    is what of `used` the table has, and `base` what was used before, if the table does not know the
-    counter. `seen_at` is the monotonic time of its last
-    exchange, in seconds. `allowance` is the maximum of a block, as of the last exchange; room above
-    `max_room` goes back at once.
-    `was_held` is set for concurrent requests if there were some since the last report.
+    its settlement `room` and `settled`: what ended requests have used. A counter that `charges`
+    uses at once what requests take. `others` is what other processes have used and hold. The table
+    has `reported` of what is used; `base` was used before, if the table does not know the counter.
+    `seen_at` is the monotonic time of the last exchange, in seconds. `allowance` is the maximum of
+    a block, as of the last exchange; room above `max_room` goes back at once. `was_held` is set for
+    concurrent requests if there were some since the last report.
     """
 
     __slots__ = (

@@ -116,10 +116,12 @@ class Counters:
             return False
         for counter, index in entries.all:
             room = counter.room - amounts[index]
-            # A take of zero needs a limit that is not exhausted.
-            if room <= 0 and (room < 0 or not amounts[index]):
-                entries.undo(amounts, counter)
-                return False
+            if room <= 0:
+                # A take of zero needs a limit that is not exhausted.
+                if room < 0 or not amounts[index]:
+                    entries.undo(amounts, counter)
+                    return False
+                exchanges.version += 1  # the edge refuses from now on
             counter.room = room
         return True
 
@@ -162,8 +164,11 @@ class Counters:
             self._check(entries)
         for counter, index in entries.holding:
             actual = used[index]
+            rest = amounts[index] - actual
             counter.settled += actual
-            counter.room += amounts[index] - actual
+            counter.room += rest
+            if rest < 0:
+                self.exchanges.version += 1  # the limit may be exhausted now
         if entries.bounded:
             self._return_rooms(entries)
 

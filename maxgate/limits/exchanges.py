@@ -72,7 +72,8 @@ class Exchanges:
     """One holder of the counters of a table.
 
     Room of counters is valid in one `epoch`, until `lease_until` on the monotonic clock. `version`
-    grows with every change of counters that is neither a take of their room nor a settlement.
+    grows with every change of counters that is neither a take of their room nor a settlement, and
+    with those that may exhaust a limit.
     `birth` is that of the table, empty before the first exchange at `exchanged_at`.
     """
 

@@ -118,7 +118,6 @@ class LimitEdge(EdgeLimits):
         if planner.is_empty:
             return
         caller = planner.callers.get(principal.caller)
-        # A limit can run out without another version, but then the next take makes one.
         if caller is None or caller.open_version != planner.exchanges.version:
             self._check(principal)
 
@@ -131,7 +130,7 @@ class LimitEdge(EdgeLimits):
         for counter in plan.checked:
             if counter.room > 0 or counter.remaining > 0:
                 continue
-            is_open = False  # even if that is too old to be known
+            is_open = False  # the next request looks again
             if planner.counters.knows_exhausted(counter):
                 limit = counter.limit
                 planner.count(limit)

@@ -19,9 +19,9 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
 class LimitHeaders:
     """The headers of the tightest limit of each kind.
 
-    What they say of its amount and reset is kept for the second in which it is right, from `since`
-    to `until`, in seconds since 1970, and only in one `version` of counters: in it, what is left of
-    a limit changes only with the room of this process.
+    Keeps amount and reset for the second in which they are right, from `since` to `until`, in
+    seconds since 1970, and only in one `version` of counters: in it, the rest of a limit changes
+    only with the room of this process.
     """
 
     __slots__ = ("_groups", "_headers", "_others", "_since", "_tightest", "_until", "_version")

@@ -88,7 +88,8 @@ def ignore_price(model: str, usage: Usage, at: float, gpu_seconds: float) -> int
 class Planner:
     """Finds the limits of requests, and what they take.
 
-    A planner that `is_empty` has no limits for anyone, and needs not be asked.
+    A planner that `is_empty` has no limits for anyone, and needs not be asked. `callers` have the
+    plans of each `Principal.caller`, and `exchanges` the version of all counters.
     """
 
     def __init__(

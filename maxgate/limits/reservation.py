@@ -29,8 +29,8 @@ class Reservation(context.Reservation):
     It is settled by the tokens of the record. A request that no engine was called for uses nothing;
     one that an engine has worked on counts as a request, whatever it led to.
 
-    LimitGuard sets all attributes: with an `__init__`, to create a reservation would take as long
-    as to take three amounts. `at` is the time of the request in seconds since 1970.
+    LimitGuard sets all attributes, since calling an `__init__` takes as long as taking three
+    amounts. `at` is the time of the request in seconds since 1970.
     """
 
     __slots__ = ("amounts", "at", "error", "pending", "plan")
@@ -41,7 +41,7 @@ class Reservation(context.Reservation):
     error: LimitExceeded | None
 
     def take(self) -> None:
-        """Take all amounts: sets `error` if they are refused, and `pending` if this takes time."""
+        """Take all amounts; set `error` if they are refused, and `pending` if this takes time."""
         costs = [(counter, self.amounts[unit]) for counter, unit in self.plan.entries.all]
         outcome = self.plan.planner.counters.take(costs)
         if isinstance(outcome, Counter):

@@ -182,7 +182,7 @@ async def test_reset() -> None:
 
 @pytest.mark.parametrize("is_shared", [False, True])
 async def test_early_refusal(*, is_shared: bool) -> None:
-    """After one refusal, the edge refuses before it reads bodies, until the window ends."""
+    """The edge refuses before it reads bodies, from the last take until the window ends."""
     tables = MemoryTables()
     gate = Gate(
         tables.table if is_shared else None,  # type: ignore[arg-type]
@@ -191,10 +191,10 @@ async def test_early_refusal(*, is_shared: bool) -> None:
     for _ in range(3):
         gate.limits.edge.check(ANONYMOUS)
         await gate.admit()
-    assert await gate.count() == 0
     for _ in range(2):
         with pytest.raises(RateLimitExceeded):
             gate.limits.edge.check(ANONYMOUS)
+    assert await gate.count() == 0
     gate.clock.advance(RESET)
     gate.limits.edge.check(ANONYMOUS)
     assert await gate.count() == 3
@@ -206,12 +206,23 @@ async def test_early_refusal_by_refund() -> None:
     """A request that was not made opens the edge again."""
     gate = Gate(everyone={"requests_per_minute": 1})
     context = await gate.admit()
-    assert await gate.count() == 0
     with pytest.raises(RateLimitExceeded):
         gate.limits.edge.check(ANONYMOUS)
     await gate.end(context, None, engine_calls=0)
     gate.limits.edge.check(ANONYMOUS)
     assert await gate.count() == 1
+
+
+async def test_early_refusal_by_settlement() -> None:
+    """A budget that a request has used up, beyond its reservation, closes the edge."""
+    budget = {"unit": "tokens", "window": "month", "amount": 60}
+    gate = Gate(each_project={"budgets": [budget]})
+    gate.limits.edge.check(ANONYMOUS)
+    context = await gate.admit()
+    gate.limits.edge.check(ANONYMOUS)
+    await gate.end(context, Usage(10, 50))
+    with pytest.raises(QuotaExhausted):
+        gate.limits.edge.check(ANONYMOUS)
 
 
 async def test_request_above_limit() -> None:
