@@ -19,7 +19,7 @@ class Principal:
 
     Ids are opaque: they are equal in all workers and gateways, and reveal no credentials.
     `highest_class` is the best class that a request of the caller may choose. `caller` is unique
-    for key, owner and project: a key for what is found for each request, such as its limits.
+    for key, owner and project: mappings use it to find what applies to a caller.
     """
 
     tenant_id: str
@@ -86,9 +86,10 @@ class UsageLedger(Protocol):
         ...
 
     def commit(self, context: "RequestContext") -> Awaitable[None] | None:
-        """Write the line of a request from its record as it is.
+        """Write the line of a request whose last byte is about to be sent.
 
-        The result, if there is one, is to be awaited: the line is durable then.
+        The result, if there is one, is to be awaited: the line is durable then. The line has the
+        outcome that the record has when it is written: the client may leave meanwhile.
         """
         ...
 

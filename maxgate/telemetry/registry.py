@@ -592,7 +592,7 @@ USAGE_LINES_LOST: Final = _declare(
         "maxgate_usage_lines_lost_total",
         "counter",
         "lines",
-        "Lines of the ledger that are lost: no room on disk and in memory, or damaged.",
+        "Lines of the ledger that are lost: no room on disk and in memory, or faulty.",
     )
 )
 USAGE_LINES_MOVED: Final = _declare(

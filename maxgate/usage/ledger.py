@@ -109,9 +109,9 @@ class SpooledLedger(UsageLedger):
 
         `outcome` and `status` are those of a response that has none yet.
         """
-        context.ledger = None
+        is_written, context.ledger = context.ledger is None, None
         spool = self._spool
-        if spool is None or context.record.model is None:
+        if is_written or spool is None or context.record.model is None:
             return None
         times = self._clock.wall(), self._clock.monotonic()
         return spool.append(partial(self._encode, context, outcome, status, times))

@@ -1,7 +1,7 @@
 """The spool of one worker: lines are on disk before their requests end.
 
-Lines are encoded in groups, one after the other, which takes less time than between other work. A
-thread writes and syncs each group at once.
+A group of lines is encoded, written and synced at once. Encoding one line after the other takes
+less time than encoding each between other work.
 """
 
 import asyncio
@@ -38,6 +38,7 @@ CLOSE_SECONDS: Final = 5.0
 """Time to wait for room when the gateway stops."""
 
 _MEASURE_SECONDS: Final = 1.0
+_NO_ROOM: Final = "no room on disk and in memory"
 
 Encode: TypeAlias = Callable[[], bytes]
 """Returns a line."""
@@ -89,6 +90,7 @@ class Spool:
         self._write_seconds = 0.0
         self._is_scheduled = False
         self._lost = 0
+        self._reasons: set[str] = set()
         self._has_ended = False
         self._is_closed = False
         self._is_closing = threading.Event()
@@ -109,8 +111,8 @@ class Spool:
         Wait for the future, if there is one, until the line is durable. Call this on the event
         loop.
         """
-        if self._is_closed:
-            self._lose(1)
+        if self._pending_bytes > MAX_PENDING_BYTES or self._is_closed:
+            self._lose(1, _NO_ROOM)
             return None
         self._lines.append(encode)
         if not self._is_scheduled:
@@ -142,7 +144,8 @@ class Spool:
         self._next_group_at = self._loop.time() + self._group_seconds
         if self._lines:
             lines = self._encode_lines()
-            self._queue.put(_Group(b"".join(lines), len(lines), self._waiting))
+            if lines or self._waiting:
+                self._queue.put(_Group(b"".join(lines), len(lines), self._waiting))
             self._waiting = []
 
     def _encode_lines(self) -> list[bytes]:
@@ -151,13 +154,12 @@ class Spool:
         lines: list[bytes] = []
         for encode in encoders:
             if self._pending_bytes > MAX_PENDING_BYTES:
-                self._lose(1)
+                self._lose(1, _NO_ROOM)
                 continue
             try:
                 line = encode()
             except Exception as error:  # noqa: BLE001  # the others must be written
-                _log.error("a line of usage was not encoded", exception=StackTrace(error))
-                self._lose(1, "they were not encoded")
+                self._lose(1, "encoding failed", error)
             else:
                 lines.append(line)
                 self._pending_bytes += len(line)
@@ -227,7 +229,7 @@ class Spool:
         if is_written:
             self._on_written(lines)
         else:
-            self._lose(lines)
+            self._lose(lines, _NO_ROOM)
 
     def _release(self, groups: list[_Group]) -> None:
         """Let requests end: their lines are on disk, or wait in memory for room."""
@@ -236,9 +238,12 @@ class Spool:
                 if not future.done():
                     future.set_result(None)
 
-    def _lose(self, lines: int, reason: str = "no room on disk and in memory") -> None:
-        if not self._lost:
-            _log.error(f"lines of usage are lost: {reason}", spool=self.name)
+    def _lose(self, lines: int, reason: str, error: Exception | None = None) -> None:
+        """Count lost lines, and log the first loss for each reason."""
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            trace = {} if error is None else {"exception": StackTrace(error)}
+            _log.error(f"lines of usage are lost: {reason}", spool=self.name, **trace)
         self._lost += lines
         self._on_lost(lines)
 

@@ -195,6 +195,8 @@ async def test_bound_of_memory(tmp_path: Path, counts: Counts) -> None:
         assert durable is not None
         await durable
         assert counts.lost == 3
+        assert spool.append(encode(line)) is None
+        assert counts.lost == 4
 
 
 def test_bounds() -> None:
