@@ -107,10 +107,11 @@ class RequestContext:
     `priority` is served earlier within a tenant, as in vLLM. `session` names the client's dialogue,
     and `is_client_retry` is True if the client announces that it repeats a request. A request that
     `fans_out` has several prompts or choices, `choices` in all; `engine_calls` bounds its
-    concurrent engine calls and is set by the innermost backend. `model` is the name of the model
-    that serves it, once that is found. `models` are the names that the caller may use, None for
-    all, and `project_models` limit them further. A request that `was_held` has waited for its model
-    to start. `is_admin` allows the admin API, and `reads_metrics` metrics that are for admins.
+    concurrent engine calls and is set by the innermost backend, and `encoding` is held while one of
+    its long prompts is encoded. `model` is the name of the model that serves it, once that is
+    found. `models` are the names that the caller may use, None for all, and `project_models` limit
+    them further. A request that `was_held` has waited for its model to start. `is_admin` allows the
+    admin API, and `reads_metrics` metrics that are for admins.
     `reservation` is set by the first engine call, if limits apply. `tags` are those of the
     request's `metadata`, and `decisions` name what guardrails did, without text. `ledger` is set
     until the line of the request is written, before its last byte is sent.
@@ -131,6 +132,7 @@ class RequestContext:
     fans_out: bool = False
     choices: int = 1
     engine_calls: AbstractAsyncContextManager[None] | None = None
+    encoding: AbstractAsyncContextManager[None] | None = None
     model: str | None = None
     was_held: bool = False
     reservation: Reservation | None = None

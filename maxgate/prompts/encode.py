@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from maxgate.errors import InvalidRequest
@@ -35,8 +36,8 @@ async def encode_prompt(request: GenerationRequest, chat_format: ChatFormat) -> 
         encoded = chat_format.encode(messages)
     else:
         texts = [part for message in messages for part in message.parts]
-        await _check_in_thread(request, texts, chat_format.encode_text)
-        encoded = await asyncio.to_thread(chat_format.encode, messages)
+        encode = partial(chat_format.encode, messages)
+        encoded = await _encode_in_thread(request, texts, chat_format.encode_text, encode)
     if request.prefix:
         return TokenIds.join([encoded, chat_format.encode_text(request.prefix)])
     return encoded
@@ -49,12 +50,30 @@ async def _encode_raw_prompt(
     if len(raw) <= MAX_CHARACTERS_ON_THE_LOOP:
         encoded = encode(raw)
     else:
-        await _check_in_thread(request, [raw], encode)
-        encoded = await asyncio.to_thread(encode, raw)
+        encoded = await _encode_in_thread(request, [raw], encode, partial(encode, raw))
     begin = chat_format.begin
     if request.parse_special and (encoded.json + b",").startswith(begin.json + b","):
         return encoded  # the text has brought the token itself
     return TokenIds.join([begin, encoded])
+
+
+async def _encode_in_thread(
+    request: GenerationRequest,
+    texts: Sequence[str],
+    encode_text: Callable[[str], TokenIds],
+    encode: Callable[[], TokenIds],
+) -> TokenIds:
+    """Check the length of the texts, and call `encode`.
+
+    The prompts of one client request take turns: after one that is too long, at most one more is
+    read, and not all 128.
+    """
+    context = request.context
+    if context.encoding is None:
+        context.encoding = asyncio.Lock()
+    async with context.encoding:
+        await _check_in_thread(request, texts, encode_text)
+        return await asyncio.to_thread(encode)
 
 
 def _check_token_ids(ids: tuple[int, ...], vocabulary_size: int) -> TokenIds:

@@ -8,6 +8,7 @@ import pytest
 from maxgate.errors import InvalidRequest
 from maxgate.generation.chunk import Alternative, Chunk, TokenLogprob, Usage
 from maxgate.generation.errors import ContextLengthExceeded
+from maxgate.generation.merge import merge_streams
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.prompts.chatml import ChatMLFormat
 from maxgate.prompts.layer import PromptLayer
@@ -67,6 +68,26 @@ async def test_long_text(chatml: ChatMLFormat) -> None:
     request = generation_request("A long text. " * 3000, model=served_model(context_length=100_000))
     await run(make_layer(inner, chatml), request)
     assert inner.requests[0].prompt_token_ids == chatml.encode(request.messages)
+
+
+async def test_long_prompts(small_tokenizer: PromptTokenizer) -> None:
+    """Of the prompts of a request that are far too long, two are read at most."""
+    read: set[str] = set()
+    chatml = ChatMLFormat(small_tokenizer)
+
+    def encode(text: str) -> TokenIds:
+        read.add(text[0])
+        return small_tokenizer.encode(text)
+
+    chatml.encode_text = encode
+    layer = make_layer(FakeBackend([]), chatml)
+    request = generation_request(model=served_model(context_length=2000))
+    prompts = [request._replace(raw_prompt=letter * 20_000) for letter in "abcdefgh"]
+    with pytest.raises(ContextLengthExceeded):
+        async for _ in merge_streams([layer.stream(prompt) for prompt in prompts]):
+            pass
+    assert "a" in read
+    assert read <= {"a", "b"}
 
 
 @pytest.mark.parametrize(
