@@ -68,7 +68,7 @@ bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wr
 	$(BIN)/python -m benchmarks.gateway.soak --keep
 
 soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for two hours; needs wrk, 8 GB and two cores
-	@echo "make soak takes about 95 minutes, and at most 4 hours 30 minutes"
+	@echo "make soak takes about 105 minutes, and at most 4 hours 40 minutes"
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(call BOUNDED,15m,failover.bad_replica)
 	$(call BOUNDED,15m,failover.bad_replica --plain)
@@ -81,7 +81,7 @@ soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for two
 	$(call BOUNDED,10m,admission.retry_after)
 	$(call BOUNDED,25m,admission.fairness)
 	$(call BOUNDED,15m,admission.priority)
-	$(call BOUNDED,20m,admission.cost)
+	$(call BOUNDED,30m,admission.cost)
 	$(call BOUNDED,15m,admission.real_engine)
 	$(call BOUNDED,30m,failover.real_engines)
 	@$(BIN)/maxgate models prepare all-minilm-l6-v2 --if-missing

@@ -70,6 +70,8 @@ def run_comparison(
     description: str,
     measure: Callable[[int, float], Results],
     count_calls: Callable[[], int] | None = None,
+    *,
+    default_seconds: int = 1,
 ) -> int:
     """Measure and print a table or JSON; returns the exit status.
 
@@ -79,7 +81,10 @@ def run_comparison(
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=15, help="number of rounds (default: 15)")
     parser.add_argument(
-        "--seconds", type=float, default=1, help="seconds per measurement (default: 1)"
+        "--seconds",
+        type=float,
+        default=default_seconds,
+        help=f"seconds per measurement (default: {default_seconds})",
     )
     parser.add_argument("--json", action="store_true", help="print the values as JSON")
     options = parser.parse_args()

@@ -4,10 +4,10 @@
 
 Gateways run with `auth.mode: none`, with 1,000 keys in a file, with 1,000 keys in a database
 (SQLite), and with `auth.mode: jwt` and a token of a provider (ES256); all at the same time on one
-core, and everything else on another one. Each round measures all: chat requests at saturation, in
-turns of 50 ms, see `benchmarks.gateway.turns`; and then, one after the other in an order that
-rotates, 256 streams with a chunk every 10 ms. Requests to the gateway without authentication have
-no Authorization header, so its cost is included.
+core, and everything else on another one. Each round starts all of them anew and measures chat
+requests at saturation, in turns, see `benchmarks.gateway.turns`; and then, one after the other in
+an order that rotates, 256 streams with a chunk every 10 ms. Requests to the gateway without
+authentication have no Authorization header, so its cost is included.
 
 Shares are the median of each round's ratio to the gateway without authentication, with an interval
 that contains the true median in 95 of 100 runs. Exits with 1 if keys cost more than 4 % of a chat
@@ -140,13 +140,11 @@ def measure(rounds: int, seconds: float) -> Results:
             "jwt": sign_token(provider),
         }
         engine = stack.enter_context(run_stand_in(other_core))
-        gateways = {
-            name: stack.enter_context(
-                run_variant(name, config, credentials[name], engine, gateway_core)
-            )
+        starters = {
+            name: partial(run_variant, name, config, credentials[name], engine, gateway_core)
             for name, config in build_configs(folder, provider.issuer).items()
         }
-        return measure_rounds(gateways, bodies, rounds, seconds)
+        return measure_rounds(starters, bodies, rounds, seconds)
 
 
 def main() -> int:

@@ -4,9 +4,9 @@
 
 Gateways run without limits, with five limits and a budget that count in memory, and with the same
 ones that count in a real Redis; all at the same time on one core, and everything else on another
-one. No limit is reached. Each round measures all: chat requests at saturation, in turns of 50 ms,
-see `benchmarks.gateway.turns`; and then, one after the other in an order that rotates, 256 streams
-with a chunk every 10 ms.
+one. No limit is reached. Each round starts all of them anew and measures chat requests at
+saturation, in turns, see `benchmarks.gateway.turns`; and then, one after the other in an order that
+rotates, 256 streams with a chunk every 10 ms.
 
 Shares are the median of each round's ratio to the gateway without limits, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if limits cost more than 5 % of a chat
@@ -84,11 +84,11 @@ def measure(rounds: int, seconds: float) -> tuple[Results, int]:
     with ExitStack() as stack:
         engine = stack.enter_context(run_stand_in(other_core))  # and pins Redis
         server = stack.enter_context(start_redis())
-        gateways = {
-            name: stack.enter_context(run_variant(name, config, engine, gateway_core))
+        starters = {
+            name: partial(run_variant, name, config, engine, gateway_core)
             for name, config in build_configs(server.url).items()
         }
-        results = measure_rounds(gateways, bodies, rounds, seconds)
+        results = measure_rounds(starters, bodies, rounds, seconds)
         return results, count_calls(server.url)
 
 

@@ -4,9 +4,10 @@
 
 Gateways run without tracing, with all requests traced, with one of ten, and with all while the
 collector is down; all at the same time on one core, and everything else on another one, a collector
-of OTLP over HTTP included. Each round measures all: chat requests at saturation, in turns of 50 ms,
-see `benchmarks.gateway.turns`; and then, one after the other in an order that rotates, 256 streams
-with a chunk every 10 ms. CPU time is that of the whole process, so it contains the export.
+of OTLP over HTTP included. Each round starts all of them anew and measures chat requests at
+saturation, in turns, see `benchmarks.gateway.turns`; and then, one after the other in an order that
+rotates, 256 streams with a chunk every 10 ms. CPU time is that of the whole process, so it contains
+the export.
 
 Shares are the median of each round's ratio to the gateway without tracing, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if tracing costs more of a chat request
@@ -103,11 +104,11 @@ def measure(rounds: int, seconds: float) -> Results:
     with ExitStack() as stack:
         collector = stack.enter_context(run_collector())
         engine = stack.enter_context(run_stand_in(other_core))
-        gateways = {
-            name: stack.enter_context(run_variant(name, environment, engine, gateway_core))
+        starters = {
+            name: partial(run_variant, name, environment, engine, gateway_core)
             for name, environment in build_environments(collector).items()
         }
-        return measure_rounds(gateways, bodies, rounds, seconds)
+        return measure_rounds(starters, bodies, rounds, seconds)
 
 
 def main() -> int:

@@ -1,16 +1,17 @@
 """Measure the CPU time of the ledger of usage per chat request and per chunk of a stream.
 
-    python -m benchmarks.usage_cost [--rounds 15] [--seconds 1] [--json]
+    python -m benchmarks.usage_cost [--rounds 15] [--seconds 4] [--json]
 
 Gateways run without a ledger, with one in SQLite, with one in PostgreSQL, and with the last one and
 the limits and budget of `limits_cost`; all at the same time on one core, and everything else on
 another one. The CPU time of the server of PostgreSQL is not included, and that of moving lines to
-the database is. Each round measures all: chat requests at saturation over 256 connections, in turns
-of 50 ms, see `benchmarks.gateway.turns`; and then, one after the other in an order that rotates,
-256 streams with a chunk every 10 ms. A gateway runs for a quarter of the time, so its lines are
-moved in four times the usual interval: as often as usual while it runs. With fewer connections, the
-ledger would not be measured at saturation: responses that wait for the disk in groups every 10 ms
-leave a gateway without other requests idle, and an idle loop spends more on each request.
+the database is. Each round starts all of them anew and measures chat requests at saturation over
+256 connections, in turns, see `benchmarks.gateway.turns`; and then, one after the other in an order
+that rotates, 256 streams with a chunk every 10 ms. A gateway runs for a quarter of the time, so its
+lines are moved in four times the usual interval: as often as usual while it runs. With fewer
+connections, the ledger would not be measured at saturation: responses that wait for the disk in
+groups every 10 ms leave a gateway without other requests idle, and an idle loop spends more on each
+request.
 
 Shares are the median of each round's ratio to the gateway without a ledger, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if the ledger costs more than 8 % of a
@@ -47,6 +48,7 @@ COMPARISON: Final = Comparison(
     {BASELINE: 0.0, "sqlite": 0.08, "postgres": 0.08, "postgres and limits": 0.08},
 )
 CONNECTIONS: Final = 256
+_SECONDS: Final = 4  # five turns
 
 
 def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, object]]:
@@ -85,16 +87,16 @@ def measure(rounds: int, seconds: float) -> Results:
         engine = stack.enter_context(run_stand_in(other_core))  # and pins PostgreSQL
         postgres = stack.enter_context(start_postgres())
         upgrade_database(DatabaseSettings(url=postgres.url), folder)
-        gateways = {
-            name: stack.enter_context(run_variant(name, config, engine, gateway_core))
+        starters = {
+            name: partial(run_variant, name, config, engine, gateway_core)
             for name, config in build_configs(folder, postgres.url).items()
         }
-        return measure_rounds(gateways, bodies, rounds, seconds, CONNECTIONS)
+        return measure_rounds(starters, bodies, rounds, seconds, CONNECTIONS)
 
 
 def main() -> int:
     """Measure and print a table."""
-    return run_comparison(COMPARISON, __doc__.partition("\n")[0], measure)
+    return run_comparison(COMPARISON, __doc__.partition("\n")[0], measure, default_seconds=_SECONDS)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 
 The gateway runs with `admission.enabled: false` and with slots that are never used up: with one
 worker and with two, which share slots through a file, and with Redis. All of them run at the same
-time on one core, and everything else on another one. Each round measures all: chat requests at
-saturation, in turns of 50 ms, see `benchmarks.gateway.turns`; and then, one after the other in an
-order that rotates, 256 streams with a chunk every 10 ms. CPU time is that of all processes of the
-gateway, so it contains the renewals of leases.
+time on one core, and everything else on another one. Each round starts all of them anew and
+measures chat requests at saturation, in turns, see `benchmarks.gateway.turns`; and then, one after
+the other in an order that rotates, 256 streams with a chunk every 10 ms. CPU time is that of all
+processes of the gateway, so it contains the renewals of leases.
 
 Shares are the median of each round's ratio to the gateway with the same number of workers and
 without admission, with an interval that contains the true median in 95 of 100 runs. Exits with 1
@@ -20,15 +20,15 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from benchmarks.admission.results import write_part
 from benchmarks.admission.stack import BODY, start_maxgate
-from benchmarks.gateway.cases import CaseFailed, measure_chat, measure_paced_streams
+from benchmarks.gateway.cases import CaseFailed, measure_paced_streams, saturate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
 from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
@@ -43,6 +43,9 @@ MAX_REQUEST_SHARE: Final = 0.03
 MAX_CHUNK_SHARE: Final = 0.01
 CASES: Final = ("request", "chunk")
 CONNECTIONS: Final = 32
+
+Starter: TypeAlias = Callable[[], AbstractContextManager[RunningGateway]]
+"""Runs a gateway."""
 
 
 @dataclass(frozen=True)
@@ -108,33 +111,43 @@ def measure(rounds: int, seconds: float) -> Results:
     with ExitStack() as stack:
         engine = stack.enter_context(run_stand_in(other_core))  # and pins Redis
         redis_url = stack.enter_context(start_redis()).url
-        gateways = {
-            variant.name: stack.enter_context(run_variant(variant, engine, gateway_core, redis_url))
+        starters = {
+            variant.name: partial(run_variant, variant, engine, gateway_core, redis_url)
             for variant in VARIANTS
         }
-        return measure_rounds(gateways, bodies, rounds, seconds)
+        return measure_rounds(starters, bodies, rounds, seconds)
 
 
 def measure_rounds(
-    gateways: Mapping[str, RunningGateway],
+    starters: Mapping[str, Starter],
     bodies: Bodies,
     rounds: int,
     seconds: float,
     connections: int = CONNECTIONS,
 ) -> Results:
-    """Measure both cases of all gateways in each round."""
-    results, names = Results(), list(gateways)
-    for gateway in gateways.values():  # caches and leases
-        measure_chat(gateway, bodies, seconds)
+    """Measure both cases of all gateways in each round.
+
+    Each round starts all of them anew. Two processes that run the same program differ by several
+    percent as long as they live, by the places of their objects in memory; more rounds of the same
+    processes would show this difference more exactly.
+    """
+    results, names = Results(), list(starters)
+    warm_up = saturate(lambda bodies: bodies.short, connections=connections)
     for number in range(rounds):
         print_progress(f"round {number + 1} of {rounds}")
-        samples = measure_chat_in_turns(gateways, bodies, seconds, connections)
-        for name, sample in samples.items():
-            results.add(name, "request", sample)
-        wait_until_quiet(list(gateways.values()))
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            results.add(name, "chunk", measure_paced_streams(gateways[name], bodies, seconds))
-            wait_until_quiet([gateways[name]])
+        order = names[number % len(names) :] + names[: number % len(names)]
+        with ExitStack() as stack:
+            gateways = {name: stack.enter_context(starters[name]()) for name in order}
+            for gateway in gateways.values():  # caches, leases, memory
+                warm_up(gateway, bodies, seconds)
+            wait_until_quiet(list(gateways.values()))
+            samples = measure_chat_in_turns(gateways, bodies, seconds, connections)
+            for name, sample in samples.items():
+                results.add(name, "request", sample)
+            wait_until_quiet(list(gateways.values()))
+            for name, gateway in gateways.items():
+                results.add(name, "chunk", measure_paced_streams(gateway, bodies, seconds))
+                wait_until_quiet([gateway])
     return results
 
 

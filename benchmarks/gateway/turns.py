@@ -12,7 +12,12 @@ from benchmarks.gateway.results import Sample
 from benchmarks.gateway.stack import RunningGateway
 from benchmarks.gateway.wrk import read_result, start_wrk
 
-TURN_SECONDS: Final = 0.05
+_TURN_SECONDS_PER_CONNECTION: Final = 0.003
+"""Length of a turn per connection, which is the time of 5 to 12 requests on each.
+
+All connections of a suspended gateway come to wait for it, and it works on all of them in step when
+it goes on. In turns shorter than a few requests per connection, nothing else would be measured.
+"""
 _FIRST_TURN_SECONDS: Final = 0.3
 """In its first turn, a gateway accepts connections one by one, as wrk opens them.
 
@@ -28,11 +33,13 @@ def measure_chat_in_turns(
     """Measure the CPU time of a short chat request of each gateway, for `seconds` each.
 
     Each gateway is at saturation over `connections`, and all but one are suspended: they share a
-    core in turns of 50 ms. The speed of a shared machine changes within seconds, and turns let each
-    gateway have the same part of every speed. Raises CaseFailed.
+    core in turns. The speed of a shared machine changes within seconds, and turns let each gateway
+    have the same part of every speed. A turn is 96 ms for 32 connections and 768 ms for 256, and
+    `seconds` are rounded to whole turns. Raises CaseFailed.
     """
-    turns = round(seconds / TURN_SECONDS)
-    each = _FIRST_TURN_SECONDS + turns * TURN_SECONDS
+    turn_seconds = connections * _TURN_SECONDS_PER_CONNECTION
+    turns = max(round(seconds / turn_seconds), 1)
+    each = _FIRST_TURN_SECONDS + turns * turn_seconds
     whole = math.ceil(each * len(gateways) * _SLOWER)
     processes = [gateway.process for gateway in gateways.values()]
     with ExitStack() as stack:
@@ -56,7 +63,7 @@ def measure_chat_in_turns(
             take_turn(gateway.process, _FIRST_TURN_SECONDS)
         for _ in range(turns):
             for process in processes:
-                take_turn(process, TURN_SECONDS)
+                take_turn(process, turn_seconds)
         results = [read_result(load, whole) for load in loads]
         # Before they resume: they would work on requests that nobody counts.
         cpu = [
