@@ -16,7 +16,8 @@ WHOLE = "".join(OUTPUT_TOKENS)
 MESSAGES = [{"role": "user", "content": "Hello" + " there" * 6}]
 PROMPT_TOKENS = 37
 REQUESTS = 4
-UPSTREAM = {"first_token_timeout": 0.3, "idle_timeout": 0.3, "response_timeout": 0.3}
+# Longer than a busy machine stops a process for, shorter than `make_late_script` waits.
+UPSTREAM = {"first_token_timeout": 0.6, "idle_timeout": 0.6, "response_timeout": 0.6}
 FILTERED = b'{"error":{"message":"no","code":"content_filter"}}'
 TOO_LONG = b'{"error":{"message":"999 tokens exceeds the configured maximum context length of 64"}}'
 
