@@ -68,7 +68,7 @@ bench: $(VENV)/.installed-local ## Compare maxgate with other gateways; needs wr
 	$(BIN)/python -m benchmarks.gateway.soak --keep
 
 soak: $(VENV)/.installed-dev ## Let engines fail, overload and swap them for two hours; needs wrk, 8 GB and two cores
-	@echo "make soak takes about 105 minutes, and at most 4 hours 40 minutes"
+	@echo "make soak takes about 110 minutes, and at most 4 hours 40 minutes"
 	@$(BIN)/maxgate models prepare smollm2-135m-instruct --if-missing
 	$(call BOUNDED,15m,failover.bad_replica)
 	$(call BOUNDED,15m,failover.bad_replica --plain)

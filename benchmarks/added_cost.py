@@ -2,19 +2,28 @@
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from benchmarks.admission.cost import CASES, find_interval
-from benchmarks.gateway.cases import CaseFailed
-from benchmarks.gateway.processes import exit_on_sigterm
+from benchmarks.gateway.cases import CaseFailed, measure_paced_streams, saturate
+from benchmarks.gateway.processes import exit_on_sigterm, print_progress
+from benchmarks.gateway.prompts import Bodies
 from benchmarks.gateway.results import Results
+from benchmarks.gateway.stack import RunningGateway, wait_until_quiet
+from benchmarks.gateway.turns import measure_chat_in_turns
 
+CASES: Final = ("request", "chunk")
 MAX_CHUNK_SHARE: Final = 0.01
+_CONNECTIONS: Final = 32
 BASELINE: Final = "none"
 """The variant without the capability."""
+
+Starter: TypeAlias = Callable[[], AbstractContextManager[RunningGateway]]
+"""Runs a gateway."""
 
 
 @dataclass(frozen=True)
@@ -101,3 +110,43 @@ def run_comparison(
         text += f"\n\nRedis has run {calls} scripts."
     print(json.dumps(values, indent=2) if options.json else text)
     return 0 if all(map(comparison.is_right, costs)) else 1
+
+
+def measure_rounds(
+    starters: Mapping[str, Starter],
+    bodies: Bodies,
+    rounds: int,
+    seconds: float,
+    connections: int = _CONNECTIONS,
+) -> Results:
+    """Measure both cases of all gateways in each round.
+
+    Each round starts all of them anew. Two processes of the same program differ by several percent
+    for as long as they live, and more rounds of the same processes would only measure this
+    difference more exactly.
+    """
+    results, names = Results(), list(starters)
+    warm_up = saturate(lambda bodies: bodies.short, connections=connections)
+    for number in range(rounds):
+        print_progress(f"round {number + 1} of {rounds}")
+        order = names[number % len(names) :] + names[: number % len(names)]
+        with ExitStack() as stack:
+            gateways = {name: stack.enter_context(starters[name]()) for name in order}
+            for gateway in gateways.values():  # caches, leases, memory
+                warm_up(gateway, bodies, seconds)
+            wait_until_quiet(list(gateways.values()))
+            samples = measure_chat_in_turns(gateways, bodies, seconds, connections)
+            for name, sample in samples.items():
+                results.add(name, "request", sample)
+            wait_until_quiet(list(gateways.values()))
+            for name, gateway in gateways.items():
+                results.add(name, "chunk", measure_paced_streams(gateway, bodies, seconds))
+                wait_until_quiet([gateway])
+    return results
+
+
+def find_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the median, by order statistics."""
+    ordered = sorted(values)
+    rank = max(0, math.floor((len(ordered) - 1.96 * math.sqrt(len(ordered))) / 2))
+    return ordered[rank], ordered[-1 - rank]

@@ -28,8 +28,7 @@ from typing import Final
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks.added_cost import BASELINE, Comparison, run_comparison
-from benchmarks.admission.cost import measure_rounds
+from benchmarks.added_cost import BASELINE, Comparison, measure_rounds, run_comparison
 from benchmarks.admission.stack import BODY, start_maxgate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn

@@ -25,8 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final
 
-from benchmarks.added_cost import BASELINE, Comparison, run_comparison
-from benchmarks.admission.cost import measure_rounds
+from benchmarks.added_cost import BASELINE, Comparison, measure_rounds, run_comparison
 from benchmarks.admission.stack import BODY, start_maxgate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn

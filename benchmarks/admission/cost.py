@@ -17,35 +17,28 @@ the share is above 1 %. Needs wrk, and redis-server by the extra dev.
 
 import argparse
 import json
-import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
+from benchmarks.added_cost import CASES, MAX_CHUNK_SHARE, find_interval, measure_rounds
 from benchmarks.admission.results import write_part
 from benchmarks.admission.stack import BODY, start_maxgate
-from benchmarks.gateway.cases import CaseFailed, measure_paced_streams, saturate
+from benchmarks.gateway.cases import CaseFailed
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
-from benchmarks.gateway.processes import choose_cores, exit_on_sigterm, print_progress
+from benchmarks.gateway.processes import choose_cores, exit_on_sigterm
 from benchmarks.gateway.prompts import Bodies, load_token_counter
 from benchmarks.gateway.results import Results
-from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in, wait_until_quiet
-from benchmarks.gateway.turns import measure_chat_in_turns
+from benchmarks.gateway.stack import RunningGateway, run_gateway, run_stand_in
 from tests.fakes.redis_server import start_redis
 
 SLOTS: Final = 1000
 MAX_REQUEST_SHARE: Final = 0.03
-MAX_CHUNK_SHARE: Final = 0.01
-CASES: Final = ("request", "chunk")
-CONNECTIONS: Final = 32
-
-Starter: TypeAlias = Callable[[], AbstractContextManager[RunningGateway]]
-"""Runs a gateway."""
 
 
 @dataclass(frozen=True)
@@ -116,46 +109,6 @@ def measure(rounds: int, seconds: float) -> Results:
             for variant in VARIANTS
         }
         return measure_rounds(starters, bodies, rounds, seconds)
-
-
-def measure_rounds(
-    starters: Mapping[str, Starter],
-    bodies: Bodies,
-    rounds: int,
-    seconds: float,
-    connections: int = CONNECTIONS,
-) -> Results:
-    """Measure both cases of all gateways in each round.
-
-    Each round starts all of them anew. Two processes that run the same program differ by several
-    percent as long as they live, by the places of their objects in memory; more rounds of the same
-    processes would show this difference more exactly.
-    """
-    results, names = Results(), list(starters)
-    warm_up = saturate(lambda bodies: bodies.short, connections=connections)
-    for number in range(rounds):
-        print_progress(f"round {number + 1} of {rounds}")
-        order = names[number % len(names) :] + names[: number % len(names)]
-        with ExitStack() as stack:
-            gateways = {name: stack.enter_context(starters[name]()) for name in order}
-            for gateway in gateways.values():  # caches, leases, memory
-                warm_up(gateway, bodies, seconds)
-            wait_until_quiet(list(gateways.values()))
-            samples = measure_chat_in_turns(gateways, bodies, seconds, connections)
-            for name, sample in samples.items():
-                results.add(name, "request", sample)
-            wait_until_quiet(list(gateways.values()))
-            for name, gateway in gateways.items():
-                results.add(name, "chunk", measure_paced_streams(gateway, bodies, seconds))
-                wait_until_quiet([gateway])
-    return results
-
-
-def find_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % confidence interval of the median, by order statistics."""
-    ordered = sorted(values)
-    rank = max(0, math.floor((len(ordered) - 1.96 * math.sqrt(len(ordered))) / 2))
-    return ordered[rank], ordered[-1 - rank]
 
 
 def summarize(results: Results) -> list[Cost]:

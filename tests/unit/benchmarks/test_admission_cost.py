@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.admission.cost import VARIANTS, Cost, find_interval, format_table, summarize
+from benchmarks.added_cost import find_interval
+from benchmarks.admission.cost import VARIANTS, Cost, format_table, summarize
 from benchmarks.gateway.results import Results
 
 

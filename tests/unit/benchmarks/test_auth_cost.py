@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.added_cost import BASELINE, Cost
-from benchmarks.admission.cost import find_interval
+from benchmarks.added_cost import BASELINE, Cost, find_interval
 from benchmarks.auth_cost import COMPARISON, KEYS, write_keys
 from benchmarks.gateway.results import Results
 from maxgate.auth.key_file import read_key_file
