@@ -97,13 +97,15 @@ def ignore(number: int) -> None:
 async def append_lines(spool: Spool, rate: float, seconds: float) -> int:
     """Append lines as requests end, and return their number."""
     lines, started = 0, time.monotonic()
+    durable = asyncio.Event()
     while (elapsed := time.monotonic() - started) < seconds:
-        durable = None
+        durable.clear()
+        waits = False
         while lines < elapsed * rate:
             lines += 1
-            durable = spool.append(partial(build_line, lines))
-        if durable is not None:
-            await durable
+            waits = spool.append(partial(build_line, lines), durable.set)
+        if waits:
+            await durable.wait()
         await asyncio.sleep(1 / GROUPS)
     return lines
 

@@ -26,7 +26,8 @@ class ClientConnection(Protocol):
     `refuses_requests` is set while the gateway stops: new requests get a 503. `is_shutting_down` is
     set before the server cancels the requests that are left. `lacks_descriptors` means that the
     gateway has no file descriptors for its requests. `on_disconnect` is called once the client
-    disconnects; `is_lost` is set if it already has.
+    disconnects; `is_lost` is set if it already has. `hold_writes` holds what is sent from now on
+    until its result is called; it returns None if something is held already.
     """
 
     refuses_requests: bool
@@ -34,6 +35,7 @@ class ClientConnection(Protocol):
     lacks_descriptors: bool
     is_lost: bool
     on_disconnect: Callable[[], None] | None
+    hold_writes: Callable[[], Callable[[], None] | None]
 
 
 class ClientDisconnect(Exception):  # an event, not an error of ours

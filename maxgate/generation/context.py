@@ -1,8 +1,10 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
-from collections.abc import Awaitable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal, Protocol
 
 from maxgate.generation.request_record import RequestRecord
@@ -85,10 +87,10 @@ class UsageLedger(Protocol):
         """Whether new requests must be refused."""
         ...
 
-    def commit(self, context: "RequestContext") -> Awaitable[None] | None:
+    def commit(self, context: "RequestContext", on_durable: Callable[[], None]) -> bool:
         """Write the line of a request whose last byte is about to be sent.
 
-        The result, if there is one, is to be awaited: the line is durable then. The line has the
+        Returns whether the last byte has to wait until `on_durable` is called. The line has the
         outcome that the record has when it is written: the client may leave meanwhile.
         """
         ...
@@ -141,5 +143,16 @@ class RequestContext:
     ledger: UsageLedger | None = None
 
     def commit_line(self) -> Awaitable[None] | None:
-        """Write the line of the request, unless that is done; see UsageLedger.commit."""
-        return None if self.ledger is None else self.ledger.commit(self)
+        """Write the line of the request, unless that is done.
+
+        The result, if there is one, is to be awaited before the last byte is sent.
+        """
+        if self.ledger is None:
+            return None
+        durable = asyncio.get_running_loop().create_future()
+        return durable if self.ledger.commit(self, partial(_finish, durable)) else None
+
+
+def _finish(durable: asyncio.Future[None]) -> None:
+    if not durable.done():  # the request may have been cancelled
+        durable.set_result(None)

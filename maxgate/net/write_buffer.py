@@ -1,6 +1,7 @@
 """Socket writes, batched per iteration of the event loop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from typing_extensions import override
@@ -37,7 +38,7 @@ class BufferedTransport(asyncio.Transport):
 
     uvicorn writes the head of a response, its body and the end of its body separately; buffered,
     they are one system call and one packet. A closed transport drops what the peer has not taken
-    within `close_timeout` seconds.
+    within `close_timeout` seconds. While writes are held, closing waits for their release.
     """
 
     def __init__(
@@ -47,14 +48,45 @@ class BufferedTransport(asyncio.Transport):
         self._close_timeout = close_timeout
         self._transport = transport
         self._writes = writes
+        self._held: bytes | None = None
+        self._closes_on_release = False
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether writes are held."""
+        return self._held is not None
+
+    def hold(self) -> Callable[[], None] | None:
+        """Hold what is written from now on until the result is called; None if that is so already.
+
+        Releasing writes to a transport that has been lost meanwhile does nothing.
+        """
+        if self._held is not None:
+            return None
+        self._held = b""
+        return self._release
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self._writes.write(self._transport, held)
+        if self._closes_on_release:
+            self.close()
 
     @override
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if data:
+        if not data:
+            return
+        if self._held is None:
             self._writes.write(self._transport, bytes(data))
+        elif not self._closes_on_release:
+            self._held += data
 
     @override
     def close(self) -> None:
+        if self._held is not None and not self._transport.is_closing():
+            self._closes_on_release = True
+            return
         self._writes.flush()  # pending data must leave before the socket closes
         if not self._transport.is_closing() and self._transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(self._close_timeout, self._transport.abort)
@@ -62,7 +94,7 @@ class BufferedTransport(asyncio.Transport):
 
     @override
     def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        return self._closes_on_release or self._transport.is_closing()
 
     @override
     def get_extra_info(self, name: str, default: Any = None) -> Any:

@@ -53,14 +53,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol with nine additions.
+    """uvicorn's httptools protocol with ten additions.
 
     Protocol errors have OpenAI's shape. Writes are batched per turn of the event loop, across all
     connections that share `writes`. A request must arrive, headers and body, within
     `request_read_timeout` seconds. Requests that violate the header limits never reach the
-    application. The ASGI extension `maxgate.connection` reports disconnects without a task. An
-    Upgrade header is ignored. A client that closes only its sending side gets its response, and one
-    that does not read for `write_timeout` seconds is disconnected. `state` can end keep-alive.
+    application. The ASGI extension `maxgate.connection` reports disconnects without a task, and can
+    hold the end of a response. An Upgrade header is ignored. A client that closes only its sending
+    side gets its response, and one that does not read for `write_timeout` seconds is disconnected.
+    `state` can end keep-alive.
     """
 
     def __init__(
@@ -92,6 +93,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self.lacks_descriptors = False
 
     @property
+    def is_holding(self) -> bool:
+        """Whether the rest of a response is held; see ClientConnection."""
+        return self._buffered.is_holding
+
+    @property
     def _closes_connection(self) -> bool:
         return self.lacks_descriptors or self._state.closes_connections
 
@@ -113,8 +119,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(BufferedTransport(transport, self._writes, self._write_timeout))
-        self._is_closing = transport.is_closing
+        buffered = BufferedTransport(transport, self._writes, self._write_timeout)
+        super().connection_made(buffered)
+        self._buffered = buffered
+        self._is_closing = buffered.is_closing
+        self.hold_writes = buffered.hold
         self._start_reading()
 
     @override
@@ -137,7 +146,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn always closes
         cycle: ResponseCycle | None = self.cycle  # type: ignore[assignment]  # all of them are
         if self._is_reading_request or cycle is None or cycle.response_complete:
-            return False
+            self.transport.close()  # once what is pending or held has left
+            return self.is_holding
         if self._half_close is None:
             # With pipelined requests, the last cycle is not the one that responds.
             probe = b"" if self.pipeline else cycle.probe
@@ -159,6 +169,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if self._is_closing():
+            return  # unread data would reset the connection, and the held response with it
         self._bytes_in_read = len(data)
         self._feed_parser(data)
         # Headers, trailers and chunk extensions; most of them stay in memory.

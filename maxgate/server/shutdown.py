@@ -112,6 +112,7 @@ class GatewayServer(ListeningServer):
         await self._wait_for_connections(deadline)
         if self.server_state.tasks:
             await self._cancel_requests()
+        await self._wait_for_held_writes()
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # the client does not read
         await self.lifespan.shutdown()
@@ -132,6 +133,16 @@ class GatewayServer(ListeningServer):
     async def _wait_for_connections(self, deadline: float) -> None:
         loop, state = asyncio.get_running_loop(), self.server_state
         while state.connections and not self.force_exit and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_INTERVAL)
+
+    async def _wait_for_held_writes(self) -> None:
+        """Wait until the responses that are held have left, for a bounded time."""
+        loop, connections = asyncio.get_running_loop(), self.server_state.connections
+        deadline = loop.time() + _ERROR_TIMEOUT
+        while loop.time() < deadline and any(  # noqa: ASYNC110
+            isinstance(connection, GatewayProtocol) and connection.is_holding
+            for connection in connections
+        ):
             await asyncio.sleep(_POLL_INTERVAL)
 
     async def _cancel_requests(self) -> None:

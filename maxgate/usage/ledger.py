@@ -1,7 +1,7 @@
 """The ledger at the edge: one line for each client request that reached a model."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from maxgate.usage.folder import make_folder
 from maxgate.usage.lines import encode_line
 from maxgate.usage.mover import Mover, MoverEvents
 from maxgate.usage.settings import UsageSettings
-from maxgate.usage.spool import Spool
+from maxgate.usage.spool import OnDurable, Spool
 
 _KINDS: Final[Mapping[str, Kind]] = {
     "/v1/embeddings": "embeddings",
@@ -67,10 +67,10 @@ class SpooledLedger(UsageLedger):
         return self._refuses_if_full and self._spool is not None and self._spool.is_full
 
     @override
-    def commit(self, context: RequestContext) -> Awaitable[None] | None:
-        durable = self._append(context, "ok", 200)
+    def commit(self, context: RequestContext, on_durable: OnDurable) -> bool:
         # Nobody pays for a request that no engine worked on.
-        return durable if context.record.engine_calls else None
+        is_paid = context.record.engine_calls > 0
+        return self._append(context, "ok", 200, on_durable if is_paid else None)
 
     @override
     def append(self, context: RequestContext) -> None:
@@ -103,18 +103,22 @@ class SpooledLedger(UsageLedger):
             await self._store.aclose()
 
     def _append(
-        self, context: RequestContext, outcome: Outcome, status: int
-    ) -> asyncio.Future[None] | None:
-        """Append the line of a request; wait for the future, if there is one.
+        self,
+        context: RequestContext,
+        outcome: Outcome,
+        status: int,
+        on_durable: OnDurable | None = None,
+    ) -> bool:
+        """Append the line of a request; see Spool.append.
 
         `outcome` and `status` are those of a response that has none yet.
         """
         is_written, context.ledger = context.ledger is None, None
         spool = self._spool
         if is_written or spool is None or context.record.model is None:
-            return None
+            return False
         times = self._clock.wall(), self._clock.monotonic()
-        return spool.append(partial(self._encode, context, outcome, status, times))
+        return spool.append(partial(self._encode, context, outcome, status, times), on_durable)
 
     def _encode(
         self, context: RequestContext, outcome: Outcome, status: int, times: tuple[float, float]

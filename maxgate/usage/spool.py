@@ -9,7 +9,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -42,16 +42,18 @@ _NO_ROOM: Final = "no room on disk and in memory"
 
 Encode: TypeAlias = Callable[[], bytes]
 """Returns a line."""
+OnDurable: TypeAlias = Callable[[], None]
+"""Ends a request whose line is durable; must not raise."""
 
 _log = structlog.get_logger("usage")
 
 
 class _Group(NamedTuple):
-    """Lines, and what waits until they are on disk."""
+    """Lines, and what is called when they are on disk."""
 
     data: bytes
     lines: int
-    waiting: Sequence[asyncio.Future[None]]
+    waiting: list[OnDurable]
 
 
 def choose_interval(write_seconds: float) -> float:
@@ -83,7 +85,7 @@ class Spool:
         self._on_lost = on_lost
         self._close_timeout = close_timeout
         self._lines: list[Encode] = []
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[OnDurable] = []
         self._pending_bytes = 0
         self._next_group_at = 0.0
         self._group_seconds = MIN_GROUP_SECONDS
@@ -105,15 +107,15 @@ class Spool:
         """The identity of the spool."""
         return self.path.name
 
-    def append(self, encode: Encode) -> asyncio.Future[None] | None:
+    def append(self, encode: Encode, on_durable: OnDurable | None = None) -> bool:
         """Append the line that `encode` returns when its group is written.
 
-        Wait for the future, if there is one, until the line is durable. Call this on the event
-        loop.
+        Returns whether `on_durable` will be called, on the event loop, when the line is durable;
+        otherwise there is nothing to wait for. Call this on the event loop.
         """
         if self._pending_bytes > MAX_PENDING_BYTES or self._is_closed:
             self._lose(1, _NO_ROOM)
-            return None
+            return False
         self._lines.append(encode)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -122,11 +124,10 @@ class Spool:
                 self._loop.call_later(delay, self._hand_over)
             else:  # after the other requests of this iteration
                 self._loop.call_soon(self._hand_over)
-        if self.is_full:
-            return None
-        future = self._loop.create_future()
-        self._waiting.append(future)
-        return future
+        if on_durable is None or self.is_full:
+            return False
+        self._waiting.append(on_durable)
+        return True
 
     async def aclose(self) -> None:
         """Write what is pending, for a bounded time, and release the spool; never raises."""
@@ -234,9 +235,9 @@ class Spool:
     def _release(self, groups: list[_Group]) -> None:
         """Let requests end: their lines are on disk, or wait in memory for room."""
         for group in groups:
-            for future in group.waiting:
-                if not future.done():
-                    future.set_result(None)
+            for on_durable in group.waiting:
+                on_durable()
+            group.waiting.clear()  # a group without room is released before it is written
 
     def _lose(self, lines: int, reason: str, error: Exception | None = None) -> None:
         """Count lost lines, and log the first loss for each reason."""

@@ -60,6 +60,40 @@ async def test_buffered_transport() -> None:
     assert inner.written == [HEAD + b"abcd", b"ef"]
 
 
+async def test_hold() -> None:
+    """Held data leaves after the release, before what is written later, and is held once."""
+    inner = RecordedTransport()
+    transport = BufferedTransport(inner, WriteBuffer())
+    transport.write(b"a")
+    release = transport.hold()
+    assert release is not None
+    assert transport.hold() is None
+    transport.write(HEAD)
+    transport.write(b"b")
+    await asyncio.sleep(0)
+    assert (inner.written, transport.is_holding) == ([b"a"], True)
+    release()
+    transport.write(b"c")
+    await asyncio.sleep(0)
+    assert (inner.written, transport.is_holding) == ([b"a", HEAD + b"bc"], False)
+    assert transport.hold() is not None
+
+
+async def test_close_while_held() -> None:
+    """Closing waits for the release; what is written after it is dropped."""
+    inner = RecordedTransport()
+    transport = BufferedTransport(inner, WriteBuffer())
+    release = transport.hold()
+    assert release is not None
+    transport.write(HEAD)
+    transport.close()
+    assert (inner.written, transport.is_closing()) == ([], True)
+    transport.write(b"a")
+    release()
+    await asyncio.sleep(0)
+    assert inner.written == [HEAD, b"closed"]
+
+
 async def test_buffered_transport_close() -> None:
     """Closing sends pending data first."""
     inner = RecordedTransport()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,16 +66,22 @@ def read(spool: Path) -> bytes:
     return b"".join(segment.path.read_bytes() for segment in list_segments(spool))
 
 
+def append_now(spool: Spool, line: Callable[[], bytes]) -> asyncio.Future[None] | None:
+    """Append a line; wait for the future, if there is one."""
+    durable = asyncio.get_running_loop().create_future()
+    return durable if spool.append(line, partial(durable.set_result, None)) else None
+
+
 async def append(spool: Spool) -> None:
     """Append a line, and wait until it is durable or waits in memory."""
-    if (durable := spool.append(LINE)) is not None:
+    if (durable := append_now(spool, LINE)) is not None:
         await durable
 
 
 async def test_durable(tmp_path: Path, counts: Counts) -> None:
-    """A line is in the file when its future is done; the file is for this user only."""
+    """A line is in the file when its request may end; the file is for this user only."""
     async with open_spool(tmp_path, counts) as spool:
-        future = spool.append(encode(b"1\n"))
+        future = append_now(spool, encode(b"1\n"))
         assert future is not None
         assert read(spool.path) == b""
         await future
@@ -96,19 +103,18 @@ def test_group_interval(write_seconds: float, interval: float) -> None:
 async def test_groups(tmp_path: Path, counts: Counts) -> None:
     """Lines that are appended together are written together, in their order."""
     async with open_spool(tmp_path, counts) as spool:
-        futures = [spool.append(encode(b"%d\n" % number)) for number in range(1000)]
+        futures = [append_now(spool, encode(b"%d\n" % number)) for number in range(1000)]
         await asyncio.gather(*[future for future in futures if future is not None])
         assert read(spool.path).split() == [b"%d" % number for number in range(1000)]
         await until_holds(lambda: counts.written == 1000)
 
 
-async def test_cancelled_request(tmp_path: Path, counts: Counts) -> None:
-    """A request that is cancelled while it waits has its line, and disturbs no other."""
+async def test_nothing_waits(tmp_path: Path, counts: Counts) -> None:
+    """A line that no request waits for is written with the others."""
     async with open_spool(tmp_path, counts) as spool:
-        first, second = spool.append(encode(b"1\n")), spool.append(encode(b"2\n"))
-        assert first is not None
+        assert not spool.append(encode(b"1\n"))
+        second = append_now(spool, encode(b"2\n"))
         assert second is not None
-        first.cancel()
         await second
         assert read(spool.path) == b"1\n2\n"
 
@@ -121,7 +127,7 @@ async def test_encoding_failure(tmp_path: Path, counts: Counts) -> None:
 
     async with open_spool(tmp_path, counts) as spool:
         for line in (encode(b"1\n"), fail, encode(b"2\n")):
-            durable = spool.append(line)
+            durable = append_now(spool, line)
         assert durable is not None
         await durable
         assert read(spool.path) == b"1\n2\n"
@@ -135,7 +141,7 @@ async def test_close(tmp_path: Path, counts: Counts) -> None:
         assert lock_ended(spool.path) is None
     assert read(spool.path) == b"1\n"
     assert lock_ended(spool.path) is not None
-    assert spool.append(encode(b"2\n")) is None
+    assert append_now(spool, encode(b"2\n")) is None
     assert counts.lost == 1
 
 
@@ -153,7 +159,7 @@ async def test_no_room(tmp_path: Path, counts: Counts) -> None:
             lines += 1
             await append(spool)
         assert lines == 65
-        assert spool.append(LINE) is None
+        assert append_now(spool, LINE) is None
         assert len(read(spool.path)) == 64 * 1024
 
         delete_moved(spool.path, 64 * 1024, is_ended=False)
@@ -191,11 +197,11 @@ async def test_bound_of_memory(tmp_path: Path, counts: Counts) -> None:
     async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
         line = b"x" * (1024 * 1024)
         for _ in range(20):
-            durable = spool.append(encode(line))
+            durable = append_now(spool, encode(line))
         assert durable is not None
         await durable
         assert counts.lost == 3
-        assert spool.append(encode(line)) is None
+        assert append_now(spool, encode(line)) is None
         assert counts.lost == 4
 
 
