@@ -20,7 +20,6 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -94,7 +93,7 @@ def ignore(number: int) -> None:
     del number
 
 
-async def append_lines(spool: Spool, rate: float, seconds: float) -> int:
+async def append_lines(spool: Spool[int], rate: float, seconds: float) -> int:
     """Append lines as requests end, and return their number."""
     lines, started = 0, time.monotonic()
     durable = asyncio.Event()
@@ -103,7 +102,7 @@ async def append_lines(spool: Spool, rate: float, seconds: float) -> int:
         waits = False
         while lines < elapsed * rate:
             lines += 1
-            waits = spool.append(partial(build_line, lines), durable.set)
+            waits = spool.append(lines, durable.set)
         if waits:
             await durable.wait()
         await asyncio.sleep(1 / GROUPS)
@@ -120,11 +119,12 @@ async def measure(folder: Path, url: str, rate: float, seconds: float) -> Writes
     spool = Spool(
         lines_folder,
         settings.max_spool_bytes,
+        encode=build_line,
         on_written=ignore,
         on_lost=lambda lines: moved.update(lost=lines),
     )
     moving = asyncio.create_task(mover.run())
-    spool.append(partial(build_line, 0))
+    spool.append(0)
     await asyncio.sleep(2 * settings.move_interval)  # makes partitions, and deletes what is old
     statements, cpu, moved["lines"] = Statements(), time.process_time(), 0
     lines = await append_lines(spool, rate, seconds)

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from typing_extensions import override
 
@@ -27,6 +26,11 @@ _KINDS: Final[Mapping[str, Kind]] = {
 """Kinds of the routes that do not generate text."""
 
 
+_Ended: TypeAlias = tuple[RequestContext, Outcome, int, float, float]
+"""A request, outcome and status of a response that has none, and the time of its end.
+
+The time is in seconds since 1970, and on the monotonic clock; a named tuple would take longer.
+"""
 CLIENT_CLOSED_REQUEST: Final = 499
 """Status of requests whose client disconnected before the response; nginx's convention."""
 
@@ -58,7 +62,7 @@ class SpooledLedger(UsageLedger):
         self._on_lost = on_lost
         self._mover = Mover(self._folder, store, settings, clock, events)
         self._refuses_if_full = settings.on_full == "refuse"
-        self._spool: Spool | None = None
+        self._spool: Spool[_Ended] | None = None
         self._sequence = 0
 
     @property
@@ -86,6 +90,7 @@ class SpooledLedger(UsageLedger):
             self._spool = Spool(
                 self._folder,
                 self._settings.max_spool_bytes,
+                encode=self._encode,
                 on_written=self._on_written,
                 on_lost=self._on_lost,
             )
@@ -117,13 +122,12 @@ class SpooledLedger(UsageLedger):
         spool = self._spool
         if is_written or spool is None or context.record.model is None:
             return False
-        times = self._clock.wall(), self._clock.monotonic()
-        return spool.append(partial(self._encode, context, outcome, status, times), on_durable)
+        ended = context, outcome, status, self._clock.wall(), self._clock.monotonic()
+        return spool.append(ended, on_durable)
 
-    def _encode(
-        self, context: RequestContext, outcome: Outcome, status: int, times: tuple[float, float]
-    ) -> bytes:
-        """Encode the line of a request that ended at these times of both clocks."""
+    def _encode(self, ended: _Ended) -> bytes:
+        """Encode the line of a request."""
+        context, outcome, status, finished_at, now = ended
         record, principal = context.record, context.principal
         self._sequence += 1
         model, started_at = record.model or "", record.started_at
@@ -132,7 +136,7 @@ class SpooledLedger(UsageLedger):
         return encode_line(
             (
                 self._sequence,
-                times[0],
+                finished_at,
                 record.request_id,
                 _KINDS.get(record.route, "completions"),
                 record.route,
@@ -151,7 +155,7 @@ class SpooledLedger(UsageLedger):
                 record.completion_tokens,
                 record.queue_seconds,
                 None if first_token_at is None else first_token_at - started_at,
-                times[1] - started_at,
+                now - started_at,
                 seconds,
                 seconds / self._find_batch_size(model),
                 principal.service_class,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import structlog
 
@@ -40,8 +40,8 @@ CLOSE_SECONDS: Final = 5.0
 _MEASURE_SECONDS: Final = 1.0
 _NO_ROOM: Final = "no room on disk and in memory"
 
-Encode: TypeAlias = Callable[[], bytes]
-"""Returns a line."""
+Item = TypeVar("Item")
+"""A request that has ended, whose line is not encoded yet."""
 OnDurable: TypeAlias = Callable[[], None]
 """Ends a request whose line is durable; must not raise."""
 
@@ -61,12 +61,12 @@ def choose_interval(write_seconds: float) -> float:
     return min(max(write_seconds / GROUP_SHARE, MIN_GROUP_SECONDS), MAX_GROUP_SECONDS)
 
 
-class Spool:
+class Spool(Generic[Item]):
     """Appends lines to the segments of a new spool.
 
-    While there is no room, or the disk fails, `is_full` is set: lines then wait in memory, and
-    nothing waits for them. `on_written` and `on_lost` are called with numbers of lines, on the
-    event loop. Raises OSError if the spool cannot be created.
+    `encode` returns the line of an item. While there is no room, or the disk fails, `is_full` is
+    set: lines then wait in memory, and nothing waits for them. `on_written` and `on_lost` are
+    called with numbers of lines, on the event loop. Raises OSError if the spool cannot be created.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Spool:
         folder: Path,
         max_bytes: int,
         *,
+        encode: Callable[[Item], bytes],
         on_written: Callable[[int], None],
         on_lost: Callable[[int], None],
         close_timeout: float = CLOSE_SECONDS,
@@ -81,10 +82,11 @@ class Spool:
         self.path, self._lock = create_spool(folder)
         self.is_full = False
         self._loop = asyncio.get_running_loop()
+        self._encode = encode
         self._on_written = on_written
         self._on_lost = on_lost
         self._close_timeout = close_timeout
-        self._lines: list[Encode] = []
+        self._items: list[Item] = []
         self._waiting: list[OnDurable] = []
         self._pending_bytes = 0
         self._next_group_at = 0.0
@@ -107,8 +109,8 @@ class Spool:
         """The identity of the spool."""
         return self.path.name
 
-    def append(self, encode: Encode, on_durable: OnDurable | None = None) -> bool:
-        """Append the line that `encode` returns when its group is written.
+    def append(self, item: Item, on_durable: OnDurable | None = None) -> bool:
+        """Append the line of an item, which is encoded when its group is written.
 
         Returns whether `on_durable` will be called, on the event loop, when the line is durable;
         otherwise there is nothing to wait for. Call this on the event loop.
@@ -116,7 +118,7 @@ class Spool:
         if self._pending_bytes > MAX_PENDING_BYTES or self._is_closed:
             self._lose(1, _NO_ROOM)
             return False
-        self._lines.append(encode)
+        self._items.append(item)
         if not self._is_scheduled:
             self._is_scheduled = True
             delay = self._next_group_at - self._loop.time()
@@ -143,22 +145,22 @@ class Spool:
     def _hand_over(self) -> None:
         self._is_scheduled = False
         self._next_group_at = self._loop.time() + self._group_seconds
-        if self._lines:
-            lines = self._encode_lines()
+        if self._items:
+            lines = self._encode_items()
             if lines or self._waiting:
                 self._queue.put(_Group(b"".join(lines), len(lines), self._waiting))
             self._waiting = []
 
-    def _encode_lines(self) -> list[bytes]:
+    def _encode_items(self) -> list[bytes]:
         """Encode the lines that memory has room for."""
-        encoders, self._lines = self._lines, []
-        lines: list[bytes] = []
-        for encode in encoders:
+        items, self._items = self._items, []
+        encode, lines = self._encode, list[bytes]()
+        for item in items:
             if self._pending_bytes > MAX_PENDING_BYTES:
                 self._lose(1, _NO_ROOM)
                 continue
             try:
-                line = encode()
+                line = encode(item)
             except Exception as error:  # noqa: BLE001  # the others must be written
                 self._lose(1, "encoding failed", error)
             else:

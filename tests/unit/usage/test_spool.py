@@ -1,7 +1,7 @@
 """A spool writes lines durably in groups, and keeps them while there is no room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,15 @@ from maxgate.usage.spool import Spool, choose_interval
 from tests.fakes.waiting import until_holds
 
 MANY = 1024 * 1024 * 1024
+LINE = b"x" * 1023 + b"\n"
+INVALID = b"invalid"
 
 
-def encode(line: bytes) -> Callable[[], bytes]:
-    """Return what encodes a line."""
-    return lambda: line
-
-
-LINE = encode(b"x" * 1023 + b"\n")
+def encode(line: bytes) -> bytes:
+    """Return a line as it is, if it is valid."""
+    if line == INVALID:
+        raise ValueError
+    return line
 
 
 class Counts:
@@ -45,12 +46,13 @@ def counts() -> Counts:
 @asynccontextmanager
 async def open_spool(
     state_dir: Path, counts: Counts, max_bytes: int = MANY
-) -> AsyncIterator[Spool]:
+) -> AsyncIterator[Spool[bytes]]:
     """Open a spool, and close it."""
     folder = make_folder(state_dir)
     spool = Spool(
         folder,
         max_bytes,
+        encode=encode,
         on_written=counts.add_written,
         on_lost=counts.add_lost,
         close_timeout=0.01,
@@ -66,13 +68,13 @@ def read(spool: Path) -> bytes:
     return b"".join(segment.path.read_bytes() for segment in list_segments(spool))
 
 
-def append_now(spool: Spool, line: Callable[[], bytes]) -> asyncio.Future[None] | None:
+def append_now(spool: Spool[bytes], line: bytes) -> asyncio.Future[None] | None:
     """Append a line; wait for the future, if there is one."""
     durable = asyncio.get_running_loop().create_future()
     return durable if spool.append(line, partial(durable.set_result, None)) else None
 
 
-async def append(spool: Spool) -> None:
+async def append(spool: Spool[bytes]) -> None:
     """Append a line, and wait until it is durable or waits in memory."""
     if (durable := append_now(spool, LINE)) is not None:
         await durable
@@ -81,7 +83,7 @@ async def append(spool: Spool) -> None:
 async def test_durable(tmp_path: Path, counts: Counts) -> None:
     """A line is in the file when its request may end; the file is for this user only."""
     async with open_spool(tmp_path, counts) as spool:
-        future = append_now(spool, encode(b"1\n"))
+        future = append_now(spool, b"1\n")
         assert future is not None
         assert read(spool.path) == b""
         await future
@@ -103,7 +105,7 @@ def test_group_interval(write_seconds: float, interval: float) -> None:
 async def test_groups(tmp_path: Path, counts: Counts) -> None:
     """Lines that are appended together are written together, in their order."""
     async with open_spool(tmp_path, counts) as spool:
-        futures = [append_now(spool, encode(b"%d\n" % number)) for number in range(1000)]
+        futures = [append_now(spool, b"%d\n" % number) for number in range(1000)]
         await asyncio.gather(*[future for future in futures if future is not None])
         assert read(spool.path).split() == [b"%d" % number for number in range(1000)]
         await until_holds(lambda: counts.written == 1000)
@@ -112,8 +114,8 @@ async def test_groups(tmp_path: Path, counts: Counts) -> None:
 async def test_nothing_waits(tmp_path: Path, counts: Counts) -> None:
     """A line that no request waits for is written with the others."""
     async with open_spool(tmp_path, counts) as spool:
-        assert not spool.append(encode(b"1\n"))
-        second = append_now(spool, encode(b"2\n"))
+        assert not spool.append(b"1\n")
+        second = append_now(spool, b"2\n")
         assert second is not None
         await second
         assert read(spool.path) == b"1\n2\n"
@@ -121,12 +123,8 @@ async def test_nothing_waits(tmp_path: Path, counts: Counts) -> None:
 
 async def test_encoding_failure(tmp_path: Path, counts: Counts) -> None:
     """A line that cannot be encoded is lost; the others of its group are written."""
-
-    def fail() -> bytes:
-        raise ValueError
-
     async with open_spool(tmp_path, counts) as spool:
-        for line in (encode(b"1\n"), fail, encode(b"2\n")):
+        for line in (b"1\n", INVALID, b"2\n"):
             durable = append_now(spool, line)
         assert durable is not None
         await durable
@@ -137,11 +135,11 @@ async def test_encoding_failure(tmp_path: Path, counts: Counts) -> None:
 async def test_close(tmp_path: Path, counts: Counts) -> None:
     """The end of a worker writes what is pending, and frees the spool."""
     async with open_spool(tmp_path, counts) as spool:
-        spool.append(encode(b"1\n"))
+        spool.append(b"1\n")
         assert lock_ended(spool.path) is None
     assert read(spool.path) == b"1\n"
     assert lock_ended(spool.path) is not None
-    assert append_now(spool, encode(b"2\n")) is None
+    assert append_now(spool, b"2\n") is None
     assert counts.lost == 1
 
 
@@ -165,7 +163,7 @@ async def test_no_room(tmp_path: Path, counts: Counts) -> None:
         delete_moved(spool.path, 64 * 1024, is_ended=False)
         await until_holds(lambda: not spool.is_full)
         await append(spool)
-        assert read(spool.path) == 3 * LINE()
+        assert read(spool.path) == 3 * LINE
         assert list_segments(spool.path)[-1].end == 67 * 1024
     assert (counts.written, counts.lost) == (67, 0)
 
@@ -197,11 +195,11 @@ async def test_bound_of_memory(tmp_path: Path, counts: Counts) -> None:
     async with open_spool(tmp_path, counts, max_bytes=64 * 1024) as spool:
         line = b"x" * (1024 * 1024)
         for _ in range(20):
-            durable = append_now(spool, encode(line))
+            durable = append_now(spool, line)
         assert durable is not None
         await durable
         assert counts.lost == 3
-        assert append_now(spool, encode(line)) is None
+        assert append_now(spool, line) is None
         assert counts.lost == 4
 
 
