@@ -101,7 +101,7 @@ class Gate:
         context.principal = Principal(caller, caller, caller, "", "default")
         self._limits.edge.check(context.principal)
         async with self._guard.admit(request):
-            self._limits.edge.find_headers(context)
+            self._limits.edge.format_headers(context)
         record = context.record
         record.engine_calls, record.prompt_tokens, record.completion_tokens = 1, 25, 12
         if context.reservation is not None:

@@ -16,6 +16,8 @@ EXTENSION: Final = "maxgate.connection"
 A server that offers it reports disconnects without a task per request, checks header limits and
 enforces the time in which a request must arrive. Other servers work without it.
 """
+HEADER_LINES: Final = "maxgate.header_lines"
+"""Key in `http.response.start` for that server: further header lines as bytes, with CR and LF."""
 CLIENT_CLOSED_REQUEST: Final = 499
 """Status in the log of a request whose client disconnected; nginx's convention."""
 

@@ -25,6 +25,7 @@ from maxgate.api.client_headers import ClientHeaders, RequestTimer
 from maxgate.api.disconnect import (
     CLIENT_CLOSED_REQUEST,
     EXTENSION,
+    HEADER_LINES,
     ClientConnection,
     ClientDisconnect,
 )
@@ -34,7 +35,7 @@ from maxgate.api.header_limits import check_headers
 from maxgate.auth.identity import AUTHENTICATION_ERRORS, AuthenticationRequired
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown, StackTrace
-from maxgate.generation.context import RequestContext
+from maxgate.generation.context import RequestContext, UsageLedger
 from maxgate.generation.request_record import (
     Outcome,
     RequestRecord,
@@ -42,6 +43,7 @@ from maxgate.generation.request_record import (
     current_record,
 )
 from maxgate.generation.trace import RequestTrace
+from maxgate.limits.headers import split_lines
 from maxgate.limits.limit import EdgeLimits
 from maxgate.net.shortage import find_shortage
 
@@ -289,18 +291,28 @@ class _RecordedResponse:
             ):
                 headers.append((b"x-maxgate-queue-ms", b"%d" % round(record.queue_seconds * 1000)))
             if self.limits is not None:
-                headers += self.limits.find_headers(self._context)
+                lines = self.limits.format_headers(self._context)
+                if self.connection is None:
+                    headers += split_lines(lines)
+                else:
+                    message[HEADER_LINES] = lines
             message["headers"] = self._headers = headers
         elif self._context.ledger is not None and not message.get("more_body"):
-            release = None if self.connection is None else self.connection.hold_writes()
-            if release is None:
-                return self._send_when_durable(message)
-            if not self._context.ledger.commit(self._context, release):
-                release()
+            return self._send_last(self._context.ledger, message)
         return self._send(message)
 
-    async def _send_when_durable(self, message: MutableMapping[str, Any]) -> None:
-        if (durable := self._context.commit_line()) is not None:
+    def _send_last(self, ledger: UsageLedger, message: MutableMapping[str, Any]) -> Awaitable[None]:
+        release = None if self.connection is None else self.connection.hold_writes()
+        if release is None:
+            return self._wait_and_send(ledger.commit(self._context), message)
+        if not ledger.commit_then(self._context, release):
+            release()
+        return self._send(message)
+
+    async def _wait_and_send(
+        self, durable: Awaitable[None] | None, message: MutableMapping[str, Any]
+    ) -> None:
+        if durable is not None:
             await durable
         await self._send(message)
 

@@ -1,10 +1,8 @@
 """The context of one client request: caller, deadline, priority, retry allowance and record."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, Literal, Protocol
 
 from maxgate.generation.request_record import RequestRecord
@@ -87,11 +85,18 @@ class UsageLedger(Protocol):
         """Whether new requests must be refused."""
         ...
 
-    def commit(self, context: "RequestContext", on_durable: Callable[[], None]) -> bool:
+    def commit(self, context: "RequestContext") -> Awaitable[None] | None:
         """Write the line of a request whose last byte is about to be sent.
 
-        Returns whether the last byte has to wait until `on_durable` is called. The line has the
+        The result, if there is one, is to be awaited: the line is durable then. The line has the
         outcome that the record has when it is written: the client may leave meanwhile.
+        """
+        ...
+
+    def commit_then(self, context: "RequestContext", on_durable: Callable[[], None]) -> bool:
+        """Write the line as `commit` does, and call `on_durable` when it is durable.
+
+        Returns False if there is nothing to wait for; `on_durable` is not called then.
         """
         ...
 
@@ -143,16 +148,5 @@ class RequestContext:
     ledger: UsageLedger | None = None
 
     def commit_line(self) -> Awaitable[None] | None:
-        """Write the line of the request, unless that is done.
-
-        The result, if there is one, is to be awaited before the last byte is sent.
-        """
-        if self.ledger is None:
-            return None
-        durable = asyncio.get_running_loop().create_future()
-        return durable if self.ledger.commit(self, partial(_finish, durable)) else None
-
-
-def _finish(durable: asyncio.Future[None]) -> None:
-    if not durable.done():  # the request may have been cancelled
-        durable.set_result(None)
+        """Write the line of the request, unless that is done; see UsageLedger.commit."""
+        return None if self.ledger is None else self.ledger.commit(self)

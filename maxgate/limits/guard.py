@@ -1,6 +1,6 @@
 """Limits as a guard, and as what the HTTP edge checks before it reads a body."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
@@ -139,15 +139,15 @@ class LimitEdge(EdgeLimits):
             planner.callers[principal.caller].open_version = planner.exchanges.version
 
     @override
-    def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:
+    def format_headers(self, context: RequestContext) -> bytes:
         planner, reservation = self._planner, context.reservation
         if isinstance(reservation, Reservation):
             return reservation.plan.headers.format(planner.wall(), planner.exchanges.version)
         if planner.is_empty:
-            return []
+            return b""
         now = planner.wall()
         plan = planner.find(context.principal, context.model or "", now)
-        return [] if plan is None else plan.headers.format(now, planner.exchanges.version)
+        return b"" if plan is None else plan.headers.format(now, planner.exchanges.version)
 
 
 def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:

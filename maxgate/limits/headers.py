@@ -17,14 +17,14 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
 
 
 class LimitHeaders:
-    """The headers of the tightest limit of each kind.
+    """The header lines of the tightest limit of each kind.
 
     Keeps amount and reset for the second in which they are right, from `since` to `until`, in
     seconds since 1970, and only in one `version` of counters: in it, the rest of a limit changes
     only with the room of this process.
     """
 
-    __slots__ = ("_groups", "_headers", "_others", "_since", "_tightest", "_until", "_version")
+    __slots__ = ("_groups", "_others", "_since", "_template", "_tightest", "_until", "_version")
 
     def __init__(self, counters: Iterable[Counter]) -> None:
         """Describe these counters, but not those of budgets and endless windows."""
@@ -36,25 +36,27 @@ class LimitHeaders:
         self._groups = groups
         self._version = -1
 
-    def format(self, now: float, version: int) -> list[tuple[bytes, bytes]]:
-        """Return the headers at a time in seconds since 1970, in a version of the counters."""
+    def format(self, now: float, version: int) -> bytes:
+        """Return the lines at a time in seconds since 1970, in a version of the counters.
+
+        Each ends with CR and LF.
+        """
         if version != self._version or not self._since <= now < self._until:
             self._renew(now, version)
         for other, lead, tightest in self._others:
             if other.room + lead < tightest.room:
                 self._renew(now, version)
                 return self.format(now, version)
-        headers = self._headers.copy()
-        for place, name, tightest, rest in self._tightest:
-            left = rest + tightest.room
-            headers[place] = name, b"%d" % left if left > 0 else b"0"
-        return headers
+        lefts = [
+            left if (left := rest + tightest.room) > 0 else 0 for tightest, rest in self._tightest
+        ]
+        return self._template % tuple(lefts)
 
     def _renew(self, now: float, version: int) -> None:
-        """Find the tightest limits, and build the headers that do not change with every request."""
+        """Find the tightest limits, and build what does not change with every request."""
         self._version = version
         self._since, self._until = -inf, inf
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._template = b""
         self._tightest = []
         self._others = []
         for kind, counters in self._groups.items():
@@ -65,13 +67,12 @@ class LimitHeaders:
                 for other in counters
                 if other is not tightest
             ]
-            name = b"x-ratelimit-remaining-" + kind
-            self._tightest.append((len(self._headers) + 1, name, tightest, rest))
-            self._headers += (
-                (b"x-ratelimit-limit-" + kind, b"%d" % tightest.amount),
-                (name, b""),
-                (b"x-ratelimit-reset-" + kind, self._format_reset(tightest.ends_at, now)),
-            )
+            self._tightest.append((tightest, rest))
+            self._template += (
+                b"x-ratelimit-limit-%b: %d\r\n"
+                b"x-ratelimit-remaining-%b: %%d\r\n"
+                b"x-ratelimit-reset-%b: %b\r\n"
+            ) % (kind, tightest.amount, kind, kind, self._format_reset(tightest.ends_at, now))
 
     def _format_reset(self, ends_at: float, now: float) -> bytes:
         seconds = ends_at - now
@@ -86,6 +87,12 @@ class LimitHeaders:
 
 def _find_left(counter: Counter) -> int:
     return counter.amount - counter.others - counter.part + counter.room
+
+
+def split_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the names and values of header lines."""
+    pairs = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
+    return [(name, value) for name, _, value in pairs]
 
 
 @lru_cache(maxsize=4096)

@@ -105,6 +105,6 @@ class EdgeLimits(Protocol):
         """Raise LimitExceeded if a limit of the caller is known to be exhausted."""
         ...
 
-    def find_headers(self, context: RequestContext) -> Sequence[tuple[bytes, bytes]]:
-        """Return the headers that describe the limits of a request."""
+    def format_headers(self, context: RequestContext) -> bytes:
+        """Return the header lines that describe the limits of a request, with CR and LF."""
         ...

@@ -6,6 +6,8 @@ from typing import Any, Final
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from maxgate.api.disconnect import HEADER_LINES
+
 _WITHOUT_BODY: Final = {204, 304}
 _LENGTH: Final = b"\r\ncontent-length: "
 _CLOSE: Final = b"connection: close"
@@ -18,7 +20,8 @@ class ResponseCycle(RequestResponseCycle):
     """uvicorn's response cycle with a faster `send`.
 
     Header names must be lower case and values free of line breaks; our own code and Starlette's
-    responses guarantee the former, `_send_head` checks the latter once for all headers.
+    responses guarantee the former, `_send_head` checks the latter once for all headers. The
+    HEADER_LINES of a message are sent as they are.
 
     A body of unknown length is chunked for HTTP/1.1; for HTTP/1.0, which has no chunks, closing the
     connection ends it (RFC 9112, section 6.3).
@@ -50,11 +53,14 @@ class ResponseCycle(RequestResponseCycle):
         if self.disconnected:
             return
         if message["type"] == "http.response.start":
-            self._send_head(message["status"], message.get("headers", ()))
+            lines = message.get(HEADER_LINES, b"")
+            self._send_head(message["status"], message.get("headers", ()), lines)
         else:
             self._send_body(message.get("body", b""), message.get("more_body", False))
 
-    def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _send_head(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], more_lines: bytes
+    ) -> None:
         if self.response_started:
             raise RuntimeError("the response has already started")
         self.response_started = True
@@ -66,9 +72,10 @@ class ResponseCycle(RequestResponseCycle):
             self.keep_alive = False
             lines.remove(_CLOSE)
         lines += (b"", b"") if self.keep_alive else (_CLOSE, b"", b"")
-        head = STATUS_LINE[status] + b"\r\n".join(lines)
-        if head.count(b"\n") != len(lines):
+        head = b"\r\n".join(lines)
+        if head.count(b"\n") != len(lines) - 1:
             raise RuntimeError("a response header contains a line break")
+        head = STATUS_LINE[status] + more_lines + head
         unknown_length = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY
         if (before := head.find(_LENGTH)) >= 0:
             unknown_length = False

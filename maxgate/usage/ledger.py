@@ -1,7 +1,7 @@
 """The ledger at the edge: one line for each client request that reached a model."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -71,7 +71,17 @@ class SpooledLedger(UsageLedger):
         return self._refuses_if_full and self._spool is not None and self._spool.is_full
 
     @override
-    def commit(self, context: RequestContext, on_durable: OnDurable) -> bool:
+    def commit(self, context: RequestContext) -> Awaitable[None] | None:
+        durable = asyncio.get_running_loop().create_future()
+
+        def finish() -> None:
+            if not durable.done():  # the request may have been cancelled
+                durable.set_result(None)
+
+        return durable if self.commit_then(context, finish) else None
+
+    @override
+    def commit_then(self, context: RequestContext, on_durable: OnDurable) -> bool:
         # Nobody pays for a request that no engine worked on.
         is_paid = context.record.engine_calls > 0
         return self._append(context, "ok", 200, on_durable if is_paid else None)

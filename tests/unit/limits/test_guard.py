@@ -13,7 +13,7 @@ from maxgate.generation.guard import NoGuard
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.generation.request_record import Outcome
 from maxgate.limits.errors import LimitExceeded, QuotaExhausted, RateLimitExceeded
-from maxgate.limits.headers import format_duration
+from maxgate.limits.headers import format_duration, split_lines
 from maxgate.limits.limit import Limit
 from maxgate.limits.limits import Limits
 from maxgate.limits.memory_table import MemoryTable
@@ -78,7 +78,7 @@ class Gate:
 
     def read(self, context: RequestContext) -> Mapping[str, str]:
         """Return the headers of a response, by their ends."""
-        headers = self.limits.edge.find_headers(context)
+        headers = split_lines(self.limits.edge.format_headers(context))
         return {str(k, "ascii")[12:]: str(v, "ascii") for k, v in headers}
 
     async def count(self, **fields: Any) -> int:

@@ -7,6 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from maxgate.api.disconnect import HEADER_LINES
 from maxgate.server.protocol import GatewayProtocol, _parse_target
 from tests.fakes.recorded_transport import RecordedTransport
 
@@ -18,13 +19,15 @@ async def respond(
     headers: list[tuple[bytes, bytes]],
     *bodies: bytes,
     request_line: bytes = b"GET / HTTP/1.1",
+    lines: bytes = b"",
 ) -> tuple[list[bytes], BaseException | None]:
     """Return the writes of this response until the connection is lost, and the exception raised."""
     raised: list[BaseException] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            start = {"type": "http.response.start", "status": status, "headers": headers}
+            await send(start | ({HEADER_LINES: lines} if lines else {}))
             for left, body in zip(range(len(bodies) - 1, -1, -1), bodies, strict=True):
                 await send({"type": "http.response.body", "body": body, "more_body": left > 0})
         except RuntimeError as error:
@@ -131,6 +134,14 @@ async def test_names_of_framing() -> None:
     lines = b"x-content-length: 9\r\nx-connection: close\r\nx: content-length: 9\r\n"
     head = b"HTTP/1.1 200 OK\r\n" + lines + b"transfer-encoding: chunked\r\n\r\n"
     assert (written, raised) == ([head + b"1\r\na\r\n0\r\n\r\n", b"closed"], None)
+
+
+async def test_header_lines() -> None:
+    """Lines that the application has encoded follow the status, before the other headers."""
+    lines = b"content-length: 2\r\nx-a: 1\r\n"
+    written, _ = await respond(200, [JSON], b"{}", lines=lines)
+    head = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\n\r\n" % lines
+    assert written == [head + b"{}", b"closed"]
 
 
 async def test_line_break() -> None:
