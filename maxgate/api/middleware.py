@@ -209,11 +209,13 @@ class RequestContextMiddleware:
         route = _LIMITED.get(get_route_path(scope))
         if route is None:
             return
-        context.record.route = route
         response.limits = limits
-        response.is_refused_early = True
-        limits.check(context.principal)
-        response.is_refused_early = False
+        try:
+            limits.check(context.principal)
+        except GatewayError:
+            context.record.route = route
+            response.is_refused_early = True
+            raise
 
     @staticmethod
     def _refuse_exposed(scope: Scope) -> None:
