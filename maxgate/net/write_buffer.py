@@ -38,7 +38,8 @@ class BufferedTransport(asyncio.Transport):
 
     uvicorn writes the head of a response, its body and the end of its body separately; buffered,
     they are one system call and one packet. A closed transport drops what the peer has not taken
-    within `close_timeout` seconds. While writes are held, closing waits for their release.
+    within `close_timeout` seconds. While writes are held, closing waits for their release:
+    `closes_on_release` is set.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class BufferedTransport(asyncio.Transport):
         self._transport = transport
         self._writes = writes
         self._held: bytes | None = None
-        self._closes_on_release = False
+        self.closes_on_release = False
 
     @property
     def is_holding(self) -> bool:
@@ -70,7 +71,7 @@ class BufferedTransport(asyncio.Transport):
         held, self._held = self._held, None
         if held:
             self._writes.write(self._transport, held)
-        if self._closes_on_release:
+        if self.closes_on_release:
             self.close()
 
     @override
@@ -79,13 +80,13 @@ class BufferedTransport(asyncio.Transport):
             return
         if self._held is None:
             self._writes.write(self._transport, bytes(data))
-        elif not self._closes_on_release:
+        elif not self.closes_on_release:
             self._held += data
 
     @override
     def close(self) -> None:
         if self._held is not None and not self._transport.is_closing():
-            self._closes_on_release = True
+            self.closes_on_release = True
             return
         self._writes.flush()  # pending data must leave before the socket closes
         if not self._transport.is_closing() and self._transport.get_write_buffer_size():
@@ -94,7 +95,7 @@ class BufferedTransport(asyncio.Transport):
 
     @override
     def is_closing(self) -> bool:
-        return self._closes_on_release or self._transport.is_closing()
+        return self.closes_on_release or self._transport.is_closing()
 
     @override
     def get_extra_info(self, name: str, default: Any = None) -> Any:

@@ -122,7 +122,7 @@ class GatewayProtocol(HttpToolsProtocol):
         buffered = BufferedTransport(transport, self._writes, self._write_timeout)
         super().connection_made(buffered)
         self._buffered = buffered
-        self._is_closing = buffered.is_closing
+        self._is_closing = transport.is_closing
         self.hold_writes = buffered.hold
         self._start_reading()
 
@@ -169,7 +169,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._is_closing():
+        if self._buffered.closes_on_release:
             return  # unread data would reset the connection, and the held response with it
         self._bytes_in_read = len(data)
         self._feed_parser(data)
@@ -264,7 +264,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         # As uvicorn's, but with one timer per connection instead of one per idle period.
         self.server_state.total_requests += 1
-        if self._is_closing():
+        if self._is_closing() or self._buffered.closes_on_release:
             return
         self.flow.resume_reading()
         if self.pipeline:
