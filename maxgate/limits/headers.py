@@ -8,11 +8,11 @@ from typing import Final
 from maxgate.limits.counter import Counter
 from maxgate.limits.limit import Unit
 
-_KINDS: Final[Mapping[Unit, bytes]] = {
-    "requests": b"requests",
-    "tokens": b"tokens",
-    "input_tokens": b"tokens",
-    "output_tokens": b"tokens",
+_KINDS: Final[Mapping[Unit, str]] = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "input_tokens": "tokens",
+    "output_tokens": "tokens",
 }
 
 
@@ -24,11 +24,11 @@ class LimitHeaders:
     only with the room of this process.
     """
 
-    __slots__ = ("_groups", "_others", "_since", "_template", "_tightest", "_until", "_version")
+    __slots__ = ("_groups", "_others", "_since", "_tightest", "_until", "_version")
 
     def __init__(self, counters: Iterable[Counter]) -> None:
         """Describe these counters, but not those of budgets and endless windows."""
-        groups: dict[bytes, list[Counter]] = {}
+        groups: dict[str, list[Counter]] = {}
         for counter in counters:
             kind = _KINDS.get(counter.limit.unit)
             if kind is not None and not counter.limit.is_budget and isfinite(counter.ends_at):
@@ -47,16 +47,16 @@ class LimitHeaders:
             if other.room + lead < tightest.room:
                 self._renew(now, version)
                 return self.format(now, version)
-        lefts = [
-            left if (left := rest + tightest.room) > 0 else 0 for tightest, rest in self._tightest
-        ]
-        return self._template % tuple(lefts)
+        lines = ""
+        for before, tightest, rest, after in self._tightest:
+            left = rest + tightest.room
+            lines += f"{before}{left if left > 0 else 0}{after}"
+        return lines.encode("ascii")
 
     def _renew(self, now: float, version: int) -> None:
         """Find the tightest limits, and build what does not change with every request."""
         self._version = version
         self._since, self._until = -inf, inf
-        self._template = b""
         self._tightest = []
         self._others = []
         for kind, counters in self._groups.items():
@@ -67,14 +67,14 @@ class LimitHeaders:
                 for other in counters
                 if other is not tightest
             ]
-            self._tightest.append((tightest, rest))
-            self._template += (
-                b"x-ratelimit-limit-%b: %d\r\n"
-                b"x-ratelimit-remaining-%b: %%d\r\n"
-                b"x-ratelimit-reset-%b: %b\r\n"
-            ) % (kind, tightest.amount, kind, kind, self._format_reset(tightest.ends_at, now))
+            before = (
+                f"x-ratelimit-limit-{kind}: {tightest.amount}\r\nx-ratelimit-remaining-{kind}: "
+            )
+            reset = self._format_reset(tightest.ends_at, now)
+            after = f"\r\nx-ratelimit-reset-{kind}: {reset}\r\n"
+            self._tightest.append((before, tightest, rest, after))
 
-    def _format_reset(self, ends_at: float, now: float) -> bytes:
+    def _format_reset(self, ends_at: float, now: float) -> str:
         seconds = ends_at - now
         if seconds <= 1:
             self._until = -inf  # it changes with each millisecond
@@ -96,12 +96,12 @@ def split_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
 
 
 @lru_cache(maxsize=4096)
-def format_duration(seconds: float) -> bytes:
+def format_duration(seconds: float) -> str:
     """Format a duration as Go does: `12ms`, `6m0s`, `23h0m1s`."""
     if seconds < 1:
-        return b"%dms" % max(round(seconds * 1000), 0)
+        return f"{max(round(seconds * 1000), 0)}ms"
     minutes, rest = divmod(int(seconds), 60)
     if not minutes:
-        return b"%ds" % rest
+        return f"{rest}s"
     hours, minutes = divmod(minutes, 60)
-    return b"%dh%dm%ds" % (hours, minutes, rest) if hours else b"%dm%ds" % (minutes, rest)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
