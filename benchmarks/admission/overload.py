@@ -6,7 +6,7 @@ The engine works on four requests at a time, 200 ms each (20/s), queues the othe
 served, and forgets those whose client disconnects. Clients send at a fixed rate: half of the
 capacity, twice, half, ten times, and half again; they give up after ten seconds. A response is good
 if it is complete within two seconds of the time when its request was due. Goodput counts those
-that are complete before the phase ends.
+that are complete during the phase; a few of their requests were sent, and waited, before it.
 
 All gateways run in turn on one core, everything else on another one. `maxgate` has its default
 settings and reads the engine's metrics; `maxgate, estimate` has no metrics, and the setting
@@ -76,10 +76,30 @@ class Overload:
         return self.share >= MIN_SHARE and refused_at_once and self.after >= MIN_SHARE
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A phase with its begin and its end in seconds, and the responses to what was sent in it."""
+
+    began_at: float
+    ended_at: float
+    responses: Sequence[Response]
+
+
+def measure_goodput(load: Load, phase: Phase, phases: Sequence[Phase]) -> float:
+    """Return the good responses per second that were complete during a phase.
+
+    An engine that still works on requests of an earlier phase is not idle: they count, too.
+    """
+    ends = [p.began_at + r.ended_at for p in phases for r in p.responses if load.is_good(r)]
+    good = sum(phase.began_at < end <= phase.ended_at for end in ends)
+    return good / (phase.ended_at - phase.began_at)
+
+
 def summarize(
-    subject: str, factor: int, load: Load, during: Sequence[Response], after: Sequence[Response]
+    subject: str, factor: int, load: Load, phases: Sequence[Phase], number: int
 ) -> Overload:
-    """Return the results of one phase with overload and the one after it."""
+    """Return the results of the phase with overload of this number, and of the one after it."""
+    during, after = phases[number].responses, phases[number + 1].responses
     good = [r.seconds for r in during if load.is_good(r)]
     refusals = [r.seconds for r in during if r.is_refusal]
     other = Counter(
@@ -87,8 +107,7 @@ def summarize(
         for r in during
         if not load.is_good(r) and not r.is_refusal
     )
-    seconds = load.overload_seconds
-    goodput = sum(load.is_good(r) and r.ended_at <= seconds for r in during) / seconds
+    goodput = measure_goodput(load, phases[number], phases)
     return Overload(
         *(subject, factor, goodput, goodput / load.capacity),
         *(find_quantile(good, 0.5), find_quantile(good, 0.99)),
@@ -105,15 +124,17 @@ async def measure(subject: str, clients: Clients, load: Load) -> list[Overload]:
         rates.append((load.capacity / 2, load.half_seconds))
     loop, tasks = asyncio.get_running_loop(), []
     due = loop.time()
+    times = [due]
     for rate, seconds in rates:
         tasks.append(asyncio.create_task(clients.send_steadily(rate, seconds)))
         due += seconds
+        times.append(due)
         await asyncio.sleep(due - loop.time())
     found = await asyncio.gather(*tasks)
     clients.close()
+    phases = list(map(Phase, times, times[1:], found))
     return [
-        summarize(subject, factor, load, found[2 * n + 1], found[2 * n + 2])
-        for n, factor in enumerate(load.factors)
+        summarize(subject, factor, load, phases, 2 * n + 1) for n, factor in enumerate(load.factors)
     ]
 
 
