@@ -60,7 +60,7 @@ def render_png(runs: Sequence[Run]) -> bytes:
         .configure_legend(labelFontSize=13, labelLimit=360, orient="top", columns=4, title=None)
         .configure_view(stroke=None)
     )
-    spec = orjson.dumps({**image.to_dict(), "padding": 16}).decode()
+    spec = orjson.dumps({**image.to_dict(validate=False), "padding": 16}).decode()
     png: bytes = vl_convert.vegalite_to_png(spec, scale=_PNG_SCALE)
     return png
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import altair as alt
 import orjson
 
+from maxgate.report.chart_style import list_tooltips
 from maxgate.report.formatting import DurationUnit, choose_duration_unit, cut_middle, list_log_ticks
 from maxgate.report.runs import Run, Series
 from maxgate.results.report import Level
@@ -70,20 +71,21 @@ def _build_rows(series: Series, metric: str, unit: DurationUnit, color: Any) -> 
     )
     height = max(_ROW_HEIGHT * len(series), 60)
     bar_tooltip = [
-        "curve:N",
-        "level:N",
+        *list_tooltips("curve:N", "level:N"),
         alt.Tooltip("low:Q", format=".4~g"),
         alt.Tooltip("high:Q", format=".4~g"),
         alt.Tooltip("share:Q", format=".1%"),
     ]
-    mark_tooltip = ["level:N", "percentile:N", alt.Tooltip("low:Q", format=".4~g")]
+    mark_tooltip = [*list_tooltips("level:N", "percentile:N"), alt.Tooltip("low:Q", format=".4~g")]
     return alt.layer(
         alt.Chart({"values": bars}, width=_WIDTH, height=height)
         .mark_rect(opacity=0.6)
-        .encode(x=x, x2="high:Q", y=y, y2="row:Q", color=color, tooltip=bar_tooltip),
+        .encode(
+            x=x, x2=alt.X2("high:Q"), y=y, y2=alt.Y2("row:Q"), color=color, tooltip=bar_tooltip
+        ),
         alt.Chart({"values": marks}, width=_WIDTH, height=height)
         .mark_rule(strokeWidth=1.5, color=_LINE_COLOR)
-        .encode(x=x, y=y, y2="row:Q", tooltip=mark_tooltip),
+        .encode(x=x, y=y, y2=alt.Y2("row:Q"), tooltip=mark_tooltip),
     )
 
 

@@ -1,6 +1,7 @@
 """Render a self-contained HTML page that makes no network requests."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any, Final
@@ -33,6 +34,15 @@ for (const [id, spec] of Object.entries(charts)) {
 """
 
 
+@cache
+def bundle_scripts() -> str:
+    """Return the scripts of all pages, Vega included; the first call takes seconds."""
+    # altair writes the version as `v6.4.1`, vl-convert expects `6.4`.
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    bundle: str = vl_convert.javascript_bundle(_EMBED_SCRIPT, vl_version=version)
+    return bundle.replace("</script", "<\\/script")
+
+
 def render_html(runs: Sequence[Run], unread: Sequence[str]) -> str:
     """Render the runs; `unread` has an error line per unreadable file."""
     sections = build_charts(runs)
@@ -60,10 +70,13 @@ def render_html(runs: Sequence[Run], unread: Sequence[str]) -> str:
 
 
 def _prepare_spec(chart: Any) -> dict[str, Any]:
-    """Return the chart's specification for a page with one legend and styles of its own."""
+    """Return the chart's specification for a page with one legend and styles of its own.
+
+    Tests compare it with Vega-Lite's schema, which takes most of the time of `to_dict`.
+    """
     axis = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
     config = {"view": {"stroke": None}, "background": None, "axis": axis}
-    return {**_remove_legends(chart.to_dict()), "config": config}
+    return {**_remove_legends(chart.to_dict(validate=False)), "config": config}
 
 
 def _remove_legends(spec: Any) -> Any:
@@ -98,10 +111,6 @@ def _render_document(title: str, body: str, specs: object) -> str:
     style = files("maxgate.report").joinpath("page.css").read_text()
     # "</" could end the script element; JSON allows the slash to be escaped.
     data = orjson.dumps(specs).decode().replace("</", "<\\/")
-    # altair writes the version as `v6.4.1`, vl-convert expects `6.4`.
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    bundle = vl_convert.javascript_bundle(_EMBED_SCRIPT, vl_version=version)
-    script = bundle.replace("</script", "<\\/script")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -115,7 +124,7 @@ def _render_document(title: str, body: str, specs: object) -> str:
 <body>
 {body}
 <script type="application/json" id="charts">{data}</script>
-<script type="module">{script}</script>
+<script type="module">{bundle_scripts()}</script>
 </body>
 </html>
 """

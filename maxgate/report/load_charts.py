@@ -15,6 +15,7 @@ from maxgate.report.chart_style import (
     encode_color,
     encode_load,
     encode_value,
+    list_tooltips,
     spans_far,
 )
 from maxgate.report.curves import Curve, LoadAxis, Point, list_percentiles, list_rates
@@ -29,7 +30,7 @@ _DASH: Final = alt.StrokeDash(
 )
 _TOOLTIP: Final = (
     *(alt.Tooltip(f"{field}:Q", format=".4~g") for field in ("value", "low", "high")),
-    "responses:Q",
+    alt.Tooltip("responses:Q"),
 )
 
 
@@ -79,14 +80,17 @@ def build_lines(curves: Sequence[Curve], axis: LoadAxis) -> Iterator[Drawn]:
         )
         is_log = spans_far(rows)
         y = encode_value(rows, is_log=is_log)
-        line = base.mark_line(strokeWidth=2).encode(y=y, order="load:Q")
+        line = base.mark_line(strokeWidth=2).encode(y=y, order=alt.Order("load:Q"))
         yield Drawn(
             f"{title}, log scale" if is_log else title,
             alt.layer(
-                base.mark_rule(opacity=0.55, strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q"),
+                base.mark_rule(opacity=0.55, strokeWidth=1.5).encode(
+                    y=alt.Y("low:Q"), y2=alt.Y2("high:Q")
+                ),
                 line.encode(strokeDash=_DASH) if "dashed" in title else line,
                 base.mark_point(filled=True, size=42, opacity=1).encode(
-                    y=y, tooltip=["curve:N", "level:N", "statistic:N", *_TOOLTIP]
+                    y=y,
+                    tooltip=[*list_tooltips("curve:N", "level:N", "statistic:N"), *_TOOLTIP],
                 ),
             ),
         )
@@ -116,11 +120,11 @@ def _build_tradeoff(curves: Sequence[Curve], axis: LoadAxis) -> Iterator[Drawn]:
             x=alt.X("latency:Q", title=f"E2E latency P95, {unit.name}", axis=few_ticks),
             y=alt.Y("tokens:Q", title=None, scale=alt.Scale(zero=True)),
             color=encode_color(curves),
-            order="load:Q",
-            tooltip=["curve:N", "level:N", "latency:Q", "tokens:Q"],
+            order=alt.Order("load:Q"),
+            tooltip=list_tooltips("curve:N", "level:N", "latency:Q", "tokens:Q"),
         )
         point = base.mark_point(filled=True, size=42, opacity=1)
-        label = base.mark_text(dy=-10, fontSize=10, color="#6b7280").encode(text="load:Q")
+        label = base.mark_text(dy=-10, fontSize=10, color="#6b7280").encode(text=alt.Text("load:Q"))
         marks = [base.mark_line(strokeWidth=2), point, *([label] if len(curves) == 1 else [])]
         yield Drawn("Output tokens/s over E2E latency", alt.layer(*marks))
 
@@ -147,8 +151,13 @@ def build_multiples(curves: Sequence[Curve], axis: LoadAxis) -> Iterator[Drawn]:
         )
         grey = alt.Chart({"values": others}).mark_line(color=MUTED, opacity=0.35, strokeWidth=1)
         layers = alt.layer(
-            grey.encode(x=x, y=y, detail="other:N", order="load:Q"),
-            own.encode(x=x, y=y, order="load:Q", tooltip=["curve:N", "level:N", *_TOOLTIP]),
+            grey.encode(x=x, y=y, detail=alt.Detail("other:N"), order=alt.Order("load:Q")),
+            own.encode(
+                x=x,
+                y=y,
+                order=alt.Order("load:Q"),
+                tooltip=[*list_tooltips("curve:N", "level:N"), *_TOOLTIP],
+            ),
             data={"values": rows},
         )
         scale = ", log scale" if is_log else ""
@@ -180,10 +189,12 @@ def build_dots(curves: Sequence[Curve], axis: LoadAxis) -> Iterator[Drawn]:
             title.replace("dashed", "pale"),
             alt.layer(
                 base.mark_rule(color=PALETTE[0], strokeWidth=1.5).encode(
-                    x=alt.X("low:Q"), x2="high:Q", opacity=opacity
+                    x=alt.X("low:Q"), x2=alt.X2("high:Q"), opacity=opacity
                 ),
                 base.mark_point(filled=True, size=60, color=PALETTE[0]).encode(
-                    x=x, opacity=opacity, tooltip=["curve:N", "level:N", "statistic:N", *_TOOLTIP]
+                    x=x,
+                    opacity=opacity,
+                    tooltip=[*list_tooltips("curve:N", "level:N", "statistic:N"), *_TOOLTIP],
                 ),
             ),
         )

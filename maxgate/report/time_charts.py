@@ -14,6 +14,7 @@ from maxgate.report.chart_style import (
     Drawn,
     Row,
     encode_color,
+    list_tooltips,
 )
 from maxgate.report.curves import Curve, Moment, choose_load_axis, list_level_starts, list_moments
 from maxgate.report.formatting import choose_duration_unit
@@ -45,14 +46,14 @@ def build_timelines(curves: Sequence[Curve]) -> Iterator[Drawn]:
             x=alt.X("second:Q", title="seconds since start of run", axis=seconds),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4), scale=alt.Scale(zero=True)),
             color=color,
-            tooltip=["curve:N", "second:Q", alt.Tooltip("value:Q", format=".4~g")],
+            tooltip=[*list_tooltips("curve:N", "second:Q"), alt.Tooltip("value:Q", format=".4~g")],
         )
         # Seconds without a response have no latency, so points are not connected.
         if not is_line:
             marks = base.mark_point(filled=True, size=16, opacity=0.8)
         else:
             marks = base.mark_line(strokeWidth=1.5, interpolate="step-after").encode(
-                detail="part:N"
+                detail=alt.Detail("part:N")
             )
         yield Drawn(title, alt.layer(*_mark_levels(curves), marks, height=HEIGHT // 2, width=WIDTH))
 
@@ -78,11 +79,11 @@ def _mark_levels(curves: Sequence[Curve]) -> Iterator[Chart]:
         {"second": second, "text": f"{axis.read(level):.3g}"}
         for second, level in list_level_starts(curves[0])
     ]
-    base = alt.Chart({"values": rows}).encode(x="second:Q")
+    base = alt.Chart({"values": rows}).encode(x=alt.X("second:Q"))
     yield base.mark_rule(color=MUTED, opacity=0.4, strokeDash=[2, 2])
     if len(rows) <= _MAX_LABELED_LEVELS:
         yield base.mark_text(color="#6b7280", align="left", dx=3, fontSize=10).encode(
-            y=alt.value(-5), text="text:N"
+            y=alt.value(-5), text=alt.Text("text:N")
         )
 
 
@@ -108,6 +109,6 @@ def build_errors(runs: Sequence[Run]) -> Iterator[Drawn]:
         .encode(
             x=alt.X("share:Q", title="share of requests", axis=alt.Axis(format="%", tickCount=4)),
             y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
-            tooltip=["label:N", "count:Q", alt.Tooltip("share:Q", format=".2%")],
+            tooltip=[*list_tooltips("label:N", "count:Q"), alt.Tooltip("share:Q", format=".2%")],
         ),
     )

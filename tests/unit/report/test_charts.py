@@ -54,6 +54,19 @@ def test_charts_of_two_runs() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "runs",
+    [TWO_RUNS, build_runs(1, 1, 8), build_runs(3, 8), build_runs(MAX_COLORS + 1, 1, 8)],
+    ids=["lines", "one run", "dots", "small charts"],
+)
+def test_charts_fit_the_schema(runs: list[Run]) -> None:
+    """All kinds of charts are valid by Vega-Lite's schema, which reports do not check."""
+    charts = [one.chart for drawn in build_charts(runs).values() for one in drawn]
+    assert [chart.to_dict() for chart in charts] == [
+        chart.to_dict(validate=False) for chart in charts
+    ]
+
+
 @pytest.mark.parametrize("count", [1, 3, MAX_COLORS])
 def test_few_runs_have_colors(count: int) -> None:
     """Up to eight runs are told apart by color; a single run needs none."""
