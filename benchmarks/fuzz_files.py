@@ -3,8 +3,8 @@
     python -m benchmarks.fuzz_files --files 5000 [--seed 0] [--kind traces] [--keep DIR]
 
 Each file must be read or refused in one line: no traceback, at most 5 s of CPU time and 1 GB of
-memory, and no output file that is not complete. Exits with 1 if a file breaks a rule; `--keep`
-saves such files.
+memory, and no output file that is not complete. The scripts that are the same in all pages are
+bundled before, once per process. Exits with 1 if a file breaks a rule; `--keep` saves such files.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from maxgate.loadtest.messages import RequestShape
 from maxgate.loadtest.scenarios.files import load_scenario
 from maxgate.loadtest.scenarios.requests import RequestSource
 from maxgate.report.cli import main as run_report_command
+from maxgate.report.html import bundle_scripts
 from maxgate.results.files import read_report
 from maxgate.results.records import read_report_records
 
@@ -187,10 +188,16 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def fuzz(kinds: list[str], count: int, seed: int, keep: Path | None) -> int:
-    """Run all cases, print the outcomes, and return the number of broken rules."""
+def _prepare(kinds: list[str]) -> None:
     signal.signal(signal.SIGPROF, _raise_timeout)
     np.seterr(all="ignore")
+    if "reports" in kinds:
+        bundle_scripts()
+
+
+def fuzz(kinds: list[str], count: int, seed: int, keep: Path | None) -> int:
+    """Run all cases, print the outcomes, and return the number of broken rules."""
+    _prepare(kinds)
     outcomes: Counter[str] = Counter()
     slowest, slowest_name, broken = 0.0, "", 0
     with tempfile.TemporaryDirectory(prefix="fuzz-files-") as folder:
