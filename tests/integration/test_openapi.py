@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
@@ -113,7 +114,8 @@ def send_requests(
     """Send generated requests, valid and invalid, and count the statuses of the responses."""
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url, headers=headers)
-    [operation] = [o.ok() for o in schema.get_all_operations() if o.ok().label == name]
+    method, _, path = name.partition(" ")
+    operation = schema[path][method]
     valid, invalid = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
     statuses: Counter[int] = Counter()
 
@@ -122,7 +124,7 @@ def send_requests(
             kept = {key: case.body[key] for key in case.body if key not in NOT_GENERATED}
             case.body = {**kept, "messages": MESSAGES} if "messages" in kept else kept
         checks = CHECKS[1:] if name in NOT_SUPPORTED else CHECKS
-        response = case.call_and_validate(checks=checks)
+        response = case.call_and_validate(session=session, checks=checks)
         statuses[response.status_code] += 1
 
     for mode in (valid, invalid) if operation.body else (valid,):
@@ -135,7 +137,8 @@ def send_requests(
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         )(given(case=strategy)(send))
-        run()
+        with requests.Session() as session:  # without one, each request takes 10 ms more
+            run()
     return statuses
 
 
