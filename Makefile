@@ -46,7 +46,7 @@ check: $(VENV)/.installed-dev ## Check lint, format, types, import contracts and
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target check-types check-text
 
 check-types: $(VENV)/.installed-dev
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 check-text: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
