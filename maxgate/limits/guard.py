@@ -36,9 +36,12 @@ class LimitGuard(Guard):
             if planner.is_empty:
                 return self._inner.admit(request)
             now = planner.wall()
-            plan = planner.find(context.principal, request.model.name, now)
-            if plan is None:
-                return self._inner.admit(request)
+            caller = planner.callers.get(context.principal.caller)
+            plan = None if caller is None else caller.by_model.get(request.model.name)
+            if plan is None or not plan.starts_at <= now < plan.ends_at:
+                plan = planner.find(context.principal, request.model.name, now)
+                if plan is None:
+                    return self._inner.admit(request)
             if plan.max_tokens is not None and isinstance(request, EmbeddingRequest):
                 _check_inputs(request, plan.max_tokens)
             amounts = planner.estimate(plan, request, now)

@@ -8,11 +8,12 @@ from typing import Final
 from maxgate.limits.counter import Counter
 from maxgate.limits.limit import Unit
 
-_KINDS: Final[Mapping[Unit, str]] = {
-    "requests": "requests",
-    "tokens": "tokens",
-    "input_tokens": "tokens",
-    "output_tokens": "tokens",
+_BOTH: Final = (b"requests", b"tokens")
+_KINDS: Final[Mapping[Unit, bytes]] = {
+    "requests": b"requests",
+    "tokens": b"tokens",
+    "input_tokens": b"tokens",
+    "output_tokens": b"tokens",
 }
 
 
@@ -24,11 +25,11 @@ class LimitHeaders:
     only with the room of this process.
     """
 
-    __slots__ = ("_groups", "_others", "_since", "_tightest", "_until", "_version")
+    __slots__ = ("_groups", "_others", "_since", "_template", "_tightest", "_until", "_version")
 
     def __init__(self, counters: Iterable[Counter]) -> None:
         """Describe these counters, but not those of budgets and endless windows."""
-        groups: dict[str, list[Counter]] = {}
+        groups: dict[bytes, list[Counter]] = {}
         for counter in counters:
             kind = _KINDS.get(counter.limit.unit)
             if kind is not None and not counter.limit.is_budget and isfinite(counter.ends_at):
@@ -47,16 +48,18 @@ class LimitHeaders:
             if other.room + lead < tightest.room:
                 self._renew(now, version)
                 return self.format(now, version)
-        lines = ""
-        for before, tightest, rest, after in self._tightest:
-            left = rest + tightest.room
-            lines += f"{before}{left if left > 0 else 0}{after}"
-        return lines.encode("ascii")
+        if len(self._tightest) == len(_BOTH):  # as below, in half of the time
+            (requests, requests_rest), (tokens, tokens_rest) = self._tightest
+            left, tokens_left = requests.room + requests_rest, tokens.room + tokens_rest
+            if left >= 0 and tokens_left >= 0:
+                return self._template % (left, tokens_left)
+        return self._template % tuple([max(c.room + rest, 0) for c, rest in self._tightest])
 
     def _renew(self, now: float, version: int) -> None:
         """Find the tightest limits, and build what does not change with every request."""
         self._version = version
         self._since, self._until = -inf, inf
+        self._template = b""
         self._tightest = []
         self._others = []
         for kind, counters in self._groups.items():
@@ -67,22 +70,22 @@ class LimitHeaders:
                 for other in counters
                 if other is not tightest
             ]
-            before = (
-                f"x-ratelimit-limit-{kind}: {tightest.amount}\r\nx-ratelimit-remaining-{kind}: "
-            )
-            reset = self._format_reset(tightest.ends_at, now)
-            after = f"\r\nx-ratelimit-reset-{kind}: {reset}\r\n"
-            self._tightest.append((before, tightest, rest, after))
+            self._tightest.append((tightest, rest))
+            self._template += (
+                b"x-ratelimit-limit-%b: %d\r\n"
+                b"x-ratelimit-remaining-%b: %%d\r\n"
+                b"x-ratelimit-reset-%b: %b\r\n"
+            ) % (kind, tightest.amount, kind, kind, self._format_reset(tightest.ends_at, now))
 
-    def _format_reset(self, ends_at: float, now: float) -> str:
+    def _format_reset(self, ends_at: float, now: float) -> bytes:
         seconds = ends_at - now
         if seconds <= 1:
             self._until = -inf  # it changes with each millisecond
-            return format_duration(round(seconds, 3))
+            return format_duration(round(seconds, 3)).encode()
         whole = ceil(seconds)
         self._since = max(self._since, ends_at - whole)
         self._until = min(self._until, ends_at - whole + 1)
-        return format_duration(whole)
+        return format_duration(whole).encode()
 
 
 def _find_left(counter: Counter) -> int:

@@ -15,7 +15,7 @@ from maxgate.limits.exchanges import Refusal
 from maxgate.limits.planner import UNITS, Amounts, Plan
 from maxgate.limits.table import MAX_AMOUNT
 
-_REQUESTS: Final = UNITS.index("requests")
+_NOTHING: Final[Amounts] = (0, 0, 0, 0, 0, 0, 0)
 _INPUT: Final = UNITS.index("input_tokens")
 _OUTPUT: Final = UNITS.index("output_tokens")
 _ALL_BUT_A_REST: Final = 0.99
@@ -60,20 +60,28 @@ class Reservation(context.Reservation):
 
     @override
     def settle(self, record: RequestRecord) -> None:
-        if self.pending is not None:
-            if self.pending.cancel():
-                return
-            if self.pending.result() is not None:
-                return
-        elif self.error is not None:
+        if (self.pending is not None or self.error is not None) and not self._is_taken():
             return
-        plan, amounts, used = self.plan, self.amounts, self._count(record)
+        plan, amounts, used = self.plan, self.amounts, _NOTHING
         counters = plan.planner.counters
-        if not used[_REQUESTS]:
+        if record.engine_calls:
+            tokens, output = record.prompt_tokens, record.completion_tokens
+            if tokens <= 0 or output < 0 or tokens + output >= MAX_AMOUNT:
+                tokens, output = self._correct(tokens, output, record.outcome)
+            used = 1, tokens + output, tokens, output, 0, 0, 0
+            if plan.has_costs:
+                used = self._add_costs(used, record)
+        else:
             counters.refund(plan.entries, amounts, used)
         counters.settle_held(plan.entries, amounts, used)
         if plan.with_alerts:
             self._report()
+
+    def _is_taken(self) -> bool:
+        """Return whether the amounts are taken; cancels a take that is waited for."""
+        if self.pending is None:
+            return self.error is None
+        return not self.pending.cancel() and self.pending.result() is None
 
     def _report(self) -> None:
         for counter in self.plan.with_alerts:
@@ -97,14 +105,9 @@ class Reservation(context.Reservation):
             now=self.plan.planner.wall(),
         )
 
-    def _count(self, record: RequestRecord) -> Amounts:
-        if not record.engine_calls:
-            return 0, 0, 0, 0, 0, 0, 0
-        tokens, output = record.prompt_tokens, record.completion_tokens
-        if tokens <= 0 or output < 0 or tokens + output >= MAX_AMOUNT:
-            tokens, output = self._correct(tokens, output, record.outcome)
-        if not self.plan.has_costs:
-            return 1, tokens + output, tokens, output, 0, 0, 0
+    def _add_costs(self, used: Amounts, record: RequestRecord) -> Amounts:
+        """Return the amounts with the price and the time of GPUs."""
+        tokens, output = used[_INPUT], used[_OUTPUT]
         planner, money = self.plan.planner, 0
         gpu_seconds = record.engine_seconds / planner.find_batch_size(self.plan.model)
         if self.plan.has_money:

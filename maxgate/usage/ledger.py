@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from typing_extensions import override
 
 from maxgate.clock import Clock
 from maxgate.errors import ConfigurationError
 from maxgate.generation.context import RequestContext, UsageLedger
-from maxgate.generation.request_record import Outcome
 from maxgate.stores.usage import Kind, UsageStore
 from maxgate.usage.folder import make_folder
 from maxgate.usage.lines import encode_line
@@ -26,11 +25,6 @@ _KINDS: Final[Mapping[str, Kind]] = {
 """Kinds of the routes that do not generate text."""
 
 
-_Ended: TypeAlias = tuple[RequestContext, Outcome, int, float, float]
-"""A request, outcome and status of a response that has none, and the time of its end.
-
-The time is in seconds since 1970, and on the monotonic clock; a named tuple would take longer.
-"""
 CLIENT_CLOSED_REQUEST: Final = 499
 """Status of requests whose client disconnected before the response; nginx's convention."""
 
@@ -62,7 +56,7 @@ class SpooledLedger(UsageLedger):
         self._on_lost = on_lost
         self._mover = Mover(self._folder, store, settings, clock, events)
         self._refuses_if_full = settings.on_full == "refuse"
-        self._spool: Spool[_Ended] | None = None
+        self._spool: Spool[RequestContext] | None = None
         self._sequence = 0
 
     @property
@@ -78,17 +72,21 @@ class SpooledLedger(UsageLedger):
             if not durable.done():  # the request may have been cancelled
                 durable.set_result(None)
 
+        context.record.finished_at = self._clock.monotonic()  # but for its last bytes
         return durable if self.commit_then(context, finish) else None
 
     @override
-    def commit_then(self, context: RequestContext, on_durable: OnDurable) -> bool:
+    def commit_then(self, context: RequestContext, on_durable: OnDurable | None) -> bool:
+        is_written, context.ledger = context.ledger is None, None
+        spool, record = self._spool, context.record
+        if is_written or spool is None or record.model is None:
+            return False
         # Nobody pays for a request that no engine worked on.
-        is_paid = context.record.engine_calls > 0
-        return self._append(context, "ok", 200, on_durable if is_paid else None)
+        return spool.append(context, on_durable if record.engine_calls else None)
 
     @override
     def append(self, context: RequestContext) -> None:
-        self._append(context, "client_gone", CLIENT_CLOSED_REQUEST)
+        self.commit_then(context, None)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -117,28 +115,15 @@ class SpooledLedger(UsageLedger):
             await moving
             await self._store.aclose()
 
-    def _append(
-        self,
-        context: RequestContext,
-        outcome: Outcome,
-        status: int,
-        on_durable: OnDurable | None = None,
-    ) -> bool:
-        """Append the line of a request; see Spool.append.
+    def _encode(self, context: RequestContext) -> bytes:
+        """Encode the line of a request.
 
-        `outcome` and `status` are those of a response that has none yet.
+        One without a status has not been answered, and one without an outcome still waits for its
+        line.
         """
-        is_written, context.ledger = context.ledger is None, None
-        spool = self._spool
-        if is_written or spool is None or context.record.model is None:
-            return False
-        ended = context, outcome, status, self._clock.wall(), self._clock.monotonic()
-        return spool.append(ended, on_durable)
-
-    def _encode(self, ended: _Ended) -> bytes:
-        """Encode the line of a request."""
-        context, outcome, status, finished_at, now = ended
         record, principal = context.record, context.principal
+        now = self._clock.monotonic()
+        finished_at = record.finished_at or now
         self._sequence += 1
         model, started_at = record.model or "", record.started_at
         first_token_at = record.first_token_at
@@ -146,7 +131,7 @@ class SpooledLedger(UsageLedger):
         return encode_line(
             (
                 self._sequence,
-                finished_at,
+                self._clock.wall() - (now - finished_at),
                 record.request_id,
                 _KINDS.get(record.route, "completions"),
                 record.route,
@@ -155,8 +140,8 @@ class SpooledLedger(UsageLedger):
                 principal.key_id,
                 model,
                 record.engine,
-                record.outcome or outcome,
-                record.status or status,
+                record.outcome or "ok",
+                record.status or CLIENT_CLOSED_REQUEST,
                 record.stream,
                 False,  # the gateway has no cache of responses
                 record.engine_calls,
@@ -165,7 +150,7 @@ class SpooledLedger(UsageLedger):
                 record.completion_tokens,
                 record.queue_seconds,
                 None if first_token_at is None else first_token_at - started_at,
-                now - started_at,
+                finished_at - started_at,
                 seconds,
                 seconds / self._find_batch_size(model),
                 principal.service_class,
