@@ -16,7 +16,7 @@ from maxgate.api.authentication import Authentication
 from maxgate.api.browsers import BrowserGuard
 from maxgate.api.client_headers import SESSION, ClientHeaders
 from maxgate.api.error_handlers import ERROR_RESPONSES, add_error_handlers
-from maxgate.api.hot_route import HotRoute, LedgerHandler
+from maxgate.api.hot_route import HotRoute
 from maxgate.api.loopback import AdminGuard, PublicCors
 from maxgate.api.middleware import (
     BeginTrace,
@@ -116,8 +116,6 @@ class Gateway(FastAPI):
 
     def add_hot_route(self, route: HotRoute) -> None:
         """Add a route that is dispatched ahead of FastAPI's middleware stack."""
-        if self._ledger is not None:
-            route.app = LedgerHandler(route.app, route.path, self._ledger)
         self.router.routes.append(route)
 
     def _find_hot_handlers(self) -> dict[str, ASGIApp]:
@@ -151,6 +149,7 @@ class Gateway(FastAPI):
             self._running,
             self._authentication,
             self._limits,
+            ledger=self._ledger,
             format_price=self._format_price,
             serves_everyone=self._serves_everyone,
             begin_trace=self._begin_trace,

@@ -14,7 +14,6 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from maxgate.api.authentication import drain_body
 from maxgate.api.disconnect import DisconnectWatch
 from maxgate.api.error_handlers import ERROR_RESPONSES
 from maxgate.api.event_stream import EventStreams
@@ -22,8 +21,8 @@ from maxgate.api.middleware import get_route_path
 from maxgate.api.request_body import BodyReader
 from maxgate.api.sampling import SampledRequest
 from maxgate.generation.catalog import ModelStarts
-from maxgate.generation.context import RequestContext, UsageLedger
-from maxgate.generation.errors import ModelNotRunning, UsageUnavailable
+from maxgate.generation.context import RequestContext
+from maxgate.generation.errors import ModelNotRunning
 
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Body = TypeVar("Body", bound=SampledRequest)
@@ -130,32 +129,6 @@ class GenerationHandler(Generic[Body]):
                     await self._starts.wait(stopped.model, context, size=measure_body(scope, body))
             else:
                 return
-
-
-class LedgerHandler:
-    """Lets each request have a line in the ledger; refuses requests while that has no room.
-
-    RequestContextMiddleware commits the lines.
-    """
-
-    def __init__(self, handler: Handler, path: str, ledger: UsageLedger) -> None:
-        self._handler = handler
-        self._path = path
-        self._ledger = ledger
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Handle one request."""
-        if self._ledger.is_refusing:
-            return _refuse_usage(scope, receive)
-        context: RequestContext = scope["state"]["context"]
-        context.record.route = self._path
-        context.ledger = self._ledger
-        return self._handler(scope, receive, send)
-
-
-async def _refuse_usage(scope: Scope, receive: Receive) -> None:
-    await drain_body(scope, receive)
-    raise UsageUnavailable
 
 
 def measure_body(scope: Scope, body: BaseModel) -> int:

@@ -36,6 +36,7 @@ from maxgate.auth.identity import AUTHENTICATION_ERRORS, AuthenticationRequired
 from maxgate.clock import Clock
 from maxgate.errors import GatewayError, InternalError, OutOfResources, ShuttingDown, StackTrace
 from maxgate.generation.context import RequestContext, UsageLedger
+from maxgate.generation.errors import UsageUnavailable
 from maxgate.generation.request_record import (
     Outcome,
     RequestRecord,
@@ -59,10 +60,12 @@ _UNRECORDED: Final = frozenset(
         CREDENTIAL_CHECK,
     }
 )
-# Routes by their paths whose limits are checked before the body is read.
-_LIMITED: Final = {
+# Routes with limits, which are checked before the body is read.
+_LIMITED: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+# Routes by their paths whose requests have lines in the ledger.
+_METERED: Final = {
     path: route
-    for route in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+    for route in (*_LIMITED, "/v1/moderations")
     for path in (route, route.removeprefix("/v1"))
 }
 # A gateway that stops still serves these; /health/ready is not one of them.
@@ -99,6 +102,7 @@ class RequestContextMiddleware:
         authentication: Authentication | None = None,
         limits: EdgeLimits | None = None,
         *,
+        ledger: UsageLedger | None = None,
         serves_everyone: bool = True,
         format_price: FormatPrice | None = None,
         begin_trace: BeginTrace | None = None,
@@ -121,6 +125,8 @@ class RequestContextMiddleware:
         if begin_trace is not None:
             self._names |= {_TRACE_PARENT, _TRACE_STATE}
         self._limits = limits
+        self._ledger = ledger
+        self._is_metering = limits is not None or ledger is not None
         self._serves_everyone = serves_everyone
         self._clock = clock
 
@@ -141,11 +147,11 @@ class RequestContextMiddleware:
         path = get_route_path(scope)
         response.format_price = self._format_price
         if path in _UNRECORDED or path.startswith("/docs/"):
-            await self._respond(scope, receive, response, headers, always=True)
+            await self._respond(scope, receive, response, headers, path, always=True)
             return
         self._begin(context, headers)
         try:
-            await self._respond(scope, receive, response, headers)
+            await self._respond(scope, receive, response, headers, path)
         finally:
             self._running.discard(context)
             if (route := scope.get("route")) is not None:
@@ -197,21 +203,30 @@ class RequestContextMiddleware:
             await self._authentication.authenticate(scope, get_route_path(scope), headers)
 
     def _apply_context(
-        self, scope: Scope, headers: Mapping[bytes, bytes], response: "_RecordedResponse"
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        response: "_RecordedResponse",
+        path: str,
     ) -> None:
-        """Apply the headers of the client, and refuse it if its limits are exhausted."""
+        """Apply the headers of the client, and meter the request if its route has a model."""
         context: RequestContext = scope["state"]["context"]
         if not self._client_headers.names.isdisjoint(headers):
             response.timer = self._client_headers.apply(headers, context)
-        limits = self._limits
-        if limits is None or scope["method"] != "POST":
-            return
-        route = _LIMITED.get(get_route_path(scope))
-        if route is None:
-            return
-        response.limits = limits
+        if self._is_metering and scope["method"] == "POST" and path in _METERED:
+            self._meter(context, response, _METERED[path])
+
+    def _meter(self, context: RequestContext, response: "_RecordedResponse", route: str) -> None:
+        """Refuse a request if its limits are exhausted, or the ledger has no room for its line."""
+        limits, ledger = self._limits, self._ledger
         try:
-            limits.check(context.principal)
+            if limits is not None and route in _LIMITED:
+                response.limits = limits
+                limits.check(context.principal)
+            if ledger is not None:
+                if ledger.is_refusing:
+                    raise UsageUnavailable
+                context.ledger = ledger
         except GatewayError:
             context.record.route = route
             response.is_refused_early = True
@@ -228,6 +243,7 @@ class RequestContextMiddleware:
         receive: Receive,
         response: "_RecordedResponse",
         headers: Mapping[bytes, bytes],
+        path: str,
         *,
         always: bool = False,
     ) -> None:
@@ -240,7 +256,7 @@ class RequestContextMiddleware:
                 await _check_capacity(connection, scope, receive, always=always)
             await self._check_caller(scope, headers)
             if not always:
-                self._apply_context(scope, headers, response)
+                self._apply_context(scope, headers, response, path)
             await self._app(scope, receive, response.send)
         except asyncio.CancelledError:
             is_shutting_down = connection is not None and connection.is_shutting_down
