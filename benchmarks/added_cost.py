@@ -80,6 +80,7 @@ def run_comparison(
     measure: Callable[[int, float], Results],
     count_calls: Callable[[], int] | None = None,
     *,
+    default_rounds: int = 15,
     default_seconds: int = 1,
 ) -> int:
     """Measure and print a table or JSON; returns the exit status.
@@ -88,7 +89,12 @@ def run_comparison(
     scripts Redis has run, which is printed too.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=15, help="number of rounds (default: 15)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=default_rounds,
+        help=f"number of rounds (default: {default_rounds})",
+    )
     parser.add_argument(
         "--seconds",
         type=float,

@@ -127,6 +127,10 @@ class Process:
         """Let all processes go on."""
         os.killpg(self._process.pid, signal.SIGCONT)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, not to its descendants."""
+        self._process.send_signal(number)
+
     def resident_bytes(self) -> int:
         """Resident memory of all processes; shared pages count once per process."""
         return sum(stat.resident_pages for stat in self._read_stats()) * _PAGE

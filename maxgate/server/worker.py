@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from maxgate.control_plane.worker import SOCKET_VARIABLE
 from maxgate.errors import ConfigurationError
@@ -26,6 +27,7 @@ from maxgate.server.control import (
     send,
 )
 from maxgate.server.protocol import GatewayProtocol
+from maxgate.server.settings import ServerSettings
 from maxgate.server.shutdown import GatewayServer
 from maxgate.settings import load_settings
 
@@ -133,9 +135,17 @@ def build_server(control: socket.socket) -> GatewayServer:
 
     Raises ConfigurationError for an invalid setting.
     """
-    settings, state = load_settings().server, ServingState()
-    config = uvicorn.Config(
-        "maxgate.asgi:app",
+    state = ServingState()
+    config = build_config("maxgate.asgi:app", load_settings().server, state)
+    return GatewayServer(config, control, state)
+
+
+def build_config(
+    app: ASGIApp | str, settings: ServerSettings, state: ServingState
+) -> uvicorn.Config:
+    """Build the configuration of a server of `app`, whose connections follow `state`."""
+    return uvicorn.Config(
+        app,
         loop="uvloop",
         http=partial(  # type: ignore[arg-type]  # uvicorn only calls it
             GatewayProtocol,
@@ -153,4 +163,3 @@ def build_server(control: socket.socket) -> GatewayServer:
         timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    return GatewayServer(config, control, state)
