@@ -1,9 +1,10 @@
 """Stop a gateway with SIGTERM under load, again and again, and count requests without a response.
 
-    python -m benchmarks.drain [--rounds 10] [--clients 24] [--workers 2]
+    python -m benchmarks.drain [--rounds 10] [--clients 24] [--workers 2] [--ledger]
 
 Half of the requests stream; connections are kept alive. Every request must get its whole response,
-or a 503 with Retry-After and `Connection: close`. Once the process has ended, the system refuses
+or a 503 with Retry-After and `Connection: close`. With `--ledger`, responses are held until their
+lines of usage are on disk. Once the process has ended, the system refuses
 connections. Exits with 1 if a request was reset, cut or left without a response.
 """
 
@@ -43,10 +44,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--ledger", action="store_true", help="keep a ledger of usage")
     options = parser.parse_args()
+    settings = {"USAGE__ENABLED": "true"} if options.ledger else {}
     failed = 0
     for number in range(options.rounds):
-        with run_gateway(options.workers, gap_ms=20) as gateway:
+        with run_gateway(options.workers, gap_ms=20, **settings) as gateway:
             results, seconds = asyncio.run(drain(gateway, options.clients, number * 1000))
         failed += results.count_failures(COMPLETE, REFUSED, CONNECTION_REFUSED)
         print(
