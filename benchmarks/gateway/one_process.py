@@ -3,10 +3,10 @@
     python -m benchmarks.gateway.one_process PORT=FILE...
 
 Two processes of the same program, with the same settings, differ by up to 10 % in the CPU time of a
-request for as long as they live. Gateways in one process share its code, its interpreter and its
-event loop; the one without load costs the others only its timers. Each FILE has the settings of a
-gateway as YAML. On SIGRTMIN + N, the ledger of the Nth gateway, from 0, moves its lines to the
-database. SIGTERM ends the process without cleaning up.
+request for as long as they live. Gateways in one process share code, interpreter and event loop;
+those without load only run their timers. Each FILE has the settings of a gateway as YAML. On
+SIGRTMIN + N, the ledger of the Nth gateway, from 0, moves its lines to the database. SIGTERM ends
+the process without cleaning up.
 """
 
 import argparse

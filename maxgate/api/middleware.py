@@ -279,8 +279,8 @@ class _RecordedResponse:
     """The response of one request; notes its status, adds the request id and the time in the queue.
 
     Responses of requests that did not reach a model have no time in the queue. The line of a
-    request in the ledger is durable before the last byte leaves. The server of maxgate holds this
-    byte for it, so that no task has to wait.
+    request in the ledger is durable before the last byte leaves. Our own server holds that byte, so
+    that no task has to wait.
     """
 
     format_price: FormatPrice | None = None

@@ -58,9 +58,10 @@ class BufferedTransport(asyncio.Transport):
         return self._held is not None
 
     def hold(self) -> Callable[[], None] | None:
-        """Hold what is written from now on until the result is called; None if that is so already.
+        """Hold all further writes; return the function that releases them.
 
-        Releasing writes to a transport that has been lost meanwhile does nothing.
+        Returns None if writes are held already. If the transport has been lost, releasing does
+        nothing.
         """
         if self._held is not None:
             return None
