@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maxgate.api.app import Gateway, HotRoute, send_json
-from maxgate.api.disconnect import EXTENSION
+from maxgate.api.connection import EXTENSION
 from maxgate.api.middleware import RequestContextMiddleware
 from maxgate.clock import SystemClock
 

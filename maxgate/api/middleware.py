@@ -22,13 +22,8 @@ from maxgate.api.authentication import (
 )
 from maxgate.api.browsers import BrowserGuard, is_public
 from maxgate.api.client_headers import ClientHeaders, RequestTimer
-from maxgate.api.disconnect import (
-    CLIENT_CLOSED_REQUEST,
-    EXTENSION,
-    HEADER_LINES,
-    ClientConnection,
-    ClientDisconnect,
-)
+from maxgate.api.connection import EXTENSION, HEADER_LINES, ClientConnection
+from maxgate.api.disconnect import CLIENT_CLOSED_REQUEST, ClientDisconnect
 from maxgate.api.error_handlers import allowed_methods
 from maxgate.api.errors import encode_error, error_response, record_error
 from maxgate.api.header_limits import check_headers

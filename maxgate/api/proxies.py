@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from maxgate.api.disconnect import EXTENSION
+from maxgate.api.connection import EXTENSION
 from maxgate.auth.addresses import is_within, parse_address
 
 UNKNOWN: Final = ""

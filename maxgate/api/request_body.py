@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope
 from typing_extensions import override
 
-from maxgate.api.disconnect import EXTENSION, ClientDisconnect
+from maxgate.api.connection import EXTENSION
+from maxgate.api.disconnect import ClientDisconnect
 from maxgate.api.errors import describe_validation_error, duplicate_parameter
 from maxgate.api.schemas import RequestBody
 from maxgate.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType

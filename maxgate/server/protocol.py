@@ -12,7 +12,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from maxgate.api.disconnect import EXTENSION
+from maxgate.api.connection import EXTENSION
 from maxgate.api.errors import encode_error
 from maxgate.api.header_limits import MAX_HEADER_BYTES, check_host, check_size, is_valid_host
 from maxgate.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout

@@ -6,7 +6,7 @@ from typing import Any, Final
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from maxgate.api.disconnect import HEADER_LINES
+from maxgate.api.connection import HEADER_LINES
 
 _WITHOUT_BODY: Final = {204, 304}
 _LENGTH: Final = b"\r\ncontent-length: "

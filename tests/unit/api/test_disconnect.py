@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from maxgate.api.disconnect import EXTENSION, ClientDisconnect, DisconnectWatch
+from maxgate.api.connection import EXTENSION
+from maxgate.api.disconnect import ClientDisconnect, DisconnectWatch
 
 
 class Client:

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from maxgate.api.browsers import BrowserGuard
-from maxgate.api.disconnect import EXTENSION, HEADER_LINES
+from maxgate.api.connection import EXTENSION, HEADER_LINES
 from maxgate.api.middleware import RequestContextMiddleware
 from maxgate.generation.context import Principal, RequestContext
 from tests.fakes.asgi import SentMessages, http_scope

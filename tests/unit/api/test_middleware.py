@@ -14,7 +14,8 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maxgate.api.browsers import BrowserGuard
-from maxgate.api.disconnect import EXTENSION, ClientDisconnect
+from maxgate.api.connection import EXTENSION
+from maxgate.api.disconnect import ClientDisconnect
 from maxgate.api.middleware import (
     HeadMiddleware,
     HotDispatchMiddleware,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from maxgate.api.disconnect import EXTENSION
+from maxgate.api.connection import EXTENSION
 from maxgate.api.proxies import UNKNOWN, TrustedProxies
 from tests.fakes.asgi import http_scope
 

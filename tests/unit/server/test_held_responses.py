@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from maxgate.api.disconnect import EXTENSION
+from maxgate.api.connection import EXTENSION
 from maxgate.server.control import ServingState
 from maxgate.server.protocol import GatewayProtocol
 from maxgate.server.shutdown import GatewayServer

@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from maxgate.api.disconnect import HEADER_LINES
+from maxgate.api.connection import HEADER_LINES
 from maxgate.server.protocol import GatewayProtocol, _parse_target
 from tests.fakes.recorded_transport import RecordedTransport
 
