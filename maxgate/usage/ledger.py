@@ -1,7 +1,7 @@
 """The ledger at the edge: one line for each client request that reached a model."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.generation.context import RequestContext, UsageLedger
 from maxgate.stores.usage import Kind, UsageStore
 from maxgate.usage.folder import make_folder
-from maxgate.usage.lines import encode_line
+from maxgate.usage.lines import encode_lines
 from maxgate.usage.mover import Mover, MoverEvents
 from maxgate.usage.settings import UsageSettings
 from maxgate.usage.spool import OnDurable, Spool
@@ -115,46 +115,52 @@ class SpooledLedger(UsageLedger):
             await moving
             await self._store.aclose()
 
-    def _encode(self, context: RequestContext) -> bytes:
-        """Encode the line of a request.
+    def _encode(self, contexts: Sequence[RequestContext]) -> list[bytes]:
+        """Encode the lines of requests.
 
         One without a status has not been answered, and one without an outcome still waits for its
         line.
         """
-        record, principal = context.record, context.principal
         now = self._clock.monotonic()
-        finished_at = record.finished_at or now
-        self._sequence += 1
-        model, started_at = record.model or "", record.started_at
-        first_token_at = record.first_token_at
-        seconds = record.engine_seconds
-        return encode_line(
-            (
-                self._sequence,
-                self._clock.wall() - (now - finished_at),
-                record.request_id,
-                _KINDS.get(record.route, "completions"),
-                record.route,
-                principal.project_id,
-                principal.owner_id,
-                principal.key_id,
-                model,
-                record.engine,
-                record.outcome or "ok",
-                record.status or CLIENT_CLOSED_REQUEST,
-                record.stream,
-                False,  # the gateway has no cache of responses
-                record.engine_calls,
-                record.prompt_tokens,
-                record.cached_tokens,
-                record.completion_tokens,
-                record.queue_seconds,
-                None if first_token_at is None else first_token_at - started_at,
-                finished_at - started_at,
-                seconds,
-                seconds / self._find_batch_size(model),
-                principal.service_class,
-                context.tags,
-                context.decisions,
+        wall_offset = self._clock.wall() - now
+        rows = list[tuple[object, ...]]()
+        sized_model, batch_size = "", 1
+        for number, context in enumerate(contexts, self._sequence + 1):
+            record, principal = context.record, context.principal
+            model, started_at = record.model or "", record.started_at
+            if model != sized_model:  # most requests of a group are for the same one
+                sized_model, batch_size = model, self._find_batch_size(model)
+            finished_at, first_token_at = record.finished_at or now, record.first_token_at
+            seconds = record.engine_seconds
+            rows.append(
+                (
+                    number,
+                    wall_offset + finished_at,
+                    record.request_id,
+                    _KINDS.get(record.route, "completions"),
+                    record.route,
+                    principal.project_id,
+                    principal.owner_id,
+                    principal.key_id,
+                    model,
+                    record.engine,
+                    record.outcome or "ok",
+                    record.status or CLIENT_CLOSED_REQUEST,
+                    record.stream,
+                    False,  # the gateway has no cache of responses
+                    record.engine_calls,
+                    record.prompt_tokens,
+                    record.cached_tokens,
+                    record.completion_tokens,
+                    record.queue_seconds,
+                    None if first_token_at is None else first_token_at - started_at,
+                    finished_at - started_at,
+                    seconds,
+                    seconds / batch_size,
+                    principal.service_class,
+                    context.tags,
+                    context.decisions,
+                )
             )
-        )
+        self._sequence += len(contexts)
+        return encode_lines(rows)

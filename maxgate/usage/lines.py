@@ -6,6 +6,7 @@ follow at the end, and have a default.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -15,13 +16,21 @@ _START: Final = 9
 """Length of the checksum and the space."""
 
 
-def encode_line(values: tuple[Any, ...]) -> bytes:
-    """Encode the values of an entry from `sequence` on."""
-    try:
-        data = orjson.dumps(values)
-    except TypeError:  # half of a surrogate pair, in a name from an identity provider
-        data = json.dumps(values, ensure_ascii=False).encode(errors="replace")
-    return b"%08x %b\n" % (crc32(data), data)
+def encode_lines(rows: Iterable[tuple[Any, ...]]) -> list[bytes]:
+    """Encode the values of entries, each from `sequence` on."""
+    dumps, lines = orjson.dumps, list[bytes]()
+    for row in rows:
+        try:
+            data = dumps(row)
+        except TypeError:  # half of a surrogate pair, in a name from an identity provider
+            data = json.dumps(row, ensure_ascii=False).encode(errors="replace")
+        lines.append(b"%08x %b\n" % (crc32(data), data))
+    return lines
+
+
+def encode_line(row: tuple[Any, ...]) -> bytes:
+    """Encode the values of one entry."""
+    return encode_lines([row])[0]
 
 
 def check_line(line: bytes) -> bytes | None:

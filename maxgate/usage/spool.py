@@ -9,8 +9,9 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -23,7 +24,7 @@ from maxgate.usage.folder import create_segment, create_spool, measure_folder
 MIN_GROUP_SECONDS: Final = 0.01
 MAX_GROUP_SECONDS: Final = 0.05
 """Bounds of the interval of groups, which is the longest time that a line waits to be written."""
-GROUP_SHARE: Final = 0.01
+GROUP_SHARE: Final = 0.005
 """Share of a core's time that writing and syncing may take, within the bounds of the interval.
 
 A group takes 300 to 400 µs on the virtual machine of benchmarks/RESULTS.md.
@@ -64,9 +65,10 @@ def choose_interval(write_seconds: float) -> float:
 class Spool(Generic[Item]):
     """Appends lines to the segments of a new spool.
 
-    `encode` returns the line of an item. While there is no room, or the disk fails, `is_full` is
-    set: lines then wait in memory, and nothing waits for them. `on_written` and `on_lost` are
-    called with numbers of lines, on the event loop. Raises OSError if the spool cannot be created.
+    `encode` returns the lines of items, which may be encoded again if this fails. While there is no
+    room, or the disk fails, `is_full` is set: lines then wait in memory, and nothing waits for
+    them. `on_written` and `on_lost` are called with numbers of lines, on the event loop. Raises
+    OSError if the spool cannot be created.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Spool(Generic[Item]):
         folder: Path,
         max_bytes: int,
         *,
-        encode: Callable[[Item], bytes],
+        encode: Callable[[Sequence[Item]], list[bytes]],
         on_written: Callable[[int], None],
         on_lost: Callable[[int], None],
         close_timeout: float = CLOSE_SECONDS,
@@ -145,28 +147,41 @@ class Spool(Generic[Item]):
     def _hand_over(self) -> None:
         self._is_scheduled = False
         self._next_group_at = self._loop.time() + self._group_seconds
-        if self._items:
-            lines = self._encode_items()
-            if lines or self._waiting:
-                self._queue.put(_Group(b"".join(lines), len(lines), self._waiting))
-            self._waiting = []
-
-    def _encode_items(self) -> list[bytes]:
-        """Encode the lines that memory has room for."""
         items, self._items = self._items, []
-        encode, lines = self._encode, list[bytes]()
+        if not items:
+            return
+        try:
+            lines = self._encode(items)
+        except Exception:  # noqa: BLE001  # the others must be written
+            lines = self._encode_each(items)
+        data = self._join(lines)
+        self._pending_bytes += len(data)
+        if lines or self._waiting:
+            self._queue.put(_Group(data, len(lines), self._waiting))
+        self._waiting = []
+
+    def _encode_each(self, items: Sequence[Item]) -> list[bytes]:
+        """Encode the lines that can be encoded."""
+        lines = list[bytes]()
         for item in items:
-            if self._pending_bytes > MAX_PENDING_BYTES:
-                self._lose(1, _NO_ROOM)
-                continue
             try:
-                line = encode(item)
+                lines += self._encode([item])
             except Exception as error:  # noqa: BLE001  # the others must be written
                 self._lose(1, "encoding failed", error)
-            else:
-                lines.append(line)
-                self._pending_bytes += len(line)
         return lines
+
+    def _join(self, lines: list[bytes]) -> bytes:
+        """Join the lines that memory has room for, and remove the others from the list."""
+        data = b"".join(lines)
+        room = MAX_PENDING_BYTES - self._pending_bytes
+        if len(data) > room:
+            ends = accumulate(len(line) for line in lines)
+            kept = sum(1 for end in ends if end <= room) + 1
+            if lost := lines[kept:]:
+                self._lose(len(lost), _NO_ROOM)
+                del lines[kept:]
+                data = b"".join(lines)
+        return data
 
     def _work(self) -> None:
         """Write groups until the spool is closed; runs in the thread."""
