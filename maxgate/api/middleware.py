@@ -204,15 +204,16 @@ class RequestContextMiddleware:
         response: "_RecordedResponse",
         path: str,
     ) -> None:
-        """Apply the headers of the client, and meter the request if its route has a model."""
+        """Apply the headers of the client, and meter the request if its route has a model.
+
+        Refuses a request whose limits are exhausted, or for whose line the ledger has no room.
+        """
         context: RequestContext = scope["state"]["context"]
         if not self._client_headers.names.isdisjoint(headers):
             response.timer = self._client_headers.apply(headers, context)
-        if self._is_metering and scope["method"] == "POST" and path in _METERED:
-            self._meter(context, response, _METERED[path])
-
-    def _meter(self, context: RequestContext, response: "_RecordedResponse", route: str) -> None:
-        """Refuse a request if its limits are exhausted, or the ledger has no room for its line."""
+        route = _METERED.get(path)
+        if route is None or not self._is_metering or scope["method"] != "POST":
+            return
         limits, ledger = self._limits, self._ledger
         try:
             if limits is not None and route in _LIMITED:

@@ -65,6 +65,7 @@ class Counters:
         self._flushes = False
         self._work: asyncio.Task[None] | None = None
         self._clean_at = -inf
+        self._ended: list[Entries] = []
 
     @property
     def is_degraded(self) -> bool:
@@ -120,7 +121,10 @@ class Counters:
                 # A take of zero needs a limit that is not exhausted.
                 if room < 0 or not amounts[index]:
                     entries.undo(amounts, counter)
-                    return False
+                    if not self._ended:
+                        return False
+                    self._settle_ended()
+                    return self.take_room(entries, amounts)
                 exchanges.version += 1  # the edge refuses from now on
             counter.room = room
         return True
@@ -172,6 +176,21 @@ class Counters:
         if entries.bounded:
             self._return_rooms(entries)
 
+    def settle_later(self, entries: Entries) -> None:
+        """Settle what has `ended`: before a take is refused, at the latest after this iteration."""
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._settle_ended)
+        self._ended.append(entries)
+
+    def _settle_ended(self) -> None:
+        """Settle all requests that have ended at once: each costs little if there are many."""
+        all_entries, self._ended = self._ended, []
+        for entries in all_entries:
+            slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
+            entries.ended = entries.used_tokens = entries.unused_tokens = 0
+            amounts = (0, used + unused, 0, 0, slots, 0, 0)
+            self.settle_held(entries, amounts, (0, used, 0, 0, 0, 0, 0))
+
     def _return_rooms(self, entries: Entries) -> None:
         """Report counters now if others may need what is left of them."""
         if self.is_degraded or all(c.room <= c.max_room for c in entries.bounded):
@@ -184,6 +203,7 @@ class Counters:
 
     def knows_exhausted(self, counter: Counter) -> bool:
         """Whether nothing of a limit is left, by what this process has learnt within a second."""
+        self._settle_ended()
         age = self._clock.monotonic() - counter.seen_at
         return (
             counter.epoch == self.exchanges.epoch
@@ -214,6 +234,7 @@ class Counters:
 
     async def leave(self) -> None:
         """Report what is used, and give back what is held."""
+        self._settle_ended()
         for counter in self._counters.values():
             if counter.used != counter.reported:
                 self.exchanges.activate(counter)

@@ -1,10 +1,24 @@
 """The counters that requests take from, with the places of their amounts."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self, TypeAlias
 
 from maxgate.limits.counter import Counter
 from maxgate.limits.exchanges import Costs
+from maxgate.limits.limit import Unit
+
+UNITS: Final[Sequence[Unit]] = (
+    "requests",
+    "tokens",
+    "input_tokens",
+    "output_tokens",
+    "concurrent_requests",
+    "money",
+    "gpu_milliseconds",
+)
+"""Units whose amounts are counted; the entries of a plan have their indexes."""
+Amounts: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""Amounts of all units, in the order of UNITS; a named tuple would take longer to create."""
 
 
 class Entries:
@@ -12,16 +26,27 @@ class Entries:
 
     Those that are `charging` use what is taken at once, and those that are `holding` hold it until
     the request ends. In this `version`, room was valid, all counters are reported with the next
-    tick, and only those that are `bounded` have a bound of their room.
+    tick, and only those that are `bounded` have a bound of their room. `ended` requests wait to be
+    settled together; of the tokens that they took, they have used `used_tokens`.
     """
 
-    __slots__ = ("all", "bounded", "charging", "holding", "version")
+    __slots__ = (
+        "all",
+        "bounded",
+        "charging",
+        "ended",
+        "holding",
+        "unused_tokens",
+        "used_tokens",
+        "version",
+    )
 
     def __init__(self, entries: Sequence[tuple[Counter, int]]) -> None:
         self.all = entries
         self.charging = [entry for entry in entries if entry[0].charges]
         self.holding = [entry for entry in entries if not entry[0].charges]
         self.bounded: Sequence[Counter] = ()
+        self.ended = self.used_tokens = self.unused_tokens = 0
         self.version = -1
 
     @classmethod

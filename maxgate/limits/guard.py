@@ -12,6 +12,7 @@ from maxgate.generation.context import Principal, RequestContext
 from maxgate.generation.guard import Guard, Lease
 from maxgate.generation.request import GenerationRequest
 from maxgate.limits.errors import TooManyTokens, build_refusal
+from maxgate.limits.headers import LimitHeaders
 from maxgate.limits.limit import EdgeLimits
 from maxgate.limits.planner import Planner, Request, count_prompt_tokens
 from maxgate.limits.reservation import Reservation
@@ -143,14 +144,18 @@ class LimitEdge(EdgeLimits):
 
     @override
     def format_headers(self, context: RequestContext) -> bytes:
-        planner, reservation = self._planner, context.reservation
+        reservation = context.reservation
         if isinstance(reservation, Reservation):
-            return reservation.plan.headers.format(planner.wall(), planner.exchanges.version)
+            headers = reservation.plan.headers
+            return headers.lines or self._format(headers)
+        planner = self._planner
         if planner.is_empty:
             return b""
-        now = planner.wall()
-        plan = planner.find(context.principal, context.model or "", now)
-        return b"" if plan is None else plan.headers.format(now, planner.exchanges.version)
+        plan = planner.find(context.principal, context.model or "", planner.wall())
+        return b"" if plan is None else plan.headers.lines or self._format(plan.headers)
+
+    def _format(self, headers: LimitHeaders) -> bytes:
+        return headers.format(self._planner.wall(), self._planner.exchanges.version)
 
 
 def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:

@@ -1,5 +1,6 @@
 """OpenAI's headers of rate limits."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import ceil, inf, isfinite
@@ -8,7 +9,6 @@ from typing import Final
 from maxgate.limits.counter import Counter
 from maxgate.limits.limit import Unit
 
-_BOTH: Final = (b"requests", b"tokens")
 _KINDS: Final[Mapping[Unit, bytes]] = {
     "requests": b"requests",
     "tokens": b"tokens",
@@ -20,12 +20,22 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
 class LimitHeaders:
     """The header lines of the tightest limit of each kind.
 
-    Keeps amount and reset for the second in which they are right, from `since` to `until`, in
-    seconds since 1970, and only in one `version` of counters: in it, the rest of a limit changes
-    only with the room of this process.
+    All responses that begin in one iteration of the event loop have the same `lines`. Amount and
+    reset are kept for the second in which they are right, from `since` to `until`, in seconds since
+    1970, and only in one `version` of counters: in it, the rest of a limit changes only with the
+    room of this process.
     """
 
-    __slots__ = ("_groups", "_others", "_since", "_template", "_tightest", "_until", "_version")
+    __slots__ = (
+        "_groups",
+        "_others",
+        "_since",
+        "_template",
+        "_tightest",
+        "_until",
+        "_version",
+        "lines",
+    )
 
     def __init__(self, counters: Iterable[Counter]) -> None:
         """Describe these counters, but not those of budgets and endless windows."""
@@ -36,23 +46,27 @@ class LimitHeaders:
                 groups.setdefault(kind, []).append(counter)
         self._groups = groups
         self._version = -1
+        self.lines: bytes | None = None
 
     def format(self, now: float, version: int) -> bytes:
         """Return the lines at a time in seconds since 1970, in a version of the counters.
 
-        Each ends with CR and LF.
+        Each ends with CR and LF. `lines` keeps them until this iteration of the event loop ends.
         """
+        self.lines = self._format(now, version)
+        asyncio.get_running_loop().call_soon(self._forget)
+        return self.lines
+
+    def _forget(self) -> None:
+        self.lines = None
+
+    def _format(self, now: float, version: int) -> bytes:
         if version != self._version or not self._since <= now < self._until:
             self._renew(now, version)
         for other, lead, tightest in self._others:
             if other.room + lead < tightest.room:
                 self._renew(now, version)
-                return self.format(now, version)
-        if len(self._tightest) == len(_BOTH):  # as below, in half of the time
-            (requests, requests_rest), (tokens, tokens_rest) = self._tightest
-            left, tokens_left = requests.room + requests_rest, tokens.room + tokens_rest
-            if left >= 0 and tokens_left >= 0:
-                return self._template % (left, tokens_left)
+                return self._format(now, version)
         return self._template % tuple([max(c.room + rest, 0) for c, rest in self._tightest])
 
     def _renew(self, now: float, version: int) -> None:

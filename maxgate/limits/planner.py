@@ -13,29 +13,18 @@ from maxgate.generation.request import GenerationRequest
 from maxgate.limits.alerts import AlertSink, NoAlerts
 from maxgate.limits.counter import Counter
 from maxgate.limits.counters import Counters
-from maxgate.limits.entries import Entries
+from maxgate.limits.entries import UNITS, Amounts, Entries
 from maxgate.limits.headers import LimitHeaders
-from maxgate.limits.limit import Limit, LimitSource, Unit
+from maxgate.limits.limit import Limit, LimitSource
 
 Price: TypeAlias = Callable[[str, Usage, float, float], int]
 """Returns the price in millionths, given model, usage, seconds since 1970, and seconds of GPU."""
 CountRefusal: TypeAlias = Callable[[Limit], None]
-Amounts: TypeAlias = tuple[int, int, int, int, int, int, int]
-"""Amounts of all units, in the order of UNITS; a named tuple would take longer to create."""
 Request: TypeAlias = GenerationRequest | EmbeddingRequest
 
-UNITS: Final[Sequence[Unit]] = (
-    "requests",
-    "tokens",
-    "input_tokens",
-    "output_tokens",
-    "concurrent_requests",
-    "money",
-    "gpu_milliseconds",
-)
-"""Units whose amounts are counted; a plan has their indexes."""
 _TOKENS: Final = frozenset({"tokens", "output_tokens"})
 _COSTS: Final = frozenset({"money", "gpu_milliseconds"})
+_USUAL: Final = frozenset({"requests", "tokens", "concurrent_requests"})
 _ASSUMED_PART: Final = 10
 """Part of a limit of tokens that a request without `max_tokens` reserves for its output."""
 _MAX_PLANS: Final = 10_000
@@ -52,6 +41,7 @@ class Plan:
     those whose use is reported after each request. `headers` describe the limits. `max_tokens` is
     that of one request, and `max_assumed` the output that a request reserves which does not limit
     it. The plan is for one `model`, and valid from `starts_at` to `ends_at`, in seconds since 1970.
+    A plan that `is_usual` holds only tokens and slots, and has no alerts.
     """
 
     planner: "Planner"
@@ -66,6 +56,7 @@ class Plan:
     has_money: bool
     has_costs: bool
     with_alerts: Sequence[Counter]
+    is_usual: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +149,7 @@ class Planner:
                 max_tokens = limit.amount  # at last, the smallest
             else:
                 entries[self.counters.open(limit, now)] = UNITS.index(limit.unit)
+        with_alerts = [counter for counter in entries if counter.limit.alerts]
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
         return Plan(
@@ -172,7 +164,8 @@ class Planner:
             min([counter.ends_at for counter in entries], default=math.inf),
             any(limit.unit == "money" for limit in limits),
             any(limit.unit in _COSTS for limit in limits),
-            [counter for counter in entries if counter.limit.alerts],
+            with_alerts,
+            not with_alerts and all(counter.limit.unit in _USUAL for counter in entries),
         )
 
     def estimate(self, plan: Plan, request: Request, now: float) -> Amounts:

@@ -10,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from maxgate.limits.counter import Counter
 from maxgate.limits.counters import TICK
+from maxgate.limits.entries import UNITS as ALL_UNITS
+from maxgate.limits.entries import Entries
 from maxgate.limits.limit import Limit, Scope
 from maxgate.limits.table import LEASE_SECONDS
 from tests.fakes.counter_tables import MemoryTables, start_process
@@ -35,12 +37,41 @@ class Process:
         self.counters = start_process(tables)
         self.opened = [self.counters.open(one, tables.clock.wall()) for one in limits]
         self.running: list[list[tuple[Counter, int]]] = []
+        places = [ALL_UNITS.index(unit) for unit in UNITS]
+        self.entries = Entries(list(zip(self.opened, places, strict=True)))
+
+    def take(self, tokens: int) -> None:
+        """Take a request and tokens, as the guard does."""
+        costs = list(zip(self.opened, (1, tokens, 1), strict=True))
+        if self.counters.take_room(self.entries, (1, tokens, 0, 0, 1, 0, 0)):
+            self.running.append(costs)
+            return
+        outcome = self.counters.take(costs)
+        assert not isinstance(outcome, asyncio.Future)
+        if outcome is None:
+            self.running.append(costs)
+
+    def end(self, share: float) -> None:
+        """End a request that has used this share of its tokens, as a reservation does."""
+        entries, costs = self.entries, self.running.pop()
+        used = int(costs[1][1] * share)
+        if entries.bounded:
+            self.counters.settle(costs, (1, used, 0))
+            return
+        if not entries.ended:
+            self.counters.settle_later(entries)
+        entries.ended += 1
+        entries.used_tokens += used
+        entries.unused_tokens += costs[1][1] - used
 
 
 class CounterMachine(RuleBasedStateMachine):
     """Three processes with one table of limits in an endless window; they die and start."""
 
-    @initialize(amounts=st.tuples(*[st.sampled_from([1, 7, 100, 5_000]) for _ in UNITS]))
+    @initialize(
+        amounts=st.tuples(*[st.sampled_from([1, 7, 100, 5_000]) for _ in UNITS])
+        | st.tuples(*[st.sampled_from([3_000, 5_000]) for _ in UNITS])  # these have blocks
+    )
     def start(self, amounts: tuple[int, ...]) -> None:
         self.tables = MemoryTables()
         self.limits = [
@@ -68,6 +99,23 @@ class CounterMachine(RuleBasedStateMachine):
             costs = process.running.pop()
             used = (0, 0, 0) if is_released else (1, int(costs[1][1] * share), 0)
             process.counters.settle(costs, used)
+
+    @rule(index=INDEXES, steps=st.lists(st.integers(0, 120) | st.floats(0, 1), max_size=8))
+    def work(self, index: int, steps: list[float]) -> None:
+        """Take tokens and end requests, all in one iteration of the event loop."""
+        process = self.processes[index]
+
+        async def work() -> None:
+            for step in steps:
+                if isinstance(step, int):
+                    process.take(step)
+                elif process.running:
+                    process.end(step)
+                self.keeps_limits()
+            await asyncio.sleep(0)
+
+        asyncio.run(work())
+        assert process.entries.ended == 0
 
     @rule(index=INDEXES)
     def refresh(self, index: int) -> None:

@@ -76,8 +76,9 @@ class Gate:
         if context.reservation is not None:
             context.reservation.settle(record)
 
-    def read(self, context: RequestContext) -> Mapping[str, str]:
-        """Return the headers of a response, by their ends."""
+    async def read(self, context: RequestContext) -> Mapping[str, str]:
+        """Return the headers of a response in a new iteration of the event loop, by their ends."""
+        await asyncio.sleep(0)
         headers = split_lines(self.limits.edge.format_headers(context))
         return {str(k, "ascii")[12:]: str(v, "ascii") for k, v in headers}
 
@@ -103,9 +104,9 @@ async def test_reservation() -> None:
         "remaining-tokens": "970",
         "reset-tokens": "20s",
     }
-    assert gate.read(context) == expected
+    assert await gate.read(context) == expected
     await gate.end(context, Usage(10, 5))
-    assert gate.read(context) == expected | {"remaining-tokens": "985"}
+    assert await gate.read(context) == expected | {"remaining-tokens": "985"}
 
 
 async def test_one_reservation() -> None:
@@ -115,7 +116,7 @@ async def test_one_reservation() -> None:
     request.context.choices = 4
     for _ in range(4):
         await gate.admit(request)
-    headers = gate.read(request.context)
+    headers = await gate.read(request.context)
     assert (headers["remaining-requests"], headers["remaining-tokens"]) == ("2", "880")
 
 
@@ -139,7 +140,7 @@ async def test_settlement(
     gate = Gate(everyone={"tokens_per_minute": 1000, "requests_per_minute": 3})
     context = await gate.admit()
     await gate.end(context, usage, outcome, engine_calls=engine_calls)
-    headers = gate.read(context)
+    headers = await gate.read(context)
     assert (headers["remaining-requests"], headers["remaining-tokens"]) == (
         str(requests),
         str(tokens),
@@ -164,9 +165,9 @@ async def test_refusal() -> None:
         "retry-after-ms": "20000",
         "x-should-retry": "true",
     }
-    assert gate.read(request.context)["remaining-requests"] == "0"
+    assert (await gate.read(request.context))["remaining-requests"] == "0"
     await gate.end(request.context, None, engine_calls=0)
-    assert gate.read(context)["remaining-tokens"] == "970"
+    assert (await gate.read(context))["remaining-tokens"] == "970"
     assert gate.refused == ["requests"]
 
 
@@ -312,7 +313,7 @@ async def test_assumed_output(max_tokens: int | None, limit: int, left: int) -> 
     """A request without `max_tokens` reserves a part of the limit."""
     gate = Gate(everyone={"tokens_per_minute": limit})
     context = await gate.admit(max_tokens=max_tokens)
-    assert gate.read(context)["remaining-tokens"] == str(left)
+    assert (await gate.read(context))["remaining-tokens"] == str(left)
 
 
 async def test_scopes() -> None:
@@ -400,17 +401,29 @@ async def test_countdown() -> None:
     found = []
     for step in (0.0, 0.25, 0.75, 0.25, 17.75, 0.5, 0.25):
         gate.clock.advance(step)
-        found.append(gate.read(context)["reset-requests"])
+        found.append((await gate.read(context))["reset-requests"])
     assert found == ["20s", "20s", "19s", "19s", "1s", "500ms", "250ms"]
+
+
+async def test_one_iteration() -> None:
+    """Responses of one iteration have the same headers; a take gets what has become free in it."""
+    gate = Gate(everyone={"tokens_per_minute": 70, "concurrent_requests": 2})
+    first, second = await gate.admit(), await gate.admit()
+    await gate.end(first, Usage(10, 0))
+    third = await gate.admit()
+    assert await gate.read(third) == await gate.read(second)
+    with pytest.raises(LimitExceeded):
+        await gate.admit()
 
 
 async def test_tightest() -> None:
     """Headers change to another limit as soon as less is left of it."""
     gate = Gate(everyone={"tokens_per_minute": 1000, "output_tokens_per_minute": 980})
-    first = await gate.admit(prompt=TokenIds.of([1]), max_tokens=1)
-    found = [(gate.read(first)["limit-tokens"], gate.read(first)["remaining-tokens"])]
-    second = await gate.admit(prompt=TokenIds.of([1] * 100), max_tokens=1)
-    found.append((gate.read(second)["limit-tokens"], gate.read(second)["remaining-tokens"]))
+    found = []
+    for length in (1, 100):
+        context = await gate.admit(prompt=TokenIds.of([1] * length), max_tokens=1)
+        headers = await gate.read(context)
+        found.append((headers["limit-tokens"], headers["remaining-tokens"]))
     assert found == [("980", "979"), ("1000", "897")]
 
 
