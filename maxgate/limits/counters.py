@@ -14,6 +14,7 @@ import structlog
 
 from maxgate.clock import Clock
 from maxgate.errors import StackTrace
+from maxgate.limits.batch import Batch
 from maxgate.limits.counter import Counter, build_key
 from maxgate.limits.entries import Entries
 from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Exchanges, Refusal
@@ -31,7 +32,7 @@ _log = structlog.get_logger("limits")
 
 
 class Counters:
-    """One holder of the counters of a table, with its `exchanges`.
+    """One holder of the counters of a table, with its `exchanges` and the current `batch`.
 
     `count_used` rebuilds counters that the table does not have. `processes` is the minimum number
     of processes to share with while the table is unavailable. `report` gets whether this process
@@ -65,7 +66,7 @@ class Counters:
         self._flushes = False
         self._work: asyncio.Task[None] | None = None
         self._clean_at = -inf
-        self._ended: list[Entries] = []
+        self.batch = Batch(self.settle_held)
 
     @property
     def is_degraded(self) -> bool:
@@ -120,14 +121,22 @@ class Counters:
             if room <= 0:
                 # A take of zero needs a limit that is not exhausted.
                 if room < 0 or not amounts[index]:
-                    entries.undo(amounts, counter)
-                    if not self._ended:
-                        return False
-                    self._settle_ended()
-                    return self.take_room(entries, amounts)
+                    return self._retry(entries, amounts, counter)
                 exchanges.version += 1  # the edge refuses from now on
             counter.room = room
+        if entries.taken:
+            entries.taken += 1
+        elif entries.is_batched and not entries.bounded:
+            self.batch.take_ahead(entries, amounts)
         return True
+
+    def _retry(self, entries: Entries, amounts: Sequence[int], refusing: Counter) -> bool:
+        """Try again with what the batch returns, if there is one."""
+        entries.undo(amounts, refusing)
+        if self.batch.is_empty:
+            return False
+        self.batch.end()
+        return self.take_room(entries, amounts)
 
     def _check(self, entries: Entries) -> bool:
         """Return whether the room of all counters is valid, and let the next tick report them.
@@ -176,21 +185,6 @@ class Counters:
         if entries.bounded:
             self._return_rooms(entries)
 
-    def settle_later(self, entries: Entries) -> None:
-        """Settle what has `ended`: before a take is refused, at the latest after this iteration."""
-        if not self._ended:
-            asyncio.get_running_loop().call_soon(self._settle_ended)
-        self._ended.append(entries)
-
-    def _settle_ended(self) -> None:
-        """Settle all requests that have ended at once: each costs little if there are many."""
-        all_entries, self._ended = self._ended, []
-        for entries in all_entries:
-            slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
-            entries.ended = entries.used_tokens = entries.unused_tokens = 0
-            amounts = (0, used + unused, 0, 0, slots, 0, 0)
-            self.settle_held(entries, amounts, (0, used, 0, 0, 0, 0, 0))
-
     def _return_rooms(self, entries: Entries) -> None:
         """Report counters now if others may need what is left of them."""
         if self.is_degraded or all(c.room <= c.max_room for c in entries.bounded):
@@ -203,7 +197,7 @@ class Counters:
 
     def knows_exhausted(self, counter: Counter) -> bool:
         """Whether nothing of a limit is left, by what this process has learnt within a second."""
-        self._settle_ended()
+        self.batch.end()
         age = self._clock.monotonic() - counter.seen_at
         return (
             counter.epoch == self.exchanges.epoch
@@ -234,7 +228,7 @@ class Counters:
 
     async def leave(self) -> None:
         """Report what is used, and give back what is held."""
-        self._settle_ended()
+        self.batch.end()
         for counter in self._counters.values():
             if counter.used != counter.reported:
                 self.exchanges.activate(counter)

@@ -17,6 +17,7 @@ UNITS: Final[Sequence[Unit]] = (
     "gpu_milliseconds",
 )
 """Units whose amounts are counted; the entries of a plan have their indexes."""
+TOKENS: Final = UNITS.index("tokens")
 Amounts: TypeAlias = tuple[int, int, int, int, int, int, int]
 """Amounts of all units, in the order of UNITS; a named tuple would take longer to create."""
 
@@ -26,28 +27,42 @@ class Entries:
 
     Those that are `charging` use what is taken at once, and those that are `holding` hold it until
     the request ends. In this `version`, room was valid, all counters are reported with the next
-    tick, and only those that are `bounded` have a bound of their room. `ended` requests wait to be
-    settled together; of the tokens that they took, they have used `used_tokens`.
+    tick, and only those that are `bounded` have a bound of their room.
+
+    Entries that are `batched` hold only tokens and slots. While they are `in_batch`, requests take
+    from their `block`, of which `ready` requests and `ready_tokens` are left; `taken` took without
+    it, and `expected` took in the last iteration. So many have `ended`, and have used and not used
+    so many of their tokens. See Batch.
     """
 
     __slots__ = (
         "all",
+        "block",
         "bounded",
         "charging",
         "ended",
+        "expected",
         "holding",
+        "in_batch",
+        "is_batched",
+        "ready",
+        "ready_tokens",
+        "taken",
         "unused_tokens",
         "used_tokens",
         "version",
     )
 
-    def __init__(self, entries: Sequence[tuple[Counter, int]]) -> None:
+    def __init__(self, entries: Sequence[tuple[Counter, int]], *, is_batched: bool = False) -> None:
         self.all = entries
         self.charging = [entry for entry in entries if entry[0].charges]
         self.holding = [entry for entry in entries if not entry[0].charges]
         self.bounded: Sequence[Counter] = ()
-        self.ended = self.used_tokens = self.unused_tokens = 0
         self.version = -1
+        self.is_batched = is_batched
+        self.in_batch = False
+        self.ended = self.used_tokens = self.unused_tokens = 0
+        self.block = self.ready = self.ready_tokens = self.taken = self.expected = 0
 
     @classmethod
     def of(cls, costs: Costs) -> Self:

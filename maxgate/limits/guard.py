@@ -11,6 +11,7 @@ from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import Principal, RequestContext
 from maxgate.generation.guard import Guard, Lease
 from maxgate.generation.request import GenerationRequest
+from maxgate.limits.entries import TOKENS
 from maxgate.limits.errors import TooManyTokens, build_refusal
 from maxgate.limits.headers import LimitHeaders
 from maxgate.limits.limit import EdgeLimits
@@ -49,7 +50,12 @@ class LimitGuard(Guard):
             reservation = context.reservation = Reservation()
             reservation.plan, reservation.amounts, reservation.at = plan, amounts, now
             reservation.pending = reservation.error = None
-            if planner.counters.take_room(plan.entries, amounts):
+            entries, tokens = plan.entries, amounts[TOKENS]
+            if entries.ready and tokens <= entries.ready_tokens:
+                entries.ready -= 1
+                entries.ready_tokens -= tokens
+                return self._inner.admit(request)
+            if planner.counters.take_room(entries, amounts):
                 return self._inner.admit(request)
             reservation.take()
         return self._admit_reserved(request)
@@ -155,7 +161,9 @@ class LimitEdge(EdgeLimits):
         return b"" if plan is None else plan.headers.lines or self._format(plan.headers)
 
     def _format(self, headers: LimitHeaders) -> bytes:
-        return headers.format(self._planner.wall(), self._planner.exchanges.version)
+        planner = self._planner
+        planner.counters.batch.end()
+        return headers.format(planner.wall(), planner.exchanges.version)
 
 
 def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:

@@ -24,7 +24,7 @@ Request: TypeAlias = GenerationRequest | EmbeddingRequest
 
 _TOKENS: Final = frozenset({"tokens", "output_tokens"})
 _COSTS: Final = frozenset({"money", "gpu_milliseconds"})
-_USUAL: Final = frozenset({"requests", "tokens", "concurrent_requests"})
+_BATCHED: Final = frozenset({"requests", "tokens", "concurrent_requests"})
 _ASSUMED_PART: Final = 10
 """Part of a limit of tokens that a request without `max_tokens` reserves for its output."""
 _MAX_PLANS: Final = 10_000
@@ -41,7 +41,6 @@ class Plan:
     those whose use is reported after each request. `headers` describe the limits. `max_tokens` is
     that of one request, and `max_assumed` the output that a request reserves which does not limit
     it. The plan is for one `model`, and valid from `starts_at` to `ends_at`, in seconds since 1970.
-    A plan that `is_usual` holds only tokens and slots, and has no alerts.
     """
 
     planner: "Planner"
@@ -56,7 +55,6 @@ class Plan:
     has_money: bool
     has_costs: bool
     with_alerts: Sequence[Counter]
-    is_usual: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -150,12 +148,13 @@ class Planner:
             else:
                 entries[self.counters.open(limit, now)] = UNITS.index(limit.unit)
         with_alerts = [counter for counter in entries if counter.limit.alerts]
+        is_batched = not with_alerts and all(c.limit.unit in _BATCHED for c in entries)
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
         return Plan(
             self,
             model,
-            Entries(list(entries.items())),
+            Entries(list(entries.items()), is_batched=is_batched),
             [c for c in entries if c.limit.unit == "requests" or c.limit.is_budget],
             LimitHeaders(entries),
             max_tokens,
@@ -165,7 +164,6 @@ class Planner:
             any(limit.unit == "money" for limit in limits),
             any(limit.unit in _COSTS for limit in limits),
             with_alerts,
-            not with_alerts and all(counter.limit.unit in _USUAL for counter in entries),
         )
 
     def estimate(self, plan: Plan, request: Request, now: float) -> Amounts:

@@ -10,14 +10,13 @@ from maxgate.generation import context
 from maxgate.generation.chunk import Usage
 from maxgate.generation.request_record import Outcome, RequestRecord
 from maxgate.limits.counter import Counter
-from maxgate.limits.entries import UNITS, Amounts
+from maxgate.limits.entries import TOKENS, UNITS, Amounts
 from maxgate.limits.errors import LimitExceeded, build_refusal
 from maxgate.limits.exchanges import Refusal
 from maxgate.limits.planner import Plan
 from maxgate.limits.table import MAX_AMOUNT
 
 _NOTHING: Final[Amounts] = (0, 0, 0, 0, 0, 0, 0)
-_TOKENS: Final = UNITS.index("tokens")
 _INPUT: Final = UNITS.index("input_tokens")
 _OUTPUT: Final = UNITS.index("output_tokens")
 _ALL_BUT_A_REST: Final = 0.99
@@ -71,12 +70,12 @@ class Reservation(context.Reservation):
             if tokens <= 0 or output < 0 or tokens + output >= MAX_AMOUNT:
                 tokens, output = self._correct(tokens, output, record.outcome)
             all_tokens = tokens + output
-            unused = amounts[_TOKENS] - all_tokens
+            unused = amounts[TOKENS] - all_tokens
             entries = plan.entries
             # What exceeds the reservation must count before the next take.
-            if unused >= 0 and plan.is_usual and not entries.bounded:
-                if not entries.ended:
-                    counters.settle_later(entries)
+            if unused >= 0 and entries.is_batched and not entries.bounded:
+                if not entries.in_batch:
+                    counters.batch.add(entries)
                 entries.ended += 1
                 entries.used_tokens += all_tokens
                 entries.unused_tokens += unused

@@ -416,6 +416,28 @@ async def test_one_iteration() -> None:
         await gate.admit()
 
 
+async def test_burst() -> None:
+    """Requests that begin together take together; headers show what each of them has taken."""
+    gate = Gate(
+        everyone={"requests_per_minute": 1000, "tokens_per_minute": 100_000},
+        each_project={"concurrent_requests": 100},
+    )
+    remaining = []
+    for size in (5, 5, 2, 0, 5):
+        contexts = [await gate.admit() for _ in range(size)]
+        headers = await gate.read(contexts[0]) if contexts else {}
+        remaining.append([headers.get(f"remaining-{kind}") for kind in ("requests", "tokens")])
+        for context in contexts:
+            await gate.end(context, Usage(10, 5))
+    assert remaining == [
+        ["995", "99850"],
+        ["990", "99775"],
+        ["988", "99790"],
+        [None, None],
+        ["983", "99670"],
+    ]
+
+
 async def test_tightest() -> None:
     """Headers change to another limit as soon as less is left of it."""
     gate = Gate(everyone={"tokens_per_minute": 1000, "output_tokens_per_minute": 980})

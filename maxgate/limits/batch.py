@@ -1,0 +1,74 @@
+"""What the requests of one iteration of the event loop take from limits and settle together.
+
+Under load, many requests begin and end in one iteration. Counting each of them in every limit would
+take several times as long as counting them together.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from maxgate.limits.entries import TOKENS, Amounts, Entries
+
+MAX_BLOCK: Final = 64
+"""Requests that the first request of an iteration takes for at most."""
+_FAR: Final = 16
+"""Multiple of a block that must be left of all limits."""
+
+Settle: TypeAlias = Callable[[Entries, Amounts, Amounts], None]
+"""Settles the amounts that were held, given those that were used."""
+
+
+class Batch:
+    """Entries whose counters wait for the end of this iteration of the event loop.
+
+    Until then, counters show more as held than requests hold, never less. `end` is called before
+    they are shown to anyone, and before a take is refused.
+    """
+
+    def __init__(self, settle: Settle) -> None:
+        self._settle = settle
+        self._entries: list[Entries] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether `end` has nothing to do."""
+        return not self._entries
+
+    def add(self, entries: Entries) -> None:
+        """Add entries that are `batched` and not `bounded`."""
+        if not self._entries:
+            asyncio.get_running_loop().call_soon(self.end)
+        self._entries.append(entries)
+        entries.in_batch = True
+
+    def take_ahead(self, entries: Entries, amounts: Sequence[int]) -> None:
+        """Take a block for as many requests as in the last iteration, far from all limits.
+
+        Call this after the first take of an iteration.
+        """
+        if not entries.in_batch:
+            self.add(entries)
+        entries.taken = 1
+        size = min(entries.expected - 1, MAX_BLOCK)
+        if size > 0 and all(c.room > _FAR * size * amounts[index] for c, index in entries.all):
+            for counter, index in entries.all:
+                counter.room -= size * amounts[index]
+            entries.block = entries.ready = size
+            entries.ready_tokens = size * amounts[TOKENS]
+
+    def end(self) -> None:
+        """Return what is left of blocks, and settle what has ended."""
+        all_entries, self._entries = self._entries, []
+        for entries in all_entries:
+            entries.in_batch = False
+            if entries.taken:
+                rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
+                for counter, index in entries.all:
+                    counter.room += rest[index]
+                entries.expected = entries.taken + entries.block - entries.ready
+                entries.taken = entries.block = entries.ready = entries.ready_tokens = 0
+            slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
+            entries.ended = entries.used_tokens = entries.unused_tokens = 0
+            held = (0, used + unused, 0, 0, slots, 0, 0)
+            self._settle(entries, held, (0, used, 0, 0, 0, 0, 0))
