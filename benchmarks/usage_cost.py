@@ -1,12 +1,12 @@
 """Measure the CPU time of the ledger of usage per chat request and per chunk of a stream.
 
-    python -m benchmarks.usage_cost [--rounds 8] [--seconds 3] [--json]
+    python -m benchmarks.usage_cost [--rounds 6] [--seconds 3] [--json]
 
 Gateways run without a ledger, with one in SQLite, with one in PostgreSQL, and with the last one and
 the limits and budget of `limits_cost`; all in one process on one core, see
 `benchmarks.gateway.one_process`, and everything else on another one. The CPU time of the server of
 PostgreSQL is not included, and that of moving lines to the database is. Each round starts a new
-process and measures chat requests at saturation over 256 connections, in three windows in which
+process and measures chat requests at saturation over 256 connections, in six windows in which
 each gateway has load in turn, see `benchmarks.gateway.windows`; and then 256 streams with a chunk
 every 10 ms, of one gateway after the other in an order that rotates. Lines are moved at the end of
 each window of 3 seconds, as often as with the default interval. With fewer connections, the ledger
@@ -46,9 +46,9 @@ COMPARISON: Final = Comparison(
     {BASELINE: 0.0, "sqlite": 0.08, "postgres": 0.08, "postgres and limits": 0.08},
 )
 CONNECTIONS: Final = 256
-WINDOWS: Final = 3
+WINDOWS: Final = 6
 """Windows of each gateway in a round."""
-_ROUNDS: Final = 8
+_ROUNDS: Final = 6
 _SECONDS: Final = round(UsageSettings().move_interval)
 _NEVER: Final = 60.0
 """The longest interval of moves: the benchmark asks for them."""

@@ -153,12 +153,12 @@ class LimitEdge(EdgeLimits):
         reservation = context.reservation
         if isinstance(reservation, Reservation):
             headers = reservation.plan.headers
-            return headers.lines or self._format(headers)
+            return self._format(headers) if headers.lines is None else headers.lines
         planner = self._planner
         if planner.is_empty:
             return b""
         plan = planner.find(context.principal, context.model or "", planner.wall())
-        return b"" if plan is None else plan.headers.lines or self._format(plan.headers)
+        return b"" if plan is None else self._format(plan.headers)
 
     def _format(self, headers: LimitHeaders) -> bytes:
         planner = self._planner
