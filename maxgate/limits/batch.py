@@ -8,12 +8,17 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
+import structlog
+
+from maxgate.errors import StackTrace
 from maxgate.limits.entries import TOKENS, Amounts, Entries
 
 MAX_BLOCK: Final = 64
 """Requests that the first request of an iteration takes for at most."""
 _FAR: Final = 16
 """Multiple of a block that must be left of all limits."""
+
+_log = structlog.get_logger("limits")
 
 Settle: TypeAlias = Callable[[Entries, Amounts, Amounts], None]
 """Settles the amounts that were held, given those that were used."""
@@ -22,8 +27,8 @@ Settle: TypeAlias = Callable[[Entries, Amounts, Amounts], None]
 class Batch:
     """Entries whose counters wait for the end of this iteration of the event loop.
 
-    Until then, counters show more as held than requests hold, never less. `end` is called before
-    they are shown to anyone, and before a take is refused.
+    Until then, counters have more as held than requests hold, never less. Call `end` before
+    anything is decided by what is held, such as the refusal of a take.
     """
 
     def __init__(self, settle: Settle) -> None:
@@ -36,16 +41,16 @@ class Batch:
         return not self._entries
 
     def add(self, entries: Entries) -> None:
-        """Add entries that are `batched` and not `bounded`."""
+        """Add entries that are `is_batched` and not `bounded`."""
         if not self._entries:
             asyncio.get_running_loop().call_soon(self.end)
         self._entries.append(entries)
         entries.in_batch = True
 
     def take_ahead(self, entries: Entries, amounts: Sequence[int]) -> None:
-        """Take a block for as many requests as in the last iteration, far from all limits.
+        """Take a block for as many requests as in the last batch, far from all limits.
 
-        Call this after the first take of an iteration.
+        Call this after the first take of a batch.
         """
         if not entries.in_batch:
             self.add(entries)
@@ -58,17 +63,23 @@ class Batch:
             entries.ready_tokens = size * amounts[TOKENS]
 
     def end(self) -> None:
-        """Return what is left of blocks, and settle what has ended."""
+        """Return what is left of blocks, and settle what has ended; never raises."""
         all_entries, self._entries = self._entries, []
         for entries in all_entries:
-            entries.in_batch = False
-            if entries.taken:
-                rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
-                for counter, index in entries.all:
-                    counter.room += rest[index]
-                entries.expected = entries.taken + entries.block - entries.ready
-                entries.taken = entries.block = entries.ready = entries.ready_tokens = 0
-            slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
-            entries.ended = entries.used_tokens = entries.unused_tokens = 0
-            held = (0, used + unused, 0, 0, slots, 0, 0)
-            self._settle(entries, held, (0, used, 0, 0, 0, 0, 0))
+            try:
+                self._end(entries)
+            except Exception as error:  # noqa: BLE001  # those of other callers must end
+                _log.error("limits were not settled", exception=StackTrace(error))
+
+    def _end(self, entries: Entries) -> None:
+        entries.in_batch = False
+        if entries.taken:
+            rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
+            for counter, index in entries.all:
+                counter.room += rest[index]
+            entries.expected = entries.taken + entries.block - entries.ready
+            entries.taken = entries.block = entries.ready = entries.ready_tokens = 0
+        slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
+        entries.ended = entries.used_tokens = entries.unused_tokens = 0
+        held = (0, used + unused, 0, 0, slots, 0, 0)
+        self._settle(entries, held, (0, used, 0, 0, 0, 0, 0))

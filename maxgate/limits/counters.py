@@ -49,10 +49,12 @@ class Counters:
         report: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._counters: dict[str, Counter] = {}
+        self.batch = Batch(self.settle_held)
         self.exchanges = Exchanges(
             table,
             clock,
             self._counters,
+            end_batch=self.batch.end,
             processes=processes,
             count_used=count_used,
             report=report,
@@ -66,7 +68,6 @@ class Counters:
         self._flushes = False
         self._work: asyncio.Task[None] | None = None
         self._clean_at = -inf
-        self.batch = Batch(self.settle_held)
 
     @property
     def is_degraded(self) -> bool:

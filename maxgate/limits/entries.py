@@ -29,10 +29,10 @@ class Entries:
     the request ends. In this `version`, room was valid, all counters are reported with the next
     tick, and only those that are `bounded` have a bound of their room.
 
-    Entries that are `batched` hold only tokens and slots. While they are `in_batch`, requests take
-    from their `block`, of which `ready` requests and `ready_tokens` are left; `taken` took without
-    it, and `expected` took in the last iteration. So many have `ended`, and have used and not used
-    so many of their tokens. See Batch.
+    Entries that are `is_batched` hold only tokens and slots. While they are `in_batch`, requests
+    take from their `block`, of which `ready` requests and `ready_tokens` are left; `taken` took
+    without it, and `expected` took in the last batch. So many have `ended`, and have used and not
+    used so many of their tokens. See Batch.
     """
 
     __slots__ = (

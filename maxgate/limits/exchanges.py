@@ -69,7 +69,7 @@ class _Bundle:
 
 
 class Exchanges:
-    """One holder of the counters of a table.
+    """One holder of the counters of a table, which has all that they hold after `end_batch`.
 
     Room of counters is valid in one `epoch`, until `lease_until` on the monotonic clock. `version`
     grows with every change of counters that is neither a take of their room nor a settlement, and
@@ -83,6 +83,7 @@ class Exchanges:
         clock: Clock,
         counters: dict[str, Counter],
         *,
+        end_batch: Callable[[], None],
         processes: int,
         count_used: CountUsed | None,
         report: Callable[[bool], None],
@@ -97,6 +98,7 @@ class Exchanges:
         self.active: list[Counter] = []
         self._clock = clock
         self._counters = counters
+        self._end_batch = end_batch
         self._count_used = count_used
         self._report_degraded = report
         self._holder = create_holder()
@@ -172,6 +174,7 @@ class Exchanges:
             return self._apply(bundle, reports, reply, sent_at)
 
     def _prepare(self, bundle: _Bundle, *, trims: bool) -> tuple[float, list[Report]]:
+        self._end_batch()  # reports have what requests hold now
         self.version += 1
         now = self._clock.monotonic()
         if not self.is_degraded and now >= self.lease_until > -inf:
@@ -213,8 +216,10 @@ class Exchanges:
     def _change_holder(self) -> None:
         self._holder = create_holder()
         for counter in self._counters.values():
-            counter.others += counter.reported
-            counter.set_used(counter.used - counter.reported)
+            # Less may be used than was reported: a refund came later.
+            given = min(counter.reported, counter.used)
+            counter.others += given
+            counter.set_used(counter.used - given)
             counter.reported = 0
 
     def _apply(
@@ -298,6 +303,7 @@ class Exchanges:
 
     def take_degraded(self, costs: Costs) -> Refusal:
         """Take amounts from this process's part."""
+        self._end_batch()
         self.version += 1
         for counter, amount in costs:
             if counter.epoch != self.epoch:

@@ -152,8 +152,10 @@ class LimitEdge(EdgeLimits):
     def format_headers(self, context: RequestContext) -> bytes:
         reservation = context.reservation
         if isinstance(reservation, Reservation):
-            headers = reservation.plan.headers
-            return self._format(headers) if headers.lines is None else headers.lines
+            lines = reservation.plan.headers.lines
+            if lines is None or reservation.error is not None:
+                return self._format(reservation.plan.headers)
+            return lines
         planner = self._planner
         if planner.is_empty:
             return b""

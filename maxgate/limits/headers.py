@@ -20,10 +20,10 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
 class LimitHeaders:
     """The header lines of the tightest limit of each kind.
 
-    All responses that begin in one iteration of the event loop have the same `lines`. Amount and
-    reset are kept for the second in which they are right, from `since` to `until`, in seconds since
-    1970, and only in one `version` of counters: in it, the rest of a limit changes only with the
-    room of this process.
+    Admitted requests whose responses begin in one iteration of the event loop share `lines`. Amount
+    and reset are kept for the second in which they are right, from `since` to `until`, in seconds
+    since 1970, and only in one `version` of counters: in it, the rest of a limit changes only with
+    the room of this process.
     """
 
     __slots__ = (

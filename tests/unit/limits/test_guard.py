@@ -416,6 +416,27 @@ async def test_one_iteration() -> None:
         await gate.admit()
 
 
+async def test_slot_of_last_window() -> None:
+    """A slot that becomes free in an iteration is there for a request of the next window."""
+    gate = Gate(everyone={"tokens_per_minute": 1000, "concurrent_requests": 1})
+    first = await gate.admit()
+    gate.clock.advance(60)
+    await gate.end(first, Usage(10, 5))
+    await gate.admit()
+
+
+async def test_refusal_after_response() -> None:
+    """A refusal shows what is left now, not what an earlier response of the iteration showed."""
+    gate = Gate(everyone={"tokens_per_minute": 70})
+    first = await gate.admit()
+    assert (await gate.read(first))["remaining-tokens"] == "40"
+    await gate.admit()
+    refused = generation_request(prompt=PROMPT, max_tokens=20, model=MODEL)
+    with pytest.raises(LimitExceeded):
+        gate.guard.admit(refused)
+    assert b"remaining-tokens: 10" in gate.limits.edge.format_headers(refused.context)
+
+
 async def test_burst() -> None:
     """Requests that begin together take together; headers show what each of them has taken."""
     gate = Gate(
