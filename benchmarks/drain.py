@@ -4,8 +4,8 @@
 
 Half of the requests stream; connections are kept alive. Every request must get its whole response,
 or a 503 with Retry-After and `Connection: close`. With `--ledger`, responses are held until their
-lines of usage are on disk. Once the process has ended, the system refuses
-connections. Exits with 1 if a request was reset, cut or left without a response.
+lines of usage are on disk. Once the process has ended, the system refuses connections. Exits
+with 1 if a request was reset, cut or left without a response.
 """
 
 import argparse
