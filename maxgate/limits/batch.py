@@ -1,7 +1,7 @@
-"""What the requests of one iteration of the event loop take from limits and settle together.
+"""Batches the takes and settlements of one iteration of the event loop.
 
-Under load, many requests begin and end in one iteration. Counting each of them in every limit would
-take several times as long as counting them together.
+Under load, many requests begin and end in one iteration. Counting each of them in every limit takes
+several times as long as counting them together.
 """
 
 import asyncio
@@ -14,21 +14,21 @@ from maxgate.errors import StackTrace
 from maxgate.limits.entries import TOKENS, Amounts, Entries
 
 MAX_BLOCK: Final = 64
-"""Requests that the first request of an iteration takes for at most."""
+"""Maximum number of requests in a block."""
 _FAR: Final = 16
-"""Multiple of a block that must be left of all limits."""
+"""Multiple of a block that every limit must have left."""
 
 _log = structlog.get_logger("limits")
 
 Settle: TypeAlias = Callable[[Entries, Amounts, Amounts], None]
-"""Settles the amounts that were held, given those that were used."""
+"""Settles held amounts, given the amounts that were used."""
 
 
 class Batch:
-    """Entries whose counters wait for the end of this iteration of the event loop.
+    """Entries that are settled at the end of this iteration of the event loop.
 
-    Until then, counters have more as held than requests hold, never less. Call `end` before
-    anything is decided by what is held, such as the refusal of a take.
+    Until then, counters may hold more than requests do, never less. Call `end` before a decision
+    that depends on held amounts, such as refusing a take.
     """
 
     def __init__(self, settle: Settle) -> None:
@@ -48,7 +48,7 @@ class Batch:
         entries.in_batch = True
 
     def take_ahead(self, entries: Entries, amounts: Sequence[int]) -> None:
-        """Take a block for as many requests as in the last batch, far from all limits.
+        """Take a block for as many requests as in the last batch, if all limits are far.
 
         Call this after the first take of a batch.
         """
@@ -59,11 +59,12 @@ class Batch:
         if size > 0 and all(c.room > _FAR * size * amounts[index] for c, index in entries.all):
             for counter, index in entries.all:
                 counter.room -= size * amounts[index]
-            entries.block = entries.ready = size
+            entries.taken += size
+            entries.ready = size
             entries.ready_tokens = size * amounts[TOKENS]
 
     def end(self) -> None:
-        """Return what is left of blocks, and settle what has ended; never raises."""
+        """Return the rest of each block, and settle the requests that have ended; never raises."""
         all_entries, self._entries = self._entries, []
         for entries in all_entries:
             try:
@@ -77,8 +78,8 @@ class Batch:
             rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
             for counter, index in entries.all:
                 counter.room += rest[index]
-            entries.expected = entries.taken + entries.block - entries.ready
-            entries.taken = entries.block = entries.ready = entries.ready_tokens = 0
+            entries.expected = entries.taken - entries.ready
+            entries.taken = entries.ready = entries.ready_tokens = 0
         slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
         entries.ended = entries.used_tokens = entries.unused_tokens = 0
         held = (0, used + unused, 0, 0, slots, 0, 0)

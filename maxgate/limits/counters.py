@@ -132,7 +132,7 @@ class Counters:
         return True
 
     def _retry(self, entries: Entries, amounts: Sequence[int], refusing: Counter) -> bool:
-        """Try again with what the batch returns, if there is one."""
+        """Undo the take; end the batch and take again, if there is a batch."""
         entries.undo(amounts, refusing)
         if self.batch.is_empty:
             return False

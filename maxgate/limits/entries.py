@@ -29,15 +29,14 @@ class Entries:
     the request ends. In this `version`, room was valid, all counters are reported with the next
     tick, and only those that are `bounded` have a bound of their room.
 
-    Entries that are `is_batched` hold only tokens and slots. While they are `in_batch`, requests
-    take from their `block`, of which `ready` requests and `ready_tokens` are left; `taken` took
-    without it, and `expected` took in the last batch. So many have `ended`, and have used and not
-    used so many of their tokens. See Batch.
+    Entries that are `is_batched` hold only tokens and slots, and may be `in_batch`; see Batch. Of a
+    block, `ready` requests and `ready_tokens` are left. `taken` counts the requests of this batch,
+    those of the block included, and `expected` is the number in the last batch. `ended` requests
+    wait to be settled: they used `used_tokens` and left `unused_tokens`.
     """
 
     __slots__ = (
         "all",
-        "block",
         "bounded",
         "charging",
         "ended",
@@ -62,7 +61,7 @@ class Entries:
         self.is_batched = is_batched
         self.in_batch = False
         self.ended = self.used_tokens = self.unused_tokens = 0
-        self.block = self.ready = self.ready_tokens = self.taken = self.expected = 0
+        self.ready = self.ready_tokens = self.taken = self.expected = 0
 
     @classmethod
     def of(cls, costs: Costs) -> Self:

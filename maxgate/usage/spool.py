@@ -65,9 +65,9 @@ def choose_interval(write_seconds: float) -> float:
 class Spool(Generic[Item]):
     """Appends lines to the segments of a new spool.
 
-    `encode` returns the lines of items, which may be encoded again if this fails. While there is no
-    room, or the disk fails, `is_full` is set: lines then wait in memory, and nothing waits for
-    them. `on_written` and `on_lost` are called with numbers of lines, on the event loop. Raises
+    `encode` returns the lines of items; if it raises, it is called again for each item. While there
+    is no room, or the disk fails, `is_full` is set: lines then wait in memory, and nothing waits
+    for them. `on_written` and `on_lost` are called with numbers of lines, on the event loop. Raises
     OSError if the spool cannot be created.
     """
 
