@@ -137,9 +137,7 @@ class FileTable(CounterTable):
         leases = _Leases(descriptor)
         place = leases.renew(holder, now, LEASE_SECONDS)
         known = [self._know(holder, report) for report in reports]
-        found: list[_Row] = []
-        for one in known:
-            found.append(self._find(descriptor, one.digest, {row.offset for row in found}))
+        found = self._find_all(descriptor, known)
         missing = [
             index
             for index, (row, report) in enumerate(zip(found, reports, strict=True))
@@ -172,7 +170,7 @@ class FileTable(CounterTable):
         states = [State(row.held[place], other) for row, other in zip(found, others, strict=True)]
         return Reply(states, refused, leases.count(now), own_birth)
 
-    def _know(self, holder: str, report: Report) -> "_Known":
+    def _know(self, holder: str, report: Report) -> _Known:
         known = self._known.get((holder, report.key))
         if known is None:
             if len(self._known) >= self._max_known:
@@ -182,6 +180,15 @@ class FileTable(CounterTable):
             digest = blake2b(report.key.encode(), digest_size=16).digest()
             known = self._known[holder, report.key] = _Known(digest, report.ends_at)
         return known
+
+    def _find_all(self, descriptor: int, known: Sequence[_Known]) -> list[_Row]:
+        """Return the row of each counter, or a free one for it."""
+        found, taken = list[_Row](), set[int]()
+        for one in known:
+            row = self._find(descriptor, one.digest, taken)
+            found.append(row)
+            taken.add(row.offset)
+        return found
 
     def _find(self, descriptor: int, digest: bytes, taken: Collection[int]) -> _Row:
         """Return the row of a key, or a free one that is not `taken` in its place."""
@@ -286,10 +293,9 @@ class _Leases:
 
     def drop_ended(self, row: _Row, now: float) -> None:
         """Release what holders held whose lease has ended."""
-        for place, generation in enumerate(row.generations):
-            if row.held[place] and (
-                generation != self.generations[place] or now >= self._ends[place]
-            ):
+        for place in [place for place, held in enumerate(row.held) if held]:  # few of them
+            is_other = row.generations[place] != self.generations[place]
+            if is_other or now >= self._ends[place]:
                 row.held[place] = 0
 
 
