@@ -74,38 +74,37 @@ class Comparison:
         return "\n".join(lines)
 
 
-def run_comparison(
-    comparison: Comparison,
-    description: str,
-    measure: Callable[[int, float], Results],
-    count_calls: Callable[[], int] | None = None,
-    *,
-    default_rounds: int = 15,
-    default_seconds: int = 1,
-) -> int:
-    """Measure and print a table or JSON; returns the exit status.
-
-    `measure` gets the rounds and the seconds per measurement. `count_calls` returns how many
-    scripts Redis has run, which is printed too.
-    """
+def build_parser(
+    description: str, *, rounds: int = 15, seconds: int = 1
+) -> argparse.ArgumentParser:
+    """Build the parser of a comparison, with these defaults."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "--rounds",
-        type=int,
-        default=default_rounds,
-        help=f"number of rounds (default: {default_rounds})",
+        "--rounds", type=int, default=rounds, help="number of rounds (default: %(default)s)"
     )
     parser.add_argument(
         "--seconds",
         type=float,
-        default=default_seconds,
-        help=f"seconds per measurement (default: {default_seconds})",
+        default=seconds,
+        help="seconds per measurement (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the values as JSON")
-    options = parser.parse_args()
+    return parser
+
+
+def run_comparison(
+    comparison: Comparison,
+    options: argparse.Namespace,
+    measure: Callable[[], Results],
+    count_calls: Callable[[], int] | None = None,
+) -> int:
+    """Measure and print a table or JSON; returns the exit status.
+
+    `count_calls` returns how many scripts Redis has run, which is printed too.
+    """
     exit_on_sigterm()
     try:
-        costs = comparison.summarize(measure(options.rounds, options.seconds))
+        costs = comparison.summarize(measure())
     except CaseFailed as reason:
         raise SystemExit(f"a gateway failed: {reason}") from None
     values: object = [asdict(cost) for cost in costs]

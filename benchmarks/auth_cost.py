@@ -28,7 +28,7 @@ from typing import Final
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks.added_cost import BASELINE, Comparison, measure_rounds, run_comparison
+from benchmarks.added_cost import BASELINE, Comparison, build_parser, measure_rounds, run_comparison
 from benchmarks.admission.stack import BODY, start_maxgate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
@@ -52,18 +52,15 @@ COMPARISON: Final = Comparison(
 )
 
 
-def write_keys(file: Path) -> str:
-    """Write a file with many keys, and return one of them."""
-    key = ""
+def write_keys(file: Path, number: int) -> list[str]:
+    """Write a file with so many keys, each of its own project, and return them."""
+    keys = [generate_key() for _ in range(number)]
     with file.open("w") as lines:
         lines.write("keys:\n")
-        for number in range(KEYS):
-            key = generate_key()
+        for index, key in enumerate(keys):
             digest = hash_key(key, PEPPER.encode()).hex()
-            lines.write(
-                f"- {{id: key_{number}, hash: 'hmac-sha256:{digest}', project: p{number}}}\n"
-            )
-    return key
+            lines.write(f"- {{id: key_{index}, hash: 'hmac-sha256:{digest}', project: p{index}}}\n")
+    return keys
 
 
 async def store_keys(file: Path) -> str:
@@ -134,7 +131,7 @@ def measure(rounds: int, seconds: float) -> Results:
         provider = stack.enter_context(run_provider())
         credentials = {
             BASELINE: "",
-            "keys": write_keys(folder / "keys.yaml"),
+            "keys": write_keys(folder / "keys.yaml", KEYS)[-1],
             "database": asyncio.run(store_keys(folder / "keys.db")),
             "jwt": sign_token(provider),
         }
@@ -148,7 +145,8 @@ def measure(rounds: int, seconds: float) -> Results:
 
 def main() -> int:
     """Measure and print a table."""
-    return run_comparison(COMPARISON, __doc__.partition("\n")[0], measure)
+    options = build_parser(__doc__.partition("\n")[0]).parse_args()
+    return run_comparison(COMPARISON, options, lambda: measure(options.rounds, options.seconds))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import redis
 
-from benchmarks.added_cost import BASELINE, Comparison, measure_rounds, run_comparison
+from benchmarks.added_cost import BASELINE, Comparison, build_parser, measure_rounds, run_comparison
 from benchmarks.admission.stack import BODY, start_maxgate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
@@ -93,14 +93,15 @@ def measure(rounds: int, seconds: float) -> tuple[Results, int]:
 
 def main() -> int:
     """Measure and print a table."""
+    options = build_parser(__doc__.partition("\n")[0]).parse_args()
     calls: list[int] = []
 
-    def measure_and_count(rounds: int, seconds: float) -> Results:
-        results, number = measure(rounds, seconds)
+    def measure_and_count() -> Results:
+        results, number = measure(options.rounds, options.seconds)
         calls.append(number)
         return results
 
-    return run_comparison(COMPARISON, __doc__.partition("\n")[0], measure_and_count, calls.pop)
+    return run_comparison(COMPARISON, options, measure_and_count, calls.pop)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final
 
-from benchmarks.added_cost import BASELINE, Comparison, measure_rounds, run_comparison
+from benchmarks.added_cost import BASELINE, Comparison, build_parser, measure_rounds, run_comparison
 from benchmarks.admission.stack import BODY, start_maxgate
 from benchmarks.gateway.gateways import MAXGATE
 from benchmarks.gateway.http_client import StandIn
@@ -112,7 +112,8 @@ def measure(rounds: int, seconds: float) -> Results:
 
 def main() -> int:
     """Measure and print a table."""
-    return run_comparison(COMPARISON, __doc__.partition("\n")[0], measure)
+    options = build_parser(__doc__.partition("\n")[0]).parse_args()
+    return run_comparison(COMPARISON, options, lambda: measure(options.rounds, options.seconds))
 
 
 if __name__ == "__main__":

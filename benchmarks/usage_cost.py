@@ -1,6 +1,6 @@
 """Measure the CPU time of the ledger of usage per chat request and per chunk of a stream.
 
-    python -m benchmarks.usage_cost [--rounds 6] [--seconds 3] [--json]
+    python -m benchmarks.usage_cost [--callers 1] [--rounds 6] [--seconds 3] [--json]
 
 Gateways run without a ledger, with one in SQLite, with one in PostgreSQL, and with the last one and
 the limits and budget of `limits_cost`; all in one process on one core, see
@@ -12,6 +12,9 @@ every 10 ms, of one gateway after the other in an order that rotates. Lines are 
 each window of 3 seconds, as often as with the default interval. With fewer connections, the ledger
 would not be measured at saturation: responses that wait for the disk in groups every 10 ms leave a
 gateway without other requests idle, and an idle loop spends more on each request.
+
+With several callers, requests have as many API keys in turn, each of its own project, and the
+gateway without a ledger knows them too.
 
 Shares are the median of each window's ratio to the gateway without a ledger, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if the ledger costs more than 8 % of a
@@ -26,8 +29,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks.added_cost import BASELINE, Comparison, run_comparison
+from benchmarks.added_cost import BASELINE, Comparison, build_parser, run_comparison
 from benchmarks.admission.stack import BODY
+from benchmarks.auth_cost import PEPPER, write_keys
 from benchmarks.gateway.cases import measure_paced_streams
 from benchmarks.gateway.one_process import run_in_one_process
 from benchmarks.gateway.processes import choose_cores, print_progress
@@ -52,6 +56,8 @@ _ROUNDS: Final = 6
 _SECONDS: Final = round(UsageSettings().move_interval)
 _NEVER: Final = 60.0
 """The longest interval of moves: the benchmark asks for them."""
+_MAX_CALLERS: Final = 64
+"""Conversations of wrk_requests.lua, each of which has one caller."""
 
 
 def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, object]]:
@@ -59,14 +65,14 @@ def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, obje
     sqlite = {"usage": {"enabled": True, "move_interval": _NEVER}}
     ledger = {**sqlite, "database": {"url": postgres}}
     return {
-        BASELINE: {},
+        BASELINE: {"state_dir": str(folder / "none")},
         "sqlite": {**sqlite, "state_dir": str(folder / "sqlite")},
         "postgres": {**ledger, "state_dir": str(folder / "postgres")},
         "postgres and limits": {**ledger, "state_dir": str(folder / "limits"), "limits": LIMITS},
     }
 
 
-def measure(rounds: int, seconds: float) -> Results:
+def measure(callers: int, rounds: int, seconds: float) -> Results:
     """Measure all rounds; raises CaseFailed."""
     gateway_core, other_core = choose_cores()
     bodies = Bodies.build(load_token_counter())
@@ -76,21 +82,33 @@ def measure(rounds: int, seconds: float) -> Results:
         postgres = stack.enter_context(start_postgres())
         upgrade_database(DatabaseSettings(url=postgres.url), folder)
         configs, results = build_configs(folder, postgres.url), Results()
+        headers, keys = dict[str, str](), None
+        if callers > 1:
+            file, keys = folder / "keys.yaml", folder / "keys.txt"
+            credentials = write_keys(file, callers)
+            keys.write_text("".join(f"{key}\n" for key in credentials))
+            headers = {"authorization": f"Bearer {credentials[0]}"}
+            auth = {"mode": "keys", "pepper": [PEPPER], "keys_file": str(file)}
+            configs = {name: {**config, "auth": auth} for name, config in configs.items()}
         for number in range(rounds):
             print_progress(f"round {number + 1} of {rounds}")
             names = list(configs)
             at = number % len(names)
             order = {name: configs[name] for name in names[at:] + names[:at]}
-            with run_in_one_process(order, engine, BODY, gateway_core, folder) as gateways:
-                measure_round(gateways, bodies, seconds, results)
+            with run_in_one_process(order, engine, BODY, gateway_core, folder, headers) as gateways:
+                measure_round(gateways, bodies, seconds, keys, results)
         return results
 
 
 def measure_round(
-    gateways: Mapping[str, RunningGateway], bodies: Bodies, seconds: float, results: Results
+    gateways: Mapping[str, RunningGateway],
+    bodies: Bodies,
+    seconds: float,
+    keys: Path | None,
+    results: Results,
 ) -> None:
     """Measure both cases of gateways in one process, and add them to the results."""
-    for samples in measure_chat_in_windows(gateways, bodies, WINDOWS, seconds, CONNECTIONS):
+    for samples in measure_chat_in_windows(gateways, bodies, WINDOWS, seconds, CONNECTIONS, keys):
         for name, sample in samples.items():
             results.add(name, "request", sample)
     for name, gateway in gateways.items():
@@ -100,12 +118,18 @@ def measure_round(
 
 def main() -> int:
     """Measure and print a table."""
+    parser = build_parser(__doc__.partition("\n")[0], rounds=_ROUNDS, seconds=_SECONDS)
+    parser.add_argument(
+        "--callers",
+        type=int,
+        choices=range(1, _MAX_CALLERS + 1),
+        metavar=f"1..{_MAX_CALLERS}",
+        default=1,
+        help="number of callers that send requests in turn (default: %(default)s)",
+    )
+    options = parser.parse_args()
     return run_comparison(
-        COMPARISON,
-        __doc__.partition("\n")[0],
-        measure,
-        default_rounds=_ROUNDS,
-        default_seconds=_SECONDS,
+        COMPARISON, options, lambda: measure(options.callers, options.rounds, options.seconds)
     )
 
 

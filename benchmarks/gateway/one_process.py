@@ -46,10 +46,12 @@ def run_in_one_process(
     first_body: bytes,
     core: int,
     folder: Path,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, RunningGateway]]:
     """Run a gateway for each configuration, in one process on `core`.
 
-    Raises Unavailable if one does not respond to `first_body` in time.
+    `headers` are sent with every request. Raises Unavailable if one does not respond to
+    `first_body` in time.
     """
     ports = dict(zip(configs, find_free_ports(len(configs)), strict=True))
     arguments = []
@@ -63,11 +65,12 @@ def run_in_one_process(
         gateways = {}
         for name, port in ports.items():
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
-            headers = {"content-type": "application/json"}
-            process.wait_for(url, _START_TIMEOUT, first_body, headers)
+            target = Target(port, headers or {})
+            first_headers = {"content-type": "application/json", **target.headers}
+            process.wait_for(url, _START_TIMEOUT, first_body, first_headers)
             run_folder = folder / f"{name} run"
             run_folder.mkdir(exist_ok=True)
-            gateways[name] = RunningGateway(process, Target(port, {}), engine, run_folder)
+            gateways[name] = RunningGateway(process, target, engine, run_folder)
         yield gateways
 
 

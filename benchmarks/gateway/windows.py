@@ -4,6 +4,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.gateway.cases import CaseFailed
@@ -42,6 +43,7 @@ def measure_chat_in_windows(
     windows: int,
     seconds: float,
     connections: int,
+    keys: Path | None = None,
 ) -> list[dict[str, Sample]]:
     """Measure the CPU time of a short chat request in each window of each gateway.
 
@@ -49,7 +51,8 @@ def measure_chat_in_windows(
     the others have no load. At the end of a turn, it finishes the requests that have arrived; at
     the end of the window, its ledger moves their lines to the database. The time of all of this is
     divided by the requests that the engine got. The order of gateways is reversed from turn to
-    turn, and the first window of each warms it up.
+    turn, and the first window of each warms it up. Requests have the API keys of the file `keys` in
+    turn, if there is one.
 
     Raises CaseFailed if a gateway serves nothing.
     """
@@ -58,7 +61,7 @@ def measure_chat_in_windows(
     with ExitStack() as stack:
         loads = {}
         for name, gateway in gateways.items():
-            loads[name] = load = _start_load(gateway, bodies, connections)
+            loads[name] = load = _start_load(gateway, bodies, connections, keys)
             stack.callback(_kill, load)
             pause(_CONNECT_SECONDS)
             load.send_signal(signal.SIGSTOP)
@@ -77,7 +80,7 @@ def measure_chat_in_windows(
 
 
 def _start_load(
-    gateway: RunningGateway, bodies: Bodies, connections: int
+    gateway: RunningGateway, bodies: Bodies, connections: int, keys: Path | None
 ) -> "subprocess.Popen[str]":
     body = gateway.folder / "body.json"
     body.write_bytes(bodies.short)
@@ -88,6 +91,7 @@ def _start_load(
         seconds=_MAX_SECONDS,
         connections=connections,
         headers=gateway.target.headers,
+        keys=keys,
     )
 
 

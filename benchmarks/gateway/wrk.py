@@ -45,16 +45,25 @@ def run_wrk(
 
 
 def start_wrk(
-    url: str, template: Path, *, seconds: float, connections: int, headers: Mapping[str, str]
+    url: str,
+    template: Path,
+    *,
+    seconds: float,
+    connections: int,
+    headers: Mapping[str, str],
+    keys: Path | None = None,
 ) -> "subprocess.Popen[str]":
-    """Begin to send requests, as `run_wrk` does."""
+    """Begin to send requests, as `run_wrk` does.
+
+    `keys` has API keys, one per line; conversations take them in turn.
+    """
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     flags = [f"-H{name}: {value}" for name, value in headers.items()]
     command = [
         *(program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"),
-        *("-s", str(SCRIPT), *flags, url, "--", str(template)),
+        *("-s", str(SCRIPT), *flags, url, "--", str(template), *([str(keys)] if keys else [])),
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

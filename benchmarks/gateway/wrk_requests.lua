@@ -1,6 +1,7 @@
 -- Requests of wrk, filled in from a body template, and its result as one line of JSON; see wrk.py.
--- Argument: path of the template. @N@ becomes the request's number and @C@ the number of its
--- conversation. Both have seven digits, so that the length of the body is constant.
+-- Arguments: path of the template and, if requests have credentials, of a file with API keys, one
+-- per line. @N@ becomes the request's number and @C@ the number of its conversation. Both have seven
+-- digits, so that the length of the body is constant. Conversations take the keys in turn.
 
 local CONVERSATIONS = 64
 local before_number, after_number = {}, {}
@@ -10,13 +11,23 @@ local function replace(text, mark, value)
   return (text:gsub(mark, string.format("%07d", value)))
 end
 
+local function read_keys(path)
+  local keys = {}
+  for key in io.lines(path) do keys[#keys + 1] = key end
+  return keys
+end
+
 function init(args)
   local file = assert(io.open(args[1], "rb"))
   local template = file:read("*a")
   file:close()
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
+  local keys = args[2] and read_keys(args[2]) or {}
   for conversation = 1, CONVERSATIONS do
+    if #keys > 0 then
+      wrk.headers["authorization"] = "Bearer " .. keys[conversation % #keys + 1]
+    end
     wrk.body = replace(template, "@C@", conversation)
     local request = wrk.format()
     local at = request:find("@N@", 1, true)

@@ -58,5 +58,5 @@ def test_bounds(variant: str, case: str, share: float, low: float, *, is_right: 
 
 def test_keys(tmp_path: Path) -> None:
     """The file of the measurement is valid."""
-    write_keys(tmp_path / "keys.yaml")
-    assert len(read_key_file(tmp_path / "keys.yaml")) == KEYS
+    keys = write_keys(tmp_path / "keys.yaml", KEYS)
+    assert len(read_key_file(tmp_path / "keys.yaml")) == len(set(keys)) == KEYS
