@@ -53,7 +53,7 @@ COMPARISON: Final = Comparison(
 
 
 def write_keys(file: Path, number: int) -> list[str]:
-    """Write a file with so many keys, each of its own project, and return them."""
+    """Write a file with this number of keys, each of its own project; returns the keys."""
     keys = [generate_key() for _ in range(number)]
     with file.open("w") as lines:
         lines.write("keys:\n")

@@ -13,8 +13,8 @@ each window of 3 seconds, as often as with the default interval. With fewer conn
 would not be measured at saturation: responses that wait for the disk in groups every 10 ms leave a
 gateway without other requests idle, and an idle loop spends more on each request.
 
-With several callers, requests have as many API keys in turn, each of its own project, and the
-gateway without a ledger knows them too.
+With more than one caller, requests use as many API keys in turn, each of its own project. All
+gateways authenticate them, the one without a ledger too.
 
 Shares are the median of each window's ratio to the gateway without a ledger, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if the ledger costs more than 8 % of a
@@ -23,7 +23,7 @@ noise: the interval of the share is above 1 %. Needs wrk.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +35,7 @@ from benchmarks.auth_cost import PEPPER, write_keys
 from benchmarks.gateway.cases import measure_paced_streams
 from benchmarks.gateway.one_process import run_in_one_process
 from benchmarks.gateway.processes import choose_cores, print_progress
-from benchmarks.gateway.prompts import Bodies, load_token_counter
+from benchmarks.gateway.prompts import CONVERSATIONS, Bodies, load_token_counter
 from benchmarks.gateway.results import Results
 from benchmarks.gateway.stack import RunningGateway, run_stand_in, wait_until_quiet
 from benchmarks.gateway.windows import measure_chat_in_windows
@@ -56,8 +56,6 @@ _ROUNDS: Final = 6
 _SECONDS: Final = round(UsageSettings().move_interval)
 _NEVER: Final = 60.0
 """The longest interval of moves: the benchmark asks for them."""
-_MAX_CALLERS: Final = 64
-"""Conversations of wrk_requests.lua, each of which has one caller."""
 
 
 def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, object]]:
@@ -82,12 +80,11 @@ def measure(callers: int, rounds: int, seconds: float) -> Results:
         postgres = stack.enter_context(start_postgres())
         upgrade_database(DatabaseSettings(url=postgres.url), folder)
         configs, results = build_configs(folder, postgres.url), Results()
-        headers, keys = dict[str, str](), None
+        keys, headers = list[str](), dict[str, str]()
         if callers > 1:
-            file, keys = folder / "keys.yaml", folder / "keys.txt"
-            credentials = write_keys(file, callers)
-            keys.write_text("".join(f"{key}\n" for key in credentials))
-            headers = {"authorization": f"Bearer {credentials[0]}"}
+            file = folder / "keys.yaml"
+            keys = write_keys(file, callers)
+            headers = {"authorization": f"Bearer {keys[0]}"}
             auth = {"mode": "keys", "pepper": [PEPPER], "keys_file": str(file)}
             configs = {name: {**config, "auth": auth} for name, config in configs.items()}
         for number in range(rounds):
@@ -104,7 +101,7 @@ def measure_round(
     gateways: Mapping[str, RunningGateway],
     bodies: Bodies,
     seconds: float,
-    keys: Path | None,
+    keys: Sequence[str],
     results: Results,
 ) -> None:
     """Measure both cases of gateways in one process, and add them to the results."""
@@ -122,12 +119,12 @@ def main() -> int:
     parser.add_argument(
         "--callers",
         type=int,
-        choices=range(1, _MAX_CALLERS + 1),
-        metavar=f"1..{_MAX_CALLERS}",
         default=1,
-        help="number of callers that send requests in turn (default: %(default)s)",
+        help=f"number of callers, at most {CONVERSATIONS} (default: %(default)s)",
     )
     options = parser.parse_args()
+    if not 1 <= options.callers <= CONVERSATIONS:
+        parser.error(f"--callers is {options.callers}; give a number from 1 to {CONVERSATIONS}")
     return run_comparison(
         COMPARISON, options, lambda: measure(options.callers, options.rounds, options.seconds)
     )

@@ -50,7 +50,7 @@ def run_in_one_process(
 ) -> Iterator[dict[str, RunningGateway]]:
     """Run a gateway for each configuration, in one process on `core`.
 
-    `headers` are sent with every request. Raises Unavailable if one does not respond to
+    `headers` are those of every request to them. Raises Unavailable if one does not respond to
     `first_body` in time.
     """
     ports = dict(zip(configs, find_free_ports(len(configs)), strict=True))

@@ -2,9 +2,8 @@
 
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.gateway.cases import CaseFailed
@@ -43,7 +42,7 @@ def measure_chat_in_windows(
     windows: int,
     seconds: float,
     connections: int,
-    keys: Path | None = None,
+    keys: Sequence[str] = (),
 ) -> list[dict[str, Sample]]:
     """Measure the CPU time of a short chat request in each window of each gateway.
 
@@ -51,8 +50,7 @@ def measure_chat_in_windows(
     the others have no load. At the end of a turn, it finishes the requests that have arrived; at
     the end of the window, its ledger moves their lines to the database. The time of all of this is
     divided by the requests that the engine got. The order of gateways is reversed from turn to
-    turn, and the first window of each warms it up. Requests have the API keys of the file `keys` in
-    turn, if there is one.
+    turn, and the first window of each warms it up. Requests use the API `keys` in turn.
 
     Raises CaseFailed if a gateway serves nothing.
     """
@@ -80,18 +78,20 @@ def measure_chat_in_windows(
 
 
 def _start_load(
-    gateway: RunningGateway, bodies: Bodies, connections: int, keys: Path | None
+    gateway: RunningGateway, bodies: Bodies, connections: int, keys: Sequence[str]
 ) -> "subprocess.Popen[str]":
     body = gateway.folder / "body.json"
     body.write_bytes(bodies.short)
     gateway.engine.set_script()
+    keys_file = gateway.folder / "keys.txt"
+    keys_file.write_text("\n".join(keys))
     return start_wrk(
         f"http://127.0.0.1:{gateway.target.port}/v1/chat/completions",
         body,
         seconds=_MAX_SECONDS,
         connections=connections,
         headers=gateway.target.headers,
-        keys=keys,
+        keys=keys_file,
     )
 
 

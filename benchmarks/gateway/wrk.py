@@ -55,7 +55,7 @@ def start_wrk(
 ) -> "subprocess.Popen[str]":
     """Begin to send requests, as `run_wrk` does.
 
-    `keys` has API keys, one per line; conversations take them in turn.
+    `keys` is a file with API keys, one per line; conversations use them in turn.
     """
     program = shutil.which("wrk")
     if program is None:

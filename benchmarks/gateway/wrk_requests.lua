@@ -1,7 +1,7 @@
 -- Requests of wrk, filled in from a body template, and its result as one line of JSON; see wrk.py.
--- Arguments: path of the template and, if requests have credentials, of a file with API keys, one
--- per line. @N@ becomes the request's number and @C@ the number of its conversation. Both have seven
--- digits, so that the length of the body is constant. Conversations take the keys in turn.
+-- Arguments: path of the template, and optionally that of a file with API keys, one per line.
+-- Conversations use the keys in turn. @N@ becomes the request's number and @C@ the number of its
+-- conversation. Both have seven digits, so that the length of the body is constant.
 
 local CONVERSATIONS = 64
 local before_number, after_number = {}, {}

@@ -182,7 +182,7 @@ class FileTable(CounterTable):
         return known
 
     def _find_all(self, descriptor: int, known: Sequence[_Known]) -> list[_Row]:
-        """Return the row of each counter, or a free one for it."""
+        """Return the row of each counter, or a free row for it."""
         found, taken = list[_Row](), set[int]()
         for one in known:
             row = self._find(descriptor, one.digest, taken)
@@ -293,9 +293,10 @@ class _Leases:
 
     def drop_ended(self, row: _Row, now: float) -> None:
         """Release what holders held whose lease has ended."""
-        for place in [place for place, held in enumerate(row.held) if held]:  # few of them
-            is_other = row.generations[place] != self.generations[place]
-            if is_other or now >= self._ends[place]:
+        for place, held in enumerate(row.held):
+            if held and (
+                row.generations[place] != self.generations[place] or now >= self._ends[place]
+            ):
                 row.held[place] = 0
 
 
