@@ -15,6 +15,8 @@ from maxgate.limits.entries import TOKENS, Amounts, Entries
 
 MAX_BLOCK: Final = 64
 """Maximum number of requests in a block."""
+MANY: Final = 3
+"""Number of requests of an iteration from which on a block costs less than it saves."""
 _FAR: Final = 16
 """Multiple of a block that every limit must have left."""
 
@@ -34,6 +36,7 @@ class Batch:
     def __init__(self, settle: Settle) -> None:
         self._settle = settle
         self._entries: list[Entries] = []
+        self._blocks: list[Entries] = []
 
     @property
     def is_empty(self) -> bool:
@@ -48,23 +51,38 @@ class Batch:
         entries.in_batch = True
 
     def take_ahead(self, entries: Entries, amounts: Sequence[int]) -> None:
-        """Take a block for as many requests as in the last batch, if all limits are far.
+        """Take a block for the requests that are still expected, if all limits are far.
 
-        Call this after the first take of a batch.
+        Call this after a take, if at least MANY requests are expected.
         """
         if not entries.in_batch:
             self.add(entries)
-        entries.taken = 1
-        size = min(entries.expected - 1, MAX_BLOCK)
-        if size > 0 and all(c.room > _FAR * size * amounts[index] for c, index in entries.all):
+        entries.taken += 1
+        size = min(entries.expected - entries.taken, MAX_BLOCK)
+        if size <= 0 or entries.ready:
+            return
+        if all(c.room > _FAR * size * amounts[index] for c, index in entries.all):
             for counter, index in entries.all:
                 counter.room -= size * amounts[index]
             entries.taken += size
             entries.ready = size
-            entries.ready_tokens = size * amounts[TOKENS]
+            entries.ready_tokens += size * amounts[TOKENS]
+            self._blocks.append(entries)
+
+    def return_blocks(self) -> None:
+        """Return the rest of each block."""
+        if self._blocks:
+            for entries in self._blocks:
+                rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
+                for counter, index in entries.all:
+                    counter.room += rest[index]
+                entries.taken -= entries.ready
+                entries.ready = entries.ready_tokens = 0
+            self._blocks.clear()
 
     def end(self) -> None:
         """Return the rest of each block, and settle the requests that have ended; never raises."""
+        self.return_blocks()
         all_entries, self._entries = self._entries, []
         for entries in all_entries:
             try:
@@ -73,14 +91,11 @@ class Batch:
                 _log.error("limits were not settled", exception=StackTrace(error))
 
     def _end(self, entries: Entries) -> None:
-        entries.in_batch = False
-        if entries.taken:
-            rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
-            for counter, index in entries.all:
-                counter.room += rest[index]
-            entries.expected = entries.taken - entries.ready
-            entries.taken = entries.ready = entries.ready_tokens = 0
         slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
-        entries.ended = entries.used_tokens = entries.unused_tokens = 0
-        held = (0, used + unused, 0, 0, slots, 0, 0)
-        self._settle(entries, held, (0, used, 0, 0, 0, 0, 0))
+        entries.in_batch = False
+        # Clients that get their responses together send the next requests together.
+        entries.expected = max(entries.taken, slots)
+        entries.taken = entries.ended = entries.used_tokens = entries.unused_tokens = 0
+        if slots:
+            held = (0, used + unused, 0, 0, slots, 0, 0)
+            self._settle(entries, held, (0, used, 0, 0, 0, 0, 0))

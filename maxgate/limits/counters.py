@@ -14,7 +14,7 @@ import structlog
 
 from maxgate.clock import Clock
 from maxgate.errors import StackTrace
-from maxgate.limits.batch import Batch
+from maxgate.limits.batch import MANY, Batch
 from maxgate.limits.counter import Counter, build_key
 from maxgate.limits.entries import Entries
 from maxgate.limits.exchanges import MAX_BATCH, Costs, CountUsed, Exchanges, Refusal
@@ -125,9 +125,7 @@ class Counters:
                     return self._retry(entries, amounts, counter)
                 exchanges.version += 1  # the edge refuses from now on
             counter.room = room
-        if entries.taken:
-            entries.taken += 1
-        elif entries.is_batched and not entries.bounded:
+        if entries.expected >= MANY and not entries.bounded:
             self.batch.take_ahead(entries, amounts)
         return True
 

@@ -11,6 +11,7 @@ from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import Principal, RequestContext
 from maxgate.generation.guard import Guard, Lease
 from maxgate.generation.request import GenerationRequest
+from maxgate.limits.batch import MANY
 from maxgate.limits.entries import TOKENS
 from maxgate.limits.errors import TooManyTokens, build_refusal
 from maxgate.limits.headers import LimitHeaders
@@ -151,20 +152,24 @@ class LimitEdge(EdgeLimits):
     @override
     def format_headers(self, context: RequestContext) -> bytes:
         reservation = context.reservation
-        if isinstance(reservation, Reservation):
-            lines = reservation.plan.headers.lines
+        # Without the first test, each None is compared with the members of a protocol.
+        if reservation is not None and isinstance(reservation, Reservation):
+            plan = reservation.plan
+            lines = plan.headers.lines
             if lines is None or reservation.error is not None:
-                return self._format(reservation.plan.headers)
+                lines = self._format(plan.headers)
+                if plan.entries.expected >= MANY:
+                    plan.headers.share(lines)
             return lines
         planner = self._planner
         if planner.is_empty:
             return b""
-        plan = planner.find(context.principal, context.model or "", planner.wall())
-        return b"" if plan is None else self._format(plan.headers)
+        found = planner.find(context.principal, context.model or "", planner.wall())
+        return b"" if found is None else self._format(found.headers)
 
     def _format(self, headers: LimitHeaders) -> bytes:
         planner = self._planner
-        planner.counters.batch.end()
+        planner.counters.batch.return_blocks()
         return headers.format(planner.wall(), planner.exchanges.version)
 
 

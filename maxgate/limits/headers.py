@@ -48,25 +48,25 @@ class LimitHeaders:
         self._version = -1
         self.lines: bytes | None = None
 
-    def format(self, now: float, version: int) -> bytes:
-        """Return the lines at a time in seconds since 1970, in a version of the counters.
-
-        Each ends with CR and LF. `lines` keeps them until this iteration of the event loop ends.
-        """
-        self.lines = self._format(now, version)
+    def share(self, lines: bytes) -> None:
+        """Keep these `lines` until this iteration of the event loop ends."""
+        self.lines = lines
         asyncio.get_running_loop().call_soon(self._forget)
-        return self.lines
 
     def _forget(self) -> None:
         self.lines = None
 
-    def _format(self, now: float, version: int) -> bytes:
+    def format(self, now: float, version: int) -> bytes:
+        """Return the lines at a time in seconds since 1970, in a version of the counters.
+
+        Each ends with CR and LF.
+        """
         if version != self._version or not self._since <= now < self._until:
             self._renew(now, version)
         for other, lead, tightest in self._others:
             if other.room + lead < tightest.room:
                 self._renew(now, version)
-                return self._format(now, version)
+                return self.format(now, version)
         return self._template % tuple([max(c.room + rest, 0) for c, rest in self._tightest])
 
     def _renew(self, now: float, version: int) -> None:
