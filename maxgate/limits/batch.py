@@ -17,6 +17,8 @@ MAX_BLOCK: Final = 64
 """Maximum number of requests in a block."""
 MANY: Final = 3
 """Number of requests of an iteration from which on a block costs less than it saves."""
+_UNBATCHED: Final = 16
+"""Settlements of a caller with few requests before the next one that looks for others."""
 _FAR: Final = 16
 """Multiple of a block that every limit must have left."""
 
@@ -43,12 +45,16 @@ class Batch:
         """Whether `end` has nothing to do."""
         return not self._entries
 
-    def add(self, entries: Entries) -> None:
-        """Add entries that are `is_batched` and not `bounded`."""
-        if not self._entries:
-            asyncio.get_running_loop().call_soon(self.end)
-        self._entries.append(entries)
-        entries.in_batch = True
+    def add_ended(self, entries: Entries, used: int, unused: int) -> None:
+        """Settle a request at the end, of entries that are `is_batched` and not `bounded`.
+
+        `used` and `unused` are the parts of the tokens that it holds.
+        """
+        if not entries.in_batch:
+            self._add(entries)
+        entries.ended += 1
+        entries.used_tokens += used
+        entries.unused_tokens += unused
 
     def take_ahead(self, entries: Entries, amounts: Sequence[int]) -> None:
         """Take a block for the requests that are still expected, if all limits are far.
@@ -56,7 +62,7 @@ class Batch:
         Call this after a take, if at least MANY requests are expected.
         """
         if not entries.in_batch:
-            self.add(entries)
+            self._add(entries)
         entries.taken += 1
         size = min(entries.expected - entries.taken, MAX_BLOCK)
         if size <= 0 or entries.ready:
@@ -90,11 +96,18 @@ class Batch:
             except Exception as error:  # noqa: BLE001  # those of other callers must end
                 _log.error("limits were not settled", exception=StackTrace(error))
 
+    def _add(self, entries: Entries) -> None:
+        if not self._entries:
+            asyncio.get_running_loop().call_soon(self.end)
+        self._entries.append(entries)
+        entries.in_batch = True
+
     def _end(self, entries: Entries) -> None:
         slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
         entries.in_batch = False
         # Clients that get their responses together send the next requests together.
-        entries.expected = max(entries.taken, slots)
+        entries.expected = expected = max(entries.taken, slots)
+        entries.unbatched = 0 if expected >= MANY else _UNBATCHED
         entries.taken = entries.ended = entries.used_tokens = entries.unused_tokens = 0
         if slots:
             held = (0, used + unused, 0, 0, slots, 0, 0)

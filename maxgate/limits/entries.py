@@ -30,9 +30,10 @@ class Entries:
     tick, and only those that are `bounded` have a bound of their room.
 
     Entries that are `is_batched` hold only tokens and slots, and may be `in_batch`; see Batch. Of a
-    block, `ready` requests and `ready_tokens` are left. `taken` counts the requests of this batch,
-    those of the block included, and `expected` is the number in the last batch. `ended` requests
-    wait to be settled: they used `used_tokens` and left `unused_tokens`.
+    block, `ready` requests and `ready_tokens` are left. `expected` is the number of requests that
+    the last batch took or settled, and `taken` counts those of this batch from the first block on,
+    the rest of the block included. `ended` requests wait to be settled: they used `used_tokens` and
+    left `unused_tokens`. The next `unbatched` ones are settled at once.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Entries:
         "ready",
         "ready_tokens",
         "taken",
+        "unbatched",
         "unused_tokens",
         "used_tokens",
         "version",
@@ -61,7 +63,7 @@ class Entries:
         self.is_batched = is_batched
         self.in_batch = False
         self.ended = self.used_tokens = self.unused_tokens = 0
-        self.ready = self.ready_tokens = self.taken = self.expected = 0
+        self.ready = self.ready_tokens = self.taken = self.expected = self.unbatched = 0
 
     @classmethod
     def of(cls, costs: Costs) -> Self:

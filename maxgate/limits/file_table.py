@@ -14,6 +14,7 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
@@ -43,8 +44,7 @@ _HEADER: Final = struct.Struct("<8s32s")
 """Magic and birth."""
 _LEASE: Final = struct.Struct("<16sQd")
 """Id of the holder, generation of its place, and end of the lease on the monotonic clock."""
-_ROW: Final = struct.Struct(f"<16sdq{MAX_HOLDERS}Q{MAX_HOLDERS}q")
-"""Digest of the key, end of the window, amount used; of each holder generation and amount held."""
+_ROW_BYTES: Final = 32 + 2 * 8 * MAX_HOLDERS
 _HEADER_BYTES: Final = 4096
 _ROWS: Final = 1 << 16
 _MAX_PROBES: Final = 64
@@ -66,6 +66,8 @@ class _Known:
 
 @dataclass(slots=True)
 class _Row:
+    """A counter in the file, with the places that holders have had so far."""
+
     offset: int
     digest: bytes
     ends_at: float
@@ -137,7 +139,7 @@ class FileTable(CounterTable):
         leases = _Leases(descriptor)
         place = leases.renew(holder, now, LEASE_SECONDS)
         known = [self._know(holder, report) for report in reports]
-        found = self._find_all(descriptor, known)
+        found = self._find_all(descriptor, known, leases.places)
         missing = [
             index
             for index, (row, report) in enumerate(zip(found, reports, strict=True))
@@ -181,28 +183,29 @@ class FileTable(CounterTable):
             known = self._known[holder, report.key] = _Known(digest, report.ends_at)
         return known
 
-    def _find_all(self, descriptor: int, known: Sequence[_Known]) -> list[_Row]:
+    def _find_all(self, descriptor: int, known: Sequence[_Known], places: int) -> list[_Row]:
         """Return the row of each counter, or a free row for it."""
-        found, taken = list[_Row](), set[int]()
+        found, taken, wall = list[_Row](), set[int](), self._clock.wall()
         for one in known:
-            row = self._find(descriptor, one.digest, taken)
+            row = self._find(descriptor, one.digest, places, taken, wall)
             found.append(row)
             taken.add(row.offset)
         return found
 
-    def _find(self, descriptor: int, digest: bytes, taken: Collection[int]) -> _Row:
+    def _find(
+        self, descriptor: int, digest: bytes, places: int, taken: Collection[int], wall: float
+    ) -> _Row:
         """Return the row of a key, or a free one that is not `taken` in its place."""
         first, free = int.from_bytes(digest[:4], "little"), None
-        wall = self._clock.wall()
         for probe in range(_MAX_PROBES):
-            row = _read_row(descriptor, (first + probe) % _ROWS)
+            row = _read_row(descriptor, (first + probe) % _ROWS, places)
             if row.digest == digest:
                 return row
             if row.offset in taken:
                 continue
             is_ended = wall >= row.ends_at + GRACE_SECONDS
             if free is None and (row.digest == _FREE or is_ended):
-                free = _Row(row.offset, _FREE, inf, 0, [0] * MAX_HOLDERS, [0] * MAX_HOLDERS)
+                free = _Row(row.offset, _FREE, inf, 0, [0] * places, [0] * places)
             if row.digest == _FREE:
                 break
         if free is None:
@@ -265,27 +268,45 @@ class _Leases:
         self._descriptor = descriptor
         data = os.pread(descriptor, _LEASE.size * MAX_HOLDERS, _HEADER_BYTES // 2)
         data = data.ljust(_LEASE.size * MAX_HOLDERS, b"\0")
-        leases = list(_LEASE.iter_unpack(data))
-        self._holders = [lease[0] for lease in leases]
-        self.generations = [lease[1] for lease in leases]
-        self._ends = [lease[2] for lease in leases]
+        self._holders = list[bytes]()
+        self.generations = list[int]()
+        self._ends = list[float]()
+        for holder, generation, end in _LEASE.iter_unpack(data):
+            if not generation:
+                break  # this place and those after it were never used
+            self._holders.append(holder)
+            self.generations.append(generation)
+            self._ends.append(end)
+
+    @property
+    def places(self) -> int:
+        """Number of places that holders have had so far."""
+        return len(self.generations)
 
     def renew(self, holder: str, now: float, seconds: float) -> int:
         """Renew a lease, or begin it in a free place; returns the place."""
         name = bytes.fromhex(holder)
-        if name in self._holders:
-            place = self._holders.index(name)
-            if now >= self._ends[place]:
-                self.generations[place] += 1
-        else:
-            place = next((i for i, end in enumerate(self._ends) if now >= end), -1)
-            if place < 0:
-                raise CountersUnavailable(f"more than {MAX_HOLDERS} processes share the limits")
+        place = self._find(name, now)
+        if name != self._holders[place] or now >= self._ends[place]:
             self.generations[place] += 1
         self._holders[place], self._ends[place] = name, now + seconds
         lease = _LEASE.pack(name, self.generations[place], now + seconds)
         _write(self._descriptor, lease, _HEADER_BYTES // 2 + place * _LEASE.size)
         return place
+
+    def _find(self, name: bytes, now: float) -> int:
+        """Return the place of a holder, or else one whose lease has ended, or else a new one."""
+        if name in self._holders:
+            return self._holders.index(name)
+        for place, end in enumerate(self._ends):
+            if now >= end:
+                return place
+        if self.places == MAX_HOLDERS:
+            raise CountersUnavailable(f"more than {MAX_HOLDERS} processes share the limits")
+        self._holders.append(name)
+        self.generations.append(0)
+        self._ends.append(0.0)
+        return self.places - 1
 
     def count(self, now: float) -> int:
         """Return the number of leases."""
@@ -300,15 +321,27 @@ class _Leases:
                 row.held[place] = 0
 
 
-def _read_row(descriptor: int, index: int) -> _Row:
-    offset = _HEADER_BYTES + index * _ROW.size
-    data = os.pread(descriptor, _ROW.size, offset).ljust(_ROW.size, b"\0")
-    digest, ends_at, used, *rest = _ROW.unpack(data)
-    return _Row(offset, digest, ends_at, used, rest[:MAX_HOLDERS], rest[MAX_HOLDERS:])
+@cache
+def _build_row(places: int) -> struct.Struct:
+    """Build the format of a row of which only so many places have been used.
+
+    A row has the digest of its key, the end of the window and the amount used; then the generations
+    of all places, and then the amounts that they hold.
+    """
+    unused = 8 * (MAX_HOLDERS - places)
+    return struct.Struct(f"<16sdq{places}Q{unused}x{places}q{unused}x")
+
+
+def _read_row(descriptor: int, index: int, places: int) -> _Row:
+    offset = _HEADER_BYTES + index * _ROW_BYTES
+    data = os.pread(descriptor, _ROW_BYTES, offset).ljust(_ROW_BYTES, b"\0")
+    digest, ends_at, used, *rest = _build_row(places).unpack(data)
+    return _Row(offset, digest, ends_at, used, rest[:places], rest[places:])
 
 
 def _write_row(descriptor: int, row: _Row) -> None:
-    data = _ROW.pack(row.digest, row.ends_at, row.used, *row.generations, *row.held)
+    layout = _build_row(len(row.held))
+    data = layout.pack(row.digest, row.ends_at, row.used, *row.generations, *row.held)
     _write(descriptor, data, row.offset)
 
 

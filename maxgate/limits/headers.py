@@ -67,7 +67,10 @@ class LimitHeaders:
             if other.room + lead < tightest.room:
                 self._renew(now, version)
                 return self.format(now, version)
-        return self._template % tuple([max(c.room + rest, 0) for c, rest in self._tightest])
+        amounts: tuple[int, ...] = ()
+        for counter, rest in self._tightest:
+            amounts += (max(counter.room + rest, 0),)
+        return self._template % amounts
 
     def _renew(self, now: float, version: int) -> None:
         """Find the tightest limits, and build what does not change with every request."""

@@ -74,12 +74,10 @@ class Reservation(context.Reservation):
             entries = plan.entries
             # What exceeds the reservation must count before the next take.
             if unused >= 0 and entries.is_batched and not entries.bounded:
-                if not entries.in_batch:
-                    counters.batch.add(entries)
-                entries.ended += 1
-                entries.used_tokens += all_tokens
-                entries.unused_tokens += unused
-                return
+                if not entries.unbatched:
+                    counters.batch.add_ended(entries, all_tokens, unused)
+                    return
+                entries.unbatched -= 1
             used = 1, all_tokens, tokens, output, 0, 0, 0
             if plan.has_costs:
                 used = self._add_costs(used, record)

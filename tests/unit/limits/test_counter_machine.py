@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from maxgate.limits.batch import MANY
 from maxgate.limits.counter import Counter
 from maxgate.limits.counters import TICK
 from maxgate.limits.entries import UNITS as ALL_UNITS
@@ -61,14 +62,11 @@ class Process:
         """End a request that has used this share of its tokens, as a reservation does."""
         entries, costs = self.entries, self.running.pop()
         used = int(costs[1][1] * share)
-        if entries.bounded:
+        if entries.bounded or entries.unbatched:
+            entries.unbatched = max(entries.unbatched - 1, 0)
             self.counters.settle(costs, (1, used, 0))
             return
-        if not entries.in_batch:
-            self.counters.batch.add(entries)
-        entries.ended += 1
-        entries.used_tokens += used
-        entries.unused_tokens += costs[1][1] - used
+        self.counters.batch.add_ended(entries, used, costs[1][1] - used)
 
 
 class CounterMachine(RuleBasedStateMachine):
@@ -107,10 +105,16 @@ class CounterMachine(RuleBasedStateMachine):
             used = (0, 0, 0) if is_released else (1, int(costs[1][1] * share), 0)
             process.counters.settle(costs, used)
 
-    @rule(index=INDEXES, steps=st.lists(st.integers(0, 120) | st.floats(0, 1), max_size=8))
-    def work(self, index: int, steps: list[float]) -> None:
+    @rule(
+        index=INDEXES,
+        steps=st.lists(st.integers(0, 120) | st.floats(0, 1), max_size=8),
+        expected=st.sampled_from([0, MANY, 100]),
+        unbatched=st.integers(0, 2),
+    )
+    def work(self, index: int, steps: list[float], expected: int, unbatched: int) -> None:
         """Take tokens and end requests, all in one iteration of the event loop."""
         process = self.processes[index]
+        process.entries.expected, process.entries.unbatched = expected, unbatched
 
         async def work() -> None:
             for step in steps:
