@@ -1,6 +1,7 @@
 """Measure the CPU time of the ledger of usage per chat request and per chunk of a stream.
 
-    python -m benchmarks.usage_cost [--callers 1] [--rounds 6] [--seconds 3] [--json]
+    python -m benchmarks.usage_cost [--body short] [--callers 1] [--rounds 6] [--seconds 3]
+        [--json]
 
 Gateways run without a ledger, with one in SQLite, with one in PostgreSQL, and with the last one and
 the limits and budget of `limits_cost`; all in one process on one core, see
@@ -13,8 +14,9 @@ each window of 3 seconds, as often as with the default interval. With fewer conn
 would not be measured at saturation: responses that wait for the disk in groups every 10 ms leave a
 gateway without other requests idle, and an idle loop spends more on each request.
 
-With more than one caller, requests use as many API keys in turn, each of its own project. All
-gateways authenticate them, the one without a ledger too.
+Requests are short, streamed in 32 chunks, or have a history of 1,000 tokens. With more than one
+caller, they use as many API keys in turn, each of its own project. All gateways authenticate them,
+the one without a ledger too.
 
 Shares are the median of each window's ratio to the gateway without a ledger, with an interval that
 contains the true median in 95 of 100 runs. Exits with 1 if the ledger costs more than 8 % of a
@@ -54,6 +56,7 @@ WINDOWS: Final = 6
 """Windows of each gateway in a round."""
 _ROUNDS: Final = 6
 _SECONDS: Final = round(UsageSettings().move_interval)
+_BODIES: Final = ("short", "streamed", "history")
 _NEVER: Final = 60.0
 """The longest interval of moves: the benchmark asks for them."""
 
@@ -70,10 +73,11 @@ def build_configs(folder: Path, postgres: str) -> Mapping[str, Mapping[str, obje
     }
 
 
-def measure(callers: int, rounds: int, seconds: float) -> Results:
-    """Measure all rounds; raises CaseFailed."""
+def measure(body: str, callers: int, rounds: int, seconds: float) -> Results:
+    """Measure all rounds, with requests of one of `_BODIES`; raises CaseFailed."""
     gateway_core, other_core = choose_cores()
     bodies = Bodies.build(load_token_counter())
+    template = getattr(bodies, body)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         engine = stack.enter_context(run_stand_in(other_core))  # and pins PostgreSQL
@@ -93,19 +97,20 @@ def measure(callers: int, rounds: int, seconds: float) -> Results:
             at = number % len(names)
             order = {name: configs[name] for name in names[at:] + names[:at]}
             with run_in_one_process(order, engine, BODY, gateway_core, folder, headers) as gateways:
-                measure_round(gateways, bodies, seconds, keys, results)
+                measure_round(gateways, bodies, template, seconds, keys, results)
         return results
 
 
 def measure_round(
     gateways: Mapping[str, RunningGateway],
     bodies: Bodies,
+    template: bytes,
     seconds: float,
     keys: Sequence[str],
     results: Results,
 ) -> None:
     """Measure both cases of gateways in one process, and add them to the results."""
-    for samples in measure_chat_in_windows(gateways, bodies, WINDOWS, seconds, CONNECTIONS, keys):
+    for samples in measure_chat_in_windows(gateways, template, WINDOWS, seconds, CONNECTIONS, keys):
         for name, sample in samples.items():
             results.add(name, "request", sample)
     for name, gateway in gateways.items():
@@ -117,6 +122,9 @@ def main() -> int:
     """Measure and print a table."""
     parser = build_parser(__doc__.partition("\n")[0], rounds=_ROUNDS, seconds=_SECONDS)
     parser.add_argument(
+        "--body", choices=_BODIES, default="short", help="kind of request (default: %(default)s)"
+    )
+    parser.add_argument(
         "--callers",
         type=int,
         default=1,
@@ -126,7 +134,9 @@ def main() -> int:
     if not 1 <= options.callers <= CONVERSATIONS:
         parser.error(f"--callers is {options.callers}; give a number from 1 to {CONVERSATIONS}")
     return run_comparison(
-        COMPARISON, options, lambda: measure(options.callers, options.rounds, options.seconds)
+        COMPARISON,
+        options,
+        lambda: measure(options.body, options.callers, options.rounds, options.seconds),
     )
 
 

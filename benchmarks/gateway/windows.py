@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 from benchmarks.gateway.cases import CaseFailed
 from benchmarks.gateway.processes import pause
-from benchmarks.gateway.prompts import Bodies
 from benchmarks.gateway.results import Sample
 from benchmarks.gateway.stack import RunningGateway, wait_until_quiet
 from benchmarks.gateway.wrk import start_wrk
@@ -38,19 +37,20 @@ class _Total(NamedTuple):
 
 def measure_chat_in_windows(
     gateways: Mapping[str, RunningGateway],
-    bodies: Bodies,
+    body: bytes,
     windows: int,
     seconds: float,
     connections: int,
     keys: Sequence[str] = (),
 ) -> list[dict[str, Sample]]:
-    """Measure the CPU time of a short chat request in each window of each gateway.
+    """Measure the CPU time of a chat request in each window of each gateway.
 
-    In a window, each gateway is at saturation over `connections` for `seconds`, in turns in which
-    the others have no load. At the end of a turn, it finishes the requests that have arrived; at
-    the end of the window, its ledger moves their lines to the database. The time of all of this is
-    divided by the requests that the engine got. The order of gateways is reversed from turn to
-    turn, and the first window of each warms it up. Requests use the API `keys` in turn.
+    `body` is a template of requests, see `benchmarks.gateway.prompts`, which use the API `keys` in
+    turn. In a window, each gateway is at saturation over `connections` for `seconds`, in turns in
+    which the others have no load. At the end of a turn, it finishes the requests that have arrived;
+    at the end of the window, its ledger moves their lines to the database. The time of all of this
+    is divided by the requests that the engine got. The order of gateways is reversed from turn to
+    turn, and the first window of each warms it up.
 
     Raises CaseFailed if a gateway serves nothing.
     """
@@ -59,7 +59,7 @@ def measure_chat_in_windows(
     with ExitStack() as stack:
         loads = {}
         for name, gateway in gateways.items():
-            loads[name] = load = _start_load(gateway, bodies, connections, keys)
+            loads[name] = load = _start_load(gateway, body, connections, keys)
             stack.callback(_kill, load)
             pause(_CONNECT_SECONDS)
             load.send_signal(signal.SIGSTOP)
@@ -78,16 +78,16 @@ def measure_chat_in_windows(
 
 
 def _start_load(
-    gateway: RunningGateway, bodies: Bodies, connections: int, keys: Sequence[str]
+    gateway: RunningGateway, body: bytes, connections: int, keys: Sequence[str]
 ) -> "subprocess.Popen[str]":
-    body = gateway.folder / "body.json"
-    body.write_bytes(bodies.short)
+    body_file = gateway.folder / "body.json"
+    body_file.write_bytes(body)
     gateway.engine.set_script()
     keys_file = gateway.folder / "keys.txt"
     keys_file.write_text("\n".join(keys))
     return start_wrk(
         f"http://127.0.0.1:{gateway.target.port}/v1/chat/completions",
-        body,
+        body_file,
         seconds=_MAX_SECONDS,
         connections=connections,
         headers=gateway.target.headers,
