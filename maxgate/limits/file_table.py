@@ -45,6 +45,7 @@ _HEADER: Final = struct.Struct("<8s32s")
 _LEASE: Final = struct.Struct("<16sQd")
 """Id of the holder, generation of its place, and end of the lease on the monotonic clock."""
 _ROW_BYTES: Final = 32 + 2 * 8 * MAX_HOLDERS
+"""Size of a row; see `_build_row`."""
 _HEADER_BYTES: Final = 4096
 _ROWS: Final = 1 << 16
 _MAX_PROBES: Final = 64

@@ -459,6 +459,18 @@ async def test_burst() -> None:
     ]
 
 
+async def test_sequence() -> None:
+    """Headers are exact for requests one after the other, whether they are batched or not."""
+    gate = Gate(everyone={"requests_per_minute": 1000, "tokens_per_minute": 100_000})
+    found = []
+    for _ in range(40):
+        context = await gate.admit()
+        headers = await gate.read(context)
+        found.append((headers["remaining-requests"], headers["remaining-tokens"]))
+        await gate.end(context, Usage(10, 5))
+    assert found == [(str(999 - n), str(100_000 - 30 - 15 * n)) for n in range(40)]
+
+
 async def test_tightest() -> None:
     """Headers change to another limit as soon as less is left of it."""
     gate = Gate(everyone={"tokens_per_minute": 1000, "output_tokens_per_minute": 980})
