@@ -24,6 +24,7 @@ chat request, which is the bound of limits, budgets and ledger together, or more
 noise: the interval of the share is above 1 %. Needs wrk.
 """
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -84,13 +85,8 @@ def measure(body: str, callers: int, rounds: int, seconds: float) -> Results:
         postgres = stack.enter_context(start_postgres())
         upgrade_database(DatabaseSettings(url=postgres.url), folder)
         configs, results = build_configs(folder, postgres.url), Results()
-        keys, headers = list[str](), dict[str, str]()
-        if callers > 1:
-            file = folder / "keys.yaml"
-            keys = write_keys(file, callers)
-            headers = {"authorization": f"Bearer {keys[0]}"}
-            auth = {"mode": "keys", "pepper": [PEPPER], "keys_file": str(file)}
-            configs = {name: {**config, "auth": auth} for name, config in configs.items()}
+        configs, keys = require_keys(configs, folder, callers)
+        headers = build_headers(keys)
         for number in range(rounds):
             print_progress(f"round {number + 1} of {rounds}")
             names = list(configs)
@@ -99,6 +95,23 @@ def measure(body: str, callers: int, rounds: int, seconds: float) -> Results:
             with run_in_one_process(order, engine, BODY, gateway_core, folder, headers) as gateways:
                 measure_round(gateways, bodies, template, seconds, keys, results)
         return results
+
+
+def require_keys(
+    configs: Mapping[str, Mapping[str, object]], folder: Path, callers: int
+) -> tuple[Mapping[str, Mapping[str, object]], Sequence[str]]:
+    """Let gateways authenticate callers, if there are several; returns the keys of all of them."""
+    if callers == 1:
+        return configs, ()
+    file = folder / "keys.yaml"
+    keys = write_keys(file, callers)
+    auth = {"mode": "keys", "pepper": [PEPPER], "keys_file": str(file)}
+    return {name: {**config, "auth": auth} for name, config in configs.items()}, keys
+
+
+def build_headers(keys: Sequence[str], number: int = 0) -> Mapping[str, str]:
+    """Return the headers of a request with the next of these keys, if there are any."""
+    return {"authorization": f"Bearer {keys[number % len(keys)]}"} if keys else {}
 
 
 def measure_round(
@@ -118,21 +131,30 @@ def measure_round(
         wait_until_quiet([gateway])
 
 
+def add_callers(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--callers`."""
+    parser.add_argument(
+        "--callers",
+        type=_parse_callers,
+        default=1,
+        help=f"number of callers, at most {CONVERSATIONS} (default: %(default)s)",
+    )
+
+
+def _parse_callers(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= CONVERSATIONS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}; give a number from 1 to {CONVERSATIONS}")
+
+
 def main() -> int:
     """Measure and print a table."""
     parser = build_parser(__doc__.partition("\n")[0], rounds=_ROUNDS, seconds=_SECONDS)
     parser.add_argument(
         "--body", choices=_BODIES, default="short", help="kind of request (default: %(default)s)"
     )
-    parser.add_argument(
-        "--callers",
-        type=int,
-        default=1,
-        help=f"number of callers, at most {CONVERSATIONS} (default: %(default)s)",
-    )
+    add_callers(parser)
     options = parser.parse_args()
-    if not 1 <= options.callers <= CONVERSATIONS:
-        parser.error(f"--callers is {options.callers}; give a number from 1 to {CONVERSATIONS}")
     return run_comparison(
         COMPARISON,
         options,

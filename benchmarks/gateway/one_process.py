@@ -36,7 +36,9 @@ from maxgate.settings import Settings, configure_logging_by
 from maxgate.telemetry.worker_folder import open_folder
 from maxgate.usage.ledger import SpooledLedger
 
-_START_TIMEOUT = 60
+FIRST_MOVE = signal.Signals(signal.SIGRTMIN)
+"""Signal that lets the ledger of the first gateway move its lines to the database."""
+_START_TIMEOUT = 180  # under valgrind
 
 
 @contextmanager
@@ -47,10 +49,14 @@ def run_in_one_process(
     core: int,
     folder: Path,
     headers: Mapping[str, str] | None = None,
+    *,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, RunningGateway]]:
     """Run a gateway for each configuration, in one process on `core`.
 
-    `headers` are those of every request to them. Raises Unavailable if one does not respond to
+    `headers` are those of every request to them. The command line of the process follows `prefix`,
+    and `environment` is added to its own. Raises Unavailable if a gateway does not respond to
     `first_body` in time.
     """
     ports = dict(zip(configs, find_free_ports(len(configs)), strict=True))
@@ -60,8 +66,9 @@ def run_in_one_process(
         settings = {"engines": [{"url": engine.url}], "cards": [str(CARD)], **config}
         file.write_text(yaml.safe_dump(settings))
         arguments.append(f"{ports[name]}={file}")
-    command = [sys.executable, "-m", "benchmarks.gateway.one_process", *arguments]
-    with start_process(command, core=core, log=LOGS / "one process.log") as process:
+    command = [*prefix, sys.executable, "-m", "benchmarks.gateway.one_process", *arguments]
+    log = LOGS / "one process.log"
+    with start_process(command, core=core, log=log, environment=environment) as process:
         gateways = {}
         for name, port in ports.items():
             url = f"http://127.0.0.1:{port}/v1/chat/completions"

@@ -80,6 +80,7 @@ class Process:
 
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path, began: float) -> None:
         self._process = process
+        self.pid = process.pid
         self._log = log
         self._began = began
 
