@@ -48,7 +48,6 @@ async def read_gauge(metrics: bytes, name: str, path: str = "/metrics") -> str |
         settings = Settings(
             engines=[{"url": engine_url, "metrics_url": f"{engine_url}/metrics"}],
             cards=[SMALL_CARD],
-            upstream={"metrics_interval": 0.25},
         )
         async with (
             serving(create_app(settings)) as url,
@@ -96,7 +95,6 @@ async def test_kv_pressure(policy: str) -> None:
                 {"url": url, "metrics_url": f"{url}/metrics"} for url in (full_url, roomy_url)
             ],
             cards=[SMALL_CARD],
-            upstream={"metrics_interval": 0.25},
             routing={"policy": policy, "block_size": 16, "load_factor": 1.1},
         )
         async with (
