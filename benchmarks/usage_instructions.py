@@ -3,8 +3,9 @@
     python -m benchmarks.usage_instructions [--callers 1] [--requests 2048]
 
 On a shared machine, the CPU time of a request differs by several percent from run to run, and the
-number of its instructions by tenths of a percent. Instructions are no time: code that waits for
-memory takes longer than others. Variants, settings and bound are those of `benchmarks.usage_cost`.
+number of its instructions by tenths of a percent, if no other program takes the core meanwhile.
+Instructions are no time: code that waits for memory takes longer. Variants, settings and bound are
+those of `benchmarks.usage_cost`.
 
 Each gateway runs alone under callgrind, about 40 times slower than without it. A clock that is slow
 by the same factor gives the work of each second, such as reports of limits, its real weight. Short
