@@ -45,7 +45,7 @@ _HEADER: Final = struct.Struct("<8s32s")
 _LEASE: Final = struct.Struct("<16sQd")
 """Id of the holder, generation of its place, and end of the lease on the monotonic clock."""
 _ROW_BYTES: Final = 32 + 2 * 8 * MAX_HOLDERS
-"""Size of a row; see `_build_row`."""
+"""Size of a row; see `_build_row_format`."""
 _HEADER_BYTES: Final = 4096
 _ROWS: Final = 1 << 16
 _MAX_PROBES: Final = 64
@@ -323,8 +323,8 @@ class _Leases:
 
 
 @cache
-def _build_row(places: int) -> struct.Struct:
-    """Build the format of a row of which only so many places have been used.
+def _build_row_format(places: int) -> struct.Struct:
+    """Build the format of a row in which only the first `places` have been used.
 
     A row has the digest of its key, the end of the window and the amount used; then the generations
     of all places, and then the amounts that they hold.
@@ -336,12 +336,12 @@ def _build_row(places: int) -> struct.Struct:
 def _read_row(descriptor: int, index: int, places: int) -> _Row:
     offset = _HEADER_BYTES + index * _ROW_BYTES
     data = os.pread(descriptor, _ROW_BYTES, offset).ljust(_ROW_BYTES, b"\0")
-    digest, ends_at, used, *rest = _build_row(places).unpack(data)
+    digest, ends_at, used, *rest = _build_row_format(places).unpack(data)
     return _Row(offset, digest, ends_at, used, rest[:places], rest[places:])
 
 
 def _write_row(descriptor: int, row: _Row) -> None:
-    layout = _build_row(len(row.held))
+    layout = _build_row_format(len(row.held))
     data = layout.pack(row.digest, row.ends_at, row.used, *row.generations, *row.held)
     _write(descriptor, data, row.offset)
 
