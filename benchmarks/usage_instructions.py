@@ -17,6 +17,7 @@ Needs valgrind and faketime.
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,8 @@ def count_instructions(
     requests: int,
 ) -> int:
     """Return the instructions of so many requests to a gateway; raises CaseFailed."""
-    output = folder / "callgrind"
+    [name] = configs
+    output = folder / f"{name}.callgrind"
     prefix = ["valgrind", "--tool=callgrind", "--instr-atstart=no"]
     prefix.append(f"--callgrind-out-file={output}")
     gateways = run_in_one_process(
@@ -99,7 +101,7 @@ def count_instructions(
         environment=_slow_clock(),
     )
     with gateways as running:
-        [gateway] = running.values()
+        gateway = running[name]
         engine.set_script()
         load(gateway, body, keys, _WARM_UP)
         _control(gateway, "-i", "on")
@@ -153,7 +155,7 @@ def format_table(found: Mapping[str, float]) -> str:
 def _slow_clock() -> Mapping[str, str]:
     libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not libraries:
-        raise SystemExit("libfaketime is missing; run `apt-get install faketime`")
+        raise SystemExit("libfaketime is not installed: apt-get install faketime")
     return {
         "LD_PRELOAD": str(libraries[0]),
         "FAKETIME": f"+0 x{_CLOCK_RATE}",
@@ -178,6 +180,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.requests < 1:
         parser.error(f"--requests is {options.requests}; give at least 1")
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is not installed: apt-get install valgrind")
     exit_on_sigterm()
     try:
         found = measure(options.callers, options.requests)
