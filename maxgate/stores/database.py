@@ -239,11 +239,10 @@ class Database:
         elif read_only:
             await raw.execution_options(isolation_level="AUTOCOMMIT")
         else:  # for this transaction only: a pooler gives the connection to others afterwards
-            for name, seconds in (
-                ("statement_timeout", self._timeout),
-                ("idle_in_transaction_session_timeout", _MAX_IDLE_SECONDS),
-            ):
-                await raw.exec_driver_sql(f"SET LOCAL {name} = {round(seconds * 1000)}")
+            await raw.exec_driver_sql(
+                f"SET LOCAL statement_timeout = {round(self._timeout * 1000)};"
+                f"SET LOCAL idle_in_transaction_session_timeout = {_MAX_IDLE_SECONDS * 1000}"
+            )
 
     async def _close(self, raw: AsyncConnection, *, is_done: bool) -> None:
         if not is_done and raw not in self._abandoned:
