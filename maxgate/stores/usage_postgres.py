@@ -1,6 +1,6 @@
-"""Rows of the ledger in PostgreSQL, which reads and sums the lines itself.
+"""Rows of the ledger in PostgreSQL, which reads and sums the lines itself, in one statement.
 
-In the gateway, both would take CPU time from requests.
+In the gateway, both would take CPU time from requests, and so would further statements.
 """
 
 import re
@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
-    Integer,
     Numeric,
     Select,
     Table,
@@ -20,7 +20,6 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -33,20 +32,22 @@ from maxgate.stores.database import Connection
 from maxgate.stores.usage import WIDTH_SECONDS, UsageBatch
 from maxgate.stores.usage_partitions import DAY_SECONDS
 from maxgate.stores.usage_rows import (
-    BUCKET,
     BUCKETS,
     DEFAULTS,
     LINE,
     MAX_COUNT,
     SUMS,
     TOKENS,
-    BucketKey,
     UsageRows,
-    list_buckets,
 )
 
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _KEY: Final = ("kind", "user_id", "api_key_id", "model")
+"""Columns of a bucket's key, after its project and its start."""
+_KEY_PLACES: Final[Sequence[ColumnElement[Any]]] = [
+    literal_column(str(at + 1)) for at in range(2 + len(_KEY))
+]
+"""Positions of the columns of a key, which are the first ones."""
 
 
 class PostgresRows(UsageRows):
@@ -61,13 +62,7 @@ class PostgresRows(UsageRows):
 
     @override
     async def insert(self, connection: Connection) -> None:
-        values = {"data": self._data, "spool": self._spool}
-        minutes: dict[BucketKey, Sequence[Any]] = {}
-        for row in await connection.execute(_INSERT, values):
-            project, minute, kind, user, key, model, *sums = tuple(row)
-            minutes[project, minute, kind, user, key, model] = sums
-        for table, rows in list_buckets(minutes):
-            await connection.execute(_ADD[table], {"data": _encode(orjson.dumps(rows))})
+        await connection.execute(_INSERT, {"data": self._data, "spool": self._spool})
 
 
 def _encode(data: bytes) -> str:
@@ -77,50 +72,68 @@ def _encode(data: bytes) -> str:
     return data.decode()
 
 
-def _read(names: Sequence[str]) -> Mapping[str, ColumnElement[Any]]:
-    """Return the texts of the values of each array in the JSON array `data`."""
+def _read_lines() -> Mapping[str, ColumnElement[Any]]:
+    """Return the columns of the entries that are in the JSON array `data`.
+
+    Positions and defaults are part of the text: as parameters, they would be bound for each batch.
+    """
     given = func.jsonb_array_elements(cast(bindparam("data", type_=Text), postgresql.JSONB))
-    row = given.table_valued(column("value", postgresql.JSONB)).render_derived().c.value
-    return {
-        name: row.op("->>")(literal(at, Integer, literal_execute=True))
-        for at, name in enumerate(names)
-    }
-
-
-def _insert_lines() -> Select[Any]:
-    """Build the statement that inserts lines, and returns the sums of each minute."""
-    entries = tables.USAGE_ENTRIES
+    line = given.table_valued(column("value", postgresql.JSONB)).render_derived().c.value
     values: dict[str, ColumnElement[Any]] = {"spool": bindparam("spool", type_=Text)}
-    for name, text in _read(LINE).items():
-        value = text
+    for at, name in enumerate(LINE):
+        value: ColumnElement[Any] = line.op("->>")(literal_column(str(at)))
         if name in DEFAULTS:
             default = DEFAULTS[name]
             plain = default if isinstance(default, str) else orjson.dumps(default).decode()
-            value = func.coalesce(text, literal(plain, Text, literal_execute=True))
+            value = func.coalesce(value, literal_column(f"'{plain}'", Text))
         elif name in TOKENS:
-            value = func.least(cast(text, Numeric), literal(MAX_COUNT, BigInteger))
-        values[name] = cast(value, entries.c[name].type)
-    insert = postgresql.insert(entries).from_select([*values], select(*values.values()))
-    needed = ("project_id", "finished_at", *_KEY, "attempts", "is_cached", *SUMS[1:])
-    added = insert.returning(*[entries.c[name] for name in needed]).cte("added")
-    minute = cast(func.floor(added.c.finished_at / WIDTH_SECONDS["1m"]), BigInteger)
-    place = [added.c.project_id, minute, *[added.c[name] for name in _KEY]]
-    tokens = [cast(func.sum(added.c[name]), BigInteger) for name in TOKENS]
-    return (
-        select(*place, func.count(), *tokens, func.sum(added.c.gpu_seconds))
-        .where(or_(added.c.attempts != 0, added.c.is_cached))
-        .group_by(*[literal_column(str(at + 1)) for at in range(len(place))])
-    )
+            value = func.least(cast(value, Numeric), literal_column(str(MAX_COUNT), BigInteger))
+        values[name] = cast(value, tables.USAGE_ENTRIES.c[name].type)
+    return values
 
 
-def _add_to(table: Table) -> postgresql.Insert:
-    values = [cast(text, table.c[name].type) for name, text in _read(BUCKET).items()]
-    insert = postgresql.insert(table).from_select([*BUCKET], select(*values))
+def _sum_minutes(added: CTE) -> Select[Any]:
+    """Select the sums of each minute of these entries, with the columns of a bucket."""
+    seconds = WIDTH_SECONDS["1m"]
+    start = cast(func.floor(added.c.finished_at / seconds), BigInteger) * seconds
+    sums = [func.count().label(SUMS[0]), *[_sum(added, name) for name in SUMS[1:]]]
+    rows = select(*_select_key(added, start), *sums).group_by(*_KEY_PLACES)
+    return rows.where(or_(added.c.attempts != 0, added.c.is_cached))
+
+
+def _add_to(table: Table, minutes: CTE, seconds: int) -> postgresql.Insert:
+    """Add the sums of minutes to the buckets of a table, in the order of its key.
+
+    Two gateways that add to the same buckets lock them in this order.
+    """
+    start = minutes.c.start - minutes.c.start % seconds
+    rows = select(*_select_key(minutes, start), *[_sum(minutes, name) for name in SUMS])
+    rows = rows.group_by(*_KEY_PLACES).order_by(*_KEY_PLACES)
+    insert = postgresql.insert(table).from_select(["project_id", "start", *_KEY, *SUMS], rows)
     added = {name: table.c[name] + insert.excluded[name] for name in SUMS}
     return insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=added)
 
 
+def _select_key(rows: CTE, start: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    return [rows.c.project_id, start.label("start"), *[rows.c[name] for name in _KEY]]
+
+
+def _sum(rows: CTE, name: str) -> ColumnElement[Any]:
+    return cast(func.sum(rows.c[name]), tables.USAGE_MINUTES.c[name].type).label(name)
+
+
+def _insert_lines() -> Select[Any]:
+    """Build the statement that inserts lines, and adds them to the buckets of each width."""
+    entries, values = tables.USAGE_ENTRIES, _read_lines()
+    insert = postgresql.insert(entries).from_select([*values], select(*values.values()))
+    needed = ("project_id", "finished_at", *_KEY, "attempts", "is_cached", *SUMS[1:])
+    added = insert.returning(*[entries.c[name] for name in needed]).cte("added")
+    minutes = _sum_minutes(added).cte("minutes")
+    parts = [
+        _add_to(table, minutes, WIDTH_SECONDS[width]).cte(f"added_{width}")
+        for width, table in BUCKETS.items()
+    ]
+    return select(literal_column("1")).add_cte(*parts)
+
+
 _INSERT: Final = _insert_lines()
-_ADD: Final[Mapping[Table, postgresql.Insert]] = {
-    table: _add_to(table) for table in BUCKETS.values()
-}

@@ -3,11 +3,13 @@
 SQLAlchemy would process each value of each row, which takes more time than the database.
 """
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from itertools import groupby
-from operator import itemgetter
-from typing import Any, Final
+from operator import attrgetter, itemgetter
+from typing import Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import Table
@@ -15,23 +17,21 @@ from typing_extensions import override
 
 from maxgate.stores import tables
 from maxgate.stores.database import Connection
-from maxgate.stores.usage import UsageBatch
+from maxgate.stores.usage import WIDTH_SECONDS, Bucket, UsageBatch
 from maxgate.stores.usage_rows import (
-    BUCKET,
     BUCKETS,
     DEFAULTS,
     LINE,
     MAX_COUNT,
     SUMS,
     TOKENS,
-    BucketKey,
     UsageRows,
-    list_buckets,
 )
 
 _ENTRY: Final = ("spool", *LINE)
 _REQUIRED: Final = len(LINE) - len(DEFAULTS)
 _TOKENS: Final = slice(LINE.index(TOKENS[0]), LINE.index(TOKENS[-1]) + 1)
+_STREAM, _CACHED = LINE.index("is_stream"), LINE.index("is_cached")
 _AT_ONCE: Final = 100
 """Rows of one statement."""
 _find_values: Final = itemgetter(
@@ -43,6 +43,17 @@ _find_values: Final = itemgetter(
         ),
     )
 )
+_BUCKET: Final = tuple(field.name for field in fields(Bucket))
+_list_values = attrgetter(*_BUCKET)  # `astuple` copies each value
+
+_BucketKey: TypeAlias = tuple[str, int, str, str, str, str]
+"""Project, number of the interval since 1970, kind, user, key and model."""
+_BucketSums: TypeAlias = Mapping[_BucketKey, Sequence[Any]]
+"""The values of SUMS."""
+
+# sqlite3 binds exact int, float and str at once. For any other value, each time, it looks for an
+# adapter, and then for two attributes that the value does not have.
+sqlite3.register_adapter(type(None), lambda none: none)
 
 
 class SqliteRows(UsageRows):
@@ -54,10 +65,11 @@ class SqliteRows(UsageRows):
 
     def __init__(self, batch: UsageBatch) -> None:
         self.days = set()
-        self._minutes: dict[BucketKey, list[Any]] = {}
+        self._minutes: dict[_BucketKey, list[Any]] = {}
         values: list[Any] = []
         for row in _read_rows(batch.lines):
             self._add(row)
+            row[_STREAM], row[_CACHED] = +row[_STREAM], +row[_CACHED]  # 0 and 1
             # Most requests have neither.
             row[-2] = orjson.dumps(row[-2]).decode() if row[-2] else "{}"
             row[-1] = orjson.dumps(row[-1]).decode() if row[-1] else "[]"
@@ -73,18 +85,16 @@ class SqliteRows(UsageRows):
         for length, statements in groupby(self._statements, len):
             statement = _insert(tables.USAGE_ENTRIES, _ENTRY, length // len(_ENTRY))
             await connection.execute_many(statement, list(statements))
-        for table, rows in list_buckets(self._minutes):
+        for table, rows in _list_buckets(self._minutes):
             if rows:
                 await connection.execute_many(_ADD[table], rows)
 
     def _add(self, row: Sequence[Any]) -> None:
         """Add a row to the sums of its minute."""
         project, time, kind, user, key, model, attempts, is_cached, *sums = _find_values(row)
-        minute = int(time // 60)
-        self.days.add(minute // 1440)
         if not (attempts or is_cached):
             return
-        place = (project, minute, kind, user, key, model)
+        place = (project, int(time // 60), kind, user, key, model)
         found = self._minutes.get(place)
         if found is None:
             found = self._minutes[place] = [0, 0, 0, 0, 0.0]
@@ -116,6 +126,32 @@ def _complete(row: list[Any]) -> None:
     row[:] = [*row, *list(DEFAULTS.values())[length - _REQUIRED :]][: len(LINE)]
 
 
+def _list_buckets(minutes: _BucketSums) -> Iterator[tuple[Table, list[tuple[Any, ...]]]]:
+    """Yield the rows to add to each table."""
+    narrow = _sort(minutes, WIDTH_SECONDS["1m"])
+    for width, table in BUCKETS.items():
+        yield table, [_list_values(bucket) for bucket in _widen(narrow, WIDTH_SECONDS[width])]
+
+
+def _widen(buckets: Sequence[Bucket], seconds: int) -> list[Bucket]:
+    """Sum buckets of minutes to wider ones."""
+    sums: dict[_BucketKey, list[Any]] = {}
+    for bucket in buckets:
+        start, kind, project, user, key, model, *values = _list_values(bucket)
+        place = (project, start // seconds, kind, user, key, model)
+        found = sums.setdefault(place, [0, 0, 0, 0, 0.0])
+        for at, value in enumerate(values):
+            found[at] += value
+    return _sort(sums, seconds)
+
+
+def _sort(sums: _BucketSums, seconds: int) -> list[Bucket]:
+    return [
+        Bucket(number * seconds, kind, project, user, key, model, *values)  # type: ignore[arg-type]
+        for (project, number, kind, user, key, model), values in sorted(sums.items())
+    ]
+
+
 @cache
 def _insert(table: Table, names: tuple[str, ...], rows: int = 1) -> str:
     columns = ", ".join(f'"{name}"' for name in names)
@@ -127,7 +163,7 @@ def _insert(table: Table, names: tuple[str, ...], rows: int = 1) -> str:
 def _add_to(table: Table) -> str:
     key = ", ".join(f'"{column.name}"' for column in table.primary_key.columns)
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
-    return f"{_insert(table, BUCKET)} ON CONFLICT ({key}) DO UPDATE SET {added}"
+    return f"{_insert(table, _BUCKET)} ON CONFLICT ({key}) DO UPDATE SET {added}"
 
 
 _ADD: Final[Mapping[Table, str]] = {table: _add_to(table) for table in BUCKETS.values()}

@@ -1,7 +1,9 @@
 """The ledger of requests has the same rules in both databases."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +16,7 @@ from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
 from maxgate.stores.tables import METADATA
 from maxgate.stores.usage import (
+    WIDTH_SECONDS,
     Bucket,
     BucketQuery,
     EntryPosition,
@@ -188,7 +191,10 @@ async def test_large_numbers(store: SqlUsageStore) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [("sequence", 2**63), ("model", None), ("gpu_seconds", "x"), ("finished_at", [])],
+    [
+        *[("sequence", 2**63), ("model", None), ("gpu_seconds", "x"), ("finished_at", [])],
+        *[("is_stream", None), ("is_cached", "x")],
+    ],
 )
 async def test_rejected_values(store: SqlUsageStore, at: str, value: object) -> None:
     """A batch with values that the database cannot store is rejected as a whole."""
@@ -212,6 +218,28 @@ async def test_sums(store: SqlUsageStore) -> None:
     assert bucket == Bucket(
         NOON - DAY // 2, "completions", None, None, None, None, 12, 120, 48, 60, 3.0
     )
+
+
+async def test_sums_of_many_gateways(
+    settings: DatabaseSettings, tmp_path: Path, clock: FakeClock
+) -> None:
+    """Gateways that add to the same buckets at once, in any order, lose nothing and go on."""
+    callers = [replace(ENTRY, project_id=f"proj_{n % 7}", sequence=n) for n in range(30)]
+
+    async def append(store: SqlUsageStore, spool: str, entries: Sequence[UsageEntry]) -> None:
+        for number in range(5):
+            lines = [replace(entry, sequence=30 * number + entry.sequence) for entry in entries]
+            assert await store.append(make_batch(spool, number, number + 1, lines))
+
+    async with AsyncExitStack() as stack:
+        stores = [open_usage_store(settings, tmp_path, clock=clock) for _ in range(3)]
+        for store in stores:
+            stack.push_async_callback(store.aclose)
+        orders = [callers, callers[::-1], callers[10:] + callers[:10]]
+        await asyncio.gather(*[append(store, f"s{n}", orders[n]) for n, store in enumerate(stores)])
+        for width in WIDTH_SECONDS:
+            buckets = await sum_all(stores[0], width, "project_id")
+            assert [b.requests for b in buckets] == [75, 75, 60, 60, 60, 60, 60]
 
 
 async def test_unserved_requests(store: SqlUsageStore) -> None:
