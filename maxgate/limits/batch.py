@@ -57,16 +57,17 @@ class Batch:
         entries.unused_tokens += unused
 
     def take_ahead(self, entries: Entries, amounts: Sequence[int]) -> None:
-        """Take a block for the requests that are still expected, if all limits are far.
+        """Take a block for the requests that may follow, if all limits are far.
 
         Call this after a take, if at least MANY requests are expected.
         """
         if not entries.in_batch:
             self._add(entries)
         entries.taken += 1
-        size = min(entries.expected - entries.taken, MAX_BLOCK)
-        if size <= 0 or entries.ready:
+        if entries.ready:
             return
+        # If more come than expected, as many again may come.
+        size = min(max(entries.expected - entries.taken, entries.taken), MAX_BLOCK)
         if all(c.room > _FAR * size * amounts[index] for c, index in entries.all):
             for counter, index in entries.all:
                 counter.room -= size * amounts[index]
@@ -105,8 +106,8 @@ class Batch:
     def _end(self, entries: Entries) -> None:
         slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
         entries.in_batch = False
-        # Clients that get their responses together send the next requests together.
-        entries.expected = expected = max(entries.taken, slots)
+        # Clients that get their responses together send the next requests together, but for some.
+        entries.expected = expected = max(entries.taken, slots, entries.expected // 2)
         entries.unbatched = 0 if expected >= MANY else _UNBATCHED
         entries.taken = entries.ended = entries.used_tokens = entries.unused_tokens = 0
         if slots:

@@ -31,9 +31,10 @@ class Entries:
 
     Entries that are `is_batched` hold only tokens and slots, and may be `in_batch`; see Batch. Of a
     block, `ready` requests and `ready_tokens` are left. `expected` is the number of requests that
-    the last batch took or settled, and `taken` counts those of this batch from the first block on,
-    the rest of the block included. `ended` requests wait to be settled: they used `used_tokens` and
-    left `unused_tokens`. The next `unbatched` ones are settled at once.
+    the last batch took or settled, at least half of what it was before. `taken` counts those of
+    this batch from the first block on, the rest of the block included. `ended` requests wait to be
+    settled: they used `used_tokens` and left `unused_tokens`. The next `unbatched` ones are settled
+    at once.
     """
 
     __slots__ = (
