@@ -41,6 +41,7 @@ from maxgate.stores.usage_rows import (
     UsageRows,
 )
 
+_TENTHS: Final = len("1796039693.6")
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _KEY: Final = ("kind", "user_id", "api_key_id", "model")
 """Columns of a bucket's key, after its project and its start."""
@@ -55,9 +56,9 @@ class PostgresRows(UsageRows):
 
     def __init__(self, batch: UsageBatch) -> None:
         self._spool = batch.spool
-        # The second field of a line is `finished_at`.
-        times = {line.split(b",", 2)[1].partition(b".")[0] for line in batch.lines}
-        self.days = {int(time) // DAY_SECONDS for time in times}
+        # The second field of a line is `finished_at`; a tenth of a second is enough.
+        times = {line.split(b",", 2)[1][:_TENTHS] for line in batch.lines}
+        self.days = {int(float(time)) // DAY_SECONDS for time in times}
         self._data = _encode(b"[%b]" % b",".join(batch.lines))
 
     @override
@@ -66,7 +67,7 @@ class PostgresRows(UsageRows):
 
 
 def _encode(data: bytes) -> str:
-    if b"\\u0000" in data:
+    if b"\\" in data:  # which is found faster than the whole escape sequence
         # A NUL, which PostgreSQL cannot store, would stop all lines behind it.
         data = _NUL.sub(rb"\1\\ufffd", data)
     return data.decode()

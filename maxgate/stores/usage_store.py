@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     Table,
+    bindparam,
     cast,
     delete,
     func,
@@ -52,6 +53,14 @@ POSITION_DAYS: Final = 400
 
 _DIMENSIONS: Final[tuple[Dimension, ...]] = ("project_id", "user_id", "api_key_id", "model")
 _DELETED_AT_ONCE: Final = 10_000
+_MOVE_POSITION: Final = (
+    update(tables.USAGE_SPOOLS)
+    .where(
+        tables.USAGE_SPOOLS.c.spool == bindparam("name"),
+        tables.USAGE_SPOOLS.c.position == bindparam("start"),
+    )
+    .values(position=bindparam("end"), updated_at=bindparam("now"))
+)
 _log = structlog.get_logger("stores")
 
 
@@ -124,12 +133,8 @@ class SqlUsageStore(UsageStore):
     async def _move_position(self, connection: Connection, batch: UsageBatch) -> bool:
         """Move the position of the spool; False if it is not the start of the batch."""
         table, now = tables.USAGE_SPOOLS, int(self._clock.wall())
-        moved = await connection.execute(
-            update(table)
-            .where(table.c.spool == batch.spool, table.c.position == batch.start)
-            .values(position=batch.end, updated_at=now)
-        )
-        if moved.rowcount:
+        values = {"name": batch.spool, "start": batch.start, "end": batch.end, "now": now}
+        if (await connection.execute(_MOVE_POSITION, values)).rowcount:
             return True
         if batch.start:
             return False
