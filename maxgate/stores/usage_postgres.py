@@ -5,6 +5,7 @@ In the gateway, both would take CPU time from requests, and so would further sta
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, Final
 
 import orjson
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    collate,
     column,
     func,
     literal_column,
@@ -41,8 +43,9 @@ from maxgate.stores.usage_rows import (
     UsageRows,
 )
 
-_TENTHS: Final = len("1796039693.6")
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+_END_DAY: Final = date.max.toordinal() - date(1970, 1, 1).toordinal()
+"""Entries from this day on, in the year 9999, are in the default partition."""
 _KEY: Final = ("kind", "user_id", "api_key_id", "model")
 """Columns of a bucket's key, after its project and its start."""
 _KEY_PLACES: Final[Sequence[ColumnElement[Any]]] = [
@@ -56,9 +59,10 @@ class PostgresRows(UsageRows):
 
     def __init__(self, batch: UsageBatch) -> None:
         self._spool = batch.spool
-        # The second field of a line is `finished_at`; a tenth of a second is enough.
-        times = {line.split(b",", 2)[1][:_TENTHS] for line in batch.lines}
-        self.days = {int(float(time)) // DAY_SECONDS for time in times}
+        # The second field of a line is `finished_at`.
+        times = {line.split(b",", 2)[1].partition(b".")[0] for line in batch.lines}
+        days = {int(time) // DAY_SECONDS for time in times}
+        self.days = {day for day in days if 0 <= day < _END_DAY}
         self._data = _encode(b"[%b]" % b",".join(batch.lines))
 
     @override
@@ -95,24 +99,30 @@ def _read_lines() -> Mapping[str, ColumnElement[Any]]:
 
 def _sum_minutes(added: CTE) -> Select[Any]:
     """Select the sums of each minute of these entries, with the columns of a bucket."""
-    seconds = WIDTH_SECONDS["1m"]
-    start = cast(func.floor(added.c.finished_at / seconds), BigInteger) * seconds
+    start = _find_start(added.c.finished_at, WIDTH_SECONDS["1m"])
     sums = [func.count().label(SUMS[0]), *[_sum(added, name) for name in SUMS[1:]]]
     rows = select(*_select_key(added, start), *sums).group_by(*_KEY_PLACES)
-    return rows.where(or_(added.c.attempts != 0, added.c.is_cached))
+    return rows.where(or_(added.c.attempts != literal_column("0"), added.c.is_cached))
 
 
 def _add_to(table: Table, minutes: CTE, seconds: int) -> postgresql.Insert:
     """Add the sums of minutes to the buckets of a table, in the order of its key.
 
-    Two gateways that add to the same buckets lock them in this order.
+    Gateways that add to the same buckets lock them in this order. That of earlier versions is the
+    order of code points, too.
     """
-    start = minutes.c.start - minutes.c.start % seconds
-    rows = select(*_select_key(minutes, start), *[_sum(minutes, name) for name in SUMS])
-    rows = rows.group_by(*_KEY_PLACES).order_by(*_KEY_PLACES)
+    key = _select_key(minutes, _find_start(minutes.c.start, seconds))
+    rows = select(*key, *[_sum(minutes, name) for name in SUMS]).group_by(*_KEY_PLACES)
+    project, *others = [collate(minutes.c[name], "C") for name in ("project_id", *_KEY)]
+    rows = rows.order_by(project, _KEY_PLACES[1], *others)
     insert = postgresql.insert(table).from_select(["project_id", "start", *_KEY, *SUMS], rows)
     added = {name: table.c[name] + insert.excluded[name] for name in SUMS}
     return insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=added)
+
+
+def _find_start(time: ColumnElement[Any], seconds: int) -> ColumnElement[Any]:
+    width = literal_column(str(seconds), BigInteger)
+    return cast(func.floor(time / width), BigInteger) * width
 
 
 def _select_key(rows: CTE, start: ColumnElement[Any]) -> list[ColumnElement[Any]]:
@@ -130,9 +140,10 @@ def _insert_lines() -> Select[Any]:
     needed = ("project_id", "finished_at", *_KEY, "attempts", "is_cached", *SUMS[1:])
     added = insert.returning(*[entries.c[name] for name in needed]).cte("added")
     minutes = _sum_minutes(added).cte("minutes")
+    # PostgreSQL runs the last part first. Earlier versions lock minutes, hours, and then days.
     parts = [
         _add_to(table, minutes, WIDTH_SECONDS[width]).cte(f"added_{width}")
-        for width, table in BUCKETS.items()
+        for width, table in reversed(list(BUCKETS.items()))
     ]
     return select(literal_column("1")).add_cte(*parts)
 

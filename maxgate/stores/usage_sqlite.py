@@ -51,8 +51,8 @@ _BucketKey: TypeAlias = tuple[str, int, str, str, str, str]
 _BucketSums: TypeAlias = Mapping[_BucketKey, Sequence[Any]]
 """The values of SUMS."""
 
-# sqlite3 binds exact int, float and str at once. For any other value, each time, it looks for an
-# adapter, and then for two attributes that the value does not have.
+# sqlite3 binds int, float and str at once. For each None, it would look for an adapter, and then
+# for attributes that do not exist.
 sqlite3.register_adapter(type(None), lambda none: none)
 
 
@@ -92,9 +92,10 @@ class SqliteRows(UsageRows):
     def _add(self, row: Sequence[Any]) -> None:
         """Add a row to the sums of its minute."""
         project, time, kind, user, key, model, attempts, is_cached, *sums = _find_values(row)
+        minute = int(time // 60)
         if not (attempts or is_cached):
             return
-        place = (project, int(time // 60), kind, user, key, model)
+        place = (project, minute, kind, user, key, model)
         found = self._minutes.get(place)
         if found is None:
             found = self._minutes[place] = [0, 0, 0, 0, 0.0]

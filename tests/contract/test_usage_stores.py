@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import orjson
+import psycopg
 import pytest
 
 from maxgate.stores.identity import StoreUnavailable
@@ -136,6 +137,11 @@ async def list_all(store: SqlUsageStore, **fields: object) -> list[UsageEntry]:
     return list(await store.list_entries(EntryQuery(0, 1e11, **fields)))
 
 
+async def list_all_times(store: SqlUsageStore) -> list[UsageEntry]:
+    """Return all entries, those of wrong clocks too."""
+    return list(await store.list_entries(EntryQuery(-1e11, 1e19)))
+
+
 async def sum_all(store: SqlUsageStore, width: str, *group_by: str, **fields: object) -> list:
     """Return the buckets of all times."""
     query = BucketQuery(width, 0, 10**11, group_by=frozenset(group_by), **fields)
@@ -193,7 +199,7 @@ async def test_large_numbers(store: SqlUsageStore) -> None:
     ("at", "value"),
     [
         *[("sequence", 2**63), ("model", None), ("gpu_seconds", "x"), ("finished_at", [])],
-        *[("is_stream", None), ("is_cached", "x")],
+        *[("is_stream", None), ("is_cached", "x"), ("finished_at", 1e300)],
     ],
 )
 async def test_rejected_values(store: SqlUsageStore, at: str, value: object) -> None:
@@ -206,6 +212,19 @@ async def test_rejected_values(store: SqlUsageStore, at: str, value: object) -> 
     with pytest.raises(UsageRejected):
         await store.append(UsageBatch("s1", 0, 9, [b"[1]"]))
     assert await store.append(UsageBatch("s1", 0, 9, lines[:1]))
+
+
+@pytest.mark.parametrize("time", [10**18, 253_402_300_800, -1, -90_000])
+async def test_odd_times(store: SqlUsageStore, time: int) -> None:
+    """An entry of a clock that is wrong is stored, and summed like others."""
+    entry = replace(ENTRY, finished_at=float(time))
+    [line] = make_batch("s1", 0, 9, [entry]).lines
+    line = line.replace(orjson.dumps(float(time)), b"%d" % time)
+    assert await store.append(UsageBatch("s1", 0, 9, [line]))
+    assert await list_all_times(store) == [entry]
+    for width, seconds in WIDTH_SECONDS.items():
+        query = BucketQuery(width, -(10**6), 10**19 // 10)
+        assert [b.start for b in await store.list_buckets(query)] == [time // seconds * seconds]
 
 
 async def test_sums(store: SqlUsageStore) -> None:
@@ -240,6 +259,26 @@ async def test_sums_of_many_gateways(
         for width in WIDTH_SECONDS:
             buckets = await sum_all(stores[0], width, "project_id")
             assert [b.requests for b in buckets] == [75, 75, 60, 60, 60, 60, 60]
+
+
+@pytest.mark.parametrize("settings", ["postgres"], indirect=True)
+async def test_order_of_locks(
+    store: SqlUsageStore, settings: DatabaseSettings, postgres: PostgresServer
+) -> None:
+    """A gateway waits for one of an earlier version, which adds to minutes, hours, then days."""
+    await store.append(make_batch("locks", 0, 9, [ENTRY]))
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    async with await psycopg.AsyncConnection.connect(postgres.url) as other:
+        await other.execute(f"SET search_path TO {settings.schema_name}")
+        await other.execute("UPDATE usage_minutes SET requests = requests + 1")
+        again = make_batch("locks", 9, 20, [replace(ENTRY, sequence=2)])
+        appending = asyncio.create_task(store.append(again))
+        while not (await asyncio.to_thread(postgres.execute, waiting))[0][0]:
+            assert not appending.done()
+        await other.execute("UPDATE usage_hours SET requests = requests + 1")
+        await other.execute("UPDATE usage_days SET requests = requests + 1")
+    assert await appending
+    assert [b.requests for width in WIDTH_SECONDS for b in await sum_all(store, width)] == [3, 3, 3]
 
 
 async def test_unserved_requests(store: SqlUsageStore) -> None:
