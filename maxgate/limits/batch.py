@@ -106,7 +106,8 @@ class Batch:
     def _end(self, entries: Entries) -> None:
         slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
         entries.in_batch = False
-        # Clients that get their responses together send the next requests together, but for some.
+        # Clients that get their responses together send the next requests together. Some come
+        # later, so the number falls by half at most.
         entries.expected = expected = max(entries.taken, slots, entries.expected // 2)
         entries.unbatched = 0 if expected >= MANY else _UNBATCHED
         entries.taken = entries.ended = entries.used_tokens = entries.unused_tokens = 0
