@@ -19,6 +19,7 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +33,7 @@ from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
 from maxgate.stores.usage_store import open_usage_store
 from maxgate.usage.folder import make_folder
-from maxgate.usage.lines import encode_line
+from maxgate.usage.lines import encode_lines
 from maxgate.usage.mover import Mover, MoverEvents
 from maxgate.usage.settings import UsageSettings
 from maxgate.usage.spool import Spool
@@ -78,14 +79,18 @@ class Statements:
         self.counts["INSERT entries" if is_insert else statement.partition(" ")[0]] += 1
 
 
-def build_line(number: int) -> bytes:
-    """Return the line of a chat request."""
+def build_lines(numbers: Sequence[int]) -> list[bytes]:
+    """Return the lines of chat requests."""
+    return encode_lines([_build_row(number) for number in numbers])
+
+
+def _build_row(number: int) -> tuple[object, ...]:
     key, now = number % KEYS, time.time()
     caller = (f"proj_{key % PROJECTS}", f"user_{key}", f"key_{key}")
     request = (f"req_{number:024x}", "completions", "/v1/chat/completions", *caller)
     engine = ("llama-3.1-8b-instruct", "http://10.0.0.1:8000", "ok", 200, True, False, 1)
     use = (512, 128, 256, 0.001234, 0.123456, 2.345678, 2.312345, 0.072345)
-    return encode_line((number, now, *request, *engine, *use, "default", {}, []))
+    return (number, now, *request, *engine, *use, "default", {}, [])
 
 
 def ignore(number: int) -> None:
@@ -119,7 +124,7 @@ async def measure(folder: Path, url: str, rate: float, seconds: float) -> Writes
     spool = Spool(
         lines_folder,
         settings.max_spool_bytes,
-        encode=build_line,
+        encode=build_lines,
         on_written=ignore,
         on_lost=lambda lines: moved.update(lost=lines),
     )
