@@ -33,7 +33,7 @@ from maxgate.stores.migrate import upgrade_database
 from maxgate.stores.settings import DatabaseSettings
 from maxgate.stores.usage_store import open_usage_store
 from maxgate.usage.folder import make_folder
-from maxgate.usage.lines import encode_lines
+from maxgate.usage.groups import encode_groups
 from maxgate.usage.mover import Mover, MoverEvents
 from maxgate.usage.settings import UsageSettings
 from maxgate.usage.spool import Spool
@@ -79,9 +79,9 @@ class Statements:
         self.counts["INSERT entries" if is_insert else statement.partition(" ")[0]] += 1
 
 
-def build_lines(numbers: Sequence[int]) -> list[bytes]:
-    """Return the lines of chat requests."""
-    return encode_lines([_build_row(number) for number in numbers])
+def build_lines(numbers: Sequence[int]) -> bytes:
+    """Return the lines of chat requests, as one group."""
+    return encode_groups([_build_row(number) for number in numbers])
 
 
 def _build_row(number: int) -> tuple[object, ...]:

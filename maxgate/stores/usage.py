@@ -59,18 +59,30 @@ class UsageEntry:
     decisions: tuple[str, ...] = ()
 
 
+class EntryGroup(NamedTuple):
+    """Entries of a spool, and the first and the last day on which they ended, in days since 1970.
+
+    `rows` is a JSON array of their rows: arrays with the values of a UsageEntry in the order of its
+    fields, without `spool`. Fields with a default can be missing, and unknown ones can follow.
+    """
+
+    entries: int
+    first_day: int
+    last_day: int
+    rows: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class UsageBatch:
-    """Lines of one spool, from byte `start` of its stream to byte `end`.
+    """Groups of one spool, from `start` to `end`, which are positions in its stream of bytes.
 
-    A line is a JSON array with the values of a UsageEntry in the order of its fields, without
-    `spool`. Fields with a default can be missing, and unknown ones can follow.
+    A position within a group says how many of its entries are before it.
     """
 
     spool: str
     start: int
     end: int
-    lines: Sequence[bytes]
+    groups: Sequence[EntryGroup]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
-"""Rows of the ledger in PostgreSQL, which reads and sums the lines itself, in one statement.
+"""Rows of the ledger in PostgreSQL, which reads and sums them itself, in one statement.
 
 In the gateway, both would take CPU time from requests, and so would further statements.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Any, Final
 
 import orjson
@@ -32,20 +31,17 @@ from typing_extensions import override
 from maxgate.stores import tables
 from maxgate.stores.database import Connection
 from maxgate.stores.usage import WIDTH_SECONDS, UsageBatch
-from maxgate.stores.usage_partitions import DAY_SECONDS
 from maxgate.stores.usage_rows import (
     BUCKETS,
     DEFAULTS,
-    LINE,
     MAX_COUNT,
+    ROW,
     SUMS,
     TOKENS,
     UsageRows,
 )
 
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-_END_DAY: Final = date.max.toordinal() - date(1970, 1, 1).toordinal()
-"""Entries from this day on, in the year 9999, are in the default partition."""
 _KEY: Final = ("kind", "user_id", "api_key_id", "model")
 """Columns of a bucket's key, after its project and its start."""
 _KEY_PLACES: Final[Sequence[ColumnElement[Any]]] = [
@@ -55,15 +51,11 @@ _KEY_PLACES: Final[Sequence[ColumnElement[Any]]] = [
 
 
 class PostgresRows(UsageRows):
-    """The lines of a batch."""
+    """The groups of a batch, as one JSON array of rows."""
 
     def __init__(self, batch: UsageBatch) -> None:
         self._spool = batch.spool
-        # The second field of a line is `finished_at`.
-        times = {line.split(b",", 2)[1].partition(b".")[0] for line in batch.lines}
-        days = {int(time) // DAY_SECONDS for time in times}
-        self.days = {day for day in days if 0 <= day < _END_DAY}
-        self._data = _encode(b"[%b]" % b",".join(batch.lines))
+        self._data = _encode(b"[%b]" % b",".join([group.rows[1:-1] for group in batch.groups]))
 
     @override
     async def insert(self, connection: Connection) -> None:
@@ -77,16 +69,16 @@ def _encode(data: bytes) -> str:
     return data.decode()
 
 
-def _read_lines() -> Mapping[str, ColumnElement[Any]]:
+def _read_rows() -> Mapping[str, ColumnElement[Any]]:
     """Return the columns of the entries that are in the JSON array `data`.
 
     Positions and defaults are part of the text: as parameters, they would be bound for each batch.
     """
     given = func.jsonb_array_elements(cast(bindparam("data", type_=Text), postgresql.JSONB))
-    line = given.table_valued(column("value", postgresql.JSONB)).render_derived().c.value
+    row = given.table_valued(column("value", postgresql.JSONB)).render_derived().c.value
     values: dict[str, ColumnElement[Any]] = {"spool": bindparam("spool", type_=Text)}
-    for at, name in enumerate(LINE):
-        value: ColumnElement[Any] = line.op("->>")(literal_column(str(at)))
+    for at, name in enumerate(ROW):
+        value: ColumnElement[Any] = row.op("->>")(literal_column(str(at)))
         if name in DEFAULTS:
             default = DEFAULTS[name]
             plain = default if isinstance(default, str) else orjson.dumps(default).decode()
@@ -133,9 +125,9 @@ def _sum(rows: CTE, name: str) -> ColumnElement[Any]:
     return cast(func.sum(rows.c[name]), tables.USAGE_MINUTES.c[name].type).label(name)
 
 
-def _insert_lines() -> Select[Any]:
-    """Build the statement that inserts lines, and adds them to the buckets of each width."""
-    entries, values = tables.USAGE_ENTRIES, _read_lines()
+def _insert_rows() -> Select[Any]:
+    """Build the statement that inserts rows, and adds them to the buckets of each width."""
+    entries, values = tables.USAGE_ENTRIES, _read_rows()
     insert = postgresql.insert(entries).from_select([*values], select(*values.values()))
     needed = ("project_id", "finished_at", *_KEY, "attempts", "is_cached", *SUMS[1:])
     added = insert.returning(*[entries.c[name] for name in needed]).cte("added")
@@ -148,4 +140,4 @@ def _insert_lines() -> Select[Any]:
     return select(literal_column("1")).add_cte(*parts)
 
 
-_INSERT: Final = _insert_lines()
+_INSERT: Final = _insert_rows()

@@ -1,4 +1,4 @@
-"""Rows of the ledger in either database: the fields of a line, and those that buckets sum up."""
+"""Rows of the ledger in either database: the fields of a row, and those that buckets sum up."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,18 +21,16 @@ BUCKETS: Final[Mapping[Width, Table]] = {
 MAX_COUNT: Final = 2**40
 """Larger numbers from a faulty engine are cut: their sums would not fit into the database."""
 
-LINE: Final = tuple(field.name for field in fields(UsageEntry)[1:])
-"""Fields of a line, in their order."""
+ROW: Final = tuple(field.name for field in fields(UsageEntry)[1:])
+"""Fields of a row, in their order."""
 DEFAULTS: Final[Mapping[str, Any]] = {"service_tier": "default", "tags": {}, "decisions": []}
-"""Values of the last fields, which lines of earlier versions lack."""
+"""Values of the last fields, which rows of earlier versions lack."""
 TOKENS: Final = ("input_tokens", "cached_tokens", "output_tokens")
 """Fields that are cut to MAX_COUNT."""
 
 
 class UsageRows(ABC):
-    """The rows of a batch, and the days since 1970 that need partitions."""
-
-    days: set[int]
+    """The rows of a batch."""
 
     @abstractmethod
     async def insert(self, connection: Connection) -> None:

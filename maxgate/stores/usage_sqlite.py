@@ -17,26 +17,26 @@ from typing_extensions import override
 
 from maxgate.stores import tables
 from maxgate.stores.database import Connection
-from maxgate.stores.usage import WIDTH_SECONDS, Bucket, UsageBatch
+from maxgate.stores.usage import WIDTH_SECONDS, Bucket, EntryGroup, UsageBatch
 from maxgate.stores.usage_rows import (
     BUCKETS,
     DEFAULTS,
-    LINE,
     MAX_COUNT,
+    ROW,
     SUMS,
     TOKENS,
     UsageRows,
 )
 
-_ENTRY: Final = ("spool", *LINE)
-_REQUIRED: Final = len(LINE) - len(DEFAULTS)
-_TOKENS: Final = slice(LINE.index(TOKENS[0]), LINE.index(TOKENS[-1]) + 1)
-_STREAM, _CACHED = LINE.index("is_stream"), LINE.index("is_cached")
+_ENTRY: Final = ("spool", *ROW)
+_REQUIRED: Final = len(ROW) - len(DEFAULTS)
+_TOKENS: Final = slice(ROW.index(TOKENS[0]), ROW.index(TOKENS[-1]) + 1)
+_STREAM, _CACHED = ROW.index("is_stream"), ROW.index("is_cached")
 _AT_ONCE: Final = 100
 """Rows of one statement."""
 _find_values: Final = itemgetter(
     *map(
-        LINE.index,
+        ROW.index,
         (
             *("project_id", "finished_at", "kind", "user_id", "api_key_id", "model"),
             *("attempts", "is_cached", *SUMS[1:]),
@@ -59,15 +59,13 @@ sqlite3.register_adapter(type(None), lambda none: none)
 class SqliteRows(UsageRows):
     """The rows of a batch.
 
-    Rows are read a hundred at a time, because thousands of lists would cost the time of the garbage
-    collector. Raises ValueError, TypeError or LookupError for a line that is none of an entry.
+    Raises ValueError, TypeError or LookupError for a row that is none of an entry.
     """
 
     def __init__(self, batch: UsageBatch) -> None:
-        self.days = set()
         self._minutes: dict[_BucketKey, list[Any]] = {}
         values: list[Any] = []
-        for row in _read_rows(batch.lines):
+        for row in _read_rows(batch.groups):
             self._add(row)
             row[_STREAM], row[_CACHED] = +row[_STREAM], +row[_CACHED]  # 0 and 1
             # Most requests have neither.
@@ -107,12 +105,13 @@ class SqliteRows(UsageRows):
         found[4] += gpu_seconds
 
 
-def _read_rows(lines: Sequence[bytes]) -> Iterator[list[Any]]:
-    """Yield the rows of lines, with all fields."""
+def _read_rows(groups: Sequence[EntryGroup]) -> Iterator[list[Any]]:
+    """Yield the rows of groups, with all fields."""
     prompt, cached, completion = range(_TOKENS.start, _TOKENS.stop)
-    for start in range(0, len(lines), _AT_ONCE):
-        for row in orjson.loads(b"[%b]" % b",".join(lines[start : start + _AT_ONCE])):
-            if len(row) != len(LINE):
+    # One group after the other: thousands of lists would cost the time of the garbage collector.
+    for group in groups:
+        for row in orjson.loads(group.rows):
+            if len(row) != len(ROW):
                 _complete(row)
             if max(row[prompt], row[cached], row[completion]) > MAX_COUNT:
                 row[_TOKENS] = [min(count, MAX_COUNT) for count in row[_TOKENS]]
@@ -123,8 +122,8 @@ def _complete(row: list[Any]) -> None:
     """Give a row all fields; raises ValueError if it lacks required ones."""
     length = len(row)
     if length < _REQUIRED:
-        raise ValueError(f"a line of usage has {length} values, less than {_REQUIRED}")
-    row[:] = [*row, *list(DEFAULTS.values())[length - _REQUIRED :]][: len(LINE)]
+        raise ValueError(f"a row of usage has {length} values, less than {_REQUIRED}")
+    row[:] = [*row, *list(DEFAULTS.values())[length - _REQUIRED :]][: len(ROW)]
 
 
 def _list_buckets(minutes: _BucketSums) -> Iterator[tuple[Table, list[tuple[Any, ...]]]]:

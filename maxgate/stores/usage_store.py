@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -53,6 +54,8 @@ POSITION_DAYS: Final = 400
 
 _DIMENSIONS: Final[tuple[Dimension, ...]] = ("project_id", "user_id", "api_key_id", "model")
 _DELETED_AT_ONCE: Final = 10_000
+_END_DAY: Final = date.max.toordinal() - date(1970, 1, 1).toordinal()
+"""Entries from this day on, in the year 9999, are in the default partition."""
 _MOVE_POSITION: Final = (
     update(tables.USAGE_SPOOLS)
     .where(
@@ -108,11 +111,10 @@ class SqlUsageStore(UsageStore):
         try:
             rows = await asyncio.to_thread(read, batch)
         except (ValueError, TypeError, LookupError) as error:
-            raise UsageRejected(f"a line is not that of an entry: {error}") from error
+            raise UsageRejected(f"a row is not that of an entry: {error}") from error
         if is_postgres:
-            today = int(self._clock.wall())
-            times = {day * DAY_SECONDS for day in rows.days}
-            await self._partitions.make({*times, today, today + DAY_SECONDS})
+            days = {day for group in batch.groups for day in (group.first_day, group.last_day)}
+            await self._make_partitions(days)
         try:
             return await self._insert(batch, rows)
         except (IntegrityError, OverflowError) as error:
@@ -122,11 +124,16 @@ class SqlUsageStore(UsageStore):
                 raise UsageRejected(str(error)) from error
             raise
 
+    async def _make_partitions(self, days: set[int]) -> None:
+        today = int(self._clock.wall()) // DAY_SECONDS
+        days = {day for day in days if 0 <= day < _END_DAY} | {today, today + 1}
+        await self._partitions.make({day * DAY_SECONDS for day in days})
+
     async def _insert(self, batch: UsageBatch, rows: UsageRows) -> bool:
         async with self._database.begin() as connection:
             if not await self._move_position(connection, batch):
                 return False
-            if batch.lines:
+            if batch.groups:
                 await rows.insert(connection)
         return True
 

@@ -3,10 +3,13 @@
     usage/mover.lock             locked by the process that moves lines to the database
     usage/rejected.log           lines that the database could not store, after their spool's name
     usage/<spool>/lock           locked by the worker that appends to the spool
-    usage/<spool>/<offset>.log   a segment: the lines of the spool from this byte on
+    usage/<spool>/<offset>.groups
+                                 a segment: the groups of lines of the spool from this byte on; .log
+                                 in earlier versions, which do not move what they cannot read
 
-The lines of a spool are one stream of bytes; a new worker has a new spool. Segments are deleted
-once the database has all of their lines.
+The groups of a spool are one stream of bytes; a new worker has a new spool. A position within a
+group says how many of its lines are stored. Segments are deleted once the database has all of their
+lines.
 """
 
 import fcntl
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import BinaryIO, Final
 
 from maxgate.errors import ConfigurationError
 
@@ -24,16 +27,17 @@ FOLDER: Final = "usage"
 MOVER_LOCK: Final = "mover.lock"
 REJECTED: Final = "rejected.log"
 MAX_READ_BYTES: Final = 1024 * 1024
-"""Bytes of one batch; no line is longer."""
+"""Bytes of one batch; no group is longer."""
 
 _LOCK: Final = "lock"
-_SUFFIX: Final = ".log"
+_SUFFIX: Final = ".groups"
+_OLD_SUFFIX: Final = ".log"
 _UNFINISHED: Final = "."
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A file with the lines of a spool from byte `start` to byte `end`."""
+    """A file with the groups of a spool from byte `start` to byte `end`."""
 
     path: Path
     start: int
@@ -42,13 +46,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a spool: its whole lines, and the byte at which the next part begins.
+    """A part of a spool: its whole groups, and the byte at which the next part begins.
 
-    `is_cut` if the rest of a segment is not a whole line, because its writer was killed.
+    Of the first group, `stored` lines are before the position. `is_cut` if the rest of a segment is
+    not a whole group, because its writer was killed.
     """
 
     data: bytes
     end: int
+    stored: int = 0
     is_cut: bool = False
 
 
@@ -127,10 +133,11 @@ def list_segments(spool: Path) -> list[Segment]:
     segments = []
     with suppress(FileNotFoundError), os.scandir(spool) as found:
         for item in found:
-            if item.name.endswith(_SUFFIX):
+            path = Path(item)
+            if path.suffix in {_SUFFIX, _OLD_SUFFIX}:
                 with suppress(FileNotFoundError):
-                    start = int(item.name.removesuffix(_SUFFIX))
-                    segments.append(Segment(Path(item), start, start + item.stat().st_size))
+                    start = int(path.stem)
+                    segments.append(Segment(path, start, start + item.stat().st_size))
     return sorted(segments, key=lambda segment: segment.start)
 
 
@@ -145,7 +152,7 @@ def measure_folder(folder: Path) -> int:
 
 
 def read_piece(spool: Path, position: int, *, is_ended: bool) -> Piece | None:
-    """Read the lines at a position of a spool; None if there are none.
+    """Read the groups from a position of a spool on; None if there are none.
 
     Nothing follows the last segment of a spool that `is_ended`.
     """
@@ -154,19 +161,32 @@ def read_piece(spool: Path, position: int, *, is_ended: bool) -> Piece | None:
         successor = segments[at + 1].start if at + 1 < len(segments) else None
         if max(segment.end, successor or 0) <= position:
             continue
-        start = max(position, segment.start)
         with segment.path.open("rb") as file:
-            file.seek(start - segment.start)
+            offset = max(position - segment.start, 0)
+            begin = _find_group(file, offset)
+            file.seek(begin)
             data = file.read(MAX_READ_BYTES)
+        start = segment.start + begin
         length = data.rfind(b"\n") + 1
         if length:
-            return Piece(data[:length], start + length)
+            return Piece(data[:length], start + length, stored=offset - begin)
         if successor is not None:
             return Piece(b"", successor, is_cut=bool(data))
         if is_ended and data:
             return Piece(b"", start + len(data), is_cut=True)
         return None
     return None
+
+
+def _find_group(file: BinaryIO, offset: int) -> int:
+    """Return the offset at which a group begins, given that of a position in it."""
+    for size in (1, MAX_READ_BYTES):  # most positions are at the beginning
+        before = min(size, offset)
+        file.seek(offset - before)
+        end = file.read(before).rfind(b"\n") + 1
+        if end or not before:
+            break
+    return offset - before + end
 
 
 def delete_moved(spool: Path, position: int, *, is_ended: bool) -> None:

@@ -13,7 +13,7 @@ from maxgate.errors import ConfigurationError
 from maxgate.generation.context import RequestContext, UsageLedger
 from maxgate.stores.usage import Kind, UsageStore
 from maxgate.usage.folder import make_folder
-from maxgate.usage.lines import encode_lines
+from maxgate.usage.groups import encode_groups
 from maxgate.usage.mover import Mover, MoverEvents
 from maxgate.usage.settings import UsageSettings
 from maxgate.usage.spool import OnDurable, Spool
@@ -115,7 +115,7 @@ class SpooledLedger(UsageLedger):
             await moving
             await self._store.aclose()
 
-    def _encode(self, contexts: Sequence[RequestContext]) -> list[bytes]:
+    def _encode(self, contexts: Sequence[RequestContext]) -> bytes:
         """Encode the lines of requests.
 
         One without a status has not been answered, and one without an outcome still waits for its
@@ -163,4 +163,4 @@ class SpooledLedger(UsageLedger):
                 )
             )
         self._sequence += len(contexts)
-        return encode_lines(rows)
+        return encode_groups(rows)

@@ -26,7 +26,7 @@ from maxgate.usage.folder import (
     measure_folder,
     read_piece,
 )
-from maxgate.usage.lines import Lines, check_lines
+from maxgate.usage.groups import check_groups, split_group
 from maxgate.usage.settings import UsageSettings
 
 MAX_PAUSE_SECONDS: Final = 5.0
@@ -50,23 +50,34 @@ class MoverEvents:
 
 
 class _Batch:
-    """Lines of a spool up to byte `end`."""
+    """Groups of a spool between two positions."""
 
-    def __init__(self, data: bytes, end: int, *, is_cut: bool = False) -> None:
+    def __init__(self, data: bytes, start: int, end: int, *, is_cut: bool = False) -> None:
         self.data = data
+        self.start = start
         self.end = end
-        found, damaged = check_lines(data)
-        self.lines = Lines(found, damaged + is_cut)
+        self.groups, damaged = check_groups(data)
+        self.entries = sum([group.entries for group in self.groups])
+        self.damaged = damaged + is_cut
 
     def halve(self) -> "tuple[_Batch, _Batch] | None":
-        """Return both halves; None if there is only one line."""
+        """Return both halves; None if there is only one entry, or a group is no JSON."""
         data = self.data
         at = data.rfind(b"\n", 0, len(data) // 2)
         length = (data.find(b"\n") if at < 0 else at) + 1
-        if length == len(data):
-            return None
-        rest = data[length:]
-        return _Batch(data[:length], self.end - len(rest)), _Batch(rest, self.end)
+        if length < len(data):
+            middle = self.end - (len(data) - length)
+            first, rest = data[:length], data[length:]
+        else:
+            half = self.entries // 2
+            if not half:
+                return None
+            try:
+                first, rest = split_group(self.groups[0], half)
+            except ValueError:
+                return None
+            middle = self.start + half
+        return _Batch(first, self.start, middle), _Batch(rest, middle, self.end)
 
 
 class Mover:
@@ -165,7 +176,7 @@ class Mover:
                 read = asyncio.to_thread(_read_batch, spool, position, is_ended=is_ended)
                 if (batch := await read) is None:
                     break
-                position = await self._store_batch(spool.name, position, batch)
+                position = await self._store_batch(spool.name, batch)
             self._positions[spool.name] = position
             await asyncio.to_thread(delete_moved, spool, position, is_ended=is_ended)
             if is_ended:
@@ -174,37 +185,38 @@ class Mover:
             if lock is not None:
                 os.close(lock)
 
-    async def _store_batch(self, name: str, position: int, batch: _Batch) -> int:
+    async def _store_batch(self, name: str, batch: _Batch) -> int:
         """Store a batch, and return the position afterwards."""
         self._positions.pop(name, None)  # unknown, if the reply is lost
-        lines = batch.lines
         try:
-            is_stored = await self._store.append(UsageBatch(name, position, batch.end, lines.found))
+            is_stored = await self._store.append(
+                UsageBatch(name, batch.start, batch.end, batch.groups)
+            )
         except UsageRejected as error:
-            return await self._isolate(name, position, batch, error)
+            return await self._isolate(name, batch, error)
         if not is_stored:
             # The reply to an earlier call was lost.
             return await self._store.find_position(name)
-        self._events.on_moved(len(lines.found))
-        if lines.damaged:
-            self._events.on_damaged(lines.damaged)
-            _log.error("damaged lines of usage were skipped", spool=name, lines=lines.damaged)
+        self._events.on_moved(batch.entries)
+        if batch.damaged:
+            self._events.on_damaged(batch.damaged)
+            _log.error("damaged lines of usage were skipped", spool=name, lines=batch.damaged)
         return batch.end
 
-    async def _isolate(self, name: str, position: int, batch: _Batch, error: UsageRejected) -> int:
+    async def _isolate(self, name: str, batch: _Batch, error: UsageRejected) -> int:
         """Store the lines of a rejected batch without those that are to blame."""
         halves = await asyncio.to_thread(batch.halve)
         if halves is not None:
             for half in halves:
-                position = await self._store_batch(name, position, half)
+                position = await self._store_batch(name, half)
                 if position != half.end:  # as the database has it: go on from there
                     break
             return position
         await asyncio.to_thread(keep_rejected, self._folder, name, batch.data)
-        self._events.on_damaged(1)
+        self._events.on_damaged(batch.entries)
         file, reason = str(self._folder / REJECTED), str(error)
         _log.error("the database rejects a line of usage", spool=name, file=file, error=reason)
-        return await self._store_batch(name, position, _Batch(b"", batch.end))
+        return await self._store_batch(name, _Batch(b"", batch.start, batch.end))
 
     async def _delete_old(self) -> None:
         now = self._clock.monotonic()
@@ -223,4 +235,15 @@ def _read_batch(spool: Path, position: int, *, is_ended: bool) -> _Batch | None:
     piece = read_piece(spool, position, is_ended=is_ended)
     if piece is None:
         return None
-    return _Batch(piece.data, piece.end, is_cut=piece.is_cut)
+    data = piece.data
+    if piece.stored:
+        data = _drop_stored(data, piece.stored)
+    return _Batch(data, position, piece.end, is_cut=piece.is_cut)
+
+
+def _drop_stored(data: bytes, stored: int) -> bytes:
+    """Return groups without the first entries, which are in the database."""
+    length = data.index(b"\n") + 1
+    groups, _ = check_groups(data[:length])
+    first = split_group(groups[0], stored)[1] if groups else data[:length]
+    return first + data[length:]

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -65,10 +64,10 @@ def choose_interval(write_seconds: float) -> float:
 class Spool(Generic[Item]):
     """Appends lines to the segments of a new spool.
 
-    `encode` returns the lines of items; if it raises, it is called again for each item. While there
-    is no room, or the disk fails, `is_full` is set: lines then wait in memory, and nothing waits
-    for them. `on_written` and `on_lost` are called with numbers of lines, on the event loop. Raises
-    OSError if the spool cannot be created.
+    `encode` returns the lines of items; if it raises, or memory has no room for all of them, it is
+    called again for each item. While there is no room, or the disk fails, `is_full` is set: lines
+    then wait in memory, and nothing waits for them. `on_written` and `on_lost` are called with
+    numbers of lines, on the event loop. Raises OSError if the spool cannot be created.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Spool(Generic[Item]):
         folder: Path,
         max_bytes: int,
         *,
-        encode: Callable[[Sequence[Item]], list[bytes]],
+        encode: Callable[[Sequence[Item]], bytes],
         on_written: Callable[[int], None],
         on_lost: Callable[[int], None],
         close_timeout: float = CLOSE_SECONDS,
@@ -150,38 +149,34 @@ class Spool(Generic[Item]):
         items, self._items = self._items, []
         if not items:
             return
-        try:
-            lines = self._encode(items)
-        except Exception:  # noqa: BLE001  # the others must be written
-            lines = self._encode_each(items)
-        data = self._join(lines)
-        self._pending_bytes += len(data)
-        if lines or self._waiting:
-            self._queue.put(_Group(data, len(lines), self._waiting))
+        group = self._encode_group(items)
         self._waiting = []
+        self._pending_bytes += len(group.data)
+        if group.lines or group.waiting:
+            self._queue.put(group)
+
+    def _encode_group(self, items: Sequence[Item]) -> _Group:
+        with suppress(Exception):  # those that can be encoded must be written
+            data = self._encode(items)
+            if self._pending_bytes + len(data) <= MAX_PENDING_BYTES:
+                return _Group(data, len(items), self._waiting)
+        parts = self._encode_each(items)
+        return _Group(b"".join(parts), len(parts), self._waiting)
 
     def _encode_each(self, items: Sequence[Item]) -> list[bytes]:
-        """Encode the lines that can be encoded."""
-        lines = list[bytes]()
+        """Encode the lines that can be encoded, and that memory has room for."""
+        parts, size = list[bytes](), self._pending_bytes
         for item in items:
+            if size > MAX_PENDING_BYTES:
+                self._lose(1, _NO_ROOM)
+                continue
             try:
-                lines += self._encode([item])
-            except Exception as error:  # noqa: BLE001  # the others must be written
+                parts.append(self._encode([item]))
+            except Exception as error:  # noqa: BLE001  # as above
                 self._lose(1, "encoding failed", error)
-        return lines
-
-    def _join(self, lines: list[bytes]) -> bytes:
-        """Join the lines that memory has room for, and remove the others from the list."""
-        data = b"".join(lines)
-        room = MAX_PENDING_BYTES - self._pending_bytes
-        if len(data) > room:
-            ends = accumulate(len(line) for line in lines)
-            kept = sum(1 for end in ends if end <= room) + 1
-            if lost := lines[kept:]:
-                self._lose(len(lost), _NO_ROOM)
-                del lines[kept:]
-                data = b"".join(lines)
-        return data
+            else:
+                size += len(parts[-1])
+        return parts
 
     def _work(self) -> None:
         """Write groups until the spool is closed; runs in the thread."""

@@ -30,7 +30,7 @@ from maxgate.stores.usage_rows import MAX_COUNT
 from maxgate.stores.usage_store import POSITION_DAYS, SqlUsageStore, open_usage_store
 from tests.fakes.clock import FakeClock
 from tests.fakes.postgres_server import PostgresServer
-from tests.fakes.usage_lines import make_batch
+from tests.fakes.usage_lines import make_batch, make_group
 
 DAY = 86_400
 NOON = 20_833 * DAY + DAY // 2
@@ -174,11 +174,11 @@ async def test_append_again(store: SqlUsageStore) -> None:
     assert await store.find_position("s1") == 150
 
 
-async def test_lines_of_other_versions(store: SqlUsageStore) -> None:
-    """Lines of an earlier version lack the last fields, and those of a later one have more."""
+async def test_rows_of_other_versions(store: SqlUsageStore) -> None:
+    """Rows of an earlier version lack the last fields, and those of a later one have more."""
     values = list(astuple(ENTRY)[1:])
-    lines = [orjson.dumps(values[:-3]), orjson.dumps([2, *values[1:], "new"])]
-    assert await store.append(UsageBatch("s1", 0, 9, lines))
+    group = make_group([values[:-3], [2, *values[1:], "new"]])
+    assert await store.append(UsageBatch("s1", 0, 9, [group]))
     older = replace(ENTRY, service_tier="default", tags={}, decisions=())
     assert await list_all(store) == [replace(ENTRY, sequence=2), older]
 
@@ -200,22 +200,22 @@ async def test_large_numbers(store: SqlUsageStore) -> None:
 async def test_rejected_values(store: SqlUsageStore, at: str, value: object) -> None:
     """A batch with values that the database cannot store is rejected as a whole."""
     row = [{**asdict(ENTRY), at: value}[field.name] for field in fields(ENTRY)[1:]]
-    lines = [orjson.dumps(list(astuple(EMBEDDING)[1:])), orjson.dumps(row)]
-    with pytest.raises(UsageRejected):
-        await store.append(UsageBatch("s1", 0, 9, lines))
-    assert await list_all(store) == []
-    with pytest.raises(UsageRejected):
-        await store.append(UsageBatch("s1", 0, 9, [b"[1]"]))
-    assert await store.append(UsageBatch("s1", 0, 9, lines[:1]))
+    good = make_group([astuple(EMBEDDING)[1:]])
+    no_entries = (b"[[1]]", b"1", b"[1]", b"[[", b"[{}]")
+    for bad in (make_group([row]), *[good._replace(rows=rows) for rows in no_entries]):
+        with pytest.raises(UsageRejected):
+            await store.append(UsageBatch("s1", 0, 9, [good, bad]))
+        assert await list_all(store) == []
+    assert await store.append(UsageBatch("s1", 0, 9, [good]))
 
 
 @pytest.mark.parametrize("time", [10**18, 253_402_300_800, -1, -90_000])
 async def test_odd_times(store: SqlUsageStore, time: int) -> None:
     """An entry of a clock that is wrong is stored, and summed like others."""
     entry = replace(ENTRY, finished_at=float(time))
-    [line] = make_batch("s1", 0, 9, [entry]).lines
-    line = line.replace(orjson.dumps(float(time)), b"%d" % time)
-    assert await store.append(UsageBatch("s1", 0, 9, [line]))
+    [group] = make_batch("s1", 0, 9, [entry]).groups
+    group = group._replace(rows=group.rows.replace(orjson.dumps(float(time)), b"%d" % time))
+    assert await store.append(UsageBatch("s1", 0, 9, [group]))
     assert await store.list_entries(EntryQuery(-1e11, 1e19)) == [entry]
     for width, seconds in WIDTH_SECONDS.items():
         query = BucketQuery(width, -(10**6), 10**19 // 10)
@@ -319,7 +319,8 @@ async def test_entry_pages(store: SqlUsageStore) -> None:
 async def test_retention(store: SqlUsageStore) -> None:
     """Whole days are deleted, entries and each width by itself."""
     days = [replace(ENTRY, sequence=n, finished_at=ENTRY.finished_at - n * DAY) for n in range(4)]
-    await store.append(make_batch("s1", 0, 9, days))
+    for number, day in enumerate(days):
+        await store.append(make_batch("s1", number, number + 1, [day]))
     assert await store.drop_before("entries", NOON - DAY) == 2
     assert await list_all(store) == days[:2]
     assert len(await sum_all(store, "1m")) == 4

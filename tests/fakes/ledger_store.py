@@ -1,6 +1,7 @@
 """A database of usage in memory, which can be away or lose replies."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Literal
 
 from typing_extensions import override
@@ -16,23 +17,24 @@ from maxgate.stores.usage import (
     UsageStore,
     Width,
 )
-from tests.fakes.usage_lines import read_entry
+from tests.fakes.usage_lines import read_entries
 
 
 class FakeLedgerStore(UsageStore):
     """Has `entries` in the order of their arrival; `dropped` are the calls of `drop_before`.
 
-    It rejects the lines of `rejected`.
+    It rejects entries whose sequence is in `rejected`, and is away after `calls_left` calls.
     """
 
     def __init__(self) -> None:
         self.entries: list[UsageEntry] = []
         self.positions: dict[str, int] = {}
         self.dropped: list[tuple[str, int]] = []
-        self.rejected: set[bytes] = set()
+        self.rejected: set[int] = set()
         self.is_away = False
         self.loses_reply = False
         self.calls = 0
+        self.calls_left = inf
 
     @override
     async def find_position(self, spool: str) -> int:
@@ -44,10 +46,11 @@ class FakeLedgerStore(UsageStore):
         self._check()
         if self.positions.get(batch.spool, 0) != batch.start:
             return False
-        if any(line in self.rejected for line in batch.lines):
+        entries = [e for group in batch.groups for e in read_entries(batch.spool, group)]
+        if any(entry.sequence in self.rejected for entry in entries):
             raise UsageRejected("out of range")
         self.positions[batch.spool] = batch.end
-        self.entries += [read_entry(batch.spool, line) for line in batch.lines]
+        self.entries += entries
         if self.loses_reply:
             self.loses_reply = False
             raise StoreUnavailable("connection reset")
@@ -73,5 +76,6 @@ class FakeLedgerStore(UsageStore):
 
     def _check(self) -> None:
         self.calls += 1
-        if self.is_away:
+        if self.is_away or not self.calls_left:
             raise StoreUnavailable("connection refused")
+        self.calls_left -= 1

@@ -1,11 +1,12 @@
-"""An entry of the ledger, and the values of its line."""
+"""An entry of the ledger, its row, and groups of rows."""
 
 from collections.abc import Sequence
 from dataclasses import astuple
+from typing import Any
 
 import orjson
 
-from maxgate.stores.usage import UsageBatch, UsageEntry
+from maxgate.stores.usage import EntryGroup, UsageBatch, UsageEntry
 
 ENTRY = UsageEntry(
     spool="s1",
@@ -40,12 +41,17 @@ VALUES = astuple(ENTRY)[1:]
 
 
 def make_batch(spool: str, start: int, end: int, entries: Sequence[UsageEntry]) -> UsageBatch:
-    """Return a batch of entries, whose own `spool` is left out."""
-    lines = [orjson.dumps(astuple(entry)[1:]) for entry in entries]
-    return UsageBatch(spool, start, end, lines)
+    """Return a batch of entries in one group; their own `spool` is left out."""
+    groups = [make_group([astuple(entry)[1:] for entry in entries])] if entries else []
+    return UsageBatch(spool, start, end, groups)
 
 
-def read_entry(spool: str, line: bytes) -> UsageEntry:
-    """Return the entry of a line of a batch."""
-    row = orjson.loads(line)
-    return UsageEntry(spool, *row[:-1], tuple(row[-1]))
+def make_group(rows: Sequence[Sequence[Any]]) -> EntryGroup:
+    """Return a group of any rows."""
+    days = [int(row[1] // 86_400) for row in rows if isinstance(row[1], float)]
+    return EntryGroup(len(rows), min(days, default=-1), max(days, default=-1), orjson.dumps(rows))
+
+
+def read_entries(spool: str, group: EntryGroup) -> list[UsageEntry]:
+    """Return the entries of a group."""
+    return [UsageEntry(spool, *row[:-1], tuple(row[-1])) for row in orjson.loads(group.rows)]

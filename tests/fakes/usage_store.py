@@ -19,7 +19,7 @@ from maxgate.stores.usage import (
     UsageStore,
     Width,
 )
-from tests.fakes.usage_lines import read_entry
+from tests.fakes.usage_lines import read_entries
 
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 ENTRY = UsageEntry(
@@ -77,7 +77,7 @@ class FakeUsageStore(UsageStore):
         if self.positions.get(batch.spool, 0) != batch.start:
             return False
         self.positions[batch.spool] = batch.end
-        self.entries += [read_entry(batch.spool, line) for line in batch.lines]
+        self.entries += [e for g in batch.groups for e in read_entries(batch.spool, g)]
         return True
 
     @override

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from maxgate.usage.folder import list_segments, list_spools
-from maxgate.usage.lines import check_lines
+from maxgate.usage.groups import check_groups
 from tests.fakes.gateway import EMBEDDING_CARD, EMBEDDING_MODEL, SMALL_CARD, Gateway, start
 from tests.fakes.max_server import OUTPUT_TOKENS, FakeMax, Script
 from tests.fakes.raw_client import connect
-from tests.fakes.usage_lines import read_entry
+from tests.fakes.usage_lines import read_entries
 from tests.fakes.waiting import until, until_holds
 
 CHAT = "/v1/chat/completions"
@@ -43,10 +43,11 @@ def read_rows(state_dir: Path, columns: str) -> list[Any]:
 def read_spools(state_dir: Path) -> list[Any]:
     """Return the entries on disk."""
     return [
-        read_entry(spool.name, line)
+        entry
         for spool in list_spools(state_dir / "usage")
         for segment in list_segments(spool)
-        for line in check_lines(segment.path.read_bytes()).found
+        for group in check_groups(segment.path.read_bytes()).groups
+        for entry in read_entries(spool.name, group)
     ]
 
 

@@ -3,8 +3,12 @@
 import asyncio
 import os
 from dataclasses import replace
+from itertools import islice
+from math import inf
 from pathlib import Path
+from zlib import crc32
 
+import orjson
 import pytest
 
 from maxgate.stores.identity import StoreUnavailable
@@ -16,7 +20,7 @@ from maxgate.usage.folder import (
     list_spools,
     make_folder,
 )
-from maxgate.usage.lines import encode_line
+from maxgate.usage.groups import encode_groups
 from maxgate.usage.mover import Mover, MoverEvents
 from maxgate.usage.settings import UsageSettings
 from tests.fakes.clock import FakeClock
@@ -25,6 +29,11 @@ from tests.fakes.usage_lines import ENTRY, VALUES
 from tests.fakes.waiting import until_holds
 
 DAY = 86_400
+
+
+def encode(*sequences: int) -> bytes:
+    """Encode a group of lines with these numbers."""
+    return encode_groups([(sequence, *VALUES[1:]) for sequence in sequences])
 
 
 class Worker:
@@ -36,9 +45,8 @@ class Worker:
         self._size = 0
 
     def write(self, *sequences: int) -> None:
-        """Write lines with these numbers."""
-        for sequence in sequences:
-            self.write_bytes(encode_line((sequence, *VALUES[1:])))
+        """Write a group of lines with these numbers."""
+        self.write_bytes(encode(*sequences))
 
     def write_bytes(self, data: bytes) -> None:
         """Write anything."""
@@ -117,7 +125,7 @@ async def test_killed_worker(host: Host) -> None:
     """Lines of a killed worker are moved, its last part of a line is cut, its spool deleted."""
     worker = Worker(host.folder)
     worker.write(1, 2)
-    worker.write_bytes(encode_line(VALUES)[:-5])
+    worker.write_bytes(encode(3)[:-5])
     assert await host.mover.move()
     assert host.sequences == [1, 2]
     worker.kill()
@@ -125,6 +133,19 @@ async def test_killed_worker(host: Host) -> None:
     assert (host.sequences, host.damaged, list_spools(host.folder)) == ([1, 2], 1, [])
     assert await host.mover.move()
     assert host.sequences == [1, 2]
+
+
+async def test_spool_of_an_earlier_version(host: Host) -> None:
+    """Lines that each have a checksum, in segments with another suffix, are moved."""
+    worker = Worker(host.folder)
+    for sequence in (1, 2):
+        data = orjson.dumps((sequence, *VALUES[1:]))
+        worker.write_bytes(b"%08x %b\n" % (crc32(data), data))
+    worker.kill()
+    [segment] = list_segments(worker.path)
+    segment.path.rename(segment.path.with_suffix(".log"))
+    assert await host.mover.move()
+    assert (host.sequences, host.damaged, list_spools(host.folder)) == ([1, 2], 0, [])
 
 
 async def test_damage(host: Host) -> None:
@@ -165,22 +186,42 @@ async def test_large_spool(host: Host) -> None:
     assert list_spools(host.folder) == []
 
 
+@pytest.mark.parametrize("groups", [[7], [1] * 7, [3, 1, 3]])
 @pytest.mark.parametrize("rejected", [{1}, {4}, {7}, {2, 3, 6}, set(range(1, 8))])
-async def test_rejected_lines(host: Host, rejected: set[int]) -> None:
+async def test_rejected_lines(host: Host, groups: list[int], rejected: set[int]) -> None:
     """Lines that the database cannot store are kept in a file, and do not stop others."""
     worker = Worker(host.folder)
-    lines = {number: encode_line((number, *VALUES[1:])) for number in range(1, 8)}
-    worker.write(*lines)
-    host.store.rejected = {lines[number][9:-1] for number in rejected}
+    numbers = iter(range(1, 8))
+    for size in groups:
+        worker.write(*islice(numbers, size))
+    host.store.rejected = rejected
     assert await host.mover.move()
-    assert host.sequences == [number for number in lines if number not in rejected]
-    assert host.damaged == len(rejected)
+    assert host.sequences == [number for number in range(1, 8) if number not in rejected]
+    assert (host.moved, host.damaged) == (7 - len(rejected), len(rejected))
     spool = worker.path.name.encode()
-    kept = b"".join(b"%b %b" % (spool, lines[number]) for number in sorted(rejected))
+    kept = b"".join(b"%b %b" % (spool, encode(number)) for number in sorted(rejected))
     assert (host.folder / "rejected.log").read_bytes() == kept
     worker.write(8)
     assert await host.mover.move()
     assert host.sequences[-1] == 8
+
+
+@pytest.mark.parametrize("calls", range(2, 18))
+async def test_end_within_a_group(host: Host, calls: int) -> None:
+    """A mover that ends while it isolates lines of a group leaves the rest to the next one."""
+    worker = Worker(host.folder)
+    worker.write(1, 2)
+    worker.write(*range(3, 9))
+    worker.write(9)
+    host.store.rejected = {5, 7}
+    host.store.calls_left = calls
+    with pytest.raises(StoreUnavailable):
+        await host.mover.move()
+    host.mover.stop()
+    await host.mover.run()
+    host.store.calls_left = inf
+    assert await host.start_mover().move()
+    assert host.sequences == [1, 2, 3, 4, 6, 8, 9]
 
 
 async def test_lost_reply(host: Host) -> None:
