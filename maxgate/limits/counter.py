@@ -90,6 +90,16 @@ class Counter:
         """Whether little is left that no process holds."""
         return (self.remaining - max(self.room, 0)) * _TIGHT_PARTS < self.amount
 
+    @property
+    def is_far(self) -> bool:
+        """Whether a report can wait: the limit is far, and little of the block is used.
+
+        Others count all of the block as used.
+        """
+        block = self.allowance
+        is_little = self.used - self.reported <= block <= 2 * self.room
+        return block > 0 and is_little and not self.is_tight
+
     def set_room(self, room: int) -> None:
         """Change the room; what is used and reserved stays."""
         self.part += room - self.room

@@ -25,7 +25,7 @@ from maxgate.limits.windows import find_span
 TICK: Final = 1.0
 """Interval of reports, in seconds."""
 RENEW_SECONDS: Final = 3.0
-"""Interval of exchanges that renew the lease, if there is nothing to report."""
+"""Interval of reports of counters that are far from their limits, which renew the lease, too."""
 _CLEAN_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("limits")
@@ -67,7 +67,7 @@ class Counters:
         self._waiting: deque[tuple[Costs, asyncio.Future[Refusal]]] = deque()
         self._flushes = False
         self._work: asyncio.Task[None] | None = None
-        self._clean_at = -inf
+        self._clean_at = self._renew_at = -inf
 
     @property
     def is_degraded(self) -> bool:
@@ -245,9 +245,12 @@ class Counters:
             return
         if self.is_degraded:
             self.exchanges.activate_all(now)
-        is_due = now - self.exchanges.exchanged_at >= RENEW_SECONDS and bool(self.exchanges.birth)
-        if self.exchanges.active or self.is_degraded or is_due:
-            await self.exchanges.report_active()
+        if self.is_degraded or now >= self._renew_at:
+            if self.exchanges.active or self.exchanges.birth:
+                self._renew_at = now + RENEW_SECONDS
+                await self.exchanges.report_active()
+        else:
+            await self.exchanges.report_near()
         await self.exchanges.pay_owed()
 
     def _clean(self, now: float) -> None:

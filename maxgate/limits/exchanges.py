@@ -123,12 +123,24 @@ class Exchanges:
 
     async def report_active(self) -> None:
         """Report all active counters, and renew the lease."""
-        self.version += 1
         active, self.active = self.active, []
-        for counter in active:
+        await self._report_all(active)
+
+    async def report_near(self) -> None:
+        """Report the active counters that others should know about soon."""
+        near, far = list[Counter](), list[Counter]()
+        for counter in self.active:
+            (far if counter.is_far else near).append(counter)
+        if near:
+            self.active = far
+            await self._report_all(near)
+
+    async def _report_all(self, counters: Sequence[Counter]) -> None:
+        self.version += 1
+        for counter in counters:
             counter.is_active = False
-        for start in range(0, max(len(active), 1), MAX_BATCH):
-            await self.exchange([], active[start : start + MAX_BATCH], trims=True)
+        for start in range(0, max(len(counters), 1), MAX_BATCH):
+            await self.exchange([], counters[start : start + MAX_BATCH], trims=True)
 
     def activate_all(self, now: float) -> None:
         """Report all counters that were used, while the table is not back."""

@@ -61,3 +61,33 @@ async def test_requests_during_report(unit: Unit) -> None:
         taken = other.take([(theirs, amount)])
         assert isinstance(taken, asyncio.Future)
         assert await taken is refused
+
+
+async def test_far_from_the_limit() -> None:
+    """Little use of a block is reported with the lease, every third second; more at once."""
+    tables = MemoryTables()
+    table = FlakyTable(tables.memory, is_local=False)
+    process, other = Counters(table, tables.clock), Counters(tables.memory, tables.clock)
+    await process.join()
+    limit = Limit(Scope("organization"), "tokens", "none", 100_000, "")
+    counter = process.open(limit, tables.clock.wall())
+    first = process.take([(counter, 1)])
+    assert isinstance(first, asyncio.Future)
+    assert await first is None
+    process.settle([(counter, 1)], [1])
+    await process.refresh()
+
+    async def use(amount: int) -> int:
+        """Use tokens in a second, and return the number of exchanges after it."""
+        assert process.take([(counter, amount)]) is None
+        process.settle([(counter, amount)], [amount])
+        tables.advance(TICK)
+        before = table.exchanges
+        await process.refresh()
+        return table.exchanges - before
+
+    assert [await use(n) for n in (10, 10, 10, 400, 200, 10)] == [0, 0, 1, 0, 1, 1]
+    assert [await use(n) for n in (100, 100)] == [0, 0]
+    theirs = other.open(limit, tables.clock.wall())
+    left = 100_000 - counter.used - counter.reserved - counter.room
+    assert (other.take([(theirs, left + 1)]), other.take([(theirs, left)])) == (theirs, None)
