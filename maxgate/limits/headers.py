@@ -61,8 +61,10 @@ class LimitHeaders:
 
         Each ends with CR and LF.
         """
-        if version != self._version or not self._since <= now < self._until:
+        if version != self._version:
             self._renew(now, version)
+        elif not self._since <= now < self._until:
+            self._write_template(now)
         for other, lead, tightest in self._others:
             if other.room + lead < tightest.room:
                 self._renew(now, version)
@@ -73,13 +75,11 @@ class LimitHeaders:
         return self._template % amounts
 
     def _renew(self, now: float, version: int) -> None:
-        """Find the tightest limits, and build what does not change with every request."""
+        """Find the tightest limits."""
         self._version = version
-        self._since, self._until = -inf, inf
-        self._template = b""
         self._tightest = []
         self._others = []
-        for kind, counters in self._groups.items():
+        for counters in self._groups.values():
             tightest = min(counters, key=_find_left)
             rest = _find_left(tightest) - tightest.room
             self._others += [
@@ -88,6 +88,13 @@ class LimitHeaders:
                 if other is not tightest
             ]
             self._tightest.append((tightest, rest))
+        self._write_template(now)
+
+    def _write_template(self, now: float) -> None:
+        """Build the lines without the amounts that remain."""
+        self._since, self._until = -inf, inf
+        self._template = b""
+        for kind, (tightest, _) in zip(self._groups, self._tightest, strict=True):
             self._template += (
                 b"x-ratelimit-limit-%b: %d\r\n"
                 b"x-ratelimit-remaining-%b: %%d\r\n"
