@@ -63,7 +63,8 @@ class EntryGroup(NamedTuple):
     """Entries of a spool, and the first and the last day on which they ended, in days since 1970.
 
     `rows` is a JSON array of their rows: arrays with the values of a UsageEntry in the order of its
-    fields, without `spool`. Fields with a default can be missing, and unknown ones can follow.
+    fields, without `spool`. Fields with a default can be missing, and unknown ones can follow. The
+    days are adjacent, unless a clock was changed.
     """
 
     entries: int

@@ -4,8 +4,8 @@
     usage/rejected.log           lines that the database could not store, after their spool's name
     usage/<spool>/lock           locked by the worker that appends to the spool
     usage/<spool>/<offset>.groups
-                                 a segment: the groups of lines of the spool from this byte on; .log
-                                 in earlier versions, which do not move what they cannot read
+                                 a segment: the groups of lines of the spool from this byte on;
+                                 earlier versions, whose suffix is .log, ignore these files
 
 The groups of a spool are one stream of bytes; a new worker has a new spool. A position within a
 group says how many of its lines are stored. Segments are deleted once the database has all of their
@@ -27,7 +27,7 @@ FOLDER: Final = "usage"
 MOVER_LOCK: Final = "mover.lock"
 REJECTED: Final = "rejected.log"
 MAX_READ_BYTES: Final = 1024 * 1024
-"""Bytes of one batch; no group is longer."""
+"""Bytes of one batch; a longer group is damaged."""
 
 _LOCK: Final = "lock"
 _SUFFIX: Final = ".groups"
@@ -163,9 +163,7 @@ def read_piece(spool: Path, position: int, *, is_ended: bool) -> Piece | None:
             continue
         with segment.path.open("rb") as file:
             offset = max(position - segment.start, 0)
-            begin = _find_group(file, offset)
-            file.seek(begin)
-            data = file.read(MAX_READ_BYTES)
+            begin, data = _read_groups(file, offset)
         start = segment.start + begin
         length = data.rfind(b"\n") + 1
         if length:
@@ -178,15 +176,29 @@ def read_piece(spool: Path, position: int, *, is_ended: bool) -> Piece | None:
     return None
 
 
+def _read_groups(file: BinaryIO, offset: int) -> tuple[int, bytes]:
+    """Return the offset of the group that a position is in, and the bytes from there on.
+
+    Damaged bytes without an end are in no group: they are read from the position on.
+    """
+    for begin in (_find_group(file, offset), offset):
+        file.seek(begin)
+        data = file.read(MAX_READ_BYTES)
+        if b"\n" in data:
+            return begin, data
+    return offset, data
+
+
 def _find_group(file: BinaryIO, offset: int) -> int:
     """Return the offset at which a group begins, given that of a position in it."""
+    begin = end = 0
     for size in (1, MAX_READ_BYTES):  # most positions are at the beginning
-        before = min(size, offset)
-        file.seek(offset - before)
-        end = file.read(before).rfind(b"\n") + 1
-        if end or not before:
+        begin = max(offset - size, 0)
+        file.seek(begin)
+        end = file.read(offset - begin).rfind(b"\n") + 1
+        if end:
             break
-    return offset - before + end
+    return begin + end
 
 
 def delete_moved(spool: Path, position: int, *, is_ended: bool) -> None:

@@ -17,13 +17,14 @@ import orjson
 from maxgate.stores.usage import EntryGroup
 
 MAX_GROUP_BYTES: Final = 256 * 1024
-"""Size from which on a group of several entries is split."""
+"""Maximum size of a group, unless a single entry is larger."""
 _START: Final = 9
 """Length of the checksum and the space."""
 _FINISHED_AT: Final = 1
 """Index of the time of an entry in its row."""
 _DAY_SECONDS: Final = 86_400
 _MIN_ROW_BYTES: Final = 64
+_MAX_DIGITS: Final = 9
 
 
 def encode_groups(rows: Sequence[Sequence[Any]]) -> bytes:
@@ -33,14 +34,21 @@ def encode_groups(rows: Sequence[Sequence[Any]]) -> bytes:
     """
     try:
         values = orjson.dumps(rows)
-    except TypeError:  # half of a surrogate pair, in a name from an identity provider
-        values = json.dumps(rows, ensure_ascii=False).encode(errors="replace")
+    except TypeError:
+        values = b"[%b]" % b",".join(map(_encode_row, rows))
     if len(values) > MAX_GROUP_BYTES and len(rows) > 1:
         half = len(rows) // 2
         return encode_groups(rows[:half]) + encode_groups(rows[half:])
     times = [row[_FINISHED_AT] for row in rows]
     days = min(times) // _DAY_SECONDS, max(times) // _DAY_SECONDS
     return _format(len(rows), *days, values)
+
+
+def _encode_row(row: Sequence[Any]) -> bytes:
+    try:
+        return orjson.dumps(row)
+    except TypeError:  # half of a surrogate pair, in a name from an identity provider
+        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode(errors="replace")
 
 
 def split_group(group: EntryGroup, at: int) -> tuple[bytes, bytes]:
@@ -82,15 +90,23 @@ def _check(line: bytes) -> EntryGroup | None:
         if int(line[:8], 16) != crc32(data):
             return None
         if data.startswith(b"["):  # of an earlier version
-            day = int(data.split(b",", 2)[_FINISHED_AT].partition(b".")[0]) // _DAY_SECONDS
+            day = _find_day(data)
             return EntryGroup(1, day, day, b"[%b]" % data)
         entries, first, last, rows = data.split(b" ", 3)
         return EntryGroup(int(entries), int(first), int(last), rows)
-    except (ValueError, IndexError):
+    except ValueError:
         return None
 
 
+def _find_day(row: bytes) -> int:
+    """Return the day of a row as JSON; -1 if it has none."""
+    try:
+        return int(float(row.split(b",", 2)[_FINISHED_AT])) // _DAY_SECONDS
+    except (ValueError, IndexError, OverflowError):
+        return -1
+
+
 def _count_damaged(line: bytes) -> int:
-    """Return how many entries a damaged line had, as far as it tells."""
-    entries = line[_START:].partition(b" ")[0]
+    """Return how many entries a damaged line had, as far as its header tells."""
+    entries = line[_START:].partition(b" ")[0][:_MAX_DIGITS]
     return max(min(int(entries), len(line) // _MIN_ROW_BYTES), 1) if entries.isdigit() else 1

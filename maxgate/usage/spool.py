@@ -156,7 +156,7 @@ class Spool(Generic[Item]):
             self._queue.put(group)
 
     def _encode_group(self, items: Sequence[Item]) -> _Group:
-        with suppress(Exception):  # those that can be encoded must be written
+        with suppress(Exception):  # one that cannot be encoded is found below
             data = self._encode(items)
             if self._pending_bytes + len(data) <= MAX_PENDING_BYTES:
                 return _Group(data, len(items), self._waiting)
@@ -172,7 +172,7 @@ class Spool(Generic[Item]):
                 continue
             try:
                 parts.append(self._encode([item]))
-            except Exception as error:  # noqa: BLE001  # as above
+            except Exception as error:  # noqa: BLE001  # the others must be written
                 self._lose(1, "encoding failed", error)
             else:
                 size += len(parts[-1])

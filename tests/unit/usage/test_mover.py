@@ -14,6 +14,7 @@ import pytest
 from maxgate.stores.identity import StoreUnavailable
 from maxgate.stores.usage import UsageEntry
 from maxgate.usage.folder import (
+    MAX_READ_BYTES,
     create_segment,
     create_spool,
     list_segments,
@@ -159,6 +160,21 @@ async def test_damage(host: Host) -> None:
     worker.write(3)
     assert await host.mover.move()
     assert (host.sequences, host.damaged) == ([1, 2, 3], 2)
+
+
+@pytest.mark.parametrize("first", [(), (1,)])
+@pytest.mark.parametrize("size", [-1, 0, 1, 5, MAX_READ_BYTES])
+async def test_long_damage(host: Host, first: tuple[int, ...], size: int) -> None:
+    """Damaged bytes that are longer than a batch, with and without an end, stop nothing."""
+    for end in (b"\n" + encode(2), b""):
+        worker = Worker(host.folder)
+        worker.write_bytes(encode(*first) if first else b"")
+        worker.write_bytes(b"\0" * (MAX_READ_BYTES + size) + end)
+        worker.kill()
+    assert await host.mover.move()
+    assert sorted(host.sequences) == sorted([*first, *first, 2])
+    assert host.damaged > 0
+    assert list_spools(host.folder) == []
 
 
 async def test_lost_end(host: Host) -> None:
