@@ -91,13 +91,14 @@ class RealGateway:
 
         MAX has no gauge for this: its gauges are zero while it computes for disconnected clients.
         """
-        before = await self._read_batch_counts()
+        before = await self.count_batches()
         await asyncio.sleep(0.5)
-        return before == await self._read_batch_counts()
+        return before == await self.count_batches()
 
-    async def _read_batch_counts(self) -> list[str]:
+    async def count_batches(self) -> float:
+        """Return how many batches MAX has computed."""
         async with httpx.AsyncClient(verify=TLS) as client:
             text = (await client.get(self.metrics_url)).text
-        found = re.findall(rf"^{_BATCH_COUNTER}\S* (\S+)", text, re.MULTILINE)
+        found = re.findall(rf"^{_BATCH_COUNTER}\{{batch_type=\S* (\S+)", text, re.MULTILINE)
         assert found, text
-        return found
+        return sum(map(float, found))
