@@ -94,7 +94,7 @@ class Counter:
     def is_far(self) -> bool:
         """Whether a report can wait: the limit is far, and little of the block is used.
 
-        Others count all of the block as used.
+        Until then, other processes count the whole block as used.
         """
         block = self.allowance
         is_little = self.used - self.reported <= block <= 2 * self.room

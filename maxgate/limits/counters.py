@@ -23,9 +23,9 @@ from maxgate.limits.table import CounterTable
 from maxgate.limits.windows import find_span
 
 TICK: Final = 1.0
-"""Interval of reports, in seconds."""
+"""Interval of reports of counters near their limits, in seconds."""
 RENEW_SECONDS: Final = 3.0
-"""Interval of reports of counters that are far from their limits, which renew the lease, too."""
+"""Interval of reports of all counters, which also renew the lease, in seconds."""
 _CLEAN_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("limits")

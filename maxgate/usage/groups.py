@@ -14,7 +14,7 @@ from zlib import crc32
 
 import orjson
 
-from maxgate.stores.usage import EntryGroup
+from maxgate.stores.usage import WIDTH_SECONDS, EntryGroup
 
 MAX_GROUP_BYTES: Final = 256 * 1024
 """Maximum size of a group, unless a single entry is larger."""
@@ -22,7 +22,7 @@ _START: Final = 9
 """Length of the checksum and the space."""
 _FINISHED_AT: Final = 1
 """Index of the time of an entry in its row."""
-_DAY_SECONDS: Final = 86_400
+_DAY_SECONDS: Final = WIDTH_SECONDS["1d"]
 _MIN_ROW_BYTES: Final = 64
 _MAX_DIGITS: Final = 9
 
@@ -30,7 +30,7 @@ _MAX_DIGITS: Final = 9
 def encode_groups(rows: Sequence[Sequence[Any]]) -> bytes:
     """Encode rows as one group, or as several if it would be large.
 
-    Raises TypeError or ValueError for values that JSON lacks.
+    Raises TypeError or ValueError for values that JSON cannot represent.
     """
     try:
         values = orjson.dumps(rows)
@@ -52,7 +52,7 @@ def _encode_row(row: Sequence[Any]) -> bytes:
 
 
 def split_group(group: EntryGroup, at: int) -> tuple[bytes, bytes]:
-    """Return two groups, the first one with so many rows; raises ValueError without JSON."""
+    """Split a group after `at` rows; raises ValueError for invalid JSON."""
     rows = orjson.loads(group.rows)
     days = group.first_day, group.last_day
     first, rest = [_format(len(part), *days, orjson.dumps(part)) for part in (rows[:at], rows[at:])]
@@ -99,7 +99,7 @@ def _check(line: bytes) -> EntryGroup | None:
 
 
 def _find_day(row: bytes) -> int:
-    """Return the day of a row as JSON; -1 if it has none."""
+    """Return the day on which the entry of a row ended; -1 if its time is not a number."""
     try:
         return int(float(row.split(b",", 2)[_FINISHED_AT])) // _DAY_SECONDS
     except (ValueError, IndexError, OverflowError):

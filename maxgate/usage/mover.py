@@ -61,7 +61,7 @@ class _Batch:
         self.damaged = damaged + is_cut
 
     def halve(self) -> "tuple[_Batch, _Batch] | None":
-        """Return both halves; None if there is only one entry, or a group is no JSON."""
+        """Return both halves; None for a single entry, and for a group that is not valid JSON."""
         data = self.data
         at = data.rfind(b"\n", 0, len(data) // 2)
         length = (data.find(b"\n") if at < 0 else at) + 1
@@ -242,7 +242,7 @@ def _read_batch(spool: Path, position: int, *, is_ended: bool) -> _Batch | None:
 
 
 def _drop_stored(data: bytes, stored: int) -> bytes:
-    """Return groups without the first entries, which are in the database."""
+    """Remove the first `stored` entries, which are in the database already."""
     length = data.index(b"\n") + 1
     groups, _ = check_groups(data[:length])
     first = split_group(groups[0], stored)[1] if groups else data[:length]
