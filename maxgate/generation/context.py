@@ -80,10 +80,8 @@ class UsageLedger(Protocol):
     It writes one line for each request whose context has it, and takes itself from the context.
     """
 
-    @property
-    def is_refusing(self) -> bool:
-        """Whether new requests must be refused."""
-        ...
+    is_refusing: bool
+    """Whether new requests must be refused."""
 
     def commit(self, context: "RequestContext") -> Awaitable[None] | None:
         """Write the line of a request whose last byte is about to be sent.

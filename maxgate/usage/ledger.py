@@ -55,14 +55,9 @@ class SpooledLedger(UsageLedger):
         self._on_written = on_written
         self._on_lost = on_lost
         self._mover = Mover(self._folder, store, settings, clock, events)
-        self._refuses_if_full = settings.on_full == "refuse"
+        self.is_refusing = False
         self._spool: Spool[RequestContext] | None = None
         self._sequence = 0
-
-    @property
-    @override
-    def is_refusing(self) -> bool:
-        return self._refuses_if_full and self._spool is not None and self._spool.is_full
 
     @override
     def commit(self, context: RequestContext) -> Awaitable[None] | None:
@@ -77,9 +72,11 @@ class SpooledLedger(UsageLedger):
 
     @override
     def commit_then(self, context: RequestContext, on_durable: OnDurable | None) -> bool:
-        is_written, context.ledger = context.ledger is None, None
+        if context.ledger is None:
+            return False
+        context.ledger = None
         spool, record = self._spool, context.record
-        if is_written or spool is None or record.model is None:
+        if spool is None or record.model is None:
             return False
         # Nobody pays for a request that no engine worked on.
         return spool.append(context, on_durable if record.engine_calls else None)
@@ -101,6 +98,7 @@ class SpooledLedger(UsageLedger):
                 encode=self._encode,
                 on_written=self._on_written,
                 on_lost=self._on_lost,
+                on_full=self._set_full,
             )
         except OSError as error:
             raise ConfigurationError(
@@ -114,6 +112,9 @@ class SpooledLedger(UsageLedger):
             self._mover.stop()
             await moving
             await self._store.aclose()
+
+    def _set_full(self, is_full: bool) -> None:
+        self.is_refusing = is_full and self._settings.on_full == "refuse"
 
     def _encode(self, contexts: Sequence[RequestContext]) -> bytes:
         """Encode the lines of requests.

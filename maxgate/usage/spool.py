@@ -67,7 +67,8 @@ class Spool(Generic[Item]):
     `encode` returns the lines of items; if it raises, or memory has no room for all of them, it is
     called again for each item. While there is no room, or the disk fails, `is_full` is set: lines
     then wait in memory, and nothing waits for them. `on_written` and `on_lost` are called with
-    numbers of lines, on the event loop. Raises OSError if the spool cannot be created.
+    numbers of lines, on the event loop, and `on_full` with each change of `is_full`, on another
+    thread. Raises OSError if the spool cannot be created.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Spool(Generic[Item]):
         encode: Callable[[Sequence[Item]], bytes],
         on_written: Callable[[int], None],
         on_lost: Callable[[int], None],
+        on_full: Callable[[bool], None] = lambda _: None,
         close_timeout: float = CLOSE_SECONDS,
     ) -> None:
         self.path, self._lock = create_spool(folder)
@@ -86,6 +88,7 @@ class Spool(Generic[Item]):
         self._encode = encode
         self._on_written = on_written
         self._on_lost = on_lost
+        self._on_full = on_full
         self._close_timeout = close_timeout
         self._items: list[Item] = []
         self._waiting: list[OnDurable] = []
@@ -213,10 +216,12 @@ class Spool(Generic[Item]):
             except OSError as error:
                 if not self.is_full:
                     self.is_full = True
+                    self._on_full(True)
                     _log.error("the spool of usage has no room", error=error.strerror)
             else:
                 if self.is_full:
                     self.is_full = False
+                    self._on_full(False)
                     _log.info("the spool of usage has room again")
                 return True
             self._call(self._release, list(groups))
