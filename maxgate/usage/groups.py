@@ -73,8 +73,9 @@ class Checked(NamedTuple):
 
 def check_groups(data: bytes) -> Checked:
     """Check whole groups; a damaged one is skipped."""
-    groups, damaged = list[EntryGroup](), 0
-    for line in data.split(b"\n")[:-1]:
+    groups, damaged, start = list[EntryGroup](), 0, 0
+    while (end := data.find(b"\n", start)) >= 0:  # several times as fast as `split`
+        line, start = data[start:end], end + 1
         group = _check(line)
         if group is None:
             damaged += _count_damaged(line)
