@@ -1,26 +1,32 @@
-"""Batches the takes and settlements of one iteration of the event loop.
+"""Batches the takes and settlements of callers with many requests.
 
-Under load, many requests begin and end in one iteration. Counting each of them in every limit takes
-several times as long as counting them together.
+Counting each request in every limit takes several times as long as counting those of a quarter of a
+second together.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final, TypeAlias
 
 import structlog
 
+from maxgate.clock import Clock
 from maxgate.errors import StackTrace
 from maxgate.limits.entries import TOKENS, Amounts, Entries
 
+BATCH_SECONDS: Final = 0.25
+"""Time from the first request of a batch to its end."""
 MAX_BLOCK: Final = 64
 """Maximum number of requests in a block."""
 MANY: Final = 3
-"""Number of requests of an iteration from which on a block costs less than it saves."""
-_UNBATCHED: Final = 16
-"""Settlements of a caller with few requests before the next one that looks for others."""
+"""Number of requests in a batch from which on a block costs less than it saves."""
+UNBATCHED: Final = 16
+"""Requests of a caller that are settled at once until their rate decides about the next ones."""
 _FAR: Final = 16
-"""Multiple of a block that every limit must have left."""
+"""Multiple of a block of which every limit must have more left."""
+_ENDED_AT_ONCE: Final = 64
+"""Callers whose part of a batch ends in one iteration of the event loop."""
 
 _log = structlog.get_logger("limits")
 
@@ -29,88 +35,130 @@ Settle: TypeAlias = Callable[[Entries, Amounts, Amounts], None]
 
 
 class Batch:
-    """Entries that are settled at the end of this iteration of the event loop.
+    """Entries whose blocks are returned and whose requests are settled BATCH_SECONDS later.
 
     Until then, counters may hold more than requests do, never less. Call `end` before a decision
     that depends on held amounts, such as refusing a take.
     """
 
-    def __init__(self, settle: Settle) -> None:
+    def __init__(self, settle: Settle, clock: Clock) -> None:
         self._settle = settle
+        self._clock = clock
         self._entries: list[Entries] = []
-        self._blocks: list[Entries] = []
+        self._due = 0
+        self._timer: asyncio.Handle | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether `end` has nothing to do."""
         return not self._entries
 
+    def add(self, entries: Entries) -> None:
+        """Let entries end with this batch; they are not in it yet."""
+        self._entries.append(entries)
+        entries.in_batch = True
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(BATCH_SECONDS, self._end_due)
+
+    def count_unbatched(self, entries: Entries) -> None:
+        """Note that a request was settled at once; if many follow, they will be batched."""
+        entries.unbatched -= 1
+        if entries.unbatched > 0:
+            return
+        now = self._clock.monotonic()
+        seconds, entries.counted_at = now - entries.counted_at, now
+        is_many = not entries.bounded and seconds * MANY <= UNBATCHED * BATCH_SECONDS
+        entries.expected = MANY if is_many else 0
+        entries.unbatched = 0 if is_many else UNBATCHED
+        entries.update()
+
     def add_ended(self, entries: Entries, used: int, unused: int) -> None:
-        """Settle a request at the end, of entries that are `is_batched` and not `bounded`.
+        """Settle a request at the end, of entries that `defer`.
 
         `used` and `unused` are the parts of the tokens that it holds.
         """
         if not entries.in_batch:
-            self._add(entries)
+            self.add(entries)
         entries.ended += 1
         entries.used_tokens += used
         entries.unused_tokens += unused
 
-    def take_ahead(self, entries: Entries, amounts: Sequence[int]) -> None:
+    def take_ahead(self, entries: Entries, amounts: Sequence[int], lease_until: float) -> None:
         """Take a block for the requests that may follow, if all limits are far.
 
-        Call this after a take, if at least MANY requests are expected.
+        Call this after a take, if at least MANY requests are expected. The block is valid until the
+        lease or the first window ends.
         """
         if not entries.in_batch:
-            self._add(entries)
+            self.add(entries)
+        _return_block(entries)  # too small for this request, or no longer valid
         entries.taken += 1
-        if entries.ready:
-            return
         # If more come than expected, as many again may come.
         size = min(max(entries.expected - entries.taken, entries.taken), MAX_BLOCK)
-        if all(c.room > _FAR * size * amounts[index] for c, index in entries.all):
-            for counter, index in entries.all:
-                counter.room -= size * amounts[index]
-            entries.taken += size
-            entries.ready = size
-            entries.ready_tokens += size * amounts[TOKENS]
-            self._blocks.append(entries)
-
-    def return_blocks(self) -> None:
-        """Return the rest of each block."""
-        if self._blocks:
-            for entries in self._blocks:
-                rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
-                for counter, index in entries.all:
-                    counter.room += rest[index]
-                entries.taken -= entries.ready
-                entries.ready = entries.ready_tokens = 0
-            self._blocks.clear()
+        for counter, index in entries.all:
+            if counter.room <= _FAR * size * amounts[index]:
+                return
+        for counter, index in entries.all:
+            counter.room -= size * amounts[index]
+        entries.taken += size
+        entries.ready = size
+        entries.ready_tokens = size * amounts[TOKENS]
+        now, until = self._clock.monotonic(), lease_until
+        if entries.ends_at != inf:
+            until = min(until, now + entries.ends_at - self._clock.wall())
+        entries.ready_until = min(until, now + BATCH_SECONDS)
 
     def end(self) -> None:
         """Return the rest of each block, and settle the requests that have ended; never raises."""
-        self.return_blocks()
-        all_entries, self._entries = self._entries, []
-        for entries in all_entries:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._end_first(len(self._entries))
+
+    def _end_due(self) -> None:
+        """End the entries of now, a part in each iteration of the event loop."""
+        self._due = self._due or len(self._entries)
+        count = min(self._due, _ENDED_AT_ONCE)
+        self._due -= count
+        self._end_first(count)
+        loop, self._timer = asyncio.get_running_loop(), None
+        if self._due:
+            self._timer = loop.call_soon(self._end_due)
+        elif self._entries:
+            self._timer = loop.call_later(BATCH_SECONDS, self._end_due)
+
+    def _end_first(self, count: int) -> None:
+        ending, self._entries = self._entries[:count], self._entries[count:]
+        self._due = min(self._due, len(self._entries))
+        for entries in ending:
             try:
                 self._end(entries)
             except Exception as error:  # noqa: BLE001  # those of other callers must end
                 _log.error("limits were not settled", exception=StackTrace(error))
 
-    def _add(self, entries: Entries) -> None:
-        if not self._entries:
-            asyncio.get_running_loop().call_soon(self.end)
-        self._entries.append(entries)
-        entries.in_batch = True
-
     def _end(self, entries: Entries) -> None:
+        _return_block(entries)
         slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
         entries.in_batch = False
         # Clients that get their responses together send the next requests together. Some come
         # later, so the number falls by half at most.
         entries.expected = expected = max(entries.taken, slots, entries.expected // 2)
-        entries.unbatched = 0 if expected >= MANY else _UNBATCHED
+        if expected < MANY:
+            entries.unbatched, entries.counted_at = UNBATCHED, self._clock.monotonic()
+        entries.update()
         entries.taken = entries.ended = entries.used_tokens = entries.unused_tokens = 0
         if slots:
             held = (0, used + unused, 0, 0, slots, 0, 0)
             self._settle(entries, held, (0, used, 0, 0, 0, 0, 0))
+
+
+def _return_block(entries: Entries) -> None:
+    """Return what requests have not taken of a block: some may have taken fewer tokens."""
+    if not (entries.ready or entries.ready_tokens):
+        return
+    rest = (entries.ready, entries.ready_tokens, 0, 0, entries.ready, 0, 0)
+    for counter, index in entries.all:
+        counter.room += rest[index]
+    entries.taken -= entries.ready
+    entries.ready = entries.ready_tokens = 0

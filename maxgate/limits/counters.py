@@ -49,7 +49,7 @@ class Counters:
         report: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._counters: dict[str, Counter] = {}
-        self.batch = Batch(self.settle_held)
+        self.batch = Batch(self.settle_held, clock)
         self.exchanges = Exchanges(
             table,
             clock,
@@ -126,7 +126,7 @@ class Counters:
                 exchanges.version += 1  # the edge refuses from now on
             counter.room = room
         if entries.expected >= MANY and not entries.bounded:
-            self.batch.take_ahead(entries, amounts)
+            self.batch.take_ahead(entries, amounts, lease_until)
         return True
 
     def _retry(self, entries: Entries, amounts: Sequence[int], refusing: Counter) -> bool:
@@ -155,6 +155,7 @@ class Counters:
                 exchanges.activate(counter)
                 counter.was_held = counter.holds_only
         entries.bounded = bounded
+        entries.update()
         entries.version = exchanges.version if is_valid else -1
         return is_valid
 

@@ -110,3 +110,11 @@ def _describe(limit: Limit) -> str:
 def _format_parts(amount: int, parts: int) -> str:
     """Format an amount that is counted in parts of a unit, without an exponent."""
     return f"{(Decimal(amount) / parts).normalize():f}"
+
+
+def refuse_tokens(text: str, max_tokens: int, choices: int, param: str) -> TooManyTokens:
+    """Build the refusal of a request with more tokens than one may have."""
+    each = "" if choices == 1 else f" for all {choices} choices"
+    return TooManyTokens(
+        f"Too many tokens: {text}; a request may use {max_tokens}{each}. Ask for less.", param=param
+    )

@@ -6,18 +6,15 @@ from types import TracebackType
 
 from typing_extensions import override
 
-from maxgate.generation.backend import Backend, EmbeddingRequest
+from maxgate.generation.backend import Backend
 from maxgate.generation.chunk import Chunk
 from maxgate.generation.context import Principal, RequestContext
 from maxgate.generation.guard import Guard, Lease
 from maxgate.generation.request import GenerationRequest
-from maxgate.limits.batch import MANY
-from maxgate.limits.entries import TOKENS
-from maxgate.limits.errors import TooManyTokens, build_refusal
-from maxgate.limits.headers import LimitHeaders
+from maxgate.limits.errors import build_refusal, refuse_tokens
 from maxgate.limits.limit import EdgeLimits
-from maxgate.limits.planner import Planner, Request, count_prompt_tokens
-from maxgate.limits.reservation import Reservation
+from maxgate.limits.planner import Plan, Planner, Request, count_prompt_tokens
+from maxgate.limits.reservation import BlockReservation, PlannedReservation, Reservation
 
 
 class LimitGuard(Guard):
@@ -33,32 +30,39 @@ class LimitGuard(Guard):
     @override
     def admit(self, request: Request) -> AbstractAsyncContextManager[Lease]:
         context = request.context
-        reservation = context.reservation
-        if reservation is None:
-            planner = self._planner
-            if planner.is_empty:
-                return self._inner.admit(request)
-            now = planner.wall()
-            caller = planner.callers.get(context.principal.caller)
-            plan = None if caller is None else caller.by_model.get(request.model.name)
-            if plan is None or not plan.starts_at <= now < plan.ends_at:
-                plan = planner.find(context.principal, request.model.name, now)
-                if plan is None:
-                    return self._inner.admit(request)
-            if plan.max_tokens is not None and isinstance(request, EmbeddingRequest):
-                _check_inputs(request, plan.max_tokens)
-            amounts = planner.estimate(plan, request, now)
-            reservation = context.reservation = Reservation()
-            reservation.plan, reservation.amounts, reservation.at = plan, amounts, now
-            reservation.pending = reservation.error = None
-            entries, tokens = plan.entries, amounts[TOKENS]
-            if entries.ready and tokens <= entries.ready_tokens:
+        if context.reservation is not None:
+            return self._admit_reserved(request)
+        planner = self._planner
+        caller = planner.callers.get(context.principal.caller)
+        plan = None if caller is None else caller.by_model.get(request.model.name)
+        if plan is not None and (entries := plan.entries).ready:
+            tokens, output = planner.estimate(plan, request)
+            rest = entries.ready_tokens - tokens - output
+            if rest >= 0 and planner.monotonic() < entries.ready_until:
                 entries.ready -= 1
-                entries.ready_tokens -= tokens
+                entries.ready_tokens = rest
+                reservation = context.reservation = BlockReservation()
+                reservation.plan, reservation.tokens, reservation.output = plan, tokens, output
                 return self._inner.admit(request)
-            if planner.counters.take_room(entries, amounts):
+        return self._take(request, plan)
+
+    def _take(self, request: Request, plan: Plan | None) -> AbstractAsyncContextManager[Lease]:
+        """Take amounts from all counters, given the plan of the last request to the model."""
+        planner, context = self._planner, request.context
+        if planner.is_empty:
+            return self._inner.admit(request)
+        now = planner.wall()
+        if plan is None or not plan.starts_at <= now < plan.ends_at:
+            plan = planner.find(context.principal, request.model.name, now)
+            if plan is None:
                 return self._inner.admit(request)
-            reservation.take()
+        amounts = planner.build_amounts(plan, request, *planner.estimate(plan, request), now)
+        reservation = context.reservation = Reservation()
+        reservation.plan, reservation.amounts, reservation.at = plan, amounts, now
+        reservation.pending = reservation.error = None
+        if planner.counters.take_room(plan.entries, amounts):
+            return self._inner.admit(request)
+        reservation.take()
         return self._admit_reserved(request)
 
     def _admit_reserved(self, request: Request) -> AbstractAsyncContextManager[Lease]:
@@ -126,13 +130,13 @@ class LimitEdge(EdgeLimits):
     @override
     def check(self, principal: Principal) -> None:
         planner = self._planner
-        if planner.is_empty:
-            return
         caller = planner.callers.get(principal.caller)
         if caller is None or caller.open_version != planner.exchanges.version:
             self._check(principal)
 
     def _check(self, principal: Principal) -> None:
+        if self._planner.is_empty:
+            return
         planner, is_open = self._planner, True
         now = planner.wall()
         plan = planner.find(principal, "", now)
@@ -151,26 +155,20 @@ class LimitEdge(EdgeLimits):
 
     @override
     def format_headers(self, context: RequestContext) -> bytes:
-        reservation = context.reservation
-        # Without the first test, each None is compared with the members of a protocol.
-        if reservation is not None and isinstance(reservation, Reservation):
-            plan = reservation.plan
-            lines = plan.headers.lines
-            if lines is None or reservation.error is not None:
-                lines = self._format(plan.headers)
-                if plan.entries.expected >= MANY:
-                    plan.headers.share(lines)
+        planner, reservation = self._planner, context.reservation
+        if isinstance(reservation, PlannedReservation):
+            headers = reservation.plan.headers
+            if headers.lines is not None:
+                headers.uses += 1
+                return headers.lines
+            lines = headers.format(planner.wall(), planner.exchanges.version)
+            headers.share(lines)
             return lines
-        planner = self._planner
         if planner.is_empty:
             return b""
-        found = planner.find(context.principal, context.model or "", planner.wall())
-        return b"" if found is None else self._format(found.headers)
-
-    def _format(self, headers: LimitHeaders) -> bytes:
-        planner = self._planner
-        planner.counters.batch.return_blocks()
-        return headers.format(planner.wall(), planner.exchanges.version)
+        now = planner.wall()
+        plan = planner.find(context.principal, context.model or "", now)
+        return b"" if plan is None else plan.headers.format(now, planner.exchanges.version)
 
 
 def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:
@@ -179,24 +177,12 @@ def clamp(request: GenerationRequest, max_tokens: int) -> GenerationRequest:
     rest = max_tokens // choices - prompt
     asked = request.sampling.max_tokens
     if rest < (1 if asked is None else min(asked, 1)):
-        raise _refuse(f"the prompt has {prompt} tokens", max_tokens, choices, "messages")
+        raise refuse_tokens(f"the prompt has {prompt} tokens", max_tokens, choices, "messages")
     if asked is not None:
         if asked > rest:
             text = f"'max_tokens' is {asked}, and the prompt has {prompt} tokens"
-            raise _refuse(text, max_tokens, choices, "max_tokens")
+            raise refuse_tokens(text, max_tokens, choices, "max_tokens")
         return request
     default = request.model.sampling.max_tokens
     rest = min(rest, request.model.context_length - prompt, *([] if default is None else [default]))
     return request._replace(sampling=request.sampling._replace(max_tokens=max(rest, 1)))
-
-
-def _check_inputs(request: EmbeddingRequest, max_tokens: int) -> None:
-    if (tokens := count_prompt_tokens(request)) > max_tokens:
-        raise _refuse(f"the inputs have {tokens} tokens", max_tokens, 1, "input")
-
-
-def _refuse(text: str, max_tokens: int, choices: int, param: str) -> TooManyTokens:
-    each = "" if choices == 1 else f" for all {choices} choices"
-    return TooManyTokens(
-        f"Too many tokens: {text}; a request may use {max_tokens}{each}. Ask for less.", param=param
-    )

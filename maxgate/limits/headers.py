@@ -1,12 +1,13 @@
 """OpenAI's headers of rate limits."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from math import ceil, inf, isfinite
 from typing import Final
 
 from maxgate.limits.counter import Counter
+from maxgate.limits.entries import Entries
 from maxgate.limits.limit import Unit
 
 _KINDS: Final[Mapping[Unit, bytes]] = {
@@ -15,63 +16,83 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
     "input_tokens": b"tokens",
     "output_tokens": b"tokens",
 }
+_MIN_USES: Final = 2
+"""Further responses that must use shared lines to pay for sharing."""
+_UNSHARED: Final = 16
+"""Responses without shared lines until sharing is tried again."""
 
 
 class LimitHeaders:
     """The header lines of the tightest limit of each kind.
 
-    Admitted requests whose responses begin in one iteration of the event loop share `lines`. Amount
-    and reset are kept for the second in which they are right, from `since` to `until`, in seconds
-    since 1970, and only in one `version` of counters: in it, the rest of a limit changes only with
-    the room of this process.
+    Responses that begin in one iteration of the event loop share `lines`, if that pays: `uses` of
+    them did. Amount and reset are kept for the second in which they are right, from `since` to
+    `until`, in seconds since 1970, and only in one `version` of counters: in it, the rest of a
+    limit changes only with the room of this process.
     """
 
     __slots__ = (
+        "_entries",
         "_groups",
         "_others",
         "_since",
         "_template",
         "_tightest",
+        "_unshared",
         "_until",
         "_version",
         "lines",
+        "uses",
     )
 
-    def __init__(self, counters: Iterable[Counter]) -> None:
-        """Describe these counters, but not those of budgets and endless windows."""
+    def __init__(self, entries: Entries) -> None:
+        """Describe the counters of entries, but not those of budgets and endless windows."""
         groups: dict[bytes, list[Counter]] = {}
-        for counter in counters:
+        for counter, _ in entries.all:
             kind = _KINDS.get(counter.limit.unit)
             if kind is not None and not counter.limit.is_budget and isfinite(counter.ends_at):
                 groups.setdefault(kind, []).append(counter)
+        self._entries = entries
         self._groups = groups
         self._version = -1
+        self._unshared = self.uses = 0
         self.lines: bytes | None = None
 
     def share(self, lines: bytes) -> None:
         """Keep these `lines` until this iteration of the event loop ends."""
+        if self._unshared:
+            self._unshared -= 1
+            return
         self.lines = lines
         asyncio.get_running_loop().call_soon(self._forget)
 
     def _forget(self) -> None:
         self.lines = None
+        if self.uses < _MIN_USES:
+            self._unshared = _UNSHARED
+        self.uses = 0
 
     def format(self, now: float, version: int) -> bytes:
         """Return the lines at a time in seconds since 1970, in a version of the counters.
 
-        Each ends with CR and LF.
+        Each ends with CR and LF. What the block of the caller has left is free, and what its ended
+        requests have not used; blocks of others are not.
         """
         if version != self._version:
             self._renew(now, version)
         elif not self._since <= now < self._until:
             self._write_template(now)
-        for other, lead, tightest in self._others:
-            if other.room + lead < tightest.room:
-                self._renew(now, version)
-                return self.format(now, version)
+        entries = self._entries
+        requests, tokens = entries.ready, entries.ready_tokens + entries.unused_tokens
+        if not requests:  # while a block lasts, the order of limits hardly changes
+            for other, lead, tightest in self._others:
+                if other.room + lead < tightest.room:
+                    self._renew(now, version)
+                    return self.format(now, version)
         amounts: tuple[int, ...] = ()
         for counter, rest in self._tightest:
-            amounts += (max(counter.room + rest, 0),)
+            free = requests if counter.charges else tokens
+            amounts += (max(counter.room + rest + free, 0),)
         return self._template % amounts
 
     def _renew(self, now: float, version: int) -> None:

@@ -14,6 +14,7 @@ from maxgate.limits.alerts import AlertSink, NoAlerts
 from maxgate.limits.counter import Counter
 from maxgate.limits.counters import Counters
 from maxgate.limits.entries import UNITS, Amounts, Entries
+from maxgate.limits.errors import refuse_tokens
 from maxgate.limits.headers import LimitHeaders
 from maxgate.limits.limit import Limit, LimitSource
 
@@ -105,6 +106,7 @@ class Planner:
         self.exchanges = counters.exchanges
         self.price = price
         self.wall = clock.wall
+        self.monotonic = clock.monotonic
         self._source = source
         self._assumed_output = assumed_output
         self.callers: dict[str, CallerPlans] = {}
@@ -151,38 +153,48 @@ class Planner:
         is_batched = not with_alerts and all(c.limit.unit in _BATCHED for c in entries)
         outputs = [limit.amount for limit in limits if limit.unit in _TOKENS]
         assumed = min([self._assumed_output, *[max(a // _ASSUMED_PART, 1) for a in outputs]])
+        taken = Entries(list(entries.items()), is_batched=is_batched)
         return Plan(
             self,
             model,
-            Entries(list(entries.items()), is_batched=is_batched),
+            taken,
             [c for c in entries if c.limit.unit == "requests" or c.limit.is_budget],
-            LimitHeaders(entries),
+            LimitHeaders(taken),
             max_tokens,
             assumed,
             max([counter.start for counter in entries], default=-math.inf),
-            min([counter.ends_at for counter in entries], default=math.inf),
+            taken.ends_at,
             any(limit.unit == "money" for limit in limits),
             any(limit.unit in _COSTS for limit in limits),
             with_alerts,
         )
 
-    def estimate(self, plan: Plan, request: Request, now: float) -> Amounts:
-        """Return the maximum that a client request can use, given its first engine call."""
-        output = money = 0
-        if isinstance(request, GenerationRequest):
-            prompt = request.prompt_token_ids
+    def estimate(self, plan: Plan, request: Request) -> tuple[int, int]:
+        """Return the tokens of the prompt, and the maximum of the output, of a client request.
+
+        `request` is its first engine call. Raises TooManyTokens for inputs of embeddings that are
+        longer than those of a request may be.
+        """
+        choices = request.context.choices
+        if isinstance(request, EmbeddingRequest):
+            tokens, output = count_prompt_tokens(request), 0
+            if plan.max_tokens is not None and tokens > plan.max_tokens:
+                raise refuse_tokens(f"the inputs have {tokens} tokens", plan.max_tokens, 1, "input")
+        else:
+            prompt, asked = request.prompt_token_ids, request.sampling.max_tokens
             tokens = count_prompt_tokens(request) if prompt is None else prompt.length
-            asked = request.sampling.max_tokens
             if asked is None:
                 asked = request.model.sampling.max_tokens
             if asked is None:
                 asked = min(plan.max_assumed, max(request.model.context_length - tokens, 0))
             output = asked
-        else:
-            tokens = count_prompt_tokens(request)
-        choices = request.context.choices
-        if choices > 1:
-            tokens, output = tokens * choices, output * choices
+        return (tokens, output) if choices == 1 else (tokens * choices, output * choices)
+
+    def build_amounts(
+        self, plan: Plan, request: Request, tokens: int, output: int, now: float
+    ) -> Amounts:
+        """Return what a request takes that uses at most so many tokens."""
+        money = 0
         if plan.has_money:
             money = max(self.price(request.model.name, Usage(tokens, output), now, 0.0), 0)
         return 1, tokens + output, tokens, output, 1, money, 0

@@ -4,9 +4,6 @@ import asyncio
 import math
 from typing import Final
 
-from typing_extensions import override
-
-from maxgate.generation import context
 from maxgate.generation.chunk import Usage
 from maxgate.generation.request_record import Outcome, RequestRecord
 from maxgate.limits.counter import Counter
@@ -24,18 +21,54 @@ _ALL_BUT_A_REST: Final = 0.99
 _CUT: Final = frozenset({"client_gone", "timeout", "truncated"})
 
 
-class Reservation(context.Reservation):
+class PlannedReservation:
+    """What one client request has taken of the counters of a plan, until it is settled.
+
+    Subclasses are a `generation.context.Reservation`, but do not inherit from it: `isinstance`
+    takes several times as long for a protocol. LimitGuard sets all attributes, since calling an
+    `__init__` takes as long as taking three amounts.
+    """
+
+    __slots__ = ("plan",)
+    plan: Plan
+
+
+class BlockReservation(PlannedReservation):
+    """A request that was taken from a block, with its prompt and its maximum output in tokens."""
+
+    __slots__ = ("output", "tokens")
+    tokens: int
+    output: int
+
+    def settle(self, record: RequestRecord) -> None:
+        """Count the tokens of the record with the batch."""
+        tokens, entries = record.prompt_tokens, self.plan.entries
+        used = tokens + record.completion_tokens
+        unused = self.tokens + self.output - used
+        if entries.defer and tokens > 0 <= unused and used >= tokens and record.engine_calls:
+            if not entries.in_batch:
+                self.plan.planner.counters.batch.add(entries)
+            entries.ended += 1  # as Batch.add_ended does
+            entries.used_tokens += used
+            entries.unused_tokens += unused
+            return
+        reservation = Reservation()
+        reservation.plan, reservation.at = self.plan, 0.0  # it has no price
+        total = self.tokens + self.output
+        reservation.amounts = 1, total, self.tokens, self.output, 1, 0, 0
+        reservation.pending = reservation.error = None
+        reservation.settle(record)
+
+
+class Reservation(PlannedReservation):
     """The amounts that one client request has taken from its counters, once `pending` is done.
 
     It is settled by the tokens of the record. A request that no engine was called for uses nothing;
-    one that an engine has worked on counts as a request, whatever it led to.
-
-    LimitGuard sets all attributes, since calling an `__init__` takes as long as taking three
-    amounts. `at` is the time of the request in seconds since 1970.
+    one that an engine has worked on counts as a request, whatever it led to. `at` is the time of
+    the request in seconds since 1970.
     """
 
-    __slots__ = ("amounts", "at", "error", "pending", "plan")
-    plan: Plan
+    __slots__ = ("amounts", "at", "error", "pending")
     amounts: Amounts
     at: float
     pending: asyncio.Future[Refusal] | None
@@ -59,8 +92,8 @@ class Reservation(context.Reservation):
             self.pending = None
         return self.error
 
-    @override
     def settle(self, record: RequestRecord) -> None:
+        """Count the real usage and release the rest."""
         if (self.pending is not None or self.error is not None) and not self._is_taken():
             return
         plan, amounts, used = self.plan, self.amounts, _NOTHING
@@ -73,11 +106,11 @@ class Reservation(context.Reservation):
             unused = amounts[TOKENS] - all_tokens
             entries = plan.entries
             # What exceeds the reservation must count before the next take.
-            if unused >= 0 and entries.is_batched and not entries.bounded:
-                if not entries.unbatched:
-                    counters.batch.add_ended(entries, all_tokens, unused)
-                    return
-                entries.unbatched -= 1
+            if entries.defer and unused >= 0:
+                counters.batch.add_ended(entries, all_tokens, unused)
+                return
+            if entries.is_batched:
+                counters.batch.count_unbatched(entries)
             used = 1, all_tokens, tokens, output, 0, 0, 0
             if plan.has_costs:
                 used = self._add_costs(used, record)
@@ -101,6 +134,7 @@ class Reservation(context.Reservation):
 
     def _refuse(self, counter: Counter) -> None:
         self.plan.planner.count(counter.limit)
+        self.plan.headers.lines = None  # the response tells what is left now
         limit = counter.limit
         if limit.is_budget:
             used = _find_used(counter)

@@ -36,6 +36,7 @@ class Process:
 
     def __init__(self, tables: MemoryTables, limits: list[Limit]) -> None:
         self.counters = start_process(tables)
+        self.clock = tables.clock
         self.opened = [self.counters.open(one, tables.clock.wall()) for one in limits]
         self.running: list[list[tuple[Counter, int]]] = []
         places = [ALL_UNITS.index(unit) for unit in UNITS]
@@ -45,7 +46,8 @@ class Process:
         """Take a request and tokens, as the guard does."""
         costs = list(zip(self.opened, (1, tokens, 1), strict=True))
         entries = self.entries
-        if entries.ready and tokens <= entries.ready_tokens:
+        is_valid = self.clock.monotonic() < entries.ready_until
+        if entries.ready and tokens <= entries.ready_tokens and is_valid:
             entries.ready -= 1
             entries.ready_tokens -= tokens
             self.running.append(costs)
@@ -62,11 +64,11 @@ class Process:
         """End a request that has used this share of its tokens, as a reservation does."""
         entries, costs = self.entries, self.running.pop()
         used = int(costs[1][1] * share)
-        if entries.bounded or entries.unbatched:
-            entries.unbatched = max(entries.unbatched - 1, 0)
-            self.counters.settle(costs, (1, used, 0))
+        if entries.defer:
+            self.counters.batch.add_ended(entries, used, costs[1][1] - used)
             return
-        self.counters.batch.add_ended(entries, used, costs[1][1] - used)
+        self.counters.batch.count_unbatched(entries)
+        self.counters.settle(costs, (1, used, 0))
 
 
 class CounterMachine(RuleBasedStateMachine):
@@ -112,9 +114,10 @@ class CounterMachine(RuleBasedStateMachine):
         unbatched=st.integers(0, 2),
     )
     def work(self, index: int, steps: list[float], expected: int, unbatched: int) -> None:
-        """Take tokens and end requests, all in one iteration of the event loop."""
+        """Take tokens and end requests; what is batched stays so until later steps."""
         process = self.processes[index]
         process.entries.expected, process.entries.unbatched = expected, unbatched
+        process.entries.update()
 
         async def work() -> None:
             for step in steps:
@@ -123,9 +126,13 @@ class CounterMachine(RuleBasedStateMachine):
                 elif process.running:
                     process.end(step)
                 self.keeps_limits()
-            await asyncio.sleep(0)
 
         asyncio.run(work())
+
+    @rule(index=INDEXES)
+    def end_batch(self, index: int) -> None:
+        process = self.processes[index]
+        process.counters.batch.end()
         assert not process.entries.in_batch
 
     @rule(index=INDEXES)
@@ -157,6 +164,7 @@ class CounterMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All that is not used can be taken once requests have ended and leases of the dead."""
         for process in getattr(self, "processes", []):
+            process.counters.batch.end()
             while process.running:
                 costs = process.running.pop()
                 process.counters.settle(costs, [0] * len(costs))

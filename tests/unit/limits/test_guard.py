@@ -12,12 +12,14 @@ from maxgate.generation.context import ANONYMOUS, Principal, RequestContext
 from maxgate.generation.guard import NoGuard
 from maxgate.generation.request import GenerationRequest, TokenIds
 from maxgate.generation.request_record import Outcome
+from maxgate.limits.batch import UNBATCHED
 from maxgate.limits.errors import LimitExceeded, QuotaExhausted, RateLimitExceeded
 from maxgate.limits.headers import format_duration, split_lines
 from maxgate.limits.limit import Limit
 from maxgate.limits.limits import Limits
 from maxgate.limits.memory_table import MemoryTable
 from maxgate.limits.settings import LimitSettings
+from maxgate.limits.table import LEASE_SECONDS
 from tests.fakes.clock import FakeClock
 from tests.fakes.counter_tables import MemoryTables
 from tests.fakes.requests import generation_request, request_context, served_model
@@ -25,14 +27,18 @@ from tests.fakes.requests import generation_request, request_context, served_mod
 PROMPT = TokenIds.of([1] * 10)
 MODEL = served_model("small", context_length=10_000)
 ALICE = Principal("p1", "p1", "alice", "key_1", "default")
+MANY_REQUESTS = UNBATCHED + 1
+"""Requests of a caller after which the next ones are batched."""
 RESET = 20.0  # the fake clock starts 40 s after a full minute
 
 
 class Gate:
     """Limits of one process, and requests that pass them."""
 
-    def __init__(self, table: MemoryTable | None = None, **settings: Any) -> None:
-        self.clock = FakeClock()
+    def __init__(
+        self, table: MemoryTable | None = None, clock: FakeClock | None = None, **settings: Any
+    ) -> None:
+        self.clock = clock or FakeClock()
         self.refused: list[str] = []
         self.alerts: list[tuple[str, int]] = []
         self.limits = Limits(
@@ -75,6 +81,15 @@ class Gate:
             record.prompt_tokens, record.completion_tokens, record.cached_tokens = usage
         if context.reservation is not None:
             context.reservation.settle(record)
+
+    async def serve(self, requests: int) -> None:
+        """Serve requests one after the other, each with 15 tokens."""
+        for _ in range(requests):
+            await self.end(await self.admit(), Usage(10, 5))
+
+    def end_batch(self) -> None:
+        """End the batch as its timer does."""
+        self.limits.counters.batch.end()
 
     async def read(self, context: RequestContext) -> Mapping[str, str]:
         """Return the headers of a response in a new iteration of the event loop, by their ends."""
@@ -405,8 +420,8 @@ async def test_countdown() -> None:
     assert found == ["20s", "20s", "19s", "19s", "1s", "500ms", "250ms"]
 
 
-async def test_one_iteration() -> None:
-    """Responses of one iteration have the same headers; a take gets what has become free in it."""
+async def test_free_in_batch() -> None:
+    """A take gets what has become free in the current batch."""
     gate = Gate(everyone={"tokens_per_minute": 70, "concurrent_requests": 2})
     first, second = await gate.admit(), await gate.admit()
     await gate.end(first, Usage(10, 0))
@@ -417,7 +432,7 @@ async def test_one_iteration() -> None:
 
 
 async def test_slot_of_last_window() -> None:
-    """A slot that becomes free in an iteration is there for a request of the next window."""
+    """A slot that becomes free in a batch is there for a request of the next window."""
     gate = Gate(everyone={"tokens_per_minute": 1000, "concurrent_requests": 1})
     first = await gate.admit()
     gate.clock.advance(60)
@@ -437,12 +452,38 @@ async def test_refusal_after_response() -> None:
     assert b"remaining-tokens: 10" in gate.limits.edge.format_headers(refused.context)
 
 
-async def test_burst() -> None:
+async def test_shared_lines() -> None:
+    """Responses of one iteration of the event loop have the same headers."""
+    gate = Gate(everyone={"requests_per_minute": 1000})
+    contexts = [await gate.admit() for _ in range(3)]
+    edge = gate.limits.edge
+    first = [edge.format_headers(context) for context in contexts]
+    contexts.append(await gate.admit())
+    assert first == [edge.format_headers(contexts[3])] * 3
+    assert (await gate.read(contexts[3]))["remaining-requests"] == "996"
+
+
+@pytest.mark.parametrize(("seconds", "is_batched"), [(0.1, False), (0.08, True)])
+async def test_rate(*, seconds: float, is_batched: bool) -> None:
+    """Requests are batched if a batch would have at least three of them."""
+    gate = Gate(everyone={"requests_per_day": 1000})
+    for _ in range(2 * MANY_REQUESTS):
+        gate.clock.advance(seconds)
+        await gate.serve(1)
+    assert gate.limits.counters.batch.is_empty is not is_batched
+
+
+@pytest.mark.parametrize("ends_batches", [True, False])
+async def test_burst(*, ends_batches: bool) -> None:
     """Requests that begin together take together; headers show what each of them has taken."""
     gate = Gate(
-        everyone={"requests_per_minute": 1000, "tokens_per_minute": 100_000},
+        everyone={
+            "requests_per_minute": MANY_REQUESTS + 1000,
+            "tokens_per_minute": MANY_REQUESTS * 15 + 100_000,
+        },
         each_project={"concurrent_requests": 100},
     )
+    await gate.serve(MANY_REQUESTS)
     remaining = []
     for size in (5, 40, 2, 0, 70):
         contexts = [await gate.admit() for _ in range(size)]
@@ -450,6 +491,8 @@ async def test_burst() -> None:
         remaining.append([headers.get(f"remaining-{kind}") for kind in ("requests", "tokens")])
         for context in contexts:
             await gate.end(context, Usage(10, 5))
+        if ends_batches:
+            gate.end_batch()
     assert remaining == [
         ["995", "99850"],
         ["955", "98725"],
@@ -459,16 +502,78 @@ async def test_burst() -> None:
     ]
 
 
-async def test_sequence() -> None:
-    """Headers are exact for requests one after the other, whether they are batched or not."""
+@pytest.mark.parametrize("batch", [1, 5, 40])
+async def test_sequence(batch: int) -> None:
+    """Headers are exact for requests one after the other, however many a batch has."""
     gate = Gate(everyone={"requests_per_minute": 1000, "tokens_per_minute": 100_000})
     found = []
-    for _ in range(40):
+    for number in range(60):
         context = await gate.admit()
         headers = await gate.read(context)
         found.append((headers["remaining-requests"], headers["remaining-tokens"]))
         await gate.end(context, Usage(10, 5))
-    assert found == [(str(999 - n), str(100_000 - 30 - 15 * n)) for n in range(40)]
+        if number % batch == batch - 1:
+            gate.end_batch()
+    assert found == [(str(999 - n), str(100_000 - 30 - 15 * n)) for n in range(60)]
+
+
+async def test_requests_of_a_block() -> None:
+    """Requests of a block settle as others do: by real usage, above it, and by nothing."""
+    gate = Gate(
+        everyone={
+            "requests_per_minute": MANY_REQUESTS + 1000,
+            "tokens_per_minute": MANY_REQUESTS * 15 + 100_000,
+        },
+        each_project={"concurrent_requests": 1000},
+    )
+    await gate.serve(MANY_REQUESTS)
+    found = []
+    for usage, outcome, calls in [
+        (Usage(10, 5), "ok", 1),
+        (Usage(10, 50), "ok", 1),
+        (None, "client_gone", 1),
+        (None, "upstream_error", 1),
+        (None, "upstream_error", 0),
+    ]:
+        for context in [await gate.admit() for _ in range(10)]:
+            await gate.end(context, usage, outcome, engine_calls=calls)  # type: ignore[arg-type]
+        gate.end_batch()
+        last = await gate.admit()
+        headers = await gate.read(last)
+        found.append((headers["remaining-requests"], headers["remaining-tokens"]))
+        await gate.end(last, None, engine_calls=0)
+    assert found == [
+        ("989", "99820"),
+        ("979", "99220"),
+        ("969", "99120"),
+        ("959", "99120"),
+        ("959", "99120"),
+    ]
+
+
+async def test_block_of_last_window() -> None:
+    """A block is not used in the next window, and goes back to its own."""
+    gate = Gate(everyone={"requests_per_minute": 1000})
+    await gate.serve(MANY_REQUESTS)
+    last = [await gate.admit() for _ in range(2)][1]
+    gate.clock.advance(RESET)
+    assert (await gate.read(await gate.admit()))["remaining-requests"] == "999"
+    gate.end_batch()
+    assert (await gate.read(last))["remaining-requests"] == str(998 - MANY_REQUESTS)
+
+
+async def test_block_after_lease() -> None:
+    """A block is not used after the lease: others may have it by then."""
+    tables = MemoryTables()
+    gate = Gate(tables.table, clock=tables.clock, everyone={"requests_per_minute": 100_000})  # type: ignore[arg-type]
+    await gate.serve(MANY_REQUESTS)
+    await gate.admit()
+    before = tables.table.exchanges
+    await gate.admit()
+    assert tables.table.exchanges == before
+    tables.advance(LEASE_SECONDS)
+    await gate.admit()
+    assert tables.table.exchanges == before + 1
 
 
 async def test_tightest() -> None:
