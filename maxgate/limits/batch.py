@@ -71,7 +71,7 @@ class Batch:
         is_many = not entries.bounded and seconds * MANY <= UNBATCHED * BATCH_SECONDS
         entries.expected = MANY if is_many else 0
         entries.unbatched = 0 if is_many else UNBATCHED
-        entries.update()
+        entries.update_defer()
 
     def add_ended(self, entries: Entries, used: int, unused: int) -> None:
         """Settle a request at the end, of entries that `defer`.
@@ -146,7 +146,7 @@ class Batch:
         entries.expected = expected = max(entries.taken, slots, entries.expected // 2)
         if expected < MANY:
             entries.unbatched, entries.counted_at = UNBATCHED, self._clock.monotonic()
-        entries.update()
+        entries.update_defer()
         entries.taken = entries.ended = entries.used_tokens = entries.unused_tokens = 0
         if slots:
             held = (0, used + unused, 0, 0, slots, 0, 0)

@@ -155,7 +155,7 @@ class Counters:
                 exchanges.activate(counter)
                 counter.was_held = counter.holds_only
         entries.bounded = bounded
-        entries.update()
+        entries.update_defer()
         entries.version = exchanges.version if is_valid else -1
         return is_valid
 

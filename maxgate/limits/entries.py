@@ -81,7 +81,7 @@ class Entries:
         """Return the counters of costs, whose amounts are in the order of the costs."""
         return cls([(counter, index) for index, (counter, _) in enumerate(costs)])
 
-    def update(self) -> None:
+    def update_defer(self) -> None:
         """Decide whether requests that end wait to be settled."""
         self.defer = self.is_batched and not self.bounded and not self.unbatched
 

@@ -161,9 +161,7 @@ class LimitEdge(EdgeLimits):
             if headers.lines is not None:
                 headers.uses += 1
                 return headers.lines
-            lines = headers.format(planner.wall(), planner.exchanges.version)
-            headers.share(lines)
-            return lines
+            return headers.format(planner.wall(), planner.exchanges.version)
         if planner.is_empty:
             return b""
         now = planner.wall()

@@ -17,7 +17,7 @@ _KINDS: Final[Mapping[Unit, bytes]] = {
     "output_tokens": b"tokens",
 }
 _MIN_USES: Final = 2
-"""Further responses that must use shared lines to pay for sharing."""
+"""Number of responses after the first from which on sharing lines costs less than it saves."""
 _UNSHARED: Final = 16
 """Responses without shared lines until sharing is tried again."""
 
@@ -25,10 +25,10 @@ _UNSHARED: Final = 16
 class LimitHeaders:
     """The header lines of the tightest limit of each kind.
 
-    Responses that begin in one iteration of the event loop share `lines`, if that pays: `uses` of
-    them did. Amount and reset are kept for the second in which they are right, from `since` to
-    `until`, in seconds since 1970, and only in one `version` of counters: in it, the rest of a
-    limit changes only with the room of this process.
+    Responses that begin in one iteration of the event loop share `lines`, if enough of them do:
+    `uses` counts those after the first. Amount and reset are kept for the second in which they are
+    right, from `since` to `until`, in seconds since 1970, and only in one `version` of counters: in
+    it, the rest of a limit changes only with the room of this process.
     """
 
     __slots__ = (
@@ -58,14 +58,6 @@ class LimitHeaders:
         self._unshared = self.uses = 0
         self.lines: bytes | None = None
 
-    def share(self, lines: bytes) -> None:
-        """Keep these `lines` until this iteration of the event loop ends."""
-        if self._unshared:
-            self._unshared -= 1
-            return
-        self.lines = lines
-        asyncio.get_running_loop().call_soon(self._forget)
-
     def _forget(self) -> None:
         self.lines = None
         if self.uses < _MIN_USES:
@@ -76,7 +68,8 @@ class LimitHeaders:
         """Return the lines at a time in seconds since 1970, in a version of the counters.
 
         Each ends with CR and LF. What the block of the caller has left is free, and what its ended
-        requests have not used; blocks of others are not.
+        requests have not used; blocks of others are not. Call this if there are no `lines` to
+        share.
         """
         if version != self._version:
             self._renew(now, version)
@@ -93,7 +86,13 @@ class LimitHeaders:
         for counter, rest in self._tightest:
             free = requests if counter.charges else tokens
             amounts += (max(counter.room + rest + free, 0),)
-        return self._template % amounts
+        lines = self._template % amounts
+        if self._unshared:
+            self._unshared -= 1
+        else:
+            self.lines = lines
+            asyncio.get_running_loop().call_soon(self._forget)
+        return lines
 
     def _renew(self, now: float, version: int) -> None:
         """Find the tightest limits."""

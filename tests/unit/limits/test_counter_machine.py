@@ -117,7 +117,7 @@ class CounterMachine(RuleBasedStateMachine):
         """Take tokens and end requests; what is batched stays so until later steps."""
         process = self.processes[index]
         process.entries.expected, process.entries.unbatched = expected, unbatched
-        process.entries.update()
+        process.entries.update_defer()
 
         async def work() -> None:
             for step in steps:
