@@ -5,7 +5,7 @@ second together.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final, TypeAlias
 
@@ -13,6 +13,7 @@ import structlog
 
 from maxgate.clock import Clock
 from maxgate.errors import StackTrace
+from maxgate.limits.counter import Counter
 from maxgate.limits.entries import TOKENS, Amounts, Entries
 
 BATCH_SECONDS: Final = 0.25
@@ -22,11 +23,11 @@ MAX_BLOCK: Final = 64
 MANY: Final = 3
 """Number of requests in a batch from which on a block costs less than it saves."""
 UNBATCHED: Final = 16
-"""Requests of a caller that are settled at once until their rate decides about the next ones."""
+"""Number of requests that are settled one by one before their rate decides about the next ones."""
 _FAR: Final = 16
-"""Multiple of a block of which every limit must have more left."""
+"""Every limit must have more room than for this many blocks."""
 _ENDED_AT_ONCE: Final = 64
-"""Callers whose part of a batch ends in one iteration of the event loop."""
+"""Number of entries that end in one iteration of the event loop."""
 
 _log = structlog.get_logger("limits")
 
@@ -35,10 +36,11 @@ Settle: TypeAlias = Callable[[Entries, Amounts, Amounts], None]
 
 
 class Batch:
-    """Entries whose blocks are returned and whose requests are settled BATCH_SECONDS later.
+    """Entries whose blocks are returned, and whose ended requests are settled, when the batch ends.
 
-    Until then, counters may hold more than requests do, never less. Call `end` before a decision
-    that depends on held amounts, such as refusing a take.
+    That is BATCH_SECONDS after its first entries were added. Until then, counters may hold more
+    than requests do, never less. Call `end` before a decision that depends on held amounts, such as
+    refusing a take.
     """
 
     def __init__(self, settle: Settle, clock: Clock) -> None:
@@ -48,23 +50,20 @@ class Batch:
         self._due = 0
         self._timer: asyncio.Handle | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether `end` has nothing to do."""
-        return not self._entries
-
     def add(self, entries: Entries) -> None:
-        """Let entries end with this batch; they are not in it yet."""
+        """Add entries, which must not be in the batch."""
         self._entries.append(entries)
         entries.in_batch = True
+        for counter, _ in entries.all:
+            counter.batched += 1
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(BATCH_SECONDS, self._end_due)
 
     def count_unbatched(self, entries: Entries) -> None:
         """Note that a request was settled at once; if many follow, they will be batched."""
-        entries.unbatched -= 1
-        if entries.unbatched > 0:
+        if entries.unbatched != 1:
+            entries.unbatched -= entries.unbatched > 0
             return
         now = self._clock.monotonic()
         seconds, entries.counted_at = now - entries.counted_at, now
@@ -72,17 +71,6 @@ class Batch:
         entries.expected = MANY if is_many else 0
         entries.unbatched = 0 if is_many else UNBATCHED
         entries.update_defer()
-
-    def add_ended(self, entries: Entries, used: int, unused: int) -> None:
-        """Settle a request at the end, of entries that `defer`.
-
-        `used` and `unused` are the parts of the tokens that it holds.
-        """
-        if not entries.in_batch:
-            self.add(entries)
-        entries.ended += 1
-        entries.used_tokens += used
-        entries.unused_tokens += unused
 
     def take_ahead(self, entries: Entries, amounts: Sequence[int], lease_until: float) -> None:
         """Take a block for the requests that may follow, if all limits are far.
@@ -109,12 +97,20 @@ class Batch:
             until = min(until, now + entries.ends_at - self._clock.wall())
         entries.ready_until = min(until, now + BATCH_SECONDS)
 
-    def end(self) -> None:
-        """Return the rest of each block, and settle the requests that have ended; never raises."""
+    def end(self, counters: Iterable[Counter] | None = None) -> bool:
+        """Return the rest of each block, and settle the requests that have ended; never raises.
+
+        With `counters`, do this only if the batch has one of them. Returns whether it was done.
+        """
+        if not self._entries:
+            return False
+        if counters is not None and not any(c.batched for c in counters):
+            return False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._end_first(len(self._entries))
+        return True
 
     def _end_due(self) -> None:
         """End the entries of now, a part in each iteration of the event loop."""
@@ -138,6 +134,8 @@ class Batch:
                 _log.error("limits were not settled", exception=StackTrace(error))
 
     def _end(self, entries: Entries) -> None:
+        for counter, _ in entries.all:
+            counter.batched -= 1
         _return_block(entries)
         slots, used, unused = entries.ended, entries.used_tokens, entries.unused_tokens
         entries.in_batch = False

@@ -26,13 +26,15 @@ class Counter:
     has `reported` of what is used; `base` was used before, if the table does not know the counter.
     `seen_at` is the monotonic time of the last exchange, in seconds. `allowance` is the maximum of
     a block, as of the last exchange; room above `max_room` goes back at once. `was_held` is set for
-    concurrent requests if there were some since the last report.
+    concurrent requests if there were some since the last report. `batched` is the number of entries
+    in the batch that have this counter.
     """
 
     __slots__ = (
         "allowance",
         "amount",
         "base",
+        "batched",
         "charges",
         "ends_at",
         "epoch",
@@ -65,7 +67,7 @@ class Counter:
         self.part = self.settled = self.room = self.others = self.reported = 0
         self.base: int | None = None
         self.epoch = -1
-        self.idle_ticks = self.allowance = 0
+        self.idle_ticks = self.allowance = self.batched = 0
         self.max_room: float = 0
         self.is_known = self.is_active = self.was_held = False
         self.seen_at = -inf

@@ -83,6 +83,7 @@ class Counters:
             rebuilds = self._rebuilds and limit.window != "minute"
             counter = self._counters[key] = Counter(key, limit, span, rebuilds=rebuilds)
         else:
+            self.batch.end([counter])  # blocks have room of the former limit
             counter.limit = limit
             counter.set_amount(limit.amount, is_shared=self._is_shared)
             self.exchanges.version += 1
@@ -132,10 +133,7 @@ class Counters:
     def _retry(self, entries: Entries, amounts: Sequence[int], refusing: Counter) -> bool:
         """Undo the take; end the batch and take again, if there is a batch."""
         entries.undo(amounts, refusing)
-        if self.batch.is_empty:
-            return False
-        self.batch.end()
-        return self.take_room(entries, amounts)
+        return self.batch.end([refusing]) and self.take_room(entries, amounts)
 
     def _check(self, entries: Entries) -> bool:
         """Return whether the room of all counters is valid, and let the next tick report them.
@@ -158,6 +156,14 @@ class Counters:
         entries.update_defer()
         entries.version = exchanges.version if is_valid else -1
         return is_valid
+
+    def join_batch(self, entries: Entries) -> bool:
+        """Add entries to the batch before a request of theirs is settled, if they still `defer`."""
+        if entries.version != self.exchanges.version:
+            self._check(entries)
+        if entries.defer:
+            self.batch.add(entries)
+        return entries.defer
 
     def settle(self, costs: Costs, used: Sequence[int]) -> None:
         """Settle what one request has taken; `used` has the real amount of each cost."""
@@ -197,7 +203,7 @@ class Counters:
 
     def knows_exhausted(self, counter: Counter) -> bool:
         """Whether nothing of a limit is left, by what this process has learnt within a second."""
-        self.batch.end()
+        self.batch.end([counter])
         age = self._clock.monotonic() - counter.seen_at
         return (
             counter.epoch == self.exchanges.epoch

@@ -5,9 +5,9 @@ window.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -68,6 +68,14 @@ class _Bundle:
         return taken
 
 
+class EndBatch(Protocol):
+    """Lets counters hold only what requests do."""
+
+    def __call__(self, counters: Iterable[Counter] | None = None) -> object:
+        """End the batch of requests; with `counters`, only if it has one of them."""
+        ...
+
+
 class Exchanges:
     """One holder of the counters of a table, which has all that they hold after `end_batch`.
 
@@ -83,7 +91,7 @@ class Exchanges:
         clock: Clock,
         counters: dict[str, Counter],
         *,
-        end_batch: Callable[[], None],
+        end_batch: EndBatch,
         processes: int,
         count_used: CountUsed | None,
         report: Callable[[bool], None],
@@ -156,6 +164,8 @@ class Exchanges:
         """Exchange with a local table; returns the refusal of each take."""
         bundle = _Bundle(takes, others)
         sent_at, reports = self._prepare(bundle, trims=False)
+        if self.is_degraded:  # by an exchange that the end of the batch has caused
+            return [self.take_degraded(costs) for costs in takes]
         try:
             reply = self.table.exchange_now(self._holder, reports, bundle.takes, self.birth)
         except CountersUnavailable as error:
@@ -168,9 +178,9 @@ class Exchanges:
         """Exchange with the table; `trims` returns room that is not needed."""
         bundle = _Bundle(takes, others)
         async with self._lock:  # a report must not overtake another one
+            sent_at, reports = self._prepare(bundle, trims=trims)
             if self.is_degraded and takes:
                 return [self.take_degraded(costs) for costs in takes]
-            sent_at, reports = self._prepare(bundle, trims=trims)
             try:
                 reply = await self.table.exchange(self._holder, reports, bundle.takes, self.birth)
                 if reply.missing:
@@ -186,11 +196,12 @@ class Exchanges:
             return self._apply(bundle, reports, reply, sent_at)
 
     def _prepare(self, bundle: _Bundle, *, trims: bool) -> tuple[float, list[Report]]:
-        self._end_batch()  # reports have what requests hold now
-        self.version += 1
         now = self._clock.monotonic()
-        if not self.is_degraded and now >= self.lease_until > -inf:
-            self.epoch += 1  # others may have what this process held
+        # Reports have what requests hold now, and rooms of a lost lease include no block.
+        self._end_batch(None if self._has_lost_lease(now) else bundle.counters)
+        self.version += 1
+        if self._has_lost_lease(now):  # the end of the batch may have renewed it
+            self.epoch += 1
         if now - self.exchanged_at > _NEW_HOLDER_SECONDS and self.birth:
             self._change_holder()
         has_takes = bool(bundle.takes)
@@ -225,7 +236,12 @@ class Exchanges:
         counter.set_room(kept)
         return counter.build_report(held=counter.reserved + kept, wish=block - kept)
 
+    def _has_lost_lease(self, now: float) -> bool:
+        """Whether others may have what this process held."""
+        return not self.is_degraded and now >= self.lease_until > -inf
+
     def _change_holder(self) -> None:
+        self._end_batch()
         self._holder = create_holder()
         for counter in self._counters.values():
             # Less may be used than was reported: a refund came later.
@@ -280,6 +296,7 @@ class Exchanges:
         now = self.exchanged_at
         self._normal_at = min(self._normal_at, now + RECOVERY_SECONDS)
         if now >= self._normal_at:
+            self._end_batch()
             self.is_degraded = False
             self.epoch += 1
             self.lease_until = -inf
@@ -290,6 +307,7 @@ class Exchanges:
         """Report everything again; what the ledger has, it adds itself."""
         self._start_degraded("the shared counters were lost")
         self._normal_at = self.exchanged_at + RECOVERY_SECONDS
+        self._end_batch()
         for counter in self._counters.values():
             if counter.rebuilds:
                 counter.is_known = False
@@ -308,6 +326,7 @@ class Exchanges:
             self.is_degraded = True
             self.version += 1
             self._degraded_at = self._clock.monotonic()
+            self._end_batch()
             self.epoch += 1
             self.lease_until = inf
             self._report_degraded(True)
@@ -315,7 +334,7 @@ class Exchanges:
 
     def take_degraded(self, costs: Costs) -> Refusal:
         """Take amounts from this process's part."""
-        self._end_batch()
+        self._end_batch([counter for counter, _ in costs])
         self.version += 1
         for counter, amount in costs:
             if counter.epoch != self.epoch:
@@ -361,6 +380,7 @@ class Exchanges:
     async def _pay_base(self, counter: Counter) -> None:
         base = await self._find_base(counter)
         if base is not None:
+            self._end_batch([counter])  # a block would count as used
             counter.set_used(max(base, counter.used))
             counter.set_room(0)
             self.version += 1

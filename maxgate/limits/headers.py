@@ -77,11 +77,10 @@ class LimitHeaders:
             self._write_template(now)
         entries = self._entries
         requests, tokens = entries.ready, entries.ready_tokens + entries.unused_tokens
-        if not requests:  # while a block lasts, the order of limits hardly changes
-            for other, lead, tightest in self._others:
-                if other.room + lead < tightest.room:
-                    self._renew(now, version)
-                    return self.format(now, version)
+        for other, lead, tightest in self._others:
+            if other.room + lead < tightest.room:
+                self._renew(now, version)
+                return self.format(now, version)
         amounts: tuple[int, ...] = ()
         for counter, rest in self._tightest:
             free = requests if counter.charges else tokens

@@ -43,18 +43,19 @@ class BlockReservation(PlannedReservation):
     def settle(self, record: RequestRecord) -> None:
         """Count the tokens of the record with the batch."""
         tokens, entries = record.prompt_tokens, self.plan.entries
-        used = tokens + record.completion_tokens
-        unused = self.tokens + self.output - used
-        if entries.defer and tokens > 0 <= unused and used >= tokens and record.engine_calls:
-            if not entries.in_batch:
-                self.plan.planner.counters.batch.add(entries)
-            entries.ended += 1  # as Batch.add_ended does
+        used, total = tokens + record.completion_tokens, self.tokens + self.output
+        if (
+            entries.defer
+            and 0 < tokens <= used <= total
+            and record.engine_calls
+            and (entries.in_batch or self.plan.planner.counters.join_batch(entries))
+        ):
+            entries.ended += 1
             entries.used_tokens += used
-            entries.unused_tokens += unused
+            entries.unused_tokens += total - used
             return
         reservation = Reservation()
         reservation.plan, reservation.at = self.plan, 0.0  # it has no price
-        total = self.tokens + self.output
         reservation.amounts = 1, total, self.tokens, self.output, 1, 0, 0
         reservation.pending = reservation.error = None
         reservation.settle(record)
@@ -106,8 +107,10 @@ class Reservation(PlannedReservation):
             unused = amounts[TOKENS] - all_tokens
             entries = plan.entries
             # What exceeds the reservation must count before the next take.
-            if entries.defer and unused >= 0:
-                counters.batch.add_ended(entries, all_tokens, unused)
+            if entries.defer and unused >= 0 and (entries.in_batch or counters.join_batch(entries)):
+                entries.ended += 1
+                entries.used_tokens += all_tokens
+                entries.unused_tokens += unused
                 return
             if entries.is_batched:
                 counters.batch.count_unbatched(entries)

@@ -91,6 +91,7 @@ class SpooledLedger(UsageLedger):
 
         Raises ConfigurationError if the spool cannot be created.
         """
+        self.is_refusing = False
         try:
             self._spool = Spool(
                 self._folder,

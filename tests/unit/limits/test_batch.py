@@ -29,7 +29,8 @@ class Bench:
 
         async def add() -> None:
             for one in entries:
-                self.batch.add_ended(one, 20, 10)
+                self.batch.add(one)
+                one.ended, one.used_tokens, one.unused_tokens = 1, 20, 10
 
         self.loop.run_until_complete(add())
         return entries
@@ -49,7 +50,7 @@ def test_end(bench: Bench) -> None:
     assert bench.settled == []
     bench.loop.advance(BATCH_SECONDS * 0.2)
     assert bench.settled == callers
-    assert bench.batch.is_empty
+    assert not bench.batch.end()
 
 
 def test_parts(bench: Bench) -> None:

@@ -64,8 +64,10 @@ class Process:
         """End a request that has used this share of its tokens, as a reservation does."""
         entries, costs = self.entries, self.running.pop()
         used = int(costs[1][1] * share)
-        if entries.defer:
-            self.counters.batch.add_ended(entries, used, costs[1][1] - used)
+        if entries.defer and (entries.in_batch or self.counters.join_batch(entries)):
+            entries.ended += 1
+            entries.used_tokens += used
+            entries.unused_tokens += costs[1][1] - used
             return
         self.counters.batch.count_unbatched(entries)
         self.counters.settle(costs, (1, used, 0))
@@ -134,6 +136,7 @@ class CounterMachine(RuleBasedStateMachine):
         process = self.processes[index]
         process.counters.batch.end()
         assert not process.entries.in_batch
+        assert [counter.batched for counter in process.opened] == [0, 0, 0]
 
     @rule(index=INDEXES)
     def refresh(self, index: int) -> None:

@@ -26,10 +26,13 @@ def encode(lines: Sequence[bytes]) -> bytes:
 
 
 class Counts:
-    """Numbers of lines."""
+    """Numbers of lines, and the changes of `is_full`."""
 
     written = 0
     lost = 0
+
+    def __init__(self) -> None:
+        self.full: list[bool] = []
 
     def add_written(self, lines: int) -> None:
         self.written += lines
@@ -55,6 +58,7 @@ async def open_spool(
         encode=encode,
         on_written=counts.add_written,
         on_lost=counts.add_lost,
+        on_full=counts.full.append,
         close_timeout=0.01,
     )
     try:
@@ -165,7 +169,7 @@ async def test_no_room(tmp_path: Path, counts: Counts) -> None:
         await append(spool)
         assert read(spool.path) == 3 * LINE
         assert list_segments(spool.path)[-1].end == 67 * 1024
-    assert (counts.written, counts.lost) == (67, 0)
+    assert (counts.written, counts.lost, counts.full) == (67, 0, [True, False])
 
 
 async def test_bound_of_all_workers(tmp_path: Path, counts: Counts) -> None:
