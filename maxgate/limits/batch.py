@@ -62,8 +62,10 @@ class Batch:
 
     def count_unbatched(self, entries: Entries) -> None:
         """Note that a request was settled at once; if many follow, they will be batched."""
-        if entries.unbatched != 1:
-            entries.unbatched -= entries.unbatched > 0
+        if not entries.unbatched:
+            return  # one that used more than it held, for example
+        entries.unbatched -= 1
+        if entries.unbatched:
             return
         now = self._clock.monotonic()
         seconds, entries.counted_at = now - entries.counted_at, now

@@ -83,7 +83,8 @@ class Counters:
             rebuilds = self._rebuilds and limit.window != "minute"
             counter = self._counters[key] = Counter(key, limit, span, rebuilds=rebuilds)
         else:
-            self.batch.end([counter])  # blocks have room of the former limit
+            if limit.amount != counter.limit.amount:
+                self.batch.end([counter])  # blocks have room of the former limit
             counter.limit = limit
             counter.set_amount(limit.amount, is_shared=self._is_shared)
             self.exchanges.version += 1

@@ -18,6 +18,7 @@ from maxgate.limits.headers import format_duration, split_lines
 from maxgate.limits.limit import Limit
 from maxgate.limits.limits import Limits
 from maxgate.limits.memory_table import MemoryTable
+from maxgate.limits.reservation import PlannedReservation
 from maxgate.limits.settings import LimitSettings
 from maxgate.limits.table import LEASE_SECONDS
 from tests.fakes.clock import FakeClock
@@ -471,6 +472,19 @@ async def test_rate(*, seconds: float, is_batched: bool) -> None:
         gate.clock.advance(seconds)
         await gate.serve(1)
     assert gate.limits.counters.batch.end() is is_batched
+
+
+async def test_rate_after_excess() -> None:
+    """A request that uses more than it has reserved is settled at once, the next ones are not."""
+    gate = Gate(everyone={"requests_per_day": 1000, "tokens_per_day": 100_000})
+    await gate.serve(MANY_REQUESTS)
+    context = await gate.admit()
+    gate.clock.advance(60)
+    await gate.end(context, Usage(10, 50))
+    last = await gate.admit()
+    await gate.end(last, Usage(10, 5))
+    assert isinstance(last.reservation, PlannedReservation)
+    assert last.reservation.plan.entries.ended == 1
 
 
 @pytest.mark.parametrize("ends_batches", [True, False])
