@@ -601,6 +601,29 @@ async def test_tightest() -> None:
     assert found == [("980", "979"), ("1000", "897")]
 
 
+async def test_tightest_with_block() -> None:
+    """Headers of a caller with a block change to a shared limit as soon as less is left of it."""
+    gate = Gate(
+        everyone={"tokens_per_day": 10_000},
+        keys={key: {"tokens_per_day": 9_000} for key in ("key_1", "key_2")},
+    )
+
+    async def admit(key: str, max_tokens: int) -> RequestContext:
+        request = generation_request(prompt=PROMPT, max_tokens=max_tokens, model=MODEL)
+        request.context.principal = replace(ALICE, key_id=key)
+        return await gate.admit(request)
+
+    await admit("key_2", 20)
+    for _ in range(MANY_REQUESTS):
+        await gate.end(await admit("key_1", 20), Usage(10, 5))
+    found = []
+    for others in (20, 5000):
+        await admit("key_2", others)
+        headers = await gate.read(await admit("key_1", 20))
+        found.append((headers["limit-tokens"], headers["remaining-tokens"]))
+    assert found == [("9000", "8715"), ("10000", "4615")]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
