@@ -158,13 +158,21 @@ class Counters:
         entries.version = exchanges.version if is_valid else -1
         return is_valid
 
-    def join_batch(self, entries: Entries) -> bool:
-        """Add entries to the batch before a request of theirs is settled, if they still `defer`."""
-        if entries.version != self.exchanges.version:
+    def settle_later(self, entries: Entries, used: int, unused: int) -> bool:
+        """Settle a request with its batch; False if it has to be settled at once.
+
+        `used` and `unused` are the parts of the tokens that it holds.
+        """
+        if not entries.in_batch and entries.version != self.exchanges.version:
             self._check(entries)
-        if entries.defer:
+        if not entries.defer:
+            return False
+        if not entries.in_batch:
             self.batch.add(entries)
-        return entries.defer
+        entries.ended += 1
+        entries.used_tokens += used
+        entries.unused_tokens += unused
+        return True
 
     def settle(self, costs: Costs, used: Sequence[int]) -> None:
         """Settle what one request has taken; `used` has the real amount of each cost."""

@@ -81,6 +81,15 @@ class Entries:
         """Return the counters of costs, whose amounts are in the order of the costs."""
         return cls([(counter, index) for index, (counter, _) in enumerate(costs)])
 
+    def take_ready(self, tokens: int, now: float) -> bool:
+        """Take a request from the block, at a monotonic time; False if the block is not enough."""
+        rest = self.ready_tokens - tokens
+        if not self.ready or rest < 0 or now >= self.ready_until:
+            return False
+        self.ready -= 1
+        self.ready_tokens = rest
+        return True
+
     def update_defer(self) -> None:
         """Decide whether requests that end wait to be settled."""
         self.defer = self.is_batched and not self.bounded and not self.unbatched

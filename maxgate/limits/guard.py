@@ -37,10 +37,7 @@ class LimitGuard(Guard):
         plan = None if caller is None else caller.by_model.get(request.model.name)
         if plan is not None and (entries := plan.entries).ready:
             tokens, output = planner.estimate(plan, request)
-            rest = entries.ready_tokens - tokens - output
-            if rest >= 0 and planner.monotonic() < entries.ready_until:
-                entries.ready -= 1
-                entries.ready_tokens = rest
+            if entries.take_ready(tokens + output, planner.monotonic()):
                 reservation = context.reservation = BlockReservation()
                 reservation.plan, reservation.tokens, reservation.output = plan, tokens, output
                 return self._inner.admit(request)

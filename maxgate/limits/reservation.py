@@ -41,21 +41,15 @@ class BlockReservation(PlannedReservation):
     output: int
 
     def settle(self, record: RequestRecord) -> None:
-        """Count the tokens of the record with the batch."""
-        tokens, entries = record.prompt_tokens, self.plan.entries
+        """Count the tokens of the record, with the batch if possible."""
+        plan, tokens = self.plan, record.prompt_tokens
         used, total = tokens + record.completion_tokens, self.tokens + self.output
-        if (
-            entries.defer
-            and 0 < tokens <= used <= total
-            and record.engine_calls
-            and (entries.in_batch or self.plan.planner.counters.join_batch(entries))
-        ):
-            entries.ended += 1
-            entries.used_tokens += used
-            entries.unused_tokens += total - used
+        is_plausible = record.engine_calls and 0 < tokens <= used <= total
+        counters = plan.planner.counters
+        if is_plausible and counters.settle_later(plan.entries, used, total - used):
             return
         reservation = Reservation()
-        reservation.plan, reservation.at = self.plan, 0.0  # it has no price
+        reservation.plan, reservation.at = plan, 0.0  # it has no price
         reservation.amounts = 1, total, self.tokens, self.output, 1, 0, 0
         reservation.pending = reservation.error = None
         reservation.settle(record)
@@ -107,10 +101,7 @@ class Reservation(PlannedReservation):
             unused = amounts[TOKENS] - all_tokens
             entries = plan.entries
             # What exceeds the reservation must count before the next take.
-            if entries.defer and unused >= 0 and (entries.in_batch or counters.join_batch(entries)):
-                entries.ended += 1
-                entries.used_tokens += all_tokens
-                entries.unused_tokens += unused
+            if unused >= 0 and counters.settle_later(entries, all_tokens, unused):
                 return
             if entries.is_batched:
                 counters.batch.count_unbatched(entries)

@@ -46,10 +46,7 @@ class Process:
         """Take a request and tokens, as the guard does."""
         costs = list(zip(self.opened, (1, tokens, 1), strict=True))
         entries = self.entries
-        is_valid = self.clock.monotonic() < entries.ready_until
-        if entries.ready and tokens <= entries.ready_tokens and is_valid:
-            entries.ready -= 1
-            entries.ready_tokens -= tokens
+        if entries.take_ready(tokens, self.clock.monotonic()):
             self.running.append(costs)
             return
         if self.counters.take_room(entries, (1, tokens, 0, 0, 1, 0, 0)):
@@ -64,10 +61,7 @@ class Process:
         """End a request that has used this share of its tokens, as a reservation does."""
         entries, costs = self.entries, self.running.pop()
         used = int(costs[1][1] * share)
-        if entries.defer and (entries.in_batch or self.counters.join_batch(entries)):
-            entries.ended += 1
-            entries.used_tokens += used
-            entries.unused_tokens += costs[1][1] - used
+        if self.counters.settle_later(entries, used, costs[1][1] - used):
             return
         self.counters.batch.count_unbatched(entries)
         self.counters.settle(costs, (1, used, 0))

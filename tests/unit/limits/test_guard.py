@@ -487,17 +487,23 @@ async def test_rate_after_excess() -> None:
     assert last.reservation.plan.entries.ended == 1
 
 
-@pytest.mark.parametrize("ends_batches", [True, False])
-async def test_burst(*, ends_batches: bool) -> None:
-    """Requests that begin together take together; headers show what each of them has taken."""
+async def start_busy_gate(*, concurrent_requests: int) -> Gate:
+    """Start a gate that batches requests, with 1,000 requests and 100,000 tokens left."""
     gate = Gate(
         everyone={
             "requests_per_minute": MANY_REQUESTS + 1000,
             "tokens_per_minute": MANY_REQUESTS * 15 + 100_000,
         },
-        each_project={"concurrent_requests": 100},
+        each_project={"concurrent_requests": concurrent_requests},
     )
     await gate.serve(MANY_REQUESTS)
+    return gate
+
+
+@pytest.mark.parametrize("ends_batches", [True, False])
+async def test_burst(*, ends_batches: bool) -> None:
+    """Requests that begin together take together; headers show what each of them has taken."""
+    gate = await start_busy_gate(concurrent_requests=100)
     remaining = []
     for size in (5, 40, 2, 0, 70):
         contexts = [await gate.admit() for _ in range(size)]
@@ -533,14 +539,7 @@ async def test_sequence(batch: int) -> None:
 
 async def test_requests_of_a_block() -> None:
     """Requests of a block settle as others do: by real usage, above it, and by nothing."""
-    gate = Gate(
-        everyone={
-            "requests_per_minute": MANY_REQUESTS + 1000,
-            "tokens_per_minute": MANY_REQUESTS * 15 + 100_000,
-        },
-        each_project={"concurrent_requests": 1000},
-    )
-    await gate.serve(MANY_REQUESTS)
+    gate = await start_busy_gate(concurrent_requests=1000)
     found = []
     for usage, outcome, calls in [
         (Usage(10, 5), "ok", 1),

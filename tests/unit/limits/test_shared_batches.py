@@ -13,6 +13,7 @@ from maxgate.limits.entries import UNITS, Entries
 from maxgate.limits.exchanges import CountUsed
 from maxgate.limits.limit import Limit, Scope, Unit
 from maxgate.limits.table import CountersUnavailable, Reply, Report, Take
+from tests.fakes.clock import FakeClock
 from tests.fakes.counter_tables import FlakyTable, MemoryTables, start_process
 
 EVERYONE = Scope("organization")
@@ -26,8 +27,9 @@ def tokens(scope: Scope = EVERYONE, amount: int = 100_000, unit: Unit = "tokens"
 class Caller:
     """A busy caller with one limit."""
 
-    def __init__(self, counters: Counters, limit: Limit) -> None:
+    def __init__(self, counters: Counters, limit: Limit, clock: FakeClock) -> None:
         self.counters = counters
+        self.clock = clock
         self.counter = counters.open(limit, 0.0)
         index = UNITS.index(limit.unit)
         self.entries = Entries([(self.counter, index)], is_batched=True)
@@ -40,23 +42,16 @@ class Caller:
 
     def take(self, amount: int) -> bool:
         """Take a request with so many tokens from the block, or from the room."""
-        entries = self.entries
-        if entries.ready and amount <= entries.ready_tokens:
-            entries.ready -= 1
-            entries.ready_tokens -= amount
+        if self.entries.take_ready(amount, self.clock.monotonic()):
             return True
-        return self.counters.take_room(entries, (1, amount, amount, 0, 1, 0, 0))
+        return self.counters.take_room(self.entries, (1, amount, amount, 0, 1, 0, 0))
 
     def end(self, used: int, unused: int) -> bool:
         """End a request; whether it waits for the end of the batch."""
-        entries = self.entries
-        if entries.defer and (entries.in_batch or self.counters.join_batch(entries)):
-            entries.ended += 1
-            entries.used_tokens += used
-            entries.unused_tokens += unused
+        if self.counters.settle_later(self.entries, used, unused):
             return True
         held = (0, used + unused, 0, 0, 1, 0, 0)
-        self.counters.settle_held(entries, held, (0, used, 0, 0, 0, 0, 0))
+        self.counters.settle_held(self.entries, held, (0, used, 0, 0, 0, 0, 0))
         return False
 
 
@@ -64,7 +59,7 @@ async def start(limit: Limit, tables: MemoryTables, count_used: CountUsed | None
     """Start a process that has a block of the limit."""
     process = start_process(tables, count_used=count_used)
     await process.join()
-    caller = Caller(process, limit)
+    caller = Caller(process, limit, tables.clock)
     taken = process.take([(caller.counter, 1)])
     assert (await taken if isinstance(taken, asyncio.Future) else taken) is None
     process.settle([(caller.counter, 1)], [1])
